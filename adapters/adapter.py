@@ -1,0 +1,69 @@
+"""An adapter: what the registry knows of one LoRA, and how a server addresses it."""
+
+import re
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+RESERVED_NAMES = frozenset({"auto", "base"})
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def check_name(name: str) -> str:
+    """Return `name` if it can name an adapter or task; it becomes a model name, a header and a path.
+
+    Raises:
+        ValueError: the name is reserved, too long, or holds a character outside letters, digits, `.`, `_`, `-`.
+    """
+    if not _NAME.fullmatch(name) or ".." in name:
+        raise ValueError(
+            f"{name!r} cannot be a name: use 1 to 64 letters, digits, '.', '_' or '-', "
+            "starting with a letter or digit, without '..'"
+        )
+    if name.lower() in RESERVED_NAMES:
+        raise ValueError(f"{name!r} is reserved: it means routing or the bare base model")
+    return name
+
+
+Name = Annotated[str, AfterValidator(check_name)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class AdapterState(StrEnum):
+    """`pending`: addressable by name only; `ready`: measured, so routable; `disabled`: neither."""
+
+    PENDING = "pending"
+    READY = "ready"
+    DISABLED = "disabled"
+
+
+class Adapter(BaseModel):
+    """One LoRA adapter; its weights live in the `WeightStore` under `weights_digest`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name
+    base_model: str
+    base_digest: Digest
+    weights_digest: Digest
+    rank: Annotated[int, Field(ge=1)]
+    target_modules: tuple[str, ...]
+    state: AdapterState = AdapterState.PENDING
+    source_task: str | None = None
+    created_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def serving_id(self) -> int:
+        """The adapter's integer id in vLLM, in [2^30, 2^31): equal in every server process.
+
+        vLLM's own ids are counted per process, which with several API servers serves the wrong
+        adapter under the right name (docs/decisions.md).
+        """
+        return serving_id(self.weights_digest)
+
+
+def serving_id(weights_digest: str) -> int:
+    """Map a weights digest to a stable id in [2^30, 2^31); see `Adapter.serving_id`."""
+    return 2**30 + int(weights_digest[:16], 16) % 2**30

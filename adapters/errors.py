@@ -1,0 +1,50 @@
+"""Every error this project raises on purpose, in one small tree.
+
+    TraitRouteError
+    ├── InputError            the user can mend it: exit code 2 in the CLI, 4xx over HTTP
+    │   ├── SuiteError        a suite, task or data row is not as it should be
+    │   ├── WeightsError      adapter weights refused: pickle, truncated, wrong base, unsupported
+    │   ├── RegistryError     not a registry, a newer schema, an unknown name
+    │   └── BaseModelError    the base model cannot be found or loaded
+    └── RunError              the run went wrong: exit code 1 in the CLI
+        ├── SilentAdapterError  an adapter answered exactly as the base model does on every example
+        └── ServerError         a model server did not start, answer or stop
+
+A message says what was given, what was wanted, and the cure.
+"""
+
+
+class TraitRouteError(Exception):
+    """Root of every error raised on purpose."""
+
+
+class InputError(TraitRouteError):
+    """Something given by the user is wrong and the user can mend it."""
+
+
+class SuiteError(InputError):
+    """A suite, task or data row is not as it should be."""
+
+
+class WeightsError(InputError):
+    """Adapter weights are refused."""
+
+
+class RegistryError(InputError):
+    """A registry cannot be opened, or does not hold what was asked for."""
+
+
+class BaseModelError(InputError):
+    """A base model cannot be found or loaded."""
+
+
+class RunError(TraitRouteError):
+    """A run went wrong for a reason that no change of input mends."""
+
+
+class SilentAdapterError(RunError):
+    """An adapter's outputs equal the base model's on every example: it was not applied."""
+
+
+class ServerError(RunError):
+    """A model server did not start, answer or stop."""
