@@ -1,1 +1,46 @@
-"""."""
+"""Adapter records, the registry that holds them, and the store of their weights."""
+
+from .adapter import RESERVED_NAMES, Adapter, AdapterState, Digest, Name, check_name, serving_id
+from .adapter_files import AdapterFiles, inspect_adapter
+from .cell import Cell, FinishReason, Outcomes
+from .errors import (
+    BaseModelError,
+    InputError,
+    RegistryError,
+    RunError,
+    ServerError,
+    SilentAdapterError,
+    SuiteError,
+    TraitRouteError,
+    WeightsError,
+)
+from .registry import CellScore, Registry, StoredProfile
+from .weights import WeightStore
+
+__all__ = [
+    "RESERVED_NAMES",
+    "Adapter",
+    "AdapterFiles",
+    "AdapterState",
+    "BaseModelError",
+    "Cell",
+    "CellScore",
+    "Digest",
+    "FinishReason",
+    "InputError",
+    "Name",
+    "Outcomes",
+    "Registry",
+    "RegistryError",
+    "RunError",
+    "ServerError",
+    "SilentAdapterError",
+    "StoredProfile",
+    "SuiteError",
+    "TraitRouteError",
+    "WeightStore",
+    "WeightsError",
+    "check_name",
+    "inspect_adapter",
+    "serving_id",
+]

@@ -1,1 +1,22 @@
-"""."""
+"""Request → trait demand → affinity → adapter, or the base model when no adapter is expected to help."""
+
+from .decision import Affinity, NearTask, RoutingDecision
+from .demand import DemandModel
+from .features import RequestFeatures
+from .fit import FitRequests, fit_profile
+from .profile import RoutingProfile
+from .request import request_text
+from .router import Router
+
+__all__ = [
+    "Affinity",
+    "DemandModel",
+    "FitRequests",
+    "NearTask",
+    "RequestFeatures",
+    "Router",
+    "RoutingDecision",
+    "RoutingProfile",
+    "fit_profile",
+    "request_text",
+]

@@ -1,1 +1,1 @@
-"""."""
+"""Built-in suites, shipped as YAML."""

@@ -1,0 +1,200 @@
+"""The two files of a LoRA adapter in PEFT's format: what is accepted, and how it is identified.
+
+Only `adapter_config.json` and `adapter_model.safetensors` are ever read. A pickle is refused
+unopened, because opening one can run code. The digest covers the tensors and those settings that
+change what the adapter computes, so a moved base model or another PEFT version leaves it alone.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import numpy as np
+from pydantic import BaseModel, Field, ValidationError
+from safetensors import SafetensorError, deserialize
+
+from .errors import WeightsError
+
+_CONFIG = "adapter_config.json"
+_WEIGHTS = "adapter_model.safetensors"
+_PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt"})
+_SET_KEYS = frozenset(
+    {"exclude_modules", "layers_to_transform", "modules_to_save", "target_modules"}
+)
+_COMPUTING_KEYS = _SET_KEYS | {
+    "alora_invocation_tokens",
+    "alpha_pattern",
+    "bias",
+    "fan_in_fan_out",
+    "layer_replication",
+    "layers_pattern",
+    "lora_alpha",
+    "lora_bias",
+    "peft_type",
+    "r",
+    "rank_pattern",
+    "target_parameters",
+    "trainable_token_indices",
+    "use_dora",
+    "use_qalora",
+    "use_rslora",
+}
+# PEFT versions differ in which defaults they write out, so a default counts as absent.
+_DEFAULTS = frozenset({"null", "false", "{}", "[]", '"none"'})
+_LORA_TENSOR = re.compile(r"(?P<module>[^.]+)\.lora_(?:embedding_)?(?P<side>[AB])(?:\.weight)?$")
+
+
+@dataclass(frozen=True)
+class AdapterFiles:
+    """What a folder in PEFT's format holds; `target_modules` is sorted."""
+
+    digest: str
+    rank: int
+    target_modules: tuple[str, ...]
+    base_model: str | None
+    peft_type: str
+    use_dora: bool
+
+
+class _Config(BaseModel):
+    r: Annotated[int, Field(ge=1, strict=True)]
+    lora_alpha: Annotated[float, Field(allow_inf_nan=False)]
+    target_modules: list[str] | str | None = None
+    target_parameters: list[str] | None = None
+    rank_pattern: dict[str, int] | None = None
+    use_dora: bool = False
+    base_model_name_or_path: str | None = None
+
+
+def inspect_adapter(folder: Path) -> AdapterFiles:
+    """Read and check the adapter in `folder`, which must be in PEFT's format.
+
+    Raises:
+        WeightsError: a file is absent, a symlink, a pickle, truncated or corrupt; or the adapter is
+            not a LoRA, holds NaN or infinity, or contradicts its own configuration.
+    """
+    return read_adapter(folder)[0]
+
+
+def read_adapter(folder: Path) -> tuple[AdapterFiles, dict[str, bytes]]:
+    """Do as `inspect_adapter` and return also the very bytes that were checked, by file name."""
+    if not folder.is_dir():
+        raise WeightsError(f"no adapter folder {folder}: give the folder that PEFT saved")
+    for name in (_CONFIG, _WEIGHTS):
+        _check_file(folder / name)
+    contents = {name: (folder / name).read_bytes() for name in (_CONFIG, _WEIGHTS)}
+    return _examine(folder, contents[_CONFIG], contents[_WEIGHTS]), contents
+
+
+def _check_file(path: Path) -> None:
+    if path.is_symlink():
+        raise WeightsError(f"{path} is a symbolic link: put the file itself there")
+    if path.is_file():
+        return
+    folder = path.parent
+    pickles = sorted(p.name for p in folder.iterdir() if p.suffix in _PICKLES)
+    if path.name == _WEIGHTS and pickles:
+        raise WeightsError(
+            f"{folder} holds no {_WEIGHTS}, only pickle ({', '.join(pickles)}), and opening a pickle "
+            "can run code: if you trust it, load it with PEFT and save it again with "
+            "save_pretrained(folder, safe_serialization=True)"
+        )
+    raise WeightsError(f"{folder} has no {path.name}: give the folder that PEFT saved")
+
+
+def _examine(folder: Path, config_json: bytes, weights: bytes) -> AdapterFiles:
+    settings = _parse(folder, config_json)
+    if settings.get("peft_type") != "LORA":
+        raise WeightsError(
+            f"{folder}: peft_type is {settings.get('peft_type')!r}; only 'LORA' adapters can be served"
+        )
+    try:
+        config = _Config.model_validate(settings)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise WeightsError(f"{folder / _CONFIG}: {where}: {first['msg']}") from exc
+    modules = _check_tensors(folder / _WEIGHTS, weights, config)
+    # A pattern such as "all-linear" says less than the tensors themselves.
+    named = config.target_modules if isinstance(config.target_modules, list) else modules
+    return AdapterFiles(
+        digest=_digest(settings, weights),
+        rank=config.r,
+        target_modules=tuple(sorted(set(named))),
+        base_model=config.base_model_name_or_path,
+        peft_type="LORA",
+        use_dora=config.use_dora,
+    )
+
+
+def _parse(folder: Path, config_json: bytes) -> dict[str, Any]:
+    try:
+        settings = json.loads(config_json)
+    except (ValueError, RecursionError) as exc:
+        raise WeightsError(
+            f"{folder / _CONFIG} is not JSON ({exc}): save the adapter again"
+        ) from exc
+    if not isinstance(settings, dict):
+        raise WeightsError(f"{folder / _CONFIG} holds no JSON object: save the adapter again")
+    return settings
+
+
+def _check_tensors(path: Path, weights: bytes, config: _Config) -> set[str]:
+    """Check every tensor and return the names of the modules that have LoRA tensors."""
+    try:
+        tensors = cast("list[tuple[str, dict[str, Any]]]", deserialize(weights))
+    except SafetensorError as exc:
+        raise WeightsError(
+            f"{path} is truncated or corrupt ({exc}): copy it again (with Git LFS: git lfs pull)"
+        ) from exc
+    modules: set[str] = set()
+    for name, tensor in tensors:
+        _check_finite(path, name, tensor["dtype"], tensor["data"])
+        if match := _LORA_TENSOR.search(name):
+            modules.add(match["module"])
+            axis = 0 if match["side"] == "A" else 1
+            _check_rank(path, name, tensor["shape"][axis : axis + 1], config)
+    if not modules:
+        raise WeightsError(f"{path} holds no LoRA tensors: save the adapter, not the merged model")
+    return modules
+
+
+def _check_finite(path: Path, name: str, dtype: str, data: bytes) -> None:
+    match dtype:
+        case "BF16":  # numpy has no bfloat16: it is the upper half of a float32
+            values = (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
+        case "F16" | "F32" | "F64":
+            values = np.frombuffer(data, f"<f{int(dtype[1:]) // 8}")
+        case _:
+            raise WeightsError(
+                f"{path}: {name} is {dtype}; save it as float32, float16 or bfloat16"
+            )
+    if not np.isfinite(values).all():
+        raise WeightsError(
+            f"{path}: {name} holds NaN or infinity: the training diverged, repeat it"
+        )
+
+
+def _check_rank(path: Path, name: str, rank: list[int], config: _Config) -> None:
+    if config.rank_pattern or config.target_parameters:
+        return
+    if rank != [config.r]:
+        raise WeightsError(
+            f"{path}: {name} has rank {rank[0] if rank else 'none'}, but {_CONFIG} says "
+            f"r = {config.r}: the two files are not of one adapter"
+        )
+
+
+def _digest(settings: dict[str, Any], weights: bytes) -> str:
+    kept = {
+        key: sorted(value) if key in _SET_KEYS and isinstance(value, list) else value
+        for key, value in settings.items()
+        if key in _COMPUTING_KEYS and json.dumps(value) not in _DEFAULTS
+    }
+    canonical = json.dumps(kept, sort_keys=True, separators=(",", ":")).encode()
+    digest = hashlib.sha256(canonical + b"\n")
+    digest.update(weights)
+    return digest.hexdigest()

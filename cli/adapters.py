@@ -1,0 +1,59 @@
+"""`traitroute adapters`: what the registry holds."""
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from ..adapters import Registry
+from .options import DEFAULT_REGISTRY, RegistryPath, console
+
+app = typer.Typer(no_args_is_help=True, help="List and show adapters.")
+
+
+@app.command("list")
+def list_adapters(registry: RegistryPath = DEFAULT_REGISTRY) -> None:
+    """List every adapter with its rank, state and digest.
+
+    Example:
+
+        traitroute adapters list --registry traitroute.db
+    """
+    table = Table()
+    for column in ("name", "state", "rank", "base model", "weights"):
+        table.add_column(column)
+    with Registry.open(registry, read_only=True) as store:
+        for a in store.adapters():
+            table.add_row(a.name, a.state, str(a.rank), a.base_model, a.weights_digest[:12])
+    console.print(table)
+
+
+@app.command("show")
+def show_adapter(
+    name: Annotated[str, typer.Argument(help="The adapter's name.")],
+    registry: RegistryPath = DEFAULT_REGISTRY,
+) -> None:
+    """Show one adapter with its measured gains on every task.
+
+    Example:
+
+        traitroute adapters show sentiment3
+    """
+    with Registry.open(registry, read_only=True) as store:
+        adapter = store.adapter(name)
+        stored = store.latest_profile()
+    for key, value in adapter.model_dump(mode="json").items():
+        console.print(f"{key}: {value}", highlight=False)
+    if stored is None or name not in stored.summary["adapters"]:
+        console.print("not measured yet: run `traitroute profile`")
+        return
+    summary = stored.summary
+    row = summary["adapters"].index(name)
+    table = Table(title=f"measured (profile version {stored.version})", title_justify="left")
+    for column in ("task", "base", "adapter", "gain"):
+        table.add_column(column)
+    for task, base, score in zip(
+        summary["tasks"], summary["base"], summary["scores"][row], strict=True
+    ):
+        table.add_row(task, f"{base:.2f}", f"{score:.2f}", f"{score - base:+.2f}")
+    console.print(table)

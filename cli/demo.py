@@ -1,0 +1,4 @@
+"""`traitroute demo`."""
+
+
+def demo() -> None: ...

@@ -1,0 +1,43 @@
+"""The command line, and the one place where our errors become one line and an exit code.
+
+Exit code 2: the input is wrong and the user can mend it. Exit code 1: the run went wrong.
+"""
+
+import sys
+
+import typer
+from rich.console import Console
+
+from ..adapters import InputError, TraitRouteError
+from . import adapters, demo, profile, route, serve
+
+app = typer.Typer(
+    name="traitroute",
+    help=(
+        "Measure what every LoRA adapter really does, and route each request to the one it needs.\n\n"
+        'Start with `traitroute profile mini`, then `traitroute route "2 + 2?" --explain`, '
+        "then `traitroute serve`."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+app.command("profile")(profile.profile)
+app.add_typer(adapters.app, name="adapters")
+app.command("route")(route.route)
+app.command("serve")(serve.serve)
+app.command("demo")(demo.demo)
+
+
+def main() -> None:
+    """Run the command line; user mistakes end in one line, never in a traceback."""
+    error = Console(stderr=True, soft_wrap=True, highlight=False)
+    try:
+        app()
+    except (TraitRouteError, ImportError) as exc:
+        error.print(f"error: {exc}", style="red", markup=False)
+        sys.exit(2 if isinstance(exc, (InputError, ImportError)) else 1)
+    except KeyboardInterrupt:
+        error.print("stopped; finished work is kept, run the same command to go on", markup=False)
+        sys.exit(130)

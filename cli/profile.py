@@ -1,0 +1,84 @@
+"""`traitroute profile`: train, measure, fit, record."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ..adapters import InputError, Registry
+from .options import DEFAULT_REGISTRY, RegistryPath, console
+from .tables import show_profile
+
+
+def profile(
+    suite: Annotated[
+        str | None, typer.Argument(help="A suite file, or a built-in suite: mini.")
+    ] = None,
+    registry: RegistryPath = DEFAULT_REGISTRY,
+    data: Annotated[
+        Path | None, typer.Option(help="A folder of <task>/{train,test}.jsonl, instead of a suite.")
+    ] = None,
+    sources: Annotated[
+        str, typer.Option(help="With --data: tasks to train an adapter on, comma-separated.")
+    ] = "",
+    targets: Annotated[
+        str, typer.Option(help="With --data: further tasks that are only measured.")
+    ] = "",
+    train: Annotated[int, typer.Option(min=1, help="With --data: training rows per source.")] = 200,
+    test: Annotated[int, typer.Option(min=1, help="With --data: test rows per task.")] = 100,
+    base: Annotated[
+        str | None, typer.Option(help="Base model: a Hub id or a folder, instead of the suite's.")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="auto, transformers or vllm, instead of the suite's.")
+    ] = None,
+    runs: Annotated[
+        Path | None, typer.Option(help="Where training runs are kept, to resume them.")
+    ] = None,
+) -> None:
+    """Train one adapter per source task, measure all on all tasks, fit traits, write the registry.
+
+    A killed run goes on where it was: run the same command again.
+
+    Examples:
+
+        traitroute profile mini
+
+        traitroute profile --data my_tasks --sources gsm8k,mnli --targets boolq --train 400
+    """
+    from ..profiling import folder_suite, load_suite
+    from ..profiling import profile as run_profile
+
+    if (suite is None) == (data is None):
+        raise InputError("give either a suite (`traitroute profile mini`) or --data FOLDER")
+    if engine not in (None, "auto", "transformers", "vllm"):
+        raise InputError(f"--engine is auto, transformers or vllm, not {engine!r}")
+    chosen = (
+        load_suite(suite)
+        if suite is not None
+        else folder_suite(data or Path(), _names(sources), _names(targets), train=train, test=test)
+    )
+    if base is not None:
+        chosen = chosen.model_copy(update={"base_model": base})
+    with Registry.create(registry) as store, progress_bars() as progress:
+        result = run_profile(
+            chosen, store, runs or registry.with_suffix(".runs"), engine=engine, progress=progress
+        )
+    show_profile(result, console)
+    console.print(f"registry: {registry}, profile version {result.version}")
+
+
+def progress_bars() -> Progress:
+    """The progress bars of long work."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+    )
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]

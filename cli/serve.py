@@ -1,0 +1,4 @@
+"""`traitroute serve`."""
+
+
+def serve() -> None: ...

@@ -1,0 +1,59 @@
+"""The transfer matrix: scores and gains of every adapter on every task, with names."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..adapters import Cell, SuiteError
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TransferMatrix:
+    """`scores` (adapters, tasks) and `base` (tasks,) are shares of strictly correct answers in [0, 1].
+
+    `example_gains` holds for each task an array (examples, adapters): +1 where the adapter is right
+    and the base model wrong, -1 the other way round, else 0.
+    """
+
+    adapters: tuple[str, ...]
+    tasks: tuple[str, ...]
+    base: Array
+    scores: Array
+    example_gains: tuple[Array, ...]
+
+    @property
+    def gains(self) -> Array:
+        """Score of each adapter less the base model's, shape (adapters, tasks); negative: side effect."""
+        return self.scores - self.base
+
+    @classmethod
+    def from_cells(cls, cells: Sequence[Cell]) -> Self:
+        """Arrange `cells`; adapters and tasks keep the order in which they first come.
+
+        Raises:
+            SuiteError: a cell of the matrix is missing.
+        """
+        found = {(c.adapter, c.task): c.outcomes.strict for c in cells}
+        adapters = tuple(dict.fromkeys(c.adapter for c in cells if c.adapter is not None))
+        tasks = tuple(dict.fromkeys(c.task for c in cells))
+        missing = [(a, t) for a in (None, *adapters) for t in tasks if (a, t) not in found]
+        if missing:
+            raise SuiteError(f"{len(missing)} cells are not measured yet, first {missing[0]}")
+        gains = tuple(
+            np.stack(
+                [found[a, t].astype(float) - found[None, t].astype(float) for a in adapters], axis=1
+            )
+            for t in tasks
+        )
+        return cls(
+            adapters=adapters,
+            tasks=tasks,
+            base=np.array([found[None, t].mean() for t in tasks]),
+            scores=np.array([[found[a, t].mean() for t in tasks] for a in adapters]),
+            example_gains=gains,
+        )

@@ -1,0 +1,127 @@
+"""Measure cells of the transfer matrix: every adapter, and the base model, on every task."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ..adapters import Adapter, Cell, Outcomes, Registry, SilentAdapterError
+from ..serving.engines import Engine, EngineRequest, EngineResult
+from .base_model import BaseModelFolder
+from .scoring import judge
+from .task import LISTED_LABELS, Example, Task
+
+
+def measure(
+    engine: Engine,
+    registry: Registry,
+    base: BaseModelFolder,
+    adapters: Sequence[Adapter],
+    tasks: Sequence[Task],
+    *,
+    on_cell: Callable[[Cell], None] = lambda cell: None,
+) -> list[Cell]:
+    """Measure the base model and `adapters` on `tasks`; cells already in `registry` are not repeated.
+
+    Every finished cell is committed before the next begins, so a killed run loses at most one.
+
+    Raises:
+        SilentAdapterError: an adapter answered exactly as the base model did, everywhere.
+    """
+    keys = {t.name: t.digest for t in tasks}
+    rows: list[list[Cell]] = []
+    for adapter in (None, *adapters):
+        row = []
+        for task in tasks:
+            key = cell_key(base.digest, adapter, keys[task.name], engine.name)
+            cell = registry.find_cell(key) or _measure_cell(engine, key, adapter, task)
+            registry.put_cell(cell)
+            on_cell(cell)
+            row.append(cell)
+        rows.append(row)
+        if adapter is not None:
+            check_applied(adapter, row, rows[0])
+    return [cell for row in rows for cell in row]
+
+
+def cell_key(base_digest: str, adapter: Adapter | None, task_digest: str, engine: str) -> str:
+    """Digest of base, weights, task and settings: what determines a cell's outcomes."""
+    weights = adapter.weights_digest if adapter else None
+    parts = json.dumps([1, base_digest, weights, task_digest, engine])
+    return hashlib.sha256(parts.encode()).hexdigest()
+
+
+def check_applied(adapter: Adapter, row: Sequence[Cell], base_row: Sequence[Cell]) -> None:
+    """Refuse an adapter whose outputs and likelihoods equal the base model's on every example.
+
+    The classic silent failure of multi-LoRA evaluation: the adapter was never applied.
+    """
+    for cell, base_cell in zip(row, base_row, strict=True):
+        a, b = cell.outcomes, base_cell.outcomes
+        same_text = np.array_equal(a.output_digest, b.output_digest)
+        if not same_text or not np.array_equal(a.log_likelihood, b.log_likelihood):
+            return
+    raise SilentAdapterError(
+        f"adapter {adapter.name} answered exactly as the base model on all {len(row)} tasks: it was "
+        "not applied, or its weights are zero; check its target modules and train it again"
+    )
+
+
+def _measure_cell(engine: Engine, key: str, adapter: Adapter | None, task: Task) -> Cell:
+    examples = task.test_examples
+    results = engine.run([_request(task, e, adapter) for e in examples])
+    return Cell(
+        key=key,
+        adapter=adapter.name if adapter else None,
+        task=task.name,
+        outcomes=to_outcomes(task, examples, results),
+    )
+
+
+def _request(task: Task, example: Example, adapter: Adapter | None) -> EngineRequest:
+    return EngineRequest(
+        messages=({"role": "user", "content": example.prompt},),
+        adapter=adapter,
+        max_tokens=task.max_tokens,
+        candidates=_candidates(task, example),
+    )
+
+
+def _candidates(task: Task, example: Example) -> tuple[str, ...]:
+    """The gold target first, then every label where there are few."""
+    return (example.target, *(task.labels if len(task.labels) <= LISTED_LABELS else ()))
+
+
+def to_outcomes(
+    task: Task, examples: Sequence[Example], results: Sequence[EngineResult]
+) -> Outcomes:
+    """Judge the engine's results on `examples`, in their order."""
+    judged = [
+        judge(task.metric, r.text, e.answer, task.labels)
+        for e, r in zip(examples, results, strict=True)
+    ]
+    label_scores = np.array([r.log_likelihoods[1:] for r in results], dtype=np.float64)
+    return Outcomes(
+        strict=np.array([j.strict for j in judged], dtype=np.bool_),
+        lenient=np.array([j.lenient for j in judged], dtype=np.bool_),
+        parse_failure=np.array([j.parse_failure for j in judged], dtype=np.bool_),
+        log_likelihood=np.array([r.log_likelihoods[0] for r in results], dtype=np.float32),
+        target_tokens=np.array([r.candidate_tokens[0] for r in results], dtype=np.int32),
+        output_tokens=np.array([r.output_tokens for r in results], dtype=np.int32),
+        finish_reason=np.array([r.finish_reason for r in results], dtype=np.uint8),
+        predicted_label=np.array([j.label for j in judged], dtype=np.int32),
+        output_digest=np.array([_text_digest(r.text) for r in results], dtype=np.uint64),
+        label_probabilities=_softmax(label_scores).astype(np.float32),
+    )
+
+
+def _softmax(scores: np.ndarray) -> np.ndarray:
+    if scores.shape[1] == 0:
+        return scores
+    shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def _text_digest(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

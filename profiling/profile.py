@@ -1,0 +1,202 @@
+"""The offline flow, a line a stage: suite → adapters → transfer matrix → traits → routing profile."""
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import Progress
+
+from ..adapters import Adapter, AdapterState, Cell, Registry
+from ..router import FitRequests, RoutingProfile, fit_profile
+from ..serving.engines import EngineName, open_engine
+from .base_model import BaseModelFolder, open_base_model
+from .matrix import TransferMatrix
+from .measure import measure
+from .suite import Suite
+from .task import Task
+from .training import TrainedAdapter, train_adapter
+from .traits import TraitSpace
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What one profiling run made; `seconds` holds the wall time of each stage."""
+
+    version: int
+    training: tuple[TrainedAdapter, ...]
+    matrix: TransferMatrix
+    traits: TraitSpace
+    routing: RoutingProfile
+    seconds: dict[str, float]
+
+
+def profile(
+    suite: Suite,
+    registry: Registry,
+    runs: Path,
+    *,
+    engine: EngineName | None = None,
+    progress: Progress | None = None,
+) -> Profile:
+    """Train, measure, fit and record `suite`; what an earlier run finished in `runs` is reused.
+
+    Raises:
+        InputError: the suite, its data or its base model are not as they should be.
+        SilentAdapterError: a trained adapter changes nothing.
+    """
+    progress = progress or Progress(disable=True)
+    quiet_libraries()
+    clock = _Clock()
+    load_examples(suite)
+    base = open_base_model(suite.base_model)
+    clock.lap("prepare")
+    training = train(suite, base, runs, progress)
+    clock.lap("train")
+    adapters = [_register(t, base, registry) for t in training]
+    cells = _measure(suite, base, registry, adapters, engine or suite.engine, progress)
+    clock.lap("measure")
+    matrix = TransferMatrix.from_cells(cells)
+    traits = TraitSpace().fit(matrix.gains)
+    routing = fit_profile(
+        matrix.adapters,
+        _fit_requests(suite.tasks, matrix),
+        traits.transform(matrix.gains),
+        n_traits=traits.n_traits_,
+    )
+    version = _record(suite, registry, matrix, traits, routing)
+    clock.lap("fit")
+    return Profile(version, tuple(training), matrix, traits, routing, clock.laps)
+
+
+def load_examples(suite: Suite) -> None:
+    """Render every row now, so that bad data stops the run before anything is trained.
+
+    Raises:
+        SuiteError: a row, label or template is not as it should be.
+    """
+    for task in suite.tasks:
+        _ = task.test_examples
+        if task.source:
+            _ = task.training_examples
+
+
+def train(
+    suite: Suite, base: BaseModelFolder, runs: Path, progress: Progress
+) -> list[TrainedAdapter]:
+    """Train every source task of the suite into `runs/<task>`."""
+    trained = []
+    overall = progress.add_task("train adapters", total=len(suite.sources))
+    for task in suite.sources:
+        bar = progress.add_task(f"  {task.name}", total=1.0)
+        trained.append(
+            train_adapter(
+                task,
+                base,
+                suite.training,
+                runs / task.name,
+                progress=lambda share, bar=bar: progress.update(bar, completed=share),
+            )
+        )
+        progress.update(bar, visible=False)
+        progress.advance(overall)
+    return trained
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries' own bars and notices out of ours; errors still come through."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import datasets
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+
+
+def _register(trained: TrainedAdapter, base: BaseModelFolder, registry: Registry) -> Adapter:
+    files = registry.weights.add(trained.folder)
+    adapter = Adapter(
+        name=trained.task,
+        base_model=base.name,
+        base_digest=base.digest,
+        weights_digest=files.digest,
+        rank=files.rank,
+        target_modules=files.target_modules,
+        source_task=trained.task,
+    )
+    registry.add_adapter(adapter, replace=True)
+    return adapter
+
+
+def _measure(
+    suite: Suite,
+    base: BaseModelFolder,
+    registry: Registry,
+    adapters: Sequence[Adapter],
+    engine_name: EngineName,
+    progress: Progress,
+) -> list[Cell]:
+    for task in suite.tasks:
+        registry.put_task(task.name, task.digest, task.model_dump(mode="json"))
+    bar = progress.add_task("measure cells", total=(len(adapters) + 1) * len(suite.tasks))
+    engine = open_engine(engine_name, base.path, registry.weights, adapters)
+    try:
+        return measure(
+            engine,
+            registry,
+            base,
+            adapters,
+            suite.tasks,
+            on_cell=lambda cell: progress.advance(bar),
+        )
+    finally:
+        engine.close()
+
+
+def _fit_requests(tasks: Sequence[Task], matrix: TransferMatrix) -> FitRequests:
+    return FitRequests(
+        texts=[e.prompt for t in tasks for e in t.test_examples],
+        tasks=[t.name for t in tasks for _ in t.test_examples],
+        gains=np.concatenate(matrix.example_gains),
+    )
+
+
+def _record(
+    suite: Suite,
+    registry: Registry,
+    matrix: TransferMatrix,
+    traits: TraitSpace,
+    routing: RoutingProfile,
+) -> int:
+    """Store the profile, then open its adapters to routing."""
+    summary: dict[str, Any] = {
+        "suite": suite.name,
+        "adapters": matrix.adapters,
+        "tasks": matrix.tasks,
+        "base": matrix.base.tolist(),
+        "scores": matrix.scores.tolist(),
+        "loadings": traits.components_.tolist(),
+        "trait_scores": traits.transform(matrix.gains).tolist(),
+        "explained_variance": traits.explained_variance_ratio_.tolist(),
+        "null": traits.null_.tolist(),
+        "n_traits": traits.n_traits_,
+    }
+    version = registry.put_profile(routing.to_bytes(), summary)
+    for name in matrix.adapters:
+        registry.set_state(name, AdapterState.READY)
+    return version
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.laps[stage] = now - self._last
+        self._last = now

@@ -1,0 +1,133 @@
+"""Where a task's rows come from: a generator of ours, a local folder, or a dataset of the Hub."""
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..adapters import SuiteError
+from .generators import generate
+
+Row = dict[str, Any]
+Split = Literal["train", "test"]
+
+
+class GeneratorSource(BaseModel):
+    """Rows made by one of our own generators, from a seed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    generator: str
+    pool: dict[Split, Annotated[int, Field(ge=1)]] = {"train": 400, "test": 120}
+
+    def load(self, task: str, split: Split, count: int, *, seed: int) -> list[Row]:
+        """The first `count` rows of the split; a larger pool leaves rows that no profile has seen."""
+        sizes = {s: max(n, count) if s == split else n for s, n in self.pool.items()}
+        rows = generate(self.generator, train=sizes["train"], test=sizes["test"], seed=seed)
+        return [dict(row) for row in rows[split][:count]]
+
+
+class FolderSource(BaseModel):
+    """Rows of `<folder>/<task>/{train,test}.{jsonl,parquet}`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    folder: Path
+
+    def load(self, task: str, split: Split, count: int, *, seed: int) -> list[Row]:
+        """A seeded sample of `count` rows of the split, or all of them where it has fewer.
+
+        Raises:
+            SuiteError: folder, file or row is not as it should be.
+        """
+        if count == 0:
+            return []
+        folder = self.folder / task
+        if not folder.is_dir():
+            known = sorted(p.name for p in self.folder.glob("*") if p.is_dir())
+            raise SuiteError(f"{self.folder} has no task folder {task!r}; it has {known or 'none'}")
+        files = [folder / f"{split}.jsonl", folder / f"{split}.parquet"]
+        file = next((f for f in files if f.is_file()), None)
+        if file is None:
+            raise SuiteError(f"{folder} has neither {split}.jsonl nor {split}.parquet")
+        rows = list(_jsonl(file) if file.suffix == ".jsonl" else _parquet(file))
+        if not rows:
+            raise SuiteError(f"{file} holds no rows")
+        return _sample(rows, count, seed)
+
+
+class HubSource(BaseModel):
+    """Rows of a dataset on the Hugging Face Hub, with the names of its splits."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    hub: str
+    config: str | None = None
+    revision: str | None = None
+    splits: dict[Split, str] = {"train": "train", "test": "test"}
+
+    def load(self, task: str, split: Split, count: int, *, seed: int) -> list[Row]:
+        """A seeded sample of `count` rows of the split.
+
+        Raises:
+            SuiteError: the dataset cannot be loaded.
+            ImportError: the `profile` extra is missing.
+        """
+        try:
+            from datasets import load_dataset
+        except ImportError as exc:
+            raise ImportError(
+                "Hub datasets need the extra: pip install 'traitroute[profile]'"
+            ) from exc
+        try:
+            data = load_dataset(
+                self.hub, self.config, revision=self.revision, split=self.splits[split]
+            )
+        except (OSError, ValueError, RuntimeError) as exc:
+            raise SuiteError(
+                f"task {task}: the Hub dataset {self.hub!r} cannot be loaded: {exc}; "
+                "check the id and the network, or use a local folder"
+            ) from exc
+        return _sample([dict(row) for row in data], count, seed)
+
+
+Source = GeneratorSource | FolderSource | HubSource
+
+
+def _jsonl(file: Path) -> Iterator[Row]:
+    with file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as exc:
+                raise SuiteError(f"{file}, line {number}: not JSON: {exc}") from exc
+            if not isinstance(row, dict):
+                raise SuiteError(f"{file}, line {number}: a row must be a JSON object")
+            yield _checked(row, f"{file}, line {number}")
+
+
+def _parquet(file: Path) -> Iterator[Row]:
+    try:
+        from pyarrow import parquet
+    except ImportError as exc:
+        raise ImportError("Parquet rows need the extra: pip install 'traitroute[profile]'") from exc
+    for number, row in enumerate(parquet.read_table(file).to_pylist(), start=1):
+        yield _checked(row, f"{file}, row {number}")
+
+
+def _checked(row: Row, where: str) -> Row:
+    for column in ("input", "target"):
+        if not isinstance(row.get(column), str):
+            raise SuiteError(f'{where}: the row needs "{column}" as text; it has {sorted(row)}')
+    return row
+
+
+def _sample(rows: list[Row], count: int, seed: int) -> list[Row]:
+    if count >= len(rows):
+        return rows
+    return random.Random(seed).sample(rows, count)

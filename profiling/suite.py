@@ -1,0 +1,167 @@
+"""A suite: the tasks, base model and training settings of one profiling run, read from YAML."""
+
+import json
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ..adapters import Name, SuiteError
+from .rows import FolderSource
+from .task import LISTED_LABELS, Task
+
+ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+class Training(BaseModel):
+    """How every adapter of a suite is trained (PEFT LoRA through TRL's SFTTrainer)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rank: Annotated[int, Field(ge=1, le=512)] = 16
+    alpha: Annotated[int, Field(ge=1)] = 32
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    target_modules: tuple[str, ...] = ALL_LINEAR
+    epochs: Annotated[float, Field(gt=0)] = 1.0
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    batch_size: Annotated[int, Field(ge=1)] = 4
+    max_length: Annotated[int, Field(ge=16)] = 512
+    seed: int = 0
+
+
+class Suite(BaseModel):
+    """A list of tasks with the base model and the training settings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Name
+    base_model: str = "smollm2-135m-instruct"
+    engine: Literal["auto", "transformers", "vllm"] = "auto"
+    training: Training = Training()
+    tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _check(self) -> "Suite":
+        names = [t.name for t in self.tasks]
+        if twice := sorted({n for n in names if names.count(n) > 1}):
+            raise ValueError(f"task names must differ; given twice: {twice}")
+        if len(self.sources) < 2:
+            raise ValueError('at least two tasks need "source: true": traits compare adapters')
+        if len(self.tasks) < 3:
+            raise ValueError("at least three tasks are needed to fit traits")
+        return self
+
+    @property
+    def sources(self) -> tuple[Task, ...]:
+        """The tasks that an adapter is trained on."""
+        return tuple(t for t in self.tasks if t.source)
+
+
+def load_suite(path: str | Path) -> Suite:
+    """Read a suite from a YAML file, or a built-in one by its name (`mini`).
+
+    Raises:
+        SuiteError: no such suite, not YAML, or a key with a wrong value; the message names the key.
+    """
+    file = Path(path)
+    if not file.is_file() and file.name == str(path) and not file.suffix:
+        return _parse(_built_in(file.name), f"built-in suite {file.name!r}")
+    try:
+        return _parse(file.read_text(encoding="utf-8"), str(file))
+    except OSError as exc:
+        raise SuiteError(f"suite {path} cannot be read: {exc.strerror}") from exc
+
+
+def folder_suite(
+    folder: Path,
+    sources: Sequence[str],
+    targets: Sequence[str] = (),
+    *,
+    train: int = 200,
+    test: int = 100,
+    base_model: str = "smollm2-135m-instruct",
+    training: Training | None = None,
+) -> Suite:
+    """A suite over `<folder>/<task>/{train,test}.jsonl`, everything else inferred from the rows."""
+    tasks = [
+        infer_task(folder, name, source=name in sources, train=train, test=test)
+        for name in dict.fromkeys([*sources, *targets])
+    ]
+    try:
+        return Suite(
+            name=folder.name if folder.name.isidentifier() else "folder",
+            base_model=base_model,
+            training=training or Training(),
+            tasks=tuple(tasks),
+        )
+    except ValidationError as exc:
+        raise SuiteError(_explain(exc, f"tasks of {folder}")) from exc
+
+
+def infer_task(folder: Path, name: str, *, source: bool, train: int, test: int) -> Task:
+    """Infer labels, metric, prompt and token limit of a task from its rows."""
+    rows = FolderSource(folder=folder)
+    seen = rows.load(name, "train", 10**6, seed=0) + rows.load(name, "test", 10**6, seed=0)
+    labels = tuple(sorted({str(r["label"]) for r in seen})) if "label" in seen[0] else ()
+    choice = ", ".join(labels)
+    ask = f"\nAnswer with one of: {choice}." if 0 < len(labels) <= LISTED_LABELS else ""
+    lengths = sorted(len(r["target"]) for r in seen)
+    return Task(
+        name=name,
+        rows=rows,
+        prompt="{{ input }}" + ask,
+        labels=labels,
+        metric=_metric(seen, labels),
+        source=source,
+        train=train,
+        test=test,
+        # Three characters a token is a safe rule for English; 95% of targets fit.
+        max_tokens=min(256, 8 + lengths[int(0.95 * (len(lengths) - 1))] // 3),
+    )
+
+
+def _metric(
+    rows: list[dict[str, Any]], labels: tuple[str, ...]
+) -> Literal["label", "number", "json", "text"]:
+    if labels:
+        return "label"
+    if "answer" in rows[0] or all("#### " in r["target"] for r in rows):
+        return "number"
+    return "json" if all(_is_json_object(r["target"]) for r in rows) else "text"
+
+
+def _is_json_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
+
+
+def _built_in(name: str) -> str:
+    folder = resources.files("traitroute.suites")
+    known = sorted(
+        f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")
+    )
+    if name not in known:
+        raise SuiteError(f"no suite file and no built-in suite {name!r}; built in: {known}")
+    return (folder / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def _parse(text: str, where: str) -> Suite:
+    try:
+        return Suite.model_validate(yaml.safe_load(text))
+    except yaml.YAMLError as exc:
+        raise SuiteError(f"{where} is not YAML: {exc}") from exc
+    except ValidationError as exc:
+        raise SuiteError(_explain(exc, where)) from exc
+
+
+def _explain(exc: ValidationError, where: str) -> str:
+    def line(error: Any) -> str:
+        key = ".".join(str(part) for part in error["loc"]) or "suite"
+        return f"{key}: {error['msg'].removeprefix('Value error, ')} (given: {str(error['input'])[:80]!r})"
+
+    return f"{where}: " + "; ".join(line(e) for e in exc.errors())

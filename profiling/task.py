@@ -1,0 +1,112 @@
+"""A task: one dataset as a source of training rows and as a target to measure on."""
+
+import hashlib
+import json
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from jinja2 import StrictUndefined, TemplateError, UndefinedError
+from jinja2.sandbox import SandboxedEnvironment
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ..adapters import Name, SuiteError
+from .rows import Source
+
+Metric = Literal["label", "number", "exact", "json", "text"]
+LISTED_LABELS = 10
+"""Up to so many labels are listed in the default prompt and get a probability each."""
+
+_TEMPLATES = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=False)
+
+
+class Example(BaseModel):
+    """One rendered row: the prompt sent, the answer trained on, and the answer looked for."""
+
+    model_config = ConfigDict(frozen=True)
+
+    prompt: str
+    target: str
+    answer: str
+
+
+class Task(BaseModel):
+    """One dataset: where rows come from, how they are asked and answered, and how answers are judged.
+
+    `prompt` and `target` are Jinja2 templates over a row's columns. `source: true` trains an adapter
+    on the task; every task is measured. `train` and `test` are numbers of rows.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Name
+    rows: Source
+    prompt: str = "{{ input }}"
+    target: str = "{{ target }}"
+    answer: str = "{{ answer if answer is defined else (label if label is defined else target) }}"
+    labels: tuple[str, ...] = ()
+    metric: Metric = "exact"
+    source: bool = False
+    train: Annotated[int, Field(ge=0)] = 200
+    test: Annotated[int, Field(ge=1)] = 100
+    max_tokens: Annotated[int, Field(ge=1, le=4096)] = 64
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> "Task":
+        if self.metric == "label" and not self.labels:
+            raise ValueError('metric "label" needs the list of labels')
+        if self.source and not self.train:
+            raise ValueError('a source task needs training rows: set "train" above 0')
+        for template in (self.prompt, self.target, self.answer):
+            try:
+                _TEMPLATES.from_string(template)
+            except TemplateError as exc:
+                raise ValueError(f"template {template!r} is not valid Jinja2: {exc}") from exc
+        return self
+
+    @cached_property
+    def training_examples(self) -> list[Example]:
+        """The rows an adapter is trained on, rendered."""
+        return self._render("train", self.train)
+
+    @cached_property
+    def test_examples(self) -> list[Example]:
+        """The rows every adapter is measured on, rendered."""
+        return self._render("test", self.test)
+
+    @property
+    def digest(self) -> str:
+        """Digest of everything that determines a measurement on this task: rendered examples and rules."""
+        rules = [self.metric, self.labels, self.max_tokens]
+        examples = [e.model_dump() for e in self.test_examples]
+        return hashlib.sha256(json.dumps([rules, examples]).encode()).hexdigest()
+
+    def _render(self, split: Literal["train", "test"], count: int) -> list[Example]:
+        rows = self.rows.load(self.name, split, count, seed=self.seed)
+        examples = [self._example(row, split, i) for i, row in enumerate(rows)]
+        if self.labels:
+            for i, example in enumerate(examples):
+                if example.answer not in self.labels:
+                    raise SuiteError(
+                        f"task {self.name}: {split} row {i + 1} is labelled {example.answer!r}, "
+                        f"which is not among the labels {list(self.labels)}"
+                    )
+        return examples
+
+    def _example(self, row: dict[str, Any], split: str, index: int) -> Example:
+        def render(template: str) -> str:
+            return _TEMPLATES.from_string(template).render(row).strip()
+
+        try:
+            return Example(
+                prompt=render(self.prompt), target=render(self.target), answer=render(self.answer)
+            )
+        except UndefinedError as exc:
+            raise SuiteError(
+                f"task {self.name}: a template asks {split} row {index + 1} for a column it lacks: "
+                f"{exc.message}; the row has {sorted(row)}"
+            ) from exc
+        except TemplateError as exc:
+            raise SuiteError(
+                f"task {self.name}: a template failed on {split} row {index + 1}: {exc}"
+            ) from exc

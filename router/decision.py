@@ -1,0 +1,46 @@
+"""What the router says of one request: which adapter, what gain is expected, and why."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Affinity(BaseModel):
+    """The predicted gain of one adapter over the base model on one request, in score points of [-1, 1]."""
+
+    model_config = ConfigDict(frozen=True)
+
+    adapter: str
+    gain: float
+    low: float
+    high: float
+
+
+class NearTask(BaseModel):
+    """A profiled task that the request resembles; `similarity` is a cosine in [-1, 1]."""
+
+    model_config = ConfigDict(frozen=True)
+
+    task: str
+    similarity: float
+
+
+class RoutingDecision(BaseModel):
+    """The adapter chosen for a request, or `None` for the base model, with the evidence.
+
+    `gain` and `interval` are those of the chosen adapter (0 for base); `margin` is its lead over the
+    next best; `ranking` lists every routable adapter, best first. `contributions` splits the
+    predicted gain of the best-ranked adapter into the share common to all adapters (`mean`) and
+    one part a component; the parts add up to `ranking[0].gain`.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    adapter: str | None
+    gain: float
+    interval: tuple[float, float]
+    margin: float
+    reason: str
+    demand: dict[str, float]
+    contributions: dict[str, float]
+    nearest_tasks: tuple[NearTask, ...]
+    ranking: tuple[Affinity, ...]
+    profile_version: int

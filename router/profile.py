@@ -1,0 +1,112 @@
+"""A fitted routing profile: everything the router needs, as plain arrays.
+
+Stored as one safetensors blob whose metadata holds a JSON header (format 1):
+
+    header    adapters, tasks, n_traits, features (settings), alpha, error_known, error_new, fitted_on
+    tensors   trait_scores (adapters, r), centroids (tasks, p), features.*, demand.*
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from ..adapters import RegistryError
+from .demand import DemandModel
+from .features import RequestFeatures
+
+Array = NDArray[np.float64]
+Fitted = TypeVar("Fitted", RequestFeatures, DemandModel)
+FORMAT = 1
+
+_FEATURE_ARRAYS = ("idf_", "basis_", "center_", "scale_")
+_DEMAND_ARRAYS = ("coef_", "intercept_", "center_", "posterior_")
+
+
+@dataclass(frozen=True)
+class RoutingProfile:
+    """What adapters supply (`trait_scores`) and how to read what a request demands.
+
+    `trait_scores` has shape (adapters, r); the first `n_traits` columns are traits above the null,
+    the rest are components kept because they predict held-out gains. `error_known` and `error_new`
+    are the root-mean-square errors of predicted task gains on held-out requests of profiled tasks
+    and on tasks left out of the fit; `centroids` (tasks, p) are mean features of each task.
+    """
+
+    adapters: tuple[str, ...]
+    tasks: tuple[str, ...]
+    trait_scores: Array
+    n_traits: int
+    features: RequestFeatures
+    demand: DemandModel
+    centroids: Array
+    error_known: float
+    error_new: float
+    fitted_on: int
+
+    def to_bytes(self) -> bytes:
+        """Serialise as documented in this module."""
+        header = {
+            "format": FORMAT,
+            "adapters": self.adapters,
+            "tasks": self.tasks,
+            "n_traits": self.n_traits,
+            "features": self.features.get_params(),
+            "demand": self.demand.get_params(),
+            "error_known": self.error_known,
+            "error_new": self.error_new,
+            "fitted_on": self.fitted_on,
+        }
+        tensors = {"trait_scores": self.trait_scores, "centroids": self.centroids}
+        tensors |= {f"features.{n}": getattr(self.features, n) for n in _FEATURE_ARRAYS}
+        tensors |= {f"demand.{n}": getattr(self.demand, n) for n in _DEMAND_ARRAYS}
+        arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+        return save(arrays, metadata={"traitroute": json.dumps(header)})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read what `to_bytes` wrote.
+
+        Raises:
+            RegistryError: the blob is corrupt, or of a format this version does not read.
+        """
+        try:
+            arrays, header = load(data), _header(data)
+            features = _restore(RequestFeatures(**header["features"]), "features.", arrays)
+            demand = _restore(DemandModel(**header["demand"]), "demand.", arrays)
+            demand.n_features_in_ = len(demand.center_)
+            return cls(
+                adapters=tuple(header["adapters"]),
+                tasks=tuple(header["tasks"]),
+                trait_scores=arrays["trait_scores"],
+                n_traits=header["n_traits"],
+                features=features,
+                demand=demand,
+                centroids=arrays["centroids"],
+                error_known=header["error_known"],
+                error_new=header["error_new"],
+                fitted_on=header["fitted_on"],
+            )
+        except (SafetensorError, KeyError, ValueError, TypeError) as exc:
+            raise RegistryError(
+                f"the stored routing profile cannot be read ({exc}); run `traitroute profile` again"
+            ) from exc
+
+
+def _header(data: bytes) -> dict[str, Any]:
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["traitroute"])
+    if header["format"] != FORMAT:
+        raise ValueError(f"format {header['format']}, this version reads {FORMAT}")
+    return header
+
+
+def _restore(estimator: Fitted, prefix: str, arrays: dict[str, Any]) -> Fitted:
+    for name, value in arrays.items():
+        if name.startswith(prefix):
+            setattr(estimator, name.removeprefix(prefix), value)
+    return estimator

@@ -1,0 +1,151 @@
+"""`vllm serve` with TraitRoute inside, as a child process; `options` says why it is started as it is."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from ...adapters import Adapter, ServerError
+from ..routing import BASE
+from .options import CPU_VARIABLES, PRIVACY_VARIABLES, engine_options, on_cpu
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A server that answers: `base_url` is without the `/v1`."""
+
+    base_url: str
+    log_path: Path
+
+
+def serve_command(
+    base_model: str | Path,
+    adapters: Sequence[Adapter],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    max_model_len: int = 2048,
+    options: Sequence[str] = (),
+) -> list[str]:
+    """The command line that serves `base_model` under its own name and as `base`, ready for `adapters`.
+
+    `options` are handed to `vllm serve` as they are.
+
+    Raises:
+        InputError: an adapter's rank is beyond what vLLM serves.
+    """
+    command = [str(Path(sys.executable).with_name("vllm")), "serve", str(base_model)]
+    command += ["--host", host, "--port", str(port)]
+    command += ["--served-model-name", _served_name(base_model), BASE]
+    command += _flags(engine_options(adapters, max_model_len=max_model_len))
+    return [*command, *options]
+
+
+def serve_environment(registry_path: Path, base_model: str | Path) -> dict[str, str]:
+    """This process's environment, with what the server needs; values already set are kept."""
+    defaults = dict(PRIVACY_VARIABLES)
+    if on_cpu():
+        defaults |= CPU_VARIABLES
+    if Path(base_model).is_dir():
+        defaults["HF_HUB_OFFLINE"] = "1"
+    # The list names every plugin that may load, so others asked for stay in it.
+    plugins = {"traitroute", *filter(None, os.environ.get("VLLM_PLUGINS", "").split(","))}
+    ours = {
+        "VLLM_PLUGINS": ",".join(sorted(plugins)),
+        "TRAITROUTE_REGISTRY": str(registry_path.resolve()),
+    }
+    return defaults | dict(os.environ) | ours
+
+
+@contextmanager
+def running_server(
+    registry_path: Path,
+    base_model: str | Path,
+    adapters: Sequence[Adapter],
+    *,
+    log_path: Path,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    max_model_len: int = 2048,
+    options: Sequence[str] = (),
+    start_limit_s: float = 600.0,
+) -> Iterator[RunningServer]:
+    """Serve until the block ends; `port` None takes a free one.
+
+    Raises:
+        ServerError: the server ended or did not answer in time; the message ends with its log.
+    """
+    port = _free_port(host) if port is None else port
+    command = serve_command(
+        base_model, adapters, host=host, port=port, max_model_len=max_model_len, options=options
+    )
+    environment = serve_environment(registry_path, base_model)
+    server = RunningServer(f"http://{host}:{port}", log_path)
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(
+            command, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        _await_health(process, server, time.monotonic() + start_limit_s)
+        yield server
+    finally:
+        _stop(process)
+
+
+def _served_name(base_model: str | Path) -> str:
+    folder = Path(base_model)
+    return folder.resolve().name if folder.is_dir() else str(base_model)
+
+
+def _flags(options: Mapping[str, Any]) -> list[str]:
+    """Engine options as command-line flags."""
+    flags: list[str] = []
+    for name, value in options.items():
+        values = value if isinstance(value, list) else [] if value is True else [value]
+        flags += [f"--{name.replace('_', '-')}", *map(str, values)]
+    return flags
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return probe.getsockname()[1]
+
+
+def _await_health(process: subprocess.Popen[bytes], server: RunningServer, until: float) -> None:
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            raise ServerError(
+                f"vLLM ended with code {process.returncode}:\n{_tail(server.log_path)}"
+            )
+        with suppress(URLError, OSError), urlopen(f"{server.base_url}/health", timeout=5):
+            return
+        time.sleep(0.5)
+    raise ServerError(f"vLLM did not answer in time:\n{_tail(server.log_path)}")
+
+
+def _tail(log_path: Path, lines: int = 30) -> str:
+    return "\n".join(log_path.read_text(errors="replace").splitlines()[-lines:])
+
+
+def _stop(process: subprocess.Popen[bytes], patience_s: float = 20.0) -> None:
+    """End the server and the engine processes it started, which share its process group."""
+    _signal_group(process, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(patience_s)
+    _signal_group(process, signal.SIGKILL)
+    process.wait()
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)

@@ -1,0 +1,37 @@
+"""Adapter names and serving ids."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from traitroute.adapters import Adapter, check_name, serving_id
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_serving_ids_lie_above_any_that_vllm_counts_and_within_31_bits(digest: bytes) -> None:
+    assert 2**30 <= serving_id(digest.hex()) < 2**31
+
+
+def test_an_adapters_serving_id_follows_from_its_weights_alone() -> None:
+    one = Adapter(
+        name="one",
+        base_model="tiny",
+        base_digest="0" * 64,
+        weights_digest="b" * 64,
+        rank=2,
+        target_modules=("q_proj",),
+    )
+    other = one.model_copy(update={"name": "other", "base_model": "elsewhere"})
+    assert one.serving_id == other.serving_id == serving_id("b" * 64)
+
+
+@pytest.mark.parametrize("name", ["math", "gsm8k-v1.2_final", "7b", "a" * 64])
+def test_ordinary_names_are_accepted(name: str) -> None:
+    assert check_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", "auto", "Base", "a/b", "a..b", ".hidden", "a b", "a\n", "a" * 65]
+)
+def test_names_that_would_mislead_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"cannot be a name|is reserved"):
+        check_name(name)

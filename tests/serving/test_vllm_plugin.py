@@ -1,0 +1,220 @@
+import asyncio
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from traitroute.adapters import Adapter, Registry, ServerError
+from traitroute.serving.routing import LoadError
+from traitroute.serving.vllm import plugin as plugin_module
+from traitroute.serving.vllm.loras import LoraLoader
+from traitroute.serving.vllm.plugin import TraitRoutePlugin, check_vllm
+from traitroute.serving.vllm.process import serve_command, serve_environment
+
+pytest.importorskip("vllm", reason="the plugin runs inside vLLM: pip install 'traitroute[serve]'")
+torch = pytest.importorskip("torch")
+
+CONFIG = '{"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}'
+
+
+def add_adapter(registry: Registry, name: str, folder: Path, seed: int = 0) -> Adapter:
+    folder.mkdir()
+    rng = np.random.default_rng(seed)
+    prefix = "base_model.model.model.layers.0.self_attn.q_proj"
+    tensors = {f"{prefix}.lora_A.weight": rng.normal(size=(4, 8)).astype(np.float32)}
+    tensors[f"{prefix}.lora_B.weight"] = rng.normal(size=(8, 4)).astype(np.float32)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(CONFIG)
+    files = registry.weights.add(folder)
+    adapter = Adapter(
+        name=name,
+        base_model="tiny",
+        base_digest="0" * 64,
+        weights_digest=files.digest,
+        rank=files.rank,
+        target_modules=files.target_modules,
+    )
+    registry.add_adapter(adapter, replace=True)
+    return adapter
+
+
+class SmallEngine:
+    """Takes adapters as vLLM's engine client does, or refuses them."""
+
+    def __init__(self, refusal: str = "") -> None:
+        self.refusal = refusal
+        self.added: list[Any] = []
+
+    async def add_lora(self, request: Any) -> bool:
+        await asyncio.sleep(0)
+        self.added.append(request)
+        if self.refusal:
+            raise Exception(f"Call to add_lora method failed: {self.refusal}")
+        return True
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry.create(tmp_path / "registry.db")
+
+
+def loader_of(
+    registry: Registry, engine: Any, room: int | None = None
+) -> tuple[LoraLoader, dict[str, Any]]:
+    requests: dict[str, Any] = {}
+    loader = LoraLoader(engine, requests, room=room)
+    loader.offer({a.name: a for a in registry.adapters()}, registry.weights)
+    return loader, requests
+
+
+def test_the_installed_vllm_has_every_part_the_plugin_touches() -> None:
+    check_vllm()
+
+
+def test_a_missing_part_is_named_with_the_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    part = {"vllm.lora.request:LoRARequest": ("lora_name", "gone")}
+    monkeypatch.setattr(plugin_module, "_TOUCHED", part)
+    with pytest.raises(ServerError, match=r"LoRARequest\.gone.*vllm>=0\.26,<0\.34"):
+        check_vllm()
+
+
+def test_concurrent_requests_load_an_adapter_once_under_its_stable_id(
+    registry: Registry, tmp_path: Path
+) -> None:
+    adapter = add_adapter(registry, "code", tmp_path / "code")
+    engine = SmallEngine()
+    loader, requests = loader_of(registry, engine)
+
+    async def run() -> None:
+        await asyncio.gather(*(loader.ensure("code") for _ in range(5)))
+
+    asyncio.run(run())
+    assert [r.lora_int_id for r in engine.added] == [adapter.serving_id]
+    assert requests["code"].lora_path == str(registry.weights.path(adapter.weights_digest))
+
+
+def test_a_refusal_is_remembered_and_told_without_the_servers_path(
+    registry: Registry, tmp_path: Path
+) -> None:
+    adapter = add_adapter(registry, "code", tmp_path / "code")
+    path = registry.weights.path(adapter.weights_digest)
+    engine = SmallEngine(refusal=f"{path} is of rank 64, greater than max_lora_rank 16")
+    loader, requests = loader_of(registry, engine)
+    for _ in range(3):
+        with pytest.raises(LoadError, match="code: its weights is of rank 64"):
+            asyncio.run(loader.ensure("code"))
+    assert len(engine.added) == 1
+    assert requests == {}
+
+
+def test_damaged_weights_never_reach_the_engine(registry: Registry, tmp_path: Path) -> None:
+    adapter = add_adapter(registry, "code", tmp_path / "code")
+    shutil.rmtree(registry.weights.path(adapter.weights_digest))
+    engine = SmallEngine()
+    loader, _ = loader_of(registry, engine)
+    with pytest.raises(LoadError, match="damaged or missing"):
+        asyncio.run(loader.ensure("code"))
+    assert engine.added == []
+
+
+def test_new_weights_under_an_old_name_are_loaded_anew(registry: Registry, tmp_path: Path) -> None:
+    add_adapter(registry, "code", tmp_path / "old")
+    engine = SmallEngine()
+    loader, requests = loader_of(registry, engine)
+    asyncio.run(loader.ensure("code"))
+    new = add_adapter(registry, "code", tmp_path / "new", seed=1)
+    loader.offer({"code": new}, registry.weights)
+    asyncio.run(loader.ensure("code"))
+    assert requests["code"].lora_int_id == new.serving_id
+
+
+def test_a_withdrawn_adapter_is_no_longer_served(registry: Registry, tmp_path: Path) -> None:
+    add_adapter(registry, "code", tmp_path / "code")
+    loader, requests = loader_of(registry, SmallEngine())
+    asyncio.run(loader.ensure("code"))
+    loader.offer({}, registry.weights)
+    assert requests == {}
+    with pytest.raises(LoadError, match="no adapter 'code'"):
+        asyncio.run(loader.ensure("code"))
+
+
+def test_no_adapter_takes_the_slot_that_must_stay_empty(registry: Registry, tmp_path: Path) -> None:
+    for seed, name in enumerate(["code", "cook"]):
+        add_adapter(registry, name, tmp_path / name, seed=seed)
+    loader, requests = loader_of(registry, SmallEngine(), room=1)
+    asyncio.run(loader.ensure("code"))
+    with pytest.raises(LoadError, match="restart it with --max-loras 3"):
+        asyncio.run(loader.ensure("cook"))
+    assert list(requests) == ["code"]
+
+
+def started_plugin(use: Callable[[TraitRoutePlugin], Any]) -> TraitRoutePlugin:
+    models = SimpleNamespace(lora_requests={}, base_model_paths=[SimpleNamespace(name="tiny")])
+    config = SimpleNamespace(lora_config=SimpleNamespace(max_loras=4))
+    state: Any = SimpleNamespace(openai_serving_models=models, vllm_config=config)
+    engine: Any = SmallEngine()
+    args: Any = None
+
+    async def run() -> TraitRoutePlugin:
+        plugin = TraitRoutePlugin()
+        await plugin.init_state(engine, state, args)
+        await use(plugin)
+        return plugin
+
+    return asyncio.run(run())
+
+
+async def nothing(_: TraitRoutePlugin) -> None: ...
+
+
+def test_without_a_readable_registry_the_server_still_starts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TRAITROUTE_REGISTRY", str(tmp_path / "absent.db"))
+    routing = started_plugin(nothing).routing
+    assert routing.router is None
+    assert routing.no_router == "no-profile: the registry cannot be read"
+    assert routing.base_names == ("tiny",)
+
+
+def test_an_adapter_added_while_serving_is_offered(
+    monkeypatch: pytest.MonkeyPatch, registry: Registry, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TRAITROUTE_REGISTRY", str(registry.path))
+    monkeypatch.setattr(plugin_module, "POLL_S", 0.01)
+
+    async def add_and_wait(plugin: TraitRoutePlugin) -> None:
+        assert plugin.routing.adapters == frozenset()
+        add_adapter(registry, "code", tmp_path / "code")
+        async with asyncio.timeout(5):
+            while not plugin.routing.adapters:
+                await asyncio.sleep(0.01)
+
+    routing = started_plugin(add_and_wait).routing
+    assert routing.adapters == {"code"}
+    assert routing.no_router.startswith("no-profile: ")
+
+
+def test_the_command_makes_room_for_every_adapter(registry: Registry, tmp_path: Path) -> None:
+    adapter = add_adapter(registry, "code", tmp_path / "code")
+    wide = adapter.model_copy(update={"rank": 20, "target_modules": ("v_proj",)})
+    command = " ".join(serve_command("org/tiny", [adapter, wide], port=1234))
+    assert "--served-model-name org/tiny base" in command
+    slots = 2 if torch.cuda.is_available() else 3
+    assert f"--max-lora-rank 32 --max-loras {slots} --max-cpu-loras {slots}" in command
+    assert "--lora-target-modules q_proj v_proj" in command
+
+
+def test_the_environment_keeps_what_the_user_set(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("VLLM_PLUGINS", "other")
+    monkeypatch.setenv("DO_NOT_TRACK", "0")
+    environment = serve_environment(tmp_path / "registry.db", "org/tiny")
+    assert environment["VLLM_PLUGINS"] == "other,traitroute"
+    assert environment["DO_NOT_TRACK"] == "0"
+    assert environment["TRAITROUTE_REGISTRY"] == str((tmp_path / "registry.db").resolve())

@@ -1,0 +1,223 @@
+"""A real vLLM with two API server processes, a two-layer Llama and adapters that change every answer."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from traitroute.adapters import Adapter, AdapterState, Registry, ServerError
+from traitroute.router import FitRequests, fit_profile
+from traitroute.serving.vllm import running_server
+
+pytest.importorskip("vllm", reason="needs a server: pip install 'traitroute[serve]'")
+torch = pytest.importorskip("torch")
+peft = pytest.importorskip("peft", reason="needs PEFT: pip install 'traitroute[profile]'")
+tokenizers = pytest.importorskip("tokenizers")
+transformers = pytest.importorskip("transformers")
+
+pytestmark = pytest.mark.slow
+
+CHAT = "/v1/chat/completions"
+MODULES = ["q_proj", "v_proj", "o_proj", "down_proj"]
+TOPICS = {
+    "coder": ["write a python function", "fix this compiler error", "what does this loop print"],
+    "cook": ["how long do I boil eggs", "a recipe with rice and beans", "bake bread without yeast"],
+    "critic": ["was the film any good", "review this novel", "is the acting convincing"],
+}
+TEMPLATE = (
+    "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}assistant:"
+)
+
+
+def save_base(folder: Path) -> None:
+    torch.manual_seed(0)
+    texts = [f"user: {text}\nassistant:" for topic in TOPICS.values() for text in topic]
+    tokenizer = tokenizers.ByteLevelBPETokenizer()
+    tokenizer.train_from_iterator(texts, vocab_size=400, special_tokens=["<s>", "</s>"])
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer._tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        chat_template=TEMPLATE,
+    ).save_pretrained(folder)
+    config = transformers.LlamaConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=512,
+        initializer_range=0.2,
+        bos_token_id=0,
+        eos_token_id=1,
+    )
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+
+
+def save_adapter(base: Path, folder: Path, *, rank: int, seed: int) -> None:
+    model = transformers.LlamaForCausalLM.from_pretrained(base)
+    config = peft.LoraConfig(r=rank, lora_alpha=rank, target_modules=MODULES, task_type="CAUSAL_LM")
+    adapted = peft.get_peft_model(model, config)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_" in name:
+                parameter.normal_(std=0.5, generator=generator)
+    adapted.save_pretrained(folder)
+
+
+def register(registry: Registry, base: Path, name: str, *, rank: int, seed: int) -> None:
+    folder = base.with_name(name)
+    save_adapter(base, folder, rank=rank, seed=seed)
+    files = registry.weights.add(folder)
+    adapter = Adapter(
+        name=name,
+        base_model=base.name,
+        base_digest="0" * 64,
+        weights_digest=files.digest,
+        rank=files.rank,
+        target_modules=files.target_modules,
+        state=AdapterState.READY,
+    )
+    registry.add_adapter(adapter)
+
+
+def put_profile(registry: Registry) -> None:
+    """Fit a real profile in which each adapter helps the texts of its own topic."""
+    names = list(TOPICS)
+    texts = [f"{text} {word}" for topic in TOPICS.values() for text in topic for word in "abcd"]
+    tasks = [name for name, topic in TOPICS.items() for _ in range(4 * len(topic))]
+    gains = np.array([[0.9 if n == task else -0.3 for n in names] for task in tasks])
+    centred = np.unique(gains, axis=0).T - gains.mean(axis=1)[0]
+    u, s, _ = np.linalg.svd(centred - centred.mean(axis=0))
+    scores = (u * s)[:, :2]
+    profile = fit_profile(names, FitRequests(texts, tasks, gains), scores, n_traits=2)
+    registry.put_profile(profile.to_bytes(), {})
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    root = tmp_path_factory.mktemp("server")
+    base = root / "tiny"
+    save_base(base)
+    registry = Registry.create(root / "registry.db")
+    for seed, name in enumerate(TOPICS):
+        register(registry, base, name, rank=8, seed=seed)
+    register(registry, base, "wide", rank=16, seed=9)
+    put_profile(registry)
+    options = ["--api-key", "k", "--api-server-count", "2", "--dtype", "float32"]
+    options += ["--max-lora-rank", "8"]
+    with (
+        running_server(
+            registry.path,
+            base,
+            registry.adapters(),
+            log_path=root / "server.log",
+            max_model_len=256,
+            options=options,
+        ) as server,
+        httpx.Client(
+            base_url=server.base_url, headers={"authorization": "Bearer k"}, timeout=60
+        ) as client,
+    ):
+        yield client
+
+
+def body(model: str, text: str, **more: Any) -> dict[str, Any]:
+    settings = {"temperature": 0, "max_tokens": 8, "ignore_eos": True}
+    return {"model": model, "messages": [{"role": "user", "content": text}], **settings, **more}
+
+
+def answer(response: httpx.Response) -> str:
+    assert response.status_code == 200, response.text
+    return response.json()["choices"][0]["message"]["content"]
+
+
+def test_sixty_mixed_requests_are_each_answered_by_the_adapter_named(client: httpx.Client) -> None:
+    models = [*TOPICS, "base"]
+    texts = [topic[0] for topic in TOPICS.values()]
+    alone = {(m, t): answer(client.post(CHAT, json=body(m, t))) for m in models for t in texts}
+    assert all(len({alone[m, t] for m in models}) == len(models) for t in texts)
+    asked = [(models[i % 4], texts[i % 3]) for i in range(60)]
+
+    async def ask_all() -> list[httpx.Response]:
+        async with httpx.AsyncClient(
+            base_url=client.base_url, headers=client.headers, timeout=60
+        ) as many:
+            return await asyncio.gather(*(many.post(CHAT, json=body(m, t)) for m, t in asked))
+
+    responses = asyncio.run(ask_all())
+    assert [answer(r) for r in responses] == [alone[key] for key in asked]
+
+
+@pytest.mark.parametrize("name", TOPICS)
+def test_auto_answers_as_the_adapter_that_header_and_model_name(
+    client: httpx.Client, name: str
+) -> None:
+    text = TOPICS[name][0] + " a"
+    response = client.post(CHAT, json=body("auto", text))
+    assert response.headers["x-traitroute-adapter"] == response.json()["model"] == name
+    assert float(response.headers["x-traitroute-gain"]) > 0.3
+    assert answer(response) == answer(client.post(CHAT, json=body(name, text)))
+
+
+def test_auto_is_base_where_no_adapter_surely_helps(client: httpx.Client) -> None:
+    response = client.post(CHAT, json=body("auto", "zq 81 xv"))
+    assert response.headers["x-traitroute-adapter"] == "base"
+    assert response.json()["model"] == "tiny"
+
+
+def test_a_stream_carries_the_headers_and_the_model(client: httpx.Client) -> None:
+    request = body("auto", TOPICS["cook"][1] + " b", stream=True)
+    with client.stream("POST", CHAT, json=request) as response:
+        assert response.headers["x-traitroute-adapter"] == "cook"
+        events = [line.removeprefix("data: ") for line in response.iter_lines() if line]
+    assert events[-1] == "[DONE]"
+    assert len(events) > 3
+    assert {json.loads(event)["model"] for event in events[:-1]} == {"cook"}
+
+
+def test_the_model_list_shows_what_may_be_asked_for(client: httpx.Client) -> None:
+    cards = {card["id"]: card for card in client.get("/v1/models").json()["data"]}
+    assert list(cards) == ["tiny", "base", "auto", "coder", "cook", "critic", "wide"]
+    assert cards["cook"]["parent"] == "tiny"
+
+
+@pytest.mark.parametrize(
+    "content", [b"not json", b'{"model": "auto"}', b'{"model": "auto", "messages": []}']
+)
+def test_a_body_without_a_request_is_the_clients_error(
+    client: httpx.Client, content: bytes
+) -> None:
+    response = client.post(CHAT, content=content, headers={"content-type": "application/json"})
+    assert 400 <= response.status_code < 500
+    assert "error" in response.json()
+
+
+def test_an_adapter_too_wide_for_the_server_is_refused_by_name(client: httpx.Client) -> None:
+    response = client.post(CHAT, json=body("wide", "hello"))
+    assert response.status_code == 400
+    assert "rank 16 is greater than max_lora_rank 8" in response.json()["error"]["message"]
+    assert client.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize("model", ["auto", "wide"])
+def test_without_the_api_key_nothing_is_routed_or_loaded(client: httpx.Client, model: str) -> None:
+    keyless = {"authorization": ""}
+    response = client.post(CHAT, json=body(model, TOPICS["cook"][0]), headers=keyless)
+    assert response.status_code == 401
+    assert "x-traitroute-adapter" not in response.headers
+
+
+def test_a_server_that_dies_tells_its_last_words(tmp_path: Path) -> None:
+    registry = Registry.create(tmp_path / "registry.db")
+    log_path = tmp_path / "server.log"
+    with (
+        pytest.raises(ServerError, match="no-such-flag"),
+        running_server(registry.path, "tiny", [], log_path=log_path, options=["--no-such-flag"]),
+    ):
+        pass
