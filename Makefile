@@ -28,6 +28,7 @@ install: $(BIN)/python
 	$(BIN)/python scripts/install.py
 
 $(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 
 # The type checker finds `traitroute.*` here: the repository itself is the package.

@@ -1,12 +1,14 @@
 """Options that several commands share."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-console = Console(soft_wrap=False)
+# Logs have no width of their own; the tables need about this much.
+console = Console(width=None if sys.stdout.isatty() else 150)
 
 RegistryPath = Annotated[
     Path,

@@ -22,7 +22,7 @@ def show_matrix(result: Profile, console: Console) -> None:
     table = Table(
         title="transfer matrix: % strictly correct (gain over base)", title_justify="left"
     )
-    table.add_column("adapter \\ task")
+    table.add_column("adapter \\ task", overflow="fold")
     for task in matrix.tasks:
         table.add_column(task, justify="right", overflow="fold")
     table.add_row("base", *(f"{100 * s:.0f}" for s in matrix.base))

@@ -35,7 +35,10 @@ def measure(
         row = []
         for task in tasks:
             key = cell_key(base.digest, adapter, keys[task.name], engine.name)
-            cell = registry.find_cell(key) or _measure_cell(engine, key, adapter, task)
+            found = registry.find_cell(key)
+            outcomes = found.outcomes if found else _measure_cell(engine, adapter, task)
+            # Named anew: the cell may have been measured when the same weights had another name.
+            cell = Cell(key, adapter.name if adapter else None, task.name, outcomes)
             registry.put_cell(cell)
             on_cell(cell)
             row.append(cell)
@@ -68,15 +71,10 @@ def check_applied(adapter: Adapter, row: Sequence[Cell], base_row: Sequence[Cell
     )
 
 
-def _measure_cell(engine: Engine, key: str, adapter: Adapter | None, task: Task) -> Cell:
+def _measure_cell(engine: Engine, adapter: Adapter | None, task: Task) -> Outcomes:
     examples = task.test_examples
     results = engine.run([_request(task, e, adapter) for e in examples])
-    return Cell(
-        key=key,
-        adapter=adapter.name if adapter else None,
-        task=task.name,
-        outcomes=to_outcomes(task, examples, results),
-    )
+    return to_outcomes(task, examples, results)
 
 
 def _request(task: Task, example: Example, adapter: Adapter | None) -> EngineRequest:

@@ -98,12 +98,12 @@ Source = GeneratorSource | FolderSource | HubSource
 
 
 def _jsonl(file: Path) -> Iterator[Row]:
-    with file.open(encoding="utf-8") as lines:
+    with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                row = json.loads(line.decode("utf-8"))
             except ValueError as exc:
                 raise SuiteError(f"{file}, line {number}: not JSON: {exc}") from exc
             if not isinstance(row, dict):
@@ -113,10 +113,14 @@ def _jsonl(file: Path) -> Iterator[Row]:
 
 def _parquet(file: Path) -> Iterator[Row]:
     try:
-        from pyarrow import parquet
+        from pyarrow import ArrowInvalid, parquet
     except ImportError as exc:
         raise ImportError("Parquet rows need the extra: pip install 'traitroute[profile]'") from exc
-    for number, row in enumerate(parquet.read_table(file).to_pylist(), start=1):
+    try:
+        rows = parquet.read_table(file).to_pylist()
+    except ArrowInvalid as exc:
+        raise SuiteError(f"{file} is not Parquet: {exc}") from exc
+    for number, row in enumerate(rows, start=1):
         yield _checked(row, f"{file}, row {number}")
 
 

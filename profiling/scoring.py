@@ -2,10 +2,12 @@
 
 metric   strict                              lenient                          parse failure
 label    the whole answer is the label       first label named is right       names no label
-number   value after the last "####"         last number of the answer        no number
+number   value after the last "####"         or the last number               no number
 json     whole answer is the equal object    first object found is equal      no JSON object
 exact    equal after trimming                equal but for case and spaces    empty
 text     equal but for case and spaces       token F1 of at least 0.5         empty
+
+What is strictly right is leniently right too. Case and last full stops of a label never count.
 """
 
 import json
@@ -37,14 +39,19 @@ def judge(metric: str, output: str, answer: str, labels: tuple[str, ...] = ()) -
 
 
 def _judge_label(output: str, answer: str, labels: tuple[str, ...]) -> Judgement:
-    whole = output.strip().rstrip(".").casefold()
-    named = _first_label(output, labels)
+    whole, gold = _bare(output), _bare(answer)
+    bare = [_bare(label) for label in labels]
+    named = bare.index(whole) if whole in bare else _first_label(output, labels)
     return Judgement(
-        strict=whole == answer.casefold(),
-        lenient=named >= 0 and labels[named] == answer,
+        strict=whole == gold,
+        lenient=named >= 0 and bare[named] == gold,
         parse_failure=named < 0,
         label=named,
     )
+
+
+def _bare(label: str) -> str:
+    return label.strip().rstrip(".").casefold()
 
 
 def _first_label(output: str, labels: tuple[str, ...]) -> int:
@@ -61,9 +68,10 @@ def _judge_number(output: str, answer: str) -> Judgement:
     gold = _value(_NUMBER.findall(answer)[-1]) if _NUMBER.search(answer) else None
     marked = _NUMBER.match(output.rpartition("####")[2].strip()) if "####" in output else None
     numbers = _NUMBER.findall(output)
+    strict = marked is not None and _value(marked.group()) == gold
     return Judgement(
-        strict=marked is not None and _value(marked.group()) == gold,
-        lenient=bool(numbers) and _value(numbers[-1]) == gold,
+        strict=strict,
+        lenient=strict or (bool(numbers) and _value(numbers[-1]) == gold),
         parse_failure=not numbers,
     )
 
@@ -73,18 +81,19 @@ def _value(number: str) -> float:
 
 
 def _judge_json(output: str, answer: str) -> Judgement:
-    gold = json.loads(answer)
+    gold = _first_object(answer)
     found = _first_object(output)
+    equal = found is not None and found == gold
     return Judgement(
-        strict=_object(output) == gold, lenient=found == gold, parse_failure=found is None
+        strict=equal and _is_object(output), lenient=equal, parse_failure=found is None
     )
 
 
-def _object(text: str) -> Any:
+def _is_object(text: str) -> bool:
     try:
-        return json.loads(text)
-    except ValueError:
-        return None
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _first_object(text: str) -> Any:
@@ -93,7 +102,7 @@ def _first_object(text: str) -> Any:
         return None
     try:
         return json.JSONDecoder().raw_decode(text[start:])[0]
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -119,7 +128,8 @@ def token_f1(output: str, answer: str) -> float:
     """Harmonic mean of precision and recall over the multisets of words and marks, in [0, 1]."""
     a, b = Counter(_WORDS.findall(output.casefold())), Counter(_WORDS.findall(answer.casefold()))
     shared = (a & b).total()
-    return 2 * shared / (a.total() + b.total()) if shared else 0.0
+    total = a.total() + b.total()
+    return 2 * shared / total if total else 1.0
 
 
 _JUDGES: Mapping[str, Callable[[str, str], Judgement]] = {

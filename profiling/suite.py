@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ..adapters import Name, SuiteError
 from .rows import FolderSource
+from .scoring import judge
 from .task import LISTED_LABELS, Task
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -73,6 +74,8 @@ def load_suite(path: str | Path) -> Suite:
         return _parse(file.read_text(encoding="utf-8"), str(file))
     except OSError as exc:
         raise SuiteError(f"suite {path} cannot be read: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise SuiteError(f"suite {path} is not UTF-8 text: {exc.reason}") from exc
 
 
 def folder_suite(
@@ -86,11 +89,11 @@ def folder_suite(
     training: Training | None = None,
 ) -> Suite:
     """A suite over `<folder>/<task>/{train,test}.jsonl`, everything else inferred from the rows."""
-    tasks = [
-        infer_task(folder, name, source=name in sources, train=train, test=test)
-        for name in dict.fromkeys([*sources, *targets])
-    ]
     try:
+        tasks = [
+            infer_task(folder, name, source=name in sources, train=train, test=test)
+            for name in dict.fromkeys([*sources, *targets])
+        ]
         return Suite(
             name=folder.name if folder.name.isidentifier() else "folder",
             base_model=base_model,
@@ -105,7 +108,11 @@ def infer_task(folder: Path, name: str, *, source: bool, train: int, test: int) 
     """Infer labels, metric, prompt and token limit of a task from its rows."""
     rows = FolderSource(folder=folder)
     seen = rows.load(name, "train", 10**6, seed=0) + rows.load(name, "test", 10**6, seed=0)
-    labels = tuple(sorted({str(r["label"]) for r in seen})) if "label" in seen[0] else ()
+    labels = tuple(sorted({str(r["label"]).strip() for r in seen if "label" in r}))
+    if labels and not all("label" in r for r in seen):
+        raise SuiteError(
+            f'{folder / name}: some rows lack "label"; give one to every row, or to none'
+        )
     choice = ", ".join(labels)
     ask = f"\nAnswer with one of: {choice}." if 0 < len(labels) <= LISTED_LABELS else ""
     lengths = sorted(len(r["target"]) for r in seen)
@@ -128,9 +135,13 @@ def _metric(
 ) -> Literal["label", "number", "json", "text"]:
     if labels:
         return "label"
-    if "answer" in rows[0] or all("#### " in r["target"] for r in rows):
+    if all("#### " in r["target"] or _is_number(r.get("answer", "")) for r in rows):
         return "number"
     return "json" if all(_is_json_object(r["target"]) for r in rows) else "text"
+
+
+def _is_number(answer: Any) -> bool:
+    return judge("number", str(answer), str(answer)).lenient
 
 
 def _is_json_object(text: str) -> bool:

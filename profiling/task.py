@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..adapters import Name, SuiteError
 from .rows import Source
+from .scoring import judge
 
 Metric = Literal["label", "number", "exact", "json", "text"]
 LISTED_LABELS = 10
@@ -84,14 +85,21 @@ class Task(BaseModel):
     def _render(self, split: Literal["train", "test"], count: int) -> list[Example]:
         rows = self.rows.load(self.name, split, count, seed=self.seed)
         examples = [self._example(row, split, i) for i, row in enumerate(rows)]
-        if self.labels:
-            for i, example in enumerate(examples):
-                if example.answer not in self.labels:
-                    raise SuiteError(
-                        f"task {self.name}: {split} row {i + 1} is labelled {example.answer!r}, "
-                        f"which is not among the labels {list(self.labels)}"
-                    )
+        for i, example in enumerate(examples):
+            self._check_answer(example.answer, f"{split} row {i + 1}")
         return examples
+
+    def _check_answer(self, answer: str, where: str) -> None:
+        if self.labels and answer not in self.labels:
+            raise SuiteError(
+                f"task {self.name}: {where} is labelled {answer!r}, "
+                f"which is not among the labels {list(self.labels)}"
+            )
+        if not judge(self.metric, answer, answer, self.labels).lenient:
+            raise SuiteError(
+                f"task {self.name}: no output can match the answer {answer[:80]!r} of {where} by the "
+                f'metric "{self.metric}"; choose another metric, or an "answer" template that fits it'
+            )
 
     def _example(self, row: dict[str, Any], split: str, index: int) -> Example:
         def render(template: str) -> str:
@@ -106,7 +114,7 @@ class Task(BaseModel):
                 f"task {self.name}: a template asks {split} row {index + 1} for a column it lacks: "
                 f"{exc.message}; the row has {sorted(row)}"
             ) from exc
-        except TemplateError as exc:
+        except (TemplateError, TypeError, ValueError, ArithmeticError) as exc:
             raise SuiteError(
                 f"task {self.name}: a template failed on {split} row {index + 1}: {exc}"
             ) from exc

@@ -5,7 +5,7 @@ share near 84%, so a share alone is no evidence: `n_traits_` counts the leading 
 exceeds the 95th percentile of column-permuted gains (Horn's parallel analysis in its permutation form).
 """
 
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,9 +30,9 @@ class TraitSpace(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
 
     def fit(self, X: ArrayLike, y: object = None) -> Self:
         """Fit gains `X` of shape (adapters, tasks)."""
-        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
-        self.mean_ = X.mean(axis=0)
-        centered = X - self.mean_
+        gains = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        self.mean_ = gains.mean(axis=0)
+        centered = gains - self.mean_
         _, singular, loadings = np.linalg.svd(centered, full_matrices=False)
         rank = max(1, int(np.sum(singular > max(singular[0], 1e-300) * 1e-10)))
         signs = np.sign(loadings[np.arange(len(loadings)), np.abs(loadings).argmax(axis=1)])
@@ -46,8 +46,8 @@ class TraitSpace(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
     def transform(self, X: ArrayLike) -> Array:
         """Trait scores of gains `X` (adapters, tasks), shape (adapters, r): what each adapter supplies."""
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=np.float64)
-        return (X - self.mean_) @ self.components_.T
+        gains = validate_data(self, X, reset=False, dtype=np.float64)
+        return (gains - self.mean_) @ self.components_.T
 
     @property
     def _n_features_out(self) -> int:
@@ -68,6 +68,6 @@ def _shuffled(matrix: Array, random: np.random.RandomState) -> Array:
     return np.take_along_axis(matrix, order, axis=0)
 
 
-def _shares(singular: Array) -> Array:
+def _shares(singular: NDArray[Any]) -> Array:
     total = float(np.sum(singular**2))
     return singular**2 / total if total > 0 else np.zeros_like(singular)

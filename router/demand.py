@@ -22,20 +22,22 @@ class DemandModel(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Fit features `X` (n, p) to targets `y` (n, outputs) or (n,)."""
-        X, y = validate_data(self, X, y, multi_output=True, y_numeric=True, dtype=np.float64)
-        self.center_ = X.mean(axis=0)
-        centered = X - self.center_
+        rows, targets = validate_data(
+            self, X, y, multi_output=True, y_numeric=True, dtype=np.float64
+        )
+        self.center_ = rows.mean(axis=0)
+        centered = rows - self.center_
         gram = centered.T @ centered
         self.posterior_ = self.alpha * np.linalg.inv(gram + self.alpha * np.eye(len(gram)))
-        self.intercept_ = y.mean(axis=0)
-        self.coef_ = self.posterior_ @ (centered.T @ (y - self.intercept_)) / self.alpha
+        self.intercept_ = targets.mean(axis=0)
+        self.coef_ = self.posterior_ @ (centered.T @ (targets - self.intercept_)) / self.alpha
         return self
 
     def predict(self, X: ArrayLike) -> Array:
         """Return predicted targets, shape (n, outputs) or (n,)."""
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=np.float64)
-        return (X - self.center_) @ self.coef_ + self.intercept_
+        rows = validate_data(self, X, reset=False, dtype=np.float64)
+        return (rows - self.center_) @ self.coef_ + self.intercept_
 
     def ignorance(self, X: ArrayLike, unseen: ArrayLike = 0.0) -> Array:
         """Share of prior variance that fitting left at each of `X`, in (0, 1], shape (n,).
@@ -43,6 +45,7 @@ class DemandModel(MultiOutputMixin, RegressorMixin, BaseEstimator):
         `unseen` (n,) is squared feature mass outside the fitted feature space, of which nothing is known.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=np.float64) - self.center_
-        left = np.einsum("np,pq,nq->n", X, self.posterior_, X)
-        return (left + unseen) / np.maximum(np.sum(X**2, axis=1) + unseen, 1e-12)
+        centered = validate_data(self, X, reset=False, dtype=np.float64) - self.center_
+        outside = np.asarray(unseen, dtype=np.float64)
+        left = np.sum((centered @ self.posterior_) * centered, axis=1)
+        return (left + outside) / np.maximum(np.sum(centered**2, axis=1) + outside, 1e-12)

@@ -25,8 +25,9 @@ MAX_CHARS = 16_000
 
 _WORD = re.compile(r"\w+")
 _NUMBER = re.compile(r"\d+")
-_OPTION = re.compile(r"^\s*\(?[A-E1-5][).:]", re.MULTILINE)
-_FIELD = re.compile(r"^\s*\w[\w ]{0,20}:", re.MULTILINE)
+# Not `\s*`, which would run on over line ends: seconds for a page of empty lines.
+_OPTION = re.compile(r"^[ \t]*\(?[A-E1-5][).:]", re.MULTILINE)
+_FIELD = re.compile(r"^[ \t]*\w[\w ]{0,20}:", re.MULTILINE)
 
 
 class RequestFeatures(TransformerMixin, BaseEstimator):

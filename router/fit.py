@@ -79,7 +79,7 @@ def to_gains(demand: Array, trait_scores: Array) -> Array:
 
 def _splits(groups: NDArray[np.intp], random_state: int) -> tuple[list, list]:
     rows = np.arange(len(groups))
-    known = list(KFold(5, shuffle=True, random_state=random_state).split(rows))
+    known = list(KFold(min(5, len(rows)), shuffle=True, random_state=random_state).split(rows))
     new = list(LeaveOneGroupOut().split(rows, groups=groups)) if groups.max() > 1 else known
     return known, new
 

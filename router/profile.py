@@ -76,8 +76,10 @@ class RoutingProfile:
         """
         try:
             arrays, header = load(data), _header(data)
-            features = _restore(RequestFeatures(**header["features"]), "features.", arrays)
-            demand = _restore(DemandModel(**header["demand"]), "demand.", arrays)
+            features = _restore(
+                RequestFeatures(**header["features"]), "features.", _FEATURE_ARRAYS, arrays
+            )
+            demand = _restore(DemandModel(**header["demand"]), "demand.", _DEMAND_ARRAYS, arrays)
             demand.n_features_in_ = len(demand.center_)
             return cls(
                 adapters=tuple(header["adapters"]),
@@ -105,8 +107,9 @@ def _header(data: bytes) -> dict[str, Any]:
     return header
 
 
-def _restore(estimator: Fitted, prefix: str, arrays: dict[str, Any]) -> Fitted:
-    for name, value in arrays.items():
-        if name.startswith(prefix):
-            setattr(estimator, name.removeprefix(prefix), value)
+def _restore(
+    estimator: Fitted, prefix: str, names: tuple[str, ...], arrays: dict[str, Any]
+) -> Fitted:
+    for name in names:
+        setattr(estimator, name, arrays[prefix + name])
     return estimator

