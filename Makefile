@@ -9,11 +9,12 @@ export MALLOC_TOP_PAD_ ?= 268435456
 
 .PHONY: demo test check format install clean
 
+# make demo ARGS="--base HuggingFaceTB/SmolLM2-360M-Instruct"
 demo: install
-	$(BIN)/traitroute demo
+	$(BIN)/traitroute demo $(ARGS)
 
 test: check
-	$(BIN)/pytest
+	$(BIN)/pytest $(ARGS)
 
 check: install types
 	$(BIN)/ruff format --check .

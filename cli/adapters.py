@@ -43,7 +43,7 @@ def show_adapter(
         adapter = store.adapter(name)
         stored = store.latest_profile()
     for key, value in adapter.model_dump(mode="json").items():
-        console.print(f"{key}: {value}", highlight=False)
+        console.print(f"{key}: {value}", highlight=False, markup=False, soft_wrap=True)
     if stored is None or name not in stored.summary["adapters"]:
         console.print("not measured yet: run `traitroute profile`")
         return

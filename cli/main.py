@@ -4,12 +4,16 @@ Exit code 2: the input is wrong and the user can mend it. Exit code 1: the run w
 """
 
 import sys
+from typing import NoReturn
 
 import typer
 from rich.console import Console
 
 from ..adapters import InputError, TraitRouteError
 from . import adapters, demo, profile, route, serve
+
+INTERRUPTED = 130
+"""What Typer turns Ctrl-C into, without a word."""
 
 app = typer.Typer(
     name="traitroute",
@@ -32,12 +36,23 @@ app.command("demo")(demo.demo)
 
 def main() -> None:
     """Run the command line; user mistakes end in one line, never in a traceback."""
-    error = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
         app()
-    except (TraitRouteError, ImportError) as exc:
-        error.print(f"error: {exc}", style="red", markup=False)
-        sys.exit(2 if isinstance(exc, (InputError, ImportError)) else 1)
-    except KeyboardInterrupt:
-        error.print("stopped; finished work is kept, run the same command to go on", markup=False)
-        sys.exit(130)
+    except (InputError, ImportError) as exc:
+        _end(" ".join(line.strip() for line in str(exc).splitlines()), 2)
+    except (TraitRouteError, OSError) as exc:
+        _end(str(exc), 1)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            _say("stopped; finished work is kept, run the same command to go on")
+        raise
+
+
+def _end(message: str, code: int) -> NoReturn:
+    _say(f"error: {message}", style="red")
+    sys.exit(code)
+
+
+def _say(text: str, *, style: str | None = None) -> None:
+    error = Console(stderr=True, soft_wrap=True, highlight=False)
+    error.print(text, style=style, markup=False)

@@ -17,7 +17,7 @@ def profile(
     ] = None,
     registry: RegistryPath = DEFAULT_REGISTRY,
     data: Annotated[
-        Path | None, typer.Option(help="A folder of <task>/{train,test}.jsonl, instead of a suite.")
+        Path | None, typer.Option(help="A folder of `TASK/{train,test}.jsonl`, instead of a suite.")
     ] = None,
     sources: Annotated[
         str, typer.Option(help="With --data: tasks to train an adapter on, comma-separated.")
@@ -52,6 +52,8 @@ def profile(
 
     if (suite is None) == (data is None):
         raise InputError("give either a suite (`traitroute profile mini`) or --data FOLDER")
+    if data is not None and not sources:
+        raise InputError("--data needs --sources: name at least two tasks to train adapters on")
     if engine not in (None, "auto", "transformers", "vllm"):
         raise InputError(f"--engine is auto, transformers or vllm, not {engine!r}")
     chosen = (

@@ -22,7 +22,7 @@ def route(
 
         traitroute route "Is this review positive or negative? I loved it." --explain
     """
-    request = sys.stdin.read() if text == "-" else text
+    request = _standard_input() if text == "-" else text
     if not request.strip():
         raise InputError("the request text is empty: there is nothing to route")
     with Registry.open(registry, read_only=True) as store:
@@ -39,3 +39,10 @@ def route(
         near = ", ".join(f"{n.task} {n.similarity:.2f}" for n in decision.nearest_tasks)
         console.print(f"predicted gain of the best = {parts}")
         console.print(f"most like: {near}")
+
+
+def _standard_input() -> str:
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as exc:
+        raise InputError(f"standard input is not {exc.encoding} text: {exc.reason}") from exc

@@ -1,6 +1,7 @@
 """`traitroute serve`: vLLM with routing inside, with the flags that the registry asks for."""
 
 import os
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
@@ -43,6 +44,8 @@ def serve(
             f"{', '.join(other)} were trained for {adapters[0].base_model}, not for {model.name} as "
             "it is now: serve that base, or disable them"
         )
+    if find_spec("vllm") is None:
+        raise ImportError("serving needs vLLM: pip install 'traitroute[serve]'")
     command = serve_command(
         model.path, adapters, host=host, port=port, max_model_len=max_model_len, options=vllm or ()
     )

@@ -73,11 +73,12 @@ def check_applied(adapter: Adapter, row: Sequence[Cell], base_row: Sequence[Cell
 
 def _measure_cell(engine: Engine, adapter: Adapter | None, task: Task) -> Outcomes:
     examples = task.test_examples
-    results = engine.run([_request(task, e, adapter) for e in examples])
+    results = engine.run([request_for(task, e, adapter) for e in examples])
     return to_outcomes(task, examples, results)
 
 
-def _request(task: Task, example: Example, adapter: Adapter | None) -> EngineRequest:
+def request_for(task: Task, example: Example, adapter: Adapter | None) -> EngineRequest:
+    """The engine request that measures `adapter` on one example of `task`."""
     return EngineRequest(
         messages=({"role": "user", "content": example.prompt},),
         adapter=adapter,

@@ -107,8 +107,9 @@ def train(
 
 
 def quiet_libraries() -> None:
-    """Keep the libraries' own bars and notices out of ours; errors still come through."""
+    """Keep the libraries' bars and notices out of ours, and their usage statistics off the network."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     import datasets
     import transformers
 

@@ -40,12 +40,12 @@ class DemandModel(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return (rows - self.center_) @ self.coef_ + self.intercept_
 
     def ignorance(self, X: ArrayLike, unseen: ArrayLike = 0.0) -> Array:
-        """Share of prior variance that fitting left at each of `X`, in (0, 1], shape (n,).
+        """Variance left to a prediction at each of `X`, in units of the weights' prior, shape (n,).
 
         `unseen` (n,) is squared feature mass outside the fitted feature space, of which nothing is known.
+        Not a share of the prior variance at `X`: that falls the further a request lies outside.
         """
         check_is_fitted(self)
         centered = validate_data(self, X, reset=False, dtype=np.float64) - self.center_
         outside = np.asarray(unseen, dtype=np.float64)
-        left = np.sum((centered @ self.posterior_) * centered, axis=1)
-        return (left + outside) / np.maximum(np.sum(centered**2, axis=1) + outside, 1e-12)
+        return np.sum((centered @ self.posterior_) * centered, axis=1) + outside

@@ -31,6 +31,25 @@ class FitRequests:
     gains: Array
 
 
+@dataclass(frozen=True)
+class _Fold:
+    """Rows to fit on and rows held out, with their features; `unseen` belongs to the rows held out."""
+
+    train: NDArray[np.intp]
+    test: NDArray[np.intp]
+    X_train: Array
+    X_test: Array
+    unseen: Array
+
+
+@dataclass(frozen=True)
+class _HeldOut:
+    """What models that did not see a request say of it: gains (n, adapters) and ignorance (n,)."""
+
+    gains: Array
+    ignorance: Array
+
+
 def fit_profile(
     adapters: Sequence[str],
     requests: FitRequests,
@@ -40,28 +59,28 @@ def fit_profile(
     random_state: int = 0,
 ) -> RoutingProfile:
     """Fit features, demand and error estimates; `trait_scores` are all PCA scores, (adapters, r)."""
-    features = RequestFeatures(random_state=random_state)
-    X = features.fit_transform(list(requests.texts))
     names = tuple(dict.fromkeys(requests.tasks))
     groups = np.array([names.index(t) for t in requests.tasks])
-    known, new = _splits(groups, random_state)
-    alpha = _best_alpha(X, requests.gains, known, new)
-    held_out = _held_out(X, requests.gains, alpha, known)
-    rank = _best_rank(held_out, requests.gains, trait_scores, n_traits)
+    known, new = (_folds(requests.texts, s, random_state) for s in _splits(groups, random_state))
+    alpha = _best_alpha(known, new, requests.gains)
+    on_known = _held_out(known, requests.gains, alpha)
+    on_new = _held_out(new, requests.gains, alpha)
+    rank = _best_rank(on_known.gains, requests.gains, trait_scores, n_traits)
     scores = trait_scores[:, :rank]
-    demand = DemandModel(alpha).fit(X, to_demand(requests.gains, scores))
+    features = RequestFeatures(random_state=random_state)
+    X = features.fit_transform(list(requests.texts))
     return RoutingProfile(
         adapters=tuple(adapters),
         tasks=names,
         trait_scores=scores,
         n_traits=n_traits,
         features=features,
-        demand=demand,
+        demand=DemandModel(alpha).fit(X, to_demand(requests.gains, scores)),
         centroids=_means(X, groups),
-        error_known=_task_error(held_out, requests.gains, scores, groups),
-        error_new=_task_error(
-            _held_out(X, requests.gains, alpha, new), requests.gains, scores, groups
-        ),
+        error_known=_task_error(on_known.gains, requests.gains, scores, groups),
+        error_new=_task_error(on_new.gains, requests.gains, scores, groups),
+        ignorance_known=float(on_known.ignorance.mean()),
+        ignorance_new=float(on_new.ignorance.mean()),
         fitted_on=len(X),
     )
 
@@ -84,17 +103,29 @@ def _splits(groups: NDArray[np.intp], random_state: int) -> tuple[list, list]:
     return known, new
 
 
-def _held_out(X: Array, gains: Array, alpha: float, splits: list) -> Array:
-    """Predict the gains of every request by models that did not see it, shape (n, adapters)."""
-    predicted = np.empty_like(gains)
+def _folds(texts: Sequence[str], splits: list, random_state: int) -> list[_Fold]:
+    """Features fitted anew for each split: held-out words must be as unseen as in a real request."""
+    folds = []
     for train, test in splits:
-        predicted[test] = DemandModel(alpha).fit(X[train], gains[train]).predict(X[test])
-    return predicted
+        features = RequestFeatures(random_state=random_state)
+        X_train = features.fit_transform([texts[int(i)] for i in train])
+        X_test = features.transform([texts[int(i)] for i in test])
+        folds.append(_Fold(train, test, X_train, X_test, features.unseen_mass(X_test)))
+    return folds
 
 
-def _best_alpha(X: Array, gains: Array, known: list, new: list) -> float:
+def _held_out(folds: Sequence[_Fold], gains: Array, alpha: float) -> _HeldOut:
+    predicted, ignorance = np.empty_like(gains), np.empty(len(gains))
+    for fold in folds:
+        model = DemandModel(alpha).fit(fold.X_train, gains[fold.train])
+        predicted[fold.test] = model.predict(fold.X_test)
+        ignorance[fold.test] = model.ignorance(fold.X_test, fold.unseen)
+    return _HeldOut(predicted, ignorance)
+
+
+def _best_alpha(known: Sequence[_Fold], new: Sequence[_Fold], gains: Array) -> float:
     def error(alpha: float) -> float:
-        parts = [_held_out(X, gains, alpha, splits) - gains for splits in (known, new)]
+        parts = [_held_out(folds, gains, alpha).gains - gains for folds in (known, new)]
         return float(sum(np.mean(p**2) for p in parts))
 
     return min(ALPHAS, key=error)

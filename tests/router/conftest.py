@@ -1,7 +1,7 @@
 """A small routing profile fitted on made-up texts: two adapters help unlike topics, a third does nothing."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -19,15 +19,16 @@ GAINS = {"cooking": (1, -1, 0), "garden": (1, -1, 0), "space": (-1, 1, 0), "law"
 HELPER = {"cooking": "chef", "garden": "chef", "space": "pilot", "law": None}
 
 
-def topic_texts(topic: str, count: int, *, seed: int) -> list[str]:
-    """Requests of ten words drawn from a topic's vocabulary."""
+def make_texts(topic: str, count: int, *, seed: int) -> list[str]:
+    """Requests of eight to sixteen words drawn from a topic's vocabulary."""
     draw = random.Random(f"{topic} {seed}")
-    return [f"please {' '.join(draw.choices(TOPICS[topic].split(), k=10))}" for _ in range(count)]
+    words = TOPICS[topic].split()
+    return [f"please {' '.join(draw.choices(words, k=draw.randint(8, 16)))}" for _ in range(count)]
 
 
 def measured(topics: Sequence[str], *, seed: int = 0) -> FitRequests:
     """Forty requests a topic; an adapter shows its gain on four of five."""
-    texts = [t for topic in topics for t in topic_texts(topic, 40, seed=seed)]
+    texts = [t for topic in topics for t in make_texts(topic, 40, seed=seed)]
     tasks = [topic for topic in topics for _ in range(40)]
     shown = np.random.default_rng(seed).random((len(tasks), 1)) < 0.8
     return FitRequests(texts, tasks, np.array([GAINS[t] for t in tasks]) * shown * 1.0)
@@ -44,9 +45,29 @@ def fit(requests: FitRequests) -> RoutingProfile:
 
 @pytest.fixture(scope="session")
 def profile() -> RoutingProfile:
+    """A profile that the tests of this folder share; it is never written to."""
     return fit(measured(list(TOPICS)))
 
 
 @pytest.fixture
+def refit() -> Callable[[], RoutingProfile]:
+    """Fit the shared profile again from the same requests."""
+    return lambda: fit(measured(list(TOPICS)))
+
+
+@pytest.fixture
 def router(profile: RoutingProfile) -> Router:
+    """A router over the shared profile."""
     return Router(profile)
+
+
+@pytest.fixture
+def topic_texts() -> Callable[..., list[str]]:
+    """Make requests of a topic: `topic_texts(topic, count, seed=...)`."""
+    return make_texts
+
+
+@pytest.fixture
+def helper() -> dict[str, str | None]:
+    """The adapter that helps each topic."""
+    return HELPER

@@ -1,0 +1,93 @@
+"""The command line in process, and a registry with a real profile fitted on made-up gains."""
+
+import io
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from traitroute.adapters import Adapter, AdapterState, Registry
+from traitroute.cli import main
+from traitroute.router import FitRequests, RoutingProfile, fit_profile
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+TOPICS = {
+    "coder": ["write a python function", "fix this compiler error", "what does this loop print"],
+    "cook": ["how long do I boil eggs", "a recipe with rice and beans", "bake bread without yeast"],
+    "critic": ["was the film any good", "review this novel", "is the acting convincing"],
+}
+HELP, HARM = 0.9, -0.3
+
+
+def fit_topics() -> RoutingProfile:
+    """Each adapter helps the texts of its own topic and harms the others."""
+    names = list(TOPICS)
+    texts = [f"{text} {word}" for topic in TOPICS.values() for text in topic for word in "abcd"]
+    tasks = [name for name, topic in TOPICS.items() for _ in range(4 * len(topic))]
+    gains = np.array([[HELP if n == task else HARM for n in names] for task in tasks])
+    by_task = np.where(np.eye(len(names)) > 0, HELP, HARM)
+    u, s, _ = np.linalg.svd(by_task - by_task.mean(axis=0))
+    return fit_profile(names, FitRequests(texts, tasks, gains), (u * s)[:, :2], n_traits=2)
+
+
+@pytest.fixture(scope="session")
+def profiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry with three measured adapters and one that was never measured."""
+    path = tmp_path_factory.mktemp("registry") / "traitroute.db"
+    names = list(TOPICS)
+    summary = {
+        "adapters": names,
+        "tasks": names,
+        "base": [0.1] * 3,
+        "scores": [[0.1 + (HELP if a == t else HARM / 3) for t in names] for a in names],
+    }
+    with Registry.create(path) as registry:
+        for digit, name in enumerate([*names, "fresh"], start=1):
+            registry.add_adapter(
+                Adapter(
+                    name=name,
+                    base_model="tiny",
+                    base_digest="0" * 64,
+                    weights_digest=str(digit) * 64,
+                    rank=8,
+                    target_modules=("q_proj",),
+                    state=AdapterState.READY if name in TOPICS else AdapterState.PENDING,
+                )
+            )
+        registry.put_profile(fit_topics().to_bytes(), summary)
+    return path
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `traitroute` with these arguments, and `stdin` as its standard input."""
+
+    def command(*arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
+        argv = ["traitroute", *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", argv)
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
+        with pytest.raises(SystemExit) as end:
+            main()
+        code = end.value.code
+        assert isinstance(code, int)
+        return subprocess.CompletedProcess(argv, code, *capsys.readouterr())
+
+    return command
+
+
+@pytest.fixture
+def refusal(run: Run) -> Callable[..., str]:
+    """Run a command that must be refused: exit code 2 and one line on standard error, returned."""
+
+    def command(*arguments: object, stdin: bytes = b"") -> str:
+        ended = run(*arguments, stdin=stdin)
+        assert ended.returncode == 2
+        assert ended.stdout == ""
+        (line,) = ended.stderr.splitlines()
+        assert line.startswith("error: ")
+        return line
+
+    return command

@@ -1,0 +1,92 @@
+"""The edge of the command line: help, exit codes, and nothing heavy loaded to get there."""
+
+import importlib
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+import typer
+from traitroute.adapters import InputError, RunError
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+COMMANDS = ["profile", "adapters list", "adapters show", "route", "serve", "demo"]
+
+
+@pytest.fixture
+def fail(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command line whose one command raises the exception given."""
+
+    def command(error: BaseException) -> subprocess.CompletedProcess[str]:
+        app = typer.Typer()
+
+        @app.command()
+        def failing() -> None:
+            raise error
+
+        # By its module name: the package offers a function of the same name.
+        monkeypatch.setattr(importlib.import_module("traitroute.cli.main"), "app", app)
+        return run()
+
+    return command
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(run: Run, command: str) -> None:
+    ended = run(*command.split(), "--help")
+    assert ended.returncode == 0
+    assert "Example" in ended.stdout
+    assert f"traitroute {command} " in ended.stdout.split("Example")[1]
+
+
+def test_help_names_every_command(run: Run) -> None:
+    ended = run("--help")
+    assert ended.returncode == 0
+    assert all(f" {command.split()[0]} " in ended.stdout for command in COMMANDS)
+
+
+def test_help_keeps_the_shape_of_a_data_folder(run: Run) -> None:
+    assert "TASK/{train,test}.jsonl" in run("profile", "--help").stdout
+
+
+@pytest.mark.parametrize("arguments", [["nosuch"], ["route"], ["route", "x", "--nosuch"]])
+def test_misuse_ends_with_code_two(run: Run, arguments: list[str]) -> None:
+    ended = run(*arguments)
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("error", [InputError("wrong\n  here"), ImportError("wrong\n  here")])
+def test_wrong_input_ends_with_code_two_and_one_line(fail: Run, error: Exception) -> None:
+    ended = fail(error)
+    assert (ended.returncode, ended.stderr) == (2, "error: wrong here\n")
+
+
+@pytest.mark.parametrize("error", [RunError("no answer\nlog"), OSError("no answer\nlog")])
+def test_a_run_gone_wrong_ends_with_code_one_and_keeps_its_log(fail: Run, error: Exception) -> None:
+    ended = fail(error)
+    assert (ended.returncode, ended.stderr) == (1, "error: no answer\nlog\n")
+
+
+def test_an_interrupted_command_says_how_to_go_on(fail: Run) -> None:
+    ended = fail(KeyboardInterrupt())
+    assert ended.returncode == 130
+    assert "run the same command to go on" in ended.stderr
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(fail: Run) -> None:
+    with pytest.raises(ZeroDivisionError):
+        fail(ZeroDivisionError())
+
+
+def test_a_message_is_printed_as_it_is(fail: Run) -> None:
+    long = "[red]not markup[/red] " + "x" * 300
+    assert fail(InputError(long)).stderr == f"error: {long}\n"
+
+
+def test_the_command_line_loads_neither_torch_nor_vllm() -> None:
+    heavy = "{'torch', 'vllm', 'transformers', 'datasets', 'spacy'}"
+    code = f"import sys, traitroute.cli; print(sorted({heavy} & set(sys.modules)))"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout == "[]\n"

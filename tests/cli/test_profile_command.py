@@ -1,0 +1,107 @@
+"""`traitroute profile`: what is refused before anything is trained."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+Refusal = Callable[..., str]
+
+ROW = {"input": "say yes", "target": "yes"}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A folder of three tasks with two rows a split."""
+    for task in ("greet", "nod", "wave"):
+        for split in ("train", "test"):
+            write_rows(tmp_path / "data" / task / f"{split}.jsonl", ROW, ROW)
+    return tmp_path / "data"
+
+
+def write_rows(file: Path, *rows: dict[str, str]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+@pytest.mark.parametrize("arguments", [[], ["mini", "--data", "somewhere"]])
+def test_one_of_suite_and_data_must_be_given(refusal: Refusal, arguments: list[str]) -> None:
+    assert "either a suite" in refusal("profile", *arguments)
+
+
+def test_an_unknown_engine_is_met_with_the_known_ones(refusal: Refusal) -> None:
+    line = refusal("profile", "mini", "--engine", "llamafile")
+    assert "auto, transformers or vllm, not 'llamafile'" in line
+
+
+def test_an_unknown_built_in_suite_is_met_with_those_built_in(refusal: Refusal) -> None:
+    line = refusal("profile", "huge")
+    assert "'huge'" in line
+    assert "built in: ['mini']" in line
+
+
+def test_a_suite_with_an_unknown_key_is_told_which(refusal: Refusal, tmp_path: Path) -> None:
+    suite = tmp_path / "suite.yaml"
+    suite.write_text("name: mine\nbase_modle: tiny\ntasks: []\n")
+    line = refusal("profile", suite)
+    assert str(suite) in line
+    assert "base_modle: " in line
+
+
+def test_a_suite_that_is_not_yaml_is_refused_in_one_line(refusal: Refusal, tmp_path: Path) -> None:
+    suite = tmp_path / "suite.yaml"
+    suite.write_text("tasks: [one\n")
+    assert f"{suite} is not YAML" in refusal("profile", suite)
+
+
+def test_a_suite_file_that_is_not_there_is_named(refusal: Refusal) -> None:
+    assert "nosuch.yaml cannot be read" in refusal("profile", "nosuch.yaml")
+
+
+def test_data_needs_sources(refusal: Refusal, data: Path) -> None:
+    assert "--data needs --sources" in refusal("profile", "--data", data)
+
+
+def test_an_unknown_task_is_met_with_the_known_ones(refusal: Refusal, data: Path) -> None:
+    line = refusal("profile", "--data", data, "--sources", "greet,bow")
+    assert "'bow'" in line
+    assert "['greet', 'nod', 'wave']" in line
+
+
+def test_a_row_without_target_is_named_by_file_and_line(refusal: Refusal, data: Path) -> None:
+    file = data / "nod" / "test.jsonl"
+    write_rows(file, ROW, {"input": "say no"})
+    line = refusal("profile", "--data", data, "--sources", "greet,nod", "--targets", "wave")
+    assert f"{file}, line 2" in line
+    assert '"target"' in line
+
+
+def test_nothing_is_written_for_refused_input(refusal: Refusal, tmp_path: Path) -> None:
+    registry = tmp_path / "new.db"
+    refusal("profile", "huge", "--registry", registry)
+    assert not registry.exists()
+
+
+@pytest.mark.skipif(not find_spec("datasets"), reason="needs pip install 'traitroute[profile]'")
+def test_a_base_model_that_is_not_there_is_refused_without_a_network(
+    data: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", "from traitroute.cli import main; main()", "profile"]
+    command += ["--data", str(data), "--sources", "greet,nod", "--targets", "wave"]
+    command += ["--base", "nobody/no-such-model", "--registry", str(tmp_path / "new.db")]
+    ended = subprocess.run(
+        command,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: base model 'nobody/no-such-model' is neither")
+    assert ended.stderr.count("\n") == 1

@@ -1,0 +1,95 @@
+"""`traitroute route`: the answer, its evidence, and requests that cannot be routed."""
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from traitroute.adapters import Registry
+from traitroute.router import Router, RoutingDecision
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Refusal = Callable[..., str]
+
+COOKING = "a recipe with rice and beans a"
+UNKNOWN = "zq 81 xv"
+
+
+def decide(path: Path, text: str) -> RoutingDecision:
+    with Registry.open(path, read_only=True) as registry:
+        return Router.from_registry(registry).route(text)
+
+
+@pytest.mark.parametrize(("text", "chosen"), [(COOKING, "cook"), (UNKNOWN, "base")])
+def test_prints_the_adapter_or_base_and_nothing_else(
+    run: Run, profiled: Path, text: str, chosen: str
+) -> None:
+    ended = run("route", text, "--registry", profiled)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"{chosen}\n", "")
+
+
+def test_a_dash_reads_standard_input(run: Run, profiled: Path) -> None:
+    ended = run("route", "-", "--registry", profiled, stdin=f"{COOKING}\n".encode())
+    assert ended.stdout == "cook\n"
+
+
+def test_the_registry_may_come_from_the_environment(
+    run: Run, profiled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRAITROUTE_REGISTRY", str(profiled))
+    assert run("route", COOKING).stdout == "cook\n"
+
+
+def test_explain_ranks_base_between_help_and_harm(run: Run, profiled: Path) -> None:
+    lines = run("route", COOKING, "--explain", "--registry", profiled).stdout.splitlines()
+    rows = [line.strip("│ ").split()[0] for line in lines if line.startswith("│")]
+    assert lines[0] == rows[0] == "cook"
+    assert rows[1] == "base"
+    assert set(rows[2:]) == {"coder", "critic"}
+
+
+def test_explained_contributions_add_up_to_the_gain(run: Run, profiled: Path) -> None:
+    out = run("route", COOKING, "--explain", "--registry", profiled).stdout
+    (line,) = re.findall(r"predicted gain of the best = (.+)", out)
+    parts = [float(part) for part in re.findall(r"[+-]\d\.\d{3}", line)]
+    gain = decide(profiled, COOKING).gain
+    assert line.startswith("mean ")
+    assert len(parts) == 3
+    assert sum(parts) == pytest.approx(gain, abs=0.002)
+
+
+def test_explain_names_the_nearest_task(run: Run, profiled: Path) -> None:
+    out = run("route", COOKING, "--explain", "--registry", profiled).stdout
+    assert re.search(r"most like: cook \d\.\d\d", out)
+
+
+@pytest.mark.parametrize("text", [COOKING, UNKNOWN])
+def test_json_is_the_decision_of_the_router(run: Run, profiled: Path, text: str) -> None:
+    ended = run("route", text, "--json", "--registry", profiled)
+    assert RoutingDecision.model_validate_json(ended.stdout) == decide(profiled, text)
+
+
+@pytest.mark.parametrize(("text", "stdin"), [("", b""), (" \n", b""), ("-", b"\n")])
+def test_an_empty_request_is_refused(
+    refusal: Refusal, profiled: Path, text: str, stdin: bytes
+) -> None:
+    assert "empty" in refusal("route", text, "--registry", profiled, stdin=stdin)
+
+
+def test_standard_input_that_is_not_text_is_refused(refusal: Refusal, profiled: Path) -> None:
+    assert "not utf-8 text" in refusal("route", "-", "--registry", profiled, stdin=b"\xff\xfe")
+
+
+def test_an_argument_that_is_not_text_is_still_routed(run: Run, profiled: Path) -> None:
+    undecodable = b"caf\xe9".decode("utf-8", "surrogateescape")
+    assert run("route", undecodable, "--registry", profiled).stdout == "base\n"
+
+
+def test_a_registry_without_a_profile_says_how_to_make_one(
+    refusal: Refusal, tmp_path: Path
+) -> None:
+    Registry.create(tmp_path / "empty.db").close()
+    line = refusal("route", COOKING, "--registry", tmp_path / "empty.db")
+    assert "no profile yet" in line
+    assert "traitroute profile" in line

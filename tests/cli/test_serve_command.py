@@ -1,0 +1,91 @@
+"""`traitroute serve`: the base must be the one that the adapters were trained for."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from traitroute.adapters import Adapter, Registry
+from traitroute.profiling import open_base_model
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Refusal = Callable[..., str]
+
+needs_vllm = pytest.mark.skipif(not find_spec("vllm"), reason="needs vLLM: traitroute[serve]")
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """What passes for a base model as long as nobody loads it."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    save_file({"weight": np.zeros(2, dtype=np.float32)}, folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture
+def registry(tmp_path: Path, base: Path) -> Path:
+    """A registry with one adapter for `base`."""
+    path = tmp_path / "registry.db"
+    adapter = Adapter(
+        name="coder",
+        base_model=str(base),
+        base_digest=open_base_model(str(base)).digest,
+        weights_digest="1" * 64,
+        rank=8,
+        target_modules=("q_proj",),
+    )
+    with Registry.create(path) as store:
+        store.add_adapter(adapter)
+    return path
+
+
+def test_adapters_of_another_base_are_refused_by_name(
+    refusal: Refusal, profiled: Path, base: Path
+) -> None:
+    line = refusal("serve", base, "--registry", profiled)
+    assert "coder, cook, critic, fresh were trained for tiny" in line
+
+
+def test_a_base_changed_since_training_is_refused(
+    refusal: Refusal, registry: Path, base: Path
+) -> None:
+    (base / "config.json").write_text('{"changed": true}')
+    line = refusal("serve", "--registry", registry)
+    assert "coder were trained for" in line
+    assert "as it is now" in line
+
+
+def test_a_folder_without_weights_is_no_base(refusal: Refusal, registry: Path, base: Path) -> None:
+    (base / "model.safetensors").unlink()
+    assert f"{base} is not a base model" in refusal("serve", "--registry", registry)
+
+
+def test_an_empty_registry_asks_for_the_base(refusal: Refusal, tmp_path: Path) -> None:
+    Registry.create(tmp_path / "empty.db").close()
+    assert "name the base model" in refusal("serve", "--registry", tmp_path / "empty.db")
+
+
+def test_a_missing_registry_is_refused(refusal: Refusal, tmp_path: Path) -> None:
+    assert "no registry at" in refusal("serve", "--registry", tmp_path / "nosuch.db")
+
+
+@needs_vllm
+def test_vllm_takes_over_with_our_plugin_and_the_users_flags(
+    run: Run, registry: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[tuple[str, list[str], dict[str, str]]] = []
+    monkeypatch.setattr(os, "execvpe", lambda *given: taken.append(given))
+    ended = run("serve", "--registry", registry, "--port", "9001", "--vllm", "--api-key=k")
+    ((program, command, environment),) = taken
+    assert ended.returncode == 0
+    assert Path(program).name == "vllm"
+    assert command[1:3] == ["serve", str(base)]
+    assert command[-1] == "--api-key=k"
+    assert "traitroute" in environment["VLLM_PLUGINS"].split(",")
+    assert environment["TRAITROUTE_REGISTRY"] == str(registry)

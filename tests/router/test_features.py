@@ -1,0 +1,44 @@
+"""Features of request texts."""
+
+import numpy as np
+import pytest
+from traitroute.router import RequestFeatures
+from traitroute.router.features import MAX_CHARS
+
+TEXTS = [f"solve {i} plus {i + 2} now?" for i in range(20)] + ["review: I loved it!"] * 5
+
+
+@pytest.fixture
+def features() -> RequestFeatures:
+    return RequestFeatures().fit(TEXTS)
+
+
+def test_a_text_has_the_same_features_alone_and_in_company(features: RequestFeatures) -> None:
+    together = features.transform(TEXTS)
+    np.testing.assert_allclose(features.transform(TEXTS[3:4])[0], together[3])
+
+
+def test_fitting_twice_gives_the_same_features(features: RequestFeatures) -> None:
+    again = RequestFeatures().fit(TEXTS)
+    np.testing.assert_array_equal(again.transform(TEXTS), features.transform(TEXTS))
+
+
+def test_unseen_mass_grows_with_unknown_words(features: RequestFeatures) -> None:
+    texts = ["review: I loved it!", "review: I loved vorpal borogoves", "vorpal borogoves", ""]
+    known, mixed, unknown, empty = features.unseen_mass(features.transform(texts))
+    assert known < 0.05 < mixed < unknown
+    assert unknown == pytest.approx(1.0, abs=0.05)
+    assert empty == 1.0
+
+
+def test_middle_of_a_very_long_text_is_not_read(features: RequestFeatures) -> None:
+    head, tail = "solve " * 3000, " now" * 4000
+    texts = [head + middle + tail for middle in ("x" * 9, "loved " * 100_000)]
+    a, b = features.transform(texts)
+    np.testing.assert_array_equal(a, b)
+    assert max(map(len, texts)) > MAX_CHARS
+
+
+def test_format_marks_are_seen(features: RequestFeatures) -> None:
+    plain, listed = features.transform(["pick one of red blue", "pick\nA. red\nB) blue"])
+    assert np.abs(plain - listed).max() > 0.1

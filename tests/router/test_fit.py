@@ -1,0 +1,48 @@
+"""Fitting a routing profile from per-example gains."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from traitroute.profiling.traits import TraitSpace
+from traitroute.router import FitRequests, Router, RoutingProfile, fit_profile
+from traitroute.router.fit import to_demand, to_gains
+
+
+def test_demand_of_full_rank_loses_nothing() -> None:
+    random = np.random.default_rng(0)
+    gains = random.choice([-1.0, 0.0, 1.0], size=(50, 6))
+    scores = TraitSpace(n_permutations=10).fit_transform(random.normal(size=(6, 8)))
+    assert scores.shape == (6, 5)
+    np.testing.assert_allclose(to_gains(to_demand(gains, scores), scores), gains, atol=1e-9)
+
+
+def test_demand_of_lower_rank_keeps_the_mean_gain() -> None:
+    random = np.random.default_rng(0)
+    gains = random.normal(size=(50, 6))
+    scores = TraitSpace(n_permutations=10).fit_transform(random.normal(size=(6, 8)))[:, :2]
+    kept = to_gains(to_demand(gains, scores), scores)
+    np.testing.assert_allclose(kept.mean(axis=1), gains.mean(axis=1))
+
+
+def test_new_tasks_are_less_certain_than_profiled_ones(profile: RoutingProfile) -> None:
+    assert profile.error_known < profile.error_new
+    assert profile.ignorance_known < profile.ignorance_new
+
+
+def test_profile_says_what_it_was_fitted_on(profile: RoutingProfile) -> None:
+    assert profile.tasks == ("cooking", "garden", "space", "law")
+    assert profile.fitted_on == 160
+    assert 1 <= profile.n_traits <= profile.trait_scores.shape[1]
+
+
+def test_fitting_twice_gives_the_same_bytes(profile: RoutingProfile, refit: Any) -> None:
+    assert refit().to_bytes() == profile.to_bytes()
+
+
+@pytest.mark.parametrize("tasks", [["a", "b", "c"], ["a", "a", "b", "b"]])
+def test_handful_of_requests_is_enough(tasks: list[str]) -> None:
+    gains = np.eye(len(tasks))[:, :2]
+    requests = FitRequests([f"word{i} and more" for i in range(len(tasks))], tasks, gains)
+    fitted = fit_profile(["x", "y"], requests, np.array([[1.0], [-1.0]]), n_traits=1)
+    assert np.isfinite(Router(fitted).route("word0 and more").ranking[0].gain)

@@ -1,0 +1,60 @@
+"""Routing profiles as bytes."""
+
+import json
+from typing import Any
+
+import pytest
+from safetensors.numpy import load, save
+from traitroute.adapters import RegistryError
+from traitroute.router import Router, RoutingProfile
+
+
+def header_of(data: bytes) -> dict[str, Any]:
+    length = int.from_bytes(data[:8], "little")
+    return json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["traitroute"])
+
+
+def rewritten(data: bytes, *, drop: str = "", **changes: Any) -> bytes:
+    """The same profile with header keys changed, or a tensor or header key dropped."""
+    header = {k: v for k, v in (header_of(data) | changes).items() if k != drop}
+    tensors = {k: v for k, v in load(data).items() if k != drop}
+    return save(tensors, metadata={"traitroute": json.dumps(header)})
+
+
+def test_restored_profile_decides_alike(profile: RoutingProfile, topic_texts: Any) -> None:
+    restored = Router(RoutingProfile.from_bytes(profile.to_bytes()))
+    for topic in profile.tasks:
+        for text in [*topic_texts(topic, 5, seed=9), "", "xqzt 😀"]:
+            assert restored.route(text) == Router(profile).route(text)
+
+
+def test_restored_profile_is_written_as_the_same_bytes(profile: RoutingProfile) -> None:
+    data = profile.to_bytes()
+    assert RoutingProfile.from_bytes(data).to_bytes() == data
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, -1])
+def test_truncated_profile_is_refused(profile: RoutingProfile, keep: int) -> None:
+    with pytest.raises(RegistryError, match="run `traitroute profile` again"):
+        RoutingProfile.from_bytes(profile.to_bytes()[:keep])
+
+
+def test_other_format_is_refused_by_number(profile: RoutingProfile) -> None:
+    with pytest.raises(RegistryError, match="format 2, this version reads 1"):
+        RoutingProfile.from_bytes(rewritten(profile.to_bytes(), format=2))
+
+
+@pytest.mark.parametrize("drop", ["demand.center_", "features.basis_", "centroids", "error_new"])
+def test_profile_that_lacks_a_part_is_refused_when_read(profile: RoutingProfile, drop: str) -> None:
+    with pytest.raises(RegistryError, match=drop):
+        RoutingProfile.from_bytes(rewritten(profile.to_bytes(), drop=drop))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"SQLite format 3\0" * 9, save({}, metadata={"other": "1"}), save({}, metadata=None)],
+    ids=["not safetensors", "not ours", "no metadata"],
+)
+def test_foreign_bytes_are_refused(data: bytes) -> None:
+    with pytest.raises(RegistryError, match="cannot be read"):
+        RoutingProfile.from_bytes(data)

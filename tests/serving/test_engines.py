@@ -1,0 +1,114 @@
+"""Both engines give the same cells on a real adapter, within the stated tolerance.
+
+Greedy texts of a bfloat16 model part ways at near-ties, and merging rounds the merged weights, so equality
+is asked of what routing rests on: likelihoods per token, label probabilities and judged answers.
+"""
+
+import numpy as np
+import pytest
+from traitroute.adapters import Adapter, Outcomes, WeightStore
+from traitroute.profiling import PACKAGED, Task, Training, open_base_model, train_adapter
+from traitroute.profiling.measure import request_for, to_outcomes
+from traitroute.serving.engines import Engine, open_engine
+
+pytest.importorskip("torch", reason="needs torch: pip install 'traitroute[profile]'")
+pytest.importorskip("peft", reason="needs PEFT: pip install 'traitroute[profile]'")
+pytest.importorskip("vllm", reason="needs vLLM: pip install 'traitroute[serve]'")
+
+pytestmark = pytest.mark.slow
+
+LOG_LIKELIHOOD_PER_TOKEN = 0.1
+LABEL_PROBABILITY = 0.05
+AGREEING_ANSWERS = 0.9
+
+TASKS = [
+    Task.model_validate(
+        {
+            "name": "sentiment2",
+            "rows": {"generator": "sentiment2"},
+            "prompt": "Is this review positive or negative?\n{{ input }}",
+            "labels": ["negative", "positive"],
+            "metric": "label",
+            "source": True,
+            "train": 64,
+            "test": 20,
+            "max_tokens": 8,
+        }
+    ),
+    Task.model_validate(
+        {
+            "name": "word_problems",
+            "rows": {"generator": "word_problems"},
+            "metric": "number",
+            "test": 12,
+            "max_tokens": 24,
+        }
+    ),
+]
+Cells = dict[tuple[str, str], Outcomes]
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cells, Cells]:
+    folder = tmp_path_factory.mktemp("engines")
+    base = open_base_model(PACKAGED)
+    trained = train_adapter(TASKS[0], base, Training(rank=8, alpha=16), folder / "adapter")
+    weights = WeightStore(folder / "weights")
+    files = weights.add(trained.folder)
+    adapter = Adapter(
+        name="sentiment2",
+        base_model=base.name,
+        base_digest=base.digest,
+        weights_digest=files.digest,
+        rank=files.rank,
+        target_modules=files.target_modules,
+    )
+    embedded = _measure(open_engine("transformers", base.path, weights, [adapter]), adapter)
+    vllm = _measure(open_engine("vllm", base.path, weights, [adapter]), adapter)
+    return embedded, vllm
+
+
+def test_log_likelihoods_agree_per_token(cells: tuple[Cells, Cells]) -> None:
+    for a, b in _pairs(cells):
+        assert np.array_equal(a.target_tokens, b.target_tokens)
+        off = np.abs(a.log_likelihood - b.log_likelihood) / a.target_tokens
+        assert off.mean() < LOG_LIKELIHOOD_PER_TOKEN
+
+
+def test_label_probabilities_agree(cells: tuple[Cells, Cells]) -> None:
+    for a, b in _pairs(cells):
+        if a.label_probabilities.size:
+            off = np.abs(a.label_probabilities - b.label_probabilities)
+            assert off.mean() < LABEL_PROBABILITY
+
+
+def test_judged_answers_agree(cells: tuple[Cells, Cells]) -> None:
+    for a, b in _pairs(cells):
+        assert np.mean(a.strict == b.strict) >= AGREEING_ANSWERS
+
+
+def test_the_adapter_changes_what_both_engines_say(cells: tuple[Cells, Cells]) -> None:
+    for engine in cells:
+        base, adapted = engine["base", "sentiment2"], engine["sentiment2", "sentiment2"]
+        assert adapted.strict.mean() > base.strict.mean()
+        assert not np.array_equal(base.output_digest, adapted.output_digest)
+
+
+def _measure(engine: Engine, adapter: Adapter) -> Cells:
+    """Base and adapter in one call, so that their items could meet in a batch."""
+    measured: Cells = {}
+    try:
+        for task in TASKS:
+            examples = task.test_examples
+            items = [(a, e) for e in examples for a in (None, adapter)]
+            results = engine.run([request_for(task, e, a) for a, e in items])
+            for offset, name in enumerate(("base", adapter.name)):
+                measured[name, task.name] = to_outcomes(task, examples, results[offset::2])
+    finally:
+        engine.close()
+    return measured
+
+
+def _pairs(cells: tuple[Cells, Cells]) -> list[tuple[Outcomes, Outcomes]]:
+    embedded, vllm = cells
+    return [(embedded[key], vllm[key]) for key in embedded]

@@ -1,0 +1,105 @@
+"""The house: imports run one way, the light core stays light, and the wheel holds what it should."""
+
+import ast
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BELOW = {
+    "adapters": {"adapters"},
+    "router": {"router", "adapters"},
+    "serving": {"serving", "router", "adapters"},
+    "profiling": {"profiling", "serving", "router", "adapters", "suites"},
+    "suites": {"suites"},
+    "cli": {"cli", "profiling", "serving", "router", "adapters", "suites"},
+}
+HEAVY = ("torch", "vllm", "spacy", "transformers", "peft", "datasets")
+
+
+def rooms_imported(file: Path) -> Iterator[tuple[int, str]]:
+    """Line and top folder of every import of ours in `file`, wherever in the file it stands."""
+    package = ["traitroute", *file.relative_to(ROOT).parent.parts]
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        for name in imported_names(node, package):
+            parts = name.split(".")
+            if parts[0] == "traitroute" and len(parts) > 1:
+                yield getattr(node, "lineno", 0), parts[1]
+
+
+def imported_names(node: ast.AST, package: list[str]) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        start = package[: len(package) - node.level + 1] if node.level else []
+        module = ".".join([*start, *([node.module] if node.module else [])])
+        return [f"{module}.{alias.name}" for alias in node.names]
+    return []
+
+
+@pytest.mark.parametrize("room", BELOW)
+def test_imports_run_down_only(room: str) -> None:
+    wrong = [
+        f"{file.relative_to(ROOT)}:{line} imports {other}"
+        for file in sorted((ROOT / room).rglob("*.py"))
+        for line, other in rooms_imported(file)
+        if other not in BELOW[room]
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("package", ["adapters", "router", "serving", "profiling"])
+def test_importing_a_package_loads_nothing_heavy(package: str) -> None:
+    code = f"import sys, traitroute.{package}; print(*(m for m in {HEAVY} if m in sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == []
+
+
+def test_every_package_is_listed_for_the_wheel() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    found = {"traitroute"} | {
+        ".".join(["traitroute", *init.parent.relative_to(ROOT).parts])
+        for room in BELOW
+        for init in (ROOT / room).rglob("__init__.py")
+    }
+    assert set(settings["tool"]["setuptools"]["packages"]) == found
+
+
+def test_wheel_holds_the_packages_and_nothing_else(tmp_path: Path) -> None:
+    pytest.importorskip("build")
+    copy_project(tmp_path / "project")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path]
+    run = subprocess.run(
+        [*command, tmp_path / "project"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
+    [wheel] = tmp_path.glob("*.whl")
+    names = ZipFile(wheel).namelist()
+    assert {"traitroute/suites/mini.yaml", "traitroute/py.typed"} <= set(names)
+    assert {n.split("/")[0] for n in names} == {
+        "traitroute",
+        f"{wheel.name.split('-py3')[0]}.dist-info",
+    }
+    assert {n.split("/")[1] for n in names if n.startswith("traitroute/")} == {
+        *BELOW,
+        "__init__.py",
+        "py.typed",
+    }
+
+
+def copy_project(target: Path) -> None:
+    """Copy what git would ship: tracked files, and new ones that it does not ignore."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target / name)
