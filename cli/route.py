@@ -42,7 +42,8 @@ def route(
 
 
 def _standard_input() -> str:
+    """What was piped in, without the line end that `echo` adds: a line more is another request."""
     try:
-        return sys.stdin.read()
+        return sys.stdin.read().rstrip("\n")
     except UnicodeDecodeError as exc:
         raise InputError(f"standard input is not {exc.encoding} text: {exc.reason}") from exc

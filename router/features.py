@@ -86,6 +86,7 @@ class RequestFeatures(TransformerMixin, BaseEstimator):
 
 
 def _cut(text: str) -> str:
+    text = text.strip()
     half = MAX_CHARS // 2
     return text if len(text) <= MAX_CHARS else text[:half] + "\n" + text[-half:]
 

@@ -9,7 +9,7 @@ from ..adapters import AdapterState, Registry, RegistryError
 from .decision import Affinity, NearTask, RoutingDecision
 from .profile import RoutingProfile
 
-CAUTION = 1.0
+CAUTION = 2.0
 """How many standard errors an adapter's predicted gain must lie above the least gain to be chosen."""
 
 

@@ -29,9 +29,10 @@ def test_prints_the_adapter_or_base_and_nothing_else(
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"{chosen}\n", "")
 
 
-def test_a_dash_reads_standard_input(run: Run, profiled: Path) -> None:
-    ended = run("route", "-", "--registry", profiled, stdin=f"{COOKING}\n".encode())
-    assert ended.stdout == "cook\n"
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_dash_reads_standard_input(run: Run, profiled: Path, end: str) -> None:
+    ended = run("route", "-", "--json", "--registry", profiled, stdin=f"{COOKING}{end}".encode())
+    assert RoutingDecision.model_validate_json(ended.stdout) == decide(profiled, COOKING)
 
 
 def test_the_registry_may_come_from_the_environment(

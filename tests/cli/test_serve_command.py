@@ -14,6 +14,7 @@ from traitroute.profiling import open_base_model
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Refusal = Callable[..., str]
+Taken = list[tuple[str, list[str], dict[str, str]]]
 
 needs_vllm = pytest.mark.skipif(not find_spec("vllm"), reason="needs vLLM: traitroute[serve]")
 
@@ -43,6 +44,14 @@ def registry(tmp_path: Path, base: Path) -> Path:
     with Registry.create(path) as store:
         store.add_adapter(adapter)
     return path
+
+
+@pytest.fixture(autouse=True)
+def taken(monkeypatch: pytest.MonkeyPatch) -> Taken:
+    """What this process would have become: a server that starts must not take over the tests."""
+    calls: Taken = []
+    monkeypatch.setattr(os, "execvpe", lambda *given: calls.append(given))
+    return calls
 
 
 def test_adapters_of_another_base_are_refused_by_name(
@@ -77,10 +86,8 @@ def test_a_missing_registry_is_refused(refusal: Refusal, tmp_path: Path) -> None
 
 @needs_vllm
 def test_vllm_takes_over_with_our_plugin_and_the_users_flags(
-    run: Run, registry: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, registry: Path, base: Path, taken: Taken
 ) -> None:
-    taken: list[tuple[str, list[str], dict[str, str]]] = []
-    monkeypatch.setattr(os, "execvpe", lambda *given: taken.append(given))
     ended = run("serve", "--registry", registry, "--port", "9001", "--vllm", "--api-key=k")
     ((program, command, environment),) = taken
     assert ended.returncode == 0

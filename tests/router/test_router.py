@@ -50,7 +50,8 @@ def test_unseen_requests_of_profiled_topics_get_the_adapter_that_helps(
 ) -> None:
     for topic, wanted in helper.items():
         chosen = [router.route(text).adapter for text in topic_texts(topic, 20, seed=9)]
-        assert chosen.count(wanted) >= 18, (topic, chosen)
+        assert chosen.count(wanted) >= 15, (topic, chosen)
+        assert set(chosen) <= {wanted, None}
 
 
 @pytest.mark.parametrize("kind", STRANGE)
