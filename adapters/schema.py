@@ -108,8 +108,19 @@ profiles = Table(
 
 
 def create_file(path: Path) -> None:
-    """Make an empty registry at `path`; if another process makes it first, leave that one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Make an empty registry at `path`; if another process makes it first, leave that one.
+
+    Raises:
+        RegistryError: its folder cannot be made or written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _draft_and_link(path)
+    except OSError as exc:
+        raise RegistryError(f"no registry can be made at {path}: {exc.strerror or exc}") from exc
+
+
+def _draft_and_link(path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".creating-", dir=path.parent) as scratch:
         draft = Path(scratch) / path.name
         engine = create_engine(URL.create("sqlite", database=str(draft)))
@@ -161,7 +172,9 @@ def _query(path: Path, read_only: bool) -> dict[str, str]:
 
 def _check_header(path: Path) -> None:
     if not path.exists():
-        raise RegistryError(f"no registry at {path}: check the path, or create one there")
+        raise RegistryError(
+            f"no registry at {path}: check the path, or make one with `traitroute profile`"
+        )
     if path.is_dir():
         raise RegistryError(f"{path} is a folder: give the registry's file")
     with path.open("rb") as file:

@@ -52,6 +52,8 @@ def profile(
 
     if (suite is None) == (data is None):
         raise InputError("give either a suite (`traitroute profile mini`) or --data FOLDER")
+    if suite is not None and (sources or targets):
+        raise InputError("--sources and --targets go with --data; a suite names its own tasks")
     if data is not None and not sources:
         raise InputError("--data needs --sources: name at least two tasks to train adapters on")
     if engine not in (None, "auto", "transformers", "vllm"):

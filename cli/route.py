@@ -42,8 +42,7 @@ def route(
 
 
 def _standard_input() -> str:
-    """What was piped in, without the line end that `echo` adds: a line more is another request."""
     try:
-        return sys.stdin.read().rstrip("\n")
+        return sys.stdin.read()
     except UnicodeDecodeError as exc:
         raise InputError(f"standard input is not {exc.encoding} text: {exc.reason}") from exc

@@ -52,7 +52,9 @@ class RequestFeatures(TransformerMixin, BaseEstimator):
         self.basis_ = svd.components_
         surface = _surface(X)
         self.center_ = surface.mean(axis=0)
-        self.scale_ = np.maximum(surface.std(axis=0), 1e-3)
+        spread = surface.std(axis=0)
+        # A mark that never varied says nothing; scaled by its rounding noise it would say everything.
+        self.scale_ = np.where(spread > 1e-9, spread, np.inf)
         return self
 
     def transform(self, X: Sequence[str]) -> Array:
