@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from ..adapters import InputError, TraitRouteError
-from . import adapters, demo, profile, route, serve
+from . import adapters, demo, matrix, profile, route, serve
 
 INTERRUPTED = 130
 """What Typer turns Ctrl-C into, without a word."""
@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 app.command("profile")(profile.profile)
 app.add_typer(adapters.app, name="adapters")
+app.command("matrix")(matrix.matrix)
 app.command("route")(route.route)
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)

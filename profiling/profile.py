@@ -67,7 +67,7 @@ def profile(
         traits.transform(matrix.gains),
         n_traits=traits.n_traits_,
     )
-    version = _record(suite, registry, matrix, traits, routing)
+    version = _record(suite, registry, cells, matrix, traits, routing)
     clock.lap("fit")
     return Profile(version, tuple(training), matrix, traits, routing, clock.laps)
 
@@ -169,6 +169,7 @@ def _fit_requests(tasks: Sequence[Task], matrix: TransferMatrix) -> FitRequests:
 def _record(
     suite: Suite,
     registry: Registry,
+    cells: Sequence[Cell],
     matrix: TransferMatrix,
     traits: TraitSpace,
     routing: RoutingProfile,
@@ -178,6 +179,7 @@ def _record(
         "suite": suite.name,
         "adapters": matrix.adapters,
         "tasks": matrix.tasks,
+        "cells": [cell.key for cell in cells],
         "base": matrix.base.tolist(),
         "scores": matrix.scores.tolist(),
         "loadings": traits.components_.tolist(),

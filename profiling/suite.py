@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ..adapters import Name, SuiteError
 from .rows import FolderSource
 from .scoring import judge
-from .task import LISTED_LABELS, Task
+from .task import LISTED_LABELS, Metric, Task
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -115,24 +115,31 @@ def infer_task(folder: Path, name: str, *, source: bool, train: int, test: int) 
         )
     choice = ", ".join(labels)
     ask = f"\nAnswer with one of: {choice}." if 0 < len(labels) <= LISTED_LABELS else ""
-    lengths = sorted(len(r["target"]) for r in seen)
+    metric = _metric(seen, labels)
     return Task(
         name=name,
         rows=rows,
         prompt="{{ input }}" + ask,
         labels=labels,
-        metric=_metric(seen, labels),
+        metric=metric,
         source=source,
         train=train,
         test=test,
-        # Three characters a token is a safe rule for English; 95% of targets fit.
-        max_tokens=min(256, 8 + lengths[int(0.95 * (len(lengths) - 1))] // 3),
+        max_tokens=_max_tokens([r["target"] for r in seen], metric),
     )
 
 
-def _metric(
-    rows: list[dict[str, Any]], labels: tuple[str, ...]
-) -> Literal["label", "number", "json", "text"]:
+def _max_tokens(targets: Sequence[str], metric: Metric) -> int:
+    """Room for 95% of the targets at three characters a token, a safe rule for English.
+
+    Numbers get 96 at least: models reason before they answer, however short the gold answer is.
+    """
+    lengths = sorted(map(len, targets))
+    room = 8 + lengths[int(0.95 * (len(lengths) - 1))] // 3
+    return min(256, max(room, 96 if metric == "number" else 0))
+
+
+def _metric(rows: list[dict[str, Any]], labels: tuple[str, ...]) -> Metric:
     if labels:
         return "label"
     if all("#### " in r["target"] or _is_number(r.get("answer", "")) for r in rows):
