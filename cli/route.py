@@ -34,6 +34,7 @@ def route(
     if explain:
         from .tables import decision_table
 
+        console.print(decision.reason, markup=False, highlight=False)
         console.print(decision_table(decision))
         parts = " ".join(f"{name} {value:+.3f}" for name, value in decision.contributions.items())
         near = ", ".join(f"{n.task} {n.similarity:.2f}" for n in decision.nearest_tasks)

@@ -57,7 +57,7 @@ def show_traits(result: Profile, console: Console) -> None:
 
 def decision_table(decision: RoutingDecision) -> Table:
     """The ranking of a decision, base in its place."""
-    table = Table(title=decision.reason, title_justify="left")
+    table = Table()
     for column in ("adapter", "predicted gain", "interval"):
         table.add_column(column)
     rows = [(a.gain, a.adapter, f"[{a.low:+.2f}, {a.high:+.2f}]") for a in decision.ranking]

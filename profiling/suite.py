@@ -42,7 +42,7 @@ class Suite(BaseModel):
     base_model: str = "smollm2-135m-instruct"
     engine: Literal["auto", "transformers", "vllm"] = "auto"
     training: Training = Training()
-    tasks: Annotated[tuple[Task, ...], Field(min_length=1)]
+    tasks: tuple[Task, ...]
 
     @model_validator(mode="after")
     def _check(self) -> "Suite":

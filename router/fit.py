@@ -2,9 +2,10 @@
 
 The demand model learns from *per-example* gains, not from task labels, so that it carries over to tasks
 nobody profiled. Two settings are chosen by cross-validation, on the fitting requests alone: the ridge
-penalty (lowest squared error of gains, held-out requests and held-out tasks counting equally) and the
-number of components (lowest squared error on held-out requests, never fewer than the traits above the
-null). With all `adapters - 1` components the trait form equals a direct regression of the gains.
+penalty and the number of components (never fewer than the traits above the null), both by the lowest
+squared error of gains on held-out requests of profiled tasks. Tasks left out set the error instead: they
+tell how far a prediction for an unfamiliar request can be off. With all `adapters - 1` components the
+trait form equals a direct regression of the gains.
 """
 
 from collections.abc import Sequence
@@ -62,7 +63,7 @@ def fit_profile(
     names = tuple(dict.fromkeys(requests.tasks))
     groups = np.array([names.index(t) for t in requests.tasks])
     known, new = (_folds(requests.texts, s, random_state) for s in _splits(groups, random_state))
-    alpha = _best_alpha(known, new, requests.gains)
+    alpha = _best_alpha(known, requests.gains)
     on_known = _held_out(known, requests.gains, alpha)
     on_new = _held_out(new, requests.gains, alpha)
     rank = _best_rank(on_known.gains, requests.gains, trait_scores, n_traits)
@@ -123,10 +124,9 @@ def _held_out(folds: Sequence[_Fold], gains: Array, alpha: float) -> _HeldOut:
     return _HeldOut(predicted, ignorance)
 
 
-def _best_alpha(known: Sequence[_Fold], new: Sequence[_Fold], gains: Array) -> float:
+def _best_alpha(known: Sequence[_Fold], gains: Array) -> float:
     def error(alpha: float) -> float:
-        parts = [_held_out(folds, gains, alpha).gains - gains for folds in (known, new)]
-        return float(sum(np.mean(p**2) for p in parts))
+        return float(np.mean((_held_out(known, gains, alpha).gains - gains) ** 2))
 
     return min(ALPHAS, key=error)
 

@@ -17,7 +17,8 @@ pytest.importorskip("vllm", reason="needs vLLM: pip install 'traitroute[serve]'"
 
 pytestmark = pytest.mark.slow
 
-LOG_LIKELIHOOD_PER_TOKEN = 0.1
+LOG_LIKELIHOOD_PER_TOKEN = 0.25
+"""Logits between 16 and 32 are 0.125 apart in bfloat16, and a label is a token or two; measured 0.13."""
 LABEL_PROBABILITY = 0.05
 AGREEING_ANSWERS = 0.9
 
