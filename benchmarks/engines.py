@@ -16,8 +16,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from traitroute.adapters import Adapter, WeightStore
+from traitroute.adapters import WeightStore
 from traitroute.profiling import PACKAGED, Task, Training, open_base_model, train_adapter
+from traitroute.profiling.training import adapter_record
 from traitroute.serving.engines import EngineRequest, open_engine
 from traitroute.serving.vllm.options import CPU_VARIABLES
 
@@ -50,15 +51,7 @@ def measure(engine_name: str, folder: str, *, rows: int) -> dict[str, tuple[floa
     )
     trained = train_adapter(task, base, Training(), Path(folder) / "adapter")
     weights = WeightStore(Path(folder) / "weights")
-    files = weights.add(trained.folder)
-    adapter = Adapter(
-        name="speed",
-        base_model=base.name,
-        base_digest=base.digest,
-        weights_digest=files.digest,
-        rank=files.rank,
-        target_modules=files.target_modules,
-    )
+    adapter = adapter_record("speed", base, weights.add(trained.folder))
     engine = open_engine(
         "vllm" if engine_name == "vllm" else "transformers", base.path, weights, [adapter]
     )

@@ -18,7 +18,7 @@ from .matrix import TransferMatrix
 from .measure import measure
 from .suite import Suite
 from .task import Task
-from .training import TrainedAdapter, train_adapter
+from .training import TrainedAdapter, adapter_record, train_adapter
 from .traits import TraitSpace
 
 
@@ -119,16 +119,7 @@ def quiet_libraries() -> None:
 
 
 def _register(trained: TrainedAdapter, base: BaseModelFolder, registry: Registry) -> Adapter:
-    files = registry.weights.add(trained.folder)
-    adapter = Adapter(
-        name=trained.task,
-        base_model=base.name,
-        base_digest=base.digest,
-        weights_digest=files.digest,
-        rank=files.rank,
-        target_modules=files.target_modules,
-        source_task=trained.task,
-    )
+    adapter = adapter_record(trained.task, base, registry.weights.add(trained.folder))
     registry.add_adapter(adapter, replace=True)
     return adapter
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..adapters import Adapter, AdapterFiles
 from .base_model import BaseModelFolder
 from .suite import Training
 from .task import Task
@@ -69,6 +70,19 @@ def train_adapter(
     assert done is not None, "the record was written a line above"
     return TrainedAdapter(
         done.task, done.folder, done.seconds, done.tokens, done.loss, reused=False
+    )
+
+
+def adapter_record(name: str, base: BaseModelFolder, files: AdapterFiles) -> Adapter:
+    """The registry's record of an adapter trained for `base`, its weights inspected as `files`."""
+    return Adapter(
+        name=name,
+        base_model=base.name,
+        base_digest=base.digest,
+        weights_digest=files.digest,
+        rank=files.rank,
+        target_modules=files.target_modules,
+        source_task=name,
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 from traitroute.adapters import Adapter, Outcomes, WeightStore
 from traitroute.profiling import PACKAGED, Task, Training, open_base_model, train_adapter
 from traitroute.profiling.measure import request_for, to_outcomes
+from traitroute.profiling.training import adapter_record
 from traitroute.serving.engines import Engine, open_engine
 
 pytest.importorskip("torch", reason="needs torch: pip install 'traitroute[profile]'")
@@ -55,15 +56,7 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cells, Cells]:
     base = open_base_model(PACKAGED)
     trained = train_adapter(TASKS[0], base, Training(rank=8, alpha=16), folder / "adapter")
     weights = WeightStore(folder / "weights")
-    files = weights.add(trained.folder)
-    adapter = Adapter(
-        name="sentiment2",
-        base_model=base.name,
-        base_digest=base.digest,
-        weights_digest=files.digest,
-        rank=files.rank,
-        target_modules=files.target_modules,
-    )
+    adapter = adapter_record("sentiment2", base, weights.add(trained.folder))
     embedded = _measure(open_engine("transformers", base.path, weights, [adapter]), adapter)
     vllm = _measure(open_engine("vllm", base.path, weights, [adapter]), adapter)
     return embedded, vllm

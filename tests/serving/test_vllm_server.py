@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -211,6 +214,17 @@ def test_without_the_api_key_nothing_is_routed_or_loaded(client: httpx.Client, m
     response = client.post(CHAT, json=body(model, TOPICS["cook"][0]), headers=keyless)
     assert response.status_code == 401
     assert "x-traitroute-adapter" not in response.headers
+
+
+def test_the_example_client_runs_against_the_server(client: httpx.Client) -> None:
+    pytest.importorskip("openai", reason="needs the client: pip install 'traitroute[client]'")
+    example = Path(__file__).parents[2] / "examples" / "openai_client.py"
+    told = {"OPENAI_BASE_URL": f"{client.base_url}/v1", "OPENAI_API_KEY": "k"}
+    command = [sys.executable, str(example), TOPICS["cook"][0]]
+    done = subprocess.run(command, env=os.environ | told, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "adapter: cook (the answer names cook)" in done.stdout
+    assert "streamed: " in done.stdout
 
 
 def test_a_server_that_dies_tells_its_last_words(tmp_path: Path) -> None:
