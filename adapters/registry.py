@@ -160,6 +160,12 @@ class Registry:
         with self._writing() as connection:
             _put(connection, schema.cells, row)
 
+    def remove_cells(self, keys: Collection[str]) -> None:
+        """Forget the cells with these keys; keys of no cell are passed over."""
+        with self._writing() as connection:
+            for key in keys:
+                connection.execute(delete(schema.cells).where(schema.cells.c.key == key))
+
     def find_cell(self, key: str) -> Cell | None:
         """Return the cell with this key, or None where it was not measured."""
         found = self.cells(keys=[key])

@@ -27,7 +27,8 @@ def measure(
     Every finished cell is committed before the next begins, so a killed run loses at most one.
 
     Raises:
-        SilentAdapterError: an adapter answered exactly as the base model did, everywhere.
+        SilentAdapterError: an adapter answered exactly as the base model did, everywhere; its cells
+            are removed.
     """
     keys = {t.name: t.digest for t in tasks}
     rows: list[list[Cell]] = []
@@ -43,8 +44,13 @@ def measure(
             on_cell(cell)
             row.append(cell)
         rows.append(row)
-        if adapter is not None:
-            check_applied(adapter, row, rows[0])
+        if adapter is not None and says_what_base_says(row, rows[0]):
+            registry.remove_cells([cell.key for cell in row])
+            raise SilentAdapterError(
+                f"adapter {adapter.name} answered exactly as the base model on all {len(row)} tasks: "
+                "it was not applied, or its weights do nothing; its row was not kept. Check its "
+                "target modules and train it again"
+            )
     return [cell for row in rows for cell in row]
 
 
@@ -55,19 +61,15 @@ def cell_key(base_digest: str, adapter: Adapter | None, task_digest: str, engine
     return hashlib.sha256(parts.encode()).hexdigest()
 
 
-def check_applied(adapter: Adapter, row: Sequence[Cell], base_row: Sequence[Cell]) -> None:
-    """Refuse an adapter whose outputs and likelihoods equal the base model's on every example.
+def says_what_base_says(row: Sequence[Cell], base_row: Sequence[Cell]) -> bool:
+    """Whether an adapter's outputs equal the base model's on every example of every task.
 
-    The classic silent failure of multi-LoRA evaluation: the adapter was never applied.
+    The classic silent failure of multi-LoRA evaluation: the adapter was never applied. Likelihoods are
+    not compared, since rounding differs from batch to batch.
     """
-    for cell, base_cell in zip(row, base_row, strict=True):
-        a, b = cell.outcomes, base_cell.outcomes
-        same_text = np.array_equal(a.output_digest, b.output_digest)
-        if not same_text or not np.array_equal(a.log_likelihood, b.log_likelihood):
-            return
-    raise SilentAdapterError(
-        f"adapter {adapter.name} answered exactly as the base model on all {len(row)} tasks: it was "
-        "not applied, or its weights are zero; check its target modules and train it again"
+    return all(
+        np.array_equal(cell.outcomes.output_digest, base_cell.outcomes.output_digest)
+        for cell, base_cell in zip(row, base_row, strict=True)
     )
 
 

@@ -121,6 +121,7 @@ def test_weights_under_a_new_name_are_not_measured_again_but_named_anew(registry
 def test_adapter_that_changes_nothing_is_refused(registry: Registry) -> None:
     with pytest.raises(SilentAdapterError, match="adapter one answered exactly as the base model"):
         measure(HashEngine(deaf=True), registry, BASE, ADAPTERS, TASKS)
+    assert {cell.adapter for cell in registry.cell_scores()} == {None}
 
 
 def test_label_probabilities_are_a_distribution(registry: Registry) -> None:

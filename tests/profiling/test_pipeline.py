@@ -100,7 +100,7 @@ def test_a_killed_run_goes_on_and_repeats_nothing(run: Path) -> None:
         for key, cell in before.items()
     )
     assert [t.reused for t in result.training] == [True, True]
-    assert again.seconds["train"] < 1
+    assert all(t.reused for t in again.training)
     assert np.array_equal(again.matrix.scores, result.matrix.scores)
 
 
