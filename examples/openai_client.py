@@ -25,6 +25,7 @@ def main() -> None:
         model="auto",
         messages=messages,
         max_tokens=32,
+        temperature=0,
     )
     answer = reply.parse()
     print(f"adapter: {reply.headers['x-traitroute-adapter']} (the answer names {answer.model})")
@@ -36,6 +37,7 @@ def main() -> None:
         model="auto",
         messages=messages,
         max_tokens=32,
+        temperature=0,
         stream=True,
     )
     print("streamed: ", end="")
