@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -79,7 +80,9 @@ def new_requests(suite: Suite, each: int = 2) -> list[str]:
     fresh = []
     for task in suite.tasks:
         more = Task.model_validate(task.model_dump() | {"test": task.test + each})
-        fresh += [e.prompt for e in more.test_examples[task.test :]]
+        measured = {e.prompt for e in task.test_examples}
+        unseen = (e.prompt for e in more.test_examples if e.prompt not in measured)
+        fresh += islice(unseen, each)
     return [*fresh, *UNLIKE_ANY_TASK]
 
 

@@ -119,7 +119,11 @@ def quiet_libraries() -> None:
 
 
 def _register(trained: TrainedAdapter, base: BaseModelFolder, registry: Registry) -> Adapter:
+    """Record a trained adapter; one that is known with these weights keeps its state, and its routing."""
     adapter = adapter_record(trained.task, base, registry.weights.add(trained.folder))
+    for known in registry.adapters():
+        if (known.name, known.weights_digest) == (adapter.name, adapter.weights_digest):
+            return known
     registry.add_adapter(adapter, replace=True)
     return adapter
 

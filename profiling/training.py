@@ -5,7 +5,6 @@ measuring and serving see the same tokens. Batches are grouped by length. On CPU
 faster, and so is an allocator that keeps its memory (docs/decisions.md).
 """
 
-import contextlib
 import hashlib
 import json
 import shutil
@@ -56,8 +55,7 @@ def train_adapter(
     shutil.rmtree(folder, ignore_errors=True)
     start = time.perf_counter()
     trainer = _trainer(task, base, settings, folder, progress)
-    with contextlib.redirect_stdout(None):
-        loss = trainer.train().training_loss
+    loss = trainer.train().training_loss
     trainer.model.save_pretrained(folder)
     record = {
         "key": key,
@@ -66,11 +64,7 @@ def train_adapter(
         "loss": round(loss, 4),
     }
     (folder / RECORD).write_text(json.dumps(record))
-    done = _finished(task.name, folder, key)
-    assert done is not None, "the record was written a line above"
-    return TrainedAdapter(
-        done.task, done.folder, done.seconds, done.tokens, done.loss, reused=False
-    )
+    return _trained(task.name, folder, record, reused=False)
 
 
 def adapter_record(name: str, base: BaseModelFolder, files: AdapterFiles) -> Adapter:
@@ -100,9 +94,12 @@ def _finished(task: str, folder: Path, key: str) -> TrainedAdapter | None:
         return None
     if record["key"] != key:
         return None
-    return TrainedAdapter(
-        task, folder, record["seconds"], record["tokens"], record["loss"], reused=True
-    )
+    return _trained(task, folder, record, reused=True)
+
+
+def _trained(task: str, folder: Path, record: dict[str, Any], *, reused: bool) -> TrainedAdapter:
+    seconds, tokens, loss = record["seconds"], record["tokens"], record["loss"]
+    return TrainedAdapter(task, folder, seconds, tokens, loss, reused=reused)
 
 
 def _trainer(
@@ -110,7 +107,7 @@ def _trainer(
 ) -> Any:
     import torch
     from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
@@ -146,7 +143,7 @@ def _trainer(
         target_modules=list(settings.target_modules),
         task_type="CAUSAL_LM",
     )
-    return SFTTrainer(
+    trainer = SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(base.path, dtype=torch.bfloat16),
         args=config,
         train_dataset=_dataset(task),
@@ -154,6 +151,9 @@ def _trainer(
         peft_config=lora,
         callbacks=[Report()],
     )
+    # It would print the last metrics into our progress bars.
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 def _dataset(task: Task) -> Any:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from traitroute.adapters import Registry
+from traitroute.adapters import AdapterState, Cell, Registry
 from traitroute.profiling import PACKAGED, Suite, open_base_model, profile
 from traitroute.profiling.base_model import BaseModelFolder
 
@@ -109,6 +109,23 @@ def test_training_teaches_what_it_should(run: Path) -> None:
         result = profile(Suite.model_validate(small_suite()), registry, run / "runs")
     sentiment = result.matrix.tasks.index("sentiment2")
     assert result.matrix.gains[0, sentiment] > 0.2
+
+
+def test_profiling_again_leaves_adapters_routable_throughout(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states: list[AdapterState] = []
+    with Registry.create(run / "t.db") as registry:
+        profile(Suite.model_validate(small_suite()), registry, run / "runs")
+        put_cell = registry.put_cell
+
+        def watch(cell: Cell) -> None:
+            states.extend(a.state for a in registry.adapters())
+            put_cell(cell)
+
+        monkeypatch.setattr(registry, "put_cell", watch)
+        profile(Suite.model_validate(small_suite()), registry, run / "runs")
+    assert set(states) == {AdapterState.READY}
 
 
 def test_no_pickle_reaches_the_weight_store(run: Path) -> None:
