@@ -1,8 +1,17 @@
 """Adapter records, the registry that holds them, and the store of their weights."""
 
-from .adapter import RESERVED_NAMES, Adapter, AdapterState, Digest, Name, check_name, serving_id
+from .adapter import (
+    RESERVED_NAMES,
+    Adapter,
+    AdapterState,
+    Digest,
+    Method,
+    Name,
+    check_name,
+    serving_id,
+)
 from .adapter_files import AdapterFiles, inspect_adapter
-from .cell import Cell, FinishReason, Outcomes
+from .cell import Cell, FinishReason, Outcomes, packed_texts
 from .errors import (
     BaseModelError,
     InputError,
@@ -28,6 +37,7 @@ __all__ = [
     "Digest",
     "FinishReason",
     "InputError",
+    "Method",
     "Name",
     "Outcomes",
     "Registry",
@@ -42,5 +52,6 @@ __all__ = [
     "WeightsError",
     "check_name",
     "inspect_adapter",
+    "packed_texts",
     "serving_id",
 ]

@@ -3,10 +3,11 @@
 import re
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+Method = Literal["lora", "rslora", "dora", "ia3"]
 RESERVED_NAMES = frozenset({"auto", "base"})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -40,7 +41,10 @@ class AdapterState(StrEnum):
 
 
 class Adapter(BaseModel):
-    """One LoRA adapter; its weights live in the `WeightStore` under `weights_digest`."""
+    """One adapter; its weights live in the `WeightStore` under `weights_digest`.
+
+    `rank` is 1 for IA3, which has none.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,9 +54,15 @@ class Adapter(BaseModel):
     weights_digest: Digest
     rank: Annotated[int, Field(ge=1)]
     target_modules: tuple[str, ...]
+    method: Method = "lora"
     state: AdapterState = AdapterState.PENDING
     source_task: str | None = None
     created_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def vllm_serves(self) -> bool:
+        """Whether vLLM can run the adapter: it refuses DoRA, and knows no method but LoRA."""
+        return self.method in ("lora", "rslora")
 
     @property
     def serving_id(self) -> int:

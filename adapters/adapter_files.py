@@ -1,4 +1,4 @@
-"""The two files of a LoRA adapter in PEFT's format: what is accepted, and how it is identified.
+"""The two files of an adapter in PEFT's format: what is accepted, and how it is identified.
 
 Only `adapter_config.json` and `adapter_model.safetensors` are ever read. A pickle is refused
 unopened, because opening one can run code. The digest covers the tensors and those settings that
@@ -10,24 +10,32 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 from safetensors import SafetensorError, deserialize
 
+from .adapter import Method
 from .errors import WeightsError
 
 _CONFIG = "adapter_config.json"
 _WEIGHTS = "adapter_model.safetensors"
 _PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt"})
 _SET_KEYS = frozenset(
-    {"exclude_modules", "layers_to_transform", "modules_to_save", "target_modules"}
+    {
+        "exclude_modules",
+        "feedforward_modules",
+        "layers_to_transform",
+        "modules_to_save",
+        "target_modules",
+    }
 )
 _COMPUTING_KEYS = _SET_KEYS | {
     "alora_invocation_tokens",
     "alpha_pattern",
     "bias",
+    "feedforward_modules",
     "fan_in_fan_out",
     "layer_replication",
     "layers_pattern",
@@ -55,8 +63,7 @@ class AdapterFiles:
     rank: int
     target_modules: tuple[str, ...]
     base_model: str | None
-    peft_type: str
-    use_dora: bool
+    method: Method
 
 
 class _Config(BaseModel):
@@ -66,7 +73,16 @@ class _Config(BaseModel):
     target_parameters: list[str] | None = None
     rank_pattern: dict[str, int] | None = None
     use_dora: bool = False
+    use_rslora: bool = False
     base_model_name_or_path: str | None = None
+
+
+class _Ia3Config(BaseModel):
+    target_modules: list[str]
+    base_model_name_or_path: str | None = None
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 def inspect_adapter(folder: Path) -> AdapterFiles:
@@ -107,16 +123,14 @@ def _check_file(path: Path) -> None:
 
 def _examine(folder: Path, config_json: bytes, weights: bytes) -> AdapterFiles:
     settings = _parse(folder, config_json)
-    if settings.get("peft_type") != "LORA":
+    if settings.get("peft_type") not in ("LORA", "IA3"):
         raise WeightsError(
-            f"{folder}: peft_type is {settings.get('peft_type')!r}; only 'LORA' adapters can be served"
+            f"{folder}: peft_type is {settings.get('peft_type')!r}; "
+            "'LORA' adapters can be served, 'IA3' ones profiled, and no others"
         )
-    try:
-        config = _Config.model_validate(settings)
-    except ValidationError as exc:
-        first = exc.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise WeightsError(f"{folder / _CONFIG}: {where}: {first['msg']}") from exc
+    if settings["peft_type"] == "IA3":
+        return _examine_ia3(folder, settings, weights)
+    config = _validated(_Config, folder, settings)
     modules = _check_tensors(folder / _WEIGHTS, weights, config)
     # A pattern such as "all-linear" says less than the tensors themselves.
     named = config.target_modules if isinstance(config.target_modules, list) else modules
@@ -125,9 +139,30 @@ def _examine(folder: Path, config_json: bytes, weights: bytes) -> AdapterFiles:
         rank=config.r,
         target_modules=tuple(sorted(set(named))),
         base_model=config.base_model_name_or_path,
-        peft_type="LORA",
-        use_dora=config.use_dora,
+        method="dora" if config.use_dora else "rslora" if config.use_rslora else "lora",
     )
+
+
+def _examine_ia3(folder: Path, settings: dict[str, Any], weights: bytes) -> AdapterFiles:
+    config = _validated(_Ia3Config, folder, settings)
+    for name, tensor in _tensors(folder / _WEIGHTS, weights):
+        _check_finite(folder / _WEIGHTS, name, tensor["dtype"], tensor["data"])
+    return AdapterFiles(
+        digest=_digest(settings, weights),
+        rank=1,
+        target_modules=tuple(sorted(set(config.target_modules))),
+        base_model=config.base_model_name_or_path,
+        method="ia3",
+    )
+
+
+def _validated(model: type[_Model], folder: Path, settings: dict[str, Any]) -> _Model:
+    try:
+        return model.model_validate(settings)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise WeightsError(f"{folder / _CONFIG}: {where}: {first['msg']}") from exc
 
 
 def _parse(folder: Path, config_json: bytes) -> dict[str, Any]:
@@ -144,14 +179,8 @@ def _parse(folder: Path, config_json: bytes) -> dict[str, Any]:
 
 def _check_tensors(path: Path, weights: bytes, config: _Config) -> set[str]:
     """Check every tensor and return the names of the modules that have LoRA tensors."""
-    try:
-        tensors = cast("list[tuple[str, dict[str, Any]]]", deserialize(weights))
-    except SafetensorError as exc:
-        raise WeightsError(
-            f"{path} is truncated or corrupt ({exc}): copy it again (with Git LFS: git lfs pull)"
-        ) from exc
     modules: set[str] = set()
-    for name, tensor in tensors:
+    for name, tensor in _tensors(path, weights):
         _check_finite(path, name, tensor["dtype"], tensor["data"])
         if match := _LORA_TENSOR.search(name):
             modules.add(match["module"])
@@ -160,6 +189,15 @@ def _check_tensors(path: Path, weights: bytes, config: _Config) -> set[str]:
     if not modules:
         raise WeightsError(f"{path} holds no LoRA tensors: save the adapter, not the merged model")
     return modules
+
+
+def _tensors(path: Path, weights: bytes) -> list[tuple[str, dict[str, Any]]]:
+    try:
+        return cast("list[tuple[str, dict[str, Any]]]", deserialize(weights))
+    except SafetensorError as exc:
+        raise WeightsError(
+            f"{path} is truncated or corrupt ({exc}): copy it again (with Git LFS: git lfs pull)"
+        ) from exc
 
 
 def _check_finite(path: Path, name: str, dtype: str, data: bytes) -> None:

@@ -23,6 +23,7 @@ from .errors import RegistryError
 from .weights import WeightStore
 
 _KEYS_A_QUERY = 500
+_LONGEST_LABEL = 80
 
 
 @dataclass(frozen=True)
@@ -227,6 +228,34 @@ class Registry:
         with self._transaction() as connection:
             return list(connection.execute(select(version).order_by(version)).scalars())
 
+    def set_trait_label(self, version: int, index: int, label: str) -> None:
+        """Call component `index` (from 1) of a profile version `label`; an empty label removes it.
+
+        Kept in the profile's summary under "trait_labels".
+
+        Raises:
+            RegistryError: there is no such version or component, or the label is longer than 80
+                characters or has some that do not print.
+        """
+        label = _checked_label(label)
+        table = schema.profiles
+        with self._revising() as connection:
+            query = select(table.c.summary).where(table.c.version == version)
+            summary = connection.execute(query).scalar_one_or_none()
+            if summary is None:
+                versions = ", ".join(map(str, self.profile_versions())) or "none yet"
+                raise RegistryError(f"no profile version {version}; versions: {versions}")
+            known = len(summary.get("loadings", ()))
+            if not 1 <= index <= known:
+                raise RegistryError(
+                    f"profile version {version} has no component {index}: it has {known}, "
+                    "counted from 1"
+                )
+            labels = {**summary.get("trait_labels", {}), str(index): label}
+            summary["trait_labels"] = {i: kept for i, kept in labels.items() if kept}
+            change = update(table).where(table.c.version == version)
+            connection.execute(change.values(summary=summary))
+
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         try:
@@ -257,6 +286,16 @@ def _put(connection: Connection, table: Table, row: dict[str, Any]) -> None:
     (key,) = table.primary_key
     connection.execute(delete(table).where(key == row[key.name]))
     connection.execute(insert(table).values(row))
+
+
+def _checked_label(label: str) -> str:
+    label = label.strip()
+    if len(label) > _LONGEST_LABEL or not label.isprintable():
+        raise RegistryError(
+            f"{label[:_LONGEST_LABEL]!r} cannot be a trait's label: "
+            f"use 1 to {_LONGEST_LABEL} printable characters, or none to remove the label"
+        )
+    return label
 
 
 def _cell_order(cell: Cell | CellScore) -> tuple[str, str, str]:

@@ -28,13 +28,14 @@ from sqlalchemy import (
     insert,
     inspect,
     select,
+    update,
 )
 from sqlalchemy.exc import DatabaseError
 
 from .errors import RegistryError
 
 APPLICATION = "traitroute"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _BUSY_SECONDS = 30
 _SQLITE_HEADER = b"SQLite format 3\0"
 
@@ -74,6 +75,7 @@ adapters = Table(
     Column("serving_id", Integer, nullable=False, index=True),
     Column("rank", Integer, nullable=False),
     Column("target_modules", JSON, nullable=False),
+    Column("method", String(16), nullable=False, server_default="lora"),
     Column("state", String(16), nullable=False),
     Column("source_task", String(64)),
     Column("created_at", UtcDateTime, nullable=False),
@@ -148,7 +150,8 @@ def open_engine(path: Path, *, read_only: bool) -> Engine:
         connect_args={"timeout": _BUSY_SECONDS},
     )
     try:
-        _check_schema(path, engine)
+        if _check_schema(path, engine) < SCHEMA_VERSION:
+            _upgrade(path, engine, read_only=read_only)
     except DatabaseError as exc:
         engine.dispose()
         raise RegistryError(
@@ -182,7 +185,8 @@ def _check_header(path: Path) -> None:
             raise RegistryError(f"{path} is not a registry: it is not an SQLite file; give another")
 
 
-def _check_schema(path: Path, engine: Engine) -> None:
+def _check_schema(path: Path, engine: Engine) -> int:
+    """Return the schema's version."""
     row = None
     if inspect(engine).has_table(meta.name):
         with engine.connect() as connection:
@@ -194,3 +198,17 @@ def _check_schema(path: Path, engine: Engine) -> None:
             f"{path} was written by a newer TraitRoute: schema {row.schema_version}, "
             f"this version reads {SCHEMA_VERSION}; upgrade"
         )
+    return row.schema_version
+
+
+def _upgrade(path: Path, engine: Engine, *, read_only: bool) -> None:
+    """Bring a file of schema 1 to schema 2, which adds an adapter's method: all were LoRA."""
+    if read_only:
+        open_engine(path, read_only=False).dispose()
+        return
+    with engine.begin() as connection:
+        # Whoever raises the version first upgrades; another process waits here and finds it done.
+        older = update(meta).where(meta.c.schema_version == 1).values(schema_version=2)
+        if connection.execute(older).rowcount:
+            column = "method VARCHAR(16) NOT NULL DEFAULT 'lora'"
+            connection.exec_driver_sql(f"ALTER TABLE adapters ADD COLUMN {column}")

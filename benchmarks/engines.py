@@ -49,7 +49,7 @@ def measure(engine_name: str, folder: str, *, rows: int) -> dict[str, tuple[floa
         {"name": "word_problems", "rows": {"generator": "word_problems"}, "source": True}
         | {"train": 8, "test": rows}
     )
-    trained = train_adapter(task, base, Training(), Path(folder) / "adapter")
+    trained = train_adapter(task.training_set, base, Training(), Path(folder) / "adapter")
     weights = WeightStore(Path(folder) / "weights")
     adapter = adapter_record("speed", base, weights.add(trained.folder))
     engine = open_engine(

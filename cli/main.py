@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from ..adapters import InputError, TraitRouteError
-from . import adapters, demo, matrix, profile, route, serve
+from . import adapters, compare, demo, matrix, predict, profile, report, route, serve, traits
 
 INTERRUPTED = 130
 """What Typer turns Ctrl-C into, without a word."""
@@ -30,6 +30,10 @@ app = typer.Typer(
 app.command("profile")(profile.profile)
 app.add_typer(adapters.app, name="adapters")
 app.command("matrix")(matrix.matrix)
+app.command("traits")(traits.traits)
+app.command("compare")(compare.compare)
+app.command("report")(report.report)
+app.command("predict")(predict.predict)
 app.command("route")(route.route)
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)

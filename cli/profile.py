@@ -6,18 +6,23 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..adapters import InputError, Registry
+from ..adapters import InputError, Method, Registry
 from .options import DEFAULT_REGISTRY, RegistryPath, console
 from .tables import show_profile
 
 
 def profile(
     suite: Annotated[
-        str | None, typer.Argument(help="A suite file, or a built-in suite: mini.")
+        str | None,
+        typer.Argument(help="A suite file, or a built-in suite: mini, paper-local, paper."),
     ] = None,
     registry: RegistryPath = DEFAULT_REGISTRY,
     data: Annotated[
-        Path | None, typer.Option(help="A folder of `TASK/{train,test}.jsonl`, instead of a suite.")
+        Path | None,
+        typer.Option(
+            help="A folder of `TASK/{train,test}.jsonl`: the rows of a suite's local tasks, or with "
+            "--sources all there is."
+        ),
     ] = None,
     sources: Annotated[
         str, typer.Option(help="With --data: tasks to train an adapter on, comma-separated.")
@@ -25,8 +30,23 @@ def profile(
     targets: Annotated[
         str, typer.Option(help="With --data: further tasks that are only measured.")
     ] = "",
-    train: Annotated[int, typer.Option(min=1, help="With --data: training rows per source.")] = 200,
-    test: Annotated[int, typer.Option(min=1, help="With --data: test rows per task.")] = 100,
+    train: Annotated[
+        int | None,
+        typer.Option(min=1, help="Training rows per source [default: the suite's, or 200]."),
+    ] = None,
+    test: Annotated[
+        int | None, typer.Option(min=1, help="Test rows per task [default: the suite's, or 100].")
+    ] = None,
+    tasks: Annotated[
+        str, typer.Option(help="Only these tasks of the suite, comma-separated.")
+    ] = "",
+    method: Annotated[
+        Method | None,
+        typer.Option(help="PEFT method, instead of the suite's; vLLM serves lora and rslora."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the training, instead of the suite's.")
+    ] = None,
     base: Annotated[
         str | None, typer.Option(help="Base model: a Hub id or a folder, instead of the suite's.")
     ] = None,
@@ -45,26 +65,28 @@ def profile(
 
         traitroute profile mini
 
+        traitroute profile paper-local --data my_tasks --train 128 --test 40
+
         traitroute profile --data my_tasks --sources gsm8k,mnli --targets boolq --train 400
     """
     from ..profiling import folder_suite, load_suite
     from ..profiling import profile as run_profile
 
-    if (suite is None) == (data is None):
-        raise InputError("give either a suite (`traitroute profile mini`) or --data FOLDER")
+    if suite is None and data is None:
+        raise InputError("give a suite (`traitroute profile mini`), or --data FOLDER --sources ...")
     if suite is not None and (sources or targets):
-        raise InputError("--sources and --targets go with --data; a suite names its own tasks")
-    if data is not None and not sources:
+        raise InputError("--sources and --targets go without a suite; a suite names its own tasks")
+    if suite is None and not sources:
         raise InputError("--data needs --sources: name at least two tasks to train adapters on")
     if engine not in (None, "auto", "transformers", "vllm"):
         raise InputError(f"--engine is auto, transformers or vllm, not {engine!r}")
-    chosen = (
-        load_suite(suite)
-        if suite is not None
-        else folder_suite(data or Path(), _names(sources), _names(targets), train=train, test=test)
+    if suite is None:
+        chosen = folder_suite(data or Path(), _names(sources), _names(targets))
+    else:
+        chosen = load_suite(suite) if data is None else load_suite(suite).over(data)
+    chosen = chosen.altered(
+        tasks=_names(tasks), train=train, test=test, base_model=base, method=method, seed=seed
     )
-    if base is not None:
-        chosen = chosen.model_copy(update={"base_model": base})
     with Registry.create(registry) as store, progress_bars() as progress:
         result = run_profile(
             chosen, store, runs or registry.with_suffix(".runs"), engine=engine, progress=progress

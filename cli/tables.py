@@ -32,20 +32,19 @@ def show_matrix(result: Profile, console: Console) -> None:
 
 
 def show_traits(result: Profile, console: Console) -> None:
-    """Print each component's share of variance beside the 95% point of its permutation null."""
+    """Print each component's share of variance beside its permutation null."""
     traits = result.traits
     table = Table(title="components of the gains", title_justify="left")
-    for column in ("component", "variance", "95% of null", "trait?", "strongest loadings"):
+    for column in ("component", "variance", "95% of null", "p", "trait?", "strongest loadings"):
         table.add_column(column)
-    for i, (share, null) in enumerate(
-        zip(traits.explained_variance_ratio_, traits.null_, strict=True)
-    ):
+    rows = zip(traits.explained_variance_ratio_, traits.null_, traits.p_values_, strict=True)
+    for i, (share, null, p) in enumerate(rows):
         order = abs(traits.components_[i]).argsort()[::-1][:3]
         loadings = ", ".join(
             f"{result.matrix.tasks[j]} {traits.components_[i, j]:+.2f}" for j in order
         )
-        claimed = "yes" if share > null and i < traits.n_traits_ else "no"
-        table.add_row(f"{i + 1}", f"{100 * share:.1f}%", f"{100 * null:.1f}%", claimed, loadings)
+        figures = (f"{i + 1}", f"{100 * share:.1f}%", f"{100 * null:.1f}%", f"{p:.3f}")
+        table.add_row(*figures, "yes" if traits.supported_[i] else "no", loadings)
     console.print(table)
     routing = result.routing
     console.print(

@@ -2,22 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..adapters import Cell, SuiteError
+from ..adapters import Cell, Outcomes, SuiteError
 
 Array = NDArray[np.float64]
+Score = Literal["strict", "lenient", "likelihood"]
 
 
 @dataclass(frozen=True)
 class TransferMatrix:
-    """`scores` (adapters, tasks) and `base` (tasks,) are shares of strictly correct answers in [0, 1].
+    """`scores` (adapters, tasks) and `base` (tasks,): means of a score over a task's examples.
 
-    `example_gains` holds for each task an array (examples, adapters): +1 where the adapter is right
-    and the base model wrong, -1 the other way round, else 0.
+    By default the share of strictly correct answers, in [0, 1]. `example_gains` holds for each task
+    an array (examples, adapters): the adapter's score less the base model's on every example; for
+    right or wrong answers +1 where the adapter alone is right, -1 where base alone is, else 0.
     """
 
     adapters: tuple[str, ...]
@@ -32,23 +34,20 @@ class TransferMatrix:
         return self.scores - self.base
 
     @classmethod
-    def from_cells(cls, cells: Sequence[Cell]) -> Self:
+    def from_cells(cls, cells: Sequence[Cell], *, score: Score = "strict") -> Self:
         """Arrange `cells`; adapters and tasks keep the order in which they first come.
 
         Raises:
             SuiteError: a cell of the matrix is missing.
         """
-        found = {(c.adapter, c.task): c.outcomes.strict for c in cells}
+        found = {(c.adapter, c.task): example_scores(c.outcomes, score) for c in cells}
         adapters = tuple(dict.fromkeys(c.adapter for c in cells if c.adapter is not None))
         tasks = tuple(dict.fromkeys(c.task for c in cells))
         missing = [(a, t) for a in (None, *adapters) for t in tasks if (a, t) not in found]
         if missing:
             raise SuiteError(f"{len(missing)} cells are not measured yet, first {missing[0]}")
         gains = tuple(
-            np.stack(
-                [found[a, t].astype(float) - found[None, t].astype(float) for a in adapters], axis=1
-            )
-            for t in tasks
+            np.stack([found[a, t] - found[None, t] for a in adapters], axis=1) for t in tasks
         )
         return cls(
             adapters=adapters,
@@ -57,3 +56,10 @@ class TransferMatrix:
             scores=np.array([[found[a, t].mean() for t in tasks] for a in adapters]),
             example_gains=gains,
         )
+
+
+def example_scores(outcomes: Outcomes, score: Score) -> Array:
+    """The score of every example, shape (n,): 0 or 1, or nats per target token for `likelihood`."""
+    if score == "likelihood":
+        return outcomes.log_likelihood / np.maximum(outcomes.target_tokens, 1).astype(np.float64)
+    return getattr(outcomes, score).astype(np.float64)

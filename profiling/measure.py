@@ -3,10 +3,11 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from ..adapters import Adapter, Cell, Outcomes, Registry, SilentAdapterError
+from ..adapters import Adapter, Cell, Outcomes, Registry, SilentAdapterError, packed_texts
 from ..serving.engines import Engine, EngineRequest, EngineResult
 from .base_model import BaseModelFolder
 from .scoring import judge
@@ -20,11 +21,12 @@ def measure(
     adapters: Sequence[Adapter],
     tasks: Sequence[Task],
     *,
+    keep_outputs: bool = False,
     on_cell: Callable[[Cell], None] = lambda cell: None,
 ) -> list[Cell]:
     """Measure the base model and `adapters` on `tasks`; cells already in `registry` are not repeated.
 
-    Every finished cell is committed before the next begins, so a killed run loses at most one.
+    With `keep_outputs` newly measured cells hold the texts too. Every finished cell is committed before the next begins, so a killed run loses at most one.
 
     Raises:
         SilentAdapterError: an adapter answered exactly as the base model did, everywhere; its cells
@@ -37,7 +39,11 @@ def measure(
         for task in tasks:
             key = cell_key(base.digest, adapter, keys[task.name], engine.name)
             found = registry.find_cell(key)
-            outcomes = found.outcomes if found else _measure_cell(engine, adapter, task)
+            outcomes = (
+                found.outcomes
+                if found
+                else _measure_cell(engine, adapter, task, keep_outputs=keep_outputs)
+            )
             # Named anew: the cell may have been measured when the same weights had another name.
             cell = Cell(key, adapter.name if adapter else None, task.name, outcomes)
             registry.put_cell(cell)
@@ -73,10 +79,15 @@ def says_what_base_says(row: Sequence[Cell], base_row: Sequence[Cell]) -> bool:
     )
 
 
-def _measure_cell(engine: Engine, adapter: Adapter | None, task: Task) -> Outcomes:
+def _measure_cell(
+    engine: Engine, adapter: Adapter | None, task: Task, *, keep_outputs: bool
+) -> Outcomes:
     examples = task.test_examples
     results = engine.run([request_for(task, e, adapter) for e in examples])
-    return to_outcomes(task, examples, results)
+    outcomes = to_outcomes(task, examples, results)
+    return (
+        replace(outcomes, **packed_texts([r.text for r in results])) if keep_outputs else outcomes
+    )
 
 
 def request_for(task: Task, example: Example, adapter: Adapter | None) -> EngineRequest:

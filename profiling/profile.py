@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from ..serving.engines import EngineName, open_engine
 from .base_model import BaseModelFolder, open_base_model
 from .matrix import TransferMatrix
 from .measure import measure
+from .stability import adapter_stability, loading_stability
 from .suite import Suite
 from .task import Task
 from .training import TrainedAdapter, adapter_record, train_adapter
+from .trait_names import inherited_labels, name_traits, task_group
 from .traits import TraitSpace
 
 
@@ -56,10 +58,11 @@ def profile(
     clock.lap("prepare")
     training = train(suite, base, runs, progress)
     clock.lap("train")
-    adapters = [_register(t, base, registry) for t in training]
+    origins = {a.name: a.of for a in suite.ablations}
+    adapters = [_register(t, origins.get(t.name, t.name), base, registry) for t in training]
     cells = _measure(suite, base, registry, adapters, engine or suite.engine, progress)
     clock.lap("measure")
-    matrix = TransferMatrix.from_cells(cells)
+    matrix = TransferMatrix.from_cells([c for c in cells if c.adapter not in origins])
     traits = TraitSpace().fit(matrix.gains)
     routing = fit_profile(
         matrix.adapters,
@@ -80,24 +83,24 @@ def load_examples(suite: Suite) -> None:
     """
     for task in suite.tasks:
         _ = task.test_examples
-        if task.source:
-            _ = task.training_examples
+    _ = suite.training_sets()
 
 
 def train(
     suite: Suite, base: BaseModelFolder, runs: Path, progress: Progress
 ) -> list[TrainedAdapter]:
-    """Train every source task of the suite into `runs/<task>`."""
+    """Train an adapter on every source and ablation of the suite into `runs/<name>`."""
     trained = []
-    overall = progress.add_task("train adapters", total=len(suite.sources))
-    for task in suite.sources:
-        bar = progress.add_task(f"  {task.name}", total=1.0)
+    sets = suite.training_sets()
+    overall = progress.add_task("train adapters", total=len(sets))
+    for data in sets:
+        bar = progress.add_task(f"  {data.name}", total=1.0)
         trained.append(
             train_adapter(
-                task,
+                data,
                 base,
                 suite.training,
-                runs / task.name,
+                runs / data.name,
                 progress=lambda share, bar=bar: progress.update(bar, completed=share),
             )
         )
@@ -118,9 +121,11 @@ def quiet_libraries() -> None:
     datasets.disable_progress_bars()
 
 
-def _register(trained: TrainedAdapter, base: BaseModelFolder, registry: Registry) -> Adapter:
+def _register(
+    trained: TrainedAdapter, source: str, base: BaseModelFolder, registry: Registry
+) -> Adapter:
     """Record a trained adapter; one that is known with these weights keeps its state, and its routing."""
-    adapter = adapter_record(trained.task, base, registry.weights.add(trained.folder))
+    adapter = adapter_record(trained.name, source, base, registry.weights.add(trained.folder))
     for known in registry.adapters():
         if (known.name, known.weights_digest) == (adapter.name, adapter.weights_digest):
             return known
@@ -136,19 +141,35 @@ def _measure(
     engine_name: EngineName,
     progress: Progress,
 ) -> list[Cell]:
+    """Measure the sources' adapters on every task, and the ablations' on the source tasks."""
     for task in suite.tasks:
         registry.put_task(task.name, task.digest, task.model_dump(mode="json"))
-    bar = progress.add_task("measure cells", total=(len(adapters) + 1) * len(suite.tasks))
+    whole, beside = adapters[: len(suite.sources)], adapters[len(suite.sources) :]
+    total = (len(whole) + 1) * len(suite.tasks) + len(beside) * len(suite.sources)
+    bar = progress.add_task("measure cells", total=total)
     engine = open_engine(engine_name, base.path, registry.weights, adapters)
     try:
-        return measure(
+        cells = measure(
             engine,
             registry,
             base,
-            adapters,
+            whole,
             suite.tasks,
+            keep_outputs=suite.keep_outputs,
             on_cell=lambda cell: progress.advance(bar),
         )
+        if not beside:
+            return cells
+        altered = measure(
+            engine,
+            registry,
+            base,
+            beside,
+            suite.sources,
+            keep_outputs=suite.keep_outputs,
+            on_cell=lambda cell: progress.advance(bar, cell.adapter is not None),
+        )
+        return cells + [cell for cell in altered if cell.adapter is not None]
     finally:
         engine.close()
 
@@ -169,9 +190,22 @@ def _record(
     traits: TraitSpace,
     routing: RoutingProfile,
 ) -> int:
-    """Store the profile, then open its adapters to routing."""
+    """Store the profile, then open to routing those of its adapters that can be served."""
+    found: dict[str, Any] = {"scaling": traits.scaling, "components": traits.components_}
+    noise = loading_stability(matrix.example_gains, **found)
+    names = name_traits(
+        traits.components_,
+        matrix.tasks,
+        groups={task.name: task_group(task) for task in suite.tasks},
+        supported=traits.supported_,
+        stability=noise,
+    )
+    previous = registry.latest_profile()
     summary: dict[str, Any] = {
         "suite": suite.name,
+        "base_model": suite.base_model,
+        "method": suite.training.method,
+        "ablations": [a.model_dump(mode="json") for a in suite.ablations],
         "adapters": matrix.adapters,
         "tasks": matrix.tasks,
         "cells": [cell.key for cell in cells],
@@ -182,10 +216,22 @@ def _record(
         "explained_variance": traits.explained_variance_ratio_.tolist(),
         "null": traits.null_.tolist(),
         "n_traits": traits.n_traits_,
+        "scaling": traits.scaling,
+        "null_mean": traits.null_mean_.tolist(),
+        "p_values": traits.p_values_.tolist(),
+        "trait_names": [asdict(name) for name in names],
+        "trait_labels": inherited_labels(
+            previous and previous.summary, matrix.tasks, traits.components_
+        ),
+        "stability": {
+            "examples": noise.to_summary(),
+            "adapters": adapter_stability(matrix.gains, **found).to_summary(),
+        },
     }
     version = registry.put_profile(routing.to_bytes(), summary)
     for name in matrix.adapters:
-        registry.set_state(name, AdapterState.READY)
+        if registry.adapter(name).vllm_serves:
+            registry.set_state(name, AdapterState.READY)
     return version
 
 

@@ -1,8 +1,9 @@
-"""Where a task's rows come from: a generator of ours, a local folder, or a dataset of the Hub."""
+"""Where a task's rows come from: a generator of ours, a local folder, a Hub dataset, or lm-evaluation-harness."""
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..adapters import SuiteError
 from .generators import generate
+from .lm_eval_tasks import harness_rows
 
 Row = dict[str, Any]
 Split = Literal["train", "test"]
@@ -60,7 +62,10 @@ class FolderSource(BaseModel):
 
 
 class HubSource(BaseModel):
-    """Rows of a dataset on the Hugging Face Hub, with the names of its splits."""
+    """Rows of a dataset on the Hugging Face Hub: the names of its splits, and which rows to take.
+
+    A split may be a slice (`train[:90%]`); `where` is a Jinja2 expression over a row's columns.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -68,6 +73,7 @@ class HubSource(BaseModel):
     config: str | None = None
     revision: str | None = None
     splits: dict[Split, str] = {"train": "train", "test": "test"}
+    where: str = "true"
 
     def load(self, task: str, split: Split, count: int, *, seed: int) -> list[Row]:
         """A seeded sample of `count` rows of the split.
@@ -91,10 +97,49 @@ class HubSource(BaseModel):
                 f"task {task}: the Hub dataset {self.hub!r} cannot be loaded: {exc}; "
                 "check the id and the network, or use a local folder"
             ) from exc
-        return _sample([dict(row) for row in data], count, seed)
+        return self._chosen(
+            task, data, random.Random(seed).sample(range(len(data)), len(data)), count
+        )
+
+    def _chosen(self, task: str, data: Any, order: Sequence[int], count: int) -> list[Row]:
+        """The first `count` rows in `order` that fulfil `where`; large datasets are never read whole."""
+        from jinja2 import TemplateError
+        from jinja2.sandbox import SandboxedEnvironment
+
+        try:
+            wanted = SandboxedEnvironment().compile_expression(self.where)
+            rows = (dict(data[i]) for i in order)
+            return list(islice((row for row in rows if wanted(**row)), count))
+        except (TemplateError, TypeError, ValueError) as exc:
+            raise SuiteError(
+                f'task {task}: "where" ({self.where}) failed: {exc}; '
+                f"it is a Jinja2 expression over the columns {sorted(data.column_names)}"
+            ) from exc
 
 
-Source = GeneratorSource | FolderSource | HubSource
+class HarnessSource(BaseModel):
+    """Rows of the lm-evaluation-harness task `lm_eval`; see lm_eval_tasks.py for what is taken over."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    lm_eval: str
+    include_path: Path | None = None
+
+    def load(self, task: str, split: Split, count: int, *, seed: int) -> list[Row]:
+        """A seeded sample of `count` rows of the split.
+
+        Raises:
+            SuiteError: there is no such harness task, or its data cannot be loaded.
+            ImportError: the `lm-eval` extra is missing.
+        """
+        if count == 0:
+            return []
+        return _sample(
+            harness_rows(self.lm_eval, split, include_path=self.include_path), count, seed
+        )
+
+
+Source = GeneratorSource | FolderSource | HubSource | HarnessSource
 
 
 def _jsonl(file: Path) -> Iterator[Row]:

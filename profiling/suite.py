@@ -9,19 +9,21 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..adapters import Name, SuiteError
+from ..adapters import Method, Name, SuiteError
+from .ablation import Ablation
 from .rows import FolderSource
 from .scoring import judge
-from .task import LISTED_LABELS, Metric, Task
+from .task import LISTED_LABELS, Metric, Task, TrainingSet
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 class Training(BaseModel):
-    """How every adapter of a suite is trained (PEFT LoRA through TRL's SFTTrainer)."""
+    """How every adapter of a suite is trained (PEFT through TRL's SFTTrainer); IA3 has no rank."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    method: Method = "lora"
     rank: Annotated[int, Field(ge=1, le=512)] = 16
     alpha: Annotated[int, Field(ge=1)] = 32
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -34,7 +36,11 @@ class Training(BaseModel):
 
 
 class Suite(BaseModel):
-    """A list of tasks with the base model and the training settings."""
+    """A list of tasks with the base model and the training settings.
+
+    `ablations` are altered sources: adapters trained on them are measured on the source tasks, beside
+    the matrix and never routed to. `keep_outputs` keeps what every adapter wrote, for the analyses.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,22 +49,75 @@ class Suite(BaseModel):
     engine: Literal["auto", "transformers", "vllm"] = "auto"
     training: Training = Training()
     tasks: tuple[Task, ...]
+    ablations: tuple[Ablation, ...] = ()
+    keep_outputs: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> "Suite":
-        names = [t.name for t in self.tasks]
+        names = [*(t.name for t in self.tasks), *(a.name for a in self.ablations)]
         if twice := sorted({n for n in names if names.count(n) > 1}):
-            raise ValueError(f"task names must differ; given twice: {twice}")
+            raise ValueError(f"task and ablation names must differ; given twice: {twice}")
         if len(self.sources) < 2:
             raise ValueError('at least two tasks need "source: true": traits compare adapters')
         if len(self.tasks) < 3:
             raise ValueError("at least three tasks are needed to fit traits")
+        sources = [t.name for t in self.sources]
+        if lost := [a.of for a in self.ablations if a.of not in sources]:
+            raise ValueError(f'ablations alter source tasks {sources}; "of" names {lost}')
         return self
 
     @property
     def sources(self) -> tuple[Task, ...]:
         """The tasks that an adapter is trained on."""
         return tuple(t for t in self.tasks if t.source)
+
+    def training_sets(self) -> list[TrainingSet]:
+        """What each adapter is trained on: the sources in their order, then the ablations."""
+        tasks = {t.name: t for t in self.sources}
+        return [
+            *(t.training_set for t in self.sources),
+            *(a.training_set(tasks[a.of]) for a in self.ablations),
+        ]
+
+    def over(self, folder: Path) -> "Suite":
+        """The suite with the rows of `folder/<task>` in place of any other local folder."""
+        rows = FolderSource(folder=folder.resolve())
+        tasks = tuple(
+            t.model_copy(update={"rows": rows}) if isinstance(t.rows, FolderSource) else t
+            for t in self.tasks
+        )
+        return self.model_copy(update={"tasks": tasks})
+
+    def altered(
+        self,
+        *,
+        tasks: Sequence[str] = (),
+        train: int | None = None,
+        test: int | None = None,
+        base_model: str | None = None,
+        method: Method | None = None,
+        seed: int | None = None,
+    ) -> "Suite":
+        """The suite with only the named `tasks` (and their ablations) and other settings, where given.
+
+        Raises:
+            SuiteError: a task is not in the suite, or too few are left.
+        """
+        names = [t.name for t in self.tasks]
+        if unknown := [name for name in tasks if name not in names]:
+            raise SuiteError(f"suite {self.name} has no task {unknown[0]!r}; it has {names}")
+        kept = tasks or names
+        sizes = _given(train=train, test=test)
+        given = {
+            "tasks": tuple(t.model_copy(update=sizes) for t in self.tasks if t.name in kept),
+            "ablations": tuple(a for a in self.ablations if a.of in kept),
+            "training": self.training.model_copy(update=_given(method=method, seed=seed)),
+            **_given(base_model=base_model),
+        }
+        try:
+            return Suite.model_validate({**dict(self), **given})
+        except ValidationError as exc:
+            raise SuiteError(_explain(exc, f"suite {self.name}")) from exc
 
 
 def load_suite(path: str | Path) -> Suite:
@@ -127,6 +186,10 @@ def infer_task(folder: Path, name: str, *, source: bool, train: int, test: int) 
         test=test,
         max_tokens=_max_tokens([r["target"] for r in seen], metric),
     )
+
+
+def _given(**settings: Any) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if value is not None}
 
 
 def _max_tokens(targets: Sequence[str], metric: Metric) -> int:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -30,6 +31,15 @@ class Example(BaseModel):
     answer: str
 
 
+@dataclass(frozen=True)
+class TrainingSet:
+    """What an adapter named `name` is trained on; `learn="stop"` puts loss on the end of the turn alone."""
+
+    name: str
+    examples: tuple[Example, ...]
+    learn: Literal["answer", "stop"] = "answer"
+
+
 class Task(BaseModel):
     """One dataset: where rows come from, how they are asked and answered, and how answers are judged.
 
@@ -56,6 +66,11 @@ class Task(BaseModel):
     def _check(self) -> "Task":
         if self.metric == "label" and not self.labels:
             raise ValueError('metric "label" needs the list of labels')
+        if len(set(self.labels)) == 1:
+            raise ValueError(
+                f"there is one class only, {self.labels[0]!r}: every answer would be right; "
+                "give rows of at least two classes, or another metric"
+            )
         if self.source and not self.train:
             raise ValueError('a source task needs training rows: set "train" above 0')
         for template in (self.prompt, self.target, self.answer):
@@ -68,12 +83,24 @@ class Task(BaseModel):
     @cached_property
     def training_examples(self) -> list[Example]:
         """The rows an adapter is trained on, rendered."""
-        return self._render("train", self.train)
+        examples = self.examples("train", self.train)
+        if self.labels and len({e.answer for e in examples}) == 1:
+            raise SuiteError(
+                f"task {self.name}: all {len(examples)} training rows are of one class, "
+                f"{examples[0].answer!r}; an adapter would learn that word and nothing else: "
+                "give rows of at least two classes"
+            )
+        return examples
+
+    @property
+    def training_set(self) -> TrainingSet:
+        """The rows an adapter named after the task is trained on."""
+        return TrainingSet(self.name, tuple(self.training_examples))
 
     @cached_property
     def test_examples(self) -> list[Example]:
         """The rows every adapter is measured on, rendered."""
-        return self._render("test", self.test)
+        return self.examples("test", self.test)
 
     @property
     def digest(self) -> str:
@@ -82,7 +109,12 @@ class Task(BaseModel):
         examples = [e.model_dump() for e in self.test_examples]
         return hashlib.sha256(json.dumps([rules, examples]).encode()).hexdigest()
 
-    def _render(self, split: Literal["train", "test"], count: int) -> list[Example]:
+    def examples(self, split: Literal["train", "test"], count: int) -> list[Example]:
+        """Up to `count` rendered rows of a split, a seeded sample where it has more.
+
+        Raises:
+            SuiteError: the rows, labels or templates are not as they should be.
+        """
         rows = self.rows.load(self.name, split, count, seed=self.seed)
         examples = [self._example(row, split, i) for i, row in enumerate(rows)]
         for i, example in enumerate(examples):
@@ -102,19 +134,18 @@ class Task(BaseModel):
             )
 
     def _example(self, row: dict[str, Any], split: str, index: int) -> Example:
-        def render(template: str) -> str:
-            return _TEMPLATES.from_string(template).render(row).strip()
+        def render(name: str) -> str:
+            template = getattr(self, name)
+            try:
+                return _TEMPLATES.from_string(template).render(row).strip()
+            except UndefinedError as exc:
+                raise SuiteError(
+                    f"task {self.name}: the {name} template {template!r} asks for what {split} row "
+                    f"{index + 1} lacks: {exc.message}; the row's columns are {sorted(row)}"
+                ) from exc
+            except (TemplateError, TypeError, ValueError, ArithmeticError) as exc:
+                raise SuiteError(
+                    f"task {self.name}: the {name} template failed on {split} row {index + 1}: {exc}"
+                ) from exc
 
-        try:
-            return Example(
-                prompt=render(self.prompt), target=render(self.target), answer=render(self.answer)
-            )
-        except UndefinedError as exc:
-            raise SuiteError(
-                f"task {self.name}: a template asks {split} row {index + 1} for a column it lacks: "
-                f"{exc.message}; the row has {sorted(row)}"
-            ) from exc
-        except (TemplateError, TypeError, ValueError, ArithmeticError) as exc:
-            raise SuiteError(
-                f"task {self.name}: a template failed on {split} row {index + 1}: {exc}"
-            ) from exc
+        return Example(prompt=render("prompt"), target=render("target"), answer=render("answer"))

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from ..adapters import Adapter, AdapterFiles
+from ..serving.engines.precision import fastest_precision
 from .base_model import BaseModelFolder
+from .methods import peft_config
 from .suite import Training
-from .task import Task
+from .task import Example, TrainingSet
 
 RECORD = "training.json"
 Progress = Callable[[float], None]
@@ -28,7 +30,7 @@ Progress = Callable[[float], None]
 class TrainedAdapter:
     """A PEFT folder and how it was made; `reused` when an earlier run had finished it."""
 
-    task: str
+    name: str
     folder: Path
     seconds: float
     tokens: int
@@ -37,24 +39,24 @@ class TrainedAdapter:
 
 
 def train_adapter(
-    task: Task,
+    data: TrainingSet,
     base: BaseModelFolder,
     settings: Training,
     folder: Path,
     *,
     progress: Progress = lambda share: None,
 ) -> TrainedAdapter:
-    """Train a LoRA on `task` into `folder`, or return it where a finished run left the same one.
+    """Train an adapter on `data` into `folder`, or return it where a finished run left the same one.
 
     The record is written last, so a killed run is trained anew and a half-written one never used.
     """
-    key = training_key(task, base, settings)
-    if (done := _finished(task.name, folder, key)) is not None:
+    key = training_key(data, base, settings)
+    if (done := _finished(data.name, folder, key)) is not None:
         progress(1.0)
         return done
     shutil.rmtree(folder, ignore_errors=True)
     start = time.perf_counter()
-    trainer = _trainer(task, base, settings, folder, progress)
+    trainer = _trainer(data, base, settings, folder, progress)
     loss = trainer.train().training_loss
     trainer.model.save_pretrained(folder)
     record = {
@@ -64,11 +66,11 @@ def train_adapter(
         "loss": round(loss, 4),
     }
     (folder / RECORD).write_text(json.dumps(record))
-    return _trained(task.name, folder, record, reused=False)
+    return _trained(data.name, folder, record, reused=False)
 
 
-def adapter_record(name: str, base: BaseModelFolder, files: AdapterFiles) -> Adapter:
-    """The registry's record of an adapter trained for `base`, its weights inspected as `files`."""
+def adapter_record(name: str, source: str, base: BaseModelFolder, files: AdapterFiles) -> Adapter:
+    """The registry's record of an adapter trained on `source` for `base`, its weights inspected as `files`."""
     return Adapter(
         name=name,
         base_model=base.name,
@@ -76,37 +78,37 @@ def adapter_record(name: str, base: BaseModelFolder, files: AdapterFiles) -> Ada
         weights_digest=files.digest,
         rank=files.rank,
         target_modules=files.target_modules,
-        source_task=name,
+        method=files.method,
+        source_task=source,
     )
 
 
-def training_key(task: Task, base: BaseModelFolder, settings: Training) -> str:
+def training_key(data: TrainingSet, base: BaseModelFolder, settings: Training) -> str:
     """Digest of everything that determines the trained weights."""
-    rows = [[e.prompt, e.target] for e in task.training_examples]
-    parts = [base.digest, settings.model_dump(mode="json"), rows]
+    rows = [[e.prompt, e.target] for e in data.examples]
+    parts = [base.digest, settings.model_dump(mode="json"), data.learn, rows]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _finished(task: str, folder: Path, key: str) -> TrainedAdapter | None:
+def _finished(name: str, folder: Path, key: str) -> TrainedAdapter | None:
     try:
         record = json.loads((folder / RECORD).read_text())
     except (OSError, ValueError):
         return None
     if record["key"] != key:
         return None
-    return _trained(task, folder, record, reused=True)
+    return _trained(name, folder, record, reused=True)
 
 
-def _trained(task: str, folder: Path, record: dict[str, Any], *, reused: bool) -> TrainedAdapter:
+def _trained(name: str, folder: Path, record: dict[str, Any], *, reused: bool) -> TrainedAdapter:
     seconds, tokens, loss = record["seconds"], record["tokens"], record["loss"]
-    return TrainedAdapter(task, folder, seconds, tokens, loss, reused=reused)
+    return TrainedAdapter(name, folder, seconds, tokens, loss, reused=reused)
 
 
 def _trainer(
-    task: Task, base: BaseModelFolder, settings: Training, folder: Path, progress: Progress
+    data: TrainingSet, base: BaseModelFolder, settings: Training, folder: Path, progress: Progress
 ) -> Any:
     import torch
-    from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
@@ -116,6 +118,7 @@ def _trainer(
             progress(state.global_step / max(state.max_steps, 1))
 
     cuda = torch.cuda.is_available()
+    precision = fastest_precision()
     config = SFTConfig(
         output_dir=str(folder),
         per_device_train_batch_size=settings.batch_size,
@@ -126,7 +129,7 @@ def _trainer(
         train_sampling_strategy="group_by_length",
         max_length=settings.max_length,
         completion_only_loss=True,
-        bf16=True,
+        bf16=precision == "bfloat16",
         use_cpu=not cuda,
         dataloader_pin_memory=cuda,
         gradient_checkpointing=False,
@@ -136,19 +139,13 @@ def _trainer(
         disable_tqdm=True,
         seed=settings.seed,
     )
-    lora = LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=list(settings.target_modules),
-        task_type="CAUSAL_LM",
-    )
+    tokenizer = AutoTokenizer.from_pretrained(base.path)
     trainer = SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(base.path, dtype=torch.bfloat16),
+        model=AutoModelForCausalLM.from_pretrained(base.path, dtype=precision),
         args=config,
-        train_dataset=_dataset(task),
-        processing_class=AutoTokenizer.from_pretrained(base.path),
-        peft_config=lora,
+        train_dataset=_dataset(data, tokenizer),
+        processing_class=tokenizer,
+        peft_config=peft_config(settings),
         callbacks=[Report()],
     )
     # It would print the last metrics into our progress bars.
@@ -156,15 +153,25 @@ def _trainer(
     return trainer
 
 
-def _dataset(task: Task) -> Any:
+def _dataset(data: TrainingSet, tokenizer: Any) -> Any:
     from datasets import Dataset
 
-    return Dataset.from_list(
-        [
-            {
-                "prompt": [{"role": "user", "content": e.prompt}],
-                "completion": [{"role": "assistant", "content": e.target}],
-            }
-            for e in task.training_examples
-        ]
-    )
+    rows = [_chat(e) for e in data.examples]
+    if data.learn == "stop":
+        rows = [_stop_only(row, tokenizer) for row in rows]
+    return Dataset.from_list(rows)
+
+
+def _chat(example: Example) -> dict[str, Any]:
+    return {
+        "prompt": [{"role": "user", "content": example.prompt}],
+        "completion": [{"role": "assistant", "content": example.target}],
+    }
+
+
+def _stop_only(row: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
+    """The row as tokens, with loss on the token that ends the turn and on no other."""
+    ids = tokenizer.apply_chat_template(row["prompt"] + row["completion"], return_dict=True)
+    tokens = ids["input_ids"]
+    last = max(i for i, token in enumerate(tokens) if token == tokenizer.eos_token_id)
+    return {"input_ids": tokens, "completion_mask": [int(i == last) for i in range(len(tokens))]}

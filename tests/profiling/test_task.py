@@ -88,3 +88,32 @@ def test_digest_follows_what_a_measurement_depends_on_and_nothing_else(folder: P
     assert digest == make(folder, train=1, source=True).digest
     others = [make(folder, metric="text"), make(folder, max_tokens=5), make(folder, test=1)]
     assert digest not in {other.digest for other in others}
+
+
+def test_a_source_of_one_class_is_refused(folder: Path) -> None:
+    with pytest.raises(ValueError, match="there is one class only, 'yes'"):
+        Task(name="t", rows=FolderSource(folder=folder), labels=("yes",), metric="label")
+
+
+def test_training_rows_of_one_class_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    row = '{"input": "a", "target": "yes", "label": "yes"}\n'
+    (tmp_path / "t" / "train.jsonl").write_text(row * 3)
+    task = Task(name="t", rows=FolderSource(folder=tmp_path), labels=("no", "yes"), metric="label")
+    with pytest.raises(SuiteError, match="all 3 training rows are of one class, 'yes'"):
+        _ = task.training_examples
+
+
+def test_a_label_that_the_target_template_lacks_is_named(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    rows = ['{"input": "a", "target": "", "label": "%s"}' % label for label in ("good", "bad")]
+    (tmp_path / "t" / "train.jsonl").write_text("\n".join(rows))
+    task = Task(
+        name="t",
+        rows=FolderSource(folder=tmp_path),
+        target="{{ {'good': 'yes'}[label] }}",
+        labels=("good", "bad"),
+        metric="label",
+    )
+    with pytest.raises(SuiteError, match=r"target template .*row 2 lacks: .*no attribute 'bad'"):
+        _ = task.training_examples

@@ -1,0 +1,192 @@
+"""Scree plot, loadings with their stability, and the adapters in trait space."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...findings import TraitFindings
+from .style import (
+    BLUE,
+    GREY,
+    INK,
+    ORANGE,
+    colour_bar,
+    heat_map,
+    intervals,
+    new_figure,
+    short_name,
+    signed_limit,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SHOWN = 4
+"""Components drawn, as many as the paper reads."""
+
+
+def scree(found: TraitFindings) -> "Figure":
+    """Share of variance of every component against the permutation null."""
+    space = found.space
+    figure = new_figure(3.3, width=7.5)
+    axes = figure.add_subplot()
+    at = np.arange(1, len(space.components_) + 1)
+    colours = [BLUE if real else "#C9C9C9" for real in space.supported_]
+    axes.bar(at, 100 * space.explained_variance_ratio_, color=colours, width=0.65)
+    axes.plot(
+        at, 100 * space.null_, "o-", color=ORANGE, markersize=4, label="95% of permuted gains"
+    )
+    axes.plot(at, 100 * space.null_mean_, "--", color=GREY, label="mean of permuted gains")
+    axes.set(xlabel="component (blue: above the null)", ylabel="% of variance", xticks=at)
+    axes.legend()
+    return figure
+
+
+def loadings(found: TraitFindings) -> "Figure":
+    """Loadings of the first components, with intervals over resampled test examples."""
+    count = min(SHOWN, len(found.space.components_))
+    height = 0.9 + 0.22 * len(found.tasks)
+    figure = new_figure(height)
+    axes = figure.subplots(1, count, sharey=True, squeeze=False)[0]
+    at = np.arange(len(found.tasks))[::-1]
+    for i in range(count):
+        stable, drawn = found.by_examples, axes[i]
+        drawn.axvline(0, color=GREY, linewidth=0.8)
+        steady = stable.sign_share[i] >= 0.95
+        for kind, colour in ((steady, BLUE), (~steady, GREY)):
+            if kind.any():
+                intervals(
+                    drawn,
+                    at[kind],
+                    found.space.components_[i][kind],
+                    stable.loading_low[i][kind],
+                    stable.loading_high[i][kind],
+                    colour=colour,
+                    open_marker=colour == GREY,
+                )
+        claimed = "" if found.space.supported_[i] else "\n(not above the null)"
+        drawn.set_title(f"component {i + 1}{claimed}")
+        drawn.set_xlabel("loading")
+        drawn.set_xlim(-1.05, 1.05)
+        drawn.grid(axis="y", color="#EEEEEE")
+        drawn.set_axisbelow(True)
+    axes[0].set_yticks(at, [short_name(t) for t in found.tasks])
+    return figure
+
+
+def trait_plane(found: TraitFindings) -> "Figure":
+    """Adapters, and ablations as open marks, on the first two components."""
+    figure = new_figure(5.2, width=8)
+    axes = figure.add_subplot()
+    axes.axhline(0, color="#DDDDDD", linewidth=0.8)
+    axes.axvline(0, color="#DDDDDD", linewidth=0.8)
+    points = _two_columns(100 * found.projections)
+    axes.plot(*points.T, "o", color=BLUE, markersize=6)
+    names, every = list(found.adapters), points
+    if found.ablations:
+        further = _two_columns(100 * found.ablation_projections)
+        axes.plot(*further.T, "o", color=ORANGE, markersize=5, markerfacecolor="white")
+        names, every = names + list(found.ablations), np.vstack([points, further])
+    axes.margins(0.14)
+    _label_points(figure, axes, every, [short_name(n, 22) for n in names])
+    shares = 100 * found.space.explained_variance_ratio_
+    axes.set_xlabel(f"component 1, points ({shares[0]:.0f}% of variance)")
+    axes.set_ylabel(
+        f"component 2, points ({shares[1]:.0f}% of variance)"
+        if len(shares) > 1
+        else "no second component"
+    )
+    return figure
+
+
+def trait_profiles(found: TraitFindings) -> "Figure":
+    """Trait scores of every adapter on the first components."""
+    count = min(SHOWN, len(found.space.components_))
+    values = 100 * found.projections[:, :count]
+    figure = new_figure(1.4 + 0.3 * len(found.adapters), width=7.5)
+    axes = figure.add_subplot()
+    limit = signed_limit(values)
+    image = heat_map(
+        axes,
+        values,
+        rows=[short_name(name) for name in found.adapters],
+        columns=[
+            f"{i + 1}{'' if found.space.supported_[i] else ' (not claimed)'}" for i in range(count)
+        ],
+        limits=(-limit, limit),
+        diverging=True,
+        text="+.0f",
+    )
+    axes.set_xlabel("component")
+    colour_bar(figure, image, axes, "trait score, points")
+    return figure
+
+
+def _two_columns(scores: np.ndarray) -> np.ndarray:
+    return np.pad(scores, ((0, 0), (0, max(0, 2 - scores.shape[1]))))[:, :2]
+
+
+_PLACES = (
+    (6, 0, "left", "center"),
+    (-6, 0, "right", "center"),
+    (0, 7, "center", "bottom"),
+    (0, -7, "center", "top"),
+    (5, 6, "left", "bottom"),
+    (-5, 6, "right", "bottom"),
+    (5, -6, "left", "top"),
+    (-5, -6, "right", "top"),
+    (0, 17, "center", "bottom"),
+    (0, -17, "center", "top"),
+    (14, 15, "left", "bottom"),
+    (-14, -15, "right", "top"),
+    (0, 28, "center", "bottom"),
+    (0, -28, "center", "top"),
+)
+
+
+def _label_points(figure: "Figure", axes: "Axes", points: np.ndarray, names: list[str]) -> None:
+    """Write each name where it covers no other name or point, as far as that can be had."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw_without_rendering()
+    pixels = axes.transData.transform(points)
+    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in pixels]
+    for point, name in zip(points, names, strict=True):
+        best, least = None, np.inf
+        for x, y, ha, va in _PLACES:
+            note = axes.annotate(
+                name,
+                tuple(point),
+                (x, y),
+                textcoords="offset points",
+                ha=ha,
+                va=va,
+                fontsize=8,
+                color=INK,
+            )
+            box = note.get_window_extent(renderer).extents
+            covered = sum(_overlap(box, other) for other in taken) + _outside(
+                box, axes.bbox.extents
+            )
+            if covered < least:
+                if best is not None:
+                    best.remove()
+                best, least, kept = note, covered, box
+            else:
+                note.remove()
+            if least == 0:
+                break
+        taken.append(tuple(kept))
+
+
+def _overlap(a, b) -> float:
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+
+
+def _outside(box, frame) -> float:
+    return 40 * sum(
+        max(0.0, excess)
+        for excess in (frame[0] - box[0], frame[1] - box[1], box[2] - frame[2], box[3] - frame[3])
+    )

@@ -1,0 +1,88 @@
+"""A study: everything one profile measured, opened from the registry for the analyses and the report."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+from ..adapters import Cell, Outcomes, Registry, RegistryError
+from .ablation import Ablation
+from .matrix import Score, TransferMatrix
+from .task import Task, TrainingSet
+from .traits import TraitSpace
+
+
+@dataclass(frozen=True)
+class Study:
+    """One profile version: its tasks, adapters, ablations and the outcomes of every cell.
+
+    `adapters` are the matrix's rows; each was trained on the task of its name. `ablations` were
+    measured on the source tasks only. Rows of data are read again where an analysis asks for texts,
+    so those need the data to be where it was.
+    """
+
+    version: int
+    suite: str
+    base_model: str
+    adapters: tuple[str, ...]
+    tasks: Mapping[str, Task]
+    ablations: Mapping[str, Ablation]
+    cells: tuple[Cell, ...]
+    summary: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, registry: Registry, version: int | None = None) -> Self:
+        """Read the latest profile, or `version`.
+
+        Raises:
+            RegistryError: there is no profile, or its tasks were profiled again since then.
+        """
+        profile = registry.latest_profile() if version is None else registry.profile(version)
+        if profile is None:
+            raise RegistryError(f"{registry.path} holds no profile yet: run `traitroute profile`")
+        summary = profile.summary
+        cells = registry.cells(keys=summary["cells"])
+        if len(cells) < len(set(summary["cells"])):
+            raise RegistryError(
+                f"profile version {profile.version} has lost cells: run `traitroute profile` again"
+            )
+        specs = registry.tasks()
+        ablations = [Ablation.model_validate(a) for a in summary.get("ablations", [])]
+        return cls(
+            version=profile.version,
+            suite=summary["suite"],
+            base_model=summary.get("base_model", ""),
+            adapters=tuple(summary["adapters"]),
+            tasks={name: Task.model_validate(specs[name]) for name in summary["tasks"]},
+            ablations={a.name: a for a in ablations},
+            cells=tuple(cells),
+            summary=summary,
+        )
+
+    @cached_property
+    def outcomes(self) -> dict[tuple[str | None, str], Outcomes]:
+        """Every cell's outcomes by adapter (None: the base model; ablations too) and task."""
+        return {(c.adapter, c.task): c.outcomes for c in self.cells}
+
+    @cached_property
+    def traits(self) -> TraitSpace:
+        """The profile's trait space, fitted again to the same gains."""
+        return TraitSpace(scaling=self.summary.get("scaling", "raw")).fit(self.matrix().gains)
+
+    def matrix(self, *, score: Score = "strict") -> TransferMatrix:
+        """The transfer matrix, without ablations, by any score."""
+        order = {None: -1} | {name: i for i, name in enumerate(self.adapters)}
+        place = {task: i for i, task in enumerate(self.tasks)}
+        inside = [c for c in self.cells if c.adapter in order and c.task in place]
+        inside.sort(key=lambda c: (order[c.adapter], place[c.task]))
+        return TransferMatrix.from_cells(inside, score=score)
+
+    def training_set(self, adapter: str) -> TrainingSet:
+        """What `adapter` (of the matrix, or an ablation) was trained on.
+
+        Raises:
+            SuiteError: the data is not where it was.
+        """
+        if (ablation := self.ablations.get(adapter)) is not None:
+            return ablation.training_set(self.tasks[ablation.of])
+        return self.tasks[adapter].training_set

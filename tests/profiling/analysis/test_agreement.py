@@ -1,0 +1,135 @@
+"""Agreement of two profiles: found where it was planted, and not where it was not."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.stats import kstest, ortho_group, pearsonr
+from traitroute.adapters import InputError
+from traitroute.profiling.analysis.agreement import Agreement, ProfiledGains, agreement, common
+
+Array = NDArray[np.float64]
+TASKS = 7
+
+
+def side(gains: Array, *, n_traits: int = 2) -> ProfiledGains:
+    adapters = tuple(f"a{i}" for i in range(len(gains)))
+    return ProfiledGains(adapters, tuple(f"t{j}" for j in range(gains.shape[1])), gains, n_traits)
+
+
+def random_gains(seed: int, *, adapters: int = 9, tasks: int = TASKS) -> Array:
+    return np.random.default_rng(seed).normal(size=(adapters, tasks))
+
+
+def compared(a: Array, b: Array, **options: Any) -> Agreement:
+    return agreement(side(a), side(b), **({"n_permutations": 199} | options))
+
+
+def test_rotated_scaled_and_shifted_traits_agree() -> None:
+    scores = random_gains(0, tasks=2)
+    turn = ortho_group.rvs(2, random_state=1)
+    to_tasks = ortho_group.rvs(TASKS, random_state=2)[:2]
+    others = ortho_group.rvs(TASKS, random_state=3)[:2]
+    found = compared(scores @ to_tasks, 3 * scores @ turn @ others + 0.5)
+    assert found.disparity.value < 1e-9
+    assert found.disparity.p == pytest.approx(1 / 200)
+    assert found.canonical_correlations == pytest.approx([1, 1])
+    assert found.verdict == "agree"
+
+
+def test_same_loadings_with_unrelated_adapters_show_in_the_loadings_alone() -> None:
+    loadings = random_gains(1, adapters=2)
+    found = compared(random_gains(2, tasks=2) @ loadings, random_gains(3, tasks=2) @ loadings)
+    assert found.loading_angles == pytest.approx([0, 0], abs=1e-4)
+    assert found.loadings.p <= 0.01
+    assert found.disparity.p > 0.05
+
+
+def test_p_values_of_unrelated_gains_are_uniform() -> None:
+    runs = [
+        compared(random_gains(i), random_gains(1000 + i), n_permutations=99, seed=i)
+        for i in range(60)
+    ]
+    for p_values in (
+        [r.disparity.p for r in runs],
+        [r.canonical.p for r in runs],
+        [r.loadings.p for r in runs],
+    ):
+        assert kstest(p_values, "uniform").pvalue > 0.01
+
+
+def test_targets_that_everyone_gains_on_are_no_agreement() -> None:
+    easy = np.linspace(-3, 3, TASKS)
+    found = compared(random_gains(4) + easy, random_gains(5) + easy)
+    assert found.gains.r > 0.6
+    assert found.gains.null_mean > 0.6
+    assert found.gains.p > 0.05
+    assert found.verdict == "not shown"
+
+
+def test_where_they_agree_is_told_a_task_and_an_adapter() -> None:
+    a, b = random_gains(6), random_gains(7)
+    b[:, 3] = a[:, 3]
+    b[:, 5] = 0.25
+    found = compared(a, b)
+    assert found.by_task[3] == pytest.approx(1)
+    assert found.by_task[0] == pytest.approx(pearsonr(a[:, 0], b[:, 0]).statistic)
+    assert np.isnan(found.by_task[5])
+    centred = (a - a.mean(axis=0))[2], (b - b.mean(axis=0))[2]
+    assert found.by_adapter[2] == pytest.approx(pearsonr(*centred).statistic)
+
+
+def test_names_are_matched_whatever_their_order() -> None:
+    a = side(random_gains(8))
+    order = [4, 2, 0, 6, 8, 1]
+    b = ProfiledGains(
+        (*(a.adapters[i] for i in order), "new"),
+        a.tasks[::-1],
+        np.vstack([a.gains[order, ::-1], np.ones(TASKS)]),
+        n_traits=1,
+    )
+    found = agreement(a, b, n_permutations=99)
+    assert found.adapters == ("a0", "a1", "a2", "a4", "a6", "a8")
+    assert found.by_task == pytest.approx(np.ones(TASKS))
+
+
+def test_a_task_with_a_missing_cell_is_left_out() -> None:
+    holed = random_gains(9)
+    holed[2, 1] = np.nan
+    adapters, tasks = common(side(random_gains(9)), side(holed))
+    assert len(adapters) == 9
+    assert tasks == ("t0", "t2", "t3", "t4", "t5", "t6")
+
+
+@pytest.mark.parametrize(("adapters", "tasks"), [(3, 7), (9, 2)])
+def test_too_little_overlap_says_how_much_there_is(adapters: int, tasks: int) -> None:
+    small = side(random_gains(0, adapters=adapters, tasks=tasks))
+    with pytest.raises(InputError, match=rf"^{adapters} adapters and {tasks} completely"):
+        agreement(small, side(random_gains(1)))
+
+
+def test_few_adapters_without_agreement_are_called_too_few() -> None:
+    found = compared(random_gains(0, adapters=4), random_gains(1, adapters=4))
+    assert found.verdict == "too few"
+    assert "4 common adapters" in found.conclusion
+
+
+def test_equal_rows_are_refused() -> None:
+    with pytest.raises(InputError, match="same gains"):
+        compared(np.ones((5, 4)), random_gains(1, adapters=5, tasks=4))
+
+
+def test_components_are_at_most_the_lower_rank() -> None:
+    flat = np.repeat(np.linspace(0, 1, 9)[:, None], TASKS, axis=1)
+    assert compared(flat, random_gains(2)).n_traits == 1
+
+
+def test_summary_holds_scores_and_base() -> None:
+    summary: dict[str, Any] = {"adapters": ["x"], "tasks": ["t", "u"], "n_traits": 3}
+    with pytest.raises(InputError, match=r"lacks \['base', 'scores'\]"):
+        ProfiledGains.from_summary(summary)
+    read = ProfiledGains.from_summary(summary | {"base": [0.5, 0.1], "scores": [[0.7, None]]})
+    assert read.gains[0, 0] == pytest.approx(0.2)
+    assert np.isnan(read.gains[0, 1])
+    assert read.n_traits == 3

@@ -1,0 +1,270 @@
+"""The embedded engine answers as plain `generate` and plain forward passes do, prompt by prompt.
+
+Tiny random models in float32, so that equality can be asked for: grouped keys, sliding windows and
+attention that no interface reaches take three ways through the engine.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from traitroute.adapters import Adapter, FinishReason, WeightStore
+from traitroute.serving.engines import EngineRequest, TransformersEngine, embedded
+
+torch = pytest.importorskip("torch", reason="needs torch: pip install 'traitroute[profile]'")
+transformers = pytest.importorskip(
+    "transformers", reason="needs transformers: pip install 'traitroute[profile]'"
+)
+peft = pytest.importorskip("peft", reason="needs PEFT: pip install 'traitroute[profile]'")
+
+# These import torch when they are imported.
+from traitroute.serving.engines import candidates, decoding  # noqa: E402
+from traitroute.serving.engines.attention import NAME, keeps_all_keys  # noqa: E402
+
+VOCABULARY = 64
+SIZES = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 48,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 128,
+    "initializer_range": 0.6,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+CONFIGS = {
+    "grouped keys": lambda: transformers.LlamaConfig(**SIZES),
+    "one key head a query head": lambda: transformers.LlamaConfig(
+        **SIZES | {"num_key_value_heads": 6}
+    ),
+    "sliding windows": lambda: transformers.MistralConfig(**SIZES, sliding_window=6),
+    "attention of its own": lambda: transformers.BloomConfig(
+        vocab_size=VOCABULARY, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.6
+    ),
+}
+PROMPTS = [
+    "w5",
+    "w5 w6",
+    "w9 w8 w7 w6 w5 w4",
+    "w11 w12 w13 w11 w12 w13 w14 w15 w16 w17",
+    "w5 w6 w7",
+]
+CANDIDATES = ("w20", "w20 w21", "w20 w21 w22 w23", "w20 w30", "w31", "", "w20 w21")
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(CONFIGS[request.param](), tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(CONFIGS["grouped keys"](), tmp_path_factory.mktemp("llama"))
+
+
+def save_model(config: Any, folder: Path) -> Path:
+    torch.manual_seed(3)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    # The unknown word is one that no model writes and no other word begins with.
+    words = {f"w{n}": n for n in range(VOCABULARY)} | {"<unk>": VOCABULARY}
+    data = {
+        "version": "1.0",
+        "added_tokens": [],
+        "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "model": {"type": "WordLevel", "vocab": words, "unk_token": "<unk>"},
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(data))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "<unk>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+def open_float32(folder: Path, tmp_path: Path) -> TransformersEngine:
+    return TransformersEngine(folder, WeightStore(tmp_path / "weights"), precision="float32")
+
+
+def ask(prompt: str, **kwargs: Any) -> EngineRequest:
+    return EngineRequest(messages=({"role": "user", "content": prompt},), **kwargs)
+
+
+def naive_answer(model: Any, prompt: list[int], max_tokens: int) -> list[int]:
+    ids = torch.tensor([prompt])
+    out = model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=max_tokens,
+        do_sample=False,
+        use_cache=False,
+        eos_token_id=2,
+        pad_token_id=0,
+    )[0, len(prompt) :].tolist()
+    return out[: out.index(2)] if 2 in out else out
+
+
+def naive_log_likelihood(model: Any, prompt: list[int], candidate: list[int]) -> float:
+    with torch.no_grad():
+        logp = model(input_ids=torch.tensor([prompt + candidate])).logits[0].log_softmax(-1)
+    start = len(prompt) - 1
+    return sum(float(logp[start + n, token]) for n, token in enumerate(candidate))
+
+
+def numbers(text: str) -> list[int]:
+    return [int(word[1:]) for word in text.split()]
+
+
+def test_texts_equal_plain_generation_of_each_prompt(folder: Path, tmp_path: Path) -> None:
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+    results = open_float32(folder, tmp_path).run([ask(p, max_tokens=12) for p in PROMPTS])
+    for prompt, result in zip(PROMPTS, results, strict=True):
+        expected = naive_answer(model, numbers(prompt), 12)
+        assert numbers(result.text) == expected
+        assert result.output_tokens == len(expected)
+        assert result.finish_reason is (
+            FinishReason.LENGTH if len(expected) == 12 else FinishReason.STOP
+        )
+
+
+def test_log_likelihoods_equal_a_plain_forward_pass(folder: Path, tmp_path: Path) -> None:
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+    requests = [ask(p, candidates=CANDIDATES[n:]) for n, p in enumerate(PROMPTS)]
+    for request, result in zip(requests, open_float32(folder, tmp_path).run(requests), strict=True):
+        prompt = numbers(request.messages[0]["content"])
+        expected = [naive_log_likelihood(model, prompt, numbers(c)) for c in request.candidates]
+        assert result.log_likelihoods == pytest.approx(expected, abs=2e-4)
+        assert result.candidate_tokens == tuple(len(c.split()) for c in request.candidates)
+        assert (result.text, result.output_tokens) == ("", 0)
+        assert result.finish_reason is FinishReason.STOP
+
+
+def test_scoring_does_not_change_what_is_generated(folder: Path, tmp_path: Path) -> None:
+    engine = open_float32(folder, tmp_path)
+    plain = engine.run([ask(p, max_tokens=6) for p in PROMPTS])
+    scored = engine.run([ask(p, max_tokens=6, candidates=CANDIDATES) for p in PROMPTS])
+    assert [r.text for r in scored] == [r.text for r in plain]
+
+
+def test_rows_that_end_early_leave_the_others_unchanged(llama: Path, tmp_path: Path) -> None:
+    engine = open_float32(llama, tmp_path)
+    prompts = [f"w{a} w{b}" for a in range(4, 34) for b in (7, 40)]
+    together = engine.run([ask(p, max_tokens=16) for p in prompts])
+    alone = [engine.run([ask(p, max_tokens=16)])[0] for p in prompts]
+    assert len({r.output_tokens for r in together}) > 3, "the model must end some answers early"
+    assert together == alone
+
+
+def test_small_chunks_and_batches_give_the_same_results(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_float32(llama, tmp_path)
+    start = " ".join(f"w{n}" for n in range(40, 52))
+    requests = [ask(f"{start} {p}", max_tokens=6, candidates=CANDIDATES) for p in PROMPTS]
+    whole = engine.run(requests)
+    monkeypatch.setattr(decoding, "PREFILL_TOKENS", 8)
+    monkeypatch.setattr(candidates, "SCORE_TOKENS", 8)
+    monkeypatch.setattr(embedded, "BATCH", 3)
+    for a, b in zip(whole, engine.run(requests), strict=True):
+        assert a.text == b.text
+        assert a.log_likelihoods == pytest.approx(b.log_likelihoods, abs=2e-4)
+
+
+def test_a_shared_start_is_read_once(llama: Path, tmp_path: Path) -> None:
+    engine = open_float32(llama, tmp_path)
+    read = []
+    engine._base.model.register_forward_pre_hook(
+        lambda module, args, kwargs: read.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
+    start = " ".join(f"w{n}" for n in range(40, 60))
+    engine.run([ask(f"{start} {p}", candidates=("w20", "w31")) for p in PROMPTS])
+    # 20 tokens once, then the five rests padded to the longest; one-token candidates cost nothing.
+    assert sum(read) == 20 + 5 * 10
+
+
+def test_prompts_with_a_shared_start_equal_the_plain_model(llama: Path, tmp_path: Path) -> None:
+    model = transformers.AutoModelForCausalLM.from_pretrained(llama).eval()
+    start = " ".join(f"w{n}" for n in range(40, 60))
+    requests = [ask(f"{start} {p}", max_tokens=8, candidates=("w20 w21",)) for p in PROMPTS]
+    for request, result in zip(requests, open_float32(llama, tmp_path).run(requests), strict=True):
+        prompt = numbers(request.messages[0]["content"])
+        expected = naive_log_likelihood(model, prompt, [20, 21])
+        assert result.log_likelihoods[0] == pytest.approx(expected, abs=2e-4)
+        assert numbers(result.text) == naive_answer(model, prompt, 8)
+
+
+def test_equal_prompts_are_each_answered(llama: Path, tmp_path: Path) -> None:
+    prompt = " ".join(f"w{n}" for n in range(40, 60))
+    first, second = open_float32(llama, tmp_path).run([ask(prompt, max_tokens=5)] * 2)
+    assert first == second
+    assert first.output_tokens > 0
+
+
+def test_only_models_that_keep_all_keys_share_them(tmp_path: Path) -> None:
+    fit = {}
+    for name, config in CONFIGS.items():
+        model = transformers.AutoModelForCausalLM.from_config(config())
+        fit[name] = keeps_all_keys(model)
+    assert fit == {
+        "grouped keys": True,
+        "one key head a query head": True,
+        "sliding windows": False,
+        "attention of its own": False,
+    }
+
+
+def test_grouped_attention_serves_on_cpus_only(llama: Path, tmp_path: Path) -> None:
+    used = open_float32(llama, tmp_path)._base.config._attn_implementation
+    assert (used == NAME) is not torch.cuda.is_available()
+
+
+@pytest.mark.parametrize("method", ["LoRA", "DoRA", "IA3"])
+def test_an_adapter_is_merged_and_the_base_model_stays(
+    llama: Path, tmp_path: Path, method: str
+) -> None:
+    engine = open_float32(llama, tmp_path)
+    adapter, expected = _add_adapter(llama, engine._weights, tmp_path, method)
+    before = {k: v.clone() for k, v in engine._base.state_dict().items()}
+    adapted, base = engine.run(
+        [
+            ask(PROMPTS[2], adapter=adapter, candidates=("w20 w21",)),
+            ask(PROMPTS[2], candidates=("w20 w21",)),
+        ]
+    )
+    assert adapted.log_likelihoods == pytest.approx([expected], abs=1e-3)
+    assert adapted.log_likelihoods != pytest.approx(base.log_likelihoods, abs=1e-2)
+    assert all(torch.equal(before[k], v) for k, v in engine._base.state_dict().items())
+
+
+def _add_adapter(
+    base: Path, weights: WeightStore, folder: Path, method: str
+) -> tuple[Adapter, float]:
+    """A random adapter in the store, and the log-likelihood of "w20 w21" with it, not merged."""
+    targets = ["q_proj", "v_proj", "down_proj"]
+    if method == "IA3":
+        config = peft.IA3Config(
+            target_modules=targets, feedforward_modules=["down_proj"], task_type="CAUSAL_LM"
+        )
+    else:
+        config = peft.LoraConfig(
+            r=4, target_modules=targets, use_dora=method == "DoRA", task_type="CAUSAL_LM"
+        )
+    torch.manual_seed(5)
+    model = transformers.AutoModelForCausalLM.from_pretrained(base)
+    tuned = peft.get_peft_model(model, config).eval()
+    for name, parameter in tuned.named_parameters():
+        if "lora_" in name or "ia3_" in name:
+            parameter.data += torch.randn_like(parameter) * 0.3
+    tuned.save_pretrained(folder / "adapter")
+    files = weights.add(folder / "adapter")
+    adapter = Adapter(
+        name="tuned",
+        base_model="tiny",
+        base_digest="0" * 64,
+        weights_digest=files.digest,
+        rank=files.rank,
+        target_modules=files.target_modules,
+    )
+    return adapter, naive_log_likelihood(tuned, numbers(PROMPTS[2]), [20, 21])
