@@ -51,7 +51,7 @@ def measure(engine_name: str, folder: str, *, rows: int) -> dict[str, tuple[floa
     )
     trained = train_adapter(task.training_set, base, Training(), Path(folder) / "adapter")
     weights = WeightStore(Path(folder) / "weights")
-    adapter = adapter_record("speed", base, weights.add(trained.folder))
+    adapter = adapter_record("speed", task.name, base, weights.add(trained.folder))
     engine = open_engine(
         "vllm" if engine_name == "vllm" else "transformers", base.path, weights, [adapter]
     )

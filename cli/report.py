@@ -1,13 +1,20 @@
 """`traitroute report`: every analysis of a profile as one page, with its figures and tables."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.progress import Progress
 
 from ..adapters import Registry
 from .options import DEFAULT_REGISTRY, RegistryPath, console
 from .profile import progress_bars
+
+if TYPE_CHECKING:
+    from ..profiling.forecast import Forecasts
+    from ..profiling.study import Study
+
+_UNASKED = "it takes minutes with the base model; run `traitroute report --forecast`"
 
 
 def report(
@@ -18,6 +25,13 @@ def report(
     version: Annotated[
         int | None, typer.Option(help="Profile version; default: the latest.")
     ] = None,
+    forecast: Annotated[
+        bool,
+        typer.Option(
+            "--forecast",
+            help="Also forecast each source from the others: reads every dataset with the base model.",
+        ),
+    ] = False,
 ) -> None:
     """Write every analysis of a profile as one self-contained page, its figures and tables beside it.
 
@@ -27,7 +41,7 @@ def report(
 
         traitroute report --registry traitroute.db --out report
     """
-    from ..profiling.findings import Corpus
+    from ..profiling.findings import Corpus, Missing, attempt
     from ..profiling.report import write_report
     from ..profiling.study import Study
 
@@ -37,13 +51,34 @@ def report(
         profiled_on = store.profile(study.version).created_at.date()
     folder = out or registry.with_name(f"{registry.stem}-report")
     with progress_bars() as progress:
+        forecasts = (
+            attempt(lambda: _forecasts(study, registry, progress))
+            if forecast
+            else Missing(_UNASKED)
+        )
         result = write_report(
             study,
             folder,
             corpus=Corpus(study, digests=digests),
             profiled_on=profiled_on,
+            forecasts=forecasts,
             progress=progress,
         )
     for each in result.left_out:
         console.print(f"left out: {each.what}: {each.reason}", markup=False, highlight=False)
     console.print(f"report: {result.page}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _forecasts(study: "Study", registry: Path, progress: Progress) -> "Forecasts":
+    """Every source forecast from the others; signals that an earlier run read are taken from beside the registry."""
+    from ..profiling import open_base_model
+    from ..profiling.forecast import ALL, check, forecast_study, read_signals
+    from ..profiling.profile import quiet_libraries
+    from ..profiling.signals import SignalReader, signal_folder
+
+    check(study.adapters, ALL)
+    quiet_libraries()
+    reader = SignalReader(open_base_model(study.base_model), signal_folder(registry))
+    bar = progress.add_task("read signals", total=len(study.adapters) + len(study.tasks))
+    signals = read_signals(study, reader, on_dataset=lambda name: progress.advance(bar))
+    return forecast_study(study, signals)

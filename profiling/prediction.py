@@ -133,7 +133,7 @@ def source_task(data: Path, *, name: str | None = None, prompt: str | None = Non
     listed = 0 < len(labels) <= LISTED_LABELS
     ask = f"\nAnswer with one of: {', '.join(labels)}." if listed else ""
     try:
-        return Task(
+        task = Task(
             name=folder.name,
             rows=rows,
             prompt="{{ input }}" + ask if prompt is None else prompt,
@@ -145,6 +145,9 @@ def source_task(data: Path, *, name: str | None = None, prompt: str | None = Non
     except ValidationError as exc:
         reasons = "; ".join(e["msg"].removeprefix("Value error, ") for e in exc.errors())
         raise SuiteError(f"{folder}: {reasons}") from exc
+    # Rendered now, so that a wrong template or label stops before anything long is read.
+    _ = task.training_examples
+    return task
 
 
 def _task_folder(data: Path, name: str | None) -> Path:

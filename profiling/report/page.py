@@ -26,7 +26,11 @@ def render_page(head: Head, sections: Sequence[Section], images: Mapping[str, Im
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    source = resources.files("traitroute.profiling.report").joinpath("page.html.jinja").read_text(encoding="utf-8")
+    source = (
+        resources.files("traitroute.profiling.report")
+        .joinpath("page.html.jinja")
+        .read_text(encoding="utf-8")
+    )
     return environment.from_string(source).render(
         head=head, sections=sections, images=images, rows_shown=ROWS_SHOWN
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.progress import Progress
 
 from ...adapters import InputError
-from ..findings import Corpus
+from ..findings import Corpus, Missing
 from ..study import Study
 from .families import FAMILIES
 from .figures.forecast import Forecasts
@@ -41,10 +41,12 @@ def write_report(
     *,
     corpus: Corpus | None = None,
     profiled_on: date | None = None,
-    forecasts: Forecasts | None = None,
+    forecasts: Forecasts | Missing | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Write the report of `study` into the folder `out`, in place of an earlier one there.
+
+    `corpus` holds its texts and their readers; `forecasts`, where given, get a section of their own.
 
     Raises:
         InputError: `out` is a file.
@@ -63,14 +65,17 @@ def write_report(
 
 
 def _sections(
-    study: Study, corpus: Corpus, forecasts: Forecasts | None, progress: Progress
+    study: Study, corpus: Corpus, forecasts: Forecasts | Missing | None, progress: Progress
 ) -> Iterator[Section]:
     bar = progress.add_task("report", total=len(FAMILIES))
     for family in FAMILIES:
         progress.update(bar, description=f"report: {family.title.lower()}")
         yield family.section(study, corpus)
         progress.advance(bar)
-    if forecasts is not None:
+    if isinstance(forecasts, Missing):
+        title = "Prediction before training"
+        yield Section("forecast", title, left_out=(LeftOut(title, forecasts.reason),))
+    elif forecasts is not None:
         yield forecast_section(forecasts)
 
 

@@ -1,5 +1,6 @@
 """What each ablation does to a source's rows."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -88,9 +89,9 @@ def test_an_unknown_class_is_named_with_those_there_are() -> None:
 def test_too_few_rows_of_a_class_are_counted(tmp_path: Path) -> None:
     folder = tmp_path / "sentiment3"
     folder.mkdir()
-    rows = ['{"input": "%d", "target": "positive", "label": "positive"}' % i for i in range(50)]
-    rows += ['{"input": "x", "target": "negative", "label": "negative"}']
-    (folder / "train.jsonl").write_text("\n".join(rows))
+    labels = ["positive"] * 50 + ["negative"]
+    rows = [{"input": str(i), "target": label, "label": label} for i, label in enumerate(labels)]
+    (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
     source = sentiment(
         rows=FolderSource(folder=tmp_path), labels=("negative", "positive"), train=40
     )

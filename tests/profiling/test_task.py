@@ -106,8 +106,8 @@ def test_training_rows_of_one_class_are_refused(tmp_path: Path) -> None:
 
 def test_a_label_that_the_target_template_lacks_is_named(tmp_path: Path) -> None:
     (tmp_path / "t").mkdir()
-    rows = ['{"input": "a", "target": "", "label": "%s"}' % label for label in ("good", "bad")]
-    (tmp_path / "t" / "train.jsonl").write_text("\n".join(rows))
+    rows = [{"input": "a", "target": "", "label": label} for label in ("good", "bad")]
+    (tmp_path / "t" / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
     task = Task(
         name="t",
         rows=FolderSource(folder=tmp_path),

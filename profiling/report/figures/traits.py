@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...findings import TraitFindings
+from .labels import place_labels
 from .style import (
     BLUE,
     GREY,
-    INK,
     ORANGE,
     colour_bar,
     heat_map,
@@ -19,7 +19,6 @@ from .style import (
 )
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SHOWN = 4
@@ -89,7 +88,7 @@ def trait_plane(found: TraitFindings) -> "Figure":
         axes.plot(*further.T, "o", color=ORANGE, markersize=5, markerfacecolor="white")
         names, every = names + list(found.ablations), np.vstack([points, further])
     axes.margins(0.14)
-    _label_points(figure, axes, every, [short_name(n, 22) for n in names])
+    place_labels(figure, axes, every, [short_name(n, 22) for n in names])
     shares = 100 * found.space.explained_variance_ratio_
     axes.set_xlabel(f"component 1, points ({shares[0]:.0f}% of variance)")
     axes.set_ylabel(
@@ -125,68 +124,3 @@ def trait_profiles(found: TraitFindings) -> "Figure":
 
 def _two_columns(scores: np.ndarray) -> np.ndarray:
     return np.pad(scores, ((0, 0), (0, max(0, 2 - scores.shape[1]))))[:, :2]
-
-
-_PLACES = (
-    (6, 0, "left", "center"),
-    (-6, 0, "right", "center"),
-    (0, 7, "center", "bottom"),
-    (0, -7, "center", "top"),
-    (5, 6, "left", "bottom"),
-    (-5, 6, "right", "bottom"),
-    (5, -6, "left", "top"),
-    (-5, -6, "right", "top"),
-    (0, 17, "center", "bottom"),
-    (0, -17, "center", "top"),
-    (14, 15, "left", "bottom"),
-    (-14, -15, "right", "top"),
-    (0, 28, "center", "bottom"),
-    (0, -28, "center", "top"),
-)
-
-
-def _label_points(figure: "Figure", axes: "Axes", points: np.ndarray, names: list[str]) -> None:
-    """Write each name where it covers no other name or point, as far as that can be had."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    figure.draw_without_rendering()
-    pixels = axes.transData.transform(points)
-    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in pixels]
-    for point, name in zip(points, names, strict=True):
-        best, least = None, np.inf
-        for x, y, ha, va in _PLACES:
-            note = axes.annotate(
-                name,
-                tuple(point),
-                (x, y),
-                textcoords="offset points",
-                ha=ha,
-                va=va,
-                fontsize=8,
-                color=INK,
-            )
-            box = note.get_window_extent(renderer).extents
-            covered = sum(_overlap(box, other) for other in taken) + _outside(
-                box, axes.bbox.extents
-            )
-            if covered < least:
-                if best is not None:
-                    best.remove()
-                best, least, kept = note, covered, box
-            else:
-                note.remove()
-            if least == 0:
-                break
-        taken.append(tuple(kept))
-
-
-def _overlap(a, b) -> float:
-    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-
-
-def _outside(box, frame) -> float:
-    return 40 * sum(
-        max(0.0, excess)
-        for excess in (frame[0] - box[0], frame[1] - box[1], box[2] - frame[2], box[3] - frame[3])
-    )

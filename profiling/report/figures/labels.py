@@ -1,0 +1,79 @@
+"""Names beside the points of a scatter plot, each where it covers the least."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .style import INK
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Box = tuple[float, float, float, float]
+"""Left, lower, right and upper edge in pixels."""
+
+# Offsets in points from the point, best first, with the corner of the text that goes there.
+_PLACES = (
+    (6, 0, "left", "center"),
+    (-6, 0, "right", "center"),
+    (0, 7, "center", "bottom"),
+    (0, -7, "center", "top"),
+    (5, 6, "left", "bottom"),
+    (-5, 6, "right", "bottom"),
+    (5, -6, "left", "top"),
+    (-5, -6, "right", "top"),
+    (0, 17, "center", "bottom"),
+    (0, -17, "center", "top"),
+    (14, 15, "left", "bottom"),
+    (-14, 15, "right", "bottom"),
+    (14, -15, "left", "top"),
+    (-14, -15, "right", "top"),
+)
+_POINT = 4
+# Pixels out of the frame weigh as much as pixels over this height of text.
+_OUTSIDE = 40
+
+
+def place_labels(
+    figure: "Figure", axes: "Axes", points: NDArray[np.float64], names: Sequence[str]
+) -> None:
+    """Write `names` beside `points` (n, 2), where they cover no other name or point if that can be had."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw_without_rendering()
+    taken: list[Box] = [
+        (x - _POINT, y - _POINT, x + _POINT, y + _POINT)
+        for x, y in axes.transData.transform(points)
+    ]
+    frame = axes.bbox.extents
+    for (x, y), name in zip(points, names, strict=True):
+        notes = [
+            axes.annotate(
+                name, (x, y), place[:2], textcoords="offset points",
+                ha=place[2], va=place[3], fontsize=8, color=INK,
+            )
+            for place in _PLACES
+        ]  # fmt: skip
+        boxes = [tuple(note.get_window_extent(renderer).extents) for note in notes]
+        covered = [sum(_overlap(b, t) for t in taken) + _outside(b, frame) for b in boxes]
+        best = int(np.argmin(covered))
+        for i, note in enumerate(notes):
+            if i != best:
+                note.remove()
+        taken.append(boxes[best])
+
+
+def _overlap(a: Box, b: Box) -> float:
+    """Area that two boxes share."""
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    return max(0.0, width) * max(0.0, height)
+
+
+def _outside(box: Box, frame: Sequence[float]) -> float:
+    """What leaving the frame costs."""
+    over = (frame[0] - box[0], frame[1] - box[1], box[2] - frame[2], box[3] - frame[3])
+    return _OUTSIDE * sum(max(0.0, each) for each in over)

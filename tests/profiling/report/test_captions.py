@@ -1,0 +1,170 @@
+"""Captions: their numbers are those of the findings, and they are right where nothing is shown."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from traitroute.profiling.ablation import Ablation
+from traitroute.profiling.analysis.mantel import Mantel
+from traitroute.profiling.findings import (
+    AblationFindings,
+    ClassFindings,
+    Corpus,
+    LengthFindings,
+    MantelRow,
+    Missing,
+    find_ablations,
+    find_classes,
+    find_gains,
+    find_lengths,
+    find_traits,
+)
+from traitroute.profiling.report.sections.ablations import control_sentence, effect_caption
+from traitroute.profiling.report.sections.classes import shift_caption
+from traitroute.profiling.report.sections.forecast import forecast_caption
+from traitroute.profiling.report.sections.gains import call_sentence, gain_caption
+from traitroute.profiling.report.sections.lengths import habit_caption
+from traitroute.profiling.report.sections.similarity import mantel_sentence
+from traitroute.profiling.report.sections.syntax import called_sentence, paper_sentence
+from traitroute.profiling.report.sections.traits import loading_caption, scree_caption
+from traitroute.profiling.report.wording import counted, listed, p_value, percent, points, span
+from traitroute.profiling.study import Study
+
+MakeStudy = Callable[..., Study]
+BOTH = {("entailment", "toxicity"): 0.8, ("structured", "sentiment3"): 0.05}
+SHUFFLED = Ablation(name="shuffled", of="sentiment3", change="shuffled")
+WRONG = Ablation(name="wrong", of="sentiment3", change="mislabelled")
+
+
+def test_a_caption_counts_what_is_called(make_study: MakeStudy) -> None:
+    found = find_gains(make_study(BOTH), n_resamples=200)
+    caption = gain_caption(found, "strict")
+    assert (
+        "1 of 20 cells is a gain and 1 side effect is shown at a false-discovery rate of 5%"
+        in caption
+    )
+    assert "The largest called: entailment on toxicity, +50.0 points (95% interval" in caption
+    assert "none are on an adapter's own source task" in caption
+    half = 100 * np.median(found.tests["strict"].high - found.tests["strict"].low) / 2
+    assert f"±{half:.0f} points" in caption
+
+
+def test_where_nothing_is_shown_a_caption_claims_nothing(make_study: MakeStudy) -> None:
+    found = find_gains(make_study(), n_resamples=200)
+    said = (
+        "None of 20 cells is shown to differ from the base model at a false-discovery rate of 5%."
+    )
+    assert call_sentence(found.tests["strict"]) == said
+    caption = gain_caption(found, "strict")
+    assert "No cell is marked" in caption
+    assert "largest" not in caption
+    traits = find_traits(make_study(), n_bootstrap=20)
+    assert "no trait is claimed" in scree_caption(traits)
+    assert loading_caption(traits).startswith("No component is claimed")
+
+
+def test_the_scree_caption_gives_share_null_and_p(make_study: MakeStudy) -> None:
+    found = find_traits(make_study(BOTH), n_bootstrap=20)
+    space = found.space
+    caption = scree_caption(found)
+    share, null = space.explained_variance_ratio_[0], space.null_[0]
+    assert f"Component 1 holds {100 * share:.0f}% of the variance" in caption
+    assert f"(95% of permuted gains: {100 * null:.0f}%), {p_value(space.p_values_[0])}" in caption
+
+
+def test_the_habit_caption_counts_verdicts_elsewhere(make_study: MakeStudy) -> None:
+    found = find_lengths(make_study(), n_resamples=50)
+    assert isinstance(found, LengthFindings)
+    verdicts = [h.verdict for h in found.elsewhere.values()]
+    caption = habit_caption(found)
+    assert "Of 12 cells off an adapter's own task" in caption
+    for word in ("between", "source", "base", "undecided", "neither"):
+        assert f"“{word}” in {verdicts.count(word)}" in caption
+
+
+def test_moved_priors_are_counted_and_none_is_said(make_study: MakeStudy) -> None:
+    tasks = ["toxicity", "sentiment3"]
+    for chances, said in ((BOTH, "In 1 of 8 cells"), ({}, "In none of 8 cells")):
+        study = make_study(chances)
+        found = find_classes(study, Corpus(study), n_resamples=500)
+        assert isinstance(found, ClassFindings)
+        count = len([pair for pair in found.moved if pair[1] in tasks])
+        said = said if not count else f"In {count} of 8 cells"
+        assert shift_caption(found, tasks).startswith(said)
+
+
+def test_a_control_that_explains_nothing_has_a_share_of_zero(make_study: MakeStudy) -> None:
+    study = make_study({("sentiment3", "sentiment3"): 0.9}, ablations=(WRONG, SHUFFLED))
+    found = find_ablations(study, n_resamples=200)
+    assert isinstance(found, AblationFindings)
+    assert not isinstance(found.controls, Missing)
+    said = control_sentence(found.controls[0])
+    assert "own task: 0% of the adapter's +60.0 points" in said
+    assert "elsewhere: the adapter's +0.0 points are not told from zero" in said
+    assert not isinstance(found.effects, Missing)
+    caption = effect_caption(found.effects["strict"])
+    assert "does better than the source as it was in 0 and worse in 1" in caption
+    assert "The largest: wrong on sentiment3, -60.0 points" in caption
+
+
+@pytest.mark.parametrize(
+    ("r", "p", "verdict"),
+    [
+        (0.4, 0.3, "not shown to go with them"),
+        (0.4, 0.01, "the more alike, the larger the gain"),
+        (-0.4, 0.01, "the more alike, the smaller the gain"),
+    ],
+)
+def test_likeness_is_claimed_only_below_the_level(r: float, p: float, verdict: str) -> None:
+    row = MantelRow("style", "strict", Mantel(r, p, 0.0, -0.3, 0.3, 20, 24))
+    assert mantel_sentence(row).endswith(f"{p_value(p)}: {verdict}.")
+
+
+def test_the_papers_relation_is_said_to_lead_only_where_it_does() -> None:
+    first = SimpleNamespace(relation="oprd", q=0.01, relative=2.0)
+    other = SimpleNamespace(relation="nsubj", q=0.4, relative=1.0)
+    relations = {"a": [first, other], "b": [other, first], "c": [other]}
+    said = paper_sentence(relations)  # pyright: ignore[reportArgumentType]
+    assert "highest ratio for 1 of 2 adapters" in said
+    assert "called higher than elsewhere for 2" in said
+    assert "too few" in paper_sentence({"c": [other]})  # pyright: ignore[reportArgumentType]
+    called = called_sentence({"c": [other]})  # pyright: ignore[reportArgumentType]
+    assert called.startswith("None of 1 ratio differs")
+
+
+def test_a_forecast_that_rivals_reach_is_not_called_better() -> None:
+    cells = np.array([[0.1, 0.3, np.nan]])
+    methods = [
+        SimpleNamespace(name="all", rho=0.6, rho_low=0.4, rho_high=0.8, mae=7.0),
+        SimpleNamespace(name="mean row", rho=0.3, rho_low=0.1, rho_high=0.5, mae=9.0),
+        SimpleNamespace(name="style", rho=0.0, rho_low=-0.1, rho_high=0.1, mae=9.0),
+    ]
+    found = SimpleNamespace(
+        measured=cells,
+        predicted=cells,
+        low=np.array([[0.0, 0.4, 0]]),
+        high=cells + 0.2,
+        level=0.9,
+        methods=methods,
+        paper_claim="Claim.",
+    )
+    caption = forecast_caption(found)
+    assert caption.startswith("50% of 2 measured gains")
+    assert "overlaps with that of mean row, so it is not shown to be better" in caption
+
+
+def test_numbers_as_words() -> None:
+    assert [counted(n, "cell") for n in (0, 1, 2)] == ["no cells", "1 cell", "2 cells"]
+    assert counted(2, "side effect") == "2 side effects"
+    assert listed(["a", "b", "c"]) == "a, b and c"
+    assert listed(["a"]) == "a"
+    assert listed(list("abcdefg"), 2) == "a, b and 5 more"
+    assert (p_value(0.0001), p_value(0.0123), p_value(0.5)) == (
+        "p < 0.001",
+        "p = 0.012",
+        "p = 0.50",
+    )
+    assert (percent(0.431), percent(float("nan"))) == ("43%", "unknown")
+    assert (points(-0.0), points(0.125)) == ("+0.0 points", "+12.5 points")
+    assert (span([60, 60]), span([24, 60])) == ("60", "24 to 60")
