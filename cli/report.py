@@ -42,14 +42,15 @@ def report(
         traitroute report --registry traitroute.db --out report
     """
     from ..profiling.findings import Corpus, Missing, attempt
-    from ..profiling.report import write_report
+    from ..profiling.report import check_folder, write_report
     from ..profiling.study import Study
 
+    folder = out or registry.with_name(f"{registry.stem}-report")
+    check_folder(folder)
     with Registry.open(registry, read_only=True) as store:
         study = Study.open(store, version)
         digests = store.task_digests()
         profiled_on = store.profile(study.version).created_at.date()
-    folder = out or registry.with_name(f"{registry.stem}-report")
     with progress_bars() as progress:
         forecasts = (
             attempt(lambda: _forecasts(study, registry, progress))

@@ -64,7 +64,7 @@ class LossProbe:
         """
         import torch
 
-        nats, total = [], 0.0
+        nats, total = [], np.zeros(1)
         for example in examples[:GRADIENTS]:
             losses = self._losses(example)
             total = total + self._unit_gradient(losses.mean())

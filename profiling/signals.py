@@ -26,6 +26,7 @@ from safetensors.numpy import load_file, save
 from ..serving.engines.precision import fastest_precision
 from . import loss_probe
 from .analysis import classes, linguistics, semantics, style
+from .analysis.lengths import QUANTILES
 from .base_model import BaseModelFolder
 from .loss_probe import LossProbe
 from .scoring import judge
@@ -72,7 +73,7 @@ class Signals:
     @property
     def length_quantiles(self) -> Array:
         """Answer tokens at 5, 25, 50, 75 and 95%."""
-        return np.quantile(self.lengths, (0.05, 0.25, 0.5, 0.75, 0.95))
+        return np.quantile(self.lengths.astype(np.float64), QUANTILES)
 
     @cached_property
     def classes(self) -> classes.ClassSummary | None:

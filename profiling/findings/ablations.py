@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..ablation import Ablation
 from ..analysis.controls import Explained, ExplainedRows, ablation_effects, explained_rows
@@ -46,9 +47,9 @@ def find_ablations(
     tasks = tuple(t for t in study.tasks if t in study.adapters)
     variants = {a.name: a for a in study.ablations.values() if not a.is_control}
     controls = [a for a in study.ablations.values() if a.is_control]
-    settings = {"n_resamples": n_resamples, "seed": seed}
+    settings: dict[str, Any] = {"n_resamples": n_resamples, "seed": seed}
     origins = {name: a.of for name, a in variants.items()}
-    effects = {
+    effects: Mapping[Score, GainTests] = {
         score: ablation_effects(study.outcomes, origins, tasks, score=score, q=q, **settings)
         for score in ABLATION_SCORES
     }
@@ -62,7 +63,7 @@ def find_ablations(
 
 
 def _control(
-    study: Study, ablation: Ablation, tasks: tuple[str, ...], settings: dict[str, int]
+    study: Study, ablation: Ablation, tasks: tuple[str, ...], settings: dict[str, Any]
 ) -> Control:
     def set_beside(on: list[str]) -> ExplainedRows:
         return explained_rows(study.outcomes, ablation.of, ablation.name, on, **settings)

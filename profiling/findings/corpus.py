@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from ...adapters import SuiteError
@@ -36,6 +37,11 @@ class Corpus:
     @cached_property
     def encoder(self) -> Encoder:
         """The sentence encoder; raises ImportError where there is none."""
+        if self.encoder_given is None and find_spec("transformers") is not None:
+            from transformers.utils import logging
+
+            # Its bar would run through ours.
+            logging.disable_progress_bar()
         return self.encoder_given or load_encoder()
 
     def test_examples(self, task: str) -> list[Example]:

@@ -50,7 +50,7 @@ def find_gains(
 ) -> GainFindings:
     """Test every gain by strict, lenient and likelihood scores, each score a family of its own."""
     tasks = tuple(study.tasks)
-    tests = {
+    tests: Mapping[Score, GainTests] = {
         score: compare_with_base(
             study.outcomes,
             study.adapters,

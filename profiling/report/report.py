@@ -11,7 +11,7 @@ from rich.progress import Progress
 from ...adapters import InputError
 from ..findings import Corpus, Missing
 from ..study import Study
-from .families import FAMILIES
+from .families import FAMILIES, Family
 from .figures.forecast import Forecasts
 from .figures.style import figure_style
 from .files import write_whole
@@ -42,21 +42,23 @@ def write_report(
     corpus: Corpus | None = None,
     profiled_on: date | None = None,
     forecasts: Forecasts | Missing | None = None,
+    families: Sequence[Family] = FAMILIES,
     progress: Progress | None = None,
 ) -> Report:
     """Write the report of `study` into the folder `out`, in place of an earlier one there.
 
     `corpus` holds its texts and their readers; `forecasts`, where given, get a section of their own.
+    `families` are the analyses to make.
 
     Raises:
         InputError: `out` is a file.
         ImportError: the `report` extra is missing.
     """
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file; give a folder for the report, or a new name")
+    check_folder(out)
     progress = progress or Progress(disable=True)
     with figure_style():
-        sections = list(_sections(study, corpus or Corpus(study), forecasts, progress))
+        sections = list(_sections(study, corpus or Corpus(study), families, progress))
+        sections += _forecast_sections(forecasts)
         images = {p.name: render(p.figure) for s in sections for p in s.pictures}
     page = render_page(_head(study, profiled_on), sections, images)
     tables = [table for section in sections for table in section.tables]
@@ -64,19 +66,33 @@ def write_report(
     return Report(out / PAGE, _save(study, out, page, images, tables, left_out), left_out)
 
 
+def check_folder(out: Path) -> None:
+    """Refuse an `out` that is no folder, before anything long is computed.
+
+    Raises:
+        InputError: `out` is a file.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; give a folder for the report, or a new name")
+
+
 def _sections(
-    study: Study, corpus: Corpus, forecasts: Forecasts | Missing | None, progress: Progress
+    study: Study, corpus: Corpus, families: Sequence[Family], progress: Progress
 ) -> Iterator[Section]:
-    bar = progress.add_task("report", total=len(FAMILIES))
-    for family in FAMILIES:
+    bar = progress.add_task("report", total=len(families))
+    for family in families:
         progress.update(bar, description=f"report: {family.title.lower()}")
         yield family.section(study, corpus)
         progress.advance(bar)
+
+
+def _forecast_sections(forecasts: Forecasts | Missing | None) -> list[Section]:
+    if forecasts is None:
+        return []
     if isinstance(forecasts, Missing):
         title = "Prediction before training"
-        yield Section("forecast", title, left_out=(LeftOut(title, forecasts.reason),))
-    elif forecasts is not None:
-        yield forecast_section(forecasts)
+        return [Section("forecast", title, left_out=(LeftOut(title, forecasts.reason),))]
+    return [forecast_section(forecasts)]
 
 
 def _head(study: Study, profiled_on: date | None) -> Head:

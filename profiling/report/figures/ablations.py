@@ -17,7 +17,7 @@ def ablation_effects(found: GainTests, origins: dict[str, str]) -> "Figure":
     """A panel an ablation: the variant less its original on every source task, with intervals."""
     figure, axes = panels(
         len(found.adapters),
-        columns=3,
+        columns=(3,),
         height=0.8 + 0.22 * len(found.tasks),
         sharey=True,
         sharex=True,
@@ -76,6 +76,7 @@ def explained_shares(controls: Sequence[Control]) -> "Figure":
         each.grid(axis="y", color="#EEEEEE")
         each.set_axisbelow(True)
         each.set_ylim(-0.6, len(controls) - 0.4)
+    axes[1].tick_params(axis="y", length=0)
     axes[0].set_yticks(
         at, [f"{short_name(c.ablation.name)}\nof {short_name(c.ablation.of)}" for c in controls]
     )

@@ -24,9 +24,8 @@ def confusions(found: ClassFindings, task: str) -> "Figure":
     names = (None, *found.adapters)
     labels = found.confusions[None, task].labels
     said = [*(short_name(label, 14) for label in labels), "none"]
-    columns = 4 if len(labels) > 3 else 5
     figure, axes = panels(
-        len(names), columns=columns, height=0.9 + 0.3 * len(labels), sharex=True, sharey=True
+        len(names), columns=(5, 4), height=0.9 + 0.3 * len(labels), sharex=True, sharey=True
     )
     for each, name in zip(axes, names, strict=True):
         counts = found.confusions[name, task].counts
@@ -44,7 +43,7 @@ def confusions(found: ClassFindings, task: str) -> "Figure":
                     ha="center",
                     va="center",
                     fontsize=8,
-                    color="white" if share > 60 else "#333333",
+                    color="white" if share > 68 else "#333333",
                 )
         each.axvline(len(labels) - 0.5, color="white", linewidth=3)
         each.set_title(
@@ -63,7 +62,7 @@ def confusions(found: ClassFindings, task: str) -> "Figure":
 def prior_shifts(found: ClassFindings, tasks: list[str]) -> "Figure":
     """Predicted less true shares of every label, a panel a task; filled where the adapter has moved."""
     names = (None, *found.adapters)
-    figure, axes = panels(len(tasks), columns=3, height=0.75 + 0.26 * len(names), sharey=True)
+    figure, axes = panels(len(tasks), columns=(3,), height=0.75 + 0.26 * len(names), sharey=True)
     moved = set(found.moved)
     rows = np.arange(len(names))[::-1]
     for each, task in zip(axes, tasks, strict=True):

@@ -7,7 +7,8 @@ import numpy as np
 from ...analysis.significance import GAIN, SIDE_EFFECT
 from ...findings import GainFindings
 from ...matrix import Score
-from .style import colour_bar, heat_map, new_figure, short_name, signed_limit
+from .heat_map import heat_map
+from .style import colour_bar, new_figure, short_name, signed_limit
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

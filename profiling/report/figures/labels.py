@@ -1,7 +1,7 @@
 """Names beside the points of a scatter plot, each where it covers the least."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from .style import INK
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
 
 Box = tuple[float, float, float, float]
 """Left, lower, right and upper edge in pixels."""
@@ -31,7 +32,19 @@ _PLACES = (
     (-14, 15, "right", "bottom"),
     (14, -15, "left", "top"),
     (-14, -15, "right", "top"),
+    (0, 32, "center", "bottom"),
+    (0, -32, "center", "top"),
+    (24, 34, "left", "bottom"),
+    (-24, 34, "right", "bottom"),
+    (24, -34, "left", "top"),
+    (-24, -34, "right", "top"),
+    (0, 48, "center", "bottom"),
+    (0, -48, "center", "top"),
+    (40, 52, "left", "bottom"),
+    (40, -52, "left", "top"),
 )
+_FAR = 10
+"""Names at least so far off get a line to their point."""
 _POINT = 4
 # Pixels out of the frame weigh as much as pixels over this height of text.
 _OUTSIDE = 40
@@ -54,17 +67,32 @@ def place_labels(
         notes = [
             axes.annotate(
                 name, (x, y), place[:2], textcoords="offset points",
-                ha=place[2], va=place[3], fontsize=8, color=INK,
+                ha=place[2], va=place[3], fontsize=8, color=INK, arrowprops=_line(place),
             )
             for place in _PLACES
         ]  # fmt: skip
-        boxes = [tuple(note.get_window_extent(renderer).extents) for note in notes]
+        boxes = [_text_box(note, renderer) for note in notes]
         covered = [sum(_overlap(b, t) for t in taken) + _outside(b, frame) for b in boxes]
         best = int(np.argmin(covered))
         for i, note in enumerate(notes):
             if i != best:
                 note.remove()
         taken.append(boxes[best])
+
+
+def _line(place: tuple[float, float, str, str]) -> dict[str, Any] | None:
+    if abs(place[1]) < _FAR:
+        return None
+    return {"arrowstyle": "-", "color": "#AAAAAA", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
+
+
+def _text_box(note: "Annotation", renderer: Any) -> Box:
+    """The edges of the text alone, without its line."""
+    from matplotlib.text import Text
+
+    note.update_positions(renderer)
+    left, lower, right, upper = Text.get_window_extent(note, renderer).extents
+    return float(left), float(lower), float(right), float(upper)
 
 
 def _overlap(a: Box, b: Box) -> float:

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from ...analysis.similarity import Similarity
-from .style import colour_bar, heat_map, new_figure, short_name
+from .heat_map import heat_map
+from .style import colour_bar, new_figure, short_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,7 +18,8 @@ def similarity_map(found: Similarity, sources: tuple[str, ...]) -> "Figure":
     values = found.values[place]
     figure = new_figure(1.8 + 0.34 * len(sources))
     axes = figure.add_subplot()
-    negative = bool((values < 0).any())
+    # A few values just below zero are no reason to give up half of the colours.
+    negative = bool((values < -0.1).any())
     image = heat_map(
         axes,
         values,

@@ -1,16 +1,15 @@
-"""How figures look: sizes, colours that colour-blind readers can tell apart, and the heat map.
+"""How figures look: sizes, colours that colour-blind readers can tell apart.
 
 Colours are those of Okabe and Ito; gains run from orange over white to blue, and what is significant is
 marked in the cell as well, so that nothing rests on colour alone.
 """
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +30,7 @@ SERIES = (BLUE, ORANGE, GREEN, PURPLE, "#B58900", "#56B4E9", "#444444", "#CC79A7
 WIDTH = 10.0
 """Inches; a page shows them at about 100 pixels each."""
 
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 9.5,
@@ -71,15 +70,18 @@ def new_figure(height: float, *, width: float = WIDTH) -> "Figure":
 
 
 def panels(
-    count: int, *, columns: int, height: float, **options: Any
+    count: int, *, columns: tuple[int, ...], height: float, **options: Any
 ) -> "tuple[Figure, list[Axes]]":
-    """A figure with `count` panels in rows of `columns`, each `height` inches high."""
-    columns = min(columns, count)
-    rows = -(-count // columns)
+    """A figure with `count` panels, each `height` inches high, in as many `columns` as leave least room."""
+    across = min(count, min(columns, key=lambda n: -count % n))
+    rows = -(-count // across)
     figure = new_figure(rows * height + 0.3)
-    axes = figure.subplots(rows, columns, squeeze=False, **options).ravel()
+    axes = figure.subplots(rows, across, squeeze=False, **options).ravel()
     for spare in axes[count:]:
         spare.set_visible(False)
+    # With shared axes only the last row is labelled, and it need not be full.
+    for lowest in axes[max(0, count - across) : count]:
+        lowest.tick_params(labelbottom=True)
     return figure, list(axes[:count])
 
 
@@ -99,55 +101,6 @@ def share_colours() -> "Colormap":
     return LinearSegmentedColormap.from_list("shares", stops).with_extremes(bad="#DDDDDD")
 
 
-def heat_map(
-    axes: "Axes",
-    values: Array,
-    *,
-    rows: Sequence[str],
-    columns: Sequence[str],
-    limits: tuple[float, float],
-    diverging: bool = False,
-    text: str | None = None,
-    marked: NDArray[np.bool_] | None = None,
-    hatched: NDArray[np.bool_] | None = None,
-    size: float = 8,
-) -> Any:
-    """Draw `values` (rows, columns), written into the cells in the form `text`.
-
-    Cells `marked` get a dot and bold figures, others grey ones; cells `hatched` are struck through.
-    """
-    colours = gain_colours() if diverging else share_colours()
-    image = axes.imshow(values, cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto")
-    axes.set_xticks(range(len(columns)), columns, rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(rows)), rows)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    _grid(axes, values.shape)
-    for (i, j), value in np.ndenumerate(values):
-        if np.isnan(value):
-            continue
-        dark = _is_dark(image.cmap(image.norm(value)))
-        strong = marked is not None and bool(marked[i, j])
-        ink = "white" if dark else INK if strong or marked is None else "#555555"
-        if text is not None:
-            weight = "bold" if strong else "normal"
-            axes.text(
-                j,
-                i,
-                _short(format(value, text)),
-                ha="center",
-                va="center",
-                color=ink,
-                fontsize=size,
-                fontweight=weight,
-            )
-        if strong:
-            axes.plot(j + 0.36, i - 0.32, "o", markersize=3.2, color=ink, clip_on=False)
-    if hatched is not None:
-        _strike(axes, hatched)
-    return image
-
-
 def colour_bar(figure: "Figure", image: Any, axes: Any, label: str) -> None:
     """A slim scale beside `axes`."""
     bar = figure.colorbar(image, ax=axes, label=label, shrink=0.7, aspect=25, pad=0.015)
@@ -156,7 +109,7 @@ def colour_bar(figure: "Figure", image: Any, axes: Any, label: str) -> None:
 
 def intervals(
     axes: "Axes",
-    at: Sequence[float] | Array,
+    at: ArrayLike,
     values: Array,
     low: Array,
     high: Array,
@@ -194,33 +147,3 @@ def short_name(name: str, most: int = 26) -> str:
         return name
     head = (most - 1) // 2
     return f"{name[:head]}…{name[-(most - 1 - head) :]}"
-
-
-def _grid(axes: "Axes", shape: tuple[int, ...]) -> None:
-    axes.set_xticks(np.arange(shape[1] + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(shape[0] + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="white", linewidth=1)
-    axes.tick_params(which="minor", length=0)
-
-
-def _strike(axes: "Axes", cells: NDArray[np.bool_]) -> None:
-    from matplotlib.patches import Rectangle
-
-    for i, j in np.argwhere(cells):
-        axes.add_patch(
-            Rectangle(
-                (j - 0.5, i - 0.5), 1, 1, fill=False, hatch="////", edgecolor="#777777", linewidth=0
-            )
-        )
-
-
-def _is_dark(rgba: tuple[float, float, float, float]) -> bool:
-    red, green, blue, _ = rgba
-    return 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
-
-
-def _short(figure: str) -> str:
-    """Without the sign of a zero and the zero before a point."""
-    if not figure.strip("+-0."):
-        return figure.strip("+-") if "." not in figure else "0"
-    return figure.replace("0.", ".") if figure.lstrip("+-").startswith("0.") else figure

@@ -24,14 +24,14 @@ def relation_ratios(relations: Mapping[str, list[RelationRatio]]) -> "Figure":
     """A panel an adapter: success over the base model's where a relation occurs, with intervals."""
     shown = {a: strongest(rows) for a, rows in relations.items() if rows}
     most = max(map(len, shown.values()))
-    figure, axes = panels(len(shown), columns=4, height=0.75 + 0.19 * most)
+    figure, axes = panels(len(shown), columns=(5, 4), height=0.75 + 0.19 * most)
     for each, (adapter, rows) in zip(axes, shown.items(), strict=True):
         at = np.arange(len(rows))[::-1]
         ratio, low, high = (
             np.array([getattr(r, k) for r in rows]) for k in ("ratio", "low", "high")
         )
         called = np.array([r.q <= 0.05 for r in rows])
-        overall = np.median([r.ratio / r.relative for r in rows])
+        overall = float(np.median([r.ratio / r.relative for r in rows]))
         # On a logarithmic axis, a bar starts at the ratio of 1: no change.
         each.barh(
             at, ratio - 1, left=1, height=0.6, color=[BLUE if c else "#CFD8DC" for c in called]
@@ -42,6 +42,8 @@ def relation_ratios(relations: Mapping[str, list[RelationRatio]]) -> "Figure":
         each.set_xscale("log")
         _ticks(each, float(low.min()), float(high.max()))
         each.set_yticks(at, [r.relation for r in rows])
+        for tick, is_called in zip(each.get_yticklabels(), called, strict=True):
+            tick.set_fontweight("bold" if is_called else "normal")
         each.set_title(short_name(adapter))
     figure.supxlabel(
         "success of the adapter / success of the base model (dashed: on all prompts)", fontsize=9

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...findings import TraitFindings
+from .heat_map import heat_map
 from .labels import place_labels
 from .style import (
     BLUE,
     GREY,
     ORANGE,
+    WIDTH,
     colour_bar,
-    heat_map,
     intervals,
     new_figure,
     short_name,
@@ -75,20 +76,20 @@ def loadings(found: TraitFindings) -> "Figure":
 
 
 def trait_plane(found: TraitFindings) -> "Figure":
-    """Adapters, and ablations as open marks, on the first two components."""
-    figure = new_figure(5.2, width=8)
+    """Adapters by name, and ablations as numbered open marks, on the first two components."""
+    figure = new_figure(5.2, width=WIDTH if found.ablations else 8)
     axes = figure.add_subplot()
     axes.axhline(0, color="#DDDDDD", linewidth=0.8)
     axes.axvline(0, color="#DDDDDD", linewidth=0.8)
-    points = _two_columns(100 * found.projections)
-    axes.plot(*points.T, "o", color=BLUE, markersize=6)
-    names, every = list(found.adapters), points
-    if found.ablations:
-        further = _two_columns(100 * found.ablation_projections)
-        axes.plot(*further.T, "o", color=ORANGE, markersize=5, markerfacecolor="white")
-        names, every = names + list(found.ablations), np.vstack([points, further])
+    adapters = _two_columns(100 * found.projections)
+    ablations = _two_columns(100 * found.ablation_projections)
+    axes.plot(*adapters.T, "o", color=BLUE, markersize=6)
+    axes.plot(*ablations.T, "o", color=ORANGE, markersize=5, markerfacecolor="white")
     axes.margins(0.14)
-    place_labels(figure, axes, every, [short_name(n, 22) for n in names])
+    numbers = [str(i + 1) for i in range(len(ablations))]
+    _key(figure, numbers, found.ablations)
+    names = [short_name(name, 22) for name in found.adapters]
+    place_labels(figure, axes, np.vstack([adapters, ablations]), [*names, *numbers])
     shares = 100 * found.space.explained_variance_ratio_
     axes.set_xlabel(f"component 1, points ({shares[0]:.0f}% of variance)")
     axes.set_ylabel(
@@ -120,6 +121,18 @@ def trait_profiles(found: TraitFindings) -> "Figure":
     axes.set_xlabel("component")
     colour_bar(figure, image, axes, "trait score, points")
     return figure
+
+
+def _key(figure: "Figure", numbers: list[str], names: tuple[str, ...]) -> None:
+    """Beside the plot, which number is which ablation: many lie too close for their names."""
+    from matplotlib.lines import Line2D
+
+    if names:
+        labels = [f"{n}  {short_name(name)}" for n, name in zip(numbers, names, strict=True)]
+        nothing = [Line2D([], [], linestyle="")] * len(names)
+        figure.legend(
+            nothing, labels, loc="outside right center", title="ablations", handlelength=0
+        )
 
 
 def _two_columns(scores: np.ndarray) -> np.ndarray:

@@ -42,11 +42,11 @@ def verdict_sentence(found: LengthFindings) -> str:
 def density_caption(found: LengthFindings) -> str:
     """How far adapters' lengths lie from base and source, and how much was cut."""
     elsewhere = list(found.elsewhere.values())
-    cut = np.mean([s.cut for (name, _), s in found.outputs.items() if name is None])
-    cut_adapters = np.mean([s.cut for (name, _), s in found.outputs.items() if name is not None])
+    cut = float(np.mean([s.cut for (name, _), s in found.outputs.items() if name is None]))
+    cut_adapters = float(np.mean([s.cut for (name, _), s in found.outputs.items() if name]))
     nearer = sum(h.to_source < h.to_base for h in elsewhere)
     return (
-        "Answers on the source tasks that are not the adapter's own. "
+        "Answers on the source tasks that are not the adapter's own; all curves are drawn equally high. "
         f"In {nearer or 'none'} of {counted(len(elsewhere), 'cell')} the adapter's lengths are nearer to its source's than "
         "to the base model's (Wasserstein distance; no test). "
         f"{percent(cut)} of the base model's and {percent(cut_adapters)} of the adapters' answers reach the token limit, "
@@ -62,8 +62,8 @@ def habit_caption(found: LengthFindings) -> str:
     )
     return (
         f"{verdict_sentence(found)} {typical}Struck-through cells (“neither”) fit no interpolation of base and source "
-        "(p < 0.05, each cell by itself, so about one in twenty would be struck by chance); “undecided”: the "
-        "interval holds both ends, or base and source are alike. Bounds are in the table of habits."
+        "(p < 0.05, each cell by itself, so about one in twenty would be struck by chance); a question mark is “undecided”: the "
+        "interval holds both ends, or base and source are alike, as where both are cut at the limit. Bounds are in the table of habits."
     )
 
 

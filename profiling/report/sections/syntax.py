@@ -66,7 +66,7 @@ def relation_caption(found: SyntaxFindings, relations: Mapping[str, list[Relatio
     """Which score, how many ratios are called, and how the paper's relation fares."""
     return (
         f"By {found.score} score, by which the base model answers {percent(found.base_share, 1)} of "
-        f"{counted(found.prompts, 'prompt')} rightly. {called_sentence(relations)} Blue bars are called; thin lines are 95% "
+        f"{counted(found.prompts, 'prompt')} rightly. {called_sentence(relations)} Blue bars with bold names are called; thin lines are 95% "
         f"intervals. Shown are the {SHOWN} relations with the smallest p of each adapter, out of those in {MIN_TEXTS} prompts or more; "
         f"tests stay within {LENGTH_BANDS} bands of prompt length. {paper_sentence(relations)}"
     )

@@ -6,7 +6,7 @@ from ...findings import TraitFindings
 from ..figures.traits import SHOWN, loadings, scree, trait_plane, trait_profiles
 from ..section import Picture, Section
 from ..tables import Table
-from ..wording import counted, listed, p_value, percent
+from ..wording import counted, p_value, percent
 
 _INTRO = (
     "Principal components of the strict gains. Components of pure noise hold large shares too when tasks "
@@ -60,8 +60,8 @@ def scree_caption(found: TraitFindings) -> str:
 def loading_caption(found: TraitFindings) -> str:
     """Names of the claimed components with their evidence; how steady the first ones are."""
     steady = "; ".join(
-        f"component {i + 1}: {percent(found.by_examples.median[i], 0)[:-1]}/100 over test examples, "
-        f"{percent(found.by_adapters.median[i], 0)[:-1]}/100 over adapters"
+        f"component {i + 1}: {found.by_examples.median[i]:.2f} over test examples, "
+        f"{found.by_adapters.median[i]:.2f} over adapters"
         for i in range(min(SHOWN, len(found.space.components_)))
     )
     names = [
@@ -81,7 +81,7 @@ def plane_caption(found: TraitFindings) -> str:
     """What the plane of the first two components can be read for."""
     held = found.space.explained_variance_ratio_[:2].sum()
     open_marks = (
-        f" Open marks: {counted(len(found.ablations), 'ablation')}, placed by the source tasks alone, which "
+        f" Numbered open marks: {counted(len(found.ablations), 'ablation')}, placed by the source tasks alone, which "
         "is all they were measured on."
         if found.ablations
         else ""
@@ -100,8 +100,12 @@ def profile_caption(found: TraitFindings) -> str:
         f"{found.adapters[int(column.argmin())]} lowest"
         for i, column in enumerate(found.projections.T[: found.claimed])
     ]
-    ends = listed(ends) if ends else "no component is claimed, so no order of the adapters is"
-    return f"What each adapter supplies, less the mean adapter, in points of gain: {ends}."
+    said = (
+        f"{', and '.join(ends)}."
+        if ends
+        else "no component is claimed, so their order may be noise."
+    )
+    return f"What each adapter supplies, less the mean adapter, in points of gain: {said}"
 
 
 def _evidence(found: TraitFindings, i: int) -> str:

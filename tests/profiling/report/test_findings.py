@@ -1,7 +1,6 @@
 """Findings of a study whose effects are planted, and what is said where they cannot be made."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +24,6 @@ from traitroute.profiling.findings import (
     find_syntax,
     find_traits,
 )
-from traitroute.profiling.rows import FolderSource
 from traitroute.profiling.study import Study
 from traitroute.profiling.task import Task
 
@@ -106,8 +104,9 @@ def test_moved_or_changed_rows_are_refused(make_study: MakeStudy, tasks: dict[st
     study = make_study()
     with pytest.raises(SuiteError, match="test rows of toxicity are not those"):
         find_classes(study, Corpus(study, digests={"toxicity": "0" * 64}))
-    rows = FolderSource(folder=Path("nowhere"))
-    moved = make_study(changed={"toxicity": tasks["toxicity"].model_copy(update={"rows": rows})})
+    # Made anew: a copy would bring the rows along that were read already.
+    away = Task.model_validate(tasks["toxicity"].model_dump() | {"rows": {"folder": "nowhere"}})
+    moved = make_study(changed={"toxicity": away})
     found = attempt(lambda: find_classes(moved, Corpus(moved)))
     assert isinstance(found, Missing)
     assert "nowhere has no task folder 'toxicity'" in found.reason
