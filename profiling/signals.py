@@ -73,7 +73,7 @@ class Signals:
     @property
     def length_quantiles(self) -> Array:
         """Answer tokens at 5, 25, 50, 75 and 95%."""
-        return np.quantile(self.lengths.astype(np.float64), QUANTILES)
+        return np.asarray(np.quantile(self.lengths, QUANTILES), dtype=np.float64)
 
     @cached_property
     def classes(self) -> classes.ClassSummary | None:

@@ -80,7 +80,16 @@ class Suite(BaseModel):
         ]
 
     def over(self, folder: Path) -> "Suite":
-        """The suite with the rows of `folder/<task>` in place of any other local folder."""
+        """The suite with the rows of `folder/<task>` in place of any other local folder.
+
+        Raises:
+            SuiteError: no task of the suite reads a local folder.
+        """
+        if not any(isinstance(t.rows, FolderSource) for t in self.tasks):
+            raise SuiteError(
+                f"no task of suite {self.name} reads a local folder, so --data has nothing to replace: "
+                "leave it out, or leave the suite out and name --sources"
+            )
         rows = FolderSource(folder=folder.resolve())
         tasks = tuple(
             t.model_copy(update={"rows": rows}) if isinstance(t.rows, FolderSource) else t

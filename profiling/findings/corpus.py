@@ -15,7 +15,7 @@ from ..task import Example
 if TYPE_CHECKING:
     from spacy.language import Language
 
-TEXTS = 100
+TEXTS = 64
 """Texts of a data set that are parsed and embedded: rows come in a seeded order, so these are a sample."""
 
 

@@ -11,7 +11,10 @@ from traitroute.adapters import InputError, RunError
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
-COMMANDS = ["profile", "adapters list", "adapters show", "route", "serve", "demo"]
+COMMANDS = [
+    *("profile", "adapters list", "adapters show", "matrix", "traits", "report", "predict"),
+    *("compare", "route", "serve", "demo"),
+]
 
 
 @pytest.fixture

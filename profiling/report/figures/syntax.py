@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 SHOWN = 12
 
 
+_COARSE = (0.01, 0.1, 1, 10, 100)
+_MARKS = (0.01, 0.03, 0.1, 0.25, 0.5, 1, 2, 4, 10, 30, 100)
+
+
 def strongest(rows: list[RelationRatio]) -> list[RelationRatio]:
     """The relations that differ most from the texts at large, highest ratio first."""
     far = sorted(rows, key=lambda r: (r.p, -abs(np.log(r.relative))))[:SHOWN]
@@ -53,11 +57,9 @@ def relation_ratios(relations: Mapping[str, list[RelationRatio]]) -> "Figure":
 
 def _ticks(axes, low: float, high: float) -> None:
     low, high = min(low, 0.8), max(high, 1.25)
-    marks = [
-        m
-        for m in (0.01, 0.03, 0.1, 0.25, 0.5, 1, 2, 4, 10, 30, 100)
-        if low / 1.1 <= m <= high * 1.1
-    ]
+    inside = [m for m in _MARKS if low / 1.1 <= m <= high * 1.1]
+    # Where the axis is long, the finer marks would run into each other.
+    marks = inside if len(inside) <= 4 else [m for m in inside if m in _COARSE]
     axes.set_xlim(low / 1.1, high * 1.1)
     axes.set_xticks(marks, [f"{m:g}" for m in marks])
     axes.minorticks_off()
