@@ -125,6 +125,12 @@ class Registry:
         with self._transaction() as connection:
             return [to_adapter(row) for row in connection.execute(query)]
 
+    def servable(self) -> list[Adapter]:
+        """List the adapters that a vLLM server may load: not disabled, and of a method it runs."""
+        return [
+            a for a in self.adapters() if a.vllm_serves and a.state is not AdapterState.DISABLED
+        ]
+
     def set_state(self, name: str, state: AdapterState) -> Adapter:
         """Put the adapter named `name` into `state` and return it as it now is."""
         table = schema.adapters

@@ -13,18 +13,19 @@ app = typer.Typer(no_args_is_help=True, help="List and show adapters.")
 
 @app.command("list")
 def list_adapters(registry: RegistryPath = DEFAULT_REGISTRY) -> None:
-    """List every adapter with its rank, state and digest.
+    """List every adapter with its state, method, rank and digest.
 
     Example:
 
         traitroute adapters list --registry traitroute.db
     """
     table = Table()
-    for column in ("name", "state", "rank", "base model", "weights"):
+    for column in ("name", "state", "method", "rank", "base model", "weights"):
         table.add_column(column)
     with Registry.open(registry, read_only=True) as store:
         for a in store.adapters():
-            table.add_row(a.name, a.state, str(a.rank), a.base_model, a.weights_digest[:12])
+            rank, weights = str(a.rank), a.weights_digest[:12]
+            table.add_row(a.name, a.state, a.method, rank, a.base_model, weights)
     console.print(table)
 
 
@@ -44,8 +45,11 @@ def show_adapter(
         stored = store.latest_profile()
     for key, value in adapter.model_dump(mode="json").items():
         console.print(f"{key}: {value}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"vLLM serves it: {'yes' if adapter.vllm_serves else 'no, profiled only'}")
     if stored is None or name not in stored.summary["adapters"]:
-        console.print("not measured yet: run `traitroute profile`")
+        console.print(
+            "not in the matrix of a profile: measured beside it as an ablation, or not yet"
+        )
         return
     summary = stored.summary
     row = summary["adapters"].index(name)

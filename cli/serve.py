@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..adapters import AdapterState, Registry, RegistryError
+from ..adapters import Registry, RegistryError
 from .options import DEFAULT_REGISTRY, RegistryPath, console
 
 
@@ -35,7 +35,7 @@ def serve(
     from ..serving.vllm import serve_command, serve_environment
 
     with Registry.open(registry, read_only=True) as store:
-        adapters = [a for a in store.adapters() if a.state is not AdapterState.DISABLED]
+        adapters = store.servable()
     if base is None and not adapters:
         raise RegistryError(f"{registry} holds no adapters: name the base model to serve")
     model = open_base_model(base or adapters[0].base_model)

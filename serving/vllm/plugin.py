@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from ...adapters import Adapter, AdapterState, Registry, RegistryError, ServerError, TraitRouteError
+from ...adapters import Adapter, Registry, RegistryError, ServerError, TraitRouteError
 from ...router import Router
 from ..routing import AUTO, Routing, RoutingMiddleware
 from .loras import LoraLoader
@@ -180,7 +180,7 @@ def _open(path: str) -> Registry:
 def _read(registry: Registry) -> _Contents:
     # The revision comes first: what is written meanwhile is then read again at the next poll.
     revision = registry.revision()
-    adapters = tuple(a for a in registry.adapters() if a.state is not AdapterState.DISABLED)
+    adapters = tuple(registry.servable())
     try:
         router = Router.from_registry(registry)
         router.route("The first request would otherwise pay for what is loaded lazily.")

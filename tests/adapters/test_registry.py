@@ -252,3 +252,10 @@ def test_concurrent_labels_from_two_connections_are_all_kept(registry: Registry)
         write = lambda i: (registry, other)[i % 2].set_trait_label(1, i, f"label {i}")  # noqa: E731
         list(pool.map(write, range(1, 25)))
     assert len(registry.profile(1).summary["trait_labels"]) == 24
+
+
+def test_only_what_vllm_runs_and_nobody_disabled_is_servable(registry: Registry) -> None:
+    registry.add_adapter(adapter("plain"))
+    registry.add_adapter(adapter("dora", method="dora"))
+    registry.add_adapter(adapter("off", state=AdapterState.DISABLED))
+    assert [each.name for each in registry.servable()] == ["plain"]
