@@ -57,7 +57,7 @@ def main() -> None:
 
 def _table(found: Comparison) -> Table:
     table = Table(
-        title=f"left-out sources, {found.cells} cells: rank correlation, and error in points",
+        title=f"left-out sources, {found.cells} cells: rank correlation, and error in points (likelihood: hundredths of a nat)",
         title_justify="left",
     )
     table.add_column("method", no_wrap=True)
