@@ -64,7 +64,7 @@ def test_every_method_is_profiled_and_only_what_vllm_serves_is_routed(
 
 def test_an_adapter_that_learns_only_to_stop_writes_less(tmp_path: Path) -> None:
     with Registry.create(tmp_path / "t.db") as registry:
-        profile(suite("lora", 2e-3), registry, tmp_path / "runs")
+        profile(suite("lora", 1e-2), registry, tmp_path / "runs")
         outcomes = Study.open(registry).outcomes
     tokens = {who: outcomes[who, "structured"].output_tokens.mean() for who in (None, "only_stops")}
-    assert tokens["only_stops"] < tokens[None]
+    assert tokens["only_stops"] < tokens[None] / 2
