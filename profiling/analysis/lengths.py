@@ -150,7 +150,7 @@ def habit(
     bounds = (
         np.percentile(told, (2.5, 97.5)) if told.size and not np.isnan(weight) else [np.nan] * 2
     )
-    alike = bool(stats.ks_2samp(samples[0], samples[1]).pvalue >= 0.05)
+    alike = bool(stats.ks_2samp(samples[0], samples[1], method="asymp").pvalue >= 0.05)
     cut_base, cut_source, cut_adapter = (_share_cut(x, limit) for x in samples)
     return LengthHabit(
         weight=float(weight),

@@ -2,15 +2,20 @@
 
 A processor's bfloat16 may be much faster than float32 or much slower, whatever its flags say: with
 SmolLM2's shapes on two AVX-512 machines, bfloat16 took 0.4 and 3 times the time of float32
-(docs/decisions.md). So it is measured, in some milliseconds.
+(docs/decisions.md). So it is measured, in some milliseconds, and the answer kept in the cache folder:
+a second process that found otherwise would measure every cell again.
 """
 
 import os
+import platform
+import tempfile
 import time
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from ...adapters import InputError
+from ...adapters import InputError, cache_folder
 
 Precision = Literal["bfloat16", "float32"]
 VARIABLE = "TRAITROUTE_PRECISION"
@@ -33,6 +38,33 @@ def fastest_precision() -> Precision:
 
     if torch.cuda.is_available():
         return "bfloat16"
+    file = cache_folder() / f"precision-{platform.node()}-torch-{torch.__version__}"
+    return _kept(file) or _keep(file, _measured())
+
+
+def _kept(file: Path) -> Precision | None:
+    try:
+        word = file.read_text()
+    except OSError:
+        return None
+    return cast("Precision", word) if word in get_args(Precision) else None
+
+
+def _keep(file: Path, measured: Precision) -> Precision:
+    """Keep `measured`, or return what another process kept first; without a cache it stands as it is."""
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".precision-", dir=file.parent) as scratch:
+            draft = Path(scratch) / "word"
+            draft.write_text(measured)
+            with suppress(FileExistsError):
+                os.link(draft, file)
+    return _kept(file) or measured
+
+
+def _measured() -> Precision:
+    import torch
+
     threads = torch.get_num_threads()
     # Threads wait for each other, so that on a busy machine their times say little.
     torch.set_num_threads(1)

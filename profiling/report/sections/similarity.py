@@ -49,10 +49,11 @@ def similarity_section(found: SimilarityFindings) -> Section:
 def similarity_caption(found: SimilarityFindings, kind: str, similarity: Similarity) -> str:
     """How the similarity goes with the gains, by every score."""
     tests = " ".join(mantel_sentence(row) for row in found.tests if row.similarity == kind)
-    low = float(similarity.split_half.min())
+    half, whole = float(similarity.split_half.min()), float(similarity.ceiling.min())
     return (
-        f"{tests} Cosine of {_SETS[kind]}; framed cells set two halves of one data set against each other "
-        f"(at least {low:.2f}): no pair can be expected above that."
+        f"{tests} Cosine of {_SETS[kind]}. Framed cells set two halves of one data set against each other "
+        f"(at least {half:.2f}; two whole samples would reach {whole:.2f}): a pair as high as that is as alike as "
+        "two samples of one data set."
     )
 
 

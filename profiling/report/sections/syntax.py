@@ -68,7 +68,7 @@ def relation_caption(found: SyntaxFindings, relations: Mapping[str, list[Relatio
         f"By {found.score} score, by which the base model answers {percent(found.base_share, 1)} of "
         f"{counted(found.prompts, 'prompt')} rightly. {called_sentence(relations)} Blue bars with bold names are called; thin lines are 95% "
         f"intervals. Shown are the {SHOWN} relations with the smallest p of each adapter, out of those in {MIN_TEXTS} prompts or more; "
-        f"tests stay within {LENGTH_BANDS} bands of prompt length. {paper_sentence(relations)}"
+        f"tests stay within {LENGTH_BANDS} bands of prompt length, but not within tasks, so a called relation may only mark the tasks that the adapter gains on. {paper_sentence(relations)}"
     )
 
 
