@@ -93,6 +93,7 @@ class Forecasts:
             self.transfer.method(name) for name in (HIDDEN_STATISTICS, SEMANTIC, MEAN_ROW)
         )
         found, n = self.transfer.hidden_rho, int(np.isfinite(hidden.rhos).sum())
+        error = self.transfer.hidden_mae
         few = f"; {n} sources are too few to show anything" if n < TELLING_SOURCES else ""
         beside = _BESIDE[_verdict(hidden.rho_gain)]
         return (
@@ -100,7 +101,9 @@ class Forecasts:
             f"In these data {_SAID[self.verdict]}: rank correlation {hidden.rho:.2f} against "
             f"{semantic.rho:.2f} over {n} left-out sources, difference {found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}], "
             f"p = {found.p:.2g}{few}; hidden statistics {beside} the mean row of the other sources "
-            f"({mean.rho:.2f})."
+            f"({mean.rho:.2f}). Beside it, not part of the test: their mean error is {hidden.mae:.1f} points "
+            f"against {semantic.mae:.1f}, difference {error.mean:+.1f} [{error.low:+.1f}, {error.high:+.1f}], "
+            f"p = {error.p:.2g}; the mean row's is {mean.mae:.1f}."
         )
 
 
