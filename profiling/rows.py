@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..adapters import SuiteError
+from ..adapters import Name, SuiteError
 from .generators import generate
 from .lm_eval_tasks import harness_rows
 
@@ -33,11 +33,15 @@ class GeneratorSource(BaseModel):
 
 
 class FolderSource(BaseModel):
-    """Rows of `<folder>/<task>/{train,test}.{jsonl,parquet}`."""
+    """Rows of `<folder>/<task>/{train,test}.{jsonl,parquet}`.
+
+    `dataset` names that subfolder where it is not the task's name: one data set may be asked in many ways.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     folder: Path
+    dataset: Name | None = None
 
     def load(self, task: str, split: Split, count: int, *, seed: int) -> list[Row]:
         """A seeded sample of `count` rows of the split, or all of them where it has fewer.
@@ -47,10 +51,11 @@ class FolderSource(BaseModel):
         """
         if count == 0:
             return []
-        folder = self.folder / task
+        name = self.dataset or task
+        folder = self.folder / name
         if not folder.is_dir():
             known = sorted(p.name for p in self.folder.glob("*") if p.is_dir())
-            raise SuiteError(f"{self.folder} has no task folder {task!r}; it has {known or 'none'}")
+            raise SuiteError(f"{self.folder} has no task folder {name!r}; it has {known or 'none'}")
         files = [folder / f"{split}.jsonl", folder / f"{split}.parquet"]
         file = next((f for f in files if f.is_file()), None)
         if file is None:

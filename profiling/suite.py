@@ -90,9 +90,11 @@ class Suite(BaseModel):
                 f"no task of suite {self.name} reads a local folder, so --data has nothing to replace: "
                 "leave it out, or leave the suite out and name --sources"
             )
-        rows = FolderSource(folder=folder.resolve())
+        place = {"folder": folder.resolve()}
         tasks = tuple(
-            t.model_copy(update={"rows": rows}) if isinstance(t.rows, FolderSource) else t
+            t.model_copy(update={"rows": t.rows.model_copy(update=place)})
+            if isinstance(t.rows, FolderSource)
+            else t
             for t in self.tasks
         )
         return self.model_copy(update={"tasks": tasks})

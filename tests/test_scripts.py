@@ -99,15 +99,16 @@ def test_a_gpu_takes_vllm_with_its_own_requirements(install: ModuleType, pip: Pi
     assert pip.commands == []
 
 
-def test_changed_constraints_are_another_state(
-    install: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("pins", ["CONSTRAINTS", "BASELINES"])
+def test_changed_pins_are_another_state(
+    install: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pins: str
 ) -> None:
-    constraints = tmp_path / "constraints.txt"
-    monkeypatch.setattr(install, "CONSTRAINTS", constraints)
-    constraints.write_text("numpy==2.3.0\n")
+    file = tmp_path / "pins.txt"
+    monkeypatch.setattr(install, pins, file)
+    file.write_text("numpy==2.3.0\n")
     before = install._state()
     assert install._state() == before
-    constraints.write_text("numpy==2.3.1\n")
+    file.write_text("numpy==2.3.1\n")
     assert install._state() != before
 
 

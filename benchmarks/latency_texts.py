@@ -1,0 +1,51 @@
+"""The request texts of `latency.py`: rows of all tasks, joined and cut so that lengths spread log-uniformly."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from traitroute.profiling.generators import GENERATORS, generate
+
+SHORTEST, LONGEST = 50, 4_000
+
+Rows = dict[str, list[str]]
+
+
+def read_rows(data: Path | None, rng: np.random.Generator) -> Rows:
+    """Inputs by task, shuffled; those of the generators without `data`."""
+    if data is None:
+        made = {name: generate(name, train=40, test=40, seed=0) for name in GENERATORS}
+        rows = {name: [r["input"] for r in [*m["train"], *m["test"]]] for name, m in made.items()}
+    else:
+        files = sorted(data.glob("*/test.jsonl"))
+        rows = {f.parent.name: _inputs(f) for f in files}
+    if not rows:
+        raise SystemExit(f"error: {data} holds no <task>/test.jsonl; give a folder that does")
+    return {task: [texts[i] for i in rng.permutation(len(texts))] for task, texts in rows.items()}
+
+
+def split_rows(rows: Rows, count: int) -> tuple[Rows, Rows]:
+    """The first `count` rows of each task, and the others."""
+    return (
+        {task: texts[:count] for task, texts in rows.items()},
+        {task: texts[count:] for task, texts in rows.items() if len(texts) > count},
+    )
+
+
+def request_texts(rows: Rows, count: int, rng: np.random.Generator) -> list[str]:
+    """Texts of `SHORTEST` to `LONGEST` characters, each of rows of one task."""
+    tasks = list(rows)
+    lengths = np.exp(rng.uniform(np.log(SHORTEST), np.log(LONGEST + 1), count)).astype(int)
+    return [_text(rows[tasks[int(rng.integers(len(tasks)))]], int(n), rng) for n in lengths]
+
+
+def _text(rows: Sequence[str], length: int, rng: np.random.Generator) -> str:
+    text = ""
+    while len(text) < length:
+        text += ("\n\n" if text else "") + rows[int(rng.integers(len(rows)))]
+    return text[:length]
+
+
+def _inputs(file: Path) -> list[str]:
+    return [json.loads(line)["input"] for line in file.read_text("utf-8").splitlines()]

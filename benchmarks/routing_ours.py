@@ -1,0 +1,2 @@
+OURS={}
+ABLATIONS={}

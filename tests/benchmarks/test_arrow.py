@@ -1,0 +1,162 @@
+"""The Arrow baseline, over random adapters of a tiny random Llama in float32, so that equality can be asked for."""
+
+import json
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from traitroute.adapters import InputError, WeightStore
+from traitroute.profiling import BaseModelFolder, Task, open_base_model
+from traitroute.profiling.training import adapter_record
+from traitroute.serving.engines import EngineRequest, TransformersEngine
+
+torch = pytest.importorskip("torch", reason="needs torch: pip install 'traitroute[profile]'")
+transformers = pytest.importorskip(
+    "transformers", reason="needs transformers: pip install 'traitroute[profile]'"
+)
+peft = pytest.importorskip("peft", reason="needs PEFT: pip install 'traitroute[profile]'")
+
+FILE = Path(__file__).parents[2] / "benchmarks" / "arrow.py"
+WORDS = 64
+PROMPTS = [
+    "w5",
+    "w5 w6",
+    "w9 w8 w7 w6 w5 w4",
+    "w11 w12 w13 w11 w12 w13 w14 w15 w16 w17",
+    "w5 w6 w7",
+]
+
+
+@pytest.fixture(scope="module")
+def arrow() -> ModuleType:
+    """The script as a module; its name is also that of a package on PyPI."""
+    spec = spec_from_file_location("arrow_benchmark", FILE)
+    assert spec and spec.loader
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModelFolder:
+    folder = tmp_path_factory.mktemp("base")
+    config = transformers.LlamaConfig(
+        vocab_size=WORDS,
+        hidden_size=48,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=6,
+        num_key_value_heads=2,
+        head_dim=8,
+        initializer_range=0.6,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    torch.manual_seed(3)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    words = {f"w{n}": n for n in range(WORDS)} | {"<unk>": WORDS}
+    model = {"type": "WordLevel", "vocab": words, "unk_token": "<unk>"}
+    data = {"version": "1.0", "added_tokens": [], "pre_tokenizer": {"type": "WhitespaceSplit"}}
+    (folder / "tokenizer.json").write_text(json.dumps({**data, "model": model}))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "<unk>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return open_base_model(str(folder))
+
+
+@pytest.fixture(scope="module")
+def folders(base: BaseModelFolder, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Four random adapters, as outcomes.py leaves trained ones."""
+    runs = tmp_path_factory.mktemp("work") / "runs"
+    return [save_adapter(base, runs / name, seed) for seed, name in enumerate("abcd")]
+
+
+def save_adapter(base: BaseModelFolder, folder: Path, seed: int) -> Path:
+    torch.manual_seed(seed)
+    modules = ["q_proj", "v_proj", "up_proj", "down_proj"]
+    config = peft.LoraConfig(r=4, lora_alpha=2, target_modules=modules, init_lora_weights=False)
+    model = transformers.AutoModelForCausalLM.from_pretrained(base.path)
+    peft.get_peft_model(model, config).save_pretrained(folder)
+    (folder / "training.json").write_text(json.dumps({"key": folder.name}))
+    return folder
+
+
+def numbers(text: str) -> list[int]:
+    return [int(word[1:]) for word in text.split()]
+
+
+def plain_answer(model: Any, prompt: list[int], max_tokens: int) -> list[int]:
+    ids = torch.tensor([prompt])
+    out = model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=max_tokens,
+        do_sample=False,
+        use_cache=False,
+    )[0, len(prompt) :].tolist()
+    return out[: out.index(2)] if 2 in out else out
+
+
+def some_task(folder: Path) -> Task:
+    rows = [{"input": p, "target": "w5"} for p in PROMPTS]
+    (folder / "words").mkdir()
+    (folder / "words" / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return Task.model_validate({"name": "words", "rows": {"folder": str(folder)}, "max_tokens": 4})
+
+
+def test_answers_equal_plain_generation_of_each_prompt(
+    arrow: ModuleType, base: BaseModelFolder, folders: list[Path]
+) -> None:
+    routed = arrow.ArrowModel(base, folders, precision="float32")
+    answers = routed.answer([numbers(p) for p in PROMPTS], 12)
+    assert [numbers(a) for a in answers] == [
+        plain_answer(routed.model, numbers(p), 12) for p in PROMPTS
+    ]
+    with routed.model.disable_adapter():
+        assert routed.answer([numbers(p) for p in PROMPTS], 12) != answers
+
+
+def test_one_adapter_alone_answers_as_our_engine_does_with_it(
+    arrow: ModuleType, base: BaseModelFolder, folders: list[Path], tmp_path: Path
+) -> None:
+    alone = arrow.ArrowModel(base, folders[:1], precision="float32")
+    store = WeightStore(tmp_path)
+    adapter = adapter_record("a", "a", base, store.add(folders[0]))
+    requests = [EngineRequest(({"role": "user", "content": p},), adapter, 12) for p in PROMPTS]
+    results = TransformersEngine(base.path, store, precision="float32").run(requests)
+    assert alone.answer([numbers(p) for p in PROMPTS], 12) == [r.text for r in results]
+
+
+def test_a_cell_is_measured_again_only_over_other_adapters(
+    arrow: ModuleType, base: BaseModelFolder, folders: list[Path], tmp_path: Path
+) -> None:
+    task = some_task(tmp_path)
+    file = arrow.cell_file(tmp_path, "words")
+    arrow.measure(arrow.ArrowModel(base, folders[:2], precision="float32"), task, 3, file)
+    three = arrow.ArrowModel(base, folders[:3], precision="float32")
+    assert arrow.measure(three, task, 3, file).adapters == ("a", "b", "c")
+    assert arrow.read_arrow(tmp_path, ["words", "unmeasured"])["words"].shape == (3, 2)
+    three.model = None
+    assert arrow.measure(three, task, 3, file).adapters == ("a", "b", "c")
+
+
+def test_cells_over_different_adapters_are_not_read_together(
+    arrow: ModuleType, tmp_path: Path
+) -> None:
+    right = torch.ones(2, dtype=torch.bool).numpy()
+    for task, adapters in (("one", ("a",)), ("two", ("a", "b"))):
+        arrow.ArrowCell("key", adapters, right, right).save(arrow.cell_file(tmp_path, task))
+    assert arrow.read_arrow(tmp_path, ["one"])["one"].all()
+    with pytest.raises(InputError, match="different adapters"):
+        arrow.read_arrow(tmp_path, ["one", "two"])
+
+
+def test_only_adapters_whose_training_is_complete_are_routed_to(
+    arrow: ModuleType, folders: list[Path], tmp_path: Path
+) -> None:
+    work = folders[0].parents[1]
+    assert arrow.trained_folders(work, ["b", "later", "a"]) == [folders[1], folders[0]]
+    with pytest.raises(InputError, match=r"no trained adapter in .*runs"):
+        arrow.trained_folders(tmp_path, ["a"])
