@@ -261,7 +261,9 @@ def write_table(plan: Plan, work: Path, file: Path) -> None:
             np.int16
         ),
         row=np.concatenate([_row_digests(a) for a in asked]),
-        digest=np.array([_digest(c) for a in asked for c in a.conversations], dtype=np.uint8),
+        digest=np.array(
+            [conversation_digest(c) for a in asked for c in a.conversations], dtype=np.uint8
+        ),
         strict=column(lambda c, i: c.strict),
         lenient=column(lambda c, i: c.lenient),
         likelihood=column(lambda c, i: c.log_likelihood / np.maximum(c.target_tokens, 1)).astype(
@@ -321,7 +323,8 @@ def _row_digests(asked: Asked) -> NDArray[np.uint64]:
     return np.frombuffer(b"".join(found), np.uint64)
 
 
-def _digest(conversation: Sequence[dict[str, str]]) -> list[int]:
+def conversation_digest(conversation: Sequence[dict[str, str]]) -> list[int]:
+    """128 bits of the digest of the messages sent."""
     return list(hashlib.sha256(json.dumps(conversation).encode()).digest()[:16])
 
 

@@ -26,10 +26,12 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from routing_baselines import BASELINES, Router, see
+from routing_curves import curves
 from routing_ours import ABLATIONS, OURS
 from routing_protocols import PROTOCOLS, folds
 from routing_scores import Reference, TaskScores, paired_p, reference, summary, task_scores
 from routing_table import OutcomeTable
+from safetensors import SafetensorError
 
 HERE = Path(__file__).parent
 OUTCOMES = HERE / "routing_outcomes.safetensors"
@@ -143,3 +145,99 @@ def show(protocol: str, found: Mapping[str, Mapping[str, Any]], console: Console
 
 def _interval(ends: list[float]) -> str:
     return f"[{ends[0]:.0f}, {ends[1]:.0f}]"
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--outcomes", type=Path, default=OUTCOMES, help="an outcome table")
+    parser.add_argument(
+        "--data", type=Path, help="folder of task data: check the table against its texts"
+    )
+    parser.add_argument("--score", choices=("strict", "lenient"), default="strict")
+    parser.add_argument(
+        "--protocols", default="", help=f"of {', '.join(PROTOCOLS)}; comma-separated"
+    )
+    parser.add_argument("--only", default="", help="routers to run, comma-separated")
+    parser.add_argument("--ablations", action="store_true", help="our router with parts left out")
+    parser.add_argument("--curves", action="store_true", help="calibration, guard, learning curves")
+    parser.add_argument("--json", type=Path, help="write every figure here")
+    return parser.parse_args()
+
+
+def chosen(names: str, known: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """The entries named, or all; an unknown name ends the program with those that are known."""
+    wanted = [n.strip() for n in names.split(",") if n.strip()] or list(known)
+    if lost := [n for n in wanted if n not in known]:
+        raise SystemExit(f"no {kind} {lost[0]!r}; there are: {', '.join(known)}")
+    return {n: known[n] for n in wanted}
+
+
+def load(file: Path) -> OutcomeTable:
+    """Read the table, or end the program with what to run."""
+    try:
+        return OutcomeTable.load(file)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as exc:
+        raise SystemExit(
+            f"{file} holds no outcome table ({exc}); write one with benchmarks/outcomes.py --data FOLDER"
+        ) from exc
+
+
+def check_texts(table: OutcomeTable, data: Path) -> str:
+    """Read the texts behind the table anew, and compare digests and marks."""
+    from outcomes import conversation_digest, read_plan
+    from traitroute.router import request_text
+    from traitroute.router.marks import RequestMarks
+
+    sizes = {"train": 1, "test": 100, "few": 30, "agent": 6}
+    texts = {
+        bytes(conversation_digest(c)): request_text({"messages": list(c)})
+        for asked in read_plan(data, **sizes).asked
+        for c in asked.conversations
+    }
+    found = [(i, texts[d]) for i, d in enumerate(map(bytes, table.digest)) if d in texts]
+    same = sum(
+        np.array_equal(RequestMarks.read(text).whole.places, table.marks[i].whole.places)
+        for i, text in found
+    )
+    return f"{len(found)} of {len(table)} requests have their text in {data}; {same} give the same marks"
+
+
+def main() -> None:
+    """Run the benchmark."""
+    given = arguments()
+    console = Console(width=150)
+    table = load(given.outcomes)
+    scores = getattr(table, given.score).astype(np.float64)
+    if given.data is not None:
+        console.print(check_texts(table, given.data))
+    routers = chosen(
+        given.only, {**OURS, **(ABLATIONS if given.ablations else BASELINES)}, "router"
+    )
+    protocols = chosen(given.protocols, PROTOCOLS, "protocol")
+    console.print(
+        f"{len(table.adapters)} adapters on {table.source}, {len(table.tasks)} tasks of "
+        f"{len(set(table.datasets))} data sets, {len(table)} requests; score: {given.score}; "
+        f"{platform.processor() or platform.machine()}, {time.strftime('%Y-%m-%d')}"
+    )
+    found: dict[str, Any] = {}
+    start = time.perf_counter()
+    with Progress(console=console, transient=True) as progress:
+        for protocol in protocols:
+            total = len(list(folds(table, protocol))) * len(routers)
+            bar = progress.add_task(protocol, total=total)
+            trial = run(table, scores, protocol, routers, lambda bar=bar: progress.advance(bar))
+            progress.remove_task(bar)
+            found[protocol] = figures(trial)
+            show(protocol, found[protocol], console)
+        if given.curves:
+            found["curves"] = curves(table, scores, console)
+    console.print(f"{time.perf_counter() - start:.0f} s")
+    if given.json:
+        given.json.write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -46,6 +46,7 @@ class Seen:
     datasets: NDArray[np.str_]
     scores: Array
     table: OutcomeTable
+    rows: Rows
     known: bool
     new: int | None = None
 
@@ -71,6 +72,7 @@ class Seen:
             tasks=self.tasks[rows],
             datasets=self.datasets[rows],
             scores=self.scores[rows],
+            rows=self.rows[rows],
         )
 
     def inner_folds(self, n: int = 6) -> list[tuple[Rows, Rows]]:
@@ -161,6 +163,7 @@ def see(table: OutcomeTable, scores: Array, fold: Fold, *, known: bool) -> tuple
         datasets=table.dataset[fold.fit],
         scores=fitted,
         table=table,
+        rows=fold.fit,
         known=known,
         new=fold.new,
     )

@@ -23,13 +23,27 @@ class NearTask(BaseModel):
     similarity: float
 
 
+class Change(BaseModel):
+    """The least change of one part of the demand that would change the choice to `adapter` (None: base).
+
+    `part` is "mean" or a component; its demand is now `demand`, and would have to pass `needed`.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    adapter: str | None
+    part: str
+    demand: float
+    needed: float
+
+
 class RoutingDecision(BaseModel):
     """The adapter chosen for a request, or `None` for the base model, with the evidence.
 
     `gain` and `interval` are those of the chosen adapter (0 for base); `margin` is its lead over the
-    next best; `ranking` lists every routable adapter, best first. `contributions` splits the
+    next best; `ranking` lists the best routable adapters, best first. `contributions` splits the
     predicted gain of the best-ranked adapter into the share common to all adapters (`mean`) and
-    one part a component; the parts add up to `ranking[0].gain`.
+    one part a component; the parts add up to `ranking[0].gain`. `change` is given where it was asked for.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -44,3 +58,4 @@ class RoutingDecision(BaseModel):
     nearest_tasks: tuple[NearTask, ...]
     ranking: tuple[Affinity, ...]
     profile_version: int
+    change: Change | None = None

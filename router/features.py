@@ -1,9 +1,9 @@
-"""Request features: marks to a vector, in well under a millisecond and without any model.
+"""Request features: a text to a vector, in well under a millisecond and without any model.
 
 Three blocks. *Surface*, standardised over the fitting requests. *Whole* and *edges*: tf-idf of hashed words
 and word pairs, of the whole text and of its ends, each projected on the directions that the fitting
-requests span. What a request has outside those directions is its `unseen_mass`: words that no profiled
-task uses, hence nothing to base a prediction on.
+requests span. What the ends have outside those directions is the request's `unseen_mass`: words that no
+profiled task is asked with, hence nothing to base a prediction on.
 """
 
 from collections.abc import Sequence
@@ -21,8 +21,12 @@ from .marks import N_HASHES, Counts, RequestMarks
 Array = NDArray[np.float64]
 
 
+Request = str | RequestMarks
+"""A request's text, or its marks where they were read already."""
+
+
 class RequestFeatures(TransformerMixin, BaseEstimator):
-    """Marks to features (n, surface + whole + edges), each block of norm about 1.
+    """Requests to features (n, surface + whole + edges), each block of norm about 1.
 
     Learns `center_`, `scale_` (surface,) and for `whole` and `edges` an idf (N_HASHES,) and a basis
     (N_HASHES, components).
@@ -33,29 +37,26 @@ class RequestFeatures(TransformerMixin, BaseEstimator):
         self.n_edges = n_edges
         self.random_state = random_state
 
-    def fit(self, X: Sequence[RequestMarks], y: Any = None) -> Self:
-        """Learn from the marks of requests, `X` of shape (n,)."""
-        surface = np.array([m.surface for m in X])
+    def fit(self, X: Sequence[Request], y: Any = None) -> Self:
+        """Learn from requests, `X` of shape (n,)."""
+        marks = [_marks(request) for request in X]
+        surface = np.array([m.surface for m in marks])
         self.center_ = surface.mean(axis=0)
         spread = surface.std(axis=0)
         # A mark that never varied says nothing; scaled by its rounding noise it would say everything.
         self.scale_ = np.where(spread > 1e-9, spread, np.inf)
-        self.whole_idf_, self.whole_basis_ = self._fit_words([m.whole for m in X], self.n_whole)
-        self.edges_idf_, self.edges_basis_ = self._fit_words([m.edges for m in X], self.n_edges)
+        self.whole_idf_, self.whole_basis_ = self._fit_words([m.whole for m in marks], self.n_whole)
+        self.edges_idf_, self.edges_basis_ = self._fit_words([m.edges for m in marks], self.n_edges)
         return self
 
-    def transform(self, X: Sequence[RequestMarks]) -> Array:
+    def transform(self, X: Sequence[Request]) -> Array:
         """Return the features of requests, shape (n, surface + whole + edges)."""
         check_is_fitted(self)
-        return np.array([self._row(marks) for marks in X])
+        return np.array([self.row(request) for request in X])
 
-    def unseen_mass(self, features: Array) -> Array:
-        """Share of each request's words that the fitting requests do not span, in [0, 1], shape (n,)."""
-        start = len(self.center_)
-        whole = features[:, start : start + self.whole_basis_.shape[1]]
-        return np.clip(1 - np.sum(whole**2, axis=1), 0, 1)
-
-    def _row(self, marks: RequestMarks) -> Array:
+    def row(self, request: Request) -> Array:
+        """The features of one request, shape (surface + whole + edges,)."""
+        marks = _marks(request)
         surface = np.clip((marks.surface - self.center_) / self.scale_, -3, 3)
         return np.concatenate(
             [
@@ -64,6 +65,15 @@ class RequestFeatures(TransformerMixin, BaseEstimator):
                 _tf_idf(marks.edges, self.edges_idf_) @ self.edges_basis_[marks.edges.places],
             ]
         )
+
+    def unseen_mass(self, features: Array) -> Array:
+        """Share of the words at each request's ends that the fitting requests do not span, in [0, 1], shape (n,).
+
+        Instructions stand at the ends: of eleven measures of novelty these told new tasks from new requests of
+        known tasks best (docs/decisions.md).
+        """
+        edges = features[..., len(self.center_) + self.whole_basis_.shape[1] :]
+        return np.clip(1 - np.sum(edges**2, axis=-1), 0, 1)
 
     def _fit_words(self, texts: Sequence[Counts], n_components: int) -> tuple[Array, Array]:
         seen_in = np.bincount(np.concatenate([c.places for c in texts]), minlength=N_HASHES)
@@ -74,8 +84,12 @@ class RequestFeatures(TransformerMixin, BaseEstimator):
         weights = np.concatenate([_tf_idf(c, idf) for c in texts])
         words = csr_matrix((weights, places, ends), shape=(len(texts), N_HASHES))
         k = max(1, min(n_components, len(texts) - 1))
-        svd = TruncatedSVD(k, random_state=self.random_state).fit(words)
+        svd = TruncatedSVD(k, n_iter=2, random_state=self.random_state).fit(words)
         return idf, np.ascontiguousarray(svd.components_.T)
+
+
+def _marks(request: Request) -> RequestMarks:
+    return RequestMarks.read(request) if isinstance(request, str) else request
 
 
 def _tf_idf(counts: Counts, idf: Array) -> Array:

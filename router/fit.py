@@ -1,54 +1,119 @@
 """Fit a routing profile from per-example outcomes.
 
 The demand model learns from *per-example* gains, not from task labels, so that it carries over to tasks
-nobody profiled. Two settings are chosen by cross-validation, on the fitting requests alone: the ridge
-penalty and the number of components (never fewer than the traits above the null), both by the lowest
-squared error of gains on held-out requests of profiled tasks. Tasks left out set the error instead: they
-tell how far a prediction for an unfamiliar request can be off. With all `adapters - 1` components the
-trait form equals a direct regression of the gains.
+nobody profiled. Everything that is chosen is chosen on requests that were not fitted on: the ridge penalty
+on held-out requests of profiled tasks and on tasks left out alike, the number of components on the
+former, and the caution on the latter: the least for which no more than a stated share of tasks is
+harmed. With all `adapters - 1` components the trait form equals a direct regression of the gains.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import KFold, LeaveOneGroupOut
+from sklearn.model_selection import GroupKFold, KFold
 
 from .demand import DemandModel
-from .features import RequestFeatures
+from .features import Request, RequestFeatures
 from .profile import RoutingProfile
 
 Array = NDArray[np.float64]
+Rows = NDArray[np.intp]
 ALPHAS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+CAUTIONS = np.arange(0.0, 6.01, 0.25)
+"""Standard errors tried as the caution."""
 
-
-@dataclass(frozen=True)
-class FitRequests:
-    """Measured requests: `texts` and task names of length n, `gains` of shape (n, adapters) in [-1, 1]."""
-
-    texts: Sequence[str]
-    tasks: Sequence[str]
-    gains: Array
+FOLDS = 6
 
 
 @dataclass(frozen=True)
 class _Fold:
     """Rows to fit on and rows held out, with their features; `unseen` belongs to the rows held out."""
 
-    train: NDArray[np.intp]
-    test: NDArray[np.intp]
+    train: Rows
+    test: Rows
     X_train: Array
     X_test: Array
     unseen: Array
 
 
 @dataclass(frozen=True)
-class _HeldOut:
-    """What models that did not see a request say of it: gains (n, adapters) and ignorance (n,)."""
+class FitRequests:
+    """Measured requests: texts (or marks) and task names of length n, `gains` (n, adapters) in [-1, 1].
 
+    `groups` (n,) names what is left out together when a new task is played; by default each task.
+    """
+
+    texts: Sequence[Request]
+    tasks: Sequence[str]
     gains: Array
-    ignorance: Array
+    groups: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class FitFeatures:
+    """Features of the requests, and the folds that settings are chosen on; they do not depend on gains."""
+
+    texts: Sequence[Request]
+    tasks: NDArray[np.intp]
+    names: tuple[str, ...]
+    groups: NDArray[np.intp]
+    random_state: int = 0
+
+    @classmethod
+    def of(cls, requests: FitRequests, random_state: int = 0) -> "FitFeatures":
+        """Arrange the requests."""
+        names = tuple(dict.fromkeys(requests.tasks))
+        groups = list(requests.groups or requests.tasks)
+        kinds = list(dict.fromkeys(groups))
+        return cls(
+            requests.texts,
+            np.array([names.index(t) for t in requests.tasks]),
+            names,
+            np.array([kinds.index(g) for g in groups]),
+            random_state,
+        )
+
+    @cached_property
+    def features(self) -> RequestFeatures:
+        """Features fitted on all requests."""
+        return RequestFeatures(random_state=self.random_state).fit(self.texts)
+
+    @cached_property
+    def rows(self) -> Array:
+        """Features of all requests, (n, p)."""
+        return self.features.transform(self.texts)
+
+    @cached_property
+    def weights(self) -> Array:
+        """Weights (n,) of mean 1: a task counts by the square root of its size."""
+        weights = 1 / np.sqrt(np.bincount(self.tasks)[self.tasks])
+        return weights / weights.mean()
+
+    @cached_property
+    def known(self) -> list[_Fold]:
+        """Folds that hold out requests of profiled tasks."""
+        folds = KFold(min(FOLDS, len(self.tasks)), shuffle=True, random_state=self.random_state)
+        unseen = self.features.unseen_mass(self.rows)
+        return [
+            _Fold(a, b, self.rows[a], self.rows[b], unseen[b]) for a, b in folds.split(self.tasks)
+        ]
+
+    @cached_property
+    def new(self) -> list[_Fold]:
+        """Folds that hold out whole groups; features are fitted anew, since new words must be as unseen as ever."""
+        if self.groups.max() < 2:
+            return self.known
+        folds = GroupKFold(min(FOLDS, int(self.groups.max()) + 1))
+        return [self._anew(a, b) for a, b in folds.split(self.tasks, groups=self.groups)]
+
+    def _anew(self, train: Rows, test: Rows) -> _Fold:
+        features = RequestFeatures(random_state=self.random_state)
+        X_train = features.fit_transform([self.texts[i] for i in train])
+        X_test = features.transform([self.texts[i] for i in test])
+        return _Fold(train, test, X_train, X_test, features.unseen_mass(X_test))
 
 
 def fit_profile(
@@ -57,33 +122,77 @@ def fit_profile(
     trait_scores: Array,
     *,
     n_traits: int,
+    risk: float = 0.05,
     random_state: int = 0,
+    features: FitFeatures | None = None,
 ) -> RoutingProfile:
-    """Fit features, demand and error estimates; `trait_scores` are all PCA scores, (adapters, r)."""
-    names = tuple(dict.fromkeys(requests.tasks))
-    groups = np.array([names.index(t) for t in requests.tasks])
-    known, new = (_folds(requests.texts, s, random_state) for s in _splits(groups, random_state))
-    alpha = _best_alpha(known, requests.gains)
-    on_known = _held_out(known, requests.gains, alpha)
-    on_new = _held_out(new, requests.gains, alpha)
-    rank = _best_rank(on_known.gains, requests.gains, trait_scores, n_traits)
+    """Fit features, demand, error estimates and caution; `trait_scores` are all PCA scores, (adapters, r).
+
+    `risk` is the share of tasks left out that routing may harm. `features` saves arranging the same requests again.
+    """
+    at = features or FitFeatures.of(requests, random_state)
+    gains = requests.gains
+    alpha = _best_alpha(at, gains)
+    on_known = _held_out(at, at.known, gains, alpha)
+    on_new = _held_out(at, at.new, gains, alpha)
+    rank = _best_rank(on_known, gains, trait_scores, n_traits)
     scores = trait_scores[:, :rank]
-    features = RequestFeatures(random_state=random_state)
-    X = features.fit_transform(list(requests.texts))
-    return RoutingProfile(
+    profile = RoutingProfile(
         adapters=tuple(adapters),
-        tasks=names,
+        tasks=at.names,
         trait_scores=scores,
         n_traits=n_traits,
-        features=features,
-        demand=DemandModel(alpha).fit(X, to_demand(requests.gains, scores)),
-        centroids=_means(X, groups),
-        error_known=_task_error(on_known.gains, requests.gains, scores, groups),
-        error_new=_task_error(on_new.gains, requests.gains, scores, groups),
-        ignorance_known=float(on_known.ignorance.mean()),
-        ignorance_new=float(on_new.ignorance.mean()),
-        fitted_on=len(X),
+        features=at.features,
+        demand=DemandModel(alpha).fit(at.rows, to_demand(gains, scores), at.weights),
+        centroids=_means(at.rows, at.tasks),
+        error_known=_task_error(on_known, gains, scores, at.tasks),
+        error_new=_task_error(on_new, gains, scores, at.tasks),
+        novelty_known=float(_novelty(at.known).mean()),
+        novelty_new=float(_novelty(at.new).mean()),
+        caution=0.0,
+        risk=risk,
+        fitted_on=len(at.tasks),
     )
+    predicted = to_gains(to_demand(on_new, scores), scores)
+    curve = caution_curve(predicted, profile.error(_novelty(at.new)), gains, at.tasks)
+    return replace(profile, caution=least_caution(curve, risk))
+
+
+@dataclass(frozen=True)
+class CautionPoint:
+    """At a caution: the mean gain of routing over tasks, and the share of tasks that it harms."""
+
+    caution: float
+    gain: float
+    harmed: float
+
+
+def caution_curve(
+    predicted: Array, error: Array, gains: Array, tasks: NDArray[np.intp]
+) -> list[CautionPoint]:
+    """What routing by `predicted` (n, adapters) with standard errors `error` (n,) brings at each caution.
+
+    `gains` (n, adapters) are those measured. A task is harmed where its mean gain lies more than 1.645 standard
+    errors below zero, the one-sided 5% limit.
+    """
+    best = predicted.argmax(axis=1)
+    rows = np.arange(len(best))
+    lead, got = predicted[rows, best], gains[rows, best]
+    points = []
+    for caution in CAUTIONS:
+        realised = np.where(lead > caution * error, got, 0.0)
+        means = _means(realised, tasks)
+        spread = np.sqrt(np.maximum(_means(realised**2, tasks) - means**2, 0.0))
+        limits = means + 1.645 * spread / np.sqrt(np.bincount(tasks))
+        points.append(CautionPoint(float(caution), float(means.mean()), float((limits < 0).mean())))
+    return points
+
+
+def least_caution(curve: Sequence[CautionPoint], risk: float) -> float:
+    """The least caution from which on no more than `risk` of the tasks is harmed."""
+    too_little = [p.caution for p in curve if p.harmed > risk]
+    above = [p.caution for p in curve if p.caution > max(too_little, default=-1.0)]
+    return min(above, default=curve[-1].caution)
 
 
 def to_demand(gains: Array, trait_scores: Array) -> Array:
@@ -97,36 +206,29 @@ def to_gains(demand: Array, trait_scores: Array) -> Array:
     return demand[:, :1] + demand[:, 1:] @ trait_scores.T
 
 
-def _splits(groups: NDArray[np.intp], random_state: int) -> tuple[list, list]:
-    rows = np.arange(len(groups))
-    known = list(KFold(min(5, len(rows)), shuffle=True, random_state=random_state).split(rows))
-    new = list(LeaveOneGroupOut().split(rows, groups=groups)) if groups.max() > 1 else known
-    return known, new
-
-
-def _folds(texts: Sequence[str], splits: list, random_state: int) -> list[_Fold]:
-    """Features fitted anew for each split: held-out words must be as unseen as in a real request."""
-    folds = []
-    for train, test in splits:
-        features = RequestFeatures(random_state=random_state)
-        X_train = features.fit_transform([texts[int(i)] for i in train])
-        X_test = features.transform([texts[int(i)] for i in test])
-        folds.append(_Fold(train, test, X_train, X_test, features.unseen_mass(X_test)))
-    return folds
-
-
-def _held_out(folds: Sequence[_Fold], gains: Array, alpha: float) -> _HeldOut:
-    predicted, ignorance = np.empty_like(gains), np.empty(len(gains))
+def _held_out(at: FitFeatures, folds: Sequence[_Fold], gains: Array, alpha: float) -> Array:
+    """Gains (n, adapters) as predicted by models that did not see the request."""
+    predicted = np.empty_like(gains)
     for fold in folds:
-        model = DemandModel(alpha).fit(fold.X_train, gains[fold.train])
+        model = DemandModel(alpha).fit(fold.X_train, gains[fold.train], at.weights[fold.train])
         predicted[fold.test] = model.predict(fold.X_test)
-        ignorance[fold.test] = model.ignorance(fold.X_test, fold.unseen)
-    return _HeldOut(predicted, ignorance)
+    return predicted
 
 
-def _best_alpha(known: Sequence[_Fold], gains: Array) -> float:
+def _novelty(folds: Sequence[_Fold]) -> Array:
+    """Unseen mass of every request where it was held out, (n,)."""
+    rows = np.concatenate([f.test for f in folds])
+    return np.concatenate([f.unseen for f in folds])[np.argsort(rows)]
+
+
+def _best_alpha(at: FitFeatures, gains: Array) -> float:
+    """The penalty of least squared error, held-out requests of known tasks and new tasks counting alike."""
+
     def error(alpha: float) -> float:
-        return float(np.mean((_held_out(known, gains, alpha).gains - gains) ** 2))
+        return sum(
+            float(np.mean((_held_out(at, folds, gains, alpha) - gains) ** 2))
+            for folds in (at.known, at.new)
+        )
 
     return min(ALPHAS, key=error)
 
@@ -139,9 +241,9 @@ def _best_rank(held_out: Array, gains: Array, trait_scores: Array, n_traits: int
     return min(range(n_traits, trait_scores.shape[1] + 1), key=error)
 
 
-def _task_error(held_out: Array, gains: Array, scores: Array, groups: NDArray[np.intp]) -> float:
+def _task_error(held_out: Array, gains: Array, scores: Array, tasks: NDArray[np.intp]) -> float:
     predicted = to_gains(to_demand(held_out, scores), scores)
-    return float(np.sqrt(np.mean((_means(predicted, groups) - _means(gains, groups)) ** 2)))
+    return float(np.sqrt(np.mean((_means(predicted, tasks) - _means(gains, tasks)) ** 2)))
 
 
 def _means(values: Array, groups: NDArray[np.intp]) -> Array:

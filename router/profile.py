@@ -1,9 +1,9 @@
 """A fitted routing profile: everything the router needs, as plain arrays.
 
-Stored as one safetensors blob whose metadata holds a JSON header (format 1):
+Stored as one safetensors blob whose metadata holds a JSON header (format 2):
 
     header    adapters, tasks, n_traits, features (settings), alpha, fitted_on, and
-              error_known, error_new, ignorance_known, ignorance_new
+              error_known, error_new, novelty_known, novelty_new
     tensors   trait_scores (adapters, r), centroids (tasks, p), features.*, demand.*
 """
 
@@ -22,10 +22,17 @@ from .features import RequestFeatures
 
 Array = NDArray[np.float64]
 Fitted = TypeVar("Fitted", RequestFeatures, DemandModel)
-FORMAT = 1
+FORMAT = 2
 
-_FEATURE_ARRAYS = ("idf_", "basis_", "center_", "scale_")
-_DEMAND_ARRAYS = ("coef_", "intercept_", "center_", "posterior_")
+_FEATURE_ARRAYS = (
+    "center_",
+    "scale_",
+    "whole_idf_",
+    "whole_basis_",
+    "edges_idf_",
+    "edges_basis_",
+)
+_DEMAND_ARRAYS = ("coef_", "intercept_")
 
 
 @dataclass(frozen=True)
@@ -35,8 +42,8 @@ class RoutingProfile:
     `trait_scores` has shape (adapters, r); the first `n_traits` columns are traits above the null,
     the rest are components kept because they predict held-out gains. `error_known` and `error_new`
     are the root-mean-square errors of predicted task gains on held-out requests of profiled tasks
-    and on tasks left out of the fit, where the demand model's mean ignorance was `ignorance_known`
-    and `ignorance_new`; `centroids` (tasks, p) are mean features of each task.
+    and on tasks left out of the fit, where the mean unseen mass was `novelty_known` and `novelty_new`; `centroids` (tasks, p) are mean features of each task. `caution` is how many
+    standard errors a predicted gain must exceed zero by, so that of tasks left out `risk` are harmed.
     """
 
     adapters: tuple[str, ...]
@@ -48,9 +55,22 @@ class RoutingProfile:
     centroids: Array
     error_known: float
     error_new: float
-    ignorance_known: float
-    ignorance_new: float
+    novelty_known: float
+    novelty_new: float
+    caution: float
+    risk: float
     fitted_on: int
+
+    def error(self, novelty: Array) -> Array:
+        """Standard errors of predicted gains (n,) at unseen masses `novelty` (n,).
+
+        The square is a line in the novelty, through what was measured on held-out requests and tasks, over
+        the share of the request that is not new: of a wholly unknown one nothing can be said.
+        """
+        spread = max(self.novelty_new - self.novelty_known, 1e-3)
+        share = np.maximum((novelty - self.novelty_known) / spread, 0.0)
+        widening = max(self.error_new**2 - self.error_known**2, 0.0)
+        return np.sqrt((self.error_known**2 + share * widening) / np.maximum(1 - novelty, 1e-9))
 
     def to_bytes(self) -> bytes:
         """Serialise as documented in this module."""
@@ -63,8 +83,10 @@ class RoutingProfile:
             "demand": self.demand.get_params(),
             "error_known": self.error_known,
             "error_new": self.error_new,
-            "ignorance_known": self.ignorance_known,
-            "ignorance_new": self.ignorance_new,
+            "novelty_known": self.novelty_known,
+            "novelty_new": self.novelty_new,
+            "caution": self.caution,
+            "risk": self.risk,
             "fitted_on": self.fitted_on,
         }
         tensors = {"trait_scores": self.trait_scores, "centroids": self.centroids}
@@ -86,7 +108,7 @@ class RoutingProfile:
                 RequestFeatures(**header["features"]), "features.", _FEATURE_ARRAYS, arrays
             )
             demand = _restore(DemandModel(**header["demand"]), "demand.", _DEMAND_ARRAYS, arrays)
-            demand.n_features_in_ = len(demand.center_)
+            demand.n_features_in_ = len(demand.coef_)
             return cls(
                 adapters=tuple(header["adapters"]),
                 tasks=tuple(header["tasks"]),
@@ -97,8 +119,10 @@ class RoutingProfile:
                 centroids=arrays["centroids"],
                 error_known=header["error_known"],
                 error_new=header["error_new"],
-                ignorance_known=header["ignorance_known"],
-                ignorance_new=header["ignorance_new"],
+                novelty_known=header["novelty_known"],
+                novelty_new=header["novelty_new"],
+                caution=header["caution"],
+                risk=header["risk"],
                 fitted_on=header["fitted_on"],
             )
         except (SafetensorError, KeyError, ValueError, TypeError) as exc:

@@ -1,23 +1,38 @@
 """The router: request text → features → demand → affinity → an adapter, or the base model."""
 
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..adapters import AdapterState, Registry, RegistryError
-from .decision import Affinity, NearTask, RoutingDecision
+from .decision import Affinity, Change, NearTask, RoutingDecision
+from .features import Request
 from .profile import RoutingProfile
 
-CAUTION = 2.0
-"""How many standard errors an adapter's predicted gain must lie above the least gain to be chosen."""
+Array = NDArray[np.float64]
+
+RANKED = 10
+"""How many adapters a decision lists."""
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What was made of a request: the demand (1 + r,), gains (routable,) and the reach of their intervals."""
+
+    features: Array
+    demand: Array
+    gains: Array
+    reach: float
 
 
 class Router:
     """Route requests with a fitted profile; read-only, so safe to share between threads.
 
-    `routable` limits the choice to those adapters; `least_gain` is the predicted gain (score points)
-    below which the base model serves.
+    `routable` limits the choice to those adapters; `caution` is how many standard errors a predicted gain must
+    lie above `least_gain` (score points) to be chosen over the base model: by default what the profile found to keep
+    the share of harmed tasks within its risk.
     """
 
     def __init__(
@@ -26,17 +41,19 @@ class Router:
         *,
         version: int = 0,
         routable: frozenset[str] | None = None,
-        caution: float = CAUTION,
+        caution: float | None = None,
         least_gain: float = 0.0,
     ) -> None:
         self.profile = profile
         self.version = version
-        self.caution = caution
+        self.caution = profile.caution if caution is None else caution
         self.least_gain = least_gain
         allowed = set(profile.adapters) if routable is None else routable
-        self._rows = np.array(
-            [i for i, a in enumerate(profile.adapters) if a in allowed], dtype=int
-        )
+        rows = [i for i, a in enumerate(profile.adapters) if a in allowed]
+        self._names = [profile.adapters[i] for i in rows]
+        self._supply = np.ascontiguousarray(profile.trait_scores[rows])
+        k, r = profile.n_traits, profile.trait_scores.shape[1]
+        self._parts = [f"trait {i + 1}" if i < k else f"component {i + 1}" for i in range(r)]
         norms = np.linalg.norm(profile.centroids, axis=1, keepdims=True)
         self._centroids = profile.centroids / np.maximum(norms, 1e-12)
 
@@ -53,79 +70,92 @@ class Router:
         ready = frozenset(a.name for a in registry.adapters(AdapterState.READY))
         return cls(RoutingProfile.from_bytes(stored.data), version=stored.version, routable=ready)
 
-    def route(self, text: str) -> RoutingDecision:
-        """Choose the adapter with the highest predicted gain, or base where none surely helps."""
-        features = self.profile.features.transform([text])
-        demand = self.profile.demand.predict(features)[0]
-        error = self._error(features)
-        ranking = self._ranking(demand, error)
-        return self._decide(ranking, demand, self._nearest(features[0]))
+    def route(self, request: Request, *, explain: bool = False) -> RoutingDecision:
+        """Choose the adapter with the highest predicted gain for a text, or base where none surely helps.
 
-    def _error(self, features: NDArray[np.float64]) -> float:
-        """Standard error of a predicted gain: that of known requests, of new tasks, or beyond.
-
-        Its square is a line in the ignorance, through what was measured on held-out requests and tasks.
+        With `explain` the decision also says what would change it, which takes longer with many adapters.
         """
-        p = self.profile
-        ignorance = p.demand.ignorance(features, p.features.unseen_mass(features))[0]
-        novelty = (ignorance - p.ignorance_known) / max(p.ignorance_new - p.ignorance_known, 1e-3)
-        widening = max(p.error_new**2 - p.error_known**2, 0.0)
-        return float(np.sqrt(p.error_known**2 + max(novelty, 0.0) * widening))
-
-    def _ranking(self, demand: NDArray[np.float64], error: float) -> tuple[Affinity, ...]:
-        gains = demand[0] + self.profile.trait_scores[self._rows] @ demand[1:]
-        reach = self.caution * error
-        return tuple(
-            Affinity(
-                adapter=self.profile.adapters[self._rows[i]],
-                gain=float(gains[i]),
-                low=float(gains[i] - reach),
-                high=float(gains[i] + reach),
-            )
-            for i in np.argsort(-gains, kind="stable")
-        )
-
-    def _nearest(self, features: NDArray[np.float64], n: int = 3) -> tuple[NearTask, ...]:
-        cosines = self._centroids @ features / max(float(np.linalg.norm(features)), 1e-12)
-        order = np.argsort(-cosines, kind="stable")[:n]
-        return tuple(
-            NearTask(task=self.profile.tasks[i], similarity=float(cosines[i])) for i in order
-        )
-
-    def _decide(
-        self,
-        ranking: tuple[Affinity, ...],
-        demand: NDArray[np.float64],
-        nearest: tuple[NearTask, ...],
-    ) -> RoutingDecision:
-        best = ranking[0] if ranking else None
-        chosen = best if best is not None and best.low > self.least_gain else None
-        runner_up = ranking[1].gain if len(ranking) > 1 else self.least_gain
+        read = self._read(request)
+        order = _best_first(read.gains, RANKED)
+        ranking = tuple(self._affinity(i, read) for i in order)
+        best = order[0] if len(order) else None
+        chosen = ranking[0] if ranking and ranking[0].low > self.least_gain else None
+        nearest = self._nearest(read.features)
         return RoutingDecision(
             adapter=chosen.adapter if chosen else None,
             gain=chosen.gain if chosen else 0.0,
             interval=(chosen.low, chosen.high) if chosen else (0.0, 0.0),
-            margin=chosen.gain - max(runner_up, 0.0) if chosen else -best.gain if best else 0.0,
-            reason=_reason(best, chosen, nearest),
-            demand=dict(zip(self._component_names(), map(float, demand[1:]), strict=True)),
-            contributions=self._contributions(best, demand),
+            margin=_margin(ranking, chosen, self.least_gain),
+            reason=_reason(ranking[0] if ranking else None, chosen, nearest),
+            demand=dict(zip(self._parts, read.demand[1:].tolist(), strict=True)),
+            contributions={} if best is None else self._contributions(best, read.demand),
             nearest_tasks=nearest,
             ranking=ranking,
             profile_version=self.version,
+            change=self._change(read, best if chosen else None) if explain else None,
         )
 
-    def _contributions(
-        self, best: Affinity | None, demand: NDArray[np.float64]
-    ) -> dict[str, float]:
-        if best is None:
-            return {}
-        supply = self.profile.trait_scores[self.profile.adapters.index(best.adapter)]
-        parts = map(float, supply * demand[1:])
-        return {"mean": float(demand[0])} | dict(zip(self._component_names(), parts, strict=True))
+    def _read(self, request: Request) -> _Reading:
+        p = self.profile
+        features = p.features.row(request)
+        demand = p.demand.at(features)
+        gains = demand[0] + self._supply @ demand[1:]
+        reach = self.caution * float(p.error(p.features.unseen_mass(features)))
+        return _Reading(features, demand, gains, reach)
 
-    def _component_names(self) -> list[str]:
-        k, r = self.profile.n_traits, self.profile.trait_scores.shape[1]
-        return [f"trait {i + 1}" if i < k else f"component {i + 1}" for i in range(r)]
+    def _affinity(self, i: int, read: _Reading) -> Affinity:
+        gain = float(read.gains[i])
+        low, high = max(gain - read.reach, -1.0), min(gain + read.reach, 1.0)
+        return Affinity(adapter=self._names[i], gain=gain, low=low, high=high)
+
+    def _nearest(self, features: Array, n: int = 3) -> tuple[NearTask, ...]:
+        cosines = self._centroids @ features / max(float(np.linalg.norm(features)), 1e-12)
+        return tuple(
+            NearTask(task=self.profile.tasks[i], similarity=float(cosines[i]))
+            for i in _best_first(cosines, n)
+        )
+
+    def _contributions(self, best: int, demand: Array) -> dict[str, float]:
+        parts = (self._supply[best] * demand[1:]).tolist()
+        return {"mean": float(demand[0]), **dict(zip(self._parts, parts, strict=True))}
+
+    def _change(self, read: _Reading, chosen: int | None) -> Change | None:
+        """The nearest place, along one part of the demand, where another adapter, or base, is chosen."""
+        if not self._names:
+            return None
+        # Gains move by one with the mean, and by its supply with each component.
+        supply = np.hstack([np.ones((len(self._names), 1)), self._supply])
+        if chosen is None:
+            lack, slope, rivals = self.least_gain + read.reach - read.gains, supply, self._names
+        else:
+            # Base comes last: it takes over where the chosen adapter's own low end falls to the least gain.
+            lack = np.append(
+                read.gains[chosen] - read.gains,
+                self.least_gain + read.reach - read.gains[chosen],
+            )
+            slope = np.vstack([supply - supply[chosen], supply[chosen]])
+            rivals = [*self._names, None]
+        usable = np.abs(slope) > 1e-12
+        shift = np.where(usable, lack[:, None] / np.where(usable, slope, 1.0), np.inf)
+        i, j = np.unravel_index(np.argmin(np.abs(shift)), shift.shape)
+        now = float(read.demand[j])
+        part = ["mean", *self._parts][j]
+        return Change(adapter=rivals[i], part=part, demand=now, needed=now + float(shift[i, j]))
+
+
+def _best_first(values: Array, n: int) -> list[int]:
+    """Places of the `n` highest values; equal ones in their order."""
+    if len(values) > 4 * n:
+        kept = np.sort(np.argpartition(-values, n - 1)[:n])
+        return kept[np.argsort(-values[kept], kind="stable")].tolist()
+    return np.argsort(-values, kind="stable")[:n].tolist()
+
+
+def _margin(ranking: tuple[Affinity, ...], chosen: Affinity | None, least_gain: float) -> float:
+    if chosen is None:
+        return -ranking[0].gain if ranking else 0.0
+    runner_up = ranking[1].gain if len(ranking) > 1 else least_gain
+    return chosen.gain - max(runner_up, 0.0)
 
 
 def _reason(best: Affinity | None, chosen: Affinity | None, nearest: tuple[NearTask, ...]) -> str:

@@ -1,4 +1,4 @@
-"""The demand model as a scikit-learn estimator, and what it says of its own ignorance."""
+"""The demand model as a scikit-learn estimator."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,10 +28,10 @@ def test_strong_penalty_falls_back_to_the_mean() -> None:
     np.testing.assert_allclose(DemandModel(alpha=1e9).fit(X, y).predict(X), y.mean(), atol=1e-6)
 
 
-def test_ignorance_is_least_where_the_fit_has_seen_much() -> None:
-    X = np.random.default_rng(0).normal(size=(100, 3)) * [1.0, 1.0, 0.0]
-    model = DemandModel().fit(X, X[:, 0])
-    near, far, never = model.ignorance([[1, 0, 0], [9, 0, 0], [0, 0, 9]])
-    assert near < far < never
-    unseen = model.ignorance(np.zeros((3, 3)), [0.0, 0.5, 1.0])
-    np.testing.assert_allclose(np.diff(unseen), 0.5)
+def test_a_row_of_twice_the_weight_counts_as_two() -> None:
+    random = np.random.default_rng(0)
+    X, y = random.normal(size=(30, 4)), random.normal(size=(30, 2))
+    twice = DemandModel().fit(np.vstack([X, X[:5]]), np.vstack([y, y[:5]]))
+    weighted = DemandModel().fit(X, y, np.repeat([2.0, 1.0], [5, 25]))
+    np.testing.assert_allclose(weighted.predict(X), twice.predict(X))
+    np.testing.assert_allclose(weighted.at(X[0]), weighted.predict(X)[0])

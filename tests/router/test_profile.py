@@ -40,11 +40,11 @@ def test_truncated_profile_is_refused(profile: RoutingProfile, keep: int) -> Non
 
 
 def test_other_format_is_refused_by_number(profile: RoutingProfile) -> None:
-    with pytest.raises(RegistryError, match="format 2, this version reads 1"):
-        RoutingProfile.from_bytes(rewritten(profile.to_bytes(), format=2))
+    with pytest.raises(RegistryError, match="format 1, this version reads 2"):
+        RoutingProfile.from_bytes(rewritten(profile.to_bytes(), format=1))
 
 
-@pytest.mark.parametrize("drop", ["demand.center_", "features.basis_", "centroids", "error_new"])
+@pytest.mark.parametrize("drop", ["demand.coef_", "features.whole_basis_", "centroids", "error_new"])
 def test_profile_that_lacks_a_part_is_refused_when_read(profile: RoutingProfile, drop: str) -> None:
     with pytest.raises(RegistryError, match=drop):
         RoutingProfile.from_bytes(rewritten(profile.to_bytes(), drop=drop))
