@@ -26,7 +26,6 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 from routing_table import OutcomeTable, to_sparse
-from scipy.sparse import csr_matrix
 from traitroute.adapters import Adapter, Outcomes, WeightStore, packed_texts
 from traitroute.profiling import Suite, Task, load_suite, open_base_model, train_adapter
 from traitroute.profiling.analysis.semantics import load_encoder
@@ -248,8 +247,9 @@ def write_table(plan: Plan, work: Path, file: Path) -> None:
     encode = SentenceCache(work / "sentences.npz")
     texts = [request_text({"messages": list(c)}) for a in asked for c in a.conversations]
     sources = [t.training_examples[:SHOWN] for t in plan.sources if t.name in adapters]
-    prompts = [[e.prompt for e in examples] for examples in sources]
-    answers = [" ".join(e.target for e in examples) for examples in sources]
+    prompts = [e.prompt for examples in sources for e in examples]
+    answers = [e.target for examples in sources for e in examples]
+    source_marks = [RequestMarks.read(t) for t in prompts]
     marks = [RequestMarks.read(t) for t in texts]
     table = OutcomeTable(
         adapters=tuple(adapters),
@@ -277,8 +277,13 @@ def write_table(plan: Plan, work: Path, file: Path) -> None:
         words=to_sparse([m.whole for m in marks]),
         edges=to_sparse([m.edges for m in marks]),
         sentence=encode(texts).astype(np.float16),
-        source_sentence=np.array([encode(p).mean(axis=0) for p in prompts], dtype=np.float16),
-        source_words=_mean_words(prompts),
+        source_adapter=np.repeat(np.arange(len(sources)), [len(e) for e in sources]).astype(
+            np.int16
+        ),
+        source_surface=np.array([m.surface for m in source_marks], dtype=np.float32),
+        source_sentence=encode(prompts).astype(np.float16),
+        source_words=to_sparse([m.whole for m in source_marks]),
+        source_edges=to_sparse([m.edges for m in source_marks]),
         source_answers=to_sparse([RequestMarks.read(a).whole for a in answers]),
     )
     table.save(file)
@@ -301,12 +306,6 @@ class SentenceCache:
             self._known |= dict(zip(new, vectors, strict=True))
             np.savez(self._file, **self._known)  # pyright: ignore[reportArgumentType]
         return np.array([self._known[k] for k in keys])
-
-
-def _mean_words(prompts: Sequence[Sequence[str]]) -> csr_matrix:
-    """Share of an adapter's prompts that hold each word, in 255ths: (adapters, hashes)."""
-    found = [to_sparse([RequestMarks.read(t).whole for t in p]) for p in prompts]
-    return csr_matrix(np.array([np.rint(255 * (f > 0).mean(axis=0)).A1 for f in found]))
 
 
 def _gold_probability(task: Task, cell: Outcomes) -> NDArray[np.float32]:
@@ -337,9 +336,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("runs/routing"), help="kept between runs")
     parser.add_argument("--train", type=int, default=400, help="training rows of a source")
     parser.add_argument("--test", type=int, default=100, help="test rows of a task")
-    parser.add_argument("--few", type=int, default=30, help="test rows of a reworded task or probe")
+    parser.add_argument("--few", type=int, default=16, help="test rows of a reworded task or probe")
     parser.add_argument(
-        "--agent", type=int, default=6, help="test rows of a task in each agent form"
+        "--agent", type=int, default=3, help="test rows of a task in each agent form"
     )
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="only write the table")

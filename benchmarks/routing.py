@@ -191,7 +191,7 @@ def check_texts(table: OutcomeTable, data: Path) -> str:
     from traitroute.router import request_text
     from traitroute.router.marks import RequestMarks
 
-    sizes = {"train": 1, "test": 100, "few": 30, "agent": 6}
+    sizes = {"train": 1, "test": 100, "few": 16, "agent": 3}
     texts = {
         bytes(conversation_digest(c)): request_text({"messages": list(c)})
         for asked in read_plan(data, **sizes).asked

@@ -196,7 +196,10 @@ def best_single(seen: Seen, setting: None) -> Callable[[Requests], Array]:
 
 def nearest_source(seen: Seen, setting: None) -> Callable[[Requests], Array]:
     """The adapter whose training prompts are most alike by sentence embedding, as LoraRetriever does."""
-    sources = _unit(seen.table.source_sentence.astype(np.float64))
+    table = seen.table
+    rows = table.source_sentence.astype(np.float64)
+    means = [rows[table.source_adapter == i].mean(axis=0) for i in range(len(table.adapters))]
+    sources = _unit(np.array(means))
     return lambda requests: 2 + requests.sentence @ sources.T
 
 

@@ -1,7 +1,6 @@
 """How our router's figures move: its guard, its calibration, and how much was profiled."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -103,13 +102,7 @@ def by_adapters(table: OutcomeTable, scores: Array) -> list[dict[str, float]]:
         found = []
         for _ in range(DRAWS if count < len(table.adapters) else 1):
             kept = np.sort(rng.choice(len(table.adapters), count, replace=False))
-            fewer = replace(
-                table,
-                adapters=tuple(table.adapters[i] for i in kept),
-                source_sentence=table.source_sentence[kept],
-                source_words=table.source_words[kept],
-                source_answers=table.source_answers[kept],
-            )
+            fewer = table.of_adapters(kept)
             columns = np.concatenate([[0], 1 + kept])
             parts = list(folds(table, "unseen_loto"))
             found.append(_all(fewer, scores[:, columns], parts))

@@ -10,7 +10,7 @@ One safetensors file. Its metadata holds the names; its tensors, with n requests
     output_tokens    (n, 1 + a)
     surface, words.*, edges.*   the marks of traitroute.router.marks, read from the routed text
     sentence         (n, 384) MiniLM embedding of the routed text
-    source.*         (a, ...) the same of each adapter's training prompts, their mean; and hashed answer words
+    source_*         (s, ...) the same of some training rows of each adapter, `source_adapter` (s,), and its answer's words
 """
 
 import json
@@ -27,7 +27,7 @@ from safetensors.numpy import save_file
 from scipy.sparse import csr_matrix
 from traitroute.router.marks import N_HASHES, Counts, RequestMarks
 
-SPARSE = ("words", "edges", "source_words", "source_answers")
+SPARSE = ("words", "edges", "source_words", "source_edges", "source_answers")
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,11 @@ class OutcomeTable:
     words: csr_matrix
     edges: csr_matrix
     sentence: NDArray[np.float16]
+    source_adapter: NDArray[np.int16]
+    source_surface: NDArray[np.float32]
     source_sentence: NDArray[np.float16]
     source_words: csr_matrix
+    source_edges: csr_matrix
     source_answers: csr_matrix
 
     def __len__(self) -> int:
@@ -102,6 +105,15 @@ class OutcomeTable:
         for name in SPARSE:
             values[name] = _unpacked(name, arrays)
         return cls(**values, **arrays)
+
+
+def _marks(
+    surface: NDArray[np.float32], words: csr_matrix, edges: csr_matrix
+) -> NDArray[np.object_]:
+    rows = zip(surface.astype(np.float64), _rows(words), _rows(edges), strict=True)
+    marks = np.empty(len(surface), dtype=object)
+    marks[:] = [RequestMarks(*row) for row in rows]
+    return marks
 
 
 def to_sparse(counts: Sequence[Counts]) -> csr_matrix:
