@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 from routing_baselines import Requests, Rows, Seen
+from routing_table import OutcomeTable
 from traitroute.profiling import TraitSpace
-from traitroute.router import FitRequests, Router, RoutingProfile, fit_profile
+from traitroute.router import FitRequests, Router, RoutingProfile, TrainingRows, fit_profile
 from traitroute.router.fit import FitFeatures
+from traitroute.router.home import Homes
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class OurRouter:
             seen.tasks.tolist(),
             seen.gains[:, kept],
             seen.datasets.tolist(),
+            [rows_of(seen.table, i) for i in kept],
         )
         names = [seen.table.adapters[i] for i in kept]
         profile = fit_profile(
@@ -70,13 +73,27 @@ class FittedRouter:
         return 0 if name is None else 1 + self.adapters.index(name)
 
 
-def _joined(profile: RoutingProfile, name: str, scores: np.ndarray) -> RoutingProfile:
+def rows_of(table: OutcomeTable, adapter: int) -> TrainingRows:
+    """The training rows of an adapter that the table holds."""
+    rows = np.flatnonzero(table.source_adapter == adapter)
+    return TrainingRows(
+        [table.source_marks[i] for i in rows], [table.source_answer_counts[i] for i in rows]
+    )
+
+
+def _joined(
+    profile: RoutingProfile, table: OutcomeTable, new: int, scores: np.ndarray
+) -> RoutingProfile:
     """The profile with one more adapter, of projected trait scores (1, all components)."""
     rank = profile.trait_scores.shape[1]
+    home = Homes.of([rows_of(table, new)], profile.features)
+    parts = ("centroids", "typical", "spread", "words", "shares")
+    joined = {p: np.concatenate([getattr(profile.homes, p), getattr(home, p)]) for p in parts}
     return replace(
         profile,
-        adapters=(*profile.adapters, name),
+        adapters=(*profile.adapters, table.adapters[new]),
         trait_scores=np.vstack([profile.trait_scores, scores[:, :rank]]),
+        homes=replace(profile.homes, **joined),
     )
 
 
@@ -85,7 +102,8 @@ _arranged: dict[bytes, FitFeatures] = {}
 
 def _features(seen: Seen, requests: FitRequests) -> FitFeatures:
     """Features do not depend on adapters or scores, so that folds over the same requests share them."""
-    key = seen.rows.tobytes()
+    key = seen.rows.tobytes() + bytes([255 if seen.new is None else seen.new])
+    key += str(seen.table.adapters).encode()
     if key not in _arranged:
         _arranged[key] = FitFeatures.of(requests)
     return _arranged[key]

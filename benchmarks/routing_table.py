@@ -15,7 +15,7 @@ One safetensors file. Its metadata holds the names; its tensors, with n requests
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -74,12 +74,32 @@ class OutcomeTable:
     @cached_property
     def marks(self) -> NDArray[np.object_]:
         """The requests' marks, (n,) of `RequestMarks`."""
-        rows = zip(
-            self.surface.astype(np.float64), _rows(self.words), _rows(self.edges), strict=True
+        return _marks(self.surface, self.words, self.edges)
+
+    @cached_property
+    def source_marks(self) -> NDArray[np.object_]:
+        """Marks of the training prompts, (s,) of `RequestMarks`."""
+        return _marks(self.source_surface, self.source_words, self.source_edges)
+
+    @cached_property
+    def source_answer_counts(self) -> list[Counts]:
+        """Words of the training answers, one a row."""
+        return _rows(self.source_answers)
+
+    def of_adapters(self, kept: NDArray[np.intp]) -> Self:
+        """The table with some of its adapters only."""
+        rows = np.isin(self.source_adapter, kept)
+        place = {int(old): new for new, old in enumerate(kept)}
+        columns = np.concatenate([[0], 1 + kept])
+        names = ("strict", "lenient", "likelihood", "gold_probability", "output_tokens")
+        sources = [f.name for f in fields(self) if f.name.startswith("source_")]
+        return replace(
+            self,
+            adapters=tuple(self.adapters[i] for i in kept),
+            **{n: getattr(self, n)[:, columns] for n in names},
+            **{n: getattr(self, n)[rows] for n in sources if n != "source_adapter"},
+            source_adapter=np.array([place[int(a)] for a in self.source_adapter[rows]], np.int16),
         )
-        marks = np.empty(len(self), dtype=object)
-        marks[:] = [RequestMarks(*row) for row in rows]
-        return marks
 
     def save(self, file: Path) -> None:
         """Write the table."""

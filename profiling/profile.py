@@ -11,7 +11,7 @@ import numpy as np
 from rich.progress import Progress
 
 from ..adapters import Adapter, AdapterState, Cell, Registry
-from ..router import FitRequests, RoutingProfile, fit_profile
+from ..router import FitRequests, RoutingProfile, TrainingRows, fit_profile
 from ..serving.engines import EngineName, open_engine
 from .base_model import BaseModelFolder, open_base_model
 from .matrix import TransferMatrix
@@ -22,6 +22,10 @@ from .task import Task
 from .training import TrainedAdapter, adapter_record, train_adapter
 from .trait_names import inherited_labels, name_traits, task_group
 from .traits import TraitSpace
+
+
+SHOWN = 100
+"""So many training rows of an adapter tell the router where it is at home."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def profile(
     traits = TraitSpace().fit(matrix.gains)
     routing = fit_profile(
         matrix.adapters,
-        _fit_requests(suite.tasks, matrix),
+        _fit_requests(suite, matrix),
         traits.transform(matrix.gains),
         n_traits=traits.n_traits_,
     )
@@ -174,11 +178,16 @@ def _measure(
         engine.close()
 
 
-def _fit_requests(tasks: Sequence[Task], matrix: TransferMatrix) -> FitRequests:
+def _fit_requests(suite: Suite, matrix: TransferMatrix) -> FitRequests:
+    sets = {data.name: data.examples[:SHOWN] for data in suite.training_sets()}
     return FitRequests(
-        texts=[e.prompt for t in tasks for e in t.test_examples],
-        tasks=[t.name for t in tasks for _ in t.test_examples],
+        texts=[e.prompt for t in suite.tasks for e in t.test_examples],
+        tasks=[t.name for t in suite.tasks for _ in t.test_examples],
         gains=np.concatenate(matrix.example_gains),
+        sources=[
+            TrainingRows.read([e.prompt for e in sets[a]], [e.target for e in sets[a]])
+            for a in matrix.adapters
+        ],
     )
 
 

@@ -4,6 +4,8 @@ from .decision import Affinity, NearTask, RoutingDecision
 from .demand import DemandModel
 from .features import RequestFeatures
 from .fit import FitRequests, fit_profile
+from .home import TrainingRows
+from .marks import RequestMarks
 from .profile import RoutingProfile
 from .request import request_text
 from .router import Router
@@ -14,9 +16,11 @@ __all__ = [
     "FitRequests",
     "NearTask",
     "RequestFeatures",
+    "RequestMarks",
     "Router",
     "RoutingDecision",
     "RoutingProfile",
+    "TrainingRows",
     "fit_profile",
     "request_text",
 ]

@@ -39,7 +39,7 @@ class RequestFeatures(TransformerMixin, BaseEstimator):
 
     def fit(self, X: Sequence[Request], y: Any = None) -> Self:
         """Learn from requests, `X` of shape (n,)."""
-        marks = [_marks(request) for request in X]
+        marks = [read_request(request) for request in X]
         surface = np.array([m.surface for m in marks])
         self.center_ = surface.mean(axis=0)
         spread = surface.std(axis=0)
@@ -56,7 +56,7 @@ class RequestFeatures(TransformerMixin, BaseEstimator):
 
     def row(self, request: Request) -> Array:
         """The features of one request, shape (surface + whole + edges,)."""
-        marks = _marks(request)
+        marks = read_request(request)
         surface = np.clip((marks.surface - self.center_) / self.scale_, -3, 3)
         return np.concatenate(
             [
@@ -88,7 +88,8 @@ class RequestFeatures(TransformerMixin, BaseEstimator):
         return idf, np.ascontiguousarray(svd.components_.T)
 
 
-def _marks(request: Request) -> RequestMarks:
+def read_request(request: Request) -> RequestMarks:
+    """The marks of a request."""
     return RequestMarks.read(request) if isinstance(request, str) else request
 
 

@@ -17,6 +17,7 @@ from sklearn.model_selection import GroupKFold, KFold
 
 from .demand import DemandModel
 from .features import Request, RequestFeatures
+from .home import Homes, TrainingRows, home_weights
 from .profile import RoutingProfile
 
 Array = NDArray[np.float64]
@@ -37,6 +38,8 @@ class _Fold:
     X_train: Array
     X_test: Array
     unseen: Array
+    evidence_train: Array
+    evidence_test: Array
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,14 @@ class FitRequests:
     """Measured requests: texts (or marks) and task names of length n, `gains` (n, adapters) in [-1, 1].
 
     `groups` (n,) names what is left out together when a new task is played; by default each task.
+    `sources` (adapters,) are rows that each adapter was trained on, where they are known.
     """
 
     texts: Sequence[Request]
     tasks: Sequence[str]
     gains: Array
     groups: Sequence[str] | None = None
+    sources: Sequence[TrainingRows | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ class FitFeatures:
     tasks: NDArray[np.intp]
     names: tuple[str, ...]
     groups: NDArray[np.intp]
+    sources: Sequence[TrainingRows | None]
     random_state: int = 0
 
     @classmethod
@@ -73,6 +79,7 @@ class FitFeatures:
             np.array([names.index(t) for t in requests.tasks]),
             names,
             np.array([kinds.index(g) for g in groups]),
+            requests.sources or [None] * requests.gains.shape[1],
             random_state,
         )
 
@@ -87,6 +94,16 @@ class FitFeatures:
         return self.features.transform(self.texts)
 
     @cached_property
+    def homes(self) -> Homes:
+        """Where the adapters are at home."""
+        return Homes.of(self.sources, self.features)
+
+    @cached_property
+    def evidence(self) -> Array:
+        """Evidence of all requests, (n, adapters, kinds)."""
+        return self.homes.evidence(self.rows, self.texts)
+
+    @cached_property
     def weights(self) -> Array:
         """Weights (n,) of mean 1: a task counts by the square root of its size."""
         weights = 1 / np.sqrt(np.bincount(self.tasks)[self.tasks])
@@ -98,7 +115,8 @@ class FitFeatures:
         folds = KFold(min(FOLDS, len(self.tasks)), shuffle=True, random_state=self.random_state)
         unseen = self.features.unseen_mass(self.rows)
         return [
-            _Fold(a, b, self.rows[a], self.rows[b], unseen[b]) for a, b in folds.split(self.tasks)
+            _Fold(a, b, self.rows[a], self.rows[b], unseen[b], self.evidence[a], self.evidence[b])
+            for a, b in folds.split(self.tasks)
         ]
 
     @cached_property
@@ -111,9 +129,18 @@ class FitFeatures:
 
     def _anew(self, train: Rows, test: Rows) -> _Fold:
         features = RequestFeatures(random_state=self.random_state)
-        X_train = features.fit_transform([self.texts[i] for i in train])
-        X_test = features.transform([self.texts[i] for i in test])
-        return _Fold(train, test, X_train, X_test, features.unseen_mass(X_test))
+        inside, outside = ([self.texts[i] for i in rows] for rows in (train, test))
+        X_train, X_test = features.fit_transform(inside), features.transform(outside)
+        homes = Homes.of(self.sources, features)
+        return _Fold(
+            train,
+            test,
+            X_train,
+            X_test,
+            features.unseen_mass(X_test),
+            homes.evidence(X_train, inside),
+            homes.evidence(X_test, outside),
+        )
 
 
 def fit_profile(
@@ -135,6 +162,8 @@ def fit_profile(
     alpha = _best_alpha(at, gains)
     on_known = _held_out(at, at.known, gains, alpha)
     on_new = _held_out(at, at.new, gains, alpha)
+    worth = home_weights(at.evidence, gains, at.tasks)
+    rest = gains - at.evidence @ worth
     rank = _best_rank(on_known, gains, trait_scores, n_traits)
     scores = trait_scores[:, :rank]
     profile = RoutingProfile(
@@ -143,18 +172,19 @@ def fit_profile(
         trait_scores=scores,
         n_traits=n_traits,
         features=at.features,
-        demand=DemandModel(alpha).fit(at.rows, to_demand(gains, scores), at.weights),
+        demand=DemandModel(alpha).fit(at.rows, to_demand(rest, scores), at.weights),
+        homes=at.homes,
+        home_weights=worth,
         centroids=_means(at.rows, at.tasks),
-        error_known=_task_error(on_known, gains, scores, at.tasks),
-        error_new=_task_error(on_new, gains, scores, at.tasks),
+        error_known=_task_error(on_known, gains, at.tasks),
+        error_new=_task_error(on_new, gains, at.tasks),
         novelty_known=float(_novelty(at.known).mean()),
         novelty_new=float(_novelty(at.new).mean()),
         caution=0.0,
         risk=risk,
         fitted_on=len(at.tasks),
     )
-    predicted = to_gains(to_demand(on_new, scores), scores)
-    curve = caution_curve(predicted, profile.error(_novelty(at.new)), gains, at.tasks)
+    curve = caution_curve(on_new, profile.error(_novelty(at.new)), gains, at.tasks)
     return replace(profile, caution=least_caution(curve, risk))
 
 
@@ -210,8 +240,11 @@ def _held_out(at: FitFeatures, folds: Sequence[_Fold], gains: Array, alpha: floa
     """Gains (n, adapters) as predicted by models that did not see the request."""
     predicted = np.empty_like(gains)
     for fold in folds:
-        model = DemandModel(alpha).fit(fold.X_train, gains[fold.train], at.weights[fold.train])
-        predicted[fold.test] = model.predict(fold.X_test)
+        inside = gains[fold.train]
+        worth = home_weights(fold.evidence_train, inside, at.tasks[fold.train])
+        rest = inside - fold.evidence_train @ worth
+        model = DemandModel(alpha).fit(fold.X_train, rest, at.weights[fold.train])
+        predicted[fold.test] = model.predict(fold.X_test) + fold.evidence_test @ worth
     return predicted
 
 
@@ -241,9 +274,8 @@ def _best_rank(held_out: Array, gains: Array, trait_scores: Array, n_traits: int
     return min(range(n_traits, trait_scores.shape[1] + 1), key=error)
 
 
-def _task_error(held_out: Array, gains: Array, scores: Array, tasks: NDArray[np.intp]) -> float:
-    predicted = to_gains(to_demand(held_out, scores), scores)
-    return float(np.sqrt(np.mean((_means(predicted, tasks) - _means(gains, tasks)) ** 2)))
+def _task_error(held_out: Array, gains: Array, tasks: NDArray[np.intp]) -> float:
+    return float(np.sqrt(np.mean((_means(held_out, tasks) - _means(gains, tasks)) ** 2)))
 
 
 def _means(values: Array, groups: NDArray[np.intp]) -> Array:

@@ -4,11 +4,11 @@ Stored as one safetensors blob whose metadata holds a JSON header (format 2):
 
     header    adapters, tasks, n_traits, features (settings), alpha, fitted_on, and
               error_known, error_new, novelty_known, novelty_new
-    tensors   trait_scores (adapters, r), centroids (tasks, p), features.*, demand.*
+    tensors   trait_scores (adapters, r), centroids (tasks, p), home_weights, homes.*, features.*, demand.*
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -19,6 +19,7 @@ from safetensors.numpy import load, save
 from ..adapters import RegistryError
 from .demand import DemandModel
 from .features import RequestFeatures
+from .home import Homes
 
 Array = NDArray[np.float64]
 Fitted = TypeVar("Fitted", RequestFeatures, DemandModel)
@@ -52,6 +53,8 @@ class RoutingProfile:
     n_traits: int
     features: RequestFeatures
     demand: DemandModel
+    homes: Homes
+    home_weights: Array
     centroids: Array
     error_known: float
     error_new: float
@@ -90,6 +93,8 @@ class RoutingProfile:
             "fitted_on": self.fitted_on,
         }
         tensors = {"trait_scores": self.trait_scores, "centroids": self.centroids}
+        tensors |= {f"homes.{f.name}": getattr(self.homes, f.name) for f in fields(Homes)}
+        tensors["home_weights"] = self.home_weights
         tensors |= {f"features.{n}": getattr(self.features, n) for n in _FEATURE_ARRAYS}
         tensors |= {f"demand.{n}": getattr(self.demand, n) for n in _DEMAND_ARRAYS}
         arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
@@ -116,6 +121,8 @@ class RoutingProfile:
                 n_traits=header["n_traits"],
                 features=features,
                 demand=demand,
+                homes=Homes(**{f.name: arrays[f"homes.{f.name}"] for f in fields(Homes)}),
+                home_weights=arrays["home_weights"],
                 centroids=arrays["centroids"],
                 error_known=header["error_known"],
                 error_new=header["error_new"],

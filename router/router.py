@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from ..adapters import AdapterState, Registry, RegistryError
 from .decision import Affinity, Change, NearTask, RoutingDecision
-from .features import Request
+from .features import Request, read_request
+from .home import KINDS
 from .profile import RoutingProfile
 
 Array = NDArray[np.float64]
@@ -19,10 +20,11 @@ RANKED = 10
 
 @dataclass(frozen=True)
 class _Reading:
-    """What was made of a request: the demand (1 + r,), gains (routable,) and the reach of their intervals."""
+    """What was made of a request: the demand (1 + r,), the worth of evidence (routable, kinds), gains (routable,) and the reach of their intervals."""
 
     features: Array
     demand: Array
+    evidence: Array
     gains: Array
     reach: float
 
@@ -52,6 +54,7 @@ class Router:
         rows = [i for i, a in enumerate(profile.adapters) if a in allowed]
         self._names = [profile.adapters[i] for i in rows]
         self._supply = np.ascontiguousarray(profile.trait_scores[rows])
+        self._homes = profile.homes.take(rows)
         k, r = profile.n_traits, profile.trait_scores.shape[1]
         self._parts = [f"trait {i + 1}" if i < k else f"component {i + 1}" for i in range(r)]
         norms = np.linalg.norm(profile.centroids, axis=1, keepdims=True)
@@ -88,7 +91,7 @@ class Router:
             margin=_margin(ranking, chosen, self.least_gain),
             reason=_reason(ranking[0] if ranking else None, chosen, nearest),
             demand=dict(zip(self._parts, read.demand[1:].tolist(), strict=True)),
-            contributions={} if best is None else self._contributions(best, read.demand),
+            contributions={} if best is None else self._contributions(best, read),
             nearest_tasks=nearest,
             ranking=ranking,
             profile_version=self.version,
@@ -97,11 +100,13 @@ class Router:
 
     def _read(self, request: Request) -> _Reading:
         p = self.profile
-        features = p.features.row(request)
+        marks = read_request(request)
+        features = p.features.row(marks)
         demand = p.demand.at(features)
-        gains = demand[0] + self._supply @ demand[1:]
+        evidence = self._homes.row(features, marks) * p.home_weights
+        gains = demand[0] + self._supply @ demand[1:] + evidence.sum(axis=1)
         reach = self.caution * float(p.error(p.features.unseen_mass(features)))
-        return _Reading(features, demand, gains, reach)
+        return _Reading(features, demand, evidence, gains, reach)
 
     def _affinity(self, i: int, read: _Reading) -> Affinity:
         gain = float(read.gains[i])
@@ -115,9 +120,14 @@ class Router:
             for i in _best_first(cosines, n)
         )
 
-    def _contributions(self, best: int, demand: Array) -> dict[str, float]:
-        parts = (self._supply[best] * demand[1:]).tolist()
-        return {"mean": float(demand[0]), **dict(zip(self._parts, parts, strict=True))}
+    def _contributions(self, best: int, read: _Reading) -> dict[str, float]:
+        parts = (self._supply[best] * read.demand[1:]).tolist()
+        known = dict(zip(KINDS, read.evidence[best].tolist(), strict=True))
+        return {
+            "mean": float(read.demand[0]),
+            **dict(zip(self._parts, parts, strict=True)),
+            **known,
+        }
 
     def _change(self, read: _Reading, chosen: int | None) -> Change | None:
         """The nearest place, along one part of the demand, where another adapter, or base, is chosen."""

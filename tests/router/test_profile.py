@@ -44,7 +44,9 @@ def test_other_format_is_refused_by_number(profile: RoutingProfile) -> None:
         RoutingProfile.from_bytes(rewritten(profile.to_bytes(), format=1))
 
 
-@pytest.mark.parametrize("drop", ["demand.coef_", "features.whole_basis_", "centroids", "error_new"])
+@pytest.mark.parametrize(
+    "drop", ["demand.coef_", "features.whole_basis_", "centroids", "error_new"]
+)
 def test_profile_that_lacks_a_part_is_refused_when_read(profile: RoutingProfile, drop: str) -> None:
     with pytest.raises(RegistryError, match=drop):
         RoutingProfile.from_bytes(rewritten(profile.to_bytes(), drop=drop))

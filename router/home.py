@@ -1,0 +1,124 @@
+"""What an adapter was trained on, as evidence of what it will do for a request that nobody profiled.
+
+Two pieces of evidence a pair of request and adapter, each in [0, 1]. *Home*: whether the ends of the request look
+like the ends of the adapter's training prompts, in the spread of those prompts themselves. *Answers*: how much
+of what the adapter has learnt to answer is named in the request. Their weights are learnt from measured gains.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from .features import Request, RequestFeatures, read_request
+from .marks import N_HASHES, Counts
+
+Array = NDArray[np.float64]
+KINDS = ("home", "answers")
+ANSWER_WORDS = 48
+PENALTY = 0.5
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """Some rows an adapter was trained on: prompts, and the words of their answers."""
+
+    prompts: Sequence[Request]
+    answers: Sequence[Counts]
+
+    @classmethod
+    def read(cls, prompts: Sequence[str], answers: Sequence[str]) -> Self:
+        """Read the rows' texts."""
+        return cls([read_request(p) for p in prompts], [read_request(a).whole for a in answers])
+
+
+@dataclass(frozen=True)
+class Homes:
+    """Where a adapters are at home, in the features they were fitted with.
+
+    `centroids` (a, edges) are unit vectors of zero for an adapter of unknown training; `typical` and `spread` (a,) are
+    the cosines of its own prompts; `words` and `shares` (a, ANSWER_WORDS) are what it answers, `rarity` (N_HASHES,)
+    how telling a word is in a request.
+    """
+
+    centroids: Array
+    typical: Array
+    spread: Array
+    words: NDArray[np.int64]
+    shares: Array
+    rarity: Array
+
+    @classmethod
+    def of(cls, rows: Sequence[TrainingRows | None], features: RequestFeatures) -> Self:
+        """Read the homes of adapters off their training rows."""
+        found = [_home(r, features) for r in rows]
+        idf = features.whole_idf_
+        return cls(
+            *(np.array(part) for part in zip(*found, strict=True)),
+            rarity=np.clip(idf - 1, 0, None) / max(float(idf.max()) - 1, 1e-9),
+        )
+
+    def evidence(self, features: Array, requests: Sequence[Request]) -> Array:
+        """Evidence for every request and adapter, (n, a, 2); `features` (n, p) are the requests'."""
+        ends = _unit(features[:, -self.centroids.shape[1] :])
+        distance = (ends @ self.centroids.T - self.typical) / self.spread
+        home = 1 / (1 + np.exp(-1.5 * (distance + 2)))
+        home *= np.any(self.centroids, axis=1)
+        whole = [read_request(r).whole.places for r in requests]
+        ends_at = np.cumsum([0, *map(len, whole)])
+        places = np.concatenate(whole)
+        shape = (len(whole), N_HASHES)
+        named = csr_matrix((self.rarity[places], places, ends_at), shape=shape)
+        return np.stack([home, named @ self._answers().T], axis=2)
+
+    def row(self, features: Array, request: Request) -> Array:
+        """Evidence of one request, (a, 2)."""
+        ends = _unit(features[-self.centroids.shape[1] :])
+        distance = (self.centroids @ ends - self.typical) / self.spread
+        home = np.any(self.centroids, axis=1) / (1 + np.exp(-1.5 * (distance + 2)))
+        named = np.zeros(N_HASHES)
+        places = read_request(request).whole.places
+        named[places] = self.rarity[places]
+        return np.stack([home, np.sum(named[self.words] * self.shares, axis=1)], axis=1)
+
+    def take(self, rows: Sequence[int]) -> Self:
+        """The homes of some of the adapters."""
+        kept = list(rows)
+        parts = (self.centroids, self.typical, self.spread, self.words, self.shares)
+        return type(self)(*(p[kept] for p in parts), rarity=self.rarity)
+
+    def _answers(self) -> Array:
+        dense = np.zeros((len(self.words), N_HASHES))
+        np.put_along_axis(dense, self.words, self.shares, axis=1)
+        return dense
+
+
+def _home(
+    rows: TrainingRows | None, features: RequestFeatures
+) -> tuple[Array, float, float, NDArray[np.int64], Array]:
+    width = features.edges_basis_.shape[1]
+    if rows is None:
+        none = np.zeros(ANSWER_WORDS)
+        return np.zeros(width), 1.0, 1.0, np.arange(ANSWER_WORDS), none
+    ends = _unit(features.transform(rows.prompts)[:, -width:])
+    centroid = _unit(ends.mean(axis=0))
+    likeness = ends @ centroid
+    shares = np.bincount(np.concatenate([a.places for a in rows.answers]), minlength=N_HASHES)
+    words = np.argsort(-shares, kind="stable")[:ANSWER_WORDS]
+    kept = shares[words] / max(int(shares.sum()), 1)
+    return centroid, float(likeness.mean()), max(float(likeness.std()), 0.02), words, kept
+
+
+def home_weights(evidence: Array, gains: Array, tasks: NDArray[np.intp]) -> Array:
+    """What each kind of evidence (n, a, kinds) is worth in gain, by ridge over task means; shape (kinds,)."""
+    names = np.unique(tasks)
+    seen = np.concatenate([evidence[tasks == t].mean(axis=0) for t in names])
+    gained = np.concatenate([gains[tasks == t].mean(axis=0) for t in names])
+    return np.linalg.solve(seen.T @ seen + PENALTY * np.eye(seen.shape[1]), seen.T @ gained)
+
+
+def _unit(vectors: Array) -> Array:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
