@@ -7,7 +7,14 @@ import numpy as np
 from routing_baselines import Requests, Rows, Seen
 from routing_table import OutcomeTable
 from traitroute.profiling import TraitSpace
-from traitroute.router import FitRequests, Router, RoutingProfile, TrainingRows, fit_profile
+from traitroute.router import (
+    FitRequests,
+    RequestMarks,
+    Router,
+    RoutingProfile,
+    TrainingRows,
+    fit_profile,
+)
 from traitroute.router.fit import FitFeatures
 from traitroute.router.home import Homes
 
@@ -41,9 +48,8 @@ class OurRouter:
             **dict(self.settings),
         )
         if seen.new is not None:
-            profile = _joined(
-                profile, seen.table.adapters[seen.new], traits.transform(means[[seen.new]])
-            )
+            scores = traits.transform(means[[seen.new]])
+            profile = _joined(profile, seen.table, seen.new, scores)
         return FittedRouter(Router(profile, **dict(self.routing)), seen.table.adapters)
 
 
@@ -76,9 +82,8 @@ class FittedRouter:
 def rows_of(table: OutcomeTable, adapter: int) -> TrainingRows:
     """The training rows of an adapter that the table holds."""
     rows = np.flatnonzero(table.source_adapter == adapter)
-    return TrainingRows(
-        [table.source_marks[i] for i in rows], [table.source_answer_counts[i] for i in rows]
-    )
+    prompts: list[RequestMarks] = table.source_marks[rows].tolist()
+    return TrainingRows(prompts, [table.source_answer_counts[i] for i in rows])
 
 
 def _joined(

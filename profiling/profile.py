@@ -18,11 +18,9 @@ from .matrix import TransferMatrix
 from .measure import measure
 from .stability import adapter_stability, loading_stability
 from .suite import Suite
-from .task import Task
 from .training import TrainedAdapter, adapter_record, train_adapter
 from .trait_names import inherited_labels, name_traits, task_group
 from .traits import TraitSpace
-
 
 SHOWN = 100
 """So many training rows of an adapter tell the router where it is at home."""

@@ -6,7 +6,7 @@ of what the adapter has learnt to answer is named in the request. Their weights 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -87,8 +87,14 @@ class Homes:
     def take(self, rows: Sequence[int]) -> Self:
         """The homes of some of the adapters."""
         kept = list(rows)
-        parts = (self.centroids, self.typical, self.spread, self.words, self.shares)
-        return type(self)(*(p[kept] for p in parts), rarity=self.rarity)
+        return replace(
+            self,
+            centroids=self.centroids[kept],
+            typical=self.typical[kept],
+            spread=self.spread[kept],
+            words=self.words[kept],
+            shares=self.shares[kept],
+        )
 
     def _answers(self) -> Array:
         dense = np.zeros((len(self.words), N_HASHES))
@@ -121,4 +127,5 @@ def home_weights(evidence: Array, gains: Array, tasks: NDArray[np.intp]) -> Arra
 
 
 def _unit(vectors: Array) -> Array:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+    lengths = np.sqrt(np.sum(vectors**2, axis=-1, keepdims=True))
+    return np.asarray(vectors / np.maximum(lengths, 1e-12), dtype=np.float64)

@@ -31,7 +31,7 @@ class LoadError(RunError):
 class TextRouter(Protocol):
     """Anything that routes text; called in worker threads."""
 
-    def route(self, text: str) -> RoutingDecision:
+    def route(self, request: str, /) -> RoutingDecision:
         """Choose an adapter, or base, for a request's text."""
         ...
 
