@@ -17,7 +17,7 @@ import psutil
 from latency_texts import Rows
 from numpy.typing import NDArray
 from traitroute.profiling.traits import TraitSpace
-from traitroute.router import FitRequests, Router, RoutingProfile, fit_profile
+from traitroute.router import FitRequests, Router, RoutingProfile, TrainingRows, fit_profile
 
 FITTED = 10
 """For so many adapters a profile is fitted; more are drawn."""
@@ -65,7 +65,9 @@ def fitted_profile(rows: Rows, rng: np.random.Generator) -> RoutingProfile:
     gains = np.clip(np.round(by_task[of] + rng.normal(0, 0.4, (len(tasks), FITTED))), -1, 1)
     cells = np.stack([gains[of == t].mean(axis=0) for t in range(len(rows))], axis=1)
     space = TraitSpace(n_permutations=50).fit(cells)
-    requests = FitRequests([text for texts in rows.values() for text in texts], tasks, gains)
+    texts = [text for texts in rows.values() for text in texts]
+    sources = [TrainingRows.read(texts[i::FITTED][:50], ["yes", "no"]) for i in range(FITTED)]
+    requests = FitRequests(texts, tasks, gains, sources=sources)
     names = [f"adapter-{i}" for i in range(FITTED)]
     return fit_profile(names, requests, space.transform(cells), n_traits=space.n_traits_)
 
@@ -78,6 +80,7 @@ def enlarged(profile: RoutingProfile, size: int, rng: np.random.Generator) -> Ro
         profile,
         adapters=tuple(f"adapter-{i}" for i in range(size)),
         trait_scores=rng.multivariate_normal(supply.mean(axis=0), spread, size),
+        homes=profile.homes.take([i % FITTED for i in range(size)]),
     )
 
 

@@ -226,7 +226,11 @@ def main() -> None:
     start = time.perf_counter()
     with Progress(console=console, transient=True) as progress:
         for protocol in protocols:
-            total = len(list(folds(table, protocol))) * len(routers)
+            parts = [fold for fold in folds(table, protocol) if len(fold.test) and len(fold.fit)]
+            if not parts:
+                console.print(f"{protocol}: the table holds no such requests")
+                continue
+            total = len(parts) * len(routers)
             bar = progress.add_task(protocol, total=total)
             trial = run(table, scores, protocol, routers, lambda bar=bar: progress.advance(bar))
             progress.remove_task(bar)

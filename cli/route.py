@@ -26,7 +26,7 @@ def route(
     if not request.strip():
         raise InputError("the request text is empty: there is nothing to route")
     with Registry.open(registry, read_only=True) as store:
-        decision = Router.from_registry(store).route(request)
+        decision = Router.from_registry(store).route(request, explain=explain or json)
     if json:
         typer.echo(decision.model_dump_json(indent=2))
         return
@@ -40,6 +40,11 @@ def route(
         near = ", ".join(f"{n.task} {n.similarity:.2f}" for n in decision.nearest_tasks)
         console.print(f"predicted gain of the best = {parts}")
         console.print(f"most like: {near}")
+        if (change := decision.change) is not None:
+            console.print(
+                f"{change.adapter or 'base'} would be chosen were {change.part} of the demand "
+                f"{change.needed:+.3f} instead of {change.demand:+.3f}"
+            )
 
 
 def _standard_input() -> str:

@@ -85,8 +85,8 @@ class FitFeatures:
 
     @cached_property
     def features(self) -> RequestFeatures:
-        """Features fitted on all requests."""
-        return RequestFeatures(random_state=self.random_state).fit(self.texts)
+        """Features fitted on all requests, and on what the adapters were trained on."""
+        return self._fitted(self.texts)
 
     @cached_property
     def rows(self) -> Array:
@@ -127,10 +127,14 @@ class FitFeatures:
         folds = GroupKFold(min(FOLDS, int(self.groups.max()) + 1))
         return [self._anew(a, b) for a, b in folds.split(self.tasks, groups=self.groups)]
 
+    def _fitted(self, texts: Sequence[Request]) -> RequestFeatures:
+        prompts = [p for rows in self.sources if rows is not None for p in rows.prompts]
+        return RequestFeatures(random_state=self.random_state).fit([*texts, *prompts])
+
     def _anew(self, train: Rows, test: Rows) -> _Fold:
-        features = RequestFeatures(random_state=self.random_state)
         inside, outside = ([self.texts[i] for i in rows] for rows in (train, test))
-        X_train, X_test = features.fit_transform(inside), features.transform(outside)
+        features = self._fitted(inside)
+        X_train, X_test = features.transform(inside), features.transform(outside)
         homes = Homes.of(self.sources, features)
         return _Fold(
             train,

@@ -127,5 +127,5 @@ def home_weights(evidence: Array, gains: Array, tasks: NDArray[np.intp]) -> Arra
 
 
 def _unit(vectors: Array) -> Array:
-    lengths = np.sqrt(np.sum(vectors**2, axis=-1, keepdims=True))
-    return np.asarray(vectors / np.maximum(lengths, 1e-12), dtype=np.float64)
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / np.maximum(lengths, 1e-12).astype(np.float64)

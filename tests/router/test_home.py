@@ -1,0 +1,122 @@
+"""Evidence from what adapters were trained on."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from traitroute.router import FitRequests, RequestFeatures, Router, TrainingRows, fit_profile
+from traitroute.router.home import Homes, home_weights
+
+PROMPTS = [f"sort the words: w{i} v{i}" for i in range(20)]
+OTHERS = [f"is this review good or bad? I like it {i}" for i in range(20)]
+
+
+@pytest.fixture
+def features() -> RequestFeatures:
+    return RequestFeatures().fit([*PROMPTS, *OTHERS])
+
+
+@pytest.fixture
+def homes(features: RequestFeatures) -> Homes:
+    sorting = TrainingRows.read(PROMPTS, ["w1 w2"] * 20)
+    reviews = TrainingRows.read(OTHERS, ["good", "bad"] * 10)
+    return Homes.of([sorting, reviews, None], features)
+
+
+def test_a_request_like_the_training_prompts_is_at_home_there(
+    features: RequestFeatures, homes: Homes
+) -> None:
+    text = "sort the words: w77 v77"
+    home = homes.row(features.row(text), text)[:, 0]
+    assert home[0] > 0.6 > 0.2 > home[1]
+
+
+def test_answers_named_in_the_request_speak_for_the_adapter_that_gives_them(
+    features: RequestFeatures, homes: Homes
+) -> None:
+    text = "the film: good or bad?"
+    answers = homes.row(features.row(text), text)[:, 1]
+    assert answers[1] > answers[0]
+
+
+def test_an_adapter_of_unknown_training_has_no_evidence(
+    features: RequestFeatures, homes: Homes
+) -> None:
+    for text in (PROMPTS[0], OTHERS[0], ""):
+        np.testing.assert_array_equal(homes.row(features.row(text), text)[2], [0.0, 0.0])
+
+
+def test_one_request_has_the_evidence_of_many(features: RequestFeatures, homes: Homes) -> None:
+    texts = [*PROMPTS[:3], *OTHERS[:3], "", "xqzt"]
+    rows = features.transform(texts)
+    for i, text in enumerate(texts):
+        np.testing.assert_allclose(homes.evidence(rows, texts)[i], homes.row(rows[i], text))
+
+
+def test_evidence_that_says_nothing_is_worth_nothing() -> None:
+    random = np.random.default_rng(0)
+    evidence = random.random((400, 5, 2))
+    gains = evidence[:, :, 0] * 0.5 + random.normal(size=(400, 5)) * 0.01
+    tasks = np.repeat(np.arange(100), 4)
+    worth = home_weights(evidence - evidence.mean(), gains - gains.mean(), tasks)
+    assert worth[0] == pytest.approx(0.5, abs=0.05)
+    assert worth[1] == pytest.approx(0.0, abs=0.05)
+
+
+def test_the_change_that_is_named_changes_the_choice(
+    router: Router, topic_texts: Callable[..., Any]
+) -> None:
+    for topic in ("cooking", "space", "law"):
+        for text in topic_texts(topic, 5, seed=4):
+            decision = router.route(text, explain=True)
+            change = decision.change
+            assert change is not None
+            assert change.adapter != decision.adapter
+            shift = (change.needed - change.demand) * 1.001
+            assert _shifted(router, text, change.part, shift) == change.adapter
+            assert _shifted(router, text, change.part, shift * 0.99) == decision.adapter
+
+
+def _shifted(router: Router, text: str, part: str, shift: float) -> str | None:
+    """What would be chosen with one part of the demand moved, by the arithmetic of the docstrings."""
+    profile = router.profile
+    decision = router.route(text)
+    best = decision.ranking[0]
+    reach = router.caution * float(
+        profile.error(profile.features.unseen_mass(profile.features.row(text)))
+    )
+    supply = np.ones(len(profile.adapters))
+    if part != "mean":
+        supply = profile.trait_scores[:, int(part.split()[1]) - 1]
+    gains = {a.adapter: a.gain for a in decision.ranking}
+    moved = {n: gains[n] + shift * supply[i] for i, n in enumerate(profile.adapters)}
+    best = max(moved, key=lambda n: moved[n])
+    return best if moved[best] - reach > 0 else None
+
+
+def test_home_evidence_finds_the_adapter_of_a_task_left_out() -> None:
+    topics = {
+        "sorting": "sort the words alphabetically:",
+        "judging": "say whether the remark is kind:",
+        "counting": "count how many things there are:",
+        "naming": "name the capital city of the land:",
+        "adding": "add the numbers and give the sum:",
+    }
+    rng = np.random.default_rng(0)
+
+    def texts(topic: str, n: int) -> list[str]:
+        return [f"{topics[topic]} x{rng.integers(10**6)} y{rng.integers(10**6)}" for _ in range(n)]
+
+    names = list(topics)
+    profiled = names[:-1]
+    requests = FitRequests(
+        texts=[t for n in profiled for t in texts(n, 30)],
+        tasks=[n for n in profiled for _ in range(30)],
+        gains=np.repeat(np.eye(5)[:4], 30, axis=0),
+        sources=[TrainingRows.read(texts(n, 30), ["ok"] * 30) for n in names],
+    )
+    scores = np.linalg.svd(np.eye(5) - 0.2)[0][:, :4]
+    profile = fit_profile(names, requests, scores, n_traits=1)
+    [text] = texts("adding", 1)
+    assert Router(profile, caution=0.0).route(text).ranking[0].adapter == "adding"
