@@ -123,9 +123,10 @@ def home_weights(evidence: Array, gains: Array, tasks: NDArray[np.intp]) -> Arra
     names = np.unique(tasks)
     seen = np.concatenate([evidence[tasks == t].mean(axis=0) for t in names])
     gained = np.concatenate([gains[tasks == t].mean(axis=0) for t in names])
-    return np.linalg.solve(seen.T @ seen + PENALTY * np.eye(seen.shape[1]), seen.T @ gained)
+    gram = seen.T @ seen + PENALTY * np.eye(seen.shape[1])
+    return np.linalg.solve(gram, seen.T @ gained).astype(np.float64)
 
 
 def _unit(vectors: Array) -> Array:
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / np.maximum(lengths, 1e-12).astype(np.float64)
+    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 1e-12)
