@@ -18,7 +18,7 @@ UNKNOWN = "zq 81 xv"
 
 def decide(path: Path, text: str) -> RoutingDecision:
     with Registry.open(path, read_only=True) as registry:
-        return Router.from_registry(registry).route(text)
+        return Router.from_registry(registry).route(text, explain=True)
 
 
 @pytest.mark.parametrize(("text", "chosen"), [(COOKING, "cook"), (UNKNOWN, "base")])
@@ -56,7 +56,7 @@ def test_explained_contributions_add_up_to_the_gain(run: Run, profiled: Path) ->
     parts = [float(part) for part in re.findall(r"[+-]\d\.\d{3}", line)]
     gain = decide(profiled, COOKING).gain
     assert line.startswith("mean ")
-    assert len(parts) == 3
+    assert len(parts) == 5
     assert sum(parts) == pytest.approx(gain, abs=0.002)
 
 
