@@ -89,3 +89,11 @@ def test_unknown_generator_lists_those_there_are() -> None:
     source = GeneratorSource(generator="poems")
     with pytest.raises(SuiteError, match=r"'poems'; use one of word_problems, "):
         source.load("x", "test", 4, seed=0)
+
+
+def test_a_task_may_read_another_data_sets_rows(tmp_path: Path) -> None:
+    (tmp_path / "reviews").mkdir()
+    row = {"input": "fine", "target": "good"}
+    (tmp_path / "reviews" / "test.jsonl").write_text(json.dumps(row) + "\n")
+    source = FolderSource(folder=tmp_path, dataset="reviews")
+    assert source.load("reviews_yes_no", "test", 5, seed=0) == [row]
