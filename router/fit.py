@@ -26,9 +26,6 @@ ALPHAS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 CAUTIONS = np.arange(0.0, 6.01, 0.25)
 """Standard errors tried as the caution."""
 
-CAUTION = 2.0
-"""The least caution of profiles with too few tasks to calibrate it on."""
-
 FOLDS = 6
 
 
@@ -192,9 +189,7 @@ def fit_profile(
         fitted_on=len(at.tasks),
     )
     curve = caution_curve(on_new, profile.error(_novelty(at.new)), gains, at.tasks)
-    # Fewer tasks than 1 / risk cannot show so small a share of harm: then caution does not fall below a habit's.
-    floor = CAUTION if len(at.names) * risk < 1 else 0.0
-    return replace(profile, caution=max(least_caution(curve, risk), floor))
+    return replace(profile, caution=least_caution(curve, risk))
 
 
 @dataclass(frozen=True)
