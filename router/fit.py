@@ -3,8 +3,7 @@
 The demand model learns from *per-example* gains, not from task labels, so that it carries over to tasks
 nobody profiled. Everything that is chosen is chosen on requests that were not fitted on: the ridge penalty
 on held-out requests of profiled tasks and on tasks left out alike, the number of components on the
-former, and the caution on the latter: the least for which no more than a stated share of tasks is
-harmed. With all `adapters - 1` components the trait form equals a direct regression of the gains.
+former, and the caution on the latter (`caution.py`). With all `adapters - 1` components the trait form equals a direct regression of the gains.
 """
 
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold, KFold
 
+from .caution import caution_curve, least_caution
 from .demand import DemandModel
 from .features import Request, RequestFeatures
 from .home import Homes, TrainingRows, home_weights
@@ -23,15 +23,12 @@ from .profile import RoutingProfile
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
 ALPHAS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-CAUTIONS = np.arange(0.0, 6.01, 0.25)
-"""Standard errors tried as the caution."""
-
 FOLDS = 6
 
 
 @dataclass(frozen=True)
 class _Fold:
-    """Rows to fit on and rows held out, with their features; `unseen` belongs to the rows held out."""
+    """Rows to fit on and rows held out, with their features; `unseen` (test,) is the novelty of the rows held out."""
 
     train: Rows
     test: Rows
@@ -120,6 +117,13 @@ class FitFeatures:
         ]
 
     @cached_property
+    def known_novelty(self) -> Array:
+        """Unseen mass of some requests of profiled tasks that the features were not fitted on, (m,)."""
+        rows = np.random.default_rng(self.random_state).permutation(len(self.tasks))
+        held = max(len(rows) // FOLDS, 1)
+        return self._anew(rows[held:], rows[:held]).unseen
+
+    @cached_property
     def new(self) -> list[_Fold]:
         """Folds that hold out whole groups; features are fitted anew, since new words must be as unseen as ever."""
         if self.groups.max() < 2:
@@ -170,6 +174,7 @@ def fit_profile(
     rest = gains - at.evidence @ worth
     rank = _best_rank(on_known, gains, trait_scores, n_traits)
     scores = trait_scores[:, :rank]
+    novelty = _novelty(at.new)
     profile = RoutingProfile(
         adapters=tuple(adapters),
         tasks=at.names,
@@ -182,51 +187,15 @@ def fit_profile(
         centroids=_means(at.rows, at.tasks),
         error_known=_task_error(on_known, gains, at.tasks),
         error_new=_task_error(on_new, gains, at.tasks),
-        novelty_known=float(_novelty(at.known).mean()),
-        novelty_new=float(_novelty(at.new).mean()),
+        novelty_known=float(at.known_novelty.mean()),
+        novelty_new=float(novelty.mean()),
+        novelty_spread=max(float(np.hypot(at.known_novelty.std(), novelty.std()) / np.sqrt(2)), 0.02),
         caution=0.0,
         risk=risk,
         fitted_on=len(at.tasks),
     )
-    curve = caution_curve(on_new, profile.error(_novelty(at.new)), gains, at.tasks)
-    return replace(profile, caution=least_caution(curve, risk))
-
-
-@dataclass(frozen=True)
-class CautionPoint:
-    """At a caution: the mean gain of routing over tasks, and the share of tasks that it harms."""
-
-    caution: float
-    gain: float
-    harmed: float
-
-
-def caution_curve(
-    predicted: Array, error: Array, gains: Array, tasks: NDArray[np.intp]
-) -> list[CautionPoint]:
-    """What routing by `predicted` (n, adapters) with standard errors `error` (n,) brings at each caution.
-
-    `gains` (n, adapters) are those measured. A task is harmed where its mean gain lies more than 1.645 standard
-    errors below zero, the one-sided 5% limit.
-    """
-    best = predicted.argmax(axis=1)
-    rows = np.arange(len(best))
-    lead, got = predicted[rows, best], gains[rows, best]
-    points = []
-    for caution in CAUTIONS:
-        realised = np.where(lead > caution * error, got, 0.0)
-        means = _means(realised, tasks)
-        spread = np.sqrt(np.maximum(_means(realised**2, tasks) - means**2, 0.0))
-        limits = means + 1.645 * spread / np.sqrt(np.bincount(tasks))
-        points.append(CautionPoint(float(caution), float(means.mean()), float((limits < 0).mean())))
-    return points
-
-
-def least_caution(curve: Sequence[CautionPoint], risk: float) -> float:
-    """The least caution from which on no more than `risk` of the tasks is harmed."""
-    too_little = [p.caution for p in curve if p.harmed > risk]
-    above = [p.caution for p in curve if p.caution > max(too_little, default=-1.0)]
-    return min(above, default=curve[-1].caution)
+    curve = caution_curve(on_new, profile.error(novelty), gains, at.tasks)
+    return replace(profile, caution=least_caution(curve, len(at.names), risk))
 
 
 def to_demand(gains: Array, trait_scores: Array) -> Array:
