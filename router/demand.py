@@ -1,5 +1,7 @@
 """From request features to what the request demands of an adapter."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -8,6 +10,37 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Centered:
+    """Weighted means of features (p,) and targets (outputs,), and the moments about them."""
+
+    center: Array
+    mean: Array
+    gram: Array
+    moment: Array
+
+    @classmethod
+    def of(cls, rows: Array, targets: Array, weights: Array) -> Self:
+        center = np.average(rows, axis=0, weights=weights)
+        mean = np.average(targets, axis=0, weights=weights)
+        centered = rows - center
+        weighted = centered.T * weights
+        return cls(center, mean, weighted @ centered, weighted @ (targets - mean))
+
+
+def predictions(
+    alphas: Sequence[float], rows: Array, targets: Array, weights: Array, new: Array
+) -> Array:
+    """What a `DemandModel` of each penalty, fitted to `rows` (n, p), says of `new` (m, p); shape (alphas, m, outputs).
+
+    One decomposition serves all penalties.
+    """
+    centered = _Centered.of(rows, targets, weights)
+    values, axes = np.linalg.eigh(centered.gram)
+    seen, moment = (new - centered.center) @ axes, axes.T @ centered.moment
+    return np.stack([(seen / (values + a)) @ moment + centered.mean for a in alphas])
 
 
 class DemandModel(MultiOutputMixin, RegressorMixin, BaseEstimator):
@@ -25,13 +58,10 @@ class DemandModel(MultiOutputMixin, RegressorMixin, BaseEstimator):
             self, X, y, multi_output=True, y_numeric=True, dtype=np.float64
         )
         weights = _check_sample_weight(sample_weight, rows, dtype=np.float64)
-        center = np.average(rows, axis=0, weights=weights)
-        mean = np.average(targets, axis=0, weights=weights)
-        centered = rows - center
-        weighted = centered.T * weights
-        gram = weighted @ centered + self.alpha * np.eye(rows.shape[1])
-        self.coef_ = np.linalg.solve(gram, weighted @ (targets - mean))
-        self.intercept_ = mean - center @ self.coef_
+        centered = _Centered.of(rows, targets, weights)
+        gram = centered.gram + self.alpha * np.eye(rows.shape[1])
+        self.coef_ = np.linalg.solve(gram, centered.moment)
+        self.intercept_ = centered.mean - centered.center @ self.coef_
         return self
 
     def predict(self, X: ArrayLike) -> Array:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.decomposition import TruncatedSVD
+from sklearn.preprocessing import normalize
 from sklearn.utils.validation import check_is_fitted
 
 from .marks import N_HASHES, Counts, RequestMarks
@@ -29,7 +30,7 @@ class RequestFeatures(TransformerMixin, BaseEstimator):
     """Requests to features (n, surface + whole + edges), each block of norm about 1.
 
     Learns `center_`, `scale_` (surface,) and for `whole` and `edges` an idf (N_HASHES,) and a basis
-    (N_HASHES, components).
+    (N_HASHES, components) in float32, which takes half the memory and time.
     """
 
     def __init__(self, n_whole: int = 96, n_edges: int = 96, random_state: int = 0) -> None:
@@ -52,10 +53,22 @@ class RequestFeatures(TransformerMixin, BaseEstimator):
     def transform(self, X: Sequence[Request]) -> Array:
         """Return the features of requests, shape (n, surface + whole + edges)."""
         check_is_fitted(self)
-        return np.array([self.row(request) for request in X])
+        marks = [read_request(request) for request in X]
+        surface = np.clip(
+            (np.array([m.surface for m in marks]) - self.center_) / self.scale_, -3, 3
+        )
+        whole = _words([m.whole for m in marks], self.whole_idf_)
+        edges = _words([m.edges for m in marks], self.edges_idf_)
+        return np.hstack(
+            [
+                surface / np.sqrt(surface.shape[1]),
+                (whole @ self.whole_basis_).astype(np.float64),
+                (edges @ self.edges_basis_).astype(np.float64),
+            ]
+        )
 
     def row(self, request: Request) -> Array:
-        """The features of one request, shape (surface + whole + edges,)."""
+        """The features of one request, shape (surface + whole + edges,): `transform` without its cost for many."""
         marks = read_request(request)
         surface = np.clip((marks.surface - self.center_) / self.scale_, -3, 3)
         return np.concatenate(
@@ -79,13 +92,9 @@ class RequestFeatures(TransformerMixin, BaseEstimator):
         seen_in = np.bincount(np.concatenate([c.places for c in texts]), minlength=N_HASHES)
         # Hashed words seen nowhere keep the highest idf: they are what makes a request novel.
         idf = np.log((1 + len(texts)) / (1 + seen_in)) + 1
-        ends = np.cumsum([0, *(len(c.places) for c in texts)])
-        places = np.concatenate([c.places for c in texts])
-        weights = np.concatenate([_tf_idf(c, idf) for c in texts])
-        words = csr_matrix((weights, places, ends), shape=(len(texts), N_HASHES))
         k = max(1, min(n_components, len(texts) - 1))
-        svd = TruncatedSVD(k, n_iter=2, random_state=self.random_state).fit(words)
-        return idf, np.ascontiguousarray(svd.components_.T)
+        svd = TruncatedSVD(k, n_iter=2, random_state=self.random_state).fit(_words(texts, idf))
+        return idf, np.ascontiguousarray(svd.components_.T, dtype=np.float32)
 
 
 def read_request(request: Request) -> RequestMarks:
@@ -93,7 +102,16 @@ def read_request(request: Request) -> RequestMarks:
     return RequestMarks.read(request) if isinstance(request, str) else request
 
 
+def _words(texts: Sequence[Counts], idf: Array) -> csr_matrix:
+    """Tf-idf of many texts, (n, N_HASHES)."""
+    ends = np.cumsum([0, *(len(c.places) for c in texts)])
+    places = np.concatenate([c.places for c in texts])
+    counts = np.concatenate([c.counts for c in texts])
+    weights = ((1 + np.log(counts)) * idf[places]).astype(np.float32)
+    return normalize(csr_matrix((weights, places, ends), shape=(len(texts), N_HASHES)), copy=False)
+
+
 def _tf_idf(counts: Counts, idf: Array) -> Array:
     """Weights of norm 1, or none for a text without words."""
     weights = (1 + np.log(counts.counts)) * idf[counts.places]
-    return weights / max(float(np.linalg.norm(weights)), 1e-12)
+    return (weights / max(float(np.linalg.norm(weights)), 1e-12)).astype(np.float32)

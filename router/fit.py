@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold, KFold
 
 from .caution import caution_curve, least_caution
-from .demand import DemandModel
+from .demand import DemandModel, predictions
 from .features import Request, RequestFeatures
 from .home import Homes, TrainingRows, home_weights
 from .profile import RoutingProfile
@@ -167,9 +167,11 @@ def fit_profile(
     """
     at = features or FitFeatures.of(requests, random_state)
     gains = requests.gains
-    alpha = _best_alpha(at, gains)
-    on_known = _held_out(at, at.known, gains, alpha)
-    on_new = _held_out(at, at.new, gains, alpha)
+    known, new = (_held_out(at, folds, gains) for folds in (at.known, at.new))
+    # Held-out requests of known tasks and new tasks count alike.
+    errors = sum(np.mean((found - gains) ** 2, axis=(1, 2)) for found in (known, new))
+    best = int(np.argmin(errors))
+    alpha, on_known, on_new = ALPHAS[best], known[best], new[best]
     worth = home_weights(at.evidence, gains, at.tasks)
     rest = gains - at.evidence @ worth
     rank = _best_rank(on_known, gains, trait_scores, n_traits)
@@ -189,7 +191,9 @@ def fit_profile(
         error_new=_task_error(on_new, gains, at.tasks),
         novelty_known=float(at.known_novelty.mean()),
         novelty_new=float(novelty.mean()),
-        novelty_spread=max(float(np.hypot(at.known_novelty.std(), novelty.std()) / np.sqrt(2)), 0.02),
+        novelty_spread=max(
+            float(np.hypot(at.known_novelty.std(), novelty.std()) / np.sqrt(2)), 0.02
+        ),
         caution=0.0,
         risk=risk,
         fitted_on=len(at.tasks),
@@ -209,15 +213,15 @@ def to_gains(demand: Array, trait_scores: Array) -> Array:
     return demand[:, :1] + demand[:, 1:] @ trait_scores.T
 
 
-def _held_out(at: FitFeatures, folds: Sequence[_Fold], gains: Array, alpha: float) -> Array:
-    """Gains (n, adapters) as predicted by models that did not see the request."""
-    predicted = np.empty_like(gains)
+def _held_out(at: FitFeatures, folds: Sequence[_Fold], gains: Array) -> Array:
+    """Gains as models of each penalty predict them that did not see the request, (ALPHAS, n, adapters)."""
+    predicted = np.empty((len(ALPHAS), *gains.shape))
     for fold in folds:
         inside = gains[fold.train]
         worth = home_weights(fold.evidence_train, inside, at.tasks[fold.train])
         rest = inside - fold.evidence_train @ worth
-        model = DemandModel(alpha).fit(fold.X_train, rest, at.weights[fold.train])
-        predicted[fold.test] = model.predict(fold.X_test) + fold.evidence_test @ worth
+        found = predictions(ALPHAS, fold.X_train, rest, at.weights[fold.train], fold.X_test)
+        predicted[:, fold.test] = found + fold.evidence_test @ worth
     return predicted
 
 
@@ -227,19 +231,9 @@ def _novelty(folds: Sequence[_Fold]) -> Array:
     return np.concatenate([f.unseen for f in folds])[np.argsort(rows)]
 
 
-def _best_alpha(at: FitFeatures, gains: Array) -> float:
-    """The penalty of least squared error, held-out requests of known tasks and new tasks counting alike."""
-
-    def error(alpha: float) -> float:
-        return sum(
-            float(np.mean((_held_out(at, folds, gains, alpha) - gains) ** 2))
-            for folds in (at.known, at.new)
-        )
-
-    return min(ALPHAS, key=error)
-
-
 def _best_rank(held_out: Array, gains: Array, trait_scores: Array, n_traits: int) -> int:
+    """The number of components, `n_traits` or more, of least squared error."""
+
     def error(rank: int) -> float:
         scores = trait_scores[:, :rank]
         return float(np.mean((to_gains(to_demand(held_out, scores), scores) - gains) ** 2))
