@@ -18,12 +18,13 @@ from .caution import caution_curve, least_caution
 from .demand import DemandModel, predictions
 from .features import Request, RequestFeatures
 from .home import Homes, TrainingRows, home_weights
+from .novelty import Novelty
 from .profile import RoutingProfile
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
 ALPHAS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-FOLDS = 6
+FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -110,22 +111,11 @@ class FitFeatures:
     def known(self) -> list[_Fold]:
         """Folds that hold out requests of profiled tasks."""
         folds = KFold(min(FOLDS, len(self.tasks)), shuffle=True, random_state=self.random_state)
-        unseen = self.features.unseen_mass(self.rows)
-        return [
-            _Fold(a, b, self.rows[a], self.rows[b], unseen[b], self.evidence[a], self.evidence[b])
-            for a, b in folds.split(self.tasks)
-        ]
-
-    @cached_property
-    def known_novelty(self) -> Array:
-        """Unseen mass of some requests of profiled tasks that the features were not fitted on, (m,)."""
-        rows = np.random.default_rng(self.random_state).permutation(len(self.tasks))
-        held = max(len(rows) // FOLDS, 1)
-        return self._anew(rows[held:], rows[:held]).unseen
+        return [self._anew(a, b) for a, b in folds.split(self.tasks)]
 
     @cached_property
     def new(self) -> list[_Fold]:
-        """Folds that hold out whole groups; features are fitted anew, since new words must be as unseen as ever."""
+        """Folds that hold out whole groups."""
         if self.groups.max() < 2:
             return self.known
         folds = GroupKFold(min(FOLDS, int(self.groups.max()) + 1))
@@ -136,6 +126,7 @@ class FitFeatures:
         return RequestFeatures(random_state=self.random_state).fit([*texts, *prompts])
 
     def _anew(self, train: Rows, test: Rows) -> _Fold:
+        """A fold with features fitted anew, since words that are held out must be as unseen as new ones."""
         inside, outside = ([self.texts[i] for i in rows] for rows in (train, test))
         features = self._fitted(inside)
         X_train, X_test = features.transform(inside), features.transform(outside)
@@ -167,7 +158,10 @@ def fit_profile(
     """
     at = features or FitFeatures.of(requests, random_state)
     gains = requests.gains
-    known, new = (_held_out(at, folds, gains) for folds in (at.known, at.new))
+    unseen_known, unseen_new = _unseen(at.known), _unseen(at.new)
+    novelty = Novelty.of(unseen_known, unseen_new)
+    known = _held_out(at, at.known, gains, 1 - novelty.share(unseen_known))
+    new = _held_out(at, at.new, gains, 1 - novelty.share(unseen_new))
     # Held-out requests of known tasks and new tasks count alike.
     errors = sum(np.mean((found - gains) ** 2, axis=(1, 2)) for found in (known, new))
     best = int(np.argmin(errors))
@@ -176,7 +170,6 @@ def fit_profile(
     rest = gains - at.evidence @ worth
     rank = _best_rank(on_known, gains, trait_scores, n_traits)
     scores = trait_scores[:, :rank]
-    novelty = _novelty(at.new)
     profile = RoutingProfile(
         adapters=tuple(adapters),
         tasks=at.names,
@@ -189,16 +182,12 @@ def fit_profile(
         centroids=_means(at.rows, at.tasks),
         error_known=_task_error(on_known, gains, at.tasks),
         error_new=_task_error(on_new, gains, at.tasks),
-        novelty_known=float(at.known_novelty.mean()),
-        novelty_new=float(novelty.mean()),
-        novelty_spread=max(
-            float(np.hypot(at.known_novelty.std(), novelty.std()) / np.sqrt(2)), 0.02
-        ),
+        novelty=novelty,
         caution=0.0,
         risk=risk,
         fitted_on=len(at.tasks),
     )
-    curve = caution_curve(on_new, profile.error(novelty), gains, at.tasks)
+    curve = caution_curve(on_new, profile.error(unseen_new), gains, at.tasks)
     return replace(profile, caution=least_caution(curve, len(at.names), risk))
 
 
@@ -213,7 +202,7 @@ def to_gains(demand: Array, trait_scores: Array) -> Array:
     return demand[:, :1] + demand[:, 1:] @ trait_scores.T
 
 
-def _held_out(at: FitFeatures, folds: Sequence[_Fold], gains: Array) -> Array:
+def _held_out(at: FitFeatures, folds: Sequence[_Fold], gains: Array, trust: Array) -> Array:
     """Gains as models of each penalty predict them that did not see the request, (ALPHAS, n, adapters)."""
     predicted = np.empty((len(ALPHAS), *gains.shape))
     for fold in folds:
@@ -221,11 +210,12 @@ def _held_out(at: FitFeatures, folds: Sequence[_Fold], gains: Array) -> Array:
         worth = home_weights(fold.evidence_train, inside, at.tasks[fold.train])
         rest = inside - fold.evidence_train @ worth
         found = predictions(ALPHAS, fold.X_train, rest, at.weights[fold.train], fold.X_test)
+        found *= trust[fold.test][:, None]
         predicted[:, fold.test] = found + fold.evidence_test @ worth
     return predicted
 
 
-def _novelty(folds: Sequence[_Fold]) -> Array:
+def _unseen(folds: Sequence[_Fold]) -> Array:
     """Unseen mass of every request where it was held out, (n,)."""
     rows = np.concatenate([f.test for f in folds])
     return np.concatenate([f.unseen for f in folds])[np.argsort(rows)]

@@ -3,24 +3,24 @@
 Stored as one safetensors blob whose metadata holds a JSON header (format 2):
 
     header    adapters, tasks, n_traits, features (settings), alpha, fitted_on, and
-              error_known, error_new, novelty_known, novelty_new, novelty_spread
+              error_known, error_new, novelty, caution, risk
     tensors   trait_scores (adapters, r), centroids (tasks, p), home_weights, homes.*, features.*, demand.*
 """
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
-from scipy.special import expit
 
 from ..adapters import RegistryError
 from .demand import DemandModel
 from .features import RequestFeatures
 from .home import Homes
+from .novelty import Novelty
 
 Array = NDArray[np.float64]
 Fitted = TypeVar("Fitted", RequestFeatures, DemandModel)
@@ -44,8 +44,7 @@ class RoutingProfile:
     `trait_scores` has shape (adapters, r); the first `n_traits` columns are traits above the null,
     the rest are components kept because they predict held-out gains. `error_known` and `error_new`
     are the root-mean-square errors of predicted task gains on held-out requests of profiled tasks
-    and on tasks left out of the fit, where the mean unseen mass was `novelty_known` and `novelty_new`,
-    give or take `novelty_spread`; `centroids` (tasks, p) are mean features of each task. `caution` is how many
+    and on tasks left out of the fit; `centroids` (tasks, p) are mean features of each task. `caution` is how many
     standard errors a predicted gain must exceed zero by, so that of tasks left out `risk` are harmed.
     """
 
@@ -56,29 +55,22 @@ class RoutingProfile:
     features: RequestFeatures
     demand: DemandModel
     homes: Homes
+    novelty: Novelty
     home_weights: Array
     centroids: Array
     error_known: float
     error_new: float
-    novelty_known: float
-    novelty_new: float
-    novelty_spread: float
     caution: float
     risk: float
     fitted_on: int
 
-    def error(self, novelty: Array) -> Array:
-        """Standard errors of predicted gains (n,) at unseen masses `novelty` (n,).
+    def error(self, unseen: Array) -> Array:
+        """Standard errors of predicted gains (n,) at unseen masses `unseen` (n,).
 
-        The squared error is the one measured on profiled tasks or the one on tasks left out, by how likely either kind is to
-        show such a novelty (a linear discriminant, both kinds equally frequent). Beyond what was measured it
-        grows as the share that is known shrinks: of a wholly unknown request nothing can be said.
+        The squared error is the one on profiled tasks or the one on tasks left out, by how likely either kind is.
         """
-        slope = max(self.novelty_new - self.novelty_known, 0.0) / self.novelty_spread**2
-        middle = (self.novelty_known + self.novelty_new) / 2
-        new = expit(slope * (novelty - middle))
-        beyond = np.maximum((1 - self.novelty_new) / np.maximum(1 - novelty, 1e-9), 1.0)
-        return np.sqrt(((1 - new) * self.error_known**2 + new * self.error_new**2) * beyond)
+        new = self.novelty.share(unseen)
+        return np.sqrt((1 - new) * self.error_known**2 + new * self.error_new**2)
 
     def to_bytes(self) -> bytes:
         """Serialise as documented in this module."""
@@ -91,9 +83,7 @@ class RoutingProfile:
             "demand": self.demand.get_params(),
             "error_known": self.error_known,
             "error_new": self.error_new,
-            "novelty_known": self.novelty_known,
-            "novelty_new": self.novelty_new,
-            "novelty_spread": self.novelty_spread,
+            "novelty": asdict(self.novelty),
             "caution": self.caution,
             "risk": self.risk,
             "fitted_on": self.fitted_on,
@@ -132,9 +122,7 @@ class RoutingProfile:
                 centroids=arrays["centroids"],
                 error_known=header["error_known"],
                 error_new=header["error_new"],
-                novelty_known=header["novelty_known"],
-                novelty_new=header["novelty_new"],
-                novelty_spread=header["novelty_spread"],
+                novelty=Novelty(**header["novelty"]),
                 caution=header["caution"],
                 risk=header["risk"],
                 fitted_on=header["fitted_on"],

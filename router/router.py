@@ -102,10 +102,12 @@ class Router:
         p = self.profile
         marks = read_request(request)
         features = p.features.row(marks)
-        demand = p.demand.at(features)
+        unseen = p.features.unseen_mass(features)
+        # What profiled requests have taught holds for requests like them; of others only evidence speaks.
+        demand = p.demand.at(features) * (1 - p.novelty.share(unseen))
         evidence = self._homes.row(features, marks) * p.home_weights
         gains = demand[0] + self._supply @ demand[1:] + evidence.sum(axis=1)
-        reach = self.caution * float(p.error(p.features.unseen_mass(features)))
+        reach = self.caution * float(p.error(unseen))
         return _Reading(features, demand, evidence, gains, reach)
 
     def _affinity(self, i: int, read: _Reading) -> Affinity:

@@ -27,7 +27,7 @@ def test_demand_of_lower_rank_keeps_the_mean_gain() -> None:
 
 def test_new_tasks_are_less_certain_than_profiled_ones(profile: RoutingProfile) -> None:
     assert profile.error_known < profile.error_new
-    assert profile.novelty_known < profile.novelty_new
+    assert profile.novelty.known < profile.novelty.new
 
 
 def test_profile_says_what_it_was_fitted_on(profile: RoutingProfile) -> None:
