@@ -1,60 +1,69 @@
 """How cautious the router must be, so that it harms no more than a stated share of the tasks it does not know.
 
-The caution is how many standard errors a predicted gain must exceed zero by. It is the least for which tasks left out
-of the fit, and one more that is counted as harmed, keep the risk: conformal risk control (arXiv 2208.02814). Fewer
-than 1 / risk - 1 tasks, nineteen at 5%, cannot show that, whatever they do; there none may be harmed, and
-the caution is at least FEW_TASKS.
+The caution is how many standard errors a predicted gain must exceed zero by, judged by what routing at it does to
+tasks left out of the fit:
+
+1. Left-out tasks, and one more that is counted as harmed, keep the risk: conformal risk control (arXiv 2208.02814).
+2. Of the cautions that do, the highest is taken whose mean gain is not told from the best one's, which is to say within
+   one standard error of the paired differences: caution that costs nothing that can be shown is free.
+3. Fewer than 1 / risk - 1 data sets, nineteen at 5%, cannot show that a risk is kept, whatever they do. There no task may
+   be harmed, and the caution is at least FEW_TASKS. Tasks made of one data set are not counted apart: they are alike.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-CAUTIONS = np.arange(0.0, 6.01, 0.25)
+CAUTIONS = np.arange(0.0, 4.01, 0.125)
 """Standard errors tried."""
 
-FEW_TASKS = 2.0
+FEW_TASKS = 1.0
 """The least caution of a profile of too few tasks to calibrate it on."""
 
 
 @dataclass(frozen=True)
-class CautionPoint:
-    """At a caution: the mean gain of routing over tasks, and how many of them it harms."""
+class CautionCurve:
+    """What routing at each of `cautions` (c,) does to tasks left out: their gains (c, tasks), and whether they are harmed."""
 
-    caution: float
-    gain: float
-    harmed: int
+    cautions: Array
+    gains: Array
+    harmed: NDArray[np.bool_]
+
+    @classmethod
+    def of(
+        cls, predicted: Array, error: Array, gains: Array, tasks: NDArray[np.intp]
+    ) -> "CautionCurve":
+        """Route requests by `predicted` (n, adapters) with standard errors `error` (n,); `gains` (n, adapters) are measured.
+
+        `tasks` (n,) numbers what is left out together. It is harmed where its mean gain lies more than 1.645 standard
+        errors below zero, the one-sided 5% limit.
+        """
+        rows = np.arange(len(predicted))
+        best = predicted.argmax(axis=1)
+        lead, got = predicted[rows, best], gains[rows, best]
+        realised = np.where(lead > CAUTIONS[:, None] * error, got, 0.0)
+        means, squares = (_means(values, tasks) for values in (realised, realised**2))
+        spread = np.sqrt(np.maximum(squares - means**2, 0.0) / np.bincount(tasks))
+        return cls(CAUTIONS, means, means + 1.645 * spread < 0)
+
+    def caution(self, risk: float, groups: int) -> float:
+        """The caution to route with, if the tasks are of so many `groups`; see this module."""
+        tasks = self.gains.shape[1]
+        few = risk * (groups + 1) < 1
+        allowed = 0.0 if few else risk * (tasks + 1) - 1
+        unsafe = np.flatnonzero(self.harmed.sum(axis=1) > allowed)
+        first = min(unsafe.max(initial=-1) + 1, len(self.cautions) - 1)
+        safe = self.gains[first:]
+        short = safe - safe[safe.mean(axis=1).argmax()]
+        error = short.std(axis=1) / np.sqrt(max(tasks - 1, 1))
+        alike = np.flatnonzero(short.mean(axis=1) >= -error)
+        found = float(self.cautions[first + alike.max()])
+        return max(found, FEW_TASKS) if few else found
 
 
-def caution_curve(
-    predicted: Array, error: Array, gains: Array, tasks: NDArray[np.intp]
-) -> list[CautionPoint]:
-    """What routing by `predicted` (n, adapters) with standard errors `error` (n,) brings at each caution.
-
-    `gains` (n, adapters) are those measured, `tasks` (n,) numbers from 0. A task is harmed where its mean gain lies more
-    than 1.645 standard errors below zero, the one-sided 5% limit.
-    """
-    rows = np.arange(len(predicted))
-    best = predicted.argmax(axis=1)
-    lead, got = predicted[rows, best], gains[rows, best]
+def _means(values: Array, tasks: NDArray[np.intp]) -> Array:
+    """Means of `values` (c, n) over each task, (c, tasks)."""
     sizes = np.bincount(tasks)
-    points = []
-    for caution in CAUTIONS:
-        realised = np.where(lead > caution * error, got, 0.0)
-        means = np.bincount(tasks, realised) / sizes
-        spread = np.sqrt(np.maximum(np.bincount(tasks, realised**2) / sizes - means**2, 0.0))
-        harmed = means + 1.645 * spread / np.sqrt(sizes) < 0
-        points.append(CautionPoint(float(caution), float(means.mean()), int(harmed.sum())))
-    return points
-
-
-def least_caution(curve: Sequence[CautionPoint], tasks: int, risk: float) -> float:
-    """The least caution from which on the risk is kept, judged by `tasks` tasks left out."""
-    allowed = risk * (tasks + 1) - 1
-    floor = 0.0 if allowed >= 0 else FEW_TASKS
-    too_little = [p.caution for p in curve if p.harmed > max(allowed, 0.0)]
-    above = [p.caution for p in curve if p.caution > max(too_little, default=-1.0)]
-    return max(min(above, default=curve[-1].caution), floor)
+    return np.array([np.bincount(tasks, row) for row in values]) / sizes

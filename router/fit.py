@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold, KFold
 
-from .caution import caution_curve, least_caution
+from .caution import CautionCurve
 from .demand import DemandModel, predictions
 from .features import Request, RequestFeatures
 from .home import Homes, TrainingRows, home_weights
@@ -187,8 +187,8 @@ def fit_profile(
         risk=risk,
         fitted_on=len(at.tasks),
     )
-    curve = caution_curve(on_new, profile.error(unseen_new), gains, at.tasks)
-    return replace(profile, caution=least_caution(curve, len(at.names), risk))
+    curve = CautionCurve.of(on_new, profile.error(unseen_new), gains, at.tasks)
+    return replace(profile, caution=curve.caution(risk, int(at.groups.max()) + 1))
 
 
 def to_demand(gains: Array, trait_scores: Array) -> Array:

@@ -1,41 +1,63 @@
 """How the caution follows from tasks left out."""
 
+from typing import Any
+
 import numpy as np
 import pytest
-from traitroute.router.caution import FEW_TASKS, CautionPoint, caution_curve, least_caution
+from traitroute.router.caution import FEW_TASKS, CautionCurve
 
 
-def curve(harmed: dict[float, int]) -> list[CautionPoint]:
-    return [CautionPoint(caution, 0.1, count) for caution, count in harmed.items()]
+def curve(gains: Any, harmed: list[int], tasks: int = 40) -> CautionCurve:
+    """A curve of the same gain for every task, where at each caution the first tasks are harmed."""
+    cautions = np.arange(len(harmed)) / 2
+    harms = np.arange(tasks) < np.array(harmed)[:, None]
+    return CautionCurve(cautions, np.repeat(np.array(gains)[:, None], tasks, axis=1), harms)
 
 
-def test_caution_is_the_least_that_harms_few_enough() -> None:
-    found = curve({0.0: 5, 0.5: 2, 1.0: 1, 1.5: 0})
-    assert least_caution(found, tasks=60, risk=0.05) == 0.5
-    assert least_caution(found, tasks=40, risk=0.05) == 1.0
-    assert least_caution(found, tasks=20, risk=0.05) == 1.5
+def test_risk_is_kept_with_one_more_task_counted_as_harmed() -> None:
+    falling = (0.4, 0.3, 0.2, 0.1)
+    assert curve(falling, [5, 2, 1, 0], tasks=60).caution(0.05, 40) == 0.5
+    assert curve(falling, [5, 2, 1, 0], tasks=40).caution(0.05, 40) == 1.0
+    assert curve(falling, [5, 2, 1, 0], tasks=20).caution(0.05, 40) == 1.5
 
 
 def test_caution_above_which_harm_returns_is_not_taken() -> None:
-    assert least_caution(curve({0.0: 0, 0.5: 9, 1.0: 0}), tasks=40, risk=0.05) == 1.0
-
-
-@pytest.mark.parametrize("tasks", [2, 3, 18])
-def test_few_tasks_without_harm_do_not_show_that_there_is_none(tasks: int) -> None:
-    assert least_caution(curve({0.0: 0, 0.5: 0}), tasks, risk=0.05) == FEW_TASKS
-    assert least_caution(curve({0.0: 0, 0.5: 0}), tasks=19, risk=0.05) == 0.0
+    assert curve((0.4, 0.3, 0.2), [0, 9, 0]).caution(0.05, 40) == 1.0
 
 
 def test_harm_at_every_caution_gives_the_highest() -> None:
-    assert least_caution(curve({0.0: 9, 6.0: 9}), tasks=40, risk=0.05) == 6.0
+    assert curve((0.4, 0.3), [9, 9]).caution(0.05, 40) == 0.5
 
 
-def test_curve_counts_tasks_that_lose_surely() -> None:
+def test_caution_that_costs_nothing_is_taken() -> None:
+    assert curve((0.4, 0.4, 0.3), [0, 0, 0]).caution(0.05, 40) == 0.5
+
+
+def test_loss_that_is_within_its_error_costs_nothing() -> None:
+    gains = np.zeros((3, 40))
+    gains[1] = np.tile([0.5, -0.52], 20)
+    gains[2] = -0.01
+    found = CautionCurve(np.arange(3.0), gains, np.zeros((3, 40), bool))
+    assert found.caution(0.05, 40) == 1.0
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 3, 18])
+def test_few_tasks_without_harm_do_not_show_that_there_is_none(tasks: int) -> None:
+    assert curve((0.4, 0.3), [0, 0], tasks).caution(0.05, tasks) == FEW_TASKS
+    assert curve((0.4, 0.3), [0, 0], tasks=19).caution(0.05, 19) == 0.0
+
+
+def test_many_tasks_of_few_data_sets_are_few() -> None:
+    assert curve((0.4, 0.3, 0.2, 0.1), [1, 1, 1, 0], tasks=60).caution(0.05, 10) == 1.5
+    assert curve((0.4, 0.3, 0.2, 0.1), [1, 1, 1, 0], tasks=60).caution(0.05, 20) == 0.0
+
+
+def test_task_that_surely_loses_is_harmed_until_caution_keeps_it_from_adapters() -> None:
     tasks = np.repeat([0, 1], 20)
     predicted = np.where(tasks == 0, 0.5, 0.2)[:, None]
     gains = np.where(tasks == 0, 1.0, -1.0)[:, None]
-    points = caution_curve(predicted, np.full(40, 0.2), gains, tasks)
-    at = {p.caution: p for p in points}
-    assert (at[0.0].harmed, at[0.0].gain) == (1, 0.0)
-    assert (at[1.0].harmed, at[1.0].gain) == (0, 0.5)
-    assert (at[3.0].harmed, at[3.0].gain) == (0, 0.0)
+    found = CautionCurve.of(predicted, np.full(40, 0.2), gains, tasks)
+    at = {c: (g.tolist(), h.tolist()) for c, g, h in zip(*vars(found).values(), strict=True)}
+    assert at[0.5] == ([1.0, -1.0], [False, True])
+    assert at[1.0] == ([1.0, 0.0], [False, False])
+    assert at[3.0] == ([0.0, 0.0], [False, False])
