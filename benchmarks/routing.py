@@ -13,102 +13,27 @@ protocol holds out is said in routing_protocols.py.
 
 import argparse
 import json
+import os
 import platform
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from routing_baselines import BASELINES, Router, see
+from routing_baselines import BASELINES
 from routing_curves import curves
 from routing_ours import ABLATIONS, OURS
-from routing_protocols import PROTOCOLS, folds
-from routing_scores import Reference, TaskScores, paired_p, reference, summary, task_scores
+from routing_protocols import PROTOCOLS
 from routing_table import OutcomeTable
+from routing_trials import Job, Pool, Trial, figures, fold_list, scores_of
 from safetensors import SafetensorError
 
 HERE = Path(__file__).parent
 OUTCOMES = HERE / "routing_outcomes.safetensors"
-NEW_TASKS = ("unseen_loto", "unseen_sources_only")
-SINGLE = "best single adapter"
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One protocol: the rows scored, in the order of its folds, and what each router chose there."""
-
-    scores: NDArray[np.float64]
-    against: Reference
-    found: dict[str, TaskScores]
-    choices: dict[str, NDArray[np.intp]]
-    seconds: dict[str, float]
-
-
-def run(
-    table: OutcomeTable,
-    scores: NDArray[np.float64],
-    protocol: str,
-    routers: Mapping[str, Router],
-    advance: Callable[[], None] = lambda: None,
-) -> Trial:
-    """Fit and ask every router in every fold of `protocol`."""
-    parts = list(folds(table, protocol))
-    rows = np.concatenate([fold.test for fold in parts])
-    # A task asked of several new adapters counts once for each.
-    tasks = np.concatenate([_task_names(table, fold.test, fold.new) for fold in parts])
-    choices: dict[str, list[NDArray[np.intp]]] = {name: [] for name in routers}
-    seconds = dict.fromkeys(routers, 0.0)
-    for fold in parts:
-        seen, asked = see(table, scores, fold, known=protocol not in NEW_TASKS)
-        for name, router in routers.items():
-            start = time.perf_counter()
-            choices[name].append(router.fit(seen).choose(asked))
-            seconds[name] += time.perf_counter() - start
-            advance()
-    against = reference(scores[rows], tasks)
-    chosen = {name: np.concatenate(parts) for name, parts in choices.items()}
-    found = {name: task_scores(scores[rows], choice, against) for name, choice in chosen.items()}
-    return Trial(scores[rows], against, found, chosen, seconds)
-
-
-def _task_names(table: OutcomeTable, rows: NDArray[np.intp], new: int | None) -> NDArray[np.str_]:
-    names = np.array(table.tasks)[table.task[rows]]
-    return names if new is None else np.array([f"{table.adapters[new]}: {n}" for n in names])
-
-
-def oracles(trial: Trial) -> dict[str, TaskScores]:
-    """What could be had: the best column of each task, in hindsight, and of each example."""
-    task_best = np.zeros(len(trial.scores), dtype=np.intp)
-    for members in trial.against.members:
-        task_best[members] = trial.scores[members].mean(axis=0).argmax()
-    means = np.array([trial.scores[m].mean(axis=0) for m in trial.against.members])
-    single = np.full(len(trial.scores), means.mean(axis=0).argmax(), dtype=np.intp)
-    choices = {
-        "(best single adapter in hindsight)": single,
-        "(oracle per task)": task_best,
-        "(oracle per example)": trial.scores.argmax(axis=1),
-    }
-    return {n: task_scores(trial.scores, c, trial.against) for n, c in choices.items()}
-
-
-def figures(trial: Trial) -> dict[str, dict[str, Any]]:
-    """The JSON of one protocol."""
-    single = trial.found.get(SINGLE)
-    result = {}
-    for name, found in {**trial.found, **oracles(trial)}.items():
-        result[name] = summary(found)
-        if name in trial.choices:
-            result[name]["base_share"] = float((trial.choices[name] == 0).mean())
-            result[name]["fit_seconds"] = round(trial.seconds[name], 2)
-        if single is not None and name != SINGLE:
-            result[name]["p_vs_best_single"] = paired_p(found.achieved, single.achieved)
-    return result
 
 
 def show(protocol: str, found: Mapping[str, Mapping[str, Any]], console: Console) -> None:
@@ -163,6 +88,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", default="", help="routers to run, comma-separated")
     parser.add_argument("--ablations", action="store_true", help="our router with parts left out")
     parser.add_argument("--curves", action="store_true", help="calibration, guard, learning curves")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, help="write every figure here")
     return parser.parse_args()
 
@@ -187,14 +113,13 @@ def load(file: Path) -> OutcomeTable:
 
 def check_texts(table: OutcomeTable, data: Path) -> str:
     """Read the texts behind the table anew, and compare digests and marks."""
-    from outcomes import conversation_digest, read_plan
+    from routing_plan import conversation_digest, read_plan
     from traitroute.router import request_text
     from traitroute.router.marks import RequestMarks
 
-    sizes = {"train": 1, "test": 100, "few": 16, "agent": 3}
     texts = {
         bytes(conversation_digest(c)): request_text({"messages": list(c)})
-        for asked in read_plan(data, **sizes).asked
+        for asked in read_plan(data).asked
         for c in asked.conversations
     }
     found = [(i, texts[d]) for i, d in enumerate(map(bytes, table.digest)) if d in texts]
@@ -210,7 +135,6 @@ def main() -> None:
     given = arguments()
     console = Console(width=150)
     table = load(given.outcomes)
-    scores = getattr(table, given.score).astype(np.float64)
     if given.data is not None:
         console.print(check_texts(table, given.data))
     routers = chosen(
@@ -224,20 +148,23 @@ def main() -> None:
     )
     found: dict[str, Any] = {}
     start = time.perf_counter()
-    with Progress(console=console, transient=True) as progress:
+    with Pool(given.processes) as pool:
         for protocol in protocols:
-            parts = [fold for fold in folds(table, protocol) if len(fold.test) and len(fold.fit)]
-            if not parts:
+            jobs = [
+                Job(given.outcomes, given.score, protocol, i, tuple(routers))
+                for i in range(len(fold_list(table, protocol)))
+            ]
+            if not jobs:
                 console.print(f"{protocol}: the table holds no such requests")
                 continue
-            total = len(parts) * len(routers)
-            bar = progress.add_task(protocol, total=total)
-            trial = run(table, scores, protocol, routers, lambda bar=bar: progress.advance(bar))
-            progress.remove_task(bar)
-            found[protocol] = figures(trial)
+            with Progress(console=console, transient=True) as progress:
+                bar = progress.add_task(protocol, total=len(jobs))
+                answers = pool.answers(jobs, lambda p=progress, b=bar: p.advance(b))
+            trial = Trial.of(table, scores_of(table, given.score), protocol, answers)
+            found[protocol] = figures(table, trial, given.score)
             show(protocol, found[protocol], console)
         if given.curves:
-            found["curves"] = curves(table, scores, console)
+            found["curves"] = curves(table, scores_of(table, given.score), console)
     console.print(f"{time.perf_counter() - start:.0f} s")
     if given.json:
         given.json.write_text(json.dumps(found, indent=1))

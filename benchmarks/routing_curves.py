@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from routing_baselines import BASELINES, Router, see
+from routing_baselines import BASELINES
 from routing_ours import OURS
 from routing_protocols import Fold, folds
 from routing_scores import reference, reliability, summary, task_scores
+from routing_seen import Router, see
 from routing_table import OutcomeTable
 
 Array = NDArray[np.float64]

@@ -1,10 +1,11 @@
 """Our router in the benchmark: the product's own fit and its own `Router.route`, nothing beside them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from routing_baselines import Requests, Rows, Seen
+from routing_seen import Requests, Rows, Seen
 from routing_table import OutcomeTable
 from traitroute.profiling import TraitSpace
 from traitroute.router import (
@@ -15,42 +16,55 @@ from traitroute.router import (
     TrainingRows,
     fit_profile,
 )
-from traitroute.router.fit import FitFeatures
-from traitroute.router.home import Homes
+from traitroute.router.marks import Counts
+from traitroute.router.novelty import Novelty
+
+Rank = Literal["null", "all"] | None
+"""Components kept: those above the null, all, or as many as predict held-out gains best."""
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 @dataclass(frozen=True)
 class OurRouter:
-    """`fit_profile` with `settings`, and `Router` with `routing`."""
+    """`fit_profile` and `Router`; the fields take parts away, to see what they are worth."""
 
-    settings: tuple[tuple[str, Any], ...] = ()
-    routing: tuple[tuple[str, Any], ...] = ()
+    rank: Rank = None
+    caution: float | None = None
+    probes: bool = True
+    rows: Callable[[TrainingRows], TrainingRows | None] = _same
+    marks: Callable[[RequestMarks], RequestMarks] = _same
+    profile: Callable[[RoutingProfile], RoutingProfile] = _same
 
     def fit(self, seen: Seen) -> "FittedRouter":
         """Fit traits and profile; an adapter known by its task gains alone is projected into the traits."""
+        if not self.probes:
+            seen = seen.take(np.flatnonzero(seen.table.kind[seen.rows] == "main"))
         kept = [i for i in range(seen.gains.shape[1]) if i != seen.new]
         means = seen.task_means(seen.gains).T
         traits = TraitSpace(n_permutations=100).fit(means[kept])
         requests = FitRequests(
-            list(seen.requests.marks),
+            [self.marks(m) for m in seen.requests.marks],
             seen.tasks.tolist(),
             seen.gains[:, kept],
             seen.datasets.tolist(),
-            [rows_of(seen.table, i) for i in kept],
+            [self.rows(rows_of(seen.table, i)) for i in kept],
         )
-        names = [seen.table.adapters[i] for i in kept]
+        scores = traits.transform(means)
         profile = fit_profile(
-            names,
+            [seen.table.adapters[i] for i in kept],
             requests,
-            traits.transform(means[kept]),
+            scores[kept],
             n_traits=traits.n_traits_,
-            features=_features(seen, requests),
-            **dict(self.settings),
+            rank={"null": traits.n_traits_, "all": scores.shape[1], None: None}[self.rank],
         )
         if seen.new is not None:
-            scores = traits.transform(means[[seen.new]])
-            profile = _joined(profile, seen.table, seen.new, scores)
-        return FittedRouter(Router(profile, **dict(self.routing)), seen.table.adapters)
+            rows = self.rows(rows_of(seen.table, seen.new))
+            profile = profile.with_adapter(seen.table.adapters[seen.new], scores[seen.new], rows)
+        router = Router(self.profile(profile), caution=self.caution)
+        return FittedRouter(router, seen.table.adapters, self.marks)
 
 
 @dataclass(frozen=True)
@@ -59,6 +73,7 @@ class FittedRouter:
 
     router: Router
     adapters: tuple[str, ...]
+    marks: Callable[[RequestMarks], RequestMarks] = _same
 
     def with_caution(self, caution: float) -> "FittedRouter":
         """The same with another caution."""
@@ -66,11 +81,13 @@ class FittedRouter:
 
     def choose(self, requests: Requests) -> Rows:
         """The column chosen for each request."""
-        return np.array([self._column(self.router.route(m).adapter) for m in requests.marks])
+        return np.array(
+            [self._column(self.router.route(self.marks(m)).adapter) for m in requests.marks]
+        )
 
     def forecast(self, requests: Requests) -> tuple[Rows, np.ndarray]:
         """The best-ranked column for each request and the gain predicted of it, (n,) each."""
-        ranked = [self.router.route(m).ranking[0] for m in requests.marks]
+        ranked = [self.router.route(self.marks(m)).ranking[0] for m in requests.marks]
         return np.array([self._column(r.adapter) for r in ranked]), np.array(
             [r.gain for r in ranked]
         )
@@ -86,33 +103,23 @@ def rows_of(table: OutcomeTable, adapter: int) -> TrainingRows:
     return TrainingRows(prompts, [table.source_answer_counts[i] for i in rows])
 
 
-def _joined(
-    profile: RoutingProfile, table: OutcomeTable, new: int, scores: np.ndarray
-) -> RoutingProfile:
-    """The profile with one more adapter, of projected trait scores (1, all components)."""
-    rank = profile.trait_scores.shape[1]
-    home = Homes.of([rows_of(table, new)], profile.features)
-    parts = ("centroids", "typical", "spread", "words", "shares")
-    joined = {p: np.concatenate([getattr(profile.homes, p), getattr(home, p)]) for p in parts}
-    return replace(
-        profile,
-        adapters=(*profile.adapters, table.adapters[new]),
-        trait_scores=np.vstack([profile.trait_scores, scores[:, :rank]]),
-        homes=replace(profile.homes, **joined),
-    )
-
-
-_arranged: dict[bytes, FitFeatures] = {}
-
-
-def _features(seen: Seen, requests: FitRequests) -> FitFeatures:
-    """Features do not depend on adapters or scores, so that folds over the same requests share them."""
-    key = seen.rows.tobytes() + bytes([255 if seen.new is None else seen.new])
-    key += str(seen.table.adapters).encode()
-    if key not in _arranged:
-        _arranged[key] = FitFeatures.of(requests)
-    return _arranged[key]
-
+NO_WORDS = Counts(np.zeros(0, np.int64), np.zeros(0))
 
 OURS = {"traitroute": OurRouter()}
-ABLATIONS: dict[str, OurRouter] = {"without the guard": OurRouter(routing=(("caution", 0.0),))}
+ABLATIONS: dict[str, OurRouter] = {
+    "without the guard": OurRouter(caution=0.0),
+    "demand believed of every request": OurRouter(
+        profile=lambda p: replace(p, novelty=Novelty(known=0.0, new=1e6, spread=1e3))
+    ),
+    "without training rows": OurRouter(rows=lambda rows: None),
+    "training rows: prompts only": OurRouter(
+        rows=lambda rows: replace(rows, answers=[NO_WORDS] * len(rows.answers))
+    ),
+    "training rows: answers only": OurRouter(rows=lambda rows: replace(rows, prompts=[])),
+    "without surface marks": OurRouter(
+        marks=lambda m: replace(m, surface=np.zeros_like(m.surface))
+    ),
+    "without probes": OurRouter(probes=False),
+    "as many traits as exceed the null": OurRouter(rank="null"),
+    "no trait bottleneck": OurRouter(rank="all"),
+}

@@ -8,6 +8,7 @@ One safetensors file. Its metadata holds the names; its tensors, with n requests
     likelihood       (n, 1 + a) log-likelihood of the gold answer, nats a token
     gold_probability (n, 1 + a) share of the gold label among the labels; NaN for tasks without
     output_tokens    (n, 1 + a)
+    arrow            (n, 2) whether PEFT's Arrow over all adapters was right, strictly and leniently; -1 unmeasured
     surface, words.*, edges.*   the marks of traitroute.router.marks, read from the routed text
     sentence         (n, 384) MiniLM embedding of the routed text
     source_*         (s, ...) the same of some training rows of each adapter, `source_adapter` (s,), and its answer's words
@@ -30,7 +31,7 @@ from traitroute.router.marks import N_HASHES, Counts, RequestMarks
 SPARSE = ("words", "edges", "source_words", "source_edges", "source_answers")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OutcomeTable:
     """The table in memory; see this module for shapes. `tasks`, `datasets` and `kinds` go by task."""
 
@@ -47,6 +48,7 @@ class OutcomeTable:
     likelihood: NDArray[np.float16]
     gold_probability: NDArray[np.float16]
     output_tokens: NDArray[np.uint16]
+    arrow: NDArray[np.int8]
     surface: NDArray[np.float32]
     words: csr_matrix
     edges: csr_matrix

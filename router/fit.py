@@ -148,15 +148,16 @@ def fit_profile(
     trait_scores: Array,
     *,
     n_traits: int,
+    rank: int | None = None,
     risk: float = 0.05,
     random_state: int = 0,
-    features: FitFeatures | None = None,
 ) -> RoutingProfile:
     """Fit features, demand, error estimates and caution; `trait_scores` are all PCA scores, (adapters, r).
 
-    `risk` is the share of tasks left out that routing may harm. `features` saves arranging the same requests again.
+    `rank` components are kept, by default as many as predict held-out gains best; `risk` is the share of tasks left out that
+    routing may harm.
     """
-    at = features or FitFeatures.of(requests, random_state)
+    at = FitFeatures.of(requests, random_state)
     gains = requests.gains
     unseen_known, unseen_new = _unseen(at.known), _unseen(at.new)
     novelty = Novelty.of(unseen_known, unseen_new)
@@ -168,7 +169,7 @@ def fit_profile(
     alpha, on_known, on_new = ALPHAS[best], known[best], new[best]
     worth = home_weights(at.evidence, gains, at.tasks)
     rest = gains - at.evidence @ worth
-    rank = _best_rank(on_known, gains, trait_scores, n_traits)
+    rank = rank or _best_rank(on_known, gains, trait_scores, n_traits)
     scores = trait_scores[:, :rank]
     profile = RoutingProfile(
         adapters=tuple(adapters),

@@ -84,6 +84,12 @@ class Homes:
         named[places] = self.rarity[places]
         return np.stack([home, np.sum(named[self.words] * self.shares, axis=1)], axis=1)
 
+    def join(self, other: Self) -> Self:
+        """These homes followed by `other`, which were read in the same features."""
+        parts = ("centroids", "typical", "spread", "words", "shares")
+        both = {p: np.concatenate([getattr(self, p), getattr(other, p)]) for p in parts}
+        return replace(self, **both)
+
     def take(self, rows: Sequence[int]) -> Self:
         """The homes of some of the adapters."""
         kept = list(rows)
@@ -105,17 +111,25 @@ class Homes:
 def _home(
     rows: TrainingRows | None, features: RequestFeatures
 ) -> tuple[Array, float, float, NDArray[np.int64], Array]:
+    rows = rows or TrainingRows([], [])
+    return (*_at_home(rows.prompts, features), *_answered(rows.answers))
+
+
+def _at_home(prompts: Sequence[Request], features: RequestFeatures) -> tuple[Array, float, float]:
     width = features.edges_basis_.shape[1]
-    if rows is None:
-        none = np.zeros(ANSWER_WORDS)
-        return np.zeros(width), 1.0, 1.0, np.arange(ANSWER_WORDS), none
-    ends = _unit(features.transform(rows.prompts)[:, -width:])
+    if not prompts:
+        return np.zeros(width), 1.0, 1.0
+    ends = _unit(features.transform(prompts)[:, -width:])
     centroid = _unit(ends.mean(axis=0))
     likeness = ends @ centroid
-    shares = np.bincount(np.concatenate([a.places for a in rows.answers]), minlength=N_HASHES)
+    return centroid, float(likeness.mean()), max(float(likeness.std()), 0.02)
+
+
+def _answered(answers: Sequence[Counts]) -> tuple[NDArray[np.int64], Array]:
+    found = np.concatenate([np.zeros(0, np.int64), *(a.places for a in answers)])
+    shares = np.bincount(found, minlength=N_HASHES)
     words = np.argsort(-shares, kind="stable")[:ANSWER_WORDS]
-    kept = shares[words] / max(int(shares.sum()), 1)
-    return centroid, float(likeness.mean()), max(float(likeness.std()), 0.02), words, kept
+    return words, shares[words] / max(len(found), 1)
 
 
 def home_weights(evidence: Array, gains: Array, tasks: NDArray[np.intp]) -> Array:

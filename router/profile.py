@@ -8,7 +8,7 @@ Stored as one safetensors blob whose metadata holds a JSON header (format 2):
 """
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -19,7 +19,7 @@ from safetensors.numpy import load, save
 from ..adapters import RegistryError
 from .demand import DemandModel
 from .features import RequestFeatures
-from .home import Homes
+from .home import Homes, TrainingRows
 from .novelty import Novelty
 
 Array = NDArray[np.float64]
@@ -71,6 +71,17 @@ class RoutingProfile:
         """
         new = self.novelty.share(unseen)
         return np.sqrt((1 - new) * self.error_known**2 + new * self.error_new**2)
+
+    def with_adapter(
+        self, name: str, trait_scores: Array, rows: TrainingRows | None = None
+    ) -> Self:
+        """The profile with one more adapter, of projected trait scores (r,) and training `rows`; nothing else changes."""
+        return replace(
+            self,
+            adapters=(*self.adapters, name),
+            trait_scores=np.vstack([self.trait_scores, trait_scores[: self.trait_scores.shape[1]]]),
+            homes=self.homes.join(Homes.of([rows], self.features)),
+        )
 
     def to_bytes(self) -> bytes:
         """Serialise as documented in this module."""

@@ -1,12 +1,11 @@
 """The Arrow baseline, over random adapters of a tiny random Llama in float32, so that equality can be asked for."""
 
 import json
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+import routing_arrow as arrow
 from traitroute.adapters import InputError, WeightStore
 from traitroute.profiling import BaseModelFolder, Task, open_base_model
 from traitroute.profiling.training import adapter_record
@@ -18,7 +17,6 @@ transformers = pytest.importorskip(
 )
 peft = pytest.importorskip("peft", reason="needs PEFT: pip install 'traitroute[profile]'")
 
-FILE = Path(__file__).parents[2] / "benchmarks" / "arrow.py"
 WORDS = 64
 PROMPTS = [
     "w5",
@@ -27,16 +25,6 @@ PROMPTS = [
     "w11 w12 w13 w11 w12 w13 w14 w15 w16 w17",
     "w5 w6 w7",
 ]
-
-
-@pytest.fixture(scope="module")
-def arrow() -> ModuleType:
-    """The script as a module; its name is also that of a package on PyPI."""
-    spec = spec_from_file_location("arrow_benchmark", FILE)
-    assert spec and spec.loader
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +95,7 @@ def some_task(folder: Path) -> Task:
 
 
 def test_answers_equal_plain_generation_of_each_prompt(
-    arrow: ModuleType, base: BaseModelFolder, folders: list[Path]
+    base: BaseModelFolder, folders: list[Path]
 ) -> None:
     routed = arrow.ArrowModel(base, folders, precision="float32")
     answers = routed.answer([numbers(p) for p in PROMPTS], 12)
@@ -119,7 +107,7 @@ def test_answers_equal_plain_generation_of_each_prompt(
 
 
 def test_one_adapter_alone_answers_as_our_engine_does_with_it(
-    arrow: ModuleType, base: BaseModelFolder, folders: list[Path], tmp_path: Path
+    base: BaseModelFolder, folders: list[Path], tmp_path: Path
 ) -> None:
     alone = arrow.ArrowModel(base, folders[:1], precision="float32")
     store = WeightStore(tmp_path)
@@ -130,7 +118,7 @@ def test_one_adapter_alone_answers_as_our_engine_does_with_it(
 
 
 def test_a_cell_is_measured_again_only_over_other_adapters(
-    arrow: ModuleType, base: BaseModelFolder, folders: list[Path], tmp_path: Path
+    base: BaseModelFolder, folders: list[Path], tmp_path: Path
 ) -> None:
     task = some_task(tmp_path)
     file = arrow.cell_file(tmp_path, "words")
@@ -142,9 +130,7 @@ def test_a_cell_is_measured_again_only_over_other_adapters(
     assert arrow.measure(three, task, 3, file).adapters == ("a", "b", "c")
 
 
-def test_cells_over_different_adapters_are_not_read_together(
-    arrow: ModuleType, tmp_path: Path
-) -> None:
+def test_cells_over_different_adapters_are_not_read_together(tmp_path: Path) -> None:
     right = torch.ones(2, dtype=torch.bool).numpy()
     for task, adapters in (("one", ("a",)), ("two", ("a", "b"))):
         arrow.ArrowCell("key", adapters, right, right).save(arrow.cell_file(tmp_path, task))
@@ -154,7 +140,7 @@ def test_cells_over_different_adapters_are_not_read_together(
 
 
 def test_only_adapters_whose_training_is_complete_are_routed_to(
-    arrow: ModuleType, folders: list[Path], tmp_path: Path
+    folders: list[Path], tmp_path: Path
 ) -> None:
     work = folders[0].parents[1]
     assert arrow.trained_folders(work, ["b", "later", "a"]) == [folders[1], folders[0]]

@@ -1,27 +1,14 @@
 """The texts that latency is measured on: of the lengths that are claimed, and not those fitted on."""
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 
+import latency_texts
 import numpy as np
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "latency_texts.py"
 
-
-@pytest.fixture(scope="module")
-def latency_texts() -> ModuleType:
-    """The script as a module."""
-    spec = importlib.util.spec_from_file_location("latency_texts", SCRIPT)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_lengths_spread_log_uniformly(latency_texts: ModuleType) -> None:
+def test_lengths_spread_log_uniformly() -> None:
     rows = {"sums": ["What is 2 + 3?"], "essays": ["word " * 1_000]}
     texts = latency_texts.request_texts(rows, 3_000, np.random.default_rng(0))
     lengths = np.array([len(t) for t in texts])
@@ -29,7 +16,7 @@ def test_lengths_spread_log_uniformly(latency_texts: ModuleType) -> None:
     assert np.mean(lengths < np.sqrt(50 * 4_000)) == pytest.approx(0.5, abs=0.03)
 
 
-def test_rows_fitted_on_are_not_timed(latency_texts: ModuleType, tmp_path: Path) -> None:
+def test_rows_fitted_on_are_not_timed(tmp_path: Path) -> None:
     (tmp_path / "sums").mkdir()
     lines = [json.dumps({"input": f"{i} + {i}"}) for i in range(30)]
     (tmp_path / "sums" / "test.jsonl").write_text("\n".join(lines) + "\n")
@@ -39,6 +26,6 @@ def test_rows_fitted_on_are_not_timed(latency_texts: ModuleType, tmp_path: Path)
     assert not set(fitted["sums"]) & set(timed["sums"])
 
 
-def test_a_folder_without_tasks_is_named(latency_texts: ModuleType, tmp_path: Path) -> None:
+def test_a_folder_without_tasks_is_named(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="holds no <task>/test"):
         latency_texts.read_rows(tmp_path, np.random.default_rng(0))

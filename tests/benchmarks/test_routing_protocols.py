@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from routing import chosen, figures, load, run
+from routing import chosen, load
 from routing_baselines import BASELINES
 from routing_protocols import PROTOCOLS, folds
 from routing_table import OutcomeTable
+from routing_trials import figures, run
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "routing_outcomes.safetensors"
 
@@ -39,7 +40,7 @@ def test_a_data_set_left_out_is_left_out_whole(table: OutcomeTable) -> None:
 def test_always_base_recovers_no_gain_and_harms_nothing(table: OutcomeTable) -> None:
     only = {n: BASELINES[n] for n in ("base", "best single adapter")}
     scores = table.strict.astype(np.float64)
-    found = figures(run(table, scores, "unseen_loto", only))
+    found = figures(table, run(table, scores, "unseen_loto", only))
     assert found["base"]["gain_recovered"] == pytest.approx(0.0)
     assert found["base"]["tasks_below_base"] == 0
     assert found["(oracle per task)"]["pct_of_naive_best"] == pytest.approx(100.0)

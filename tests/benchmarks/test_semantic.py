@@ -1,9 +1,5 @@
 """The baseline semantic-router: its own choice, from embeddings that are given."""
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
-
 import numpy as np
 import pytest
 from traitroute.adapters import InputError
@@ -12,7 +8,7 @@ pytest.importorskip(
     "semantic_router",
     reason="semantic-router is not installed: pip install --no-deps -r requirements/baselines.txt",
 )
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "semantic.py"
+import semantic
 
 NAMES = ("cook", "pilot", "judge")
 AXES = np.eye(4)
@@ -22,46 +18,34 @@ UTTERANCES = {
 }
 
 
-@pytest.fixture(scope="module")
-def semantic() -> ModuleType:
-    """The script as a module."""
-    spec = importlib.util.spec_from_file_location("semantic", SCRIPT)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_unmistakable_requests_go_to_their_adapter(semantic: ModuleType) -> None:
+def test_unmistakable_requests_go_to_their_adapter() -> None:
     baseline = semantic.SemanticRouterBaseline().fit(NAMES, UTTERANCES, threshold=0.5)
     assert baseline.choose(AXES[[2, 0, 1, 0]]).tolist() == [2, 0, 1, 0]
 
 
-def test_a_request_like_no_utterance_goes_to_none(semantic: ModuleType) -> None:
+def test_a_request_like_no_utterance_goes_to_none() -> None:
     baseline = semantic.SemanticRouterBaseline().fit(NAMES, UTTERANCES, threshold=0.5)
     assert baseline.choose(AXES[[3]]).tolist() == [-1]
 
 
-def test_without_a_threshold_some_adapter_is_chosen(semantic: ModuleType) -> None:
+def test_without_a_threshold_some_adapter_is_chosen() -> None:
     baseline = semantic.SemanticRouterBaseline().fit(NAMES, UTTERANCES)
     assert (baseline.choose(AXES) >= 0).all()
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.4, 0.7, 0.9, 1.1])
-def test_scores_at_a_threshold_choose_as_the_package_does(
-    semantic: ModuleType, threshold: float
-) -> None:
+def test_scores_at_a_threshold_choose_as_the_package_does(threshold: float) -> None:
     requests = np.random.default_rng(9).normal(size=(40, 4))
     fitted = semantic.SemanticRouterBaseline().fit(NAMES, UTTERANCES, threshold=threshold)
     assert fitted.best(requests).above(threshold).tolist() == fitted.choose(requests).tolist()
 
 
-def test_a_score_is_the_mean_cosine_of_the_routes_best_utterances(semantic: ModuleType) -> None:
+def test_a_score_is_the_mean_cosine_of_the_routes_best_utterances() -> None:
     baseline = semantic.SemanticRouterBaseline(top_k=3).fit(NAMES, UTTERANCES)
     cosines = UTTERANCES["pilot"] @ AXES[1] / np.linalg.norm(UTTERANCES["pilot"], axis=1)
     assert baseline.best(AXES[[1]]).score[0] == pytest.approx(np.sort(cosines)[-3:].mean())
 
 
-def test_an_adapter_without_utterances_is_refused(semantic: ModuleType) -> None:
+def test_an_adapter_without_utterances_is_refused() -> None:
     with pytest.raises(InputError, match="no utterances for judge"):
         semantic.SemanticRouterBaseline().fit(NAMES, {**UTTERANCES, "judge": np.zeros((0, 4))})

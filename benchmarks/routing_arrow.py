@@ -1,6 +1,6 @@
 """Measure PEFT's own Arrow routing over the adapters of the routing benchmark: what mixing per token answers.
 
-    python benchmarks/arrow.py --data DATA --work WORK        when outcomes.py has trained its adapters
+    python benchmarks/routing_arrow.py --data DATA --work WORK        when outcomes.py has trained its adapters
 
 Arrow (arXiv 2405.11157) keeps of every adapter, in every layer, the input direction that its update stretches
 most. Each token is answered by the adapters whose directions it lies along: here the best three of each layer,
@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from routing_plan import read_plan
 from safetensors import safe_open
 from safetensors.numpy import save_file
 from traitroute.adapters import InputError
@@ -35,8 +36,6 @@ from traitroute.serving.engines.prompts import PromptTokenizer
 TOP_K = 3
 """Adapters mixed for a token: PEFT's default, and as many as there are where there are fewer."""
 BATCH = 32
-SIZES = {"train": 400, "test": 100, "few": 16, "agent": 3}
-"""The defaults of outcomes.py. Only `test` matters here: it decides which rows come first."""
 
 
 class ArrowModel:
@@ -125,7 +124,7 @@ def read_arrow(work: Path, tasks: Sequence[str]) -> dict[str, NDArray[np.bool_]]
     if len({cell.adapters for cell in cells.values()}) > 1:
         raise InputError(
             f"the Arrow cells in {work} were measured over different adapters; "
-            "run benchmarks/arrow.py again, which measures the older ones anew"
+            "run benchmarks/routing_arrow.py again, which measures the older ones anew"
         )
     return {t: np.stack([cell.strict, cell.lenient], axis=1) for t, cell in cells.items()}
 
@@ -203,15 +202,12 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Measure Arrow on every main task."""
     import torch
-
-    # Here, so that outcomes.py may read what this wrote.
-    from outcomes import read_plan
     from rich.progress import Progress
 
     given = arguments()
     torch.set_num_threads(given.threads)
     quiet_libraries()
-    plan = read_plan(given.data, **SIZES)
+    plan = read_plan(given.data)
     sources = [t.name for t in plan.sources]
     tasks = [a.task for a in plan.asked if a.kind == "main"]
     folders = trained_folders(given.work, sources)
