@@ -17,7 +17,7 @@ from routing_table import OutcomeTable
 if TYPE_CHECKING:
     from semantic import BestRoutes
 
-RANK, AXES, STEPS = 8, 96, (20, 40, 80, 160)
+RANK, AXES, STEPS = 8, 96, (20, 40, 80)
 """Of the logistic models: latent dimensions, main axes of the embeddings that are read, steps of training to choose from."""
 
 

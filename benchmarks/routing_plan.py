@@ -17,7 +17,7 @@ from traitroute.profiling import Suite, Task, load_suite
 from traitroute.profiling.suite import folder_suite
 
 HERE = Path(__file__).parent
-Kind = Literal["main", "probe", "reworded", "tools", "turns", "long"]
+Kind = Literal["main", "probe", "reworded", "tools", "turns", "long", "confirmation"]
 AGENT_KINDS: tuple[Kind, ...] = ("tools", "turns", "long")
 
 
@@ -65,12 +65,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Rows: `train` of a source; measured `test` of a task, `few` reworded or of a probe, `agent` in each agent form."""
+    """Rows: `train` of a source; measured `test` of a task, `few` reworded or of a probe, `agent` in each agent form,
+    `confirmation` of a task that only confirms.
+    """
 
     train: int = 400
     test: int = 100
     few: int = 16
     agent: int = 10
+    confirmation: int = 60
 
 
 def read_plan(data: Path, sizes: Sizes | None = None) -> Plan:
@@ -98,6 +101,9 @@ def read_plan(data: Path, sizes: Sizes | None = None) -> Plan:
     for kind in AGENT_KINDS:
         for name in frame["tasks"]:
             asked.append(Asked(kind, name, _variant(tasks[name], kind, sizes.agent), frame))
+    for task in load_suite(spec["confirmation"]).tasks:
+        fresh = task.model_copy(update={"test": sizes.confirmation})
+        asked.append(Asked("confirmation", task.name, fresh, {}))
     return Plan(tuple(main[n] for n in spec["sources"]), tuple(asked), suite)
 
 

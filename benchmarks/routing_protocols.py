@@ -82,7 +82,20 @@ def agent(table: OutcomeTable) -> Iterator[Fold]:
     yield _fold(table, _pool(table), agents)
 
 
+def confirmation(table: OutcomeTable) -> Iterator[Fold]:
+    """Generated tasks that nobody looked at while the router was designed."""
+    yield _fold(table, _pool(table), np.flatnonzero(table.kind == "confirmation"))
+
+
 PROTOCOLS = {
     f.__name__: f
-    for f in (in_distribution, unseen_loto, unseen_sources_only, new_adapter, paraphrase, agent)
+    for f in (
+        in_distribution,
+        unseen_loto,
+        unseen_sources_only,
+        new_adapter,
+        paraphrase,
+        agent,
+        confirmation,
+    )
 }

@@ -70,7 +70,7 @@ class Seen:
             rows=self.rows[rows],
         )
 
-    def inner_folds(self, n: int = 6) -> list[tuple[Rows, Rows]]:
+    def inner_folds(self, n: int = 3) -> list[tuple[Rows, Rows]]:
         """Rows to fit on and to hold out, to choose settings with."""
         rng = np.random.default_rng(1)
         if self.known:

@@ -22,7 +22,7 @@ from routing_table import OutcomeTable
 Array = NDArray[np.float64]
 Choice = NDArray[np.intp]
 ROUTERS: dict[str, Router] = {**OURS, **BASELINES, **ABLATIONS}
-NEW_TASKS = ("unseen_loto", "unseen_sources_only")
+NEW_TASKS = ("unseen_loto", "unseen_sources_only", "confirmation")
 SINGLE = "best single adapter"
 
 

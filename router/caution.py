@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-CAUTIONS = np.arange(0.0, 4.01, 0.125)
+CAUTIONS: Array = np.arange(33) / 8
 """Standard errors tried."""
 
 FEW_TASKS = 1.0

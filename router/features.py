@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from .marks import N_HASHES, Counts, RequestMarks
 
 Array = NDArray[np.float64]
+Array32 = NDArray[np.float32]
 
 
 Request = str | RequestMarks
@@ -88,7 +89,7 @@ class RequestFeatures(TransformerMixin, BaseEstimator):
         edges = features[..., len(self.center_) + self.whole_basis_.shape[1] :]
         return np.clip(1 - np.sum(edges**2, axis=-1), 0, 1)
 
-    def _fit_words(self, texts: Sequence[Counts], n_components: int) -> tuple[Array, Array]:
+    def _fit_words(self, texts: Sequence[Counts], n_components: int) -> tuple[Array, Array32]:
         seen_in = np.bincount(np.concatenate([c.places for c in texts]), minlength=N_HASHES)
         # Hashed words seen nowhere keep the highest idf: they are what makes a request novel.
         idf = np.log((1 + len(texts)) / (1 + seen_in)) + 1
@@ -111,7 +112,7 @@ def _words(texts: Sequence[Counts], idf: Array) -> csr_matrix:
     return normalize(csr_matrix((weights, places, ends), shape=(len(texts), N_HASHES)), copy=False)
 
 
-def _tf_idf(counts: Counts, idf: Array) -> Array:
+def _tf_idf(counts: Counts, idf: Array) -> Array32:
     """Weights of norm 1, or none for a text without words."""
     weights = (1 + np.log(counts.counts)) * idf[counts.places]
     return (weights / max(float(np.linalg.norm(weights)), 1e-12)).astype(np.float32)

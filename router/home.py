@@ -7,6 +7,7 @@ of what the adapter has learnt to answer is named in the request. Their weights 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -63,26 +64,34 @@ class Homes:
 
     def evidence(self, features: Array, requests: Sequence[Request]) -> Array:
         """Evidence for every request and adapter, (n, a, 2); `features` (n, p) are the requests'."""
-        ends = _unit(features[:, -self.centroids.shape[1] :])
-        distance = (ends @ self.centroids.T - self.typical) / self.spread
-        home = 1 / (1 + np.exp(-1.5 * (distance + 2)))
-        home *= np.any(self.centroids, axis=1)
         whole = [read_request(r).whole.places for r in requests]
-        ends_at = np.cumsum([0, *map(len, whole)])
+        ends = np.cumsum([0, *map(len, whole)])
         places = np.concatenate(whole)
-        shape = (len(whole), N_HASHES)
-        named = csr_matrix((self.rarity[places], places, ends_at), shape=shape)
-        return np.stack([home, named @ self._answers().T], axis=2)
+        named = csr_matrix((self.rarity[places], places, ends), shape=(len(whole), N_HASHES))
+        return np.stack([self._home(features), (named @ self._answers.T).toarray()], axis=2)
 
     def row(self, features: Array, request: Request) -> Array:
-        """Evidence of one request, (a, 2)."""
-        ends = _unit(features[-self.centroids.shape[1] :])
-        distance = (self.centroids @ ends - self.typical) / self.spread
-        home = np.any(self.centroids, axis=1) / (1 + np.exp(-1.5 * (distance + 2)))
+        """Evidence of one request, (a, 2): `evidence` without its cost for many."""
         named = np.zeros(N_HASHES)
         places = read_request(request).whole.places
         named[places] = self.rarity[places]
-        return np.stack([home, np.sum(named[self.words] * self.shares, axis=1)], axis=1)
+        return np.stack([self._home(features), self._answers @ named], axis=1)
+
+    def _home(self, features: Array) -> Array:
+        ends = _unit(features[..., -self.centroids.shape[1] :])
+        distance = (ends @ self.centroids.T - self.typical) / self.spread
+        return np.any(self.centroids, axis=1) / (1 + np.exp(-1.5 * (distance + 2)))
+
+    @cached_property
+    def _answers(self) -> csr_matrix:
+        """What each adapter answers, (a, N_HASHES)."""
+        rows, width = self.words.shape
+        ends = np.arange(0, rows * width + 1, width)
+        answers = csr_matrix(
+            (self.shares.ravel(), self.words.ravel(), ends), shape=(rows, N_HASHES)
+        )
+        answers.eliminate_zeros()
+        return answers
 
     def join(self, other: Self) -> Self:
         """These homes followed by `other`, which were read in the same features."""
@@ -101,11 +110,6 @@ class Homes:
             words=self.words[kept],
             shares=self.shares[kept],
         )
-
-    def _answers(self) -> Array:
-        dense = np.zeros((len(self.words), N_HASHES))
-        np.put_along_axis(dense, self.words, self.shares, axis=1)
-        return dense
 
 
 def _home(

@@ -37,7 +37,7 @@ def test_loss_that_is_within_its_error_costs_nothing() -> None:
     gains = np.zeros((3, 40))
     gains[1] = np.tile([0.5, -0.52], 20)
     gains[2] = -0.01
-    found = CautionCurve(np.arange(3.0), gains, np.zeros((3, 40), bool))
+    found = CautionCurve(np.arange(3) / 1.0, gains, np.zeros((3, 40), bool))
     assert found.caution(0.05, 40) == 1.0
 
 

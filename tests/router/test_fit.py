@@ -40,6 +40,14 @@ def test_fitting_twice_gives_the_same_bytes(profile: RoutingProfile, refit: Any)
     assert refit().to_bytes() == profile.to_bytes()
 
 
+def test_number_of_components_can_be_given(profile: RoutingProfile) -> None:
+    requests = FitRequests(["bake bread", "fly away"] * 8, ["a", "b"] * 8, np.eye(3)[[0, 1] * 8])
+    scores = np.array([[1.0, 0.2], [-1.0, 0.1], [0.0, -0.3]])
+    for rank in (1, 2):
+        fitted = fit_profile(profile.adapters, requests, scores, n_traits=1, rank=rank)
+        assert fitted.trait_scores.shape == (3, rank)
+
+
 @pytest.mark.parametrize("tasks", [["a", "b", "c"], ["a", "a", "b", "b"]])
 def test_handful_of_requests_is_enough(tasks: list[str]) -> None:
     gains = np.eye(len(tasks))[:, :2]

@@ -47,6 +47,25 @@ def test_an_adapter_of_unknown_training_has_no_evidence(
         np.testing.assert_array_equal(homes.row(features.row(text), text)[2], [0.0, 0.0])
 
 
+def test_an_adapter_of_which_only_one_side_is_known_has_evidence_of_that_side(
+    features: RequestFeatures,
+) -> None:
+    known = TrainingRows.read(OTHERS, ["good", "bad"] * 10)
+    prompts = TrainingRows(known.prompts, [])
+    answers = TrainingRows([], known.answers)
+    text = OTHERS[3]
+    found = Homes.of([known, prompts, answers], features).row(features.row(text), text)
+    np.testing.assert_allclose(found[1], [found[0, 0], 0.0])
+    np.testing.assert_allclose(found[2], [0.0, found[0, 1]])
+
+
+def test_homes_joined_are_those_read_together(features: RequestFeatures, homes: Homes) -> None:
+    joined = homes.take([0]).join(homes.take([1, 2]))
+    for text in (PROMPTS[0], OTHERS[0]):
+        row = features.row(text)
+        np.testing.assert_array_equal(joined.row(row, text), homes.row(row, text))
+
+
 def test_one_request_has_the_evidence_of_many(features: RequestFeatures, homes: Homes) -> None:
     texts = [*PROMPTS[:3], *OTHERS[:3], "", "xqzt"]
     rows = features.transform(texts)

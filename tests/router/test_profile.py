@@ -60,3 +60,14 @@ def test_profile_that_lacks_a_part_is_refused_when_read(profile: RoutingProfile,
 def test_foreign_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(RegistryError, match="cannot be read"):
         RoutingProfile.from_bytes(data)
+
+
+def test_one_more_adapter_changes_no_prediction_of_the_others(
+    profile: RoutingProfile, topic_texts: Any
+) -> None:
+    grown = profile.with_adapter("twin", profile.trait_scores[0])
+    assert grown.adapters == (*profile.adapters, "twin")
+    for text in topic_texts("garden", 5, seed=9):
+        gains = {a.adapter: a.gain for a in Router(grown).route(text).ranking}
+        assert gains.pop("twin") == gains["chef"]
+        assert gains == {a.adapter: a.gain for a in Router(profile).route(text).ranking}
