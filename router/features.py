@@ -72,13 +72,12 @@ class RequestFeatures(TransformerMixin, BaseEstimator):
         """The features of one request, shape (surface + whole + edges,): `transform` without its cost for many."""
         marks = read_request(request)
         surface = np.clip((marks.surface - self.center_) / self.scale_, -3, 3)
-        return np.concatenate(
-            [
-                surface / np.sqrt(len(surface)),
-                _tf_idf(marks.whole, self.whole_idf_) @ self.whole_basis_[marks.whole.places],
-                _tf_idf(marks.edges, self.edges_idf_) @ self.edges_basis_[marks.edges.places],
-            ]
-        )
+        blocks = [
+            surface / np.sqrt(len(surface)),
+            _tf_idf(marks.whole, self.whole_idf_) @ self.whole_basis_[marks.whole.places],
+            _tf_idf(marks.edges, self.edges_idf_) @ self.edges_basis_[marks.edges.places],
+        ]
+        return np.concatenate(blocks, dtype=np.float64)
 
     def unseen_mass(self, features: Array) -> Array:
         """Share of the words at each request's ends that the fitting requests do not span, in [0, 1], shape (n,).

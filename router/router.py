@@ -1,6 +1,7 @@
 """The router: request text → features → demand → affinity → an adapter, or the base model."""
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -73,30 +74,45 @@ class Router:
         ready = frozenset(a.name for a in registry.adapters(AdapterState.READY))
         return cls(RoutingProfile.from_bytes(stored.data), version=stored.version, routable=ready)
 
-    def route(self, request: Request, *, explain: bool = False) -> RoutingDecision:
+    def route(
+        self,
+        request: Request,
+        *,
+        among: Collection[str] | None = None,
+        least_gain: float | None = None,
+        explain: bool = False,
+    ) -> RoutingDecision:
         """Choose the adapter with the highest predicted gain for a text, or base where none surely helps.
 
-        With `explain` the decision also says what would change it, which takes longer with many adapters.
+        `among` limits this choice to some of the routable adapters; `least_gain` replaces the router's own. With
+        `explain` the decision also says what would change it, which takes longer with many adapters.
         """
+        least = self.least_gain if least_gain is None else least_gain
         read = self._read(request)
-        order = _best_first(read.gains, RANKED)
+        if among is not None:
+            read = replace(read, gains=np.where(self._are_in(among), read.gains, -np.inf))
+        order = [i for i in _best_first(read.gains, RANKED) if np.isfinite(read.gains[i])]
         ranking = tuple(self._affinity(i, read) for i in order)
-        best = order[0] if len(order) else None
-        chosen = ranking[0] if ranking and ranking[0].low > self.least_gain else None
+        best = order[0] if order else None
+        chosen = ranking[0] if ranking and ranking[0].low > least else None
         nearest = self._nearest(read.features)
         return RoutingDecision(
             adapter=chosen.adapter if chosen else None,
             gain=chosen.gain if chosen else 0.0,
             interval=(chosen.low, chosen.high) if chosen else (0.0, 0.0),
-            margin=_margin(ranking, chosen, self.least_gain),
+            margin=_margin(ranking, chosen, least),
             reason=_reason(ranking[0] if ranking else None, chosen, nearest),
             demand=dict(zip(self._parts, read.demand[1:].tolist(), strict=True)),
             contributions={} if best is None else self._contributions(best, read),
             nearest_tasks=nearest,
             ranking=ranking,
             profile_version=self.version,
-            change=self._change(read, best if chosen else None) if explain else None,
+            change=self._change(read, best if chosen else None, least) if explain else None,
         )
+
+    def _are_in(self, names: Collection[str]) -> NDArray[np.bool_]:
+        kept = frozenset(names)
+        return np.fromiter((name in kept for name in self._names), bool, len(self._names))
 
     def _read(self, request: Request) -> _Reading:
         p = self.profile
@@ -131,19 +147,19 @@ class Router:
             **known,
         }
 
-    def _change(self, read: _Reading, chosen: int | None) -> Change | None:
+    def _change(self, read: _Reading, chosen: int | None, least: float) -> Change | None:
         """The nearest place, along one part of the demand, where another adapter, or base, is chosen."""
-        if not self._names:
+        if not np.isfinite(read.gains).any():
             return None
         # Gains move by one with the mean, and by its supply with each component.
         supply = np.hstack([np.ones((len(self._names), 1)), self._supply])
         if chosen is None:
-            lack, slope, rivals = self.least_gain + read.reach - read.gains, supply, self._names
+            lack, slope, rivals = least + read.reach - read.gains, supply, self._names
         else:
             # Base comes last: it takes over where the chosen adapter's own low end falls to the least gain.
             lack = np.append(
                 read.gains[chosen] - read.gains,
-                self.least_gain + read.reach - read.gains[chosen],
+                least + read.reach - read.gains[chosen],
             )
             slope = np.vstack([supply - supply[chosen], supply[chosen]])
             rivals = [*self._names, None]

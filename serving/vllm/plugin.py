@@ -6,11 +6,8 @@ loads adapters. vLLM swallows errors of a plugin's constructor but not those of 
 that this vLLM fits is made in the first hook, and vLLM is imported nowhere before it.
 """
 
-import asyncio
-import logging
 import os
 from argparse import Namespace
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +15,8 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from ...adapters import Adapter, Registry, RegistryError, ServerError, TraitRouteError
-from ...router import Router
+from ...adapters import Registry, RegistryError, ServerError
+from ..following import RegistryFollower
 from ..routing import AUTO, Routing, RoutingMiddleware
 from .loras import LoraLoader
 
@@ -31,8 +28,6 @@ if TYPE_CHECKING:
 
 REGISTRY_VARIABLE = "TRAITROUTE_REGISTRY"
 SUPPORTED_VLLM = ">=0.26,<0.34"
-POLL_S = 2.0
-_logger = logging.getLogger(__name__)
 
 _TOUCHED = {
     "vllm.engine.protocol:EngineClient": ("add_lora",),
@@ -75,16 +70,6 @@ def _unfit(part: str) -> ServerError:
     )
 
 
-@dataclass(frozen=True)
-class _Contents:
-    """What one revision of the registry offers; `no_router` says why `router` is None."""
-
-    revision: int
-    adapters: tuple[Adapter, ...]
-    router: Router | None
-    no_router: str
-
-
 class TraitRoutePlugin:
     """Entry point of the group `vllm.endpoint_plugins`; one instance per API server process."""
 
@@ -93,10 +78,6 @@ class TraitRoutePlugin:
 
     def __init__(self) -> None:
         self.routing = Routing()
-        self._path = os.environ.get(REGISTRY_VARIABLE, "")
-        self._registry: Registry | None = None
-        self._revision: int | None = None
-        self._complaint = ""
 
     def attach_router(self, app: "FastAPI") -> None:
         """Add the routing middleware, and a model list that shows what may be asked for."""
@@ -115,42 +96,9 @@ class TraitRoutePlugin:
         loader = LoraLoader(engine_client, models.lora_requests, room=room)
         self.routing.base_names = tuple(path.name for path in models.base_model_paths)
         self.routing.loader = loader
-        await self._refresh(loader)
-        self._following = asyncio.create_task(self._follow(loader))
-
-    async def _follow(self, loader: LoraLoader) -> None:
-        while True:
-            await asyncio.sleep(POLL_S)
-            await self._refresh(loader)
-
-    async def _refresh(self, loader: LoraLoader) -> None:
-        """Take over what the registry offers where it changed; in trouble keep what is known."""
-        try:
-            registry = self._registry or await asyncio.to_thread(_open, self._path)
-            self._registry = registry
-            if await asyncio.to_thread(registry.revision) != self._revision:
-                self._take_over(await asyncio.to_thread(_read, registry), registry, loader)
-        except (TraitRouteError, ValueError, OSError) as exc:
-            self._complain(f"the registry cannot be read: {exc}")
-            if self._revision is None:
-                self.routing.no_router = "no-profile: the registry cannot be read"
-
-    def _take_over(self, contents: _Contents, registry: Registry, loader: LoraLoader) -> None:
-        """Runs on the event loop, so that no request sees half of it."""
-        hidden = set(self.routing.base_names)
-        adapters = {a.name: a for a in contents.adapters if a.name not in hidden}
-        loader.offer(adapters, registry.weights)
-        self.routing.adapters = frozenset(adapters)
-        self.routing.router, self.routing.no_router = contents.router, contents.no_router
-        self._revision = contents.revision
-        if contents.router is None:
-            self._complain(contents.no_router)
-
-    def _complain(self, message: str) -> None:
-        """Log a warning once, not at every poll."""
-        if message != self._complaint:
-            _logger.warning("traitroute: %s", message)
-        self._complaint = message
+        path = os.environ.get(REGISTRY_VARIABLE, "")
+        self._following = RegistryFollower(self.routing, lambda: _open(path), loader.offer)
+        await self._following.start()
 
     async def _list_models(self, request: Request) -> JSONResponse:
         listing = await request.app.state.openai_serving_models.show_available_models()
@@ -175,15 +123,3 @@ def _open(path: str) -> Registry:
     if not path:
         raise RegistryError(f"no registry was named: set {REGISTRY_VARIABLE} to the path of one")
     return Registry.open(Path(path), read_only=True)
-
-
-def _read(registry: Registry) -> _Contents:
-    # The revision comes first: what is written meanwhile is then read again at the next poll.
-    revision = registry.revision()
-    adapters = tuple(registry.servable())
-    try:
-        router = Router.from_registry(registry)
-        router.route("The first request would otherwise pay for what is loaded lazily.")
-    except (TraitRouteError, ValueError, ArithmeticError) as exc:
-        return _Contents(revision, adapters, None, f"no-profile: {exc}")
-    return _Contents(revision, adapters, router, "")

@@ -119,6 +119,18 @@ def test_caution_and_least_gain_hold_the_router_back(
     assert Router(profile, least_gain=0.99).route(text).adapter is None
 
 
+def test_choice_can_be_limited_to_some_adapters(router: Router, topic_texts: Any) -> None:
+    [text] = topic_texts("cooking", 1, seed=9)
+    assert router.route(text, among={"chef", "unknown"}).adapter == "chef"
+    limited = router.route(text, among=["pilot", "idle"], explain=True)
+    assert limited.adapter is None
+    assert {a.adapter for a in limited.ranking} == {"pilot", "idle"}
+    assert limited.change is not None and limited.change.adapter in ("pilot", "idle")
+    nothing = router.route(text, among=(), explain=True)
+    assert (nothing.adapter, nothing.ranking, nothing.change) == (None, (), None)
+    assert router.route(text, least_gain=0.99).adapter is None
+
+
 def test_eight_threads_get_the_answers_of_one(router: Router, topic_texts: Any) -> None:
     texts = [t for topic in ("cooking", "space") for t in topic_texts(topic, 40, seed=3)]
     with ThreadPoolExecutor(8) as pool:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from traitroute.adapters import Adapter, Registry, ServerError
+from traitroute.serving import following
 from traitroute.serving.routing import LoadError
 from traitroute.serving.vllm import plugin as plugin_module
 from traitroute.serving.vllm.loras import LoraLoader
@@ -185,7 +186,7 @@ def test_an_adapter_added_while_serving_is_offered(
     monkeypatch: pytest.MonkeyPatch, registry: Registry, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TRAITROUTE_REGISTRY", str(registry.path))
-    monkeypatch.setattr(plugin_module, "POLL_S", 0.01)
+    monkeypatch.setattr(following, "POLL_S", 0.01)
 
     async def add_and_wait(plugin: TraitRoutePlugin) -> None:
         assert plugin.routing.adapters == frozenset()

@@ -1,0 +1,99 @@
+"""Keep a server's routing at the registry's newest revision; in trouble keep what is known, and say so once."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..adapters import Adapter, Registry, TraitRouteError, WeightStore
+from ..router import Router
+from .routing import Routing
+
+POLL_S = 2.0
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """What one revision of the registry offers; `no_router` says why `router` is None."""
+
+    revision: int
+    adapters: tuple[Adapter, ...]
+    router: Router | None
+    no_router: str
+
+
+class RegistryFollower:
+    """Updates `routing` from the registry that `open_registry` opens.
+
+    `offer` is told the adapters that may be served, by name, and where their weights lie, before requests see them.
+    """
+
+    def __init__(
+        self,
+        routing: Routing,
+        open_registry: Callable[[], Registry],
+        offer: Callable[[dict[str, Adapter], WeightStore], None],
+    ) -> None:
+        self._routing = routing
+        self._open = open_registry
+        self._offer = offer
+        self._registry: Registry | None = None
+        self._revision: int | None = None
+        self._complaint = ""
+
+    async def start(self) -> None:
+        """Read the registry once, and keep following its changes until `stop`."""
+        await self.refresh()
+        self._task = asyncio.create_task(self._follow())
+
+    async def stop(self) -> None:
+        """Stop following."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def refresh(self) -> None:
+        """Take over what the registry offers where it changed."""
+        try:
+            registry = self._registry or await asyncio.to_thread(self._open)
+            self._registry = registry
+            if await asyncio.to_thread(registry.revision) != self._revision:
+                self._take_over(await asyncio.to_thread(_read, registry), registry)
+        except (TraitRouteError, ValueError, OSError) as exc:
+            self._complain(f"the registry cannot be read: {exc}")
+            if self._revision is None:
+                self._routing.no_router = "no-profile: the registry cannot be read"
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_S)
+            await self.refresh()
+
+    def _take_over(self, contents: _Contents, registry: Registry) -> None:
+        """Runs on the event loop, so that no request sees half of it."""
+        hidden = set(self._routing.base_names)
+        adapters = {a.name: a for a in contents.adapters if a.name not in hidden}
+        self._offer(adapters, registry.weights)
+        self._routing.adapters = frozenset(adapters)
+        self._routing.router, self._routing.no_router = contents.router, contents.no_router
+        self._revision = contents.revision
+        if contents.router is None:
+            self._complain(contents.no_router)
+
+    def _complain(self, message: str) -> None:
+        """Log a warning once, not at every poll."""
+        if message != self._complaint:
+            _logger.warning("traitroute: %s", message)
+        self._complaint = message
+
+
+def _read(registry: Registry) -> _Contents:
+    # The revision comes first: what is written meanwhile is then read again at the next poll.
+    revision = registry.revision()
+    adapters = tuple(registry.servable())
+    try:
+        router = Router.from_registry(registry)
+        router.route("The first request would otherwise pay for what is loaded lazily.")
+    except (TraitRouteError, ValueError, ArithmeticError) as exc:
+        return _Contents(revision, adapters, None, f"no-profile: {exc}")
+    return _Contents(revision, adapters, router, "")
