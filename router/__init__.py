@@ -3,7 +3,8 @@
 from .decision import Affinity, NearTask, RoutingDecision
 from .demand import DemandModel
 from .features import RequestFeatures
-from .fit import FitRequests, fit_profile
+from .fit import fit_profile
+from .folds import FitRequests
 from .home import TrainingRows
 from .marks import RequestMarks
 from .profile import RoutingProfile

@@ -1,0 +1,144 @@
+"""Measured requests, arranged for fitting: their features, and folds that play what a router meets later.
+
+In one half of the folds new requests of profiled tasks are held out, in the other whole groups of tasks. Features are
+fitted anew in each, since words that are held out must be as unseen as new ones.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import GroupKFold, KFold
+
+from .features import Request, RequestFeatures
+from .home import Homes, TrainingRows
+
+Array = NDArray[np.float64]
+Rows = NDArray[np.intp]
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Rows to fit on and rows held out, with their features; `unseen` (test,) is the novelty of the rows held out."""
+
+    train: Rows
+    test: Rows
+    X_train: Array
+    X_test: Array
+    unseen: Array
+    evidence_train: Array
+    evidence_test: Array
+
+
+@dataclass(frozen=True)
+class FitRequests:
+    """Measured requests: texts (or marks) and task names of length n, `gains` (n, adapters) in [-1, 1].
+
+    `groups` (n,) names what is left out together when a new task is played; by default each task.
+    `sources` (adapters,) are rows that each adapter was trained on, where they are known.
+    """
+
+    texts: Sequence[Request]
+    tasks: Sequence[str]
+    gains: Array
+    groups: Sequence[str] | None = None
+    sources: Sequence[TrainingRows | None] | None = None
+
+
+@dataclass(frozen=True)
+class Arranged:
+    """Requests with their features and the folds that settings are chosen on, which do not depend on gains.
+
+    `tasks` and `groups` (n,) are numbers, `names` those of the tasks.
+    """
+
+    texts: Sequence[Request]
+    tasks: NDArray[np.intp]
+    names: tuple[str, ...]
+    groups: NDArray[np.intp]
+    sources: Sequence[TrainingRows | None]
+    random_state: int = 0
+
+    @classmethod
+    def of(cls, requests: FitRequests, random_state: int = 0) -> "Arranged":
+        """Arrange the requests."""
+        names = tuple(dict.fromkeys(requests.tasks))
+        groups = list(requests.groups or requests.tasks)
+        kinds = list(dict.fromkeys(groups))
+        return cls(
+            requests.texts,
+            np.array([names.index(t) for t in requests.tasks]),
+            names,
+            np.array([kinds.index(g) for g in groups]),
+            requests.sources or [None] * requests.gains.shape[1],
+            random_state,
+        )
+
+    @cached_property
+    def features(self) -> RequestFeatures:
+        """Features fitted on all requests, and on what the adapters were trained on."""
+        return self._fitted(self.texts)
+
+    @cached_property
+    def rows(self) -> Array:
+        """Features of all requests, (n, p)."""
+        return self.features.transform(self.texts)
+
+    @cached_property
+    def homes(self) -> Homes:
+        """Where the adapters are at home."""
+        return Homes.of(self.sources, self.features)
+
+    @cached_property
+    def evidence(self) -> Array:
+        """Evidence of all requests, (n, adapters, kinds)."""
+        return self.homes.evidence(self.rows, self.texts)
+
+    @cached_property
+    def weights(self) -> Array:
+        """Weights (n,) of mean 1: a task counts by the square root of its size."""
+        weights = 1 / np.sqrt(np.bincount(self.tasks)[self.tasks])
+        return weights / weights.mean()
+
+    @cached_property
+    def known(self) -> list[Fold]:
+        """Folds that hold out requests of profiled tasks."""
+        folds = KFold(min(FOLDS, len(self.tasks)), shuffle=True, random_state=self.random_state)
+        return [self._anew(a, b) for a, b in folds.split(self.tasks)]
+
+    @cached_property
+    def new(self) -> list[Fold]:
+        """Folds that hold out whole groups."""
+        if self.groups.max() < 2:
+            return self.known
+        folds = GroupKFold(min(FOLDS, int(self.groups.max()) + 1))
+        return [self._anew(a, b) for a, b in folds.split(self.tasks, groups=self.groups)]
+
+    def _fitted(self, texts: Sequence[Request]) -> RequestFeatures:
+        prompts = [p for rows in self.sources if rows is not None for p in rows.prompts]
+        return RequestFeatures(random_state=self.random_state).fit([*texts, *prompts])
+
+    def _anew(self, train: Rows, test: Rows) -> Fold:
+        """A fold with features fitted anew, since words that are held out must be as unseen as new ones."""
+        inside, outside = ([self.texts[i] for i in rows] for rows in (train, test))
+        features = self._fitted(inside)
+        X_train, X_test = features.transform(inside), features.transform(outside)
+        homes = Homes.of(self.sources, features)
+        return Fold(
+            train,
+            test,
+            X_train,
+            X_test,
+            features.unseen_mass(X_test),
+            homes.evidence(X_train, inside),
+            homes.evidence(X_test, outside),
+        )
+
+
+def unseen_mass(folds: Sequence[Fold]) -> Array:
+    """Unseen mass of every request where it was held out, (n,)."""
+    rows = np.concatenate([f.test for f in folds])
+    return np.concatenate([f.unseen for f in folds])[np.argsort(rows)]
