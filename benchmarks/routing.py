@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from routing_baselines import BASELINES
-from routing_curves import curves
+from routing_curves import Study, curves
 from routing_ours import ABLATIONS, OURS
 from routing_protocols import PROTOCOLS
 from routing_table import OutcomeTable
@@ -164,7 +164,7 @@ def main() -> None:
             found[protocol] = figures(table, trial, given.score)
             show(protocol, found[protocol], console)
         if given.curves:
-            found["curves"] = curves(table, scores_of(table, given.score), console)
+            found["curves"] = curves(Study(given.outcomes, table, given.score, pool), console)
     console.print(f"{time.perf_counter() - start:.0f} s")
     if given.json:
         given.json.write_text(json.dumps(found, indent=1))

@@ -1,40 +1,80 @@
 """How our router's figures move: its guard, its calibration, and how much was profiled."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
-from routing_baselines import BASELINES
 from routing_ours import OURS
 from routing_protocols import Fold, folds
 from routing_scores import reference, reliability, summary, task_scores
-from routing_seen import Router, see
+from routing_seen import see
 from routing_table import OutcomeTable
+from routing_trials import Job, Pool, fold_list, scores_of
 
 Array = NDArray[np.float64]
-CAUTIONS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
-COMPARED = ("task mixture (LORAUTER)", "sentence ridge", "nearest examples")
+Row = dict[str, float]
+CAUTIONS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+COMPARED = ("traitroute", "task mixture (LORAUTER)", "sentence ridge", "nearest examples")
 DRAWS = 3
 
 
-def curves(table: OutcomeTable, scores: Array, console: Console) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Study:
+    """The table that is studied, and the processes that answer."""
+
+    file: Path
+    table: OutcomeTable
+    score: str
+    pool: Pool
+
+    @property
+    def scores(self) -> Array:
+        """The table's scores, (n, 1 + a)."""
+        return scores_of(self.table, self.score)
+
+    def share_of_best(
+        self, kept: Callable[[Fold], NDArray[np.intp]], adapters: NDArray[np.intp] | None = None
+    ) -> Row:
+        """Data sets left out, fitted on the rows `kept` of each fold: the share of the best adapter, of each router compared."""
+        parts = fold_list(self.table, "unseen_loto")
+        only = None if adapters is None else tuple(adapters.tolist())
+        jobs = [
+            Job(self.file, self.score, "unseen_loto", i, COMPARED, tuple(kept(f).tolist()), only)
+            for i, f in enumerate(parts)
+        ]
+        columns = slice(None) if adapters is None else np.concatenate([[0], 1 + adapters])
+        scores = self.scores[:, columns]
+        answers = self.pool.answers(jobs)
+        return {
+            name: _figures(
+                self.table, scores, parts, np.concatenate([a.choices[name] for a in answers])
+            )["% of best"]
+            for name in COMPARED
+        }
+
+
+def curves(study: Study, console: Console) -> dict[str, Any]:
     """Compute and print all of them."""
-    found = {
+    table, scores = study.table, study.scores
+    found: dict[str, Any] = {
         "guard": guard(table, scores),
-        "calibration": {
-            p: calibration(table, scores, p) for p in ("in_distribution", "unseen_loto")
-        },
-        "tasks": by_tasks(table, scores),
-        "examples": by_examples(table, scores),
-        "adapters": by_adapters(table, scores),
+        "calibration, in_distribution": calibration(table, scores, "in_distribution"),
+        "calibration, unseen_loto": calibration(table, scores, "unseen_loto"),
     }
-    for name in ("guard", "tasks", "examples", "adapters"):
-        _show(name, found[name], console)
-    for protocol, rows in found["calibration"].items():
-        _show(f"calibration, {protocol}", rows, console)
+    with Progress(console=console, transient=True) as progress:
+        for study_of in (by_tasks, by_examples, by_adapters):
+            bar = progress.add_task(study_of.__name__, total=None)
+            found[study_of.__name__] = study_of(study)
+            progress.remove_task(bar)
+    for name, rows in found.items():
+        _show(name, rows, console)
     return found
 
 
@@ -65,71 +105,54 @@ def calibration(table: OutcomeTable, scores: Array, protocol: str) -> list[dict[
     return reliability(np.concatenate(predicted), np.concatenate(realised))
 
 
-def by_tasks(table: OutcomeTable, scores: Array) -> list[dict[str, float]]:
+def by_tasks(study: Study) -> list[Row]:
     """A data set left out, with only some of the others profiled; with and without the probes made of them."""
-    names = list(dict.fromkeys(table.datasets))
+    table = study.table
+    names = list(dict.fromkeys(np.array(table.datasets)[np.array(table.kinds) == "main"].tolist()))
+
+    def some(fold: Fold, count: int, rng: np.random.Generator, probes: bool) -> NDArray[np.intp]:
+        others = [n for n in names if n != table.dataset[fold.test[0]]]
+        keep = np.isin(table.dataset[fold.fit], rng.choice(others, count, replace=False))
+        return fold.fit[keep & (probes | (table.kind[fold.fit] == "main"))]
+
     rows = []
     for probes in (False, True):
-        for count in (5, 10, 15, 20, len(names) - 1):
+        for count in (5, 10, 15, len(names) - 1):
             rng = np.random.default_rng(count)
-            found = []
-            for _ in range(DRAWS if count < len(names) - 1 else 1):
-                parts = []
-                for fold in folds(table, "unseen_loto"):
-                    held = table.dataset[fold.test[0]]
-                    kept = rng.choice([n for n in names if n != held], count, replace=False)
-                    keep = np.isin(table.dataset[fold.fit], kept)
-                    keep &= probes | (table.kind[fold.fit] == "main")
-                    parts.append(Fold(fold.fit[keep], fold.test))
-                found.append(_all(table, scores, parts))
-            rows.append({"data sets": count, "with probes": float(probes), **_average(found)})
+            kept = partial(some, count=count, rng=rng, probes=probes)
+            draws = DRAWS if count < len(names) - 1 else 1
+            found = _average([study.share_of_best(kept) for _ in range(draws)])
+            rows.append({"data sets": count, "with probes": float(probes), **found})
     return rows
 
 
-def by_examples(table: OutcomeTable, scores: Array) -> list[dict[str, float]]:
+def by_examples(study: Study) -> list[Row]:
     """A data set left out, with fewer examples of every other."""
-    rows = []
-    for count in (10, 25, 50, 100):
-        parts = [_fewer(table, fold, count) for fold in folds(table, "unseen_loto")]
-        rows.append({"examples a task": count, **_all(table, scores, parts)})
-    return rows
+    task = study.table.task
+
+    def first(fold: Fold, count: int) -> NDArray[np.intp]:
+        parts = [fold.fit[task[fold.fit] == t][:count] for t in np.unique(task[fold.fit])]
+        return np.concatenate(parts)
+
+    return [
+        {"examples a task": n, **study.share_of_best(partial(first, count=n))}
+        for n in (10, 25, 50, 100)
+    ]
 
 
-def by_adapters(table: OutcomeTable, scores: Array) -> list[dict[str, float]]:
+def by_adapters(study: Study) -> list[Row]:
     """A data set left out, with fewer adapters to choose from."""
     rows = []
-    for count in (3, 5, 7, len(table.adapters)):
+    total = len(study.table.adapters)
+    for count in (3, 5, 7, total):
         rng = np.random.default_rng(count)
-        found = []
-        for _ in range(DRAWS if count < len(table.adapters) else 1):
-            kept = np.sort(rng.choice(len(table.adapters), count, replace=False))
-            fewer = table.of_adapters(kept)
-            columns = np.concatenate([[0], 1 + kept])
-            parts = list(folds(table, "unseen_loto"))
-            found.append(_all(fewer, scores[:, columns], parts))
+        draws = [
+            np.sort(rng.choice(total, count, replace=False))
+            for _ in range(DRAWS if count < total else 1)
+        ]
+        found = [study.share_of_best(lambda fold: fold.fit, kept) for kept in draws]
         rows.append({"adapters": count, **_average(found)})
     return rows
-
-
-def _fewer(table: OutcomeTable, fold: Fold, count: int) -> Fold:
-    kept = [
-        fold.fit[table.task[fold.fit] == task][:count] for task in np.unique(table.task[fold.fit])
-    ]
-    return Fold(np.concatenate(kept), fold.test)
-
-
-def _all(table: OutcomeTable, scores: Array, parts: Sequence[Fold]) -> dict[str, float]:
-    """Share of the best adapter for ours and the compared baselines."""
-    routers: dict[str, Router] = {**OURS, **{n: BASELINES[n] for n in COMPARED}}
-    choices: dict[str, list[NDArray[np.intp]]] = {n: [] for n in routers}
-    for fold in parts:
-        seen, asked = see(table, scores, fold, known=False)
-        for name, router in routers.items():
-            choices[name].append(router.fit(seen).choose(asked))
-    return {
-        name: _figures(table, scores, parts, np.concatenate(found))["% of best"]
-        for name, found in choices.items()
-    }
 
 
 def _figures(

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -28,13 +28,18 @@ SINGLE = "best single adapter"
 
 @dataclass(frozen=True)
 class Job:
-    """One fold of a protocol over the table in `file`, and the routers to ask there."""
+    """One fold of a protocol over the table in `file`, and the routers to ask there.
+
+    Where given, only the rows `fit` are fitted on, and only `adapters` are there to choose from.
+    """
 
     file: Path
     score: str
     protocol: str
     fold: int
     routers: tuple[str, ...]
+    fit: tuple[int, ...] | None = None
+    adapters: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,11 @@ class Answers:
 def answer(job: Job) -> Answers:
     """Fit the routers of a job in their order, and ask them."""
     table = _table(job.file)
+    if job.adapters is not None:
+        table = table.of_adapters(np.array(job.adapters))
     fold = fold_list(table, job.protocol)[job.fold]
+    if job.fit is not None:
+        fold = replace(fold, fit=np.array(job.fit))
     scores = scores_of(table, job.score)
     seen, asked = see(table, scores, fold, known=job.protocol not in NEW_TASKS)
     found = Answers({}, {})
