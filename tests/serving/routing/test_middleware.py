@@ -19,7 +19,7 @@ CHAT = "/v1/chat/completions"
 class KeywordRouter:
     """Routes text that holds an adapter's name to that adapter, and fails on demand."""
 
-    def route(self, text: str) -> RoutingDecision:
+    def route(self, text: str, /, **_: Any) -> RoutingDecision:
         if "slow" in text:
             time.sleep(0.3)
         if "crash" in text:
@@ -178,7 +178,6 @@ def test_a_completion_prompt_is_routed_too(routing: Routing) -> None:
         b'{"model": ["auto"]}',
         b"[1,2]",
         b"not json",
-        b"[" * 100_000,
     ],
 )
 def test_what_is_not_ours_reaches_the_app_byte_for_byte(routing: Routing, body: bytes) -> None:
@@ -243,6 +242,20 @@ def test_auto_with_nothing_to_route_is_refused(routing: Routing, body: dict[str,
     response = post(routing, json.dumps(body).encode())
     assert response.status_code == 400
     assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 100_000,
+        b'{"model": "auto", "messages": ' + b"[" * 150 + b"]" * 150 + b"}",
+        b'{"model": "auto", "prompt": "a", "x": ' + b'{"a":' * 600 + b"1" + b"}" * 601,
+    ],
+)
+def test_a_body_that_nests_too_deep_is_refused(routing: Routing, body: bytes) -> None:
+    response = post(routing, body)
+    assert response.status_code == 400
+    assert "nests deeper than 100" in response.json()["error"]["message"]
 
 
 def test_a_body_beyond_the_limit_is_refused(routing: Routing) -> None:

@@ -1,0 +1,20 @@
+"""Serve `"model": "auto"`: choose an adapter for each request, in front of any OpenAI-compatible app.
+
+Doubt means the base model: whatever goes wrong while choosing or loading, the request is answered, and
+a header says why. An adapter asked for by name is never replaced: it is served, or refused with a 400.
+"""
+
+from .loader import AdapterLoader, LoadError, NoLoader
+from .middleware import RoutingMiddleware
+from .settings import AUTO, BASE, Routing, TextRouter
+
+__all__ = [
+    "AUTO",
+    "BASE",
+    "AdapterLoader",
+    "LoadError",
+    "NoLoader",
+    "Routing",
+    "RoutingMiddleware",
+    "TextRouter",
+]

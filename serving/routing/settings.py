@@ -1,0 +1,63 @@
+"""What the middleware goes by: the router, what may be loaded, and the limits."""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from starlette.types import Scope
+
+from ...router import RoutingDecision
+from .loader import AdapterLoader, NoLoader
+
+AUTO = "auto"
+BASE = "base"
+
+
+class TextRouter(Protocol):
+    """Anything that routes text; called in worker threads, with only those options that a request gave."""
+
+    def route(
+        self,
+        request: str,
+        /,
+        *,
+        among: Collection[str] | None = None,
+        least_gain: float | None = None,
+        explain: bool = False,
+    ) -> RoutingDecision:
+        """Choose an adapter, or base, for a request's text."""
+        ...
+
+
+def _admit_all(_: Scope) -> bool:
+    return True
+
+
+@dataclass
+class Routing:
+    """What the middleware goes by; the server replaces fields as its registry changes.
+
+    `base_names` are the names of the bare base model, the first of which its answers bear; `adapters`
+    are all other names that may be loaded, and `tags` what each of them is tagged with; `no_router` says
+    why `router` is None. `budget_s` is the time a decision may take, in seconds. `counts` counts outcomes
+    of `auto` requests.
+
+    `admits` says whether a request may route and load at all; one that may not reaches the app as it came.
+    `invocations_header` is the header by which the app's `/invocations` takes the adapter's name (empty:
+    that path is not routed). Sessions and explained decisions are kept per process, in bounded memory.
+    """
+
+    base_names: tuple[str, ...] = (BASE,)
+    adapters: frozenset[str] = frozenset()
+    tags: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    router: TextRouter | None = None
+    no_router: str = "no-profile: the server is starting"
+    loader: AdapterLoader = field(default_factory=NoLoader)
+    budget_s: float = 0.05
+    max_body_bytes: int = 8 * 2**20
+    session_ttl_s: float = 3600.0
+    session_keys: int = 10_000
+    invocations_header: str = ""
+    admits: Callable[[Scope], bool] = _admit_all
+    counts: Counter[str] = field(default_factory=Counter)
