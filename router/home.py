@@ -13,6 +13,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
+from scipy.special import expit
 
 from .features import Request, RequestFeatures, read_request
 from .marks import N_HASHES, Counts
@@ -21,6 +22,8 @@ Array = NDArray[np.float64]
 KINDS = ("home", "answers")
 ANSWER_WORDS = 48
 PENALTY = 0.5
+STEEPNESS = 1.5
+"""Log-odds of home a deviation."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +81,20 @@ class Homes:
         return np.stack([self._home(features), self._answers @ named], axis=1)
 
     def _home(self, features: Array) -> Array:
-        ends = _unit(features[..., -self.centroids.shape[1] :])
-        distance = (ends @ self.centroids.T - self.typical) / self.spread
-        return np.any(self.centroids, axis=1) / (1 + np.exp(-1.5 * (distance + 2)))
+        nearer, offset = self._nearness
+        ends = _unit(features[..., -self.centroids.shape[1] :]).astype(np.float32)
+        return expit((ends @ nearer).astype(np.float64) + offset)
+
+    @cached_property
+    def _nearness(self) -> tuple[NDArray[np.float32], Array]:
+        """What takes the ends of a request to the log-odds of home, (edges, a) and (a,).
+
+        They are even at two deviations from the mean of the adapter's own prompts.
+        """
+        steep = STEEPNESS / self.spread
+        known = np.any(self.centroids, axis=1)
+        nearer = np.ascontiguousarray((self.centroids * steep[:, None]).T, dtype=np.float32)
+        return nearer, np.where(known, 2 * STEEPNESS - self.typical * steep, -np.inf)
 
     @cached_property
     def _answers(self) -> csr_matrix:

@@ -21,7 +21,7 @@ RANKED = 10
 
 @dataclass(frozen=True)
 class _Reading:
-    """What was made of a request: the demand (1 + r,), the worth of evidence (routable, kinds), gains (routable,) and the reach of their intervals."""
+    """What was made of a request: the demand (1 + r,), the evidence (routable, kinds), gains (routable,) and the reach of their intervals."""
 
     features: Array
     demand: Array
@@ -121,8 +121,8 @@ class Router:
         unseen = p.features.unseen_mass(features)
         # What profiled requests have taught holds for requests like them; of others only evidence speaks.
         demand = p.demand.at(features) * (1 - p.novelty.share(unseen))
-        evidence = self._homes.row(features, marks) * p.home_weights
-        gains = demand[0] + self._supply @ demand[1:] + evidence.sum(axis=1)
+        evidence = self._homes.row(features, marks)
+        gains = demand[0] + self._supply @ demand[1:] + evidence @ p.home_weights
         reach = self.caution * float(p.error(unseen))
         return _Reading(features, demand, evidence, gains, reach)
 
@@ -140,7 +140,9 @@ class Router:
 
     def _contributions(self, best: int, read: _Reading) -> dict[str, float]:
         parts = (self._supply[best] * read.demand[1:]).tolist()
-        known = dict(zip(KINDS, read.evidence[best].tolist(), strict=True))
+        known = dict(
+            zip(KINDS, (read.evidence[best] * self.profile.home_weights).tolist(), strict=True)
+        )
         return {
             "mean": float(read.demand[0]),
             **dict(zip(self._parts, parts, strict=True)),
