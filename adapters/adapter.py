@@ -43,7 +43,7 @@ class AdapterState(StrEnum):
 class Adapter(BaseModel):
     """One adapter; its weights live in the `WeightStore` under `weights_digest`.
 
-    `rank` is 1 for IA3, which has none.
+    `rank` is 1 for IA3, which has none. `tags` are words of the owner's own, by which requests may ask for adapters.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,6 +57,7 @@ class Adapter(BaseModel):
     method: Method = "lora"
     state: AdapterState = AdapterState.PENDING
     source_task: str | None = None
+    tags: tuple[Name, ...] = ()
     created_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
 
     @property

@@ -5,7 +5,7 @@ in `schema`. Writers of adapters and profiles first raise the revision, which on
 them queue for that row, so what they then read stays true until they commit.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, Table, delete, insert, select, update
 from sqlalchemy.exc import DatabaseError
 
 from . import schema
-from .adapter import Adapter, AdapterState
+from .adapter import Adapter, AdapterState, check_name
 from .adapter_rows import check_collision, find_adapter, select_adapters, to_adapter, to_row
 from .cell import Cell, Outcomes
 from .errors import RegistryError
@@ -136,6 +136,21 @@ class Registry:
         table = schema.adapters
         with self._revising() as connection:
             connection.execute(update(table).where(table.c.name == name).values(state=state.value))
+            return find_adapter(connection, name)
+
+    def set_tags(self, name: str, tags: Sequence[str]) -> Adapter:
+        """Tag the adapter named `name` with `tags`, in place of those it has, and return it as it now is.
+
+        Raises:
+            RegistryError: there is no such adapter, or a tag could not be a name.
+        """
+        table = schema.adapters
+        try:
+            checked = [check_name(tag) for tag in dict.fromkeys(tags)]
+        except ValueError as exc:
+            raise RegistryError(f"a tag of {name!r}: {exc}") from exc
+        with self._revising() as connection:
+            connection.execute(update(table).where(table.c.name == name).values(tags=checked))
             return find_adapter(connection, name)
 
     def put_task(self, name: str, digest: str, spec: dict[str, Any]) -> None:

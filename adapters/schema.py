@@ -35,7 +35,7 @@ from sqlalchemy.exc import DatabaseError
 from .errors import RegistryError
 
 APPLICATION = "traitroute"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _BUSY_SECONDS = 30
 _SQLITE_HEADER = b"SQLite format 3\0"
 
@@ -78,6 +78,7 @@ adapters = Table(
     Column("method", String(16), nullable=False, server_default="lora"),
     Column("state", String(16), nullable=False),
     Column("source_task", String(64)),
+    Column("tags", JSON, nullable=False, server_default="[]"),
     Column("created_at", UtcDateTime, nullable=False),
 )
 
@@ -201,14 +202,21 @@ def _check_schema(path: Path, engine: Engine) -> int:
     return row.schema_version
 
 
+_ADDED_COLUMNS = {
+    2: "method VARCHAR(16) NOT NULL DEFAULT 'lora'",
+    3: "tags JSON NOT NULL DEFAULT '[]'",
+}
+"""What each schema added to the adapters' table: all were LoRA before 2, and without tags before 3."""
+
+
 def _upgrade(path: Path, engine: Engine, *, read_only: bool) -> None:
-    """Bring a file of schema 1 to schema 2, which adds an adapter's method: all were LoRA."""
+    """Bring an older file to this schema."""
     if read_only:
         open_engine(path, read_only=False).dispose()
         return
-    with engine.begin() as connection:
-        # Whoever raises the version first upgrades; another process waits here and finds it done.
-        older = update(meta).where(meta.c.schema_version == 1).values(schema_version=2)
-        if connection.execute(older).rowcount:
-            column = "method VARCHAR(16) NOT NULL DEFAULT 'lora'"
-            connection.exec_driver_sql(f"ALTER TABLE adapters ADD COLUMN {column}")
+    for version, column in _ADDED_COLUMNS.items():
+        with engine.begin() as connection:
+            # Whoever raises the version first upgrades; another process waits here and finds it done.
+            older = update(meta).where(meta.c.schema_version == version - 1)
+            if connection.execute(older.values(schema_version=version)).rowcount:
+                connection.exec_driver_sql(f"ALTER TABLE adapters ADD COLUMN {column}")

@@ -75,6 +75,7 @@ class RegistryFollower:
         adapters = {a.name: a for a in contents.adapters if a.name not in hidden}
         self._offer(adapters, registry.weights)
         self._routing.adapters = frozenset(adapters)
+        self._routing.tags = {name: frozenset(a.tags) for name, a in adapters.items()}
         self._routing.router, self._routing.no_router = contents.router, contents.no_router
         self._revision = contents.revision
         if contents.router is None:

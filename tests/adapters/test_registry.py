@@ -41,7 +41,7 @@ def cell(key: str, *, adapter: str | None = None, task: str = "imdb", right: int
 
 
 def test_an_adapter_comes_back_as_it_was(registry: Registry) -> None:
-    given = adapter("math", source_task="gsm8k", state=AdapterState.READY)
+    given = adapter("math", source_task="gsm8k", state=AdapterState.READY, tags=("sums", "de"))
     registry.add_adapter(given)
     assert registry.adapter("math") == given
 
@@ -59,6 +59,20 @@ def test_set_state_returns_the_changed_adapter(registry: Registry) -> None:
     changed = registry.set_state("math", AdapterState.DISABLED)
     assert changed.state is AdapterState.DISABLED
     assert registry.adapter("math") == changed
+
+
+def test_tags_are_replaced_and_count_as_a_write(registry: Registry) -> None:
+    registry.add_adapter(adapter("math", tags=("old",)))
+    before = registry.revision()
+    changed = registry.set_tags("math", ["sums", "de", "sums"])
+    assert changed.tags == registry.adapter("math").tags == ("sums", "de")
+    assert registry.revision() > before
+
+
+def test_a_tag_that_could_not_be_a_name_is_refused(registry: Registry) -> None:
+    registry.add_adapter(adapter("math"))
+    with pytest.raises(RegistryError, match="a tag of 'math': 'a, b' cannot be a name"):
+        registry.set_tags("math", ["a, b"])
 
 
 def test_a_name_is_taken_until_replaced(registry: Registry) -> None:
