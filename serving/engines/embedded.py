@@ -11,9 +11,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from ...adapters import BaseModelError, FinishReason, WeightStore
+from ...adapters import FinishReason, WeightStore
 from .engine import EngineRequest, EngineResult
-from .precision import Precision, fastest_precision
+from .local_model import open_local_model
+from .precision import Precision
 from .prompts import PromptTokenizer
 
 BATCH = 64
@@ -30,30 +31,12 @@ class TransformersEngine:
     def __init__(
         self, base: Path, weights: WeightStore, *, precision: Precision | None = None
     ) -> None:
-        import torch
-        from transformers import AutoModelForCausalLM
-
-        from .attention import keeps_all_keys, use_grouped_attention
-
-        cuda = torch.cuda.is_available()
-        precision = precision or fastest_precision()
-        self.name = f"transformers-{precision}-{'cuda' if cuda else 'cpu'}"
+        local = open_local_model(base, precision)
+        self.name = f"transformers-{local.precision}-{local.device}"
         self._prompts = PromptTokenizer(base)
         self._weights = weights
-        self._device = "cuda" if cuda else "cpu"
-        try:
-            self._base: Any = AutoModelForCausalLM.from_pretrained(
-                base,
-                dtype=getattr(torch, precision),
-                **({} if cuda else {"attn_implementation": "eager"}),
-            )
-        except (OSError, ValueError) as exc:
-            raise BaseModelError(f"{base} holds no causal language model: {exc}") from exc
-        self._base.to(self._device).eval()
-        if not cuda and keeps_all_keys(self._base):
-            use_grouped_attention(self._base)
-        ends = self._base.generation_config.eos_token_id
-        self._ends = (ends,) if isinstance(ends, int) else tuple(ends or ())
+        self._base: Any = local.model
+        self._ends = local.ends
         self._merged: tuple[str | None, Any] = (None, self._base)
 
     def run(self, requests: Sequence[EngineRequest]) -> list[EngineResult]:

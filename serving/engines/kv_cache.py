@@ -42,6 +42,24 @@ class RoomyLayer(DynamicLayer):
         self.key_room, self.value_room = self.key_room[beam_idx], self.value_room[beam_idx]
         self._fill(self.length)
 
+    @property
+    def room(self) -> int:
+        """Tokens that may still be appended."""
+        return self.key_room.shape[2] - self.length
+
+    def move_rows(self, order: Sequence[int]) -> None:
+        """Keep the rows `order`, each moved only where its place changes; branches are spoiled.
+
+        A row may only move to a place before its own, whose row is not needed any more.
+        """
+        for room in (self.key_room, self.value_room):
+            for place, row in enumerate(order):
+                if place != row:
+                    room[place, :, : self.length] = room[row, :, : self.length]
+        self.key_room = self.key_room[: len(order)]
+        self.value_room = self.value_room[: len(order)]
+        self._fill(self.length)
+
     def rows(self, start: int, stop: int) -> "RoomyLayer":
         """A branch of some rows: it appends to the same memory, this layer's length stays."""
         return RoomyLayer(self.key_room[start:stop], self.value_room[start:stop], self.length)
@@ -74,6 +92,54 @@ def copy_rows(part: Any, into: Any, rows: Sequence[int], *, prefix: int) -> None
             for row, row_states in zip(rows, states, strict=True):
                 place[row, :, :prefix] = row_states[:, :prefix]
                 place[row, :, place.shape[2] - rest :] = row_states[:, prefix:]
+
+
+def keep_rows(cache: Any, order: torch.Tensor) -> None:
+    """Keep the rows `order` (rows,) of a cache, in that order."""
+    places = order.tolist()
+    moves = [(place, row) for place, row in enumerate(places) if place != row]
+    # Few moves into rows that go are cheaper than a copy of everything.
+    in_place = all(row > place and place not in places for place, row in moves)
+    if in_place and all(isinstance(layer, RoomyLayer) for layer in cache.layers):
+        for layer in cache.layers:
+            layer.move_rows(places)
+    else:
+        cache.reorder_cache(order)
+
+
+def last_tokens(cache: Any, length: int) -> Cache:
+    """The last `length` tokens of every row of a roomy cache, in the same memory."""
+    return Cache(
+        layers=[
+            RoomyLayer(
+                layer.key_room[:, :, layer.length - length :],
+                layer.value_room[:, :, layer.length - length :],
+                length,
+            )
+            for layer in cache.layers
+        ]
+    )
+
+
+def stacked(caches: Sequence[Any], *, room: int) -> Cache:
+    """A copy of the rows of several roomy caches, all ending at the right, and `room` more tokens."""
+    length = max(cache.get_seq_length() for cache in caches)
+    rows = [len(cache.layers[0].keys) for cache in caches]
+    whole = roomy_like(caches[0], rows=sum(rows), length=length, room=room)
+    start = 0
+    for cache, count in zip(caches, rows, strict=True):
+        layers: Any = whole.layers
+        for source, target in zip(cache.layers, layers, strict=True):
+            place = (slice(start, start + count), slice(None), slice(length - source.length, None))
+            target.keys[place] = source.keys
+            target.values[place] = source.values
+        start += count
+    return whole
+
+
+def room_left(cache: Any) -> int:
+    """Tokens that every row of a roomy cache may still take."""
+    return cache.layers[0].room
 
 
 def branch(cache: Any, start: int, stop: int) -> Cache:

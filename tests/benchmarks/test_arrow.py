@@ -17,7 +17,6 @@ transformers = pytest.importorskip(
 )
 peft = pytest.importorskip("peft", reason="needs PEFT: pip install 'traitroute[profile]'")
 
-WORDS = 64
 PROMPTS = [
     "w5",
     "w5 w6",
@@ -28,63 +27,26 @@ PROMPTS = [
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModelFolder:
-    folder = tmp_path_factory.mktemp("base")
-    config = transformers.LlamaConfig(
-        vocab_size=WORDS,
-        hidden_size=48,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=6,
-        num_key_value_heads=2,
-        head_dim=8,
-        initializer_range=0.6,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
-    )
-    torch.manual_seed(3)
-    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    words = {f"w{n}": n for n in range(WORDS)} | {"<unk>": WORDS}
-    model = {"type": "WordLevel", "vocab": words, "unk_token": "<unk>"}
-    data = {"version": "1.0", "added_tokens": [], "pre_tokenizer": {"type": "WhitespaceSplit"}}
-    (folder / "tokenizer.json").write_text(json.dumps({**data, "model": model}))
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "<unk>"}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+def base(tmp_path_factory: pytest.TempPathFactory, tiny: Any) -> BaseModelFolder:
+    folder = tiny.save(tmp_path_factory.mktemp("base"))
     return open_base_model(str(folder))
 
 
 @pytest.fixture(scope="module")
-def folders(base: BaseModelFolder, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def folders(
+    base: BaseModelFolder, tmp_path_factory: pytest.TempPathFactory, tiny: Any
+) -> list[Path]:
     """Four random adapters, as outcomes.py leaves trained ones."""
     runs = tmp_path_factory.mktemp("work") / "runs"
-    return [save_adapter(base, runs / name, seed) for seed, name in enumerate("abcd")]
-
-
-def save_adapter(base: BaseModelFolder, folder: Path, seed: int) -> Path:
-    torch.manual_seed(seed)
-    modules = ["q_proj", "v_proj", "up_proj", "down_proj"]
-    config = peft.LoraConfig(r=4, lora_alpha=2, target_modules=modules, init_lora_weights=False)
-    model = transformers.AutoModelForCausalLM.from_pretrained(base.path)
-    peft.get_peft_model(model, config).save_pretrained(folder)
-    (folder / "training.json").write_text(json.dumps({"key": folder.name}))
-    return folder
+    saved = []
+    for seed, name in enumerate("abcd"):
+        saved.append(tiny.save_adapter(base.path, runs / name, seed=seed))
+        (saved[-1] / "training.json").write_text(json.dumps({"key": name}))
+    return saved
 
 
 def numbers(text: str) -> list[int]:
     return [int(word[1:]) for word in text.split()]
-
-
-def plain_answer(model: Any, prompt: list[int], max_tokens: int) -> list[int]:
-    ids = torch.tensor([prompt])
-    out = model.generate(
-        input_ids=ids,
-        attention_mask=torch.ones_like(ids),
-        max_new_tokens=max_tokens,
-        do_sample=False,
-        use_cache=False,
-    )[0, len(prompt) :].tolist()
-    return out[: out.index(2)] if 2 in out else out
 
 
 def some_task(folder: Path) -> Task:
@@ -95,12 +57,12 @@ def some_task(folder: Path) -> Task:
 
 
 def test_answers_equal_plain_generation_of_each_prompt(
-    base: BaseModelFolder, folders: list[Path]
+    base: BaseModelFolder, folders: list[Path], tiny: Any
 ) -> None:
     routed = arrow.ArrowModel(base, folders, precision="float32")
     answers = routed.answer([numbers(p) for p in PROMPTS], 12)
     assert [numbers(a) for a in answers] == [
-        plain_answer(routed.model, numbers(p), 12) for p in PROMPTS
+        tiny.plain_answer(routed.model, numbers(p), 12) for p in PROMPTS
     ]
     with routed.model.disable_adapter():
         assert routed.answer([numbers(p) for p in PROMPTS], 12) != answers

@@ -4,7 +4,7 @@ Tiny random models in float32, so that equality can be asked for: grouped keys, 
 attention that no interface reaches take three ways through the engine.
 """
 
-import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,29 +22,14 @@ peft = pytest.importorskip("peft", reason="needs PEFT: pip install 'traitroute[p
 from traitroute.serving.engines import candidates, decoding  # noqa: E402
 from traitroute.serving.engines.attention import NAME, keeps_all_keys  # noqa: E402
 
-VOCABULARY = 64
-SIZES = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 48,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 6,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 128,
-    "initializer_range": 0.6,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 0,
-}
-CONFIGS = {
-    "grouped keys": lambda: transformers.LlamaConfig(**SIZES),
-    "one key head a query head": lambda: transformers.LlamaConfig(
-        **SIZES | {"num_key_value_heads": 6}
+CONFIGS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "grouped keys": lambda sizes: transformers.LlamaConfig(**sizes),
+    "one key head a query head": lambda sizes: transformers.LlamaConfig(
+        **sizes | {"num_key_value_heads": 6}
     ),
-    "sliding windows": lambda: transformers.MistralConfig(**SIZES, sliding_window=6),
-    "attention of its own": lambda: transformers.BloomConfig(
-        vocab_size=VOCABULARY, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.6
+    "sliding windows": lambda sizes: transformers.MistralConfig(**sizes, sliding_window=6),
+    "attention of its own": lambda sizes: transformers.BloomConfig(
+        vocab_size=sizes["vocab_size"], hidden_size=32, n_layer=2, n_head=4, initializer_range=0.6
     ),
 }
 PROMPTS = [
@@ -58,30 +43,16 @@ CANDIDATES = ("w20", "w20 w21", "w20 w21 w22 w23", "w20 w30", "w31", "", "w20 w2
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(CONFIGS[request.param](), tmp_path_factory.mktemp("base"))
+def folder(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tiny: Any
+) -> Path:
+    config = CONFIGS[request.param](tiny.llama_sizes())
+    return tiny.save(tmp_path_factory.mktemp("base"), config)
 
 
 @pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(CONFIGS["grouped keys"](), tmp_path_factory.mktemp("llama"))
-
-
-def save_model(config: Any, folder: Path) -> Path:
-    torch.manual_seed(3)
-    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    # The unknown word is one that no model writes and no other word begins with.
-    words = {f"w{n}": n for n in range(VOCABULARY)} | {"<unk>": VOCABULARY}
-    data = {
-        "version": "1.0",
-        "added_tokens": [],
-        "pre_tokenizer": {"type": "WhitespaceSplit"},
-        "model": {"type": "WordLevel", "vocab": words, "unk_token": "<unk>"},
-    }
-    (folder / "tokenizer.json").write_text(json.dumps(data))
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "<unk>"}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    return folder
+def llama(tmp_path_factory: pytest.TempPathFactory, tiny: Any) -> Path:
+    return tiny.save(tmp_path_factory.mktemp("llama"))
 
 
 def open_float32(folder: Path, tmp_path: Path) -> TransformersEngine:
@@ -90,20 +61,6 @@ def open_float32(folder: Path, tmp_path: Path) -> TransformersEngine:
 
 def ask(prompt: str, **kwargs: Any) -> EngineRequest:
     return EngineRequest(messages=({"role": "user", "content": prompt},), **kwargs)
-
-
-def naive_answer(model: Any, prompt: list[int], max_tokens: int) -> list[int]:
-    ids = torch.tensor([prompt])
-    out = model.generate(
-        input_ids=ids,
-        attention_mask=torch.ones_like(ids),
-        max_new_tokens=max_tokens,
-        do_sample=False,
-        use_cache=False,
-        eos_token_id=2,
-        pad_token_id=0,
-    )[0, len(prompt) :].tolist()
-    return out[: out.index(2)] if 2 in out else out
 
 
 def naive_log_likelihood(model: Any, prompt: list[int], candidate: list[int]) -> float:
@@ -117,11 +74,13 @@ def numbers(text: str) -> list[int]:
     return [int(word[1:]) for word in text.split()]
 
 
-def test_texts_equal_plain_generation_of_each_prompt(folder: Path, tmp_path: Path) -> None:
+def test_texts_equal_plain_generation_of_each_prompt(
+    folder: Path, tmp_path: Path, tiny: Any
+) -> None:
     model = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
     results = open_float32(folder, tmp_path).run([ask(p, max_tokens=12) for p in PROMPTS])
     for prompt, result in zip(PROMPTS, results, strict=True):
-        expected = naive_answer(model, numbers(prompt), 12)
+        expected = tiny.plain_answer(model, numbers(prompt), 12)
         assert numbers(result.text) == expected
         assert result.output_tokens == len(expected)
         assert result.finish_reason is (
@@ -184,7 +143,9 @@ def test_a_shared_start_is_read_once(llama: Path, tmp_path: Path) -> None:
     assert sum(read) == 20 + 5 * 10
 
 
-def test_prompts_with_a_shared_start_equal_the_plain_model(llama: Path, tmp_path: Path) -> None:
+def test_prompts_with_a_shared_start_equal_the_plain_model(
+    llama: Path, tmp_path: Path, tiny: Any
+) -> None:
     model = transformers.AutoModelForCausalLM.from_pretrained(llama).eval()
     start = " ".join(f"w{n}" for n in range(40, 60))
     requests = [ask(f"{start} {p}", max_tokens=8, candidates=("w20 w21",)) for p in PROMPTS]
@@ -192,7 +153,7 @@ def test_prompts_with_a_shared_start_equal_the_plain_model(llama: Path, tmp_path
         prompt = numbers(request.messages[0]["content"])
         expected = naive_log_likelihood(model, prompt, [20, 21])
         assert result.log_likelihoods[0] == pytest.approx(expected, abs=2e-4)
-        assert numbers(result.text) == naive_answer(model, prompt, 8)
+        assert numbers(result.text) == tiny.plain_answer(model, prompt, 8)
 
 
 def test_equal_prompts_are_each_answered(llama: Path, tmp_path: Path) -> None:
@@ -202,10 +163,10 @@ def test_equal_prompts_are_each_answered(llama: Path, tmp_path: Path) -> None:
     assert first.output_tokens > 0
 
 
-def test_only_models_that_keep_all_keys_share_them(tmp_path: Path) -> None:
+def test_only_models_that_keep_all_keys_share_them(tiny: Any) -> None:
     fit = {}
     for name, config in CONFIGS.items():
-        model = transformers.AutoModelForCausalLM.from_config(config())
+        model = transformers.AutoModelForCausalLM.from_config(config(tiny.llama_sizes()))
         fit[name] = keeps_all_keys(model)
     assert fit == {
         "grouped keys": True,
