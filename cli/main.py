@@ -10,7 +10,19 @@ import typer
 from rich.console import Console
 
 from ..adapters import InputError, TraitRouteError
-from . import adapters, compare, demo, matrix, predict, profile, report, route, serve, traits
+from . import (
+    adapters,
+    compare,
+    demo,
+    gateway,
+    matrix,
+    predict,
+    profile,
+    report,
+    route,
+    serve,
+    traits,
+)
 
 INTERRUPTED = 130
 """What Typer turns Ctrl-C into, without a word."""
@@ -36,6 +48,7 @@ app.command("report")(report.report)
 app.command("predict")(predict.predict)
 app.command("route")(route.route)
 app.command("serve")(serve.serve)
+app.command("gateway")(gateway.gateway)
 app.command("demo")(demo.demo)
 
 

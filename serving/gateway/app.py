@@ -1,0 +1,129 @@
+"""The gateway as an ASGI app: its key, then routing, then the upstreams."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp
+
+from ...adapters import Registry
+from ..following import RegistryFollower
+from ..routing import AUTO, BASE, Routing, RoutingMiddleware
+from .fleet import Fleet
+from .key import HEALTH, KeyCheck, bears
+from .listing import given_names
+from .loader import FleetLoader
+from .options import GatewayOptions
+from .proxy import Proxy
+from .replies import error_reply
+from .second_chance import SecondChance
+
+
+def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry]) -> ASGIApp:
+    """Build the app; it asks the upstreams and reads the registry when it starts.
+
+    Routing answers for `base`; each upstream is given its own name of the base model.
+    """
+    fleet = Fleet(options)
+    routing = Routing(base_names=(BASE,))
+    loader = FleetLoader(fleet, routing, options)
+    routing.loader = loader
+    following = RegistryFollower(routing, open_registry, loader.offer)
+    pages = _Pages(fleet, routing, options)
+
+    @asynccontextmanager
+    async def lifespan(_: object) -> AsyncIterator[None]:
+        await fleet.start()
+        await following.start()
+        try:
+            yield
+        finally:
+            await following.stop()
+            await fleet.stop()
+
+    router = Router(
+        routes=[
+            Route(HEALTH, pages.health),
+            Route("/metrics", pages.metrics),
+            Route("/v1/models", pages.models),
+        ],
+        default=Proxy(loader, options),
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
+    routed = RoutingMiddleware(router, routing=routing)
+    return KeyCheck(SecondChance(routed, limit=routing.max_body_bytes), key=options.key)
+
+
+class _Pages:
+    """What the gateway answers by itself."""
+
+    def __init__(self, fleet: Fleet, routing: Routing, options: GatewayOptions) -> None:
+        self._fleet = fleet
+        self._routing = routing
+        self._options = options
+
+    async def health(self, request: Request) -> JSONResponse:
+        """Whether any upstream is in rotation; which, only to those who have the key."""
+        healthy = bool(self._fleet.healthy())
+        body: dict[str, Any] = {"status": "ok" if healthy else "no upstream is in rotation"}
+        if bears(request.scope, self._options.key):
+            body["upstreams"] = [
+                {
+                    "url": u.url,
+                    "healthy": u.healthy,
+                    "reason": u.reason,
+                    "outstanding": u.outstanding,
+                }
+                for u in self._fleet.upstreams
+            ]
+        return JSONResponse(body, status_code=200 if healthy else 503)
+
+    async def metrics(self, request: Request) -> Response:
+        """Prometheus metrics of routing, and of the upstreams as they are now."""
+        try:
+            from prometheus_client import (
+                CONTENT_TYPE_LATEST,
+                CollectorRegistry,
+                Gauge,
+                generate_latest,
+            )
+        except ImportError:
+            return error_reply(404, "no metrics here: pip install prometheus_client")
+        ours = CollectorRegistry()
+        healthy = Gauge(
+            "traitroute_upstream_healthy", "1 in rotation.", ("upstream",), registry=ours
+        )
+        busy = Gauge(
+            "traitroute_upstream_outstanding",
+            "Requests not finished.",
+            ("upstream",),
+            registry=ours,
+        )
+        for upstream in self._fleet.upstreams:
+            healthy.labels(upstream.url).set(upstream.healthy)
+            busy.labels(upstream.url).set(upstream.outstanding)
+        text = generate_latest() + generate_latest(ours)
+        return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
+
+    async def models(self, request: Request) -> JSONResponse:
+        """The base model, `auto`, all adapters, and what else the upstreams list."""
+        adapters = sorted(self._routing.adapters)
+        ours = [_card(BASE), _card(AUTO), *(_card(name, parent=BASE) for name in adapters)]
+        aliases = self._options.aliases
+        shown = {BASE, AUTO, *(name for a in (BASE, *adapters) for name in given_names(a, aliases))}
+        listed = {name: card for u in self._fleet.healthy() for name, card in u.cards.items()}
+        # Names that the gateway loads under, and they alone, have an adapter before their `@`.
+        more = [
+            _card(name, parent=card.parent)
+            for name, card in sorted(listed.items())
+            if name not in shown and name.partition("@")[0] not in self._routing.adapters
+        ]
+        return JSONResponse({"object": "list", "data": [*ours, *more]})
+
+
+def _card(name: str, parent: str | None = None) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "traitroute", "parent": parent}

@@ -1,0 +1,104 @@
+"""All upstreams: kept an eye on, and one of them chosen for each request."""
+
+import asyncio
+import hashlib
+import json
+import random
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...adapters import Adapter
+from .options import GatewayOptions
+from .upstream import Upstream
+
+CHECK_EVERY_S = 2.0
+SLACK = 2
+"""How many more requests than the least busy upstream one may have and still keep its conversations."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """An upstream that can answer, and what the body must say there (None: as the client wrote it)."""
+
+    upstream: Upstream
+    fields: Mapping[str, Any] | None = None
+
+
+class Fleet:
+    """The upstreams of one gateway."""
+
+    def __init__(self, options: GatewayOptions) -> None:
+        self.upstreams = [Upstream(url, options) for url in options.upstreams]
+
+    async def start(self) -> None:
+        """Ask every upstream once, and then again and again until `stop`."""
+        await self._check()
+        self._watch = asyncio.create_task(self._keep_checking())
+
+    async def stop(self) -> None:
+        """Stop asking and close all connections."""
+        self._watch.cancel()
+        await asyncio.gather(self._watch, return_exceptions=True)
+        await asyncio.gather(*(upstream.close() for upstream in self.upstreams))
+
+    def healthy(self) -> list[Upstream]:
+        """The upstreams in rotation."""
+        return [upstream for upstream in self.upstreams if upstream.healthy]
+
+    def offer(self, adapters: Sequence[Adapter]) -> None:
+        """Tell every upstream what the registry offers."""
+        for upstream in self.upstreams:
+            upstream.offer(adapters)
+
+    def holding(self, adapter: Adapter) -> list[Target]:
+        """The upstreams that have the adapter."""
+        named = [(upstream, upstream.name_of(adapter)) for upstream in self.healthy()]
+        return [Target(u, u.dialect.fields(name, u.base)) for u, name in named if name is not None]
+
+    def with_base(self) -> list[Target]:
+        """The upstreams whose base model can be named."""
+        return [Target(u, {"model": u.base}) for u in self.healthy() if u.base is not None]
+
+    def listing(self, model: str | None) -> list[Target]:
+        """The upstreams that list `model`; where none does, any may say what it thinks of the request."""
+        healthy = self.healthy()
+        return [Target(u) for u in [u for u in healthy if model in u.cards] or healthy]
+
+    async def _keep_checking(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_EVERY_S)
+            await self._check()
+
+    async def _check(self) -> None:
+        await asyncio.gather(*(upstream.check() for upstream in self.upstreams))
+
+
+def choose(targets: Collection[Target], conversation: bytes | None) -> Target:
+    """The least busy target; among those about as idle, the one where a conversation was before."""
+    least = min(target.upstream.outstanding for target in targets)
+    if conversation is None:
+        idle = [target for target in targets if target.upstream.outstanding == least]
+        return random.choice(idle)
+    near = [target for target in targets if target.upstream.outstanding <= least + SLACK]
+    return max(near, key=lambda target: _rank(conversation, target.upstream.url))
+
+
+def _rank(conversation: bytes, url: str) -> bytes:
+    """Rendezvous hashing: an upstream that leaves or comes moves only its own conversations."""
+    return hashlib.blake2b(conversation + url.encode()).digest()
+
+
+def conversation_key(request: Mapping[str, Any]) -> bytes | None:
+    """What stays the same through a conversation: all up to the first user turn, or a prompt's beginning."""
+    start: Any = request.get("prompt", request.get("input"))
+    messages = request.get("messages", start if isinstance(start, list) else None)
+    if isinstance(messages, list):
+        roles = [message.get("role") if isinstance(message, dict) else None for message in messages]
+        end = roles.index("user") + 1 if "user" in roles else 1
+        start = messages[:end]
+    elif isinstance(start, str):
+        start = start[:1024]
+    if start is None:
+        return None
+    return hashlib.blake2b(json.dumps([request.get("model"), start]).encode()).digest()

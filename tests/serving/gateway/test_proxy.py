@@ -1,0 +1,234 @@
+"""What passes between client and upstream, byte by byte and second by second."""
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from .conftest import CHAT, Gateway, Serve, Upstream, ask, eventually
+
+STREAM = {"model": "base", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+
+
+def headers_seen(upstream: Upstream) -> dict[str, str]:
+    return dict(upstream.requests[-1]["headers"])
+
+
+def test_events_arrive_one_by_one(gateway: Gateway, serve: Serve) -> None:
+    client = gateway(serve(Upstream()).url)
+    times, chunks = [], []
+    with client.stream("POST", CHAT, json=STREAM) as response:
+        assert response.headers["content-type"] == "text/event-stream"
+        for chunk in response.iter_raw():
+            times.append(time.monotonic())
+            chunks.append(chunk)
+    assert b"".join(chunks).count(b"data:") == 6
+    # Five pauses of a tenth of a second lie between the first and the last.
+    assert times[-1] - times[0] > 0.3
+    assert len(chunks) >= 5
+
+
+def test_a_request_body_is_streamed_too(gateway: Gateway, serve: Serve) -> None:
+    upstream = serve(Upstream())
+    client = gateway(upstream.url)
+
+    def parts() -> Iterator[bytes]:
+        yield b"first"
+        eventually(lambda: b"first" in upstream.parts)
+        yield b"second"
+
+    response = client.post("/echo", content=parts(), headers={"content-type": "audio/wav"})
+    assert response.content == b"firstsecond"
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/octet-stream"])
+def test_a_big_body_arrives_whole(gateway: Gateway, serve: Serve, kind: str) -> None:
+    client = gateway(serve(Upstream()).url)
+    body = os.urandom(2**20) * 20
+    response = client.post("/echo", content=body, headers={"content-type": kind})
+    assert response.content == body
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_goes_away_ends_the_request_upstream(
+    gateway: Gateway, serve: Serve, stream: bool
+) -> None:
+    upstream = serve(Upstream())
+    client = gateway(upstream.url)
+    if stream:
+        with client.stream("POST", CHAT, json=STREAM) as response:
+            next(response.iter_raw())
+    else:
+        with pytest.raises(httpx.ReadTimeout):
+            client.post("/hang", json={}, timeout=0.5)
+    assert upstream.aborted.wait(5)
+    eventually(lambda: client.get("/health").json()["upstreams"][0]["outstanding"] == 0)
+
+
+def test_a_slow_reader_slows_the_upstream_down(gateway: Gateway, serve: Serve) -> None:
+    upstream = serve(Upstream())
+    client = gateway(upstream.url)
+    with client.stream("GET", "/flood") as response:
+        chunks = response.iter_raw()
+        next(chunks)
+        eventually(lambda: standing_still(upstream))
+        held = upstream.flooded
+        # What the sockets and two servers' write buffers hold, of the 64 MiB to come.
+        assert held < 24 * 2**20
+        total = sum(len(chunk) for chunk in chunks)
+    assert total > 60 * 2**20
+
+
+def standing_still(upstream: Upstream) -> bool:
+    before = upstream.flooded
+    time.sleep(0.3)
+    return 0 < before == upstream.flooded
+
+
+def test_headers_path_and_query_pass_and_hop_by_hop_headers_do_not(
+    gateway: Gateway, serve: Serve
+) -> None:
+    upstream = serve(Upstream())
+    client = gateway(upstream.url)
+    sent = {
+        "connection": "keep-alive, x-hop",
+        "x-hop": "1",
+        "te": "trailers",
+        "proxy-authorization": "secret",
+        "authorization": "Bearer mine",
+        "x-request-id": "7",
+        "accept-encoding": "identity",
+    }
+    response = client.patch("/v1/a%2Fb/c?x=%20y&x=2", json={}, headers=sent)
+    assert upstream.requests[-1]["method"] == "PATCH"
+    assert upstream.requests[-1]["target"] == b"/v1/a%2Fb/c?x=%20y&x=2"
+    seen = headers_seen(upstream)
+    assert seen.keys().isdisjoint({"x-hop", "te", "proxy-authorization"})
+    assert (seen["authorization"], seen["x-request-id"]) == ("Bearer mine", "7")
+    assert seen["host"] == urlsplit(upstream.url).netloc
+    assert response.headers["x-kept"] == "1"
+    assert "x-private" not in response.headers
+    assert "x-traitroute-adapter" not in response.headers
+
+
+def test_nothing_is_added_to_a_request(gateway: Gateway, serve: Serve) -> None:
+    upstream = serve(Upstream())
+    client = gateway(upstream.url)
+    target = urlsplit(str(client.base_url))
+    with socket.create_connection((target.hostname, target.port), timeout=10) as wire:
+        wire.sendall(b"GET /v1/files HTTP/1.1\r\nhost: x\r\n\r\n")
+        wire.recv(65536)
+    assert [name for name, _ in upstream.requests[-1]["headers"]] == ["host"]
+
+
+def test_an_upstream_url_may_have_a_path(gateway: Gateway, serve: Serve) -> None:
+    upstream = serve(Upstream())
+    upstream.status = 404
+    client = gateway(f"{upstream.url}/openai")
+    client.get("/v1/files?limit=2")
+    assert upstream.requests[-1]["target"] == b"/openai/v1/files?limit=2"
+
+
+def test_without_the_key_nothing_is_routed_or_forwarded(gateway: Gateway, serve: Serve) -> None:
+    upstream = serve(Upstream())
+    client = gateway(upstream.url, key="sesame", upstream_key="theirs")
+    for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "sesame"}):
+        response = ask(client, "how long do I boil eggs", headers=headers)
+        assert response.status_code == 401
+        assert "x-traitroute-adapter" not in response.headers
+        assert client.get("/v1/models", headers=headers).status_code == 401
+    assert upstream.requests == []
+    assert client.get("/health").json() == {"status": "ok"}
+
+
+def test_an_upstream_is_given_its_own_key_and_never_the_gateways(
+    gateway: Gateway, serve: Serve
+) -> None:
+    upstream = serve(Upstream())
+    mine = {"authorization": "Bearer sesame"}
+    ask(gateway(upstream.url, key="sesame"), "hi", headers=mine)
+    assert "authorization" not in headers_seen(upstream)
+    ask(gateway(upstream.url, key="sesame", upstream_key="theirs"), "hi", headers=mine)
+    assert headers_seen(upstream)["authorization"] == "Bearer theirs"
+
+
+@pytest.mark.parametrize("path", ["/v1/load_lora_adapter", "/unload_lora_adapter"])
+def test_clients_cannot_change_what_upstreams_have_loaded(
+    gateway: Gateway, serve: Serve, path: str
+) -> None:
+    upstream = serve(Upstream())
+    upstream.loads = []
+    assert gateway(upstream.url).post(path, json={"lora_name": "cook"}).status_code == 403
+    assert upstream.loads == []
+
+
+class Breaker:
+    """A server that lists its models, and breaks off every other request once it has read it."""
+
+    def __init__(self, answer: bytes) -> None:
+        self.received: list[bytes] = []
+        self._answer = answer
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                wire, _ = self._socket.accept()
+            except OSError:
+                return
+            with wire:
+                request = wire.recv(65536)
+                if request.startswith(b"GET /v1/models"):
+                    body = json.dumps({"data": [{"id": "tiny"}]}).encode()
+                    head = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
+                    wire.sendall(head % len(body) + body)
+                else:
+                    self.received.append(request)
+                    wire.sendall(self._answer)
+
+
+def breaker(stack: ExitStack, answer: bytes = b"") -> Breaker:
+    server = Breaker(answer)
+    stack.callback(server.close)
+    return server
+
+
+def test_what_was_sent_is_never_sent_again(gateway: Gateway, stack: ExitStack) -> None:
+    first, second = breaker(stack), breaker(stack)
+    response = ask(gateway(first.url, second.url), "hi", model="base")
+    assert response.status_code == 502
+    assert "broke off before it answered" in response.json()["error"]["message"]
+    assert len(first.received) + len(second.received) == 1
+
+
+def test_an_answer_that_breaks_off_is_not_made_to_look_complete(
+    gateway: Gateway, stack: ExitStack
+) -> None:
+    broken = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n"
+    client = gateway(breaker(stack, broken).url)
+    with pytest.raises(httpx.RemoteProtocolError):
+        ask(client, "hi", model="base")
+
+
+def test_no_key_and_no_request_text_reach_the_log(
+    gateway: Gateway, serve: Serve, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    caplog.set_level("DEBUG", logger="traitroute")
+    client = gateway(serve(Upstream()).url, upstream_key="theirs")
+    ask(client, "how long do I boil eggs, dear diary", headers={"authorization": "Bearer mine"})
+    assert "theirs" not in caplog.text
+    assert "mine" not in caplog.text
+    assert "diary" not in caplog.text
