@@ -8,7 +8,7 @@ from typing import Any
 from .budget import SaturatedError, TimeBudget
 from .choice import CHOSEN, Choice
 from .constraints import Constraints
-from .loader import LoadError
+from .loader import LoadError, load
 from .refusal import RefusedError
 from .sessions import Sessions
 from .settings import Routing, TextRouter
@@ -100,7 +100,7 @@ class Chooser:
     async def _load(self, choice: Choice, wanted: Constraints) -> Choice:
         if choice.adapter is not None:
             try:
-                await self._routing.loader.ensure(choice.adapter)
+                await load(self._routing.loader, choice.adapter)
             except LoadError as exc:
                 return replace(
                     Choice.base(f"load-failed: {exc}"),

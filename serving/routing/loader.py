@@ -27,3 +27,18 @@ class NoLoader:
     async def ensure(self, name: str) -> None:
         """Refuse."""
         raise LoadError(f"{name!r} cannot be loaded before the server has started")
+
+
+async def load(loader: AdapterLoader, name: str) -> None:
+    """Return once the adapter can be served by its name.
+
+    Raises:
+        LoadError: it cannot be loaded, whatever the loader itself raised.
+    """
+    try:
+        await loader.ensure(name)
+    except LoadError:
+        raise
+    except Exception as exc:
+        # The engine behind a loader fails in ways of its own; its message may hold paths.
+        raise LoadError(f"{name!r} could not be loaded: {type(exc).__name__}") from exc

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 MAX_ADAPTERS = 200
-_GAINS = (-0.1, -0.05, 0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
+# Below a first bucket under zero the client library gives no sum; a chosen adapter's gain is seldom there.
+_GAINS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
 _SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25)
 
 

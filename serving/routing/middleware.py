@@ -16,7 +16,7 @@ from .constraints import KEY, Constraints
 from .endpoints import ENDPOINTS, INVOCATIONS, Endpoint, asked_model, with_model
 from .explanations import DECISIONS, Explanation, Explanations
 from .journal import Journal
-from .loader import LoadError
+from .loader import LoadError, load
 from .metrics import open_metrics
 from .refusal import RefusedError
 from .settings import AUTO, Routing
@@ -118,7 +118,7 @@ class RoutingMiddleware:
 
     async def _load_named(self, name: str) -> None:
         try:
-            await self.routing.loader.ensure(name)
+            await load(self.routing.loader, name)
         except LoadError as exc:
             self._metrics.load_failure(name)
             raise RefusedError(str(exc), param="model") from exc

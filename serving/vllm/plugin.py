@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse
 from ...adapters import Registry, RegistryError, ServerError
 from ..following import RegistryFollower
 from ..routing import AUTO, Routing, RoutingMiddleware
+from .api_keys import ApiKeys
 from .loras import LoraLoader
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class TraitRoutePlugin:
     """Entry point of the group `vllm.endpoint_plugins`; one instance per API server process."""
 
     name = "traitroute"
-    required_tasks = ("generate",)
+    required_tasks = ("generate", "embed", "classify", "token_embed", "token_classify")
 
     def __init__(self) -> None:
         self.routing = Routing()
@@ -82,6 +83,7 @@ class TraitRoutePlugin:
     def attach_router(self, app: "FastAPI") -> None:
         """Add the routing middleware, and a model list that shows what may be asked for."""
         check_vllm()
+        self.routing.invocations_header = _invocations_header()
         app.add_middleware(RoutingMiddleware, routing=self.routing)
         app.add_api_route("/v1/models", self._list_models, include_in_schema=False)
         # Only newer versions let a plugin's route replace theirs; being first works in all of them.
@@ -96,6 +98,7 @@ class TraitRoutePlugin:
         loader = LoraLoader(engine_client, models.lora_requests, room=room)
         self.routing.base_names = tuple(path.name for path in models.base_model_paths)
         self.routing.loader = loader
+        self.routing.admits = ApiKeys.of_server(args).admit
         path = os.environ.get(REGISTRY_VARIABLE, "")
         self._following = RegistryFollower(self.routing, lambda: _open(path), loader.offer)
         await self._following.start()
@@ -110,6 +113,15 @@ class TraitRoutePlugin:
         ]
         listing.data = [*(card for card in listing.data if card.id not in offered), auto, *ours]
         return JSONResponse(listing.model_dump())
+
+
+def _invocations_header() -> str:
+    """The header from which vLLM's `/invocations` takes the model; without it that path stays as it is."""
+    try:
+        from model_hosting_container_standards.sagemaker import SageMakerLoRAApiHeader
+    except ImportError:
+        return ""
+    return SageMakerLoRAApiHeader.ADAPTER_IDENTIFIER
 
 
 def _room(lora_config: "LoRAConfig | None") -> int | None:

@@ -1,6 +1,5 @@
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -10,43 +9,9 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
-from traitroute.router import RoutingDecision
-from traitroute.serving.routing import LoadError, Routing, RoutingMiddleware
+from traitroute.serving.routing import Routing, RoutingMiddleware
 
 CHAT = "/v1/chat/completions"
-
-
-class KeywordRouter:
-    """Routes text that holds an adapter's name to that adapter, and fails on demand."""
-
-    def route(self, text: str, /, **_: Any) -> RoutingDecision:
-        if "slow" in text:
-            time.sleep(0.3)
-        if "crash" in text:
-            raise ZeroDivisionError("crash and the request's text")
-        adapter = next((name for name in ("code", "broken") if name in text), None)
-        return RoutingDecision(
-            adapter=adapter,
-            gain=0.134 if adapter else 0.0,
-            interval=(0.1, 0.2),
-            margin=0.05,
-            reason=f"chosen for\r\n{adapter} – surely" + " long" * 100,
-            demand={},
-            contributions={},
-            nearest_tasks=(),
-            ranking=(),
-            profile_version=1,
-        )
-
-
-class RecordingLoader:
-    def __init__(self) -> None:
-        self.loaded: list[str] = []
-
-    async def ensure(self, name: str) -> None:
-        if name == "broken":
-            raise LoadError("broken: rank 64 is greater than max_lora_rank 16")
-        self.loaded.append(name)
 
 
 async def echo(request: Request) -> Response:
@@ -64,16 +29,6 @@ async def stream(request: Request) -> Response:
             yield f"{model}{i}"
 
     return StreamingResponse(chunks(), media_type="text/event-stream")
-
-
-@pytest.fixture
-def routing() -> Routing:
-    return Routing(
-        base_names=("tiny", "base"),
-        adapters=frozenset({"code", "broken"}),
-        router=KeywordRouter(),
-        loader=RecordingLoader(),
-    )
 
 
 def with_client(
@@ -103,6 +58,10 @@ def ask(routing: Routing, text: str, model: str = "auto", **more: Any) -> httpx.
     return post(routing, json.dumps(body).encode())
 
 
+def loaded(routing: Any) -> list[str]:
+    return routing.loader.loaded
+
+
 def received(response: httpx.Response) -> dict[str, Any]:
     return json.loads(response.json()["body"])
 
@@ -113,7 +72,7 @@ def test_auto_becomes_the_adapter_that_the_header_names(routing: Routing) -> Non
     assert received(response)["temperature"] == 0.5
     assert response.headers["x-traitroute-gain"] == "+0.134"
     assert int(response.json()["length"]) == len(response.json()["body"])
-    assert isinstance(routing.loader, RecordingLoader) and routing.loader.loaded == ["code"]
+    assert loaded(routing) == ["code"]
     assert routing.counts == {"adapter": 1}
 
 
@@ -225,7 +184,7 @@ def test_auto_without_a_router_is_answered_by_base() -> None:
 def test_a_named_adapter_is_loaded_and_its_request_left_alone(routing: Routing) -> None:
     response = ask(routing, "hello", model="code")
     assert received(response)["model"] == "code"
-    assert isinstance(routing.loader, RecordingLoader) and routing.loader.loaded == ["code"]
+    assert loaded(routing) == ["code"]
     assert "x-traitroute-adapter" not in response.headers
 
 
@@ -260,3 +219,47 @@ def test_a_body_that_nests_too_deep_is_refused(routing: Routing, body: bytes) ->
 
 def test_a_body_beyond_the_limit_is_refused(routing: Routing) -> None:
     assert post(routing, b" " * (8 * 2**20 + 1)).status_code == 413
+
+
+@pytest.mark.parametrize(("status", "told"), [(200, ["code"]), (302, ["code"]), (400, ["own"])])
+def test_an_answer_bears_one_claim_and_an_error_none_of_ours(
+    routing: Routing, status: int, told: list[str]
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"X-Traitroute-Adapter", b"own")]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def run() -> httpx.Response:
+        transport = httpx.ASGITransport(app=RoutingMiddleware(app, routing=routing))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.post("/v1/completions", json={"model": "auto", "prompt": "code"})
+
+    assert asyncio.run(run()).headers.get_list("x-traitroute-adapter") == told
+
+
+class Failing:
+    async def ensure(self, name: str) -> None:
+        raise ConnectionError(f"{name}: the engine is gone")
+
+
+def test_a_loader_that_fails_in_any_way_costs_auto_no_answer(routing: Routing) -> None:
+    routing.loader = Failing()
+    response = ask(routing, "code")
+    assert received(response)["model"] == "tiny"
+    assert response.headers["x-traitroute-reason"] == (
+        "load-failed: 'code' could not be loaded: ConnectionError"
+    )
+
+
+def test_a_loader_that_fails_in_any_way_refuses_a_named_adapter(routing: Routing) -> None:
+    routing.loader = Failing()
+    response = ask(routing, "hello", model="code")
+    assert response.status_code == 400
+    assert "'code' could not be loaded: ConnectionError" in response.json()["error"]["message"]
+
+
+def test_text_that_no_encoding_takes_is_told_back_escaped(routing: Routing) -> None:
+    response = ask(routing, "code \ud800", traitroute={"allow": ["\ud800"]})
+    assert response.status_code == 400
+    assert "\\ud800" in response.json()["error"]["message"]

@@ -1,0 +1,92 @@
+import asyncio
+import threading
+import time
+from typing import Any
+
+import pytest
+from traitroute.serving.routing.budget import SaturatedError, TimeBudget
+
+
+def test_work_that_takes_too_long_is_left_and_others_still_run() -> None:
+    budget = TimeBudget(workers=2)
+    release = threading.Event()
+
+    async def run() -> int:
+        with pytest.raises(TimeoutError):
+            await budget.run(release.wait, 0.02)
+        return await budget.run(lambda: 7, 1)
+
+    assert asyncio.run(run()) == 7
+    release.set()
+
+
+def test_when_every_thread_is_overdue_nothing_more_is_begun_until_one_ends() -> None:
+    budget = TimeBudget(workers=2)
+    release = threading.Event()
+
+    async def run() -> None:
+        stuck = [budget.run(release.wait, 0.02) for _ in range(20)]
+        failures = await asyncio.gather(*stuck, return_exceptions=True)
+        assert {type(f) for f in failures} == {TimeoutError}
+        start = time.perf_counter()
+        with pytest.raises(SaturatedError):
+            await budget.run(lambda: 7, 1)
+        assert time.perf_counter() - start < 0.01
+        release.set()
+        async with asyncio.timeout(5):
+            while True:
+                try:
+                    assert await budget.run(lambda: 7, 1) == 7
+                    return
+                except SaturatedError:
+                    await asyncio.sleep(0.001)
+
+    asyncio.run(run())
+
+
+def test_no_more_than_the_given_number_waits() -> None:
+    budget = TimeBudget(workers=1, waiting=3)
+    release = threading.Event()
+
+    async def run() -> list[Any]:
+        asked = asyncio.gather(
+            *(budget.run(release.wait, 5) for _ in range(5)), return_exceptions=True
+        )
+        await asyncio.sleep(0.01)
+        release.set()
+        return await asked
+
+    assert [type(result) for result in asyncio.run(run())] == [bool] * 3 + [SaturatedError] * 2
+
+
+def test_a_request_given_up_by_its_client_counts_as_overdue_until_its_thread_ends() -> None:
+    budget = TimeBudget(workers=1)
+    release = threading.Event()
+
+    async def run() -> None:
+        task = asyncio.create_task(budget.run(release.wait, 5))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        with pytest.raises(SaturatedError):
+            await budget.run(lambda: 7, 1)
+
+    asyncio.run(run())
+    release.set()
+
+
+def test_stuck_routers_leave_the_loops_own_executor_free(server: Any, routing: Any) -> None:
+    async def run() -> float:
+        body = b'{"model": "auto", "messages": [{"role": "user", "content": "slow"}]}'
+        path = "/v1/chat/completions"
+        slow = [server.request("POST", path, content=body) for _ in range(40)]
+        responses = await asyncio.gather(*slow)
+        assert {r.status_code for r in responses} == {200}
+        start = time.perf_counter()
+        late = await server.request("POST", path, content=body)
+        assert late.headers["x-traitroute-reason"].startswith("router-busy: ")
+        await asyncio.to_thread(int)
+        return time.perf_counter() - start
+
+    assert asyncio.run(run()) < 0.05
+    assert routing.counts["router-timeout"] + routing.counts["router-busy"] == 41

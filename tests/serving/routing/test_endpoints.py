@@ -1,0 +1,117 @@
+import json
+from typing import Any
+
+import pytest
+from traitroute.serving.routing import Routing
+
+TURNS = [
+    {"role": "system", "content": "cook"},
+    {"role": "user", "content": [{"type": "text", "text": "some code"}]},
+    {"role": "assistant", "content": "cook"},
+    {"role": "user", "content": "then cook"},
+]
+BODIES = [
+    ("/v1/chat/completions", {"messages": TURNS}),
+    ("/v1/completions", {"prompt": ["some code", "cook"]}),
+    ("/v1/responses", {"input": "some code", "instructions": "cook"}),
+    ("/v1/responses", {"input": TURNS}),
+    ("/v1/responses", {"input": "cook", "previous_input_messages": TURNS[:2]}),
+    ("/v1/messages", {"messages": TURNS[1:], "system": "cook"}),
+    ("/v1/messages/count_tokens", {"messages": TURNS[1:]}),
+    ("/v1/embeddings", {"input": ["some code", "cook"]}),
+    ("/v1/embeddings", {"messages": [TURNS, []]}),
+    ("/tokenize", {"prompt": "some code"}),
+    ("/tokenize", {"messages": TURNS}),
+    ("/pooling", {"input": "some code"}),
+]
+
+
+def received(response: Any) -> dict[str, Any]:
+    return json.loads(response.json()["body"])
+
+
+@pytest.mark.parametrize(("path", "body"), BODIES)
+def test_every_endpoint_is_routed_by_its_first_user_turn(
+    server: Any, router: Any, path: str, body: dict[str, Any]
+) -> None:
+    response = server.post(path, {"model": "auto", **body})
+    assert router.routed == ["some code"]
+    assert received(response) == {"model": "code", **body}
+    assert response.headers["x-traitroute-adapter"] == "code"
+    assert response.headers["x-traitroute-profile"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "assistant", "content": "a"}]}),
+        ("/v1/completions", {"prompt": [1, 2, 3]}),
+        ("/v1/responses", {"input": [{"type": "function_call_output", "output": "a"}]}),
+        ("/v1/embeddings", {"input": [[1, 2], [3]]}),
+        ("/pooling", {}),
+    ],
+)
+def test_a_body_without_text_is_refused_with_the_field_to_mend(
+    server: Any, path: str, body: dict[str, Any]
+) -> None:
+    response = server.post(path, {"model": "auto", **body})
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] in {"messages", "prompt", "input"}
+
+
+def test_anthropic_clients_get_errors_in_their_own_form(server: Any) -> None:
+    response = server.post("/v1/messages", {"model": "auto"})
+    assert response.status_code == 400
+    assert response.json()["type"] == "error"
+    assert response.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_a_named_adapter_is_loaded_at_every_endpoint(server: Any, routing: Any) -> None:
+    server.post("/v1/messages", {"model": "code", "messages": []})
+    assert routing.loader.loaded == ["code"]
+
+
+SAGEMAKER = "X-Amzn-SageMaker-Adapter-Identifier"
+
+
+@pytest.mark.parametrize("asked_in", [SAGEMAKER, "x-traitroute-model"])
+@pytest.mark.parametrize(("text", "name"), [("some code", "code"), ("hello", "tiny")])
+def test_invocations_are_asked_and_told_in_headers(
+    server: Any, routing: Routing, asked_in: str, text: str, name: str
+) -> None:
+    routing.invocations_header = SAGEMAKER
+    body = b'{ "model":"x", "messages":[{"role":"user","content":"%s"}] }' % text.encode()
+    response = server.post("/invocations", body, {asked_in: "auto"})
+    assert response.json()["headers"][SAGEMAKER.lower()] == name
+    assert response.json()["body"].encode() == body
+    assert "x-traitroute-model" not in response.json()["headers"]
+    assert response.headers["x-traitroute-adapter"] == name.replace("tiny", "base")
+
+
+def test_an_adapter_named_to_invocations_is_loaded(server: Any, routing: Any) -> None:
+    routing.invocations_header = SAGEMAKER
+    response = server.post("/invocations", {"prompt": "a"}, {"x-traitroute-model": "cook"})
+    assert routing.loader.loaded == ["cook"]
+    assert response.json()["headers"][SAGEMAKER.lower()] == "cook"
+
+
+@pytest.mark.parametrize("header", ["", SAGEMAKER])
+def test_invocations_that_ask_for_nothing_are_left_alone(
+    server: Any, routing: Routing, header: str
+) -> None:
+    routing.invocations_header = header
+    asked = {} if header else {"x-traitroute-model": "auto"}
+    response = server.post("/invocations", {"model": "auto", "prompt": "code"}, asked)
+    assert received(response)["model"] == "auto"
+    assert "x-traitroute-adapter" not in response.headers
+
+
+def test_a_request_that_is_not_admitted_reaches_the_app_as_it_came(
+    server: Any, routing: Any
+) -> None:
+    routing.admits = lambda scope: False
+    for model in ("auto", "code"):
+        response = server.post("/tokenize", {"model": model, "prompt": "code"})
+        assert received(response)["model"] == model
+        assert "x-traitroute-adapter" not in response.headers
+    assert routing.loader.loaded == []
