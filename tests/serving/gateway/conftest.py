@@ -66,25 +66,32 @@ class Upstream:
         self.requests.append(
             {"method": scope["method"], "target": target, "headers": headers, "body": body}
         )
-        await self._answer(path, body, receive, send)
+        try:
+            asked = json.loads(body or b"{}")
+        except (ValueError, RecursionError):
+            asked = None
+        if not isinstance(asked, dict):
+            await reply(send, {"error": {"message": "not a JSON object"}}, 400)
+            return
+        await self._answer(path, asked, receive, send)
 
-    async def _answer(self, path: str, body: bytes, receive: Receive, send: Send) -> None:
+    async def _answer(self, path: str, asked: dict[str, Any], receive: Receive, send: Send) -> None:
         if path.endswith("load_lora_adapter"):
-            await self._load(json.loads(body), send)
+            await self._load(asked, send)
         elif path == "/flood":
             await self._flood(send)
         elif path == "/hang":
             while (await receive())["type"] != "http.disconnect":
                 pass
             self.aborted.set()
-        elif body and json.loads(body).get("stream"):
+        elif asked.get("stream") is True:
             await self._stream(receive, send)
         elif self.forgetful:
             await reply(send, {"error": {"message": "no such model"}}, 404)
         else:
             while self.hold.is_set():
                 await asyncio.sleep(0.01)
-            await reply(send, {"model": json.loads(body or b"{}").get("model")}, 200)
+            await reply(send, {"model": asked.get("model")}, 200)
 
     async def _load(self, wanted: dict[str, str], send: Send) -> None:
         if self.loads is None:

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from .conftest import CHAT, Gateway, Serve, Upstream, ask, eventually
 
@@ -168,6 +170,40 @@ def test_clients_cannot_change_what_upstreams_have_loaded(
     upstream.loads = []
     assert gateway(upstream.url).post(path, json={"lora_name": "cook"}).status_code == 403
     assert upstream.loads == []
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+FIELDS = st.sampled_from(["model", "messages", "prompt", "input", "stream", "traitroute", "n"])
+MODELS = st.sampled_from(["auto", "base", "cook", "", "tiny", "nothing"]) | JSON
+BODIES = st.one_of(
+    st.binary(max_size=200),
+    st.builds(
+        lambda model, rest: json.dumps({**rest, "model": model}).encode(),
+        MODELS,
+        st.dictionaries(FIELDS, JSON, max_size=4),
+    ),
+)
+PATHS = st.sampled_from(
+    [CHAT, "/v1/completions", "/v1/embeddings", "/v1/other", "//v1/%2e%2e/x?%00"]
+)
+
+
+def test_no_request_breaks_the_gateway(gateway: Gateway, serve: Serve) -> None:
+    client = gateway(serve(Upstream("cook")).url)
+
+    @given(path=PATHS, body=BODIES, method=st.sampled_from(["POST", "PUT", "GET", "DELETE"]))
+    @settings(max_examples=150)
+    def check(path: str, body: bytes, method: str) -> None:
+        target = httpx.URL(client.base_url).copy_with(raw_path=path.encode())
+        assert client.request(method, target, content=body).status_code < 500
+
+    check()
 
 
 class Breaker:
