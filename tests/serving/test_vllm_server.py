@@ -1,6 +1,7 @@
 """A real vLLM with two API server processes, a two-layer Llama and adapters that change every answer."""
 
 import asyncio
+import base64
 import json
 import os
 import subprocess
@@ -188,6 +189,105 @@ def test_the_model_list_shows_what_may_be_asked_for(client: httpx.Client) -> Non
     cards = {card["id"]: card for card in client.get("/v1/models").json()["data"]}
     assert list(cards) == ["tiny", "base", "auto", "coder", "cook", "critic", "wide"]
     assert cards["cook"]["parent"] == "tiny"
+
+
+def prompts(path: str, text: str) -> dict[str, Any]:
+    turns = [{"role": "user", "content": text}]
+    settings = {"temperature": 0, "max_tokens": 8}
+    return {
+        "/v1/completions": {"prompt": text, **settings},
+        "/v1/responses": {"input": text, "temperature": 0, "max_output_tokens": 8},
+        "/v1/messages": {"messages": turns, **settings},
+        "/invocations": {"messages": turns, **settings},
+    }[path]
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/completions", "/v1/responses", "/v1/messages", "/invocations"]
+)
+@pytest.mark.parametrize("name", TOPICS)
+def test_every_endpoint_answers_as_the_adapter_named(
+    client: httpx.Client, path: str, name: str
+) -> None:
+    asked = {"x-traitroute-model": "auto"} if path == "/invocations" else {}
+    named = {"x-traitroute-model": name} if path == "/invocations" else {}
+    request = prompts(path, TOPICS[name][0] + " a")
+    routed = client.post(path, json={**request, "model": "auto"}, headers=asked)
+    direct = client.post(path, json={**request, "model": name}, headers=named)
+    assert routed.status_code == direct.status_code == 200, routed.text
+    assert routed.headers["x-traitroute-adapter"] == routed.json()["model"] == name
+    assert spoken(routed) == spoken(direct)
+    assert len({spoken(client.post(path, **as_model(path, m, request))) for m in TOPICS}) == 3
+
+
+def as_model(path: str, name: str, request: dict[str, Any]) -> dict[str, Any]:
+    headers = {"x-traitroute-model": name} if path == "/invocations" else {}
+    return {"json": {**request, "model": name}, "headers": headers}
+
+
+def spoken(response: httpx.Response) -> str:
+    """What the model said, in any of the answers' forms."""
+    answer = response.json()
+    [said] = answer.get("choices") or answer.get("output") or answer["content"]
+    return json.dumps(said.get("text") or said.get("message", said).get("content"), sort_keys=True)
+
+
+def test_tokens_are_counted_for_auto(client: httpx.Client) -> None:
+    turns = [{"role": "user", "content": TOPICS["cook"][0]}]
+    tokenized = client.post("/tokenize", json={"model": "auto", "messages": turns})
+    counted = client.post("/v1/messages/count_tokens", json={"model": "auto", "messages": turns})
+    assert tokenized.headers["x-traitroute-adapter"] == "cook"
+    assert tokenized.json()["count"] > 0
+    assert counted.json()["input_tokens"] > 0, counted.text
+
+
+@pytest.mark.parametrize("path", ["/tokenize", "/invocations"])
+def test_paths_that_vllm_leaves_open_are_not_routed_without_the_key(
+    client: httpx.Client, path: str
+) -> None:
+    headers = {"authorization": "", "x-traitroute-model": "auto"}
+    request = {"model": "auto", "prompt": TOPICS["cook"][0], "max_tokens": 1}
+    response = client.post(path, json=request, headers=headers)
+    assert "x-traitroute-adapter" not in response.headers
+    assert response.status_code == (404 if path == "/tokenize" else 200)
+    assert response.json().get("model") in (None, "tiny")
+
+
+def test_a_session_and_constraints_are_kept_by_a_real_server(client: httpx.Client) -> None:
+    text = TOPICS["cook"][0] + " a"
+    denied = client.post(CHAT, json=body("auto", text, traitroute={"deny": ["cook"]}))
+    assert denied.headers["x-traitroute-adapter"] == denied.json()["model"].replace("tiny", "base")
+    assert denied.json()["model"] != "cook"
+    refused = client.post(CHAT, json=body("auto", text), headers={"x-traitroute-deny": "cok"})
+    assert "did you mean 'cook'" in refused.json()["error"]["message"]
+
+
+def test_an_explained_decision_is_in_the_header_and_behind_the_key(client: httpx.Client) -> None:
+    request = body("auto", TOPICS["cook"][0], traitroute={"explain": True})
+    response = client.post(CHAT, json=request)
+    told = json.loads(base64.urlsafe_b64decode(response.headers["x-traitroute-decision"]))
+    assert told["decision"]["adapter"] == response.json()["model"] == "cook"
+    path = f"/v1/decisions/{response.headers['x-traitroute-decision-id']}"
+    # Each API server process keeps its own: one of a few requests meets the right one.
+    found = [client.get(path, headers={"connection": "close"}) for _ in range(12)]
+    assert {r.status_code for r in found} <= {200, 404}
+    assert any(r.status_code == 200 and r.json()["adapter"] == "cook" for r in found)
+    assert client.get(path, headers={"authorization": ""}).status_code == 401
+
+
+def test_the_servers_metrics_add_up_what_all_its_processes_routed(client: httpx.Client) -> None:
+    def routed() -> float:
+        lines = client.get("/metrics").text.splitlines()
+        return sum(
+            float(x.split()[-1]) for x in lines if x.startswith("traitroute_decisions_total")
+        )
+
+    before = routed()
+    for i in range(10):
+        headers = {"connection": "close"}
+        answer(client.post(CHAT, json=body("auto", TOPICS["cook"][i % 3]), headers=headers))
+    assert routed() == before + 10
+    assert "traitroute_routing_seconds_bucket" in client.get("/metrics").text
 
 
 @pytest.mark.parametrize(
