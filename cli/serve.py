@@ -1,13 +1,27 @@
-"""`traitroute serve`: vLLM with routing inside, with the flags that the registry asks for."""
+"""`traitroute serve`: an OpenAI server with routing inside: vLLM, or the embedded one where there is no vLLM."""
 
 import os
+from collections.abc import Sequence
+from enum import StrEnum
 from importlib.util import find_spec
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..adapters import Registry, RegistryError
+from ..adapters import Adapter, InputError, Registry, RegistryError
 from .options import DEFAULT_REGISTRY, RegistryPath, console
+
+if TYPE_CHECKING:
+    from ..profiling import BaseModelFolder
+
+
+class ServingEngine(StrEnum):
+    """What computes the answers; auto means vLLM where it is installed."""
+
+    AUTO = "auto"
+    VLLM = "vllm"
+    TRANSFORMERS = "transformers"
 
 
 def serve(
@@ -15,24 +29,118 @@ def serve(
         str | None, typer.Argument(help="Base model; by default the one in the registry.")
     ] = None,
     registry: RegistryPath = DEFAULT_REGISTRY,
+    engine: Annotated[
+        ServingEngine,
+        typer.Option(
+            help="vllm, transformers (this process), or auto: vllm where it is installed."
+        ),
+    ] = ServingEngine.AUTO,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
-    max_model_len: Annotated[int, typer.Option(help="Longest context, in tokens.")] = 2048,
+    max_model_len: Annotated[int, typer.Option(min=1, help="Longest context, in tokens.")] = 2048,
+    api_key_env: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Environment variable with the key that clients must give."
+        ),
+    ] = None,
+    max_loras: Annotated[
+        int | None,
+        typer.Option(min=1, help="transformers: adapters loaded at a time [default: 8]."),
+    ] = None,
+    queue: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="transformers: requests answered or waiting at a time; more get a 429 [default: 128].",
+        ),
+    ] = None,
     vllm: Annotated[
         list[str] | None, typer.Option("--vllm", help="A further `vllm serve` flag; repeatable.")
     ] = None,
 ) -> None:
     """Serve the base model and all adapters; requests with `"model": "auto"` are routed.
 
-    Example:
+    Examples:
 
         traitroute serve --port 8000
+
+        traitroute serve --engine transformers --api-key-env TRAITROUTE_API_KEY
 
         curl -si localhost:8000/v1/chat/completions -H 'content-type: application/json'
         -d '{"model": "auto", "messages": [{"role": "user", "content": "2 + 2?"}]}'
     """
+    embedded = _is_embedded(engine)
+    _check_options(embedded, max_loras=max_loras, queue=queue, vllm=vllm)
+    key = _api_key(api_key_env)
+    model, adapters = _served(base, registry)
+    address = f"http://{host}:{port}/v1"
+    console.print(f"serving {model.name} and {len(adapters)} adapters on {address}", soft_wrap=True)
+    if not embedded:
+        from ..serving.vllm import serve_command, serve_environment
+
+        command = serve_command(
+            model.path,
+            adapters,
+            host=host,
+            port=port,
+            max_model_len=max_model_len,
+            options=vllm or (),
+        )
+        environment = serve_environment(registry, model.path)
+        # In the environment, for other users of the machine can read a command line.
+        environment |= {"VLLM_API_KEY": key} if key else {}
+        os.execvpe(command[0], command, environment)
+        return
+    from ..serving.embedded import EmbeddedOptions, open_app, serve_app
+
+    options = EmbeddedOptions(
+        max_loras=max_loras or EmbeddedOptions.max_loras,
+        max_model_len=max_model_len,
+        queue=queue or EmbeddedOptions.queue,
+        api_key=key,
+    )
+    name = model.path.name if Path(model.name).is_dir() else model.name
+    app = open_app(model.path, registry, name=name, base_digest=model.digest, options=options)
+    serve_app(app, host=host, port=port)
+
+
+def _is_embedded(engine: ServingEngine) -> bool:
+    installed = find_spec("vllm") is not None
+    if engine is ServingEngine.VLLM and not installed:
+        raise ImportError(
+            "serving with vLLM needs vLLM: pip install 'traitroute[serve]', "
+            "or use --engine transformers"
+        )
+    if engine is ServingEngine.AUTO and not installed:
+        console.print("vLLM is not installed: serving with transformers in this process")
+    return engine is ServingEngine.TRANSFORMERS or not installed
+
+
+def _check_options(
+    embedded: bool, *, max_loras: int | None, queue: int | None, vllm: Sequence[str] | None
+) -> None:
+    if embedded and vllm:
+        raise InputError("--vllm gives flags to `vllm serve`, but this is --engine transformers")
+    if not embedded and (max_loras or queue):
+        raise InputError(
+            "--max-loras and --queue are for --engine transformers; vLLM takes its own: "
+            "--vllm --max-loras=N"
+        )
+
+
+def _api_key(variable: str | None) -> str | None:
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise InputError(f"--api-key-env: the environment variable {variable} is not set")
+    return key
+
+
+def _served(base: str | None, registry: Path) -> "tuple[BaseModelFolder, list[Adapter]]":
+    """The base model to serve, and the adapters that were trained for it."""
     from ..profiling import open_base_model
-    from ..serving.vllm import serve_command, serve_environment
 
     with Registry.open(registry, read_only=True) as store:
         adapters = store.servable()
@@ -44,10 +152,4 @@ def serve(
             f"{', '.join(other)} were trained for {adapters[0].base_model}, not for {model.name} as "
             "it is now: serve that base, or disable them"
         )
-    if find_spec("vllm") is None:
-        raise ImportError("serving needs vLLM: pip install 'traitroute[serve]'")
-    command = serve_command(
-        model.path, adapters, host=host, port=port, max_model_len=max_model_len, options=vllm or ()
-    )
-    console.print(f"serving {model.name} and {len(adapters)} adapters on http://{host}:{port}/v1")
-    os.execvpe(command[0], command, serve_environment(registry, model.path))
+    return model, adapters

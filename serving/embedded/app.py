@@ -1,0 +1,297 @@
+"""The embedded server's application: OpenAI's surface over a `Decoder`, behind the routing that vLLM has too."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+from jinja2 import TemplateError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from ...adapters import Adapter, Registry
+from ..engines.prompts import PromptTokenizer
+from ..following import RegistryFollower
+from ..routing import AUTO, Routing, RoutingMiddleware
+from .admission import KeyCheck, QueueLimit
+from .answers import DONE, AnswerForm, Kind, Usage, error_event, error_response
+from .decoder import Decoder
+from .generation import Generation, GenerationError, Order, Piece
+from .loader import EmbeddedLoader
+from .requests import ChatRequest, CompletionRequest, RequestError, read_chat, read_completion
+
+ROUTING_BUDGET_S = 0.5
+"""More than in front of vLLM: here the router waits for a turn beside the thread that decodes."""
+_CLOSED_BY_CLIENT = 499
+
+
+def embedded_app(
+    decoder: Decoder,
+    tokenizer: PromptTokenizer,
+    open_registry: Callable[[], Registry],
+    *,
+    names: Sequence[str],
+    context: int,
+    queue: int,
+    base_digest: str | None = None,
+    api_key: str | None = None,
+) -> Starlette:
+    """Serve `decoder`, whose base model is called `names`, with sequences of up to `context` tokens.
+
+    `queue` is how many requests may be answered or wait at a time.
+    """
+    loader = EmbeddedLoader(decoder, base_digest=base_digest)
+    routing = Routing(base_names=tuple(names), loader=loader, budget_s=ROUTING_BUDGET_S)
+    following = RegistryFollower(routing, open_registry, loader.offer)
+    surface = _Surface(decoder, tokenizer, routing, loader, context)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        decoder.start()
+        await following.start()
+        try:
+            yield
+        finally:
+            await following.stop()
+            await asyncio.to_thread(decoder.close)
+
+    guards = [Middleware(KeyCheck, key=api_key)] if api_key else []
+    app = Starlette(
+        routes=[
+            Route("/v1/chat/completions", surface.chat, methods=["POST"]),
+            Route("/v1/completions", surface.complete, methods=["POST"]),
+            Route("/v1/models", surface.models),
+            Route("/health", surface.health),
+        ],
+        middleware=[
+            *guards,
+            Middleware(QueueLimit, limit=queue),
+            Middleware(RoutingMiddleware, routing=routing),
+        ],
+        exception_handlers={HTTPException: _http_error, RequestError: _request_error},
+        lifespan=lifespan,
+    )
+    app.state.decoder = decoder
+    return app
+
+
+class _Surface:
+    """The endpoints."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        tokenizer: PromptTokenizer,
+        routing: Routing,
+        loader: EmbeddedLoader,
+        context: int,
+    ) -> None:
+        self._decoder = decoder
+        self._tokenizer = tokenizer
+        self._routing = routing
+        self._loader = loader
+        self._context = context
+        self._started = int(time.time())
+
+    async def chat(self, request: Request) -> Response:
+        """POST /v1/chat/completions."""
+        asked = read_chat(await _json(request))
+        messages = [message.plain() for message in asked.messages]
+        prompt = await asyncio.to_thread(self._read_messages, messages)
+        return await self._answer(request, "chat", asked, prompt)
+
+    async def complete(self, request: Request) -> Response:
+        """POST /v1/completions."""
+        asked = read_completion(await _json(request))
+        prompt = await asyncio.to_thread(self._read_prompt, asked.prompt)
+        return await self._answer(request, "completion", asked, prompt)
+
+    async def models(self, request: Request) -> Response:
+        """GET /v1/models: what may be asked for."""
+        base, *aliases = self._routing.base_names
+        names = [base, *aliases, AUTO, *sorted(self._routing.adapters)]
+        cards = [
+            {
+                "id": name,
+                "object": "model",
+                "created": self._started,
+                "owned_by": "traitroute",
+                "parent": base if name in self._routing.adapters else None,
+                "max_model_len": self._context,
+            }
+            for name in names
+        ]
+        return JSONResponse({"object": "list", "data": cards})
+
+    async def health(self, request: Request) -> Response:
+        """GET /health."""
+        return Response(status_code=200 if self._decoder.alive else 503)
+
+    async def _answer(
+        self,
+        request: Request,
+        kind: Kind,
+        asked: ChatRequest | CompletionRequest,
+        prompt: list[int],
+    ) -> Response:
+        name, adapter = self._served(asked.model)
+        order = Order(
+            prompt=prompt,
+            adapter=adapter,
+            max_tokens=self._room(prompt, asked.limit),
+            temperature=asked.temperature,
+            top_p=asked.top_p,
+            seed=asked.seed,
+            stops=asked.stops,
+            ignore_eos=asked.ignore_eos,
+        )
+        form = AnswerForm(kind, name)
+        generation = self._decoder.submit(order)
+        pieces = aiter(generation)
+        try:
+            # Until there is a first piece, an error can still be told in the status.
+            with _until_disconnect(generation, request.receive):
+                first = await anext(pieces)
+                if not asked.stream:
+                    return await _whole(form, first, pieces, len(prompt))
+        except GenerationError as exc:
+            status = _CLOSED_BY_CLIENT if generation.aborted else 503
+            return error_response(str(exc), status)
+        except BaseException:
+            generation.abort()
+            raise
+        usage = asked.stream_options.include_usage
+        return _EventStream(form, generation, first, pieces, counted=usage)
+
+    def _served(self, model: str) -> tuple[str, Adapter | None]:
+        """The name that the answer bears, and who gives it."""
+        if model in self._routing.base_names:
+            return self._routing.base_names[0], None
+        if (adapter := self._loader.adapter(model)) is not None:
+            return model, adapter
+        raise HTTPException(404, f"the model {model!r} does not exist: see /v1/models")
+
+    def _room(self, prompt: list[int], limit: int | None) -> int:
+        room = self._context - len(prompt)
+        if room < (limit or 1):
+            raise RequestError(
+                f"{len(prompt)} prompt tokens and {limit or 1} to generate are more than this "
+                f"server's context of {self._context}"
+            )
+        return limit or room
+
+    def _read_messages(self, messages: list[dict[str, str]]) -> list[int]:
+        try:
+            return self._checked(self._tokenizer.prompt(messages), "messages")
+        except TemplateError as exc:
+            raise RequestError(
+                f"the model's chat template refuses the messages: {exc}", param="messages"
+            ) from exc
+
+    def _read_prompt(self, prompt: str | list[int]) -> list[int]:
+        ids = self._tokenizer.tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else prompt
+        return self._checked(ids, "prompt")
+
+    def _checked(self, ids: list[int], param: str) -> list[int]:
+        size = self._decoder.vocabulary
+        if not ids:
+            raise RequestError("the prompt is empty: there is nothing to continue", param=param)
+        if wrong := [i for i in ids if not 0 <= i < size]:
+            raise RequestError(f"the model has no token {wrong[0]}, only {size}", param=param)
+        return ids
+
+
+class _EventStream(Response):
+    """Server-sent events; a client that leaves ends its generation."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        form: AnswerForm,
+        generation: Generation,
+        first: Piece,
+        rest: AsyncIterator[Piece],
+        *,
+        counted: bool,
+    ) -> None:
+        self.status_code, self.background = 200, None
+        self.init_headers({"cache-control": "no-store"})
+        self._form, self._generation, self._counted = form, generation, counted
+        self._first, self._rest = first, rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the chunks as they come."""
+        headers = [h for h in self.raw_headers if h[0] != b"content-length"]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        try:
+            with _until_disconnect(self._generation, receive):
+                async for event in self._events():
+                    await send({"type": "http.response.body", "body": event, "more_body": True})
+        finally:
+            self._generation.abort()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _events(self) -> AsyncIterator[bytes]:
+        if opening := self._form.opening():
+            yield opening
+        piece = self._first
+        yield self._form.chunk(piece.text, piece.finish)
+        try:
+            while not piece.last:
+                piece = await anext(self._rest)
+                yield self._form.chunk(piece.text, piece.finish)
+        except GenerationError as exc:
+            yield error_event(str(exc))
+        if self._counted:
+            yield self._form.counted(Usage(len(self._generation.order.prompt), piece.tokens))
+        yield DONE
+
+
+async def _whole(
+    form: AnswerForm, first: Piece, rest: AsyncIterator[Piece], prompt_tokens: int
+) -> Response:
+    texts, last = [first.text], first
+    async for last in rest:
+        texts.append(last.text)
+    usage = Usage(prompt_tokens, last.tokens)
+    return JSONResponse(form.whole("".join(texts), last.finish or "stop", usage))
+
+
+@contextmanager
+def _until_disconnect(generation: Generation, receive: Receive) -> Iterator[None]:
+    """Abort the generation when the client leaves while this is open."""
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        generation.abort()
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+
+
+async def _json(request: Request) -> Any:
+    try:
+        return await request.json()
+    except (ValueError, RecursionError) as exc:
+        raise RequestError("the body is not JSON") from exc
+
+
+async def _http_error(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)
+    return error_response(exc.detail, exc.status_code)
+
+
+async def _request_error(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, RequestError)
+    return error_response(str(exc), 400, param=exc.param)

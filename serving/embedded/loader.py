@@ -1,0 +1,50 @@
+"""The `AdapterLoader` of the embedded server: which adapters may be asked for, and whether they load."""
+
+import time
+from collections.abc import Mapping
+
+from ...adapters import Adapter, WeightStore
+from ..routing import LoadError
+from .decoder import Decoder
+
+RETRY_AFTER_S = 60.0
+"""How long a failure to load is remembered, so that a broken adapter does not cost every request."""
+
+
+class EmbeddedLoader:
+    """Loads adapters into `decoder`; with `base_digest`, only those trained for that base model."""
+
+    def __init__(self, decoder: Decoder, *, base_digest: str | None = None) -> None:
+        self._decoder = decoder
+        self._base_digest = base_digest
+        self._adapters: Mapping[str, Adapter] = {}
+        self._failures: dict[str, tuple[float, str]] = {}
+
+    def offer(self, adapters: Mapping[str, Adapter], store: WeightStore) -> None:
+        """Replace the adapters that may be asked for, by name."""
+        self._decoder.use_store(store)
+        self._adapters = adapters
+
+    def adapter(self, name: str) -> Adapter | None:
+        """The adapter that this name means now."""
+        return self._adapters.get(name)
+
+    async def ensure(self, name: str) -> None:
+        """Return once the adapter has been loaded, and so can be.
+
+        Raises:
+            LoadError: it is unknown, its weights are damaged, or it cannot run here.
+        """
+        adapter = self._adapters.get(name)
+        if adapter is None:
+            raise LoadError(f"the registry offers no adapter {name!r}")
+        if self._base_digest not in (None, adapter.base_digest):
+            raise LoadError(f"{name}: it was trained for {adapter.base_model}, not for this base")
+        until, reason = self._failures.get(adapter.weights_digest, (0.0, ""))
+        if time.monotonic() < until:
+            raise LoadError(reason)
+        try:
+            await self._decoder.load(adapter)
+        except LoadError as exc:
+            self._failures[adapter.weights_digest] = (time.monotonic() + RETRY_AFTER_S, str(exc))
+            raise

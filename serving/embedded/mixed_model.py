@@ -1,0 +1,173 @@
+"""The base model with several adapters beside it, for batches in which each row names its own.
+
+PEFT computes such batches when it is given `adapter_names`. An adapter's name here is its weights' digest, so
+that new weights under an old name are another adapter. Adapters that would change what the base model or other
+rows compute (a trained bias, replaced modules, decompositions of the base weights) are refused.
+"""
+
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel
+from safetensors import safe_open
+
+from ...adapters import TraitRouteError, WeightStore
+from ..engines.local_model import LocalModel
+from ..routing import LoadError
+
+NO_ADAPTER = "__base__"
+"""PEFT's name for rows without an adapter."""
+
+_PLAIN = LoraConfig().to_dict()
+_HARMLESS = {
+    *(
+        "r",
+        "lora_alpha",
+        "lora_dropout",
+        "lora_bias",
+        "use_rslora",
+        "rank_pattern",
+        "alpha_pattern",
+    ),
+    *(
+        "target_modules",
+        "exclude_modules",
+        "layers_to_transform",
+        "layers_pattern",
+        "fan_in_fan_out",
+    ),
+    *("task_type", "peft_type", "peft_version", "auto_mapping", "runtime_config", "inference_mode"),
+    *("base_model_name_or_path", "revision", "init_lora_weights", "megatron_core"),
+}
+_HARMLESS_STARTS = (True, False, "gaussian", "orthogonal")
+
+
+class NoSlotError(Exception):
+    """Every loaded adapter is in use: wait until one is not."""
+
+
+class MixedModel:
+    """`local` and up to `max_loras` adapters from weight stores; for one thread, except `is_loaded`."""
+
+    def __init__(self, local: LocalModel, *, max_loras: int) -> None:
+        self.local = local
+        self._base: Any = local.model
+        self._peft: Any = None
+        self._max_loras = max_loras
+        # Least recently used first.
+        self._loaded: OrderedDict[str, None] = OrderedDict()
+
+    @property
+    def model(self) -> Any:
+        """What computes: to be called with `adapters_of` the rows."""
+        return self._base if self._peft is None else self._peft
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """Digests of the loaded adapters, the least recently used first."""
+        return tuple(self._loaded)
+
+    def is_loaded(self, digest: str) -> bool:
+        """Whether rows may name the adapter now."""
+        return digest in self._loaded
+
+    def adapters_of(self, digests: Sequence[str | None]) -> list[str] | None:
+        """PEFT's `adapter_names` for rows of these adapters; None where the model has none at all."""
+        if self._peft is None:
+            return None
+        return [digest or NO_ADAPTER for digest in digests]
+
+    def load(self, digest: str, store: WeightStore, *, in_use: Collection[str]) -> None:
+        """Load the adapter unless it is loaded; the least recently used one not `in_use` makes room.
+
+        Raises:
+            LoadError: its weights are damaged, or cannot run in mixed batches on this model.
+            NoSlotError: there is no room, and everything is in use.
+        """
+        if digest in self._loaded:
+            self._loaded.move_to_end(digest)
+            return
+        spare = next((d for d in self._loaded if d not in in_use), None)
+        full = len(self._loaded) >= self._max_loras
+        if full and spare is None:
+            raise NoSlotError
+        folder = _verified(digest, store)
+        try:
+            self._attach(digest, folder)
+        # What PEFT raises for weights that do not fit is of many kinds.
+        except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, OSError) as exc:
+            self._detach(digest)
+            raise LoadError(_short(exc, folder)) from exc
+        self._loaded[digest] = None
+        if full and spare is not None:
+            self._detach(spare)
+
+    def _attach(self, digest: str, folder: Path) -> None:
+        config = _mixable(LoraConfig.from_pretrained(str(folder)), _tensor_names(folder))
+        if self._peft is None:
+            self._peft = PeftModel(self._base, config, adapter_name=digest)
+        else:
+            self._peft.add_adapter(digest, config)
+        result = self._peft.load_adapter(str(folder), digest, torch_device=self.local.device)
+        if result.missing_keys or result.unexpected_keys:
+            raise ValueError("its tensors are not those of this base model's layers")
+        # What fails, fails here and not in a batch with other requests.
+        with torch.inference_mode():
+            ids = torch.zeros(1, 1, dtype=torch.long, device=self.local.device)
+            self._peft.eval()(input_ids=ids, adapter_names=[digest], use_cache=False)
+
+    def _detach(self, digest: str) -> None:
+        self._loaded.pop(digest, None)
+        if self._peft is None or digest not in self._peft.peft_config:
+            return
+        if len(self._peft.peft_config) > 1:
+            self._peft.delete_adapter(digest)
+        else:
+            # Without any adapter there is nothing for PEFT to wrap.
+            self._base = self._peft.unload()
+            self._peft = None
+
+
+def _verified(digest: str, store: WeightStore) -> Path:
+    try:
+        store.verify(digest)
+        return store.path(digest)
+    except (TraitRouteError, OSError) as exc:
+        raise LoadError("its stored weights are damaged or missing") from exc
+
+
+def _tensor_names(folder: Path) -> list[str]:
+    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+        return list(file.keys())
+
+
+def _mixable(config: Any, tensors: Sequence[str]) -> LoraConfig:
+    """The configuration, if rows of other adapters compute as without this one."""
+    given = config.to_dict()
+    others = sorted(
+        key
+        for key, value in given.items()
+        if key not in _HARMLESS and value and value != _PLAIN.get(key)
+    )
+    if given["init_lora_weights"] not in _HARMLESS_STARTS:
+        others.append("init_lora_weights")
+    # PEFT would write these over the base model's own.
+    others += sorted(name for name in tensors if ".lora_" not in name)[:1]
+    if others:
+        raise ValueError(
+            f"it cannot share batches with other adapters ({', '.join(others)}): serve it with vLLM"
+        )
+    # A start that adds nothing: should PEFT fail midway, what it leaves behind changes no answer.
+    config.init_lora_weights = True
+    config.inference_mode = True
+    return config
+
+
+def _short(error: Exception, folder: Path) -> str:
+    lines = str(error).replace(str(folder), "its weights").split("\n")
+    # Of torch's long list of mismatches the first is enough.
+    text = next((line.strip() for line in lines[1:] if "mismatch" in line), lines[0])
+    return (text or type(error).__name__)[:160]

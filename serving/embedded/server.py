@@ -1,0 +1,88 @@
+"""Open a base model and a registry, and serve them over HTTP from this process."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...adapters import InputError, Registry
+from ..routing import BASE
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from ..engines.precision import Precision
+
+_NEEDED = ("torch", "transformers", "peft", "uvicorn")
+GRACE_S = 10
+"""How long answers that are under way may go on once the server is told to stop."""
+
+
+@dataclass(frozen=True)
+class EmbeddedOptions:
+    """How the embedded server serves; `queue` is how many requests may be answered or wait at a time."""
+
+    max_loras: int = 8
+    max_model_len: int = 2048
+    queue: int = 128
+    api_key: str | None = None
+    precision: "Precision | None" = None
+
+
+def open_app(
+    base: Path,
+    registry_path: Path,
+    *,
+    name: str,
+    base_digest: str | None = None,
+    options: EmbeddedOptions = EmbeddedOptions(),
+) -> "Starlette":
+    """Load the base model in the folder `base`, called `name` and `base`, and make the application.
+
+    Raises:
+        ImportError: a package that the server needs is not installed.
+        BaseModelError: `base` holds no model that transformers can load.
+    """
+    if missing := [package for package in _NEEDED if find_spec(package) is None]:
+        raise ImportError(
+            f"the embedded server needs {', '.join(missing)}: pip install 'traitroute[embedded]'"
+        )
+    from ..engines.local_model import open_local_model
+    from ..engines.prompts import PromptTokenizer
+    from .app import embedded_app
+    from .decoder import Decoder
+    from .mixed_model import MixedModel
+
+    local = open_local_model(base, options.precision)
+    tokenizer = PromptTokenizer(base)
+    return embedded_app(
+        Decoder(MixedModel(local, max_loras=options.max_loras), tokenizer),
+        tokenizer,
+        lambda: Registry.open(registry_path, read_only=True),
+        names=(name, BASE),
+        context=min(options.max_model_len, local.context or options.max_model_len),
+        queue=options.queue,
+        base_digest=base_digest,
+        api_key=options.api_key,
+    )
+
+
+def serve_app(app: "Starlette", *, host: str, port: int) -> None:
+    """Serve until the process is told to stop; answers under way get some time to end.
+
+    Raises:
+        InputError: the address cannot be listened on.
+    """
+    import uvicorn
+
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    server = uvicorn.Server(config)
+    server.run()
+    if not server.started:
+        raise InputError(f"no server could be started on {host}:{port}: is the port in use?")
