@@ -191,12 +191,14 @@ def test_an_adapter_added_while_serving_is_offered(
     async def add_and_wait(plugin: TraitRoutePlugin) -> None:
         assert plugin.routing.adapters == frozenset()
         add_adapter(registry, "code", tmp_path / "code")
+        registry.set_tags("code", ["work"])
         async with asyncio.timeout(5):
-            while not plugin.routing.adapters:
+            while not plugin.routing.tags.get("code"):
                 await asyncio.sleep(0.01)
 
     routing = started_plugin(add_and_wait).routing
     assert routing.adapters == {"code"}
+    assert routing.tags == {"code": {"work"}}
     assert routing.no_router.startswith("no-profile: ")
 
 

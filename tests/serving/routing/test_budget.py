@@ -44,6 +44,18 @@ def test_when_every_thread_is_overdue_nothing_more_is_begun_until_one_ends() -> 
     asyncio.run(run())
 
 
+def test_work_that_was_in_time_counts_where_the_event_loop_was_late() -> None:
+    budget = TimeBudget()
+
+    async def run() -> int:
+        asked = asyncio.create_task(budget.run(lambda: 7, 0.02))
+        await asyncio.sleep(0)
+        time.sleep(0.05)
+        return await asked
+
+    assert asyncio.run(run()) == 7
+
+
 def test_no_more_than_the_given_number_waits() -> None:
     budget = TimeBudget(workers=1, waiting=3)
     release = threading.Event()
