@@ -3,7 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..adapters import Adapter, Registry, TraitRouteError, WeightStore
 from ..router import Router
@@ -39,6 +41,7 @@ class RegistryFollower:
         self._open = open_registry
         self._offer = offer
         self._registry: Registry | None = None
+        self._file: tuple[int, int] | None = None
         self._revision: int | None = None
         self._complaint = ""
 
@@ -55,14 +58,23 @@ class RegistryFollower:
     async def refresh(self) -> None:
         """Take over what the registry offers where it changed."""
         try:
-            registry = self._registry or await asyncio.to_thread(self._open)
-            self._registry = registry
+            registry = await asyncio.to_thread(self._current)
             if await asyncio.to_thread(registry.revision) != self._revision:
                 self._take_over(await asyncio.to_thread(_read, registry), registry)
         except (TraitRouteError, ValueError, OSError) as exc:
             self._complain(f"the registry cannot be read: {exc}")
             if self._revision is None:
                 self._routing.no_router = "no-profile: the registry cannot be read"
+
+    def _current(self) -> Registry:
+        """The registry, opened anew where another file has come to its path: SQLite goes on reading a deleted one."""
+        if self._registry is not None and _identity(self._registry.path) == self._file:
+            return self._registry
+        opened = self._open()
+        if self._registry is not None:
+            self._registry.close()
+        self._registry, self._file, self._revision = opened, _identity(opened.path), None
+        return opened
 
     async def _follow(self) -> None:
         while True:
@@ -86,6 +98,14 @@ class RegistryFollower:
         if message != self._complaint:
             _logger.warning("traitroute: %s", message)
         self._complaint = message
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file from another at its path; None where there is none."""
+    with suppress(FileNotFoundError):
+        found = path.stat()
+        return found.st_dev, found.st_ino
+    return None
 
 
 def _read(registry: Registry) -> _Contents:
