@@ -21,10 +21,11 @@ from .options import CPU_VARIABLES, PRIVACY_VARIABLES, engine_options, on_cpu
 
 @dataclass(frozen=True)
 class RunningServer:
-    """A server that answers: `base_url` is without the `/v1`."""
+    """A server that answers: `base_url` is without the `/v1`, `pid` leads its process group."""
 
     base_url: str
     log_path: Path
+    pid: int
 
 
 def serve_command(
@@ -89,11 +90,11 @@ def running_server(
         base_model, adapters, host=host, port=port, max_model_len=max_model_len, options=options
     )
     environment = serve_environment(registry_path, base_model)
-    server = RunningServer(f"http://{host}:{port}", log_path)
     with log_path.open("wb") as log:
         process = subprocess.Popen(
             command, env=environment, stdout=log, stderr=log, start_new_session=True
         )
+    server = RunningServer(f"http://{host}:{port}", log_path, process.pid)
     try:
         _await_health(process, server, time.monotonic() + start_limit_s)
         yield server
