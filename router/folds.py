@@ -17,7 +17,7 @@ from .home import Homes, TrainingRows
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
-KNOWN_FOLDS, NEW_FOLDS = 3, 5
+KNOWN_FOLDS, NEW_FOLDS = 5, 5
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,9 @@ class Arranged:
     @cached_property
     def known(self) -> list[Fold]:
         """Folds that hold out requests of profiled tasks."""
-        folds = KFold(min(KNOWN_FOLDS, len(self.tasks)), shuffle=True, random_state=self.random_state)
+        folds = KFold(
+            min(KNOWN_FOLDS, len(self.tasks)), shuffle=True, random_state=self.random_state
+        )
         return [self._anew(a, b) for a, b in folds.split(self.tasks)]
 
     @cached_property

@@ -101,8 +101,9 @@ class Homes:
         """What each adapter answers, (a, N_HASHES)."""
         rows, width = self.words.shape
         ends = np.arange(0, rows * width + 1, width)
+        # Copied, since dropping zeros moves what is left in place.
         answers = csr_matrix(
-            (self.shares.ravel(), self.words.ravel(), ends), shape=(rows, N_HASHES)
+            (self.shares.ravel(), self.words.ravel(), ends), shape=(rows, N_HASHES), copy=True
         )
         answers.eliminate_zeros()
         return answers

@@ -73,6 +73,15 @@ def test_one_request_has_the_evidence_of_many(features: RequestFeatures, homes: 
         np.testing.assert_allclose(homes.evidence(rows, texts)[i], homes.row(rows[i], text))
 
 
+def test_reading_evidence_leaves_the_homes_as_they_are(
+    features: RequestFeatures, homes: Homes
+) -> None:
+    words, shares = homes.words.copy(), homes.shares.copy()
+    homes.row(features.row(OTHERS[0]), OTHERS[0])
+    np.testing.assert_array_equal(homes.words, words)
+    np.testing.assert_array_equal(homes.shares, shares)
+
+
 def test_evidence_that_says_nothing_is_worth_nothing() -> None:
     random = np.random.default_rng(0)
     evidence = random.random((400, 5, 2))
