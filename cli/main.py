@@ -14,6 +14,7 @@ from . import (
     adapters,
     compare,
     demo,
+    doctor,
     gateway,
     matrix,
     predict,
@@ -49,6 +50,7 @@ app.command("predict")(predict.predict)
 app.command("route")(route.route)
 app.command("serve")(serve.serve)
 app.command("gateway")(gateway.gateway)
+app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 
 

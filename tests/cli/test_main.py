@@ -13,7 +13,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 COMMANDS = [
     *("profile", "adapters list", "adapters show", "matrix", "traits", "report", "predict"),
-    *("compare", "route", "serve", "demo"),
+    *("compare", "route", "serve", "doctor", "demo"),
 ]
 
 

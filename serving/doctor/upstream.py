@@ -1,0 +1,58 @@
+"""Whether a server that a gateway would route to answers, and which models it has."""
+
+import json
+from base64 import b64encode
+from http.client import HTTPException
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import unquote, urlsplit
+from urllib.request import Request, urlopen
+
+from .finding import Finding, fail, listed, ok, warn
+
+LIMIT_S = 10
+
+
+def check_upstream(url: str, *, key: str | None = None) -> Finding:
+    """Ask the server at `url` (with or without /v1) for its models; `key` is its API key."""
+    try:
+        check = f"upstream {_public(url)}"
+    except ValueError as exc:
+        return fail("upstream", f"its URL cannot be read: {exc}", "give it as http://HOST:PORT")
+    try:
+        names = _models(url.rstrip("/").removesuffix("/v1") + "/v1/models", key)
+    except HTTPError as exc:
+        exc.close()
+        if exc.code in (401, 403):
+            advice = "name the variable with its key: --upstream-key-env NAME"
+            return fail(check, f"refuses the key (status {exc.code})", advice)
+        return fail(
+            check, f"status {exc.code} for /v1/models", "is it an OpenAI-compatible server?"
+        )
+    except (URLError, HTTPException, OSError) as exc:
+        reason = getattr(exc, "reason", None) or type(exc).__name__
+        return fail(check, f"cannot be reached: {reason}", "start it, or mend the URL")
+    except (ValueError, KeyError, TypeError):
+        return fail(check, "answers, but with no list of models", "is the URL right?")
+    if not names:
+        return warn(check, "reachable, without any model", "load one")
+    return ok(check, f"{len(names)} models: {listed(names)}")
+
+
+def _models(url: str, key: str | None) -> list[str]:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https"):
+        raise URLError("the URL must begin with http:// or https://")
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    user, _, _ = parts.netloc.rpartition("@")
+    if user and not key:
+        headers["authorization"] = f"Basic {b64encode(unquote(user).encode()).decode()}"
+    with urlopen(Request(_public(url), headers=headers), timeout=LIMIT_S) as response:
+        listing: Any = json.load(response)
+    return [str(card["id"]) for card in listing["data"]]
+
+
+def _public(url: str) -> str:
+    """The URL without user, password and query."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
