@@ -1,5 +1,6 @@
 """`traitroute serve`: the base must be the one that the adapters were trained for."""
 
+import importlib
 import os
 import subprocess
 from collections.abc import Callable
@@ -82,6 +83,50 @@ def test_an_empty_registry_asks_for_the_base(refusal: Refusal, tmp_path: Path) -
 
 def test_a_missing_registry_is_refused(refusal: Refusal, tmp_path: Path) -> None:
     assert "no registry at" in refusal("serve", "--registry", tmp_path / "nosuch.db")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--engine", "transformers", "--vllm", "--x"), "--vllm gives flags to `vllm serve`"),
+        (("--engine", "transformers", "--api-key-env", "NO_SUCH_KEY"), "NO_SUCH_KEY is not set"),
+        (("--engine", "transformers"), "holds no causal language model"),
+        pytest.param(("--max-loras", "2"), "vLLM takes its own", marks=needs_vllm),
+        pytest.param(("--queue", "2"), "vLLM takes its own", marks=needs_vllm),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    run: Run, registry: Path, options: tuple[str, ...], told: str
+) -> None:
+    ended = run("serve", "--registry", registry, *options)
+    assert ended.returncode == 2
+    assert told in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_without_vllm_the_embedded_server_serves_and_says_so(
+    run: Run, registry: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = importlib.import_module("traitroute.cli.serve")
+    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    ended = run("serve", "--registry", registry)
+    assert "vLLM is not installed: serving with transformers" in ended.stdout
+    # As far as it gets: this base holds no model.
+    assert "holds no causal language model" in ended.stderr
+    refused = run("serve", "--registry", registry, "--engine", "vllm")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "use --engine transformers" in refused.stderr
+
+
+@needs_vllm
+def test_the_api_key_reaches_vllm_in_its_environment_only(
+    run: Run, registry: Path, taken: Taken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A_KEY", "hush")
+    run("serve", "--registry", registry, "--api-key-env", "A_KEY")
+    ((_, command, environment),) = taken
+    assert environment["VLLM_API_KEY"] == "hush"
+    assert "hush" not in command
 
 
 @needs_vllm

@@ -23,6 +23,18 @@ TOPICS = {"red": range(10, 16), "green": range(20, 26), "blue": range(30, 36)}
 """The words that each adapter's requests are made of."""
 
 
+def fit_words(registry: Registry) -> None:
+    """Put a profile into the registry in which each adapter helps requests of its own words."""
+    names = list(TOPICS)
+    texts = [f"w{a} w{b} w{a}" for topic in TOPICS.values() for a in topic for b in topic]
+    tasks = [name for name in names for _ in range(36)]
+    gains = np.array([[0.9 if n == task else -0.3 for n in names] for task in tasks])
+    by_task = np.where(np.eye(len(names)) > 0, 0.9, -0.3)
+    u, s, _ = np.linalg.svd(by_task - by_task.mean(axis=0))
+    fitted = fit_profile(names, FitRequests(texts, tasks, gains), (u * s)[:, :2], n_traits=2)
+    registry.put_profile(fitted.to_bytes(), {})
+
+
 @dataclass
 class House:
     """A base model, its registry, and what each adapter's weights are."""
@@ -52,14 +64,7 @@ class House:
 
     def put_profile(self) -> None:
         """Fit a real profile in which each adapter helps requests of its own words."""
-        names = list(TOPICS)
-        texts = [f"w{a} w{b} w{a}" for topic in TOPICS.values() for a in topic for b in topic]
-        tasks = [name for name in names for _ in range(36)]
-        gains = np.array([[0.9 if n == task else -0.3 for n in names] for task in tasks])
-        by_task = np.where(np.eye(len(names)) > 0, 0.9, -0.3)
-        u, s, _ = np.linalg.svd(by_task - by_task.mean(axis=0))
-        fitted = fit_profile(names, FitRequests(texts, tasks, gains), (u * s)[:, :2], n_traits=2)
-        self.registry.put_profile(fitted.to_bytes(), {})
+        fit_words(self.registry)
 
     def alone(self, name: str | None, prompt: str, max_tokens: int) -> str:
         """What the adapter by itself answers through plain `generate`."""
@@ -131,6 +136,12 @@ def running(house: House, *, base_digest: str | None = None, **options: Any) -> 
     finally:
         server.should_exit = True
         thread.join(30)
+
+
+@pytest.fixture(scope="session")
+def put_profile() -> Callable[[Registry], None]:
+    """Fit a profile of the topics' words."""
+    return fit_words
 
 
 @pytest.fixture
