@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 Row = dict[str, float]
 CAUTIONS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 COMPARED = ("traitroute", "task mixture (LORAUTER)", "sentence ridge", "nearest examples")
-DRAWS = 3
+DRAWS = 2
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from .home import Homes, TrainingRows
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
-KNOWN_FOLDS, NEW_FOLDS = 5, 5
+KNOWN_FOLDS, NEW_FOLDS = 3, 5
 
 
 @dataclass(frozen=True)
