@@ -68,6 +68,7 @@ def embedded_app(
             Route("/v1/completions", surface.complete, methods=["POST"]),
             Route("/v1/models", surface.models),
             Route("/health", surface.health),
+            Route("/metrics", surface.metrics),
         ],
         middleware=[
             *guards,
@@ -132,6 +133,23 @@ class _Surface:
     async def health(self, request: Request) -> Response:
         """GET /health."""
         return Response(status_code=200 if self._decoder.alive else 503)
+
+    async def metrics(self, request: Request) -> Response:
+        """GET /metrics: Prometheus metrics of routing, and how full the batch is."""
+        try:
+            from prometheus_client import (
+                CONTENT_TYPE_LATEST,
+                CollectorRegistry,
+                Gauge,
+                generate_latest,
+            )
+        except ImportError:
+            return error_response("no metrics here: pip install prometheus_client", 404)
+        ours = CollectorRegistry()
+        for name, count in (("rows", self._decoder.rows), ("waiting", self._decoder.waiting)):
+            gauge = Gauge(f"traitroute_embedded_{name}", f"Requests: {name}.", registry=ours)
+            gauge.set(count)
+        return Response(generate_latest() + generate_latest(ours), media_type=CONTENT_TYPE_LATEST)
 
     async def _answer(
         self,

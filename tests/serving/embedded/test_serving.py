@@ -295,6 +295,14 @@ def test_several_prompts_are_refused(client: httpx.Client) -> None:
     assert "one prompt" in error_of(client.post("/v1/completions", json=body))
 
 
+def test_metrics_tell_of_routing_and_of_the_batch(client: httpx.Client) -> None:
+    pytest.importorskip("prometheus_client")
+    text_of(client.post(CHAT, json=chat("auto", "w10 w11 w10")))
+    shown = client.get("/metrics").text
+    assert 'traitroute_decisions_total{adapter="red"' in shown
+    assert "traitroute_embedded_rows 0.0" in shown
+
+
 def test_an_unknown_model_or_path_is_not_found(client: httpx.Client) -> None:
     assert "'nosuch' does not exist" in error_of(client.post(CHAT, json=chat("nosuch")), 404)
     assert error_of(client.get("/v1/nosuch"), 404)
