@@ -1,0 +1,215 @@
+"""What routing inside a real `vllm serve` costs, keeps, bears and survives: one question a command.
+
+    python benchmarks/serving.py overhead          `auto` beside naming the same adapter, and a control
+    python benchmarks/serving.py sessions          prefix-cache hits of conversations, sticky or not
+    python benchmarks/serving.py load              hundreds of streams at a time: wrong answers, failures, memory
+    python benchmarks/serving.py faults            what clients see of a deleted registry, a SIGTERM and so on
+
+Each starts its own server and stops it. `overhead` and `sessions` serve SmolLM2-135M, with the registry of a finished run
+(--registry) or with adapters of random weights and a fitted profile made on the spot; `load` and `faults` serve a two-layer model
+whose adapters cannot be mistaken for each other. The figures and what they mean: docs/serving.md.
+
+Needs vLLM (on CPUs its CPU build) and the extras `profile` and `dev`.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, is_dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from latency_texts import read_rows
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from serving_faults import measure_faults
+from serving_faults import table as faults_table
+from serving_load import SAMPLE_S, measure_load
+from serving_overhead import OPTIONS, measure_overhead
+from serving_sessions import measure_sessions
+from serving_stand import packaged_stand, tiny_stand
+from serving_strikes import STRIKES
+from traitroute.adapters import TraitRouteError
+from traitroute.profiling.profile import quiet_libraries
+
+console = Console(width=150)
+PACKAGES = ("vllm", "torch", "starlette", "uvicorn", "httpx")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a command found: to be shown, and to be written as JSON."""
+
+    shown: RenderableType
+    record: dict[str, Any]
+
+
+def main() -> None:
+    """Run one command, print its table, and write its figures where asked."""
+    arguments = _arguments()
+    quiet_libraries()
+    stated = conditions()
+    try:
+        with _bars() as bars:
+            found = arguments.run(arguments, bars)
+    except TraitRouteError as exc:
+        sys.exit(f"error: {exc}")
+    stated["load_average_after"] = os.getloadavg()[0]
+    console.print(found.shown, sentence(stated), highlight=False)
+    if arguments.json:
+        arguments.json.write_text(
+            json.dumps(stated | found.record, indent=1, default=_plain) + "\n"
+        )
+
+
+def overhead(arguments: argparse.Namespace, bars: Progress) -> Found:
+    """Measure what `auto` costs."""
+    rows = read_rows(None, np.random.default_rng(arguments.seed))
+    options = (*OPTIONS, *arguments.vllm)
+    with packaged_stand(arguments.registry, rows, options=options) as stand:
+        found, times = measure_overhead(stand, arguments.texts, _tracks(bars), seed=arguments.seed)
+    return Found(found.table(), asdict(found) | {"ms": times.round(3).tolist()})
+
+
+def sessions(arguments: argparse.Namespace, bars: Progress) -> Found:
+    """Measure what staying on one adapter saves."""
+    rows = read_rows(None, np.random.default_rng(arguments.seed))
+    with packaged_stand(arguments.registry, rows, options=arguments.vllm) as stand:
+        found, turns = measure_sessions(
+            stand, arguments.conversations, _tracks(bars), seed=arguments.seed
+        )
+    return Found(found.table(), asdict(found) | {"turns": [asdict(t) for t in turns]})
+
+
+def load(arguments: argparse.Namespace, bars: Progress) -> Found:
+    """Measure what many streams meet."""
+    bar = bars.add_task("load", total=int(arguments.seconds / SAMPLE_S))
+    with tiny_stand(options=arguments.vllm) as stand:
+        found = asyncio.run(
+            measure_load(
+                stand,
+                arguments.concurrency,
+                arguments.seconds,
+                lambda: bars.advance(bar),
+                seed=arguments.seed,
+            )
+        )
+    return Found(found.table(), asdict(found))
+
+
+def faults(arguments: argparse.Namespace, bars: Progress) -> Found:
+    """Strike the faults."""
+    names = arguments.only or list(STRIKES)
+    track = _tracks(bars)
+    with tiny_stand(options=arguments.vllm) as stand:
+        found = asyncio.run(
+            measure_faults(
+                stand,
+                track(names, "faults"),
+                arguments.concurrency,
+                arguments.hold,
+                seed=arguments.seed,
+            )
+        )
+    return Found(
+        faults_table(found, arguments.concurrency), {"faults": [asdict(seen) for seen in found]}
+    )
+
+
+def conditions() -> dict[str, Any]:
+    """When, where and with what."""
+    return {
+        "command": shlex.join(["python", "benchmarks/serving.py", *sys.argv[1:]]),
+        "date": datetime.now(UTC).date().isoformat(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "load_average_before": os.getloadavg()[0],
+    }
+
+
+def sentence(stated: dict[str, Any]) -> str:
+    """The conditions in one sentence."""
+    packages = ", ".join(f"{name} {v}" for name, v in stated["packages"].items())
+    before, after = stated["load_average_before"], stated["load_average_after"]
+    return (
+        f"{stated['date']}, {stated['cores']} cores of {stated['processor']}, Python {stated['python']}, {packages}; "
+        f"load average {before:.1f} before, {after:.1f} after"
+    )
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
+
+
+def _bars() -> Progress:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    return Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True))
+
+
+def _tracks(bars: Progress) -> Callable[[Any, str], Iterable[Any]]:
+    return lambda items, name: bars.track(items, description=name)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True, metavar="overhead|sessions|load|faults")
+    for run in (overhead, sessions, load, faults):
+        module = sys.modules[f"serving_{run.__name__}"]
+        command = commands.add_parser(
+            run.__name__,
+            help=(module.__doc__ or "").splitlines()[0],
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.set_defaults(run=run)
+        command.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+        command.add_argument("--seed", type=int, default=0, help="of texts and orders [0]")
+        command.add_argument(
+            "--vllm",
+            action="append",
+            default=[],
+            metavar="FLAG",
+            help="of `vllm serve`; repeatable",
+        )
+        _add_options(command, run.__name__)
+    return parser.parse_args()
+
+
+def _add_options(command: argparse.ArgumentParser, name: str) -> None:
+    add = command.add_argument
+    if name in ("overhead", "sessions"):
+        add("--registry", type=Path, help="of a finished run; by default one is made")
+    if name == "overhead":
+        add("--texts", type=int, default=200, help="each is asked three times [200]")
+    if name == "sessions":
+        add("--conversations", type=int, default=12, help="each is held both ways [12]")
+    if name == "load":
+        add("--concurrency", type=int, default=500, help="streams at a time [500]")
+        add("--seconds", type=float, default=180, help="how long [180]")
+    if name == "faults":
+        add("--concurrency", type=int, default=16, help="streams at a time [16]")
+        add("--hold", type=float, default=10, help="seconds that each fault lasts [10]")
+        add("--only", nargs="+", choices=list(STRIKES), metavar="FAULT", help=", ".join(STRIKES))
+
+
+if __name__ == "__main__":
+    main()

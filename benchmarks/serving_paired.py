@@ -1,0 +1,68 @@
+"""Paired times: what one way of asking costs beside another, with bootstrap intervals; and whether a series is flat."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+RESAMPLES = 5_000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with the ends of its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What `times` take more than `beside`: median and mean of the pairs in ms, the median in % of `beside`'s median."""
+
+    median_ms: Interval
+    mean_ms: Interval
+    percent: Interval
+
+    @classmethod
+    def of(cls, times: Array, beside: Array, rng: np.random.Generator) -> "Difference":
+        """Compare ms, both (pairs,); pairs are resampled whole.
+
+        The median is the figure to read: one pause of the machine moves a mean of hundreds.
+        """
+        drawn = rng.integers(len(times), size=(RESAMPLES, len(times)))
+        more = times - beside
+        medians = np.median(more[drawn], axis=1)
+        shares = 100 * medians / np.median(beside[drawn], axis=1)
+        median = float(np.median(more))
+        return cls(
+            median_ms=_interval(median, medians),
+            mean_ms=_interval(float(more.mean()), more[drawn].mean(axis=1)),
+            percent=_interval(100 * median / float(np.median(beside)), shares),
+        )
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How a series of memory sizes went: MB at the middle and at the end of it, and the slope between in MB a minute."""
+
+    middle_mb: float
+    end_mb: float
+    mb_a_minute: float
+
+    @classmethod
+    def of(cls, seconds: Array, mb: Array) -> "Growth":
+        """Look at the second half, both (samples,): caches fill in the first."""
+        late = seconds >= (seconds[0] + seconds[-1]) / 2
+        slope = float(np.polyfit(seconds[late], mb[late], 1)[0]) if late.sum() > 1 else 0.0
+        return cls(float(mb[late][0]), float(mb[-1]), 60 * slope)
+
+
+def _interval(value: float, resampled: Array) -> Interval:
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    return Interval(value, float(low), float(high))

@@ -1,0 +1,124 @@
+"""The arithmetic of the serving benchmarks: paired differences, growth, verdicts and counts; no server."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("httpx")
+pytest.importorskip("prometheus_client")
+
+from serving_client import Answer, _said, read_metrics
+from serving_load import seen_status
+from serving_middleware import Alone
+from serving_overhead import summary as overhead_summary
+from serving_paired import Difference, Growth
+from serving_sessions import TURNS, Turn, scripted
+from serving_sessions import summary as sessions_summary
+from serving_stand import topic_profile
+from serving_strikes import slowed
+from serving_topics import TOPICS
+from serving_truth import Truth, Verdict, unmistakable
+from traitroute.router import Router
+
+SAID = {("code", "p"): "one", ("cook", "p"): "two", ("base", "p"): "three"}
+
+
+def test_a_difference_is_found_through_noise_that_pairs_share() -> None:
+    rng = np.random.default_rng(0)
+    beside = rng.uniform(50, 500, 300)
+    found = Difference.of(beside + rng.normal(2, 1, 300), beside, rng)
+    assert found.median_ms.low < 2 < found.median_ms.high
+    assert found.median_ms.high - found.median_ms.low < 0.6
+    assert found.percent.value == pytest.approx(100 * found.median_ms.value / np.median(beside))
+
+
+def test_one_pause_moves_the_mean_and_not_the_median() -> None:
+    beside = np.full(101, 100.0)
+    times = beside + 1
+    times[0] += 10_000
+    found = Difference.of(times, beside, np.random.default_rng(0))
+    assert found.median_ms.value == 1
+    assert found.mean_ms.value > 90
+
+
+def test_intervals_cover_at_their_rate() -> None:
+    rng = np.random.default_rng(1)
+    found = [Difference.of(rng.normal(10, 3, 60), np.full(60, 10.0), rng) for _ in range(150)]
+    covered = np.mean([d.mean_ms.low <= 0 <= d.mean_ms.high for d in found])
+    assert 0.88 < covered <= 1
+
+
+def test_growth_is_of_the_second_half() -> None:
+    seconds = np.arange(0, 121, 2, dtype=np.float64)
+    mb = np.where(seconds < 60, 100 + seconds, 160 + (seconds - 60) / 60).astype(np.float64)
+    found = Growth.of(seconds, mb)
+    assert (found.middle_mb, found.end_mb) == (160, 161)
+    assert found.mb_a_minute == pytest.approx(1)
+
+
+def test_the_control_and_auto_are_both_set_beside_the_first_name() -> None:
+    times = np.tile([100.0, 101.0, 103.0], (20, 1))
+    found = overhead_summary(times, 4, 0.5, Alone(0, 0, 0), np.random.default_rng(0))
+    assert (found.control.median_ms.value, found.auto.median_ms.value) == (1, 3)
+    assert found.auto.percent.value == 3
+
+
+def test_hits_are_counted_after_the_first_turn() -> None:
+    sticky = [Turn("sticky", 0, n, "code", 10, 100, 90 if n else 80) for n in range(TURNS)]
+    anew = [Turn("decided anew", 0, n, f"{n}", 50, 100, 0) for n in range(TURNS)]
+    found = sessions_summary([*anew, *sticky], np.random.default_rng(0))
+    assert [a.hit_percent for a in found.arms] == [90, 0]
+    assert [a.switches for a in found.arms] == [0, TURNS - 1]
+    assert found.second_turn.median_ms.value == 40
+
+
+def test_a_script_turns_to_another_topic_each_time() -> None:
+    script = scripted(TOPICS, np.random.default_rng(0))
+    assert [m["role"] for m in script] == ["user", "assistant"] * (TURNS - 1) + ["user"]
+    routed = [Router(topic_profile()).route(m["content"]).adapter for m in script[::2]]
+    assert len(set(routed)) == TURNS
+
+
+@pytest.mark.parametrize(
+    ("told", "verdict"),
+    [
+        ({"asked": "code", "model": "code", "text": "one"}, Verdict.RIGHT),
+        ({"asked": "code", "model": "code", "text": "two"}, Verdict.WRONG_ADAPTER),
+        ({"asked": "code", "model": "code", "text": "four"}, Verdict.UNLIKE_ANY),
+        ({"asked": "code", "model": "cook", "text": "one"}, Verdict.MISNAMED),
+        ({"asked": "auto", "adapter": "cook", "model": "cook", "text": "two"}, Verdict.RIGHT),
+        ({"asked": "auto", "adapter": "cook", "model": "code", "text": "two"}, Verdict.MISNAMED),
+        ({"asked": "auto", "adapter": "base", "model": "tiny", "text": "three"}, Verdict.RIGHT),
+        ({"asked": "code", "model": "code", "text": "on", "cut": "x"}, Verdict.NO_ANSWER),
+    ],
+)
+def test_an_answer_is_judged_by_what_it_says(told: dict[str, Any], verdict: Verdict) -> None:
+    answer = Answer(prompt="p", began=0, status=200, **told)
+    assert Truth(SAID, "tiny").judge(answer) is verdict
+
+
+def test_prompts_that_two_models_answer_alike_are_dropped() -> None:
+    alike = {("code", "q"): "same", ("cook", "q"): "same", ("base", "q"): "other"}
+    assert unmistakable(SAID | alike, "tiny").prompts == ["p"]
+
+
+def test_a_stream_without_its_own_end_is_cut() -> None:
+    event = 'data: {"model": "code", "choices": [{"delta": {"content": "a"}, "finish_reason": %s}]}'
+    whole = _said([event % "null", event % '"length"', "data: [DONE]"])
+    assert (whole["model"], whole["text"], whole["cut"]) == ("code", "aa", "")
+    assert "abort" in _said([event % '"abort"', "data: [DONE]"])["cut"]
+    assert "nothing" in _said([event % "null"])["cut"]
+    assert "no answer" in seen_status(Answer("code", "p", 0, cut="ConnectError"))
+
+
+def test_metrics_are_summed_over_labels() -> None:
+    text = '# TYPE a counter\na_total{x="1"} 2\na_total{x="2"} 3\n'
+    assert read_metrics(text)["a_total"] == 5
+
+
+def test_a_slowed_profile_decides_alike() -> None:
+    profile = topic_profile()
+    slow = Router(slowed(profile, 50))
+    for rows in TOPICS.values():
+        assert slow.route(rows[0]).adapter == Router(profile).route(rows[0]).adapter
