@@ -1,14 +1,16 @@
 """The worker thread that owns the model: continuous batching of requests for different adapters.
 
 Between two tokens, rows that ended or were aborted leave the batch, and waiting requests join it: their prompts are
-read together and their key-value caches set beside the others'. Requests join strictly in the order they
-came, so that one whose adapter finds no slot yet waits for rows to end, and is never overtaken forever. Models whose
-caches cannot be joined (sliding windows, attention of their own) take new requests when their batch is through.
+read together and their key-value caches set beside the others'. Requests join in the order they came. One whose
+adapter finds no slot yet waits for rows to end, and may be overtaken by requests for loaded adapters for `PATIENCE_S`,
+not longer. Models whose caches cannot be joined (sliding windows, attention of their own) take new requests when their
+batch is through.
 """
 
 import asyncio
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
@@ -29,6 +31,7 @@ from .text import TextStream
 MAX_ROWS = 32
 MAX_TOKENS = 32768
 """Prompt and answer tokens of all rows, padding included; bounds the key-value cache held in memory."""
+PATIENCE_S = 5.0
 ROOM = 128
 """Tokens that a cache gets room for at a time."""
 _logger = logging.getLogger(__name__)
@@ -39,6 +42,7 @@ class _Loading:
     """An adapter that somebody waits for."""
 
     adapter: Adapter
+    since: float = field(default_factory=time.monotonic)
     done: Future[None] = field(default_factory=Future)
 
 
@@ -138,12 +142,12 @@ class Decoder:
         return generation
 
     async def load(self, adapter: Adapter) -> None:
-        """Return once the adapter is loaded.
+        """Return once the adapter is loaded, or known to load when its request's turn comes.
 
         Raises:
             LoadError: it cannot be.
         """
-        if not self.mixed.is_loaded(adapter.weights_digest):
+        if not self.mixed.is_proven(adapter.weights_digest):
             loading = _Loading(adapter)
             self._enqueue(loading)
             await asyncio.wrap_future(loading.done)
@@ -216,8 +220,18 @@ class Decoder:
     def _admit(self) -> None:
         """Let those join that there is room for, in the order they came."""
         new: list[_Row] = []
-        while self._waiting and self._take(self._waiting[0], new):
-            self._waiting.popleft()
+        with self._changed:
+            waiting = tuple(self._waiting)
+        for item in waiting:
+            try:
+                if not self._take(item, new):
+                    break
+            except NoSlotError:
+                if time.monotonic() - item.since > PATIENCE_S:
+                    break
+            else:
+                with self._changed:
+                    self._waiting.remove(item)
         if not new:
             return
         # From here on a failure ends them like all others.
@@ -231,21 +245,24 @@ class Decoder:
             self._batch = fresh if running is None else join([running, fresh], room=ROOM)
 
     def _take(self, item: Generation | _Loading, new: list[_Row]) -> bool:
-        """Whether the first in the queue has been dealt with, by adding to `new` or otherwise."""
-        try:
-            if isinstance(item, _Loading):
-                self._finish_loading(item, new)
-            elif not item.aborted:
-                return self._take_order(item, new)
-        except NoSlotError:
-            return False
+        """Whether a waiting item has been dealt with, by adding to `new` or otherwise; False: no room.
+
+        Raises:
+            NoSlotError: its adapter must wait for others to be out of use.
+        """
+        if isinstance(item, _Loading):
+            self._finish_loading(item, new)
+        elif not item.aborted:
+            return self._take_order(item, new)
         return True
 
     def _finish_loading(self, loading: _Loading, new: list[_Row]) -> None:
         if loading.done.cancelled():
             return
         try:
-            self._load(loading.adapter, new)
+            # A crowd asks for the same few adapters, which must not drive each other out.
+            if not self.mixed.is_proven(loading.adapter.weights_digest):
+                self._load(loading.adapter, new)
         except LoadError as exc:
             _settle(loading.done, exc)
         else:

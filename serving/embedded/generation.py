@@ -1,6 +1,7 @@
 """One answer in the making: what the worker thread writes and the event loop reads."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -56,6 +57,7 @@ class Generation:
     order: Order
     wake: Callable[[], None] = lambda: None
     aborted: bool = False
+    since: float = field(default_factory=time.monotonic)
     _pieces: asyncio.Queue[Piece] = field(default_factory=asyncio.Queue)
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
 

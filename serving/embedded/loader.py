@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 
-from ...adapters import Adapter, WeightStore
+from ...adapters import Adapter, WeightsError, WeightStore
 from ..routing import LoadError
 from .decoder import Decoder
 
@@ -18,19 +18,20 @@ class EmbeddedLoader:
         self._decoder = decoder
         self._base_digest = base_digest
         self._adapters: Mapping[str, Adapter] = {}
+        self._store: WeightStore | None = None
         self._failures: dict[str, tuple[float, str]] = {}
 
     def offer(self, adapters: Mapping[str, Adapter], store: WeightStore) -> None:
         """Replace the adapters that may be asked for, by name."""
         self._decoder.use_store(store)
-        self._adapters = adapters
+        self._adapters, self._store = adapters, store
 
     def adapter(self, name: str) -> Adapter | None:
         """The adapter that this name means now."""
         return self._adapters.get(name)
 
     async def ensure(self, name: str) -> None:
-        """Return once the adapter has been loaded, and so can be.
+        """Return once the adapter can be served: loaded, or loaded before and still in the store.
 
         Raises:
             LoadError: it is unknown, its weights are damaged, or it cannot run here.
@@ -44,7 +45,15 @@ class EmbeddedLoader:
         if time.monotonic() < until:
             raise LoadError(reason)
         try:
+            self._check_stored(adapter)
             await self._decoder.load(adapter)
         except LoadError as exc:
             self._failures[adapter.weights_digest] = (time.monotonic() + RETRY_AFTER_S, str(exc))
             raise
+
+    def _check_stored(self, adapter: Adapter) -> None:
+        try:
+            if self._store is not None:
+                self._store.path(adapter.weights_digest)
+        except WeightsError as exc:
+            raise LoadError(f"{adapter.name}: its stored weights are damaged or missing") from exc

@@ -50,7 +50,7 @@ class NoSlotError(Exception):
 
 
 class MixedModel:
-    """`local` and up to `max_loras` adapters from weight stores; for one thread, except `is_loaded`."""
+    """`local` and up to `max_loras` adapters from weight stores; for one thread, except `is_proven`."""
 
     def __init__(self, local: LocalModel, *, max_loras: int) -> None:
         self.local = local
@@ -59,6 +59,7 @@ class MixedModel:
         self._max_loras = max_loras
         # Least recently used first.
         self._loaded: OrderedDict[str, None] = OrderedDict()
+        self._proven: set[str] = set()
 
     @property
     def model(self) -> Any:
@@ -70,9 +71,9 @@ class MixedModel:
         """Digests of the loaded adapters, the least recently used first."""
         return tuple(self._loaded)
 
-    def is_loaded(self, digest: str) -> bool:
-        """Whether rows may name the adapter now."""
-        return digest in self._loaded
+    def is_proven(self, digest: str) -> bool:
+        """Whether the adapter has been loaded once, though it may have made room since."""
+        return digest in self._proven
 
     def adapters_of(self, digests: Sequence[str | None]) -> list[str] | None:
         """PEFT's `adapter_names` for rows of these adapters; None where the model has none at all."""
@@ -102,7 +103,10 @@ class MixedModel:
             self._detach(digest)
             raise LoadError(_short(exc, folder)) from exc
         self._loaded[digest] = None
+        self._proven.add(digest)
         if full and spare is not None:
+            # PEFT warns where the one it deletes is what it calls active.
+            self._peft.set_adapter(digest, inference_mode=True)
             self._detach(spare)
 
     def _attach(self, digest: str, folder: Path) -> None:
