@@ -27,7 +27,10 @@ SAMPLE_S = 2.0
 
 @dataclass(frozen=True)
 class Load:
-    """What clients saw and the server took; `statuses` and `verdicts` count requests, memory is over the run."""
+    """What clients saw and the server took; `statuses` and `verdicts` count requests.
+
+    `memory_mb` are seconds, MB of the API server process, in which routing runs, and MB of all processes.
+    """
 
     concurrency: int
     seconds: float
@@ -39,8 +42,9 @@ class Load:
     counted_by_server: float
     median_s: float
     p99_s: float
-    memory: Growth
-    memory_mb: Sequence[tuple[float, float]]
+    server_memory: Growth
+    all_memory: Growth
+    memory_mb: Sequence[tuple[float, float, float]]
 
     def table(self) -> Table:
         """Name and figure."""
@@ -52,9 +56,8 @@ class Load:
         shown.add_row("auto, by reason", listed(self.kinds))
         shown.add_row("auto, counted by the server", f"{self.counted_by_server:.0f}")
         shown.add_row("latency s, median and p99", f"{self.median_s:.2f}, {self.p99_s:.2f}")
-        grown = f"{self.memory.mb_a_minute:+.1f} MB a minute"
-        sizes = f"{self.memory.middle_mb:.0f} → {self.memory.end_mb:.0f} MB"
-        shown.add_row("resident memory, second half", f"{sizes}, {grown}")
+        shown.add_row("API server's memory, second half", str(self.server_memory))
+        shown.add_row("all processes' memory, second half", str(self.all_memory))
         return shown
 
 
@@ -81,7 +84,7 @@ async def measure_load(
         ]
         memory = []
         while (passed := time.monotonic() - start) < seconds:
-            memory.append((passed, resident_mb(stand.server.pid)))
+            memory.append((passed, *resident_mb(stand.server.pid)))
             step()
             await pause(min(SAMPLE_S, max(seconds - passed, 0.01)), over)
         over.set()
@@ -112,13 +115,14 @@ async def keep_asking(
 def summary(
     answers: Sequence[Answer],
     truth: Truth,
-    memory: Sequence[tuple[float, float]],
+    memory: Sequence[tuple[float, float, float]],
     concurrency: int,
     seconds: float,
     counted: float,
 ) -> Load:
-    """Count what clients saw; `memory` are seconds and MB."""
+    """Count what clients saw; `memory` is as in `Load.memory_mb`."""
     latencies = np.array([a.seconds for a in answers])
+    passed, of_server, of_all = np.array(memory).T
     return Load(
         concurrency=concurrency,
         seconds=seconds,
@@ -130,7 +134,8 @@ def summary(
         counted_by_server=counted,
         median_s=float(np.median(latencies)),
         p99_s=float(np.quantile(latencies, 0.99)),
-        memory=Growth.of(*np.array(memory).T),
+        server_memory=Growth.of(passed, of_server),
+        all_memory=Growth.of(passed, of_all),
         memory_mb=memory,
     )
 
@@ -142,7 +147,8 @@ def seen_status(answer: Answer) -> str:
     return f"{answer.status} cut ({answer.cut})" if answer.cut else str(answer.status)
 
 
-def resident_mb(pid: int) -> float:
-    """Resident memory of a process and all below it."""
+def resident_mb(pid: int) -> tuple[float, float]:
+    """Resident memory of a process, and of it with all below it."""
     leader = psutil.Process(pid)
-    return sum(p.memory_info().rss for p in (leader, *leader.children(recursive=True))) / 2**20
+    sizes = [p.memory_info().rss / 2**20 for p in (leader, *leader.children(recursive=True))]
+    return sizes[0], sum(sizes)

@@ -55,6 +55,9 @@ class Growth:
     end_mb: float
     mb_a_minute: float
 
+    def __str__(self) -> str:
+        return f"{self.middle_mb:.0f} → {self.end_mb:.0f} MB, {self.mb_a_minute:+.1f} MB a minute"
+
     @classmethod
     def of(cls, seconds: Array, mb: Array) -> "Growth":
         """Look at the second half, both (samples,): caches fill in the first."""

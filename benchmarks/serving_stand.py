@@ -22,6 +22,7 @@ from traitroute.serving.vllm import RunningServer, running_server
 
 MODULES = ["q_proj", "v_proj", "o_proj", "down_proj"]
 TINY_CONTEXT, PACKAGED_CONTEXT = 256, 2048
+SPARE_SLOTS = 3
 TINY_WEIGHTS, PACKAGED_WEIGHTS = 0.5, 0.02
 """Spread of the random weights: such that tiny adapters change every answer, and SmolLM2's stay numbers."""
 
@@ -53,7 +54,9 @@ def tiny_stand(*, options: Sequence[str] = ()) -> Iterator[Stand]:
         folder = Path(name)
         base = _tiny_base(folder / "tiny")
         registry = _made_registry(folder, base, weights=TINY_WEIGHTS)
-        more = ["--dtype", "float32", *options]
+        # Room for adapters that come later too: on CPUs it is fixed at the start.
+        slots = str(len(TOPICS) + SPARE_SLOTS)
+        more = ["--dtype", "float32", "--max-loras", slots, "--max-cpu-loras", slots, *options]
         with _serving(folder, base, registry, TINY_CONTEXT, more) as server:
             yield Stand(server, registry, folder, base, TOPICS)
 

@@ -30,7 +30,7 @@ from traitroute.serving.routing import AUTO
 WAL_LOCKS, WAL_LOCK_BYTES = 120, 8
 SLOW_COMPONENTS = 100_000
 LEAVING, LONG_ANSWER = 40, 150
-END_LIMIT_S = 60.0
+END_LIMIT_S = 30.0
 
 
 @dataclass
@@ -171,17 +171,22 @@ async def clients_leave(site: Site) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def terminated(site: Site) -> AsyncIterator[None]:
-    """SIGTERM, with requests in flight."""
+    """SIGTERM, with requests in flight; what is left after a while is killed, as an orchestrator would."""
     leader, start = psutil.Process(site.stand.server.pid), time.monotonic()
     family = [leader, *leader.children(recursive=True)]
     leader.send_signal(signal.SIGTERM)
-    site.ended = True
+    site.ended, site.hold_s = True, 0
     while _alive(family) and time.monotonic() - start < END_LIMIT_S:
         await asyncio.sleep(0.05)
-    left = len(_alive(family))
-    site.hold_s = 0
-    site.notes.append(f"{time.monotonic() - start:.1f} s to the end, {left} processes left")
+    left = _alive(family)
+    killed = f"; {len(left)} processes were left, and killed" if left else ""
+    site.notes.append(f"{time.monotonic() - start:.1f} s to the end{killed}")
+    for process in left:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
     yield
+    # The streams that were cut by it are answers too.
+    await asyncio.sleep(1)
 
 
 STRIKES: dict[str, Strike] = {
