@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from vllm.engine.protocol import EngineClient
 
 REGISTRY_VARIABLE = "TRAITROUTE_REGISTRY"
+BUDGET_VARIABLE = "TRAITROUTE_BUDGET_MS"
 SUPPORTED_VLLM = ">=0.26,<0.34"
 
 _TOUCHED = {
@@ -83,6 +84,7 @@ class TraitRoutePlugin:
     def attach_router(self, app: "FastAPI") -> None:
         """Add the routing middleware, and a model list that shows what may be asked for."""
         check_vllm()
+        self.routing.budget_s = _budget_s(os.environ.get(BUDGET_VARIABLE, "50"))
         self.routing.invocations_header = _invocations_header()
         app.add_middleware(RoutingMiddleware, routing=self.routing)
         app.add_api_route("/v1/models", self._list_models, include_in_schema=False)
@@ -135,3 +137,20 @@ def _open(path: str) -> Registry:
     if not path:
         raise RegistryError(f"no registry was named: set {REGISTRY_VARIABLE} to the path of one")
     return Registry.open(Path(path), read_only=True)
+
+
+def _budget_s(milliseconds: str) -> float:
+    """The time that a decision may take, in seconds.
+
+    Raises:
+        ServerError: the text is no number of milliseconds between 1 and 10,000.
+    """
+    try:
+        budget = float(milliseconds)
+    except ValueError:
+        budget = 0.0
+    if not 1 <= budget <= 10_000:
+        raise ServerError(
+            f"{BUDGET_VARIABLE} is {milliseconds!r}: give the milliseconds a decision may take, 1 to 10000"
+        )
+    return budget / 1000

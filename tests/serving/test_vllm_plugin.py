@@ -221,3 +221,10 @@ def test_the_environment_keeps_what_the_user_set(
     assert environment["VLLM_PLUGINS"] == "other,traitroute"
     assert environment["DO_NOT_TRACK"] == "0"
     assert environment["TRAITROUTE_REGISTRY"] == str((tmp_path / "registry.db").resolve())
+
+
+def test_time_of_a_decision_is_set_in_milliseconds() -> None:
+    assert plugin_module._budget_s("200") == 0.2
+    for wrong in ("", "fast", "0", "nan", "1e9"):
+        with pytest.raises(ServerError, match="TRAITROUTE_BUDGET_MS"):
+            plugin_module._budget_s(wrong)
