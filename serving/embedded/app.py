@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from jinja2 import TemplateError
@@ -13,18 +13,18 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from ...adapters import Adapter, Registry
 from ..engines.prompts import PromptTokenizer
 from ..following import RegistryFollower
 from ..routing import AUTO, Routing, RoutingMiddleware
 from .admission import KeyCheck, QueueLimit
-from .answers import DONE, AnswerForm, Kind, Usage, error_event, error_response
+from .answers import AnswerForm, Kind, error_response
 from .decoder import Decoder
-from .generation import Generation, GenerationError, Order, Piece
+from .generation import GenerationError, Order
 from .loader import EmbeddedLoader
 from .requests import ChatRequest, CompletionRequest, RequestError, read_chat, read_completion
+from .streams import EventStream, until_disconnect, whole
 
 ROUTING_BUDGET_S = 0.5
 """More than in front of vLLM: here the router waits for a turn beside the thread that decodes."""
@@ -174,10 +174,10 @@ class _Surface:
         pieces = aiter(generation)
         try:
             # Until there is a first piece, an error can still be told in the status.
-            with _until_disconnect(generation, request.receive):
+            with until_disconnect(generation, request.receive):
                 first = await anext(pieces)
                 if not asked.stream:
-                    return await _whole(form, first, pieces, len(prompt))
+                    return await whole(form, first, pieces, len(prompt))
         except GenerationError as exc:
             status = _CLOSED_BY_CLIENT if generation.aborted else 503
             return error_response(str(exc), status)
@@ -185,7 +185,7 @@ class _Surface:
             generation.abort()
             raise
         usage = asked.stream_options.include_usage
-        return _EventStream(form, generation, first, pieces, counted=usage)
+        return EventStream(form, generation, first, pieces, counted=usage)
 
     def _served(self, model: str) -> tuple[str, Adapter | None]:
         """The name that the answer bears, and who gives it."""
@@ -223,79 +223,6 @@ class _Surface:
         if wrong := [i for i in ids if not 0 <= i < size]:
             raise RequestError(f"the model has no token {wrong[0]}, only {size}", param=param)
         return ids
-
-
-class _EventStream(Response):
-    """Server-sent events; a client that leaves ends its generation."""
-
-    media_type = "text/event-stream"
-
-    def __init__(
-        self,
-        form: AnswerForm,
-        generation: Generation,
-        first: Piece,
-        rest: AsyncIterator[Piece],
-        *,
-        counted: bool,
-    ) -> None:
-        self.status_code, self.background = 200, None
-        self.init_headers({"cache-control": "no-store"})
-        self._form, self._generation, self._counted = form, generation, counted
-        self._first, self._rest = first, rest
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the chunks as they come."""
-        headers = [h for h in self.raw_headers if h[0] != b"content-length"]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        try:
-            with _until_disconnect(self._generation, receive):
-                async for event in self._events():
-                    await send({"type": "http.response.body", "body": event, "more_body": True})
-        finally:
-            self._generation.abort()
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _events(self) -> AsyncIterator[bytes]:
-        if opening := self._form.opening():
-            yield opening
-        piece = self._first
-        yield self._form.chunk(piece.text, piece.finish)
-        try:
-            while not piece.last:
-                piece = await anext(self._rest)
-                yield self._form.chunk(piece.text, piece.finish)
-        except GenerationError as exc:
-            yield error_event(str(exc))
-        if self._counted:
-            yield self._form.counted(Usage(len(self._generation.order.prompt), piece.tokens))
-        yield DONE
-
-
-async def _whole(
-    form: AnswerForm, first: Piece, rest: AsyncIterator[Piece], prompt_tokens: int
-) -> Response:
-    texts, last = [first.text], first
-    async for last in rest:
-        texts.append(last.text)
-    usage = Usage(prompt_tokens, last.tokens)
-    return JSONResponse(form.whole("".join(texts), last.finish or "stop", usage))
-
-
-@contextmanager
-def _until_disconnect(generation: Generation, receive: Receive) -> Iterator[None]:
-    """Abort the generation when the client leaves while this is open."""
-
-    async def watch() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        generation.abort()
-
-    watching = asyncio.create_task(watch())
-    try:
-        yield
-    finally:
-        watching.cancel()
 
 
 async def _json(request: Request) -> Any:
