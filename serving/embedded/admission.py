@@ -1,33 +1,10 @@
-"""What is refused before anything is routed, loaded or generated: requests without the key, and too many."""
+"""What is refused before anything is routed, loaded or generated: more requests than may wait."""
 
-import hmac
-
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .answers import error_response
 
-OPEN_PATHS = frozenset({"/health"})
 RETRY_AFTER_S = 1
-
-
-class KeyCheck:
-    """Pure ASGI middleware: a request needs `Authorization: Bearer KEY`; health checks do not."""
-
-    def __init__(self, app: ASGIApp, *, key: str) -> None:
-        self.app = app
-        self._wanted = f"Bearer {key}".encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
-            await self.app(scope, receive, send)
-            return
-        given = Headers(scope=scope).get("authorization", "").encode("latin-1")
-        if hmac.compare_digest(given, self._wanted):
-            await self.app(scope, receive, send)
-            return
-        refusal = error_response("the API key is missing or wrong", 401)
-        await refusal(scope, receive, send)
 
 
 class QueueLimit:

@@ -17,8 +17,9 @@ from starlette.routing import Route
 from ...adapters import Adapter, Registry
 from ..engines.prompts import PromptTokenizer
 from ..following import RegistryFollower
+from ..keys import ApiKeys, KeyCheck
 from ..routing import AUTO, Routing, RoutingMiddleware
-from .admission import KeyCheck, QueueLimit
+from .admission import QueueLimit
 from .answers import AnswerForm, Kind, error_response
 from .decoder import Decoder
 from .generation import GenerationError, Order
@@ -61,7 +62,7 @@ def embedded_app(
             await following.stop()
             await asyncio.to_thread(decoder.close)
 
-    guards = [Middleware(KeyCheck, key=api_key)] if api_key else []
+    refusal = error_response("the API key is missing or wrong", 401)
     app = Starlette(
         routes=[
             Route("/v1/chat/completions", surface.chat, methods=["POST"]),
@@ -71,7 +72,7 @@ def embedded_app(
             Route("/metrics", surface.metrics),
         ],
         middleware=[
-            *guards,
+            Middleware(KeyCheck, keys=ApiKeys([api_key or ""]), refusal=refusal),
             Middleware(QueueLimit, limit=queue),
             Middleware(RoutingMiddleware, routing=routing),
         ],

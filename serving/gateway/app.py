@@ -11,9 +11,9 @@ from starlette.types import ASGIApp
 
 from ...adapters import Registry
 from ..following import RegistryFollower
+from ..keys import HEALTH, ApiKeys, KeyCheck
 from ..routing import AUTO, BASE, Routing, RoutingMiddleware
 from .fleet import Fleet
-from .key import HEALTH, KeyCheck, bears
 from .listing import given_names
 from .loader import FleetLoader
 from .options import GatewayOptions
@@ -55,7 +55,12 @@ def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry]) 
         lifespan=lifespan,
     )
     routed = RoutingMiddleware(router, routing=routing)
-    return KeyCheck(SecondChance(routed, limit=routing.max_body_bytes), key=options.key)
+    message = "this gateway wants the header 'Authorization: Bearer KEY' with its own key"
+    return KeyCheck(
+        SecondChance(routed, limit=routing.max_body_bytes),
+        keys=ApiKeys([options.key or ""]),
+        refusal=error_reply(401, message, kind="authentication_error"),
+    )
 
 
 class _Pages:
@@ -70,7 +75,7 @@ class _Pages:
         """Whether any upstream is in rotation; which, only to those who have the key."""
         healthy = bool(self._fleet.healthy())
         body: dict[str, Any] = {"status": "ok" if healthy else "no upstream is in rotation"}
-        if bears(request.scope, self._options.key):
+        if ApiKeys([self._options.key or ""]).admit(request.scope):
             body["upstreams"] = [
                 {
                     "url": u.url,

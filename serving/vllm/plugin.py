@@ -17,8 +17,8 @@ from starlette.responses import JSONResponse
 
 from ...adapters import Registry, RegistryError, ServerError
 from ..following import RegistryFollower
+from ..keys import ApiKeys
 from ..routing import AUTO, Routing, RoutingMiddleware
-from .api_keys import ApiKeys
 from .loras import LoraLoader
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@ from argparse import Namespace
 from typing import Any
 
 import pytest
-from traitroute.serving.vllm.api_keys import ApiKeys
+from traitroute.serving.keys import ApiKeys
 
 
 def scope(authorization: str | None) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""vLLM's API keys, for the paths that vLLM itself leaves open.
+"""API keys: without one nothing is routed or loaded, whichever way of serving it is.
 
 vLLM asks for its keys under `/v1` and a few other prefixes only: `/tokenize`, `/pooling` and `/invocations` answer
-anybody. There a request without a key must not make this plugin route or load; it gets what vLLM alone gives.
+anybody. There a request without a key must not make the plugin route or load; it gets what vLLM alone gives. The gateway and the
+embedded server have nobody else to ask, and stand behind `KeyCheck`.
 """
 
 import hashlib
@@ -12,7 +13,10 @@ from collections.abc import Iterable
 from typing import Self
 
 from starlette.datastructures import Headers
-from starlette.types import Scope
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+HEALTH = "/health"
 
 
 class ApiKeys:
@@ -31,11 +35,25 @@ class ApiKeys:
         """Whether the request bears a key, as `Authorization: Bearer KEY`."""
         if not self._digests:
             return True
-        scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
+        headers = Headers(scope=scope).getlist("authorization")
+        scheme, _, key = headers[0].partition(" ") if len(headers) == 1 else ("", "", "")
         given = _digest(key)
         # Every key is compared, so that the time tells nothing.
         matches = [secrets.compare_digest(given, digest) for digest in self._digests]
         return scheme.lower() == "bearer" and any(matches)
+
+
+class KeyCheck:
+    """Pure ASGI middleware that lets through what bears a key, and questions after health; all else gets `refusal`."""
+
+    def __init__(self, app: ASGIApp, *, keys: ApiKeys, refusal: Response) -> None:
+        self.app = app
+        self._keys = keys
+        self._refusal = refusal
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        passes = scope["type"] != "http" or scope["path"] == HEALTH or self._keys.admit(scope)
+        await (self.app if passes else self._refusal)(scope, receive, send)
 
 
 def _digest(key: str) -> bytes:
