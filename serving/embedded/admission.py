@@ -2,7 +2,7 @@
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .answers import error_response
+from ..replies import error_reply
 
 RETRY_AFTER_S = 1
 
@@ -20,9 +20,9 @@ class QueueLimit:
             await self.app(scope, receive, send)
             return
         if self._present >= self._limit:
-            refusal = error_response(
-                f"the queue is full ({self._limit} requests): try again later",
+            refusal = error_reply(
                 429,
+                f"the queue is full ({self._limit} requests): try again later",
                 headers={"retry-after": str(RETRY_AFTER_S)},
             )
             await refusal(scope, receive, send)

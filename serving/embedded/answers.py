@@ -1,4 +1,4 @@
-"""Answers in OpenAI's form: whole, in chunks of a stream, and errors."""
+"""Answers in OpenAI's form: whole, in chunks of a stream, and an error in its middle."""
 
 import json
 import time
@@ -6,8 +6,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from starlette.responses import JSONResponse
-
+from ..replies import error_body
 from .generation import Finish
 
 Kind = Literal["chat", "completion"]
@@ -78,26 +77,9 @@ class AnswerForm:
         }
 
 
-def error_body(message: str, status: int, *, param: str | None = None) -> dict[str, Any]:
-    """An error as OpenAI's clients read it."""
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    return {"error": {"message": message, "type": kind, "param": param, "code": status}}
-
-
-def error_response(
-    message: str,
-    status: int,
-    *,
-    param: str | None = None,
-    headers: dict[str, str] | None = None,
-) -> JSONResponse:
-    """An error as a response."""
-    return JSONResponse(error_body(message, status, param=param), status, headers=headers)
-
-
 def error_event(message: str) -> bytes:
     """An error in the middle of a stream."""
-    return _event(error_body(message, 500))
+    return _event(error_body(500, message))
 
 
 def _event(data: dict[str, Any]) -> bytes:

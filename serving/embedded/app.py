@@ -18,9 +18,10 @@ from ...adapters import Adapter, Registry
 from ..engines.prompts import PromptTokenizer
 from ..following import RegistryFollower
 from ..keys import ApiKeys, KeyCheck
+from ..replies import error_reply
 from ..routing import AUTO, Routing, RoutingMiddleware
 from .admission import QueueLimit
-from .answers import AnswerForm, Kind, error_response
+from .answers import AnswerForm, Kind
 from .decoder import Decoder
 from .generation import GenerationError, Order
 from .loader import EmbeddedLoader
@@ -62,7 +63,7 @@ def embedded_app(
             await following.stop()
             await asyncio.to_thread(decoder.close)
 
-    refusal = error_response("the API key is missing or wrong", 401)
+    refusal = error_reply(401, "the API key is missing or wrong")
     app = Starlette(
         routes=[
             Route("/v1/chat/completions", surface.chat, methods=["POST"]),
@@ -145,7 +146,7 @@ class _Surface:
                 generate_latest,
             )
         except ImportError:
-            return error_response("no metrics here: pip install prometheus_client", 404)
+            return error_reply(404, "no metrics here: pip install prometheus_client")
         ours = CollectorRegistry()
         for name, count in (("rows", self._decoder.rows), ("waiting", self._decoder.waiting)):
             gauge = Gauge(f"traitroute_embedded_{name}", f"Requests: {name}.", registry=ours)
@@ -181,7 +182,7 @@ class _Surface:
                     return await whole(form, first, pieces, len(prompt))
         except GenerationError as exc:
             status = _CLOSED_BY_CLIENT if generation.aborted else 503
-            return error_response(str(exc), status)
+            return error_reply(status, str(exc))
         except BaseException:
             generation.abort()
             raise
@@ -235,9 +236,9 @@ async def _json(request: Request) -> Any:
 
 async def _http_error(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
-    return error_response(exc.detail, exc.status_code)
+    return error_reply(exc.status_code, exc.detail)
 
 
 async def _request_error(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, RequestError)
-    return error_response(str(exc), 400, param=exc.param)
+    return error_reply(400, str(exc), param=exc.param)

@@ -12,13 +12,13 @@ from starlette.types import ASGIApp
 from ...adapters import Registry
 from ..following import RegistryFollower
 from ..keys import HEALTH, ApiKeys, KeyCheck
+from ..replies import error_reply
 from ..routing import AUTO, BASE, Routing, RoutingMiddleware
 from .fleet import Fleet
 from .listing import given_names
 from .loader import FleetLoader
 from .options import GatewayOptions
 from .proxy import Proxy
-from .replies import error_reply
 from .second_chance import SecondChance
 
 
@@ -59,7 +59,7 @@ def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry]) 
     return KeyCheck(
         SecondChance(routed, limit=routing.max_body_bytes),
         keys=ApiKeys([options.key or ""]),
-        refusal=error_reply(401, message, kind="authentication_error"),
+        refusal=error_reply(401, message),
     )
 
 

@@ -14,13 +14,13 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from ...adapters import Adapter
+from ..replies import error_reply
 from ..routing import LoadError
 from .body import Body
 from .fleet import Target, choose, conversation_key
 from .headers import request_headers, response_headers
 from .loader import FleetLoader
 from .options import GatewayOptions
-from .replies import error_reply
 from .upstream import NotSentError, Upstream
 
 MAX_MODEL_BYTES = 8 * 2**20
@@ -58,7 +58,7 @@ class Proxy:
             return
         if scope["path"] in _CLOSED or not _target(scope).startswith(b"/"):
             message = f"{scope['path']} is not open through the gateway: ask the upstream itself"
-            await error_reply(403, message, kind="permission_error")(scope, receive, send)
+            await error_reply(403, message)(scope, receive, send)
             return
         call = _Call(scope, receive, send, self._loader, self._authorization)
         with suppress(ClientDisconnect):

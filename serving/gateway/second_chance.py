@@ -6,8 +6,8 @@ but as nothing was sent, it may choose again, and now knows that the adapter is 
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..replies import error_reply
 from .proxy import UntakenError
-from .replies import error_reply
 
 RETRY_AFTER_S = 2
 
@@ -32,7 +32,7 @@ class SecondChance:
                 return
         except UntakenError as exc:
             why = str(exc)
-        reply = error_reply(503, why, kind="service_unavailable", retry_after_s=RETRY_AFTER_S)
+        reply = error_reply(503, why, headers={"retry-after": str(RETRY_AFTER_S)})
         await reply(scope, receive, send)
 
 

@@ -2,6 +2,8 @@
 
 from starlette.responses import JSONResponse
 
+from ..replies import error_reply
+
 
 class RefusedError(Exception):
     """The request is refused with `status`; `param` names the part of the body at fault."""
@@ -13,16 +15,7 @@ class RefusedError(Exception):
 
     def response(self, *, anthropic: bool = False) -> JSONResponse:
         """Say so as OpenAI's API does, or as Anthropic's."""
-        kind, message = "invalid_request_error", str(self)
-        if anthropic:
-            error = {"type": "error", "error": {"type": kind, "message": message}}
-        else:
-            error = {
-                "error": {
-                    "message": message,
-                    "type": kind,
-                    "param": self.param,
-                    "code": self.status,
-                }
-            }
-        return JSONResponse(error, status_code=self.status)
+        if not anthropic:
+            return error_reply(self.status, str(self), param=self.param)
+        error = {"type": "invalid_request_error", "message": str(self)}
+        return JSONResponse({"type": "error", "error": error}, status_code=self.status)
