@@ -16,6 +16,7 @@ from .cell import Cell, FinishReason, Outcomes, packed_texts
 from .errors import (
     BaseModelError,
     InputError,
+    RefusalError,
     RegistryError,
     RunError,
     ServerError,
@@ -41,6 +42,7 @@ __all__ = [
     "Method",
     "Name",
     "Outcomes",
+    "RefusalError",
     "Registry",
     "RegistryError",
     "RunError",

@@ -9,6 +9,7 @@
     └── RunError              the run went wrong: exit code 1 in the CLI
         ├── SilentAdapterError  an adapter answered exactly as the base model does on every example
         └── ServerError         a model server did not start, answer or stop
+            └── RefusalError    it answered, and refused the request: asking again does not help
 
 A message says what was given, what was wanted, and the cure.
 """
@@ -48,3 +49,11 @@ class SilentAdapterError(RunError):
 
 class ServerError(RunError):
     """A model server did not start, answer or stop."""
+
+
+class RefusalError(ServerError):
+    """A model server refused a request with `status`: asking again does not help."""
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status

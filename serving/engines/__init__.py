@@ -1,4 +1,4 @@
-"""Engines: the same `run(requests)` over transformers and over vLLM."""
+"""Engines: the same `run(requests)` over transformers, over vLLM, and over a server that runs already."""
 
 from collections.abc import Sequence
 from pathlib import Path
