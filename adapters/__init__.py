@@ -13,8 +13,10 @@ from .adapter import (
 from .adapter_files import AdapterFiles, inspect_adapter
 from .cache import cache_folder
 from .cell import Cell, FinishReason, Outcomes, packed_texts
+from .cell_table import CellScore
 from .errors import (
     BaseModelError,
+    ConflictError,
     InputError,
     RefusalError,
     RegistryError,
@@ -25,7 +27,10 @@ from .errors import (
     TraitRouteError,
     WeightsError,
 )
-from .registry import CellScore, Registry, StoredProfile
+from .feedback import Feedback
+from .location import Location
+from .profile_table import Origin, ProfileVersion, StoredProfile
+from .registry import Registry
 from .weights import WeightStore
 
 __all__ = [
@@ -36,12 +41,17 @@ __all__ = [
     "BaseModelError",
     "Cell",
     "CellScore",
+    "ConflictError",
     "Digest",
+    "Feedback",
     "FinishReason",
     "InputError",
+    "Location",
     "Method",
     "Name",
+    "Origin",
     "Outcomes",
+    "ProfileVersion",
     "RefusalError",
     "Registry",
     "RegistryError",

@@ -43,7 +43,9 @@ class AdapterState(StrEnum):
 class Adapter(BaseModel):
     """One adapter; its weights live in the `WeightStore` under `weights_digest`.
 
-    `rank` is 1 for IA3, which has none. `tags` are words of the owner's own, by which requests may ask for adapters.
+    `rank` is 1 for IA3, which has none. `tags` are words of the owner's own, by which requests may ask for adapters;
+    they stay with the name when its weights are replaced, which counts `version` up. `uri` says where the weights
+    came from, without credentials; `note` why the adapter is in its state.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,6 +61,10 @@ class Adapter(BaseModel):
     source_task: str | None = None
     tags: tuple[Name, ...] = ()
     created_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    uri: str | None = None
+    licence: str | None = None
+    note: str | None = None
+    version: Annotated[int, Field(ge=1)] = 1
 
     @property
     def vllm_serves(self) -> bool:

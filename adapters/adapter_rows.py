@@ -4,16 +4,16 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, Row, Select, Table, select
 
 from .adapter import Adapter
-from .errors import RegistryError
-from .schema import adapters as table
+from .errors import ConflictError, RegistryError
+from .schema import adapters, replacements
 
 _NAMES_SHOWN = 20
 
 
-def select_adapters() -> Select[Any]:
+def select_adapters(table: Table = adapters) -> Select[Any]:
     """Select the columns that `to_adapter` needs."""
     return select(*(table.c[field] for field in Adapter.model_fields))
 
@@ -31,23 +31,60 @@ def to_adapter(row: Row[Any]) -> Adapter:
 
 def check_collision(connection: Connection, adapter: Adapter) -> None:
     """Refuse a serving id that other weights have, even those of the adapter being replaced."""
-    query = select(table.c.name).where(
-        table.c.serving_id == adapter.serving_id, table.c.weights_digest != adapter.weights_digest
-    )
-    if other := connection.execute(query).scalars().first():
-        raise RegistryError(
-            f"serving id collision: the weights of {adapter.name!r} and {other!r} differ, but both "
-            f"map to id {adapter.serving_id}; train again, for any changed byte gives another id"
+    for table in (adapters, replacements):
+        query = select(table.c.name).where(
+            table.c.serving_id == adapter.serving_id,
+            table.c.weights_digest != adapter.weights_digest,
+        )
+        if other := connection.execute(query).scalars().first():
+            raise RegistryError(
+                f"serving id collision: the weights of {adapter.name!r} and {other!r} differ, but "
+                f"both map to id {adapter.serving_id}; train again, for any changed byte gives "
+                "another id"
+            )
+
+
+def find_adapter(connection: Connection, name: str, *, expected: Adapter | None = None) -> Adapter:
+    """Return the adapter named `name`, or raise a `RegistryError` that names its neighbours.
+
+    Raises:
+        ConflictError: it is no longer as `expected`.
+    """
+    row = connection.execute(select_adapters().where(adapters.c.name == name)).first()
+    if row is None:
+        names = connection.execute(select(adapters.c.name)).scalars().all()
+        raise RegistryError(_unknown(name, sorted(names)))
+    found = to_adapter(row)
+    if expected is not None and found != expected:
+        raise ConflictError(f"{name!r} {_last_change(connection, adapters, name)}: {_AGAIN}")
+    return found
+
+
+def find_replacement(connection: Connection, name: str) -> Adapter | None:
+    """Return the pending replacement of the adapter named `name`, if there is one."""
+    query = select_adapters(replacements).where(replacements.c.name == name)
+    row = connection.execute(query).first()
+    return None if row is None else to_adapter(row)
+
+
+def check_no_replacement(connection: Connection, name: str) -> None:
+    """Refuse where the adapter named `name` waits for a replacement already."""
+    if find_replacement(connection, name) is not None:
+        change = _last_change(connection, replacements, name)
+        raise ConflictError(
+            f"a replacement of {name!r} {change} and is not measured yet: wait for it, "
+            "or withdraw it first"
         )
 
 
-def find_adapter(connection: Connection, name: str) -> Adapter:
-    """Return the adapter named `name`, or raise a `RegistryError` that names its neighbours."""
-    row = connection.execute(select_adapters().where(table.c.name == name)).first()
-    if row is None:
-        names = connection.execute(select(table.c.name).order_by(table.c.name)).scalars().all()
-        raise RegistryError(_unknown(name, names))
-    return to_adapter(row)
+_AGAIN = "read it again and repeat the change"
+
+
+def _last_change(connection: Connection, table: Table, name: str) -> str:
+    query = select(table.c.changed_at, table.c.changed_by).where(table.c.name == name)
+    row = connection.execute(query).one()
+    when = f" at {row.changed_at:%Y-%m-%d %H:%M:%S} UTC" if row.changed_at else ""
+    return f"was changed{when} by {row.changed_by or 'somebody else'}"
 
 
 def _unknown(name: str, names: Sequence[str]) -> str:

@@ -5,6 +5,7 @@
     │   ├── SuiteError        a suite, task or data row is not as it should be
     │   ├── WeightsError      adapter weights refused: pickle, truncated, wrong base, unsupported
     │   ├── RegistryError     not a registry, a newer schema, an unknown name
+    │   │   └── ConflictError   somebody else changed it first: read again and repeat
     │   └── BaseModelError    the base model cannot be found or loaded
     └── RunError              the run went wrong: exit code 1 in the CLI
         ├── SilentAdapterError  an adapter answered exactly as the base model does on every example
@@ -33,6 +34,10 @@ class WeightsError(InputError):
 
 class RegistryError(InputError):
     """A registry cannot be opened, or does not hold what was asked for."""
+
+
+class ConflictError(RegistryError):
+    """What was to be changed is no longer as it was read: read it again and repeat."""
 
 
 class BaseModelError(InputError):

@@ -1,22 +1,18 @@
-"""The registry's tables, and how a file is made into a registry or recognised as one.
+"""The registry's tables.
 
 `traitroute_meta` has one row. Every future schema keeps its columns `application` and
-`schema_version`, so that an old version can say that a file is too new for it.
+`schema_version`, so that an old version can say that a registry is too new for it. How one schema
+became the next is told by `migrations`.
 """
 
-import os
-import tempfile
-from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 
 from sqlalchemy import (
     JSON,
-    URL,
+    Boolean,
     Column,
     DateTime,
     Dialect,
-    Engine,
     Float,
     Integer,
     LargeBinary,
@@ -24,20 +20,11 @@ from sqlalchemy import (
     String,
     Table,
     TypeDecorator,
-    create_engine,
-    insert,
-    inspect,
-    select,
-    update,
+    true,
 )
-from sqlalchemy.exc import DatabaseError
-
-from .errors import RegistryError
 
 APPLICATION = "traitroute"
-SCHEMA_VERSION = 3
-_BUSY_SECONDS = 30
-_SQLITE_HEADER = b"SQLite format 3\0"
+SCHEMA_VERSION = 4
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -65,22 +52,41 @@ meta = Table(
     Column("revision", Integer, nullable=False),
 )
 
+
+def _adapter_columns() -> list[Column[object]]:
+    """The columns of an `Adapter`, and who changed it last."""
+    return [
+        Column("name", String(64), primary_key=True),
+        Column("base_model", String, nullable=False),
+        Column("base_digest", String(64), nullable=False),
+        Column("weights_digest", String(64), nullable=False),
+        Column("serving_id", Integer, nullable=False, index=True),
+        Column("rank", Integer, nullable=False),
+        Column("target_modules", JSON, nullable=False),
+        Column("method", String(16), nullable=False, server_default="lora"),
+        Column("state", String(16), nullable=False),
+        Column("source_task", String(64)),
+        Column("tags", JSON, nullable=False, server_default="[]"),
+        Column("created_at", UtcDateTime, nullable=False),
+        Column("uri", String),
+        Column("licence", String),
+        Column("note", String),
+        Column("version", Integer, nullable=False, server_default="1"),
+        Column("changed_at", UtcDateTime),
+        Column("changed_by", String),
+    ]
+
+
+# `measured`: a profile holds a row of exactly these weights, so enabling makes them routable.
 adapters = Table(
     "adapters",
     metadata,
-    Column("name", String(64), primary_key=True),
-    Column("base_model", String, nullable=False),
-    Column("base_digest", String(64), nullable=False),
-    Column("weights_digest", String(64), nullable=False),
-    Column("serving_id", Integer, nullable=False, index=True),
-    Column("rank", Integer, nullable=False),
-    Column("target_modules", JSON, nullable=False),
-    Column("method", String(16), nullable=False, server_default="lora"),
-    Column("state", String(16), nullable=False),
-    Column("source_task", String(64)),
-    Column("tags", JSON, nullable=False, server_default="[]"),
-    Column("created_at", UtcDateTime, nullable=False),
+    *_adapter_columns(),
+    Column("measured", Boolean, nullable=False, server_default=true()),
 )
+
+# The next weights of an adapter, which serves its old ones until these are measured.
+replacements = Table("replacements", metadata, *_adapter_columns())
 
 tasks = Table(
     "tasks",
@@ -107,116 +113,19 @@ profiles = Table(
     Column("data", LargeBinary, nullable=False),
     Column("summary", JSON, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("origin", String(16), nullable=False, server_default="fit"),
+    Column("parent", Integer),
 )
 
-
-def create_file(path: Path) -> None:
-    """Make an empty registry at `path`; if another process makes it first, leave that one.
-
-    Raises:
-        RegistryError: its folder cannot be made or written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _draft_and_link(path)
-    except OSError as exc:
-        raise RegistryError(f"no registry can be made at {path}: {exc.strerror or exc}") from exc
-
-
-def _draft_and_link(path: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix=".creating-", dir=path.parent) as scratch:
-        draft = Path(scratch) / path.name
-        engine = create_engine(URL.create("sqlite", database=str(draft)))
-        with engine.begin() as connection:
-            # Persistent: lets servers read while a profiling run writes.
-            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-            metadata.create_all(connection)
-            row = {"application": APPLICATION, "schema_version": SCHEMA_VERSION, "revision": 0}
-            connection.execute(insert(meta).values(row))
-        engine.dispose()
-        # A link appears complete or not at all, and unlike a rename never replaces a file.
-        with suppress(FileExistsError):
-            os.link(draft, path)
-
-
-def open_engine(path: Path, *, read_only: bool) -> Engine:
-    """Connect to the registry at `path` after checking that it is one this version reads.
-
-    Raises:
-        RegistryError: there is no such file, it is not a registry, or its schema is another.
-    """
-    _check_header(path)
-    engine = create_engine(
-        URL.create("sqlite", database=path.as_uri(), query=_query(path, read_only)),
-        connect_args={"timeout": _BUSY_SECONDS},
-    )
-    try:
-        if _check_schema(path, engine) < SCHEMA_VERSION:
-            _upgrade(path, engine, read_only=read_only)
-    except DatabaseError as exc:
-        engine.dispose()
-        raise RegistryError(
-            f"{path} cannot be read ({exc.orig}): check its permissions, or restore it from a backup"
-        ) from exc
-    except RegistryError:
-        engine.dispose()
-        raise
-    return engine
-
-
-def _query(path: Path, read_only: bool) -> dict[str, str]:
-    query = {"uri": "true", "mode": "ro" if read_only else "rw"}
-    # SQLite makes two files beside a WAL database even to read it; where it cannot, and nobody is
-    # writing, the file is read as one that never changes.
-    wal = path.with_name(f"{path.name}-wal")
-    if read_only and not wal.exists() and not os.access(path.parent, os.W_OK):
-        query["immutable"] = "1"
-    return query
-
-
-def _check_header(path: Path) -> None:
-    if not path.exists():
-        raise RegistryError(
-            f"no registry at {path}: check the path, or make one with `traitroute profile`"
-        )
-    if path.is_dir():
-        raise RegistryError(f"{path} is a folder: give the registry's file")
-    with path.open("rb") as file:
-        if file.read(len(_SQLITE_HEADER)) != _SQLITE_HEADER:
-            raise RegistryError(f"{path} is not a registry: it is not an SQLite file; give another")
-
-
-def _check_schema(path: Path, engine: Engine) -> int:
-    """Return the schema's version."""
-    row = None
-    if inspect(engine).has_table(meta.name):
-        with engine.connect() as connection:
-            row = connection.execute(select(meta.c.application, meta.c.schema_version)).first()
-    if row is None or row.application != APPLICATION:
-        raise RegistryError(f"{path} is an SQLite file but not TraitRoute's: give another path")
-    if row.schema_version > SCHEMA_VERSION:
-        raise RegistryError(
-            f"{path} was written by a newer TraitRoute: schema {row.schema_version}, "
-            f"this version reads {SCHEMA_VERSION}; upgrade"
-        )
-    return row.schema_version
-
-
-_ADDED_COLUMNS = {
-    2: "method VARCHAR(16) NOT NULL DEFAULT 'lora'",
-    3: "tags JSON NOT NULL DEFAULT '[]'",
-}
-"""What each schema added to the adapters' table: all were LoRA before 2, and without tags before 3."""
-
-
-def _upgrade(path: Path, engine: Engine, *, read_only: bool) -> None:
-    """Bring an older file to this schema."""
-    if read_only:
-        open_engine(path, read_only=False).dispose()
-        return
-    for version, column in _ADDED_COLUMNS.items():
-        with engine.begin() as connection:
-            # Whoever raises the version first upgrades; another process waits here and finds it done.
-            older = update(meta).where(meta.c.schema_version == version - 1)
-            if connection.execute(older.values(schema_version=version)).rowcount:
-                connection.exec_driver_sql(f"ALTER TABLE adapters ADD COLUMN {column}")
+# Of a request it keeps what was decided and how that turned out; no text, ever.
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("token", String(255), primary_key=True),
+    Column("created_at", UtcDateTime, nullable=False, index=True),
+    Column("adapter", String(64)),
+    Column("predicted_gain", Float, nullable=False),
+    Column("profile_version", Integer),
+    Column("reward", Float),
+    Column("rewarded_at", UtcDateTime),
+)

@@ -1,0 +1,117 @@
+"""A registry's database: its transactions, its revision, and its errors in our words."""
+
+import getpass
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Table, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
+
+from . import schema
+from .errors import RegistryError
+from .location import Location
+from .postgresql import announce
+
+_LONGEST_WAIT = text("SET LOCAL lock_timeout = '30s'")
+
+
+class Database:
+    """Tables on SQLite or PostgreSQL; each part of the registry adds the methods of its tables.
+
+    `author` is who changes what is changed here, kept with each changed adapter. Nothing in the parts is one
+    database's own SQL; what is lies in `sqlite_file` and `postgresql`. Writers of adapters and profiles first raise
+    the revision, which on any database makes them queue for that row, so what they then read stays true until they
+    commit.
+    """
+
+    def __init__(
+        self, engine: Engine, location: Location, *, read_only: bool, author: str | None = None
+    ) -> None:
+        """Use `Registry.create` or `Registry.open` instead, which check what is there."""
+        self.location = location
+        self.author = author or _user()
+        self._engine = engine
+        self._read_only = read_only
+
+    @property
+    def path(self) -> Path:
+        """The registry's file.
+
+        Raises:
+            RegistryError: it is on a server.
+        """
+        if self.location.path is None:
+            raise RegistryError(f"{self.location} is no file: this needs a registry in a file")
+        return self.location.path
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    def revision(self) -> int:
+        """Return a number that changes with every write to adapters or profiles; cheap to poll."""
+        with self._transaction() as connection:
+            return connection.execute(select(schema.meta.c.revision)).scalar_one()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except DBAPIError as exc:
+            raise RegistryError(f"{self.location}: {_cause(exc)}; {self._cure}") from exc
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        if self._read_only:
+            raise RegistryError(f"{self.location} was opened read-only: open it for writing")
+        with self._transaction() as connection:
+            yield connection
+
+    @contextmanager
+    def _revising(self) -> Iterator[Connection]:
+        with self._writing() as connection:
+            if self._on_server:
+                connection.execute(_LONGEST_WAIT)
+            connection.execute(update(schema.meta).values(revision=schema.meta.c.revision + 1))
+            yield connection
+            if self._on_server:
+                announce(connection)
+
+    @property
+    def _on_server(self) -> bool:
+        return self.location.url is not None
+
+    @property
+    def _cure(self) -> str:
+        if self._on_server:
+            return "check that the server runs, and the user's rights"
+        return "check free space and permissions, and that no other process holds it locked"
+
+    def _signature(self) -> dict[str, Any]:
+        """The columns that say who changed a row, and when."""
+        return {"changed_at": datetime.now(UTC), "changed_by": self.author}
+
+
+def put(connection: Connection, table: Table, row: dict[str, Any]) -> None:
+    """Insert `row`, in place of an earlier one with its primary key, whoever else does so at the same time."""
+    on_server = connection.dialect.name == "postgresql"
+    values = (postgresql.insert if on_server else sqlite.insert)(table).values(row)
+    connection.execute(values.on_conflict_do_update(index_elements=table.primary_key, set_=row))
+
+
+def _cause(error: DBAPIError) -> str:
+    return " ".join(str(error.orig).split())
+
+
+def _user() -> str:
+    try:
+        return f"{getpass.getuser()}@{platform.node()}"
+    except (OSError, KeyError, ImportError):
+        # A container's user may have no name.
+        return platform.node()

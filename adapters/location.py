@@ -1,0 +1,48 @@
+"""Where a registry is: a file, or a database on a PostgreSQL server."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from .errors import RegistryError
+
+_DRIVERS = ("postgresql", "postgresql+psycopg")
+_WANTED = "wanted a file, or postgresql+psycopg://USER@HOST/DATABASE"
+
+
+@dataclass(frozen=True)
+class Location:
+    """Exactly one of `path` and `url` is given; printed, it never shows a password."""
+
+    path: Path | None = None
+    url: URL | None = None
+
+    @classmethod
+    def parse(cls, given: "str | Path | Location") -> Self:
+        """Read what a user gave: a path, or a URL where it holds `://`.
+
+        Raises:
+            RegistryError: it is a URL, but of no PostgreSQL database.
+        """
+        if isinstance(given, Location):
+            return cls(given.path, given.url)
+        if isinstance(given, Path) or "://" not in given:
+            return cls(path=Path(given))
+        try:
+            url = make_url(given)
+        except (ArgumentError, ValueError) as exc:
+            raise RegistryError(f"the registry's URL cannot be read: {_WANTED}") from exc
+        if url.drivername not in _DRIVERS:
+            raise RegistryError(f"a registry cannot be at {url.drivername}://: {_WANTED}")
+        return cls(url=url.set(drivername="postgresql+psycopg"))
+
+    def __str__(self) -> str:
+        # What follows the question mark may hold a password too.
+        return str(self.path) if self.url is None else self.url.set(query={}).render_as_string()
+
+    def reveal(self) -> str:
+        """The location with its password, for the environment of a process that must open it."""
+        return str(self) if self.url is None else self.url.render_as_string(hide_password=False)

@@ -1,0 +1,162 @@
+"""The registry's fitted profiles, as versions of which none is ever changed or lost."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from . import schema
+from .database import Database
+from .errors import ConflictError, RegistryError
+
+Origin = Literal["fit", "row", "task", "rollback"]
+"""How a profile version was made: fitted anew, by one more row or task, or as a copy of an earlier version."""
+
+_LONGEST_LABEL = 80
+_table = schema.profiles
+
+
+@dataclass(frozen=True)
+class ProfileVersion:
+    """One version of the profile without its contents: quick to list. `parent` is the version it was made from."""
+
+    version: int
+    created_at: datetime
+    origin: str
+    parent: int | None
+
+
+@dataclass(frozen=True)
+class StoredProfile:
+    """One version of a fitted profile: safetensors bytes and a JSON summary."""
+
+    version: int
+    data: bytes
+    summary: dict[str, Any]
+    created_at: datetime
+    origin: str = "fit"
+    parent: int | None = None
+
+
+class ProfileTable(Database):
+    """Servers route with the newest version."""
+
+    def put_profile(
+        self,
+        data: bytes,
+        summary: dict[str, Any],
+        *,
+        origin: Origin = "fit",
+        parent: int | None = None,
+        ready: Collection[str] = (),
+    ) -> int:
+        """Keep a profile as a new version, set the adapters `ready` that it measured, and return its number.
+
+        Raises:
+            ConflictError: `parent`, from which it was made, is no longer the newest version; a rollback may have any.
+        """
+        with self._revising() as connection:
+            version = self._insert_profile(connection, data, summary, origin, parent)
+            adapters = schema.adapters
+            change = {"state": "ready", "measured": True, "note": None} | self._signature()
+            for name in ready:
+                connection.execute(update(adapters).where(adapters.c.name == name).values(change))
+            return version
+
+    def profile(self, version: int) -> StoredProfile:
+        """Return one version of the profile.
+
+        Raises:
+            RegistryError: there is no such version.
+        """
+        with self._transaction() as connection:
+            row = connection.execute(select(_table).where(_table.c.version == version)).first()
+            if row is None:
+                raise RegistryError(_unknown(connection, version))
+        return StoredProfile(**row._mapping)
+
+    def latest_profile(self) -> StoredProfile | None:
+        """Return the newest profile, or None where none was fitted."""
+        query = select(_table).order_by(_table.c.version.desc()).limit(1)
+        with self._transaction() as connection:
+            row = connection.execute(query).first()
+        return None if row is None else StoredProfile(**row._mapping)
+
+    def profile_versions(self) -> list[int]:
+        """List the profile versions, oldest first."""
+        return [each.version for each in self.profile_history()]
+
+    def profile_history(self) -> list[ProfileVersion]:
+        """List how each profile version came about, oldest first."""
+        with self._transaction() as connection:
+            return _history(connection)
+
+    def set_trait_label(self, version: int, index: int, label: str) -> None:
+        """Call component `index` (from 1) of a profile version `label`; an empty label removes it.
+
+        Kept in the profile's summary under "trait_labels".
+
+        Raises:
+            RegistryError: there is no such version or component, or the label is longer than 80
+                characters or has some that do not print.
+        """
+        label = _checked_label(label)
+        with self._revising() as connection:
+            query = select(_table.c.summary).where(_table.c.version == version)
+            summary = connection.execute(query).scalar_one_or_none()
+            if summary is None:
+                raise RegistryError(_unknown(connection, version))
+            known = len(summary.get("loadings", ()))
+            if not 1 <= index <= known:
+                raise RegistryError(
+                    f"profile version {version} has no component {index}: it has {known}, "
+                    "counted from 1"
+                )
+            labels = {**summary.get("trait_labels", {}), str(index): label}
+            summary["trait_labels"] = {i: kept for i, kept in labels.items() if kept}
+            change = update(_table).where(_table.c.version == version)
+            connection.execute(change.values(summary=summary))
+
+    def _insert_profile(
+        self,
+        connection: Connection,
+        data: bytes,
+        summary: dict[str, Any],
+        origin: Origin,
+        parent: int | None,
+    ) -> int:
+        """Insert the next version, within a transaction that raised the revision."""
+        newest = connection.execute(select(func.max(_table.c.version))).scalar_one()
+        if parent is not None and origin != "rollback" and parent != newest:
+            raise ConflictError(
+                f"this profile was made from version {parent}, but the newest is {newest or 'none'}: "
+                "make it again from that one"
+            )
+        # Counted here and not by the database, whose sequences leave a gap where a transaction fails.
+        row = {"version": (newest or 0) + 1, "data": data, "summary": summary}
+        made = {"created_at": datetime.now(UTC), "origin": origin, "parent": parent}
+        connection.execute(insert(_table).values(row | made))
+        return row["version"]
+
+
+def _history(connection: Connection) -> list[ProfileVersion]:
+    columns = (_table.c.version, _table.c.created_at, _table.c.origin, _table.c.parent)
+    query = select(*columns).order_by(_table.c.version)
+    return [ProfileVersion(**row._mapping) for row in connection.execute(query)]
+
+
+def _unknown(connection: Connection, version: int) -> str:
+    known = ", ".join(str(each.version) for each in _history(connection)) or "none yet"
+    return f"no profile version {version}; versions: {known}"
+
+
+def _checked_label(label: str) -> str:
+    label = label.strip()
+    if len(label) > _LONGEST_LABEL or not label.isprintable():
+        raise RegistryError(
+            f"{label[:_LONGEST_LABEL]!r} cannot be a trait's label: "
+            f"use 1 to {_LONGEST_LABEL} printable characters, or none to remove the label"
+        )
+    return label

@@ -1,0 +1,111 @@
+"""Registries of every released schema open, with all they held; and what migrations make is what the code expects."""
+
+import sqlite3
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import create_engine, inspect
+from traitroute.adapters import AdapterState, Registry
+from traitroute.adapters.schema import SCHEMA_VERSION, metadata
+
+DIGEST = "a" * 64
+RELEASED_1 = f"""
+CREATE TABLE traitroute_meta (application VARCHAR(32) NOT NULL, schema_version INTEGER NOT NULL,
+    revision INTEGER NOT NULL, PRIMARY KEY (application));
+CREATE TABLE adapters (name VARCHAR(64) NOT NULL, base_model VARCHAR NOT NULL, base_digest VARCHAR(64) NOT NULL,
+    weights_digest VARCHAR(64) NOT NULL, serving_id INTEGER NOT NULL, rank INTEGER NOT NULL,
+    target_modules JSON NOT NULL, state VARCHAR(16) NOT NULL, source_task VARCHAR(64), created_at DATETIME NOT NULL,
+    PRIMARY KEY (name));
+CREATE INDEX ix_adapters_serving_id ON adapters (serving_id);
+CREATE TABLE tasks (name VARCHAR(64) NOT NULL, digest VARCHAR(64) NOT NULL, spec JSON NOT NULL, PRIMARY KEY (name));
+CREATE TABLE cells ("key" VARCHAR NOT NULL, adapter VARCHAR(64), task VARCHAR(64) NOT NULL, score FLOAT NOT NULL,
+    outcomes BLOB NOT NULL, PRIMARY KEY ("key"));
+CREATE TABLE profiles (version INTEGER NOT NULL, data BLOB NOT NULL, summary JSON NOT NULL,
+    created_at DATETIME NOT NULL, PRIMARY KEY (version));
+INSERT INTO traitroute_meta VALUES ('traitroute', 1, 41);
+INSERT INTO adapters VALUES ('math', 'tiny', '{DIGEST}', '{DIGEST}', 1073741824, 4, '["q"]', 'ready', 'gsm8k',
+    '2026-01-02 03:04:05.000000');
+INSERT INTO adapters VALUES ('new', 'tiny', '{DIGEST}', '{DIGEST}', 1073741824, 4, '["q"]', 'pending', NULL,
+    '2026-01-02 03:04:05.000000');
+INSERT INTO profiles VALUES (1, x'00ff', '{{"k": 1}}', '2026-01-02 03:04:06.000000');
+"""
+LATER = {
+    2: "ALTER TABLE adapters ADD COLUMN method VARCHAR(16) NOT NULL DEFAULT 'lora'",
+    3: "ALTER TABLE adapters ADD COLUMN tags JSON NOT NULL DEFAULT '[]'",
+}
+
+
+@pytest.fixture(params=[1, 2, 3])
+def released(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A registry as an earlier version left it."""
+    path = tmp_path / "old.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(RELEASED_1)
+        for version in range(2, request.param + 1):
+            connection.execute(LATER[version])
+        connection.execute(f"UPDATE traitroute_meta SET schema_version = {request.param}")
+    yield path
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_an_older_registry_is_upgraded_in_place(released: Path, read_only: bool) -> None:
+    with Registry.open(released, read_only=read_only) as registry:
+        found = registry.adapter("math")
+        assert (found.method, found.tags, found.version, found.uri) == ("lora", (), 1, None)
+        assert found.created_at.isoformat() == "2026-01-02T03:04:05+00:00"
+        assert registry.profile(1).data == b"\x00\xff"
+        assert registry.profile_history()[0].origin == "fit"
+        assert registry.revision() == 41
+    with closing(sqlite3.connect(released)) as connection:
+        assert connection.execute("SELECT schema_version FROM traitroute_meta").fetchall() == [(4,)]
+
+
+def test_only_measured_adapters_of_an_older_registry_are_enabled_as_ready(released: Path) -> None:
+    with Registry.open(released) as registry:
+        for name in ("math", "new"):
+            registry.set_state(name, AdapterState.DISABLED)
+        enabled = [registry.enable(name).state for name in ("math", "new")]
+    assert enabled == [AdapterState.READY, AdapterState.PENDING]
+
+
+def test_many_openers_upgrade_once(released: Path) -> None:
+    def names(_: int) -> list[str]:
+        with Registry.open(released) as registry:
+            return [each.name for each in registry.adapters()]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(names, range(16))) == [["math", "new"]] * 16
+
+
+def test_an_upgraded_registry_has_the_tables_of_a_new_one(released: Path, tmp_path: Path) -> None:
+    Registry.create(tmp_path / "new.db").close()
+    Registry.open(released).close()
+    assert columns(released) == columns(tmp_path / "new.db")
+
+
+def test_the_migrations_make_what_the_code_expects(tmp_path: Path) -> None:
+    Registry.create(tmp_path / "new.db").close()
+    engine = create_engine(f"sqlite:///{tmp_path / 'new.db'}")
+    with engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"version_table": "traitroute_migrations", "compare_type": True}
+        )
+        assert compare_metadata(context, metadata) == []
+        assert context.get_current_heads() == (str(SCHEMA_VERSION),)
+    engine.dispose()
+
+
+def columns(path: Path) -> dict[str, list[tuple[str, str, bool]]]:
+    engine = create_engine(f"sqlite:///{path}")
+    look = inspect(engine)
+    tables = {
+        name: [(c["name"], str(c["type"]), c["nullable"]) for c in look.get_columns(name)]
+        for name in look.get_table_names()
+    }
+    engine.dispose()
+    return tables
