@@ -13,8 +13,11 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from traitroute.adapters import Adapter, AdapterState, Registry, ServerError
+from traitroute.adapters import Adapter, AdapterState, RefusalError, Registry, ServerError
 from traitroute.router import FitRequests, fit_profile
+from traitroute.serving.engines import EngineRequest, TransformersEngine
+from traitroute.serving.engines.completions import CompletionsClient
+from traitroute.serving.engines.openai import OpenAIEngine
 from traitroute.serving.vllm import running_server
 
 pytest.importorskip("vllm", reason="needs a server: pip install 'traitroute[serve]'")
@@ -104,7 +107,8 @@ def put_profile(registry: Registry) -> None:
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+def house(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Registry]:
+    """The base model, and the registry of its adapters."""
     root = tmp_path_factory.mktemp("server")
     base = root / "tiny"
     save_base(base)
@@ -113,14 +117,20 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
         register(registry, base, name, rank=8, seed=seed)
     register(registry, base, "wide", rank=16, seed=9)
     put_profile(registry)
+    return base, registry
+
+
+@pytest.fixture(scope="module")
+def client(house: tuple[Path, Registry]) -> Iterator[httpx.Client]:
+    base, registry = house
     options = ["--api-key", "k", "--api-server-count", "2", "--dtype", "float32"]
-    options += ["--max-lora-rank", "8"]
+    options += ["--max-lora-rank", "8", "--scheduling-policy", "priority"]
     with (
         running_server(
             registry.path,
             base,
             registry.adapters(),
-            log_path=root / "server.log",
+            log_path=base.with_name("server.log"),
             max_model_len=256,
             options=options,
         ) as server,
@@ -251,6 +261,39 @@ def test_paths_that_vllm_leaves_open_are_not_routed_without_the_key(
     assert "x-traitroute-adapter" not in response.headers
     assert response.status_code == (404 if path == "/tokenize" else 200)
     assert response.json().get("model") in (None, "tiny")
+
+
+def test_a_running_server_measures_what_the_engine_in_this_process_does(
+    client: httpx.Client, house: tuple[Path, Registry]
+) -> None:
+    base, registry = house
+    adapters = [None, *(registry.adapter(name) for name in TOPICS)]
+    asked = [
+        EngineRequest(({"role": "user", "content": text},), a, 8, ("yes of course", "no", "no"))
+        for a in adapters
+        for text in ("how long do I boil eggs", "was the film any good")
+    ]
+    local = TransformersEngine(base, registry.weights, precision="float32").run(asked)
+    with CompletionsClient(str(client.base_url), api_key="k") as there:
+        engine = OpenAIEngine(there, base)
+        assert engine.name == "openai-vllm"
+        remote = engine.run(asked)
+    assert [r.text for r in remote] == [r.text for r in local]
+    assert len({r.text for r in remote}) == len(asked)
+    for here, away in zip(local, remote, strict=True):
+        assert here.candidate_tokens == away.candidate_tokens
+        assert (here.output_tokens, here.finish_reason) == (away.output_tokens, away.finish_reason)
+        assert away.log_likelihoods == pytest.approx(here.log_likelihoods, abs=1e-3)
+
+
+def test_an_adapter_that_the_server_cannot_load_is_refused_and_not_measured(
+    client: httpx.Client, house: tuple[Path, Registry]
+) -> None:
+    base, registry = house
+    turns = ({"role": "user", "content": "was the film any good"},)
+    refused = pytest.raises(RefusalError, match="rank 16 is greater than max_lora_rank 8")
+    with CompletionsClient(str(client.base_url), api_key="k") as there, refused:
+        OpenAIEngine(there, base).run([EngineRequest(turns, registry.adapter("wide"), 8)])
 
 
 def test_a_session_and_constraints_are_kept_by_a_real_server(client: httpx.Client) -> None:
