@@ -1,0 +1,64 @@
+// The page at /traits: it asks the server for what is known of its adapters, and shows it.
+import { listenForRuns } from "./answers.js";
+import { listenForRequests } from "./asking.js";
+import { followDecisions, refresh } from "./decisions.js";
+import { showLoadings } from "./loadings.js";
+import { showMatrix } from "./matrix.js";
+import { Refusal, ask, useKey } from "./server.js";
+import { showSpace } from "./space.js";
+import { element } from "./tables.js";
+
+const trouble = {
+  place: document.getElementById("trouble"),
+  tell(error) {
+    const isKey = error instanceof Refusal && error.status === 401;
+    trouble.place.textContent = isKey ? "This server asks for its API key: give it above." : `That did not work: ${error.message}`;
+    trouble.place.hidden = false;
+    if (isKey) document.getElementById("key").focus();
+    if (!(error instanceof Refusal) && !(error instanceof TypeError)) throw error;
+  },
+  none() {
+    trouble.place.hidden = true;
+  },
+};
+
+async function load() {
+  try {
+    const [traits, matrix, skills] = await Promise.all(["v1/traits", "v1/matrix", "v1/skills"].map((path) => ask(path)));
+    trouble.none();
+    showFacts(traits, matrix, skills);
+    showMatrix(matrix);
+    showSpace(traits);
+    showLoadings(traits);
+  } catch (error) {
+    trouble.tell(error);
+  }
+  await refresh();
+}
+
+function showFacts({ traits, profile_version: version }, { tasks }, { base_model: base, skills }) {
+  const above = traits.filter(({ variance, null: chance }) => variance > chance).length;
+  const facts = {
+    "base model": base,
+    adapters: skills.length,
+    tasks: tasks.length,
+    "components above the null": `${above} of ${traits.length}`,
+    "profile version": version,
+  };
+  const pairs = Object.entries(facts).map(([name, fact]) =>
+    element("div", {}, element("dt", { text: name }), element("dd", { text: String(fact) })),
+  );
+  document.getElementById("facts").replaceChildren(...pairs);
+}
+
+document.getElementById("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const field = document.getElementById("key");
+  useKey(field.value.trim());
+  field.value = "";
+  load();
+});
+listenForRequests(trouble);
+listenForRuns(trouble);
+followDecisions();
+load();

@@ -1,0 +1,76 @@
+// What the server is asked, with the API key that the reader gave: kept for this tab only, and sent to this server only.
+const KEPT = "traitroute-key";
+
+/** An answer that is an error, with what the server says of it. */
+export class Refusal extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** Send this key with every question from now on; an empty one sends none. */
+export function useKey(key) {
+  if (key) sessionStorage.setItem(KEPT, key);
+  else sessionStorage.removeItem(KEPT);
+}
+
+/** The JSON that the server answers, to a GET or, with a body, to a POST. */
+export async function ask(path, { body, signal } = {}) {
+  return (await send(path, { body, signal })).json();
+}
+
+/** The text that the server answers to a GET. */
+export async function askText(path) {
+  return (await send(path, {})).text();
+}
+
+/** What a chat model says, piece by piece as it comes. */
+export async function* chat(model, text, tokens, signal) {
+  const messages = [{ role: "user", content: text }];
+  const body = { model, messages, max_tokens: tokens, temperature: 0, stream: true };
+  const response = await send("v1/chat/completions", { body, signal });
+  for await (const data of events(response.body)) {
+    if (data === "[DONE]") return;
+    const piece = JSON.parse(data);
+    if (piece.error) throw new Refusal(500, piece.error.message ?? "the answer broke off");
+    yield piece.choices?.[0]?.delta?.content ?? "";
+  }
+}
+
+async function send(path, { body, signal }) {
+  const headers = {};
+  const key = sessionStorage.getItem(KEPT);
+  if (key) headers.authorization = `Bearer ${key}`;
+  const options = { headers, signal, cache: "no-store" };
+  if (body !== undefined) {
+    headers["content-type"] = "application/json";
+    Object.assign(options, { method: "POST", body: JSON.stringify(body) });
+  }
+  const response = await fetch(path, options);
+  if (!response.ok) throw new Refusal(response.status, await reason(response));
+  return response;
+}
+
+/** What an error answer says, in any of the forms that servers give it. */
+async function reason(response) {
+  const text = await response.text();
+  try {
+    const { error, detail, message } = JSON.parse(text);
+    const said = error?.message ?? error ?? detail ?? message;
+    return typeof said === "string" ? said : JSON.stringify(said ?? response.statusText);
+  } catch {
+    return text.slice(0, 200) || response.statusText;
+  }
+}
+
+/** The data of server-sent events. */
+async function* events(stream) {
+  const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (let read = await reader.read(); !read.done; read = await reader.read()) {
+    const lines = (rest + read.value).split("\n");
+    rest = lines.pop();
+    for (const line of lines) if (line.startsWith("data:")) yield line.slice(5).trim();
+  }
+}
