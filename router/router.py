@@ -16,7 +16,7 @@ from .profile import RoutingProfile
 Array = NDArray[np.float64]
 
 RANKED = 10
-"""How many adapters a decision lists."""
+"""How many adapters a decision lists by default."""
 
 
 @dataclass(frozen=True)
@@ -81,17 +81,19 @@ class Router:
         among: Collection[str] | None = None,
         least_gain: float | None = None,
         explain: bool = False,
+        ranked: int = RANKED,
     ) -> RoutingDecision:
         """Choose the adapter with the highest predicted gain for a text, or base where none surely helps.
 
-        `among` limits this choice to some of the routable adapters; `least_gain` replaces the router's own. With
+        `among` limits this choice to some of the routable adapters; `least_gain` replaces the router's own; `ranked` is how
+        many adapters the decision lists. With
         `explain` the decision also says what would change it, which takes longer with many adapters.
         """
         least = self.least_gain if least_gain is None else least_gain
         read = self._read(request)
         if among is not None:
             read = replace(read, gains=np.where(self._are_in(among), read.gains, -np.inf))
-        order = [i for i in _best_first(read.gains, RANKED) if np.isfinite(read.gains[i])]
+        order = [i for i in _best_first(read.gains, ranked) if np.isfinite(read.gains[i])]
         ranking = tuple(self._affinity(i, read) for i in order)
         best = order[0] if order else None
         chosen = ranking[0] if ranking and ranking[0].low > least else None

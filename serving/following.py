@@ -10,6 +10,7 @@ from pathlib import Path
 from ..adapters import Adapter, Registry, TraitRouteError, WeightStore
 from ..router import Router
 from .routing import Routing
+from .skills.snapshot import Snapshot
 
 POLL_S = 2.0
 _logger = logging.getLogger(__name__)
@@ -23,6 +24,7 @@ class _Contents:
     adapters: tuple[Adapter, ...]
     router: Router | None
     no_router: str
+    snapshot: Snapshot | None = None
 
 
 class RegistryFollower:
@@ -89,6 +91,7 @@ class RegistryFollower:
         self._routing.adapters = frozenset(adapters)
         self._routing.tags = {name: frozenset(a.tags) for name, a in adapters.items()}
         self._routing.router, self._routing.no_router = contents.router, contents.no_router
+        self._routing.snapshot = contents.snapshot and contents.snapshot.only(adapters)
         self._revision = contents.revision
         if contents.router is None:
             self._complain(contents.no_router)
@@ -117,4 +120,4 @@ def _read(registry: Registry) -> _Contents:
         router.route("The first request would otherwise pay for what is loaded lazily.")
     except (TraitRouteError, ValueError, ArithmeticError) as exc:
         return _Contents(revision, adapters, None, f"no-profile: {exc}")
-    return _Contents(revision, adapters, router, "")
+    return _Contents(revision, adapters, router, "", Snapshot.read(registry, router))

@@ -18,6 +18,7 @@ from ...adapters import Adapter, Registry
 from ..engines.prompts import PromptTokenizer
 from ..following import RegistryFollower
 from ..keys import ApiKeys, KeyCheck
+from ..own_routes import own_routes
 from ..replies import error_reply
 from ..routing import AUTO, Routing, RoutingMiddleware
 from .admission import QueueLimit
@@ -49,7 +50,9 @@ def embedded_app(
     `queue` is how many requests may be answered or wait at a time.
     """
     loader = EmbeddedLoader(decoder, base_digest=base_digest)
-    routing = Routing(base_names=tuple(names), loader=loader, budget_s=ROUTING_BUDGET_S)
+    routing = Routing(
+        base_names=tuple(names), loader=loader, loaded=loader.holds, budget_s=ROUTING_BUDGET_S
+    )
     following = RegistryFollower(routing, open_registry, loader.offer)
     surface = _Surface(decoder, tokenizer, routing, loader, context)
 
@@ -71,6 +74,7 @@ def embedded_app(
             Route("/v1/models", surface.models),
             Route("/health", surface.health),
             Route("/metrics", surface.metrics),
+            *own_routes(routing),
         ],
         middleware=[
             Middleware(KeyCheck, keys=ApiKeys([api_key or ""]), refusal=refusal),

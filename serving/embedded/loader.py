@@ -30,6 +30,11 @@ class EmbeddedLoader:
         """The adapter that this name means now."""
         return self._adapters.get(name)
 
+    def holds(self, name: str) -> bool:
+        """Whether the adapter has been loaded; it may have made room for others since."""
+        adapter = self._adapters.get(name)
+        return adapter is not None and self._decoder.mixed.is_proven(adapter.weights_digest)
+
     async def ensure(self, name: str) -> None:
         """Return once the adapter can be served: loaded, or loaded before and still in the store.
 

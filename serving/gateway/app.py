@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from ...adapters import Registry
 from ..following import RegistryFollower
 from ..keys import HEALTH, ApiKeys, KeyCheck
+from ..own_routes import own_routes
 from ..replies import error_reply
 from ..routing import AUTO, BASE, Routing, RoutingMiddleware
 from .fleet import Fleet
@@ -30,7 +31,7 @@ def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry]) 
     fleet = Fleet(options)
     routing = Routing(base_names=(BASE,))
     loader = FleetLoader(fleet, routing, options)
-    routing.loader = loader
+    routing.loader, routing.loaded = loader, loader.holds
     following = RegistryFollower(routing, open_registry, loader.offer)
     pages = _Pages(fleet, routing, options)
 
@@ -49,6 +50,7 @@ def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry]) 
             Route(HEALTH, pages.health),
             Route("/metrics", pages.metrics),
             Route("/v1/models", pages.models),
+            *own_routes(routing),
         ],
         default=Proxy(loader, options),
         redirect_slashes=False,

@@ -48,6 +48,11 @@ class FleetLoader:
             return self._fleet.with_base()
         return self._fleet.listing(model)
 
+    def holds(self, name: str) -> bool:
+        """Whether an upstream in rotation has the adapter loaded."""
+        adapter = self._adapters.get(name)
+        return adapter is not None and bool(self._fleet.holding(adapter))
+
     async def ensure(self, name: str) -> None:
         """Return once an upstream has the adapter, or none is in rotation and nothing can be answered.
 

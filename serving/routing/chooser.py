@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from .budget import SaturatedError, TimeBudget
+from .budget import SaturatedError
 from .choice import CHOSEN, Choice
 from .constraints import Constraints
 from .loader import LoadError, load
@@ -19,7 +19,6 @@ class Chooser:
 
     def __init__(self, routing: Routing) -> None:
         self._routing = routing
-        self._budget = TimeBudget()
         self._sessions = Sessions(keys=routing.session_keys, ttl_s=routing.session_ttl_s)
 
     async def choose(self, text: Callable[[], str], wanted: Constraints) -> Choice:
@@ -73,7 +72,7 @@ class Chooser:
         return replace(choice, seconds=time.perf_counter() - start)
 
     async def _route(self, router: TextRouter, text: str, options: dict[str, Any]) -> Choice:
-        decision = await self._budget.run(
+        decision = await self._routing.budget.run(
             lambda: router.route(text, **options), self._routing.budget_s
         )
         among = options.get("among")

@@ -29,8 +29,8 @@ _NAMES_SHOWN = 20
 _Names = Annotated[list[str], Field(max_length=1000)]
 
 
-class Constraints(BaseModel):
-    """What one request asks of its routing; `session` is a key of the caller's own making."""
+class Limits(BaseModel):
+    """Which adapters may answer, and how sure they must be to help."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -38,6 +38,36 @@ class Constraints(BaseModel):
     deny: _Names = []
     tags: _Names = []
     min_gain: Annotated[float, Field(ge=-1, le=1)] | None = None
+
+    @property
+    def limits_adapters(self) -> bool:
+        """Whether the request limits which adapters may answer."""
+        return self.allow is not None or bool(self.deny or self.tags)
+
+    def admits(self, adapter: str, tags: Collection[str]) -> bool:
+        """Whether an adapter with these tags may answer."""
+        return (
+            (self.allow is None or adapter in self.allow)
+            and adapter not in self.deny
+            and all(tag in tags for tag in self.tags)
+        )
+
+    def check_names(self, known: Collection[str], *, where: str = KEY) -> None:
+        """Check that adapters named here are `known`; `where` is the part of the body that holds these limits.
+
+        Raises:
+            RefusedError: one is not.
+        """
+        # A server that has not read its registry knows no names, and cannot say that one is wrong.
+        for field, names in (("allow", self.allow or []), ("deny", self.deny)) if known else ():
+            for name in names:
+                if name not in known:
+                    raise _unknown_adapter(f"{where}.{field}", name, known)
+
+
+class Constraints(Limits):
+    """What one request asks of its routing; `session` is a key of the caller's own making."""
+
     explain: bool = False
     session: Annotated[str, Field(min_length=1, max_length=256)] | None = None
     reroute: bool = False
@@ -62,28 +92,8 @@ class Constraints(BaseModel):
             constraints = cls.model_validate(given)
         except ValidationError as exc:
             raise _refusal(exc) from exc
-        constraints._check_names(known)
+        constraints.check_names(known)
         return constraints
-
-    @property
-    def limits_adapters(self) -> bool:
-        """Whether the request limits which adapters may answer."""
-        return self.allow is not None or bool(self.deny or self.tags)
-
-    def admits(self, adapter: str, tags: Collection[str]) -> bool:
-        """Whether an adapter with these tags may answer."""
-        return (
-            (self.allow is None or adapter in self.allow)
-            and adapter not in self.deny
-            and all(tag in tags for tag in self.tags)
-        )
-
-    def _check_names(self, known: Collection[str]) -> None:
-        # A server that has not read its registry knows no names, and cannot say that one is wrong.
-        for field, names in (("allow", self.allow or []), ("deny", self.deny)) if known else ():
-            for name in names:
-                if name not in known:
-                    raise _unknown_adapter(field, name, known)
 
 
 def _boolean(text: str) -> bool | str:
@@ -155,13 +165,13 @@ def _refusal(error: ValidationError) -> RefusedError:
     )
 
 
-def _unknown_adapter(field: str, name: str, known: Collection[str]) -> RefusedError:
+def _unknown_adapter(part: str, name: str, known: Collection[str]) -> RefusedError:
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else "."
     more = len(names) - _NAMES_SHOWN
     shown = ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
     return RefusedError(
-        f"{KEY}.{field} names {reprlib.repr(name)}, which is no adapter of this server{hint} Known: {shown}",
-        param=f"{KEY}.{field}",
+        f"{part} names {reprlib.repr(name)}, which is no adapter of this server{hint} Known: {shown}",
+        param=part,
     )

@@ -2,10 +2,11 @@
 
 from starlette.responses import JSONResponse
 
+from ...adapters import InputError
 from ..replies import error_reply
 
 
-class RefusedError(Exception):
+class RefusedError(InputError):
     """The request is refused with `status`; `param` names the part of the body at fault."""
 
     def __init__(self, message: str, *, status: int = 400, param: str | None = None) -> None:

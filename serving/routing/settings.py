@@ -3,12 +3,16 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from starlette.types import Scope
 
 from ...router import RoutingDecision
+from .budget import TimeBudget
 from .loader import AdapterLoader, NoLoader
+
+if TYPE_CHECKING:
+    from ..skills.snapshot import Snapshot
 
 AUTO = "auto"
 BASE = "base"
@@ -34,6 +38,10 @@ def _admit_all(_: Scope) -> bool:
     return True
 
 
+def _not_known(_: str) -> None:
+    return None
+
+
 @dataclass
 class Routing:
     """What the middleware goes by; the server replaces fields as its registry changes.
@@ -46,6 +54,9 @@ class Routing:
     `admits` says whether a request may route and load at all; one that may not reaches the app as it came.
     `invocations_header` is the header by which the app's `/invocations` takes the adapter's name (empty:
     that path is not routed). Sessions and explained decisions are kept per process, in bounded memory.
+
+    `snapshot` is what skills are answered from (None: for the reason in `no_router`), `loaded` says whether an adapter
+    is loaded (None: not known), and `budget` is where decisions are computed.
     """
 
     base_names: tuple[str, ...] = (BASE,)
@@ -60,4 +71,7 @@ class Routing:
     session_keys: int = 10_000
     invocations_header: str = ""
     admits: Callable[[Scope], bool] = _admit_all
+    loaded: Callable[[str], bool | None] = _not_known
+    snapshot: "Snapshot | None" = None
+    budget: TimeBudget = field(default_factory=TimeBudget)
     counts: Counter[str] = field(default_factory=Counter)

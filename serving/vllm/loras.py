@@ -50,6 +50,11 @@ class LoraLoader:
             self._requests.pop(name, None)
         self._adapters, self._store = adapters, store
 
+    def holds(self, name: str) -> bool:
+        """Whether the adapter is loaded."""
+        adapter = self._adapters.get(name)
+        return adapter is not None and self._is_loaded(adapter)
+
     async def ensure(self, name: str) -> None:
         """Return once requests that name the adapter are answered by it.
 

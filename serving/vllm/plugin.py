@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse
 from ...adapters import Registry, RegistryError, ServerError
 from ..following import RegistryFollower
 from ..keys import ApiKeys
+from ..own_routes import own_routes
 from ..routing import AUTO, Routing, RoutingMiddleware
 from .loras import LoraLoader
 
@@ -87,6 +88,7 @@ class TraitRoutePlugin:
         self.routing.budget_s = _budget_s(os.environ.get(BUDGET_VARIABLE, "50"))
         self.routing.invocations_header = _invocations_header()
         app.add_middleware(RoutingMiddleware, routing=self.routing)
+        app.router.routes.extend(own_routes(self.routing))
         app.add_api_route("/v1/models", self._list_models, include_in_schema=False)
         # Only newer versions let a plugin's route replace theirs; being first works in all of them.
         app.router.routes.insert(0, app.router.routes.pop())
@@ -99,7 +101,7 @@ class TraitRoutePlugin:
         room = _room(state.vllm_config.lora_config)
         loader = LoraLoader(engine_client, models.lora_requests, room=room)
         self.routing.base_names = tuple(path.name for path in models.base_model_paths)
-        self.routing.loader = loader
+        self.routing.loader, self.routing.loaded = loader, loader.holds
         self.routing.admits = ApiKeys.of_server(args).admit
         path = os.environ.get(REGISTRY_VARIABLE, "")
         self._following = RegistryFollower(self.routing, lambda: _open(path), loader.offer)

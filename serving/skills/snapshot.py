@@ -1,0 +1,92 @@
+"""What skills are answered from: one revision of the registry, as the follower hands it over."""
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from ...adapters import Adapter, Registry, StoredProfile
+from ...router import Router, RoutingDecision
+from .measured import Measured
+from .token import DecisionToken
+
+NEEDED = (
+    "adapters",
+    "base",
+    "base_model",
+    "cells",
+    "explained_variance",
+    "loadings",
+    "n_traits",
+    "null",
+    "p_values",
+    "scores",
+    "tasks",
+    "trait_scores",
+)
+"""What a profile's summary must hold for skills to be told from it."""
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The newest profile's router, summary and measured gains, with the adapters that may be served, by name.
+
+    `tasks` are the specifications of the profiled tasks, `key` signs decision tokens.
+    """
+
+    adapters: Mapping[str, Adapter]
+    router: Router
+    summary: Mapping[str, Any]
+    tasks: Mapping[str, Mapping[str, Any]]
+    measured: Measured
+    key: bytes
+
+    @classmethod
+    def read(cls, registry: Registry, router: Router) -> Self | None:
+        """Read what skills need beside the router; None where the profile's summary tells too little."""
+        profile = registry.profile(router.version)
+        if missing := [part for part in NEEDED if part not in profile.summary]:
+            _logger.warning(
+                "traitroute: profile version %d lacks %s, so it has no skills API: "
+                "run `traitroute profile` again",
+                profile.version,
+                ", ".join(missing),
+            )
+            return None
+        return cls(
+            adapters={a.name: a for a in registry.servable()},
+            router=router,
+            summary=profile.summary,
+            tasks=registry.tasks(),
+            measured=Measured.read(registry, profile.summary),
+            key=signing_key(profile),
+        )
+
+    def only(self, adapters: Mapping[str, Adapter]) -> Self:
+        """The snapshot with no other adapters than these."""
+        return replace(self, adapters=adapters)
+
+    @property
+    def version(self) -> int:
+        """The profile's version."""
+        return self.router.version
+
+    def token(self, decision: RoutingDecision, adapter: str | None, gain: float) -> str | None:
+        """The token of a decision by which `adapter` (None: base) answers; none where another profile made it."""
+        if decision.profile_version != self.version:
+            return None
+        near = decision.nearest_tasks[0].task if decision.nearest_tasks else None
+        tasks = self.measured.tasks
+        level = float(self.measured.base[tasks.index(near)]) if near in tasks else None
+        return DecisionToken(adapter, gain, level, self.version).sign(self.key)
+
+
+def signing_key(profile: StoredProfile) -> bytes:
+    """The key that signs decisions made with a profile.
+
+    It is derived from the profile's bytes, which every server of the registry reads and no client is shown, so that any
+    replica knows a decision of any other, and no secret has to be handed out.
+    """
+    return hashlib.sha256(b"traitroute decision token\0" + profile.data).digest()
