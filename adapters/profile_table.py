@@ -11,8 +11,8 @@ from . import schema
 from .database import Database
 from .errors import ConflictError, RegistryError
 
-Origin = Literal["fit", "row", "task", "rollback"]
-"""How a profile version was made: fitted anew, by one more row or task, or as a copy of an earlier version."""
+Origin = Literal["fit", "row", "task", "rollback", "recalibration"]
+"""How a profile version was made: fitted anew, by one more row or task, as a copy of an earlier version, or by feedback."""
 
 _LONGEST_LABEL = 80
 _table = schema.profiles

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .body import check_depth, parse, read_body, replay
-from .choice import Choice, RawHeaders
+from .choice import CHOSEN, Choice, RawHeaders
 from .chooser import Chooser
 from .constraints import KEY, Constraints
 from .endpoints import ENDPOINTS, INVOCATIONS, Endpoint, asked_model, with_model
@@ -109,7 +109,9 @@ class RoutingMiddleware:
             )
             tell(choice)
         self._record(choice)
-        told = choice.headers() + (self._explained(choice) if wanted.explain else [])
+        told = choice.headers() + self._token(choice)
+        if wanted.explain:
+            told += self._explained(choice)
         name = choice.adapter or self.routing.base_names[0]
         if endpoint.path == INVOCATIONS:
             directed = self._addressed(_Directed(scope, body, told), name)
@@ -134,6 +136,14 @@ class RoutingMiddleware:
             counts["sticky"] += 1
         self._metrics.choice(choice)
         self._journal.choice(choice)
+
+    def _token(self, choice: Choice) -> RawHeaders:
+        """The token by which feedback is given, of a decision that this request's answer shows the worth of."""
+        snapshot, decision = self.routing.snapshot, choice.decision
+        if snapshot is None or decision is None or choice.kind not in CHOSEN:
+            return []
+        token = snapshot.token(decision, choice.adapter, choice.gain)
+        return [(b"x-traitroute-decision-token", token.encode("ascii"))] if token else []
 
     def _explained(self, choice: Choice) -> RawHeaders:
         explanation = Explanation.of(choice)

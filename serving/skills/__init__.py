@@ -1,8 +1,8 @@
 """Skills for agents: which adapter a sub-task needs, why, and at what risk, before or without generating."""
 
 from .models import (
-    Feedback,
     FeedbackKept,
+    FeedbackRequest,
     Matrix,
     Plan,
     PlanRequest,
@@ -16,8 +16,8 @@ from .skills import Skills
 from .snapshot import Snapshot
 
 __all__ = [
-    "Feedback",
     "FeedbackKept",
+    "FeedbackRequest",
     "Matrix",
     "Plan",
     "PlanRequest",

@@ -263,10 +263,10 @@ class Matrix(_Answer):
     examples: tuple[tuple[int, ...], ...]
 
 
-class Feedback(_Request):
+class FeedbackRequest(_Request):
     """How a decision turned out: `reward` is 1 for a good outcome, 0 for a bad one, or between."""
 
-    decision: Annotated[str, Field(min_length=1, max_length=1024)]
+    decision: Annotated[str, Field(min_length=1, max_length=255)]
     reward: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 

@@ -3,28 +3,45 @@
 import asyncio
 import json
 import reprlib
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from ..openapi import Operation, document
 from ..replies import error_reply
 from ..routing.body import read_body
-from ..routing.budget import SaturatedError
+from ..routing.budget import SaturatedError, TimeBudget
 from ..routing.refusal import RefusedError
 from ..routing.settings import Routing
-from .models import PlanRequest, SelectRequest
+from .feedback import FeedbackBook, UnkeptError
+from .models import (
+    FeedbackKept,
+    FeedbackRequest,
+    Matrix,
+    Plan,
+    PlanRequest,
+    Selection,
+    SelectRequest,
+    SkillCard,
+    SkillList,
+    TraitMap,
+)
 from .skills import Skills
+from .snapshot import Snapshot
 
 T = TypeVar("T")
 Asked = TypeVar("Asked", bound=BaseModel)
 
 SECONDS = 2.0
 """What a piece of work may take, waiting for a thread included; an agent waits longer than a request for tokens."""
-_RETRY = {"retry-after": "1"}
+WRITING_SECONDS, WAITING_FEEDBACK = 10.0, 256
+"""What writing feedback may take, and how much of it may wait."""
+
+Endpoint = Callable[[Request], Awaitable[BaseModel]]
 
 
 class UnavailableError(Exception):
@@ -32,15 +49,26 @@ class UnavailableError(Exception):
 
 
 def skill_routes(routing: Routing) -> list[Route]:
-    """The routes of the skills API, answered from the snapshot that `routing` has."""
+    """The routes of the skills API, answered from the snapshot that `routing` has, and their description."""
+    operations = skill_operations(routing)
+    described = document(operations)
+    return [
+        *(Route(o.path, _answering(o.endpoint), methods=[o.method]) for o in operations),
+        Route("/v1/openapi.json", lambda _: JSONResponse(described)),
+    ]
+
+
+def skill_operations(routing: Routing) -> list[Operation]:
+    """What the skills API can be asked."""
     api = _Api(routing)
     return [
-        Route("/v1/skills/select", _answering(api.select), methods=["POST"]),
-        Route("/v1/skills/plan", _answering(api.plan), methods=["POST"]),
-        Route("/v1/skills", _answering(api.cards)),
-        Route("/v1/skills/{name}", _answering(api.card)),
-        Route("/v1/traits", _answering(api.traits)),
-        Route("/v1/matrix", _answering(api.matrix)),
+        Operation("POST", "/v1/skills/select", api.select, Selection, SelectRequest),
+        Operation("POST", "/v1/skills/plan", api.plan, Plan, PlanRequest),
+        Operation("GET", "/v1/skills", api.cards, SkillList),
+        Operation("GET", "/v1/skills/{name}", api.card, SkillCard),
+        Operation("GET", "/v1/traits", api.traits, TraitMap),
+        Operation("GET", "/v1/matrix", api.matrix, Matrix),
+        Operation("POST", "/v1/feedback", api.feedback, FeedbackKept, FeedbackRequest),
     ]
 
 
@@ -49,6 +77,9 @@ class _Api:
 
     def __init__(self, routing: Routing) -> None:
         self._routing = routing
+        self._book = FeedbackBook()
+        # A thread of its own: a write may wait for other writers, and no routing may wait for that.
+        self._writing = TimeBudget(workers=1, waiting=WAITING_FEEDBACK)
 
     async def select(self, request: Request) -> BaseModel:
         """POST /v1/skills/select."""
@@ -82,22 +113,36 @@ class _Api:
         """GET /v1/matrix."""
         return await self._run(self._skills().matrix)
 
+    async def feedback(self, request: Request) -> BaseModel:
+        """POST /v1/feedback."""
+        told, snapshot = await self._read(request, FeedbackRequest), self._snapshot()
+        return await _within(
+            self._writing, lambda: self._book.keep(told, snapshot), WRITING_SECONDS
+        )
+
     def _skills(self) -> Skills:
+        return Skills(self._snapshot(), loaded=self._routing.loaded)
+
+    def _snapshot(self) -> Snapshot:
         snapshot = self._routing.snapshot
         if snapshot is None:
             why = self._routing.no_router or "the newest profile is too old to tell of skills"
             raise UnavailableError(why)
-        return Skills(snapshot, loaded=self._routing.loaded)
+        return snapshot
 
     async def _read(self, request: Request, model: type[Asked]) -> Asked:
         body = await read_body(request.receive, request.headers, self._routing.max_body_bytes)
         return await self._run(lambda: read_model(body, model))
 
     async def _run(self, work: Callable[[], T]) -> T:
-        try:
-            return await self._routing.budget.run(work, SECONDS)
-        except (TimeoutError, SaturatedError) as exc:
-            raise UnavailableError("routing is busy: try again in a second") from exc
+        return await _within(self._routing.budget, work, SECONDS)
+
+
+async def _within(budget: TimeBudget, work: Callable[[], T], seconds: float) -> T:
+    try:
+        return await budget.run(work, seconds)
+    except (TimeoutError, SaturatedError) as exc:
+        raise UnavailableError("the server is busy: try again in a second") from exc
 
 
 def read_model(body: bytes, model: type[Asked]) -> Asked:
@@ -125,19 +170,17 @@ def _refusal(error: ValidationError) -> RefusedError:
     return RefusedError(f"{part or 'the body'}{given} {message}", param=part or None)
 
 
-def _answering(
-    endpoint: Callable[[Request], Any],
-) -> Callable[[Request], Any]:
+def _answering(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
     """An endpoint of Starlette's that tells every refusal in one form."""
 
     async def answer(request: Request) -> Response:
         try:
-            found: BaseModel = await endpoint(request)
+            found = await endpoint(request)
             text = await asyncio.to_thread(found.model_dump_json)
         except RefusedError as refused:
             return refused.response()
-        except UnavailableError as exc:
-            return error_reply(503, str(exc), headers=_RETRY)
+        except (UnavailableError, UnkeptError) as exc:
+            return error_reply(503, str(exc), headers={"retry-after": "1"})
         except ClientDisconnect:
             return Response(status_code=499)
         return Response(text, media_type="application/json")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from ...adapters import Adapter, Registry, StoredProfile
+from ...adapters import Adapter, Location, Registry, StoredProfile
 from ...router import Router, RoutingDecision
 from .measured import Measured
 from .token import DecisionToken
@@ -33,7 +33,7 @@ _logger = logging.getLogger(__name__)
 class Snapshot:
     """The newest profile's router, summary and measured gains, with the adapters that may be served, by name.
 
-    `tasks` are the specifications of the profiled tasks, `key` signs decision tokens.
+    `tasks` are the specifications of the profiled tasks, `key` signs decision tokens, `location` is the registry's.
     """
 
     adapters: Mapping[str, Adapter]
@@ -42,6 +42,7 @@ class Snapshot:
     tasks: Mapping[str, Mapping[str, Any]]
     measured: Measured
     key: bytes
+    location: Location
 
     @classmethod
     def read(cls, registry: Registry, router: Router) -> Self | None:
@@ -62,11 +63,15 @@ class Snapshot:
             tasks=registry.tasks(),
             measured=Measured.read(registry, profile.summary),
             key=signing_key(profile),
+            location=registry.location,
         )
 
     def only(self, adapters: Mapping[str, Adapter]) -> Self:
-        """The snapshot with no other adapters than these."""
-        return replace(self, adapters=adapters)
+        """The snapshot with no other adapters than these.
+
+        A replacement that waits to be measured, NAME@VERSION, is no skill yet.
+        """
+        return replace(self, adapters={n: a for n, a in adapters.items() if "@" not in n})
 
     @property
     def version(self) -> int:

@@ -39,7 +39,8 @@ class DecisionToken:
 
     def sign(self, key: bytes) -> str:
         """The token."""
-        content = {**asdict(self), "gain": round(self.gain, 4)}
+        rounded = {"gain": round(self.gain, 4), "level": self.level and round(self.level, 4)}
+        content = asdict(self) | rounded
         payload = json.dumps(content, separators=(",", ":")).encode()
         return f"{_encoded(payload)}.{_encoded(_signature(payload, key))}"
 
@@ -51,9 +52,12 @@ class DecisionToken:
             TokenError: it is none.
         """
         try:
-            return cls(**json.loads(_decoded(token.partition(".")[0])))
+            content = cls(**json.loads(_decoded(token.partition(".")[0])))
         except (ValueError, TypeError, RecursionError) as exc:
             raise TokenError("this is no decision token") from exc
+        if type(content.version) is not int:
+            raise TokenError("this is no decision token")
+        return content
 
     @classmethod
     def verify(cls, token: str, key: bytes) -> Self:
@@ -62,13 +66,13 @@ class DecisionToken:
         Raises:
             TokenError: it was not.
         """
-        payload, _, signature = token.partition(".")
         try:
-            genuine = hmac.compare_digest(_signature(_decoded(payload), key), _decoded(signature))
+            payload, signature = map(_decoded, token.split("."))
         except ValueError as exc:
             raise TokenError("this is no decision token") from exc
-        # Base64 has spellings that mean the same bytes; only the one that was given out is known.
-        if not genuine or _encoded(_decoded(signature)) != signature:
+        # Base64 has spellings that mean the same bytes; only the one that was given out counts.
+        same = token == f"{_encoded(payload)}.{_encoded(signature)}"
+        if not same or not hmac.compare_digest(_signature(payload, key), signature):
             raise TokenError("no server of this registry made this decision token")
         return cls.read(token)
 
