@@ -13,7 +13,7 @@ _DRIVERS = ("postgresql", "postgresql+psycopg")
 _WANTED = "wanted a file, or postgresql+psycopg://USER@HOST/DATABASE"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Location:
     """Exactly one of `path` and `url` is given; printed, it never shows a password."""
 
@@ -42,6 +42,9 @@ class Location:
     def __str__(self) -> str:
         # What follows the question mark may hold a password too.
         return str(self.path) if self.url is None else self.url.set(query={}).render_as_string()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
 
     def reveal(self) -> str:
         """The location with its password, for the environment of a process that must open it."""

@@ -76,7 +76,8 @@ class ReplacementTable(Database):
             new = current
         elif replacement and measured.weights_digest == replacement.weights_digest:
             # What was changed while the replacement waited belongs to the name.
-            new = replacement.model_copy(update={"state": current.state, "tags": current.tags})
+            kept = {"state": current.state, "tags": current.tags, "note": current.note}
+            new = replacement.model_copy(update=kept)
             connection.execute(delete(_table).where(_table.c.name == measured.name))
         else:
             raise ConflictError(

@@ -1,8 +1,14 @@
-"""Settings for every test, and tiny random models in float32, of which equality can be asked."""
+"""Settings for every test, a PostgreSQL server, and tiny random models in float32, of which equality can be asked."""
 
+import itertools
 import json
-from collections.abc import Collection
-from dataclasses import dataclass
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +111,89 @@ class TinyModels:
 def tiny() -> TinyModels:
     """Makes tiny models."""
     return TinyModels()
+
+
+@dataclass
+class PostgresServer:
+    """A PostgreSQL server of Debian's programs in `folder`, reached through a socket there; it may be killed."""
+
+    programs: Path
+    folder: Path
+    process: "subprocess.Popen[bytes] | None" = None
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def make(self) -> None:
+        """Make its files."""
+        if user := self._user():
+            shutil.chown(self.folder, user, user)
+        initdb = [self.programs / "initdb", "-D", self.folder / "data", "-U", "tester"]
+        options = ["--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
+        subprocess.run([*initdb, *options], check=True, capture_output=True, user=self._user())
+
+    def start(self) -> None:
+        """Start, and return once it answers."""
+        import psycopg
+
+        settings = ["listen_addresses=", "fsync=off", "full_page_writes=off", "max_connections=200"]
+        command = [self.programs / "postgres", "-D", self.folder / "data", "-k", self.folder]
+        with (self.folder.parent / f"{self.folder.name}.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, *(part for setting in settings for part in ("-c", setting))],
+                stdout=log,
+                stderr=log,
+                user=self._user(),
+            )
+        until = time.monotonic() + 60
+        while True:
+            try:
+                psycopg.connect(host=str(self.folder), user="tester", dbname="postgres").close()
+                return
+            except psycopg.OperationalError:
+                assert self.process.poll() is None and time.monotonic() < until, "it did not start"
+                time.sleep(0.05)
+
+    def kill(self) -> None:
+        """End it at once, as when its machine fails."""
+        if self.process is not None:
+            # SIGQUIT and not SIGKILL, which would leave its shared memory behind.
+            self.process.send_signal(3)
+            self.process.wait()
+            self.process = None
+
+    def new_database(self) -> str:
+        """Make an empty database and return its URL."""
+        import psycopg
+
+        name = f"db{next(self.numbers)}"
+        with psycopg.connect(self._address("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        return f"postgresql+psycopg://tester@/{name}?host={self.folder}"
+
+    def _address(self, database: str) -> str:
+        return f"postgresql://tester@/{database}?host={self.folder}"
+
+    @staticmethod
+    def _user() -> str | None:
+        """The server refuses to run as root."""
+        return "postgres" if os.geteuid() == 0 else None
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A running PostgreSQL server; `new_database` gives each test its own."""
+    pytest.importorskip("psycopg", reason="psycopg is not installed: pip install '.[postgresql]'")
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        pytest.skip("no PostgreSQL server here: apt-get install postgresql")
+    # A socket's path may have 107 characters at most, so it is not made in pytest's own folder.
+    with tempfile.TemporaryDirectory(prefix="pg-") as scratch:
+        Path(scratch).chmod(0o755)
+        folder = Path(scratch) / "server"
+        folder.mkdir()
+        server = PostgresServer(found[-1].parent, folder)
+        server.make()
+        server.start()
+        try:
+            yield server
+        finally:
+            server.kill()

@@ -1,13 +1,14 @@
-"""A tiny adapter folder in PEFT's format, made without torch."""
+"""A tiny adapter folder in PEFT's format, made without torch; and an empty registry on each database."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from traitroute.adapters import Registry
 
 MakeAdapter = Callable[..., Path]
 
@@ -36,3 +37,18 @@ def make_adapter(tmp_path: Path) -> MakeAdapter:
         return folder
 
     return make
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a registry may be made: a path, or a URL."""
+    if request.param == "sqlite":
+        return str(tmp_path / "registry.db")
+    return request.getfixturevalue("postgres").new_database()
+
+
+@pytest.fixture
+def registry(place: str) -> Iterator[Registry]:
+    """An empty registry."""
+    with Registry.create(place) as registry:
+        yield registry

@@ -1,20 +1,12 @@
 """What the registry keeps, refuses and counts."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 import pytest
 from traitroute.adapters import Adapter, AdapterState, Cell, Outcomes, Registry, RegistryError
-
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Iterator[Registry]:
-    with Registry.create(tmp_path / "registry.db") as registry:
-        yield registry
 
 
 def adapter(name: str, *, digest: str = "0" * 64, **changes: object) -> Adapter:
@@ -192,7 +184,7 @@ def test_a_refused_write_leaves_the_revision_alone(registry: Registry) -> None:
 
 def test_concurrent_writes_from_two_connections_lose_nothing(registry: Registry) -> None:
     start = registry.revision()
-    with Registry.open(registry.path) as other, ThreadPoolExecutor(4) as pool:
+    with Registry.open(registry.location) as other, ThreadPoolExecutor(4) as pool:
 
         def write(i: int) -> None:
             each = (registry, other)[i % 2]
@@ -254,7 +246,7 @@ def test_a_label_counts_as_a_write(registry: Registry) -> None:
     registry.set_trait_label(1, 1, "stops early")
     assert registry.revision() > before
     with (
-        Registry.open(registry.path, read_only=True) as reader,
+        Registry.open(registry.location, read_only=True) as reader,
         pytest.raises(RegistryError, match="read-only"),
     ):
         reader.set_trait_label(1, 1, "other")
@@ -262,7 +254,7 @@ def test_a_label_counts_as_a_write(registry: Registry) -> None:
 
 def test_concurrent_labels_from_two_connections_are_all_kept(registry: Registry) -> None:
     registry.put_profile(b"", {"loadings": [[1.0]] * 24})
-    with Registry.open(registry.path) as other, ThreadPoolExecutor(4) as pool:
+    with Registry.open(registry.location) as other, ThreadPoolExecutor(4) as pool:
         write = lambda i: (registry, other)[i % 2].set_trait_label(1, i, f"label {i}")  # noqa: E731
         list(pool.map(write, range(1, 25)))
     assert len(registry.profile(1).summary["trait_labels"]) == 24

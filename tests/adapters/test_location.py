@@ -1,0 +1,56 @@
+"""A registry is at a path or a URL, and its password is shown to nobody."""
+
+from pathlib import Path
+
+import pytest
+from traitroute.adapters import Location, Registry, RegistryError
+
+SECRET = "postgresql+psycopg://me:s3cret@db.example:5433/team?sslpassword=s3cret"
+
+
+def test_a_path_stays_a_path() -> None:
+    assert Location.parse("team.db") == Location.parse(Path("team.db")) == Location(Path("team.db"))
+    assert str(Location.parse("a b/team.db")) == "a b/team.db"
+
+
+@pytest.mark.parametrize("driver", ["postgresql", "postgresql+psycopg"])
+def test_a_url_is_one_of_postgresql(driver: str) -> None:
+    location = Location.parse(f"{driver}://me@db.example/team")
+    assert location.reveal() == "postgresql+psycopg://me@db.example/team"
+
+
+@pytest.mark.parametrize(
+    "given", ["mysql://me@db/team", "sqlite:///team.db", "postgresql://me@db:port/x"]
+)
+def test_other_urls_are_refused(given: str) -> None:
+    with pytest.raises(RegistryError, match="wanted a file, or postgresql"):
+        Location.parse(given)
+
+
+def test_a_password_is_never_printed() -> None:
+    location = Location.parse(SECRET)
+    assert "s3cret" not in f"{location} {location!r}"
+    assert location.reveal() == SECRET
+    assert Location.parse(location) == location
+
+
+def test_a_server_that_is_not_there_is_reported_without_the_password() -> None:
+    with pytest.raises(RegistryError, match="check that the server runs") as caught:
+        Registry.open("postgresql://me:s3cret@127.0.0.1:1/team")
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_registry_on_a_server_is_told_where_its_weights_lie(
+    postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgres.new_database()
+    monkeypatch.delenv("TRAITROUTE_WEIGHTS", raising=False)
+    with Registry.create(url) as registry:
+        with pytest.raises(RegistryError, match="Set TRAITROUTE_WEIGHTS"):
+            _ = registry.weights
+        with pytest.raises(RegistryError, match="is no file"):
+            _ = registry.path
+        monkeypatch.setenv("TRAITROUTE_WEIGHTS", str(tmp_path / "shared"))
+        assert registry.weights.root == tmp_path / "shared"
+    with Registry.open(url, weights=tmp_path / "given") as registry:
+        assert registry.weights.root == tmp_path / "given"
