@@ -14,7 +14,7 @@ from starlette.routing import Route
 from ..openapi import Operation, document
 from ..replies import error_reply
 from ..routing.body import read_body
-from ..routing.budget import SaturatedError, TimeBudget
+from ..routing.budget import TimeBudget
 from ..routing.refusal import RefusedError
 from ..routing.settings import Routing
 from .feedback import FeedbackBook, UnkeptError
@@ -30,22 +30,14 @@ from .models import (
     SkillList,
     TraitMap,
 )
-from .skills import Skills
-from .snapshot import Snapshot
+from .served import ServedSkills, UnavailableError, within
 
-T = TypeVar("T")
 Asked = TypeVar("Asked", bound=BaseModel)
 
-SECONDS = 2.0
-"""What a piece of work may take, waiting for a thread included; an agent waits longer than a request for tokens."""
 WRITING_SECONDS, WAITING_FEEDBACK = 10.0, 256
 """What writing feedback may take, and how much of it may wait."""
 
 Endpoint = Callable[[Request], Awaitable[BaseModel]]
-
-
-class UnavailableError(Exception):
-    """Nothing can be answered now."""
 
 
 def skill_routes(routing: Routing) -> list[Route]:
@@ -77,72 +69,43 @@ class _Api:
 
     def __init__(self, routing: Routing) -> None:
         self._routing = routing
+        self._skills = ServedSkills(routing)
         self._book = FeedbackBook()
         # A thread of its own: a write may wait for other writers, and no routing may wait for that.
         self._writing = TimeBudget(workers=1, waiting=WAITING_FEEDBACK)
 
     async def select(self, request: Request) -> BaseModel:
         """POST /v1/skills/select."""
-        asked, skills = await self._read(request, SelectRequest), self._skills()
-        return await self._run(lambda: skills.select(asked))
+        return await self._skills.select(await self._read(request, SelectRequest))
 
     async def plan(self, request: Request) -> BaseModel:
         """POST /v1/skills/plan."""
-        asked, skills = await self._read(request, PlanRequest), self._skills()
-        # A step a turn, so that requests for tokens are routed between the steps of a long plan.
-        weighed = [
-            await self._run(lambda step=step, i=i: skills.weigh(step, f"steps.{i}"))
-            for i, step in enumerate(asked.steps)
-        ]
-        return await self._run(lambda: skills.assigned(weighed, asked.max_loss))
+        return await self._skills.plan(await self._read(request, PlanRequest))
 
     async def cards(self, request: Request) -> BaseModel:
         """GET /v1/skills."""
-        return await self._run(self._skills().cards)
+        return await self._skills.cards()
 
     async def card(self, request: Request) -> BaseModel:
         """GET /v1/skills/{name}."""
-        skills = self._skills()
-        return await self._run(lambda: skills.card(request.path_params["name"]))
+        return await self._skills.card(request.path_params["name"])
 
     async def traits(self, request: Request) -> BaseModel:
         """GET /v1/traits."""
-        return await self._run(self._skills().traits)
+        return await self._skills.traits()
 
     async def matrix(self, request: Request) -> BaseModel:
         """GET /v1/matrix."""
-        return await self._run(self._skills().matrix)
+        return await self._skills.matrix()
 
     async def feedback(self, request: Request) -> BaseModel:
         """POST /v1/feedback."""
-        told, snapshot = await self._read(request, FeedbackRequest), self._snapshot()
-        return await _within(
-            self._writing, lambda: self._book.keep(told, snapshot), WRITING_SECONDS
-        )
-
-    def _skills(self) -> Skills:
-        return Skills(self._snapshot(), loaded=self._routing.loaded)
-
-    def _snapshot(self) -> Snapshot:
-        snapshot = self._routing.snapshot
-        if snapshot is None:
-            why = self._routing.no_router or "the newest profile is too old to tell of skills"
-            raise UnavailableError(why)
-        return snapshot
+        told, snapshot = await self._read(request, FeedbackRequest), self._skills.snapshot()
+        return await within(self._writing, lambda: self._book.keep(told, snapshot), WRITING_SECONDS)
 
     async def _read(self, request: Request, model: type[Asked]) -> Asked:
         body = await read_body(request.receive, request.headers, self._routing.max_body_bytes)
-        return await self._run(lambda: read_model(body, model))
-
-    async def _run(self, work: Callable[[], T]) -> T:
-        return await _within(self._routing.budget, work, SECONDS)
-
-
-async def _within(budget: TimeBudget, work: Callable[[], T], seconds: float) -> T:
-    try:
-        return await budget.run(work, seconds)
-    except (TimeoutError, SaturatedError) as exc:
-        raise UnavailableError("the server is busy: try again in a second") from exc
+        return await self._skills.run(lambda: read_model(body, model))
 
 
 def read_model(body: bytes, model: type[Asked]) -> Asked:
