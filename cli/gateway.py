@@ -1,6 +1,5 @@
 """`traitroute gateway`: routing in front of servers that cannot be changed."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,6 +7,7 @@ import typer
 
 from ..adapters import InputError, Registry
 from .options import DEFAULT_REGISTRY, RegistryPath, console
+from .secrets import secret
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -80,8 +80,8 @@ def gateway(
         aliases=parse_aliases(alias or ()),
         load=Load(load),
         weights=weights,
-        key=_secret("--key-env", key_env),
-        upstream_key=_secret("--upstream-key-env", upstream_key_env),
+        key=secret("--key-env", key_env),
+        upstream_key=secret("--upstream-key-env", upstream_key_env),
     )
     # Opened once here, so that a mistake ends the command and does not show at the first request.
     with Registry.open(registry, read_only=True) as store:
@@ -104,15 +104,3 @@ def gateway(
         date_header=False,
         ws="none",
     )
-
-
-def _secret(option: str, variable: str | None) -> str | None:
-    if variable is None:
-        return None
-    if not (value := os.environ.get(variable)):
-        raise InputError(
-            f"{option} {variable}: no such environment variable is set: export it first"
-        )
-    if not (value.isascii() and value.isprintable()):
-        raise InputError(f"{option} {variable}: a key is printable ASCII text on one line")
-    return value

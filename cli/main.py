@@ -16,6 +16,7 @@ from . import (
     demo,
     doctor,
     gateway,
+    jobs,
     matrix,
     predict,
     profile,
@@ -23,6 +24,7 @@ from . import (
     route,
     serve,
     traits,
+    worker,
 )
 
 INTERRUPTED = 130
@@ -50,6 +52,8 @@ app.command("predict")(predict.predict)
 app.command("route")(route.route)
 app.command("serve")(serve.serve)
 app.command("gateway")(gateway.gateway)
+app.command("worker")(worker.worker)
+app.add_typer(jobs.app, name="jobs")
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 

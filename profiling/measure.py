@@ -42,7 +42,7 @@ def measure(
             outcomes = (
                 found.outcomes
                 if found
-                else _measure_cell(engine, adapter, task, keep_outputs=keep_outputs)
+                else measure_cell(engine, adapter, task, keep_outputs=keep_outputs)
             )
             # Named anew: the cell may have been measured when the same weights had another name.
             cell = Cell(key, adapter.name if adapter else None, task.name, outcomes)
@@ -79,9 +79,10 @@ def says_what_base_says(row: Sequence[Cell], base_row: Sequence[Cell]) -> bool:
     )
 
 
-def _measure_cell(
-    engine: Engine, adapter: Adapter | None, task: Task, *, keep_outputs: bool
+def measure_cell(
+    engine: Engine, adapter: Adapter | None, task: Task, *, keep_outputs: bool = False
 ) -> Outcomes:
+    """Measure `adapter` (None: the base model) on every test example of `task`."""
     examples = task.test_examples
     results = engine.run([request_for(task, e, adapter) for e in examples])
     outcomes = to_outcomes(task, examples, results)

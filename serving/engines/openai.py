@@ -74,6 +74,21 @@ class OpenAIEngine:
             # After a failure the requests that wait are not sent any more.
             pool.shutdown(cancel_futures=True)
 
+    def check_offered(self, adapter: Adapter) -> None:
+        """Check that the server knows the adapter by now, and its name for these weights.
+
+        Raises:
+            ServerError: it does not.
+        """
+        name = self._address(adapter)
+        card = next((card for card in self._client.models() if card["id"] == name), None)
+        # Our servers tell the weights' digest; for others a name must do.
+        if card is None or card.get("root") not in (None, name, adapter.weights_digest):
+            lacks = "offers no adapter" if card is None else "has other weights for"
+            raise ServerError(
+                f"{self._client.url} {lacks} {name!r}: does it follow the registry that this worker reads?"
+            )
+
     def close(self) -> None:
         """Close the connections; the server runs on."""
         self._client.close()

@@ -1,0 +1,80 @@
+"""`traitroute worker`: measure added adapters on the server that serves them."""
+
+import signal
+from typing import Annotated
+
+import typer
+
+from ..adapters import Registry, RegistryError
+from .options import DEFAULT_REGISTRY, RegistryPath, console
+from .secrets import secret
+
+
+def worker(
+    server: Annotated[
+        str,
+        typer.Option(
+            "--server",
+            help="URL of a running server of the registry's adapters, with or without /v1.",
+        ),
+    ],
+    registry: RegistryPath = DEFAULT_REGISTRY,
+    api_key_env: Annotated[
+        str | None, typer.Option(help="Environment variable with the server's API key.")
+    ] = None,
+    concurrency: Annotated[
+        int,
+        typer.Option(min=1, max=64, help="Requests that are under way at the server at a time."),
+    ] = 4,
+    jobs: Annotated[
+        int, typer.Option(min=1, max=16, help="Adapters that are measured at a time.")
+    ] = 1,
+) -> None:
+    """Measure every adapter that waits, and open it to routing.
+
+    Adapters that are added, and replacements, are found within a second. Each is measured cell by cell on SERVER, at
+    its lowest priority; finished cells outlive a worker that is killed, and another goes on with them. Several workers
+    may share a registry: on one machine where it is a file, anywhere where it is a PostgreSQL database.
+    `traitroute jobs` shows how far they are.
+
+    Example:
+
+        traitroute worker --server http://localhost:8000
+    """
+    try:
+        from ..profiling.jobs.locks import open_locks
+        from ..profiling.jobs.pending import served_name
+        from ..profiling.jobs.row import RowSteps
+        from ..profiling.jobs.worker import Worker
+        from ..serving.engines.completions import CompletionsClient
+        from ..serving.engines.openai import OpenAIEngine
+    except ImportError as exc:
+        raise ImportError("the worker needs an extra: pip install 'traitroute[worker]'") from exc
+    from ..profiling import open_base_model
+    from ..profiling.profile import quiet_libraries
+
+    quiet_libraries()
+    key = secret("--api-key-env", api_key_env)
+    with Registry.open(registry) as store, CompletionsClient(server, api_key=key) as client:
+        if (stored := store.latest_profile()) is None:
+            raise RegistryError(
+                f"{registry} holds no profile yet, which tells the tasks to measure on: run `traitroute profile` first"
+            )
+        base = open_base_model(stored.summary["base_model"])
+        engine = OpenAIEngine(
+            client, base.path, concurrency=concurrency, address=lambda a: served_name(store, a)
+        )
+        if not engine.scores:
+            console.print(
+                "the server gives no log-probabilities of prompts: answers are measured, likelihoods are not"
+            )
+        locks = open_locks(store.location)
+        work = Worker(store, RowSteps(store, engine, base, locks), locks, jobs, say=_say)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: work.stopping.set())
+        _say(f"{work.name} measures on {client.url}")
+        work.run()
+
+
+def _say(text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

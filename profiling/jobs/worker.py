@@ -1,0 +1,151 @@
+"""A worker: finds adapters that wait to be measured, does their jobs, and takes up those of workers that are gone.
+
+DBOS keeps the queue. What it leaves to its own cloud service is here: each worker holds a lock for as long as it lives, and
+whoever can take the lock of another knows that it is dead.
+"""
+
+import hashlib
+import logging
+import platform
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID, error
+
+from ...adapters import Adapter, Registry, RegistryError
+from ...serving.jobs.place import APPLICATION, APPLICATION_VERSION, QUEUE, jobs_url
+from .locks import Held, Locks
+from .pending import pending
+from .row import RowSteps
+from .workflow import job_id, register_workflow
+
+LOOK_S = 1.0
+"""Between two looks at the registry and at the other workers."""
+_logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Worker:
+    """Does jobs by `steps`, up to `at_once` at a time, until `stopping` is set; `say` tells people of what it sees."""
+
+    registry: Registry
+    steps: RowSteps
+    locks: Locks
+    at_once: int = 1
+    say: Callable[[str], None] = _logger.info
+    stopping: threading.Event = field(default_factory=threading.Event)
+    name: str = field(default_factory=lambda: f"{platform.node()}-{uuid.uuid4().hex[:8]}")
+    _free_since: dict[str, float] = field(default_factory=dict)
+    _seen: set[str] = field(default_factory=set)
+    _revision: int | None = None
+
+    def run(self) -> None:
+        """Work until `stopping` is set.
+
+        Raises:
+            RegistryError: the registry holds no profile that rows could join.
+        """
+        if self.registry.latest_profile() is None:
+            raise RegistryError(
+                f"{self.registry.location} holds no profile yet, which tells the tasks to measure on: "
+                "run `traitroute profile` first"
+            )
+        held = self.locks.hold(_lock_of(self.name))
+        assert held is not None, "a name of 32 random bits was taken"
+        DBOS(config=self._config())
+        self._measure_row = register_workflow(self.steps)
+        DBOS.launch()
+        DBOS.register_queue(
+            QUEUE,
+            worker_concurrency=self.at_once,
+            polling_interval_sec=LOOK_S,
+            on_conflict="always_update",
+        )
+        try:
+            self._look_around(held)
+        finally:
+            DBOS.destroy(destroy_registry=True)
+            held.release()
+
+    def _config(self) -> DBOSConfig:
+        return {
+            "name": APPLICATION,
+            "application_version": APPLICATION_VERSION,
+            "executor_id": self.name,
+            "system_database_url": jobs_url(self.registry.location),
+            "serializer": DBOSPortableJSONSerializer(),
+            # Nothing is told to anybody: no telemetry, no cloud service, and errors only in the log.
+            "enable_otlp": False,
+            "log_level": "ERROR",
+        }
+
+    def _look_around(self, held: Held) -> None:
+        while not self.stopping.wait(LOOK_S):
+            try:
+                if not held.renew():
+                    # The database was away, or another worker is taking up our jobs: it asks again.
+                    continue
+                self._enqueue_pending()
+                self._take_over()
+            except RegistryError as exc:
+                _logger.warning("traitroute: %s", exc)
+
+    def _enqueue_pending(self) -> None:
+        revision = self.registry.revision()
+        if revision == self._revision:
+            return
+        stored = self.registry.latest_profile()
+        tasks: list[str] = stored.summary["tasks"] if stored else []
+        digests = self.registry.task_digests()
+        known = hashlib.sha256(
+            "".join(f"{t}={digests.get(t)};" for t in tasks).encode()
+        ).hexdigest()
+        for adapter in pending(self.registry):
+            self._enqueue(adapter, tasks, known)
+        self._revision = revision
+
+    def _enqueue(self, adapter: Adapter, tasks: list[str], tasks_digest: str) -> None:
+        created = adapter.created_at.strftime("%Y%m%dT%H%M%S%f")
+        identity = job_id(adapter.name, adapter.weights_digest, created, tasks_digest)
+        with SetWorkflowID(identity):
+            handle = DBOS.enqueue_workflow(
+                QUEUE, self._measure_row, adapter.name, adapter.weights_digest, tasks
+            )
+        if identity not in self._seen:
+            self._seen.add(identity)
+            self.say(f"{adapter.name}: job {identity}")
+        # It ended, and yet the adapter waits: an administrator has put it back.
+        if handle.get_status().status == "SUCCESS" and adapter in pending(self.registry):
+            self._again(identity)
+
+    def _again(self, identity: str) -> None:
+        try:
+            DBOS.rewind_workflow(identity, queue_name=QUEUE)
+        except error.DBOSException:
+            _logger.debug("another worker was first to try %s again", identity)
+
+    def _take_over(self) -> None:
+        under_way = DBOS.list_workflows(
+            status="PENDING", queue_name=QUEUE, load_input=False, load_output=False
+        )
+        others = {w.executor_id for w in under_way if w.executor_id} - {self.name}
+        self._free_since = {k: v for k, v in self._free_since.items() if k in others}
+        for other in sorted(others):
+            lock = self.locks.hold(_lock_of(other))
+            if lock is None:
+                self._free_since.pop(other, None)
+                continue
+            try:
+                since = self._free_since.setdefault(other, time.monotonic())
+                if time.monotonic() - since >= self.locks.grace_s:
+                    handles = DBOS._recover_pending_workflows([other])
+                    self.say(f"{other} is gone: took over {len(handles)} of its jobs")
+            finally:
+                lock.release()
+
+
+def _lock_of(worker: str) -> str:
+    return f"worker {worker}"

@@ -1,0 +1,76 @@
+"""The job as a workflow of DBOS Transact: each step is kept when it is done, so that a killed job goes on at the next."""
+
+from collections.abc import Callable
+from typing import Any
+
+from dbos import DBOS
+
+from ...adapters import ServerError
+from ...serving.jobs.board import MEASURED
+from .row import RowSteps
+from .told import Told, told
+
+WORKFLOW = "measure-row"
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 300.0
+MOST_PAUSES = 200
+"""About 16 hours: a server that goes down again at every attempt may be going down because of the job."""
+
+
+def job_id(name: str, weights: str, created: str, tasks_digest: str) -> str:
+    """The id of the job that measures these weights, of the adapter added then, on these tasks: one for all workers."""
+    return f"{WORKFLOW}:{name}:{weights[:12]}:{created}:{tasks_digest[:12]}"
+
+
+def register_workflow(steps: RowSteps) -> Callable[[str, str, list[str]], Told]:
+    """Register the workflow over `steps` with DBOS, which must be there and not be launched yet."""
+
+    @DBOS.workflow(name=WORKFLOW, max_recovery_attempts=None)
+    def measure_row(name: str, weights: str, tasks: list[str]) -> Told:
+        """Measure the row of an adapter on `tasks` and admit it; tells the state in which the job ended."""
+        ended = _patiently("find", lambda: steps.find(name, weights), of_adapter=True)
+        done = 0
+        for base in (True, False):
+            for task in tasks:
+                if ended := _ending(ended):
+                    break
+                ended = _patiently(
+                    f"{MEASURED} {'base' if base else name} on {task}",
+                    lambda base=base, task=task: steps.measure(name, weights, task, base=base),
+                    of_adapter=not base,
+                )
+                done += "cell" in ended
+        if not (ended := _ending(ended)):
+            ended = _patiently("admit", lambda: steps.admit(name, weights, tasks), of_adapter=True)
+        if "refused" in ended:
+            reason = ended["refused"]
+            undone = _patiently(
+                "set aside", lambda: steps.set_aside(name, weights, reason), of_adapter=True
+            )
+            ended = undone or ended
+        return {"done": done, **_state(ended)}
+
+    return measure_row
+
+
+def _patiently(name: str, step: Callable[[], Told], *, of_adapter: bool) -> Told:
+    """Do a step, again and again while the server or the registry is away."""
+    found: Told = {}
+    for pauses in range(MOST_PAUSES):
+        found = DBOS.run_step({"name": name}, lambda: told(step, of_adapter=of_adapter))
+        if "away" not in found:
+            return found
+        DBOS.sleep(min(FIRST_PAUSE_S * 2**pauses, LONGEST_PAUSE_S))
+    raise ServerError(f"given up after {MOST_PAUSES} attempts: {found['away']}")
+
+
+def _ending(found: Told) -> Told:
+    """What ends the job before its row is measured; empty where nothing does."""
+    return {key: found[key] for key in ("refused", "withdrawn") if key in found}
+
+
+def _state(ended: Told) -> dict[str, Any]:
+    if "version" in ended:
+        return {"state": "done", "version": ended["version"]}
+    if "withdrawn" in ended:
+        return {"state": "withdrawn", "reason": ended["withdrawn"]}
+    return {"state": "set-aside", "reason": ended["refused"]}

@@ -1,0 +1,152 @@
+"""The board of jobs: reads what DBOS keeps of them, and asks for one to be tried again."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from ...adapters import RegistryError
+from ...adapters.location import Location
+from .job import Job, JobState
+from .place import APPLICATION, QUEUE, jobs_file, jobs_url
+
+if TYPE_CHECKING:
+    from dbos import DBOSClient, StepInfo, WorkflowStatus
+
+SHOWN = 100
+"""So many jobs are listed, the newest first."""
+MEASURED = "measure"
+"""The name of the steps that measure a cell."""
+
+_UNDER_WAY = {"ENQUEUED": JobState.QUEUED, "DELAYED": JobState.QUEUED, "PENDING": JobState.RUNNING}
+
+
+class JobBoard:
+    """The jobs of the registry at `location`; safe to use from several threads."""
+
+    def __init__(self, location: Location) -> None:
+        self._location = location
+
+    def jobs(self) -> list[Job]:
+        """The newest jobs, the newest first.
+
+        Raises:
+            ImportError: the `worker` extra is missing.
+            RegistryError: the database cannot be read.
+        """
+        with self._client() as client:
+            if client is None:
+                return []
+            found = client.list_workflows(queue_name=QUEUE, limit=SHOWN, sort_desc=True)
+            return [_job(client, status) for status in found]
+
+    def job(self, job_id: str) -> Job:
+        """The job with this id.
+
+        Raises:
+            ImportError: the `worker` extra is missing.
+            RegistryError: there is no such job, or the database cannot be read.
+        """
+        with self._client() as client:
+            return _job(client, _find(client, job_id))
+
+    def retry(self, job_id: str) -> Job:
+        """Put a job that failed or was set aside into the queue again; cells that were measured are kept.
+
+        Raises:
+            ImportError: the `worker` extra is missing.
+            RegistryError: there is no such job, it is under way or done, or the database cannot be read.
+        """
+        with self._client() as client:
+            job = _job(client, _find(client, job_id))
+            if job.state not in (JobState.FAILED, JobState.SET_ASIDE) or client is None:
+                raise RegistryError(
+                    f"job {job_id} is {job.state}: only failed jobs and those set aside can be retried"
+                )
+            client.rewind_workflow(job_id, queue_name=QUEUE)
+            return _job(client, _find(client, job_id))
+
+    @contextmanager
+    def _client(self) -> Iterator["DBOSClient | None"]:
+        """A connection to DBOS's database; None where no worker has made one yet."""
+        try:
+            from dbos import DBOSClient, DBOSPortableJSONSerializer
+        except ImportError as exc:
+            raise ImportError("jobs need the extra: pip install 'traitroute[worker]'") from exc
+        from sqlalchemy.exc import DBAPIError
+
+        file = jobs_file(self._location)
+        if file is not None and not file.exists():
+            yield None
+            return
+        try:
+            client = DBOSClient(
+                system_database_url=jobs_url(self._location),
+                serializer=DBOSPortableJSONSerializer(),
+                application_name=APPLICATION,
+                retry_connection_errors=False,
+            )
+        except DBAPIError as exc:
+            raise RegistryError(f"the jobs of {self._location} cannot be read: {exc.orig}") from exc
+        try:
+            yield client
+        except DBAPIError as exc:
+            raise RegistryError(
+                f"the jobs of {self._location} cannot be read ({exc.orig}): has a worker run there?"
+            ) from exc
+        finally:
+            client.destroy()
+
+
+def _find(client: "DBOSClient | None", job_id: str) -> "WorkflowStatus":
+    found = client.list_workflows(workflow_ids=[job_id], queue_name=QUEUE) if client else []
+    if not found:
+        raise RegistryError(f"no job {job_id!r}: see `traitroute jobs list`")
+    return found[0]
+
+
+def _job(client: "DBOSClient | None", status: "WorkflowStatus") -> Job:
+    adapter, weights, tasks = (status.input or {"args": ("", "", [])})["args"]
+    state, told = _ended(status)
+    if state is None:
+        state = _UNDER_WAY[status.status]
+        steps = client.list_workflow_steps(status.workflow_id) if client else []
+        told = _progress(steps, 2 * len(tasks))
+        if state is JobState.RUNNING and told.get("reason"):
+            state = JobState.WAITING
+    return Job(
+        id=status.workflow_id,
+        adapter=adapter,
+        weights_digest=weights,
+        state=state,
+        done=told.get("done", 0),
+        total=2 * len(tasks),
+        remaining_s=told.get("remaining_s"),
+        reason=told.get("reason"),
+        profile_version=told.get("version"),
+        worker=status.executor_id if state in (JobState.RUNNING, JobState.WAITING) else None,
+        queued_at=_time(status.created_at or 0),
+        ended_at=_time(status.completed_at) if status.completed_at else None,
+    )
+
+
+def _ended(status: "WorkflowStatus") -> tuple[JobState | None, dict[str, Any]]:
+    if status.status in _UNDER_WAY:
+        return None, {}
+    if status.status == "SUCCESS" and status.output:
+        return JobState(status.output["state"]), status.output
+    return JobState.FAILED, {"reason": str(status.error or status.status.lower())}
+
+
+def _progress(steps: "Sequence[StepInfo]", total: int) -> dict[str, Any]:
+    """Cells done, the time that the others will take at the pace of those measured, and what is waited for."""
+    told = [step["output"] for step in steps if step["function_name"].startswith(MEASURED)]
+    cells = [each for each in told if each and "cell" in each]
+    paces = [each["seconds"] for each in cells if not each["found"]]
+    remaining = sum(paces) / len(paces) * (total - len(cells)) if paces else None
+    away = next((each["away"] for each in told[-1:] if each and "away" in each), None)
+    return {"done": len(cells), "remaining_s": remaining, "reason": away}
+
+
+def _time(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -1,0 +1,224 @@
+"""A profiled registry of a tiny Llama, behind a real embedded server that writes down every request it gets."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from traitroute.adapters import Adapter, AdapterState, Registry
+from traitroute.profiling import Task, TraitSpace, TransferMatrix, open_base_model
+from traitroute.profiling.measure import measure
+from traitroute.router import FitRequests, fit_profile
+from traitroute.serving.engines import EngineRequest, TransformersEngine
+from traitroute.serving.jobs import Job, JobBoard
+
+pytest.importorskip("torch", reason="needs torch: pip install 'traitroute[embedded]'")
+pytest.importorskip("peft", reason="needs PEFT: pip install 'traitroute[embedded]'")
+pytest.importorskip("dbos", reason="needs DBOS: pip install 'traitroute[worker]'")
+uvicorn = pytest.importorskip("uvicorn", reason="needs uvicorn: pip install 'traitroute[embedded]'")
+
+SEEDS = {"red": 0, "green": 1, "blue": 2}
+EXAMPLES, ANSWER_TOKENS = 24, 6
+
+
+@dataclass
+class House:
+    """A base model, a registry with a fitted profile of three adapters on as many tasks, and its weights' folder."""
+
+    root: Path
+    tiny: Any
+    registry: Registry
+
+    @property
+    def base(self) -> Path:
+        return self.root / "tiny"
+
+    def adapter(self, name: str, *, seed: int, **lora: Any) -> Adapter:
+        """The record of new random weights, which are in the store."""
+        folder = self.root / f"{name}-{seed}"
+        self.tiny.save_adapter(self.base, folder, seed=seed, lora_alpha=8, **lora)
+        files = self.registry.weights.add(folder)
+        return Adapter(
+            name=name,
+            base_model=str(self.base),
+            base_digest=open_base_model(str(self.base)).digest,
+            weights_digest=files.digest,
+            rank=files.rank,
+            target_modules=files.target_modules,
+        )
+
+    def add(self, name: str, *, seed: int, **lora: Any) -> Adapter:
+        """Add an adapter that waits to be measured."""
+        adapter = self.adapter(name, seed=seed, **lora)
+        self.registry.add_adapter(adapter)
+        return adapter
+
+    def profile(self) -> None:
+        """Measure three adapters on tasks that one of them each answers rightly, and fit a profile."""
+        adapters = [self.adapter(name, seed=seed) for name, seed in SEEDS.items()]
+        base = open_base_model(str(self.base))
+        engine = TransformersEngine(self.base, self.registry.weights, precision="float32")
+        tasks = [self._task(a, engine) for a in adapters]
+        for adapter in adapters:
+            self.registry.add_adapter(adapter)
+        for task in tasks:
+            self.registry.put_task(task.name, task.digest, task.model_dump(mode="json"))
+        matrix = TransferMatrix.from_cells(measure(engine, self.registry, base, adapters, tasks))
+        engine.close()
+        traits = TraitSpace(n_permutations=20).fit(matrix.gains)
+        scores = traits.transform(matrix.gains)
+        asked = FitRequests(
+            texts=[e.prompt for t in tasks for e in t.test_examples],
+            tasks=[t.name for t in tasks for _ in t.test_examples],
+            gains=np.concatenate(matrix.example_gains),
+        )
+        fitted = fit_profile(matrix.adapters, asked, scores, n_traits=1)
+        summary = {
+            "base_model": str(self.base),
+            "adapters": matrix.adapters,
+            "tasks": matrix.tasks,
+            "cells": [],
+            "base": matrix.base.tolist(),
+            "scores": matrix.scores.tolist(),
+            "loadings": traits.components_.tolist(),
+            "trait_scores": scores.tolist(),
+            "scaling": "raw",
+        }
+        self.registry.put_profile(fitted.to_bytes(), summary, ready=matrix.adapters)
+
+    def _task(self, adapter: Adapter, engine: TransformersEngine) -> Task:
+        """Requests of words of the adapter's own, of which it answers every one rightly, by its own lights."""
+        first = 10 + 10 * SEEDS[adapter.name]
+        prompts = [f"w{first + i % 8} w{first + i // 8} w{3 + i} w{first}" for i in range(EXAMPLES)]
+        asked = [
+            EngineRequest(({"role": "user", "content": p},), adapter, ANSWER_TOKENS)
+            for p in prompts
+        ]
+        rows = [
+            {"input": p, "target": r.text or "w9"}
+            for p, r in zip(prompts, engine.run(asked), strict=True)
+        ]
+        folder = self.root / "data" / f"of-{adapter.name}"
+        folder.mkdir(parents=True)
+        (folder / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        spec = {"rows": {"folder": str(self.root / "data")}, "test": EXAMPLES, "train": 0}
+        return Task.model_validate({"name": folder.name, "max_tokens": ANSWER_TOKENS, **spec})
+
+
+@dataclass
+class Notes:
+    """What the server was asked, in order: the model and the prompt's token ids."""
+
+    asked: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
+
+    def wrap(self, app: Any) -> Any:
+        """Pure ASGI that writes down every completion request, and then serves it."""
+
+        async def noting(scope: Any, receive: Any, send: Any) -> None:
+            async def reading() -> Any:
+                message = await receive()
+                if scope["path"] == "/v1/completions" and message.get("body"):
+                    body = json.loads(message["body"])
+                    self.asked.append((body["model"], tuple(body["prompt"])))
+                return message
+
+            await app(scope, reading if scope["type"] == "http" else receive, send)
+
+        return noting
+
+
+@dataclass
+class Site:
+    """A house that is served at `url`, and the workers that were started for it."""
+
+    house: House
+    url: str
+    notes: Notes
+    workers: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def start_worker(self, *options: str) -> subprocess.Popen[str]:
+        """Start `traitroute worker` as a process of its own."""
+        command = [Path(sys.executable).with_name("traitroute"), "worker", "--server", self.url]
+        command += ["--registry", self.house.registry.location.reveal(), *options]
+        log = (self.house.root / f"worker-{len(self.workers)}.log").open("w")
+        process = subprocess.Popen(
+            list(map(str, command)), stdout=log, stderr=log, text=True, env=dict(os.environ)
+        )
+        log.close()
+        self.workers.append(process)
+        return process
+
+    def kill(self, process: subprocess.Popen[str]) -> None:
+        """SIGKILL: nothing of the worker's is done after this."""
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    def jobs(self) -> list[Job]:
+        """The jobs, the newest first."""
+        return JobBoard(self.house.registry.location).jobs()
+
+    def await_state(self, name: str, state: AdapterState, *, limit_s: float = 120) -> Adapter:
+        """Wait until the adapter is in `state`, and return it."""
+        self.wait(lambda: self.house.registry.adapter(name).state is state, limit_s)
+        return self.house.registry.adapter(name)
+
+    def wait(self, happened: Callable[[], bool], limit_s: float = 120) -> None:
+        """Wait until something happened."""
+        until = time.monotonic() + limit_s
+        while not happened():
+            assert time.monotonic() < until, (self.logs(), self.jobs())
+            time.sleep(0.02)
+
+    def logs(self) -> str:
+        """What all workers said."""
+        return "\n".join(p.read_text() for p in sorted(self.house.root.glob("worker-*.log")))
+
+
+@contextmanager
+def serving(house: House) -> Iterator[Site]:
+    """Serve the house from a thread of this process, and end its workers afterwards."""
+    from traitroute.serving.embedded import EmbeddedOptions, open_app
+
+    options = EmbeddedOptions(precision="float32")
+    app = open_app(house.base, house.registry.location, name="tiny", options=options)
+    notes = Notes()
+    server = uvicorn.Server(uvicorn.Config(notes.wrap(app), port=0, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started and thread.is_alive():
+        time.sleep(0.01)
+    site = Site(house, f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", notes)
+    try:
+        yield site
+    finally:
+        for process in site.workers:
+            if process.poll() is None:
+                site.kill(process)
+        server.should_exit = True
+        thread.join(30)
+
+
+@pytest.fixture
+def house(tmp_path: Path, tiny: Any) -> House:
+    """A house of the test's own."""
+    tiny.save(tmp_path / "tiny")
+    made = House(tmp_path, tiny, Registry.create(tmp_path / "registry.db"))
+    made.profile()
+    return made
+
+
+@pytest.fixture
+def site(house: House) -> Iterator[Site]:
+    """That house, served."""
+    with serving(house) as it:
+        yield it
