@@ -7,7 +7,7 @@ export MALLOC_MMAP_MAX_ ?= 0
 export MALLOC_TRIM_THRESHOLD_ ?= 100000000000
 export MALLOC_TOP_PAD_ ?= 268435456
 
-.PHONY: demo test check format install system clean
+.PHONY: demo test check format install system examples clean
 
 # make demo ARGS="--base HuggingFaceTB/SmolLM2-360M-Instruct"
 demo: install
@@ -16,10 +16,11 @@ demo: install
 test: check system
 	$(BIN)/pytest $(ARGS)
 
-check: install types
+check: install types examples
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright --level error
+	$(BIN)/basedpyright --level error --pythonpath .venv-agents/bin/python examples
 
 format: install
 	$(BIN)/ruff format .
@@ -32,6 +33,10 @@ install: $(BIN)/python
 system: install
 	$(BIN)/python scripts/system_packages.py
 
+# The agents' libraries that the examples need, in an environment of their own.
+examples: install
+	$(BIN)/python scripts/install_examples.py
+
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
@@ -42,4 +47,4 @@ types:
 	@mkdir -p build/types && ln -sfn ../.. build/types/traitroute
 
 clean:
-	rm -rf $(VENV) build dist runs *.egg-info
+	rm -rf $(VENV) .venv-agents build dist runs *.egg-info
