@@ -33,6 +33,19 @@ class TransferMatrix:
         """Score of each adapter less the base model's, shape (adapters, tasks); negative: side effect."""
         return self.scores - self.base
 
+    @property
+    def paired(self) -> dict[str, list[list[int]]]:
+        """How many examples only the adapter got right ("won"), how many only base ("lost"), and of how many in all.
+
+        Each is (adapters, tasks); the intervals of skill cards are read off these.
+        """
+        by_task = [
+            ((gains > 0).sum(axis=0), (gains < 0).sum(axis=0), np.full(gains.shape[1], len(gains)))
+            for gains in self.example_gains
+        ]
+        parts = [np.stack(part, axis=1).tolist() for part in zip(*by_task, strict=True)]
+        return dict(zip(("won", "lost", "examples"), parts, strict=True))
+
     @classmethod
     def from_cells(cls, cells: Sequence[Cell], *, score: Score = "strict") -> Self:
         """Arrange `cells`; adapters and tasks keep the order in which they first come.

@@ -218,6 +218,7 @@ def _record(
         "cells": [cell.key for cell in cells],
         "base": matrix.base.tolist(),
         "scores": matrix.scores.tolist(),
+        "paired": matrix.paired,
         "loadings": traits.components_.tolist(),
         "trait_scores": traits.transform(matrix.gains).tolist(),
         "explained_variance": traits.explained_variance_ratio_.tolist(),

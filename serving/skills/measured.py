@@ -7,6 +7,7 @@ shrink to nothing as soon as all examples agree.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -37,7 +38,9 @@ class Measured:
     def read(cls, registry: Registry, summary: Mapping[str, Any]) -> Self:
         """Read what the profile of `summary` was fitted to."""
         adapters, tasks = tuple(summary["adapters"]), tuple(summary["tasks"])
-        won, lost, examples = _discordant(registry.cells(keys=summary["cells"]), adapters, tasks)
+        won, lost, examples = _kept(summary) or _discordant(
+            registry.cells(keys=summary["cells"]), adapters, tasks
+        )
         low, high = paired_interval(won, lost, examples)
         return cls(
             adapters,
@@ -54,29 +57,33 @@ class Measured:
         """Score of each adapter less the base model's, (a, t)."""
         return self.scores - self.base
 
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {adapter: i for i, adapter in enumerate(self.adapters)}
+
     def row(self, adapter: str) -> tuple[MeasuredGain, ...]:
         """The measured gains of one adapter, in the order of tasks; none where it is in no matrix yet."""
-        if adapter not in self.adapters:
-            return ()
-        i = self.adapters.index(adapter)
-        known = self.examples[i] > 0
-        return tuple(
-            MeasuredGain(
-                task=task,
-                score=float(self.scores[i, j]),
-                base=float(self.base[j]),
-                gain=float(self.scores[i, j] - self.base[j]),
-                low=float(self.low[i, j]) if known[j] else None,
-                high=float(self.high[i, j]) if known[j] else None,
-                examples=int(self.examples[i, j]),
-            )
-            for j, task in enumerate(self.tasks)
-        )
+        i = self._rows.get(adapter)
+        return () if i is None else tuple(self._gain(i, j) for j in range(len(self.tasks)))
 
     def side_effects(self, adapter: str) -> tuple[MeasuredGain, ...]:
         """Tasks on which the adapter surely loses, the worst first."""
-        lost = [gain for gain in self.row(adapter) if gain.high is not None and gain.high < 0]
+        if (i := self._rows.get(adapter)) is None:
+            return ()
+        lost = [self._gain(i, j) for j in np.flatnonzero(self.high[i] < 0).tolist()]
         return tuple(sorted(lost, key=lambda gain: gain.gain))
+
+    def _gain(self, i: int, j: int) -> MeasuredGain:
+        known = self.examples[i, j] > 0
+        return MeasuredGain(
+            task=self.tasks[j],
+            score=float(self.scores[i, j]),
+            base=float(self.base[j]),
+            gain=float(self.scores[i, j] - self.base[j]),
+            low=float(self.low[i, j]) if known else None,
+            high=float(self.high[i, j]) if known else None,
+            examples=int(self.examples[i, j]),
+        )
 
 
 def paired_interval(won: Counts, lost: Counts, examples: Counts) -> tuple[Array, Array]:
@@ -88,6 +95,15 @@ def paired_interval(won: Counts, lost: Counts, examples: Counts) -> tuple[Array,
     unknown = examples == 0
     low, high = np.maximum(middle - reach, -1.0), np.minimum(middle + reach, 1.0)
     return np.where(unknown, np.nan, low), np.where(unknown, np.nan, high)
+
+
+def _kept(summary: Mapping[str, Any]) -> tuple[Counts, Counts, Counts] | None:
+    """The counts as profiling leaves them in the summary, if it did for all rows: cells need not be read then."""
+    kept = summary.get("paired", {})
+    if len(kept.get("won", ())) != len(summary["adapters"]):
+        return None
+    won, lost, examples = (np.array(kept[part]) for part in ("won", "lost", "examples"))
+    return won, lost, examples
 
 
 def _discordant(

@@ -1,0 +1,92 @@
+"""Cards, traits and the matrix say what was measured, with its uncertainty."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from traitroute.adapters import AdapterState, Registry
+from traitroute.profiling.matrix import TransferMatrix
+from traitroute.serving.skills.measured import paired_interval
+
+
+def test_the_list_names_every_skill_with_its_best_and_worst(server: Any) -> None:
+    listed = server.get("/v1/skills").json()
+    skills = {skill["name"]: skill for skill in listed["skills"]}
+    assert list(skills) == ["chef", "idle", "pilot"]
+    assert skills["chef"]["best_tasks"][0]["task"] == "cooking"
+    assert [e["task"] for e in skills["chef"]["side_effects"]] == ["law", "space"]
+    assert skills["idle"]["best_tasks"] == []
+    assert listed["base_model"] == "tiny"
+
+
+def test_a_card_says_what_the_registry_knows(server: Any) -> None:
+    card = server.get("/v1/skills/chef").json()
+    assert card["licence"] == "apache-2.0"
+    assert card["source"] == {
+        "task": "cooking",
+        "rows": 128,
+        "metric": "label",
+        "labels": ["soup", "bread"],
+        "prompt": "{{ input }}",
+    }
+    cooking = card["gains"][0]
+    assert cooking["gain"] == pytest.approx(0.7)
+    assert cooking["low"] < 0.7 < cooking["high"]
+    assert card["traits"][0]["name"] == "kitchen work"
+
+
+def test_a_skill_that_is_not_measured_yet_has_a_card_without_gains(
+    server: Any, registry: Registry
+) -> None:
+    chef = registry.adapter("chef")
+    changes = {"name": "new", "weights_digest": "a" * 64, "state": AdapterState.PENDING}
+    registry.add_adapter(chef.model_copy(update=changes))
+    server.refresh()
+    card = server.get("/v1/skills/new").json()
+    assert (card["state"], card["gains"], card["traits"]) == ("pending", [], [])
+
+
+def test_an_unknown_skill_is_no_card(server: Any) -> None:
+    for name in ("nobody", "..%2Fetc", "base"):
+        assert server.get(f"/v1/skills/{name}").status_code == 404
+
+
+def test_the_matrix_holds_gains_between_their_intervals(server: Any) -> None:
+    matrix = server.get("/v1/matrix").json()
+    low, gains, high = (np.array(matrix[part]) for part in ("low", "gains", "high"))
+    assert gains.shape == (len(matrix["skills"]), len(matrix["tasks"])) == (3, 4)
+    assert np.all((low < gains) & (gains < high))
+    assert np.allclose(gains, np.array(matrix["scores"]) - matrix["base"])
+
+
+def test_counts_in_the_summary_stand_in_for_cells(server: Any, registry: Registry) -> None:
+    before = server.get("/v1/matrix").json()
+    stored = registry.profile(1)
+    cells = {cell.key: cell for cell in registry.cells()}
+    paired = TransferMatrix.from_cells([cells[key] for key in stored.summary["cells"]]).paired
+    registry.put_profile(stored.data, {**stored.summary, "paired": paired, "cells": []})
+    server.refresh()
+    assert server.get("/v1/matrix").json() == {**before, "profile_version": 2}
+
+
+def test_traits_are_those_above_the_null(server: Any) -> None:
+    found = server.get("/v1/traits").json()
+    for trait in found["traits"]:
+        assert not trait["trait"] or trait["variance"] > trait["null"]
+        assert {loading["task"] for loading in trait["loadings"]} == {
+            "cooking",
+            "garden",
+            "space",
+            "law",
+        }
+    assert len(found["skills"][0]["scores"]) == len(found["traits"])
+
+
+def test_intervals_hold_the_true_gain_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(0)
+    for p_won, p_lost in ((0.0, 0.0), (0.02, 0.0), (0.3, 0.1), (0.05, 0.3)):
+        drawn = rng.multinomial(24, [p_won, p_lost, 1 - p_won - p_lost], size=4000)
+        low, high = paired_interval(drawn[:, 0], drawn[:, 1], np.full(4000, 24))
+        covered = np.mean((low <= p_won - p_lost) & (p_won - p_lost <= high))
+        assert covered >= 0.93
+    assert np.isnan(paired_interval(np.array(0), np.array(0), np.array(0))[0])
