@@ -23,14 +23,17 @@ from .errors import (
     RunError,
     ServerError,
     SilentAdapterError,
+    SourceError,
     SuiteError,
     TraitRouteError,
     WeightsError,
 )
 from .feedback import Feedback
-from .location import Location
+from .intake import Arrival, Base, Intake
+from .location import Location, Place
 from .profile_table import Origin, ProfileVersion, StoredProfile
 from .registry import Registry
+from .sources import AllowedSources
 from .weights import WeightStore
 
 __all__ = [
@@ -38,6 +41,9 @@ __all__ = [
     "Adapter",
     "AdapterFiles",
     "AdapterState",
+    "AllowedSources",
+    "Arrival",
+    "Base",
     "BaseModelError",
     "Cell",
     "CellScore",
@@ -46,11 +52,13 @@ __all__ = [
     "Feedback",
     "FinishReason",
     "InputError",
+    "Intake",
     "Location",
     "Method",
     "Name",
     "Origin",
     "Outcomes",
+    "Place",
     "ProfileVersion",
     "RefusalError",
     "Registry",
@@ -58,6 +66,7 @@ __all__ = [
     "RunError",
     "ServerError",
     "SilentAdapterError",
+    "SourceError",
     "StoredProfile",
     "SuiteError",
     "TraitRouteError",

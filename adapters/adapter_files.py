@@ -8,6 +8,7 @@ change what the adapter computes, so a moved base model or another PEFT version 
 import hashlib
 import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
@@ -19,8 +20,8 @@ from safetensors import SafetensorError, deserialize
 from .adapter import Method
 from .errors import WeightsError
 
-_CONFIG = "adapter_config.json"
-_WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
 _PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt"})
 _SET_KEYS = frozenset(
     {
@@ -99,10 +100,10 @@ def read_adapter(folder: Path) -> tuple[AdapterFiles, dict[str, bytes]]:
     """Do as `inspect_adapter` and return also the very bytes that were checked, by file name."""
     if not folder.is_dir():
         raise WeightsError(f"no adapter folder {folder}: give the folder that PEFT saved")
-    for name in (_CONFIG, _WEIGHTS):
+    for name in (CONFIG, WEIGHTS):
         _check_file(folder / name)
-    contents = {name: (folder / name).read_bytes() for name in (_CONFIG, _WEIGHTS)}
-    return _examine(folder, contents[_CONFIG], contents[_WEIGHTS]), contents
+    contents = {name: (folder / name).read_bytes() for name in (CONFIG, WEIGHTS)}
+    return _examine(folder, contents[CONFIG], contents[WEIGHTS]), contents
 
 
 def _check_file(path: Path) -> None:
@@ -110,15 +111,19 @@ def _check_file(path: Path) -> None:
         raise WeightsError(f"{path} is a symbolic link: put the file itself there")
     if path.is_file():
         return
-    folder = path.parent
-    pickles = sorted(p.name for p in folder.iterdir() if p.suffix in _PICKLES)
-    if path.name == _WEIGHTS and pickles:
-        raise WeightsError(
-            f"{folder} holds no {_WEIGHTS}, only pickle ({', '.join(pickles)}), and opening a pickle "
+    raise WeightsError(absence(path.name, [p.name for p in path.parent.iterdir()], path.parent))
+
+
+def absence(name: str, present: Collection[str], place: str | Path) -> str:
+    """Say that `place`, which holds the files `present`, lacks an adapter's file `name`."""
+    pickles = sorted(other for other in present if Path(other).suffix in _PICKLES)
+    if name == WEIGHTS and pickles:
+        return (
+            f"{place} holds no {WEIGHTS}, only pickle ({', '.join(pickles)}), and opening a pickle "
             "can run code: if you trust it, load it with PEFT and save it again with "
             "save_pretrained(folder, safe_serialization=True)"
         )
-    raise WeightsError(f"{folder} has no {path.name}: give the folder that PEFT saved")
+    return f"{place} has no {name}: give the folder that PEFT saved"
 
 
 def _examine(folder: Path, config_json: bytes, weights: bytes) -> AdapterFiles:
@@ -131,7 +136,7 @@ def _examine(folder: Path, config_json: bytes, weights: bytes) -> AdapterFiles:
     if settings["peft_type"] == "IA3":
         return _examine_ia3(folder, settings, weights)
     config = _validated(_Config, folder, settings)
-    modules = _check_tensors(folder / _WEIGHTS, weights, config)
+    modules = _check_tensors(folder / WEIGHTS, weights, config)
     # A pattern such as "all-linear" says less than the tensors themselves.
     named = config.target_modules if isinstance(config.target_modules, list) else modules
     return AdapterFiles(
@@ -145,8 +150,8 @@ def _examine(folder: Path, config_json: bytes, weights: bytes) -> AdapterFiles:
 
 def _examine_ia3(folder: Path, settings: dict[str, Any], weights: bytes) -> AdapterFiles:
     config = _validated(_Ia3Config, folder, settings)
-    for name, tensor in _tensors(folder / _WEIGHTS, weights):
-        _check_finite(folder / _WEIGHTS, name, tensor["dtype"], tensor["data"])
+    for name, tensor in _tensors(folder / WEIGHTS, weights):
+        _check_finite(folder / WEIGHTS, name, tensor["dtype"], tensor["data"])
     return AdapterFiles(
         digest=_digest(settings, weights),
         rank=1,
@@ -162,7 +167,7 @@ def _validated(model: type[_Model], folder: Path, settings: dict[str, Any]) -> _
     except ValidationError as exc:
         first = exc.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise WeightsError(f"{folder / _CONFIG}: {where}: {first['msg']}") from exc
+        raise WeightsError(f"{folder / CONFIG}: {where}: {first['msg']}") from exc
 
 
 def _parse(folder: Path, config_json: bytes) -> dict[str, Any]:
@@ -170,10 +175,10 @@ def _parse(folder: Path, config_json: bytes) -> dict[str, Any]:
         settings = json.loads(config_json)
     except (ValueError, RecursionError) as exc:
         raise WeightsError(
-            f"{folder / _CONFIG} is not JSON ({exc}): save the adapter again"
+            f"{folder / CONFIG} is not JSON ({exc}): save the adapter again"
         ) from exc
     if not isinstance(settings, dict):
-        raise WeightsError(f"{folder / _CONFIG} holds no JSON object: save the adapter again")
+        raise WeightsError(f"{folder / CONFIG} holds no JSON object: save the adapter again")
     return settings
 
 
@@ -221,7 +226,7 @@ def _check_rank(path: Path, name: str, rank: list[int], config: _Config) -> None
         return
     if rank != [config.r]:
         raise WeightsError(
-            f"{path}: {name} has rank {rank[0] if rank else 'none'}, but {_CONFIG} says "
+            f"{path}: {name} has rank {rank[0] if rank else 'none'}, but {CONFIG} says "
             f"r = {config.r}: the two files are not of one adapter"
         )
 

@@ -3,6 +3,7 @@
     TraitRouteError
     ├── InputError            the user can mend it: exit code 2 in the CLI, 4xx over HTTP
     │   ├── SuiteError        a suite, task or data row is not as it should be
+    │   ├── SourceError       a place that weights come from is not allowed, or cannot be read
     │   ├── WeightsError      adapter weights refused: pickle, truncated, wrong base, unsupported
     │   ├── RegistryError     not a registry, a newer schema, an unknown name
     │   │   └── ConflictError   somebody else changed it first: read again and repeat
@@ -26,6 +27,10 @@ class InputError(TraitRouteError):
 
 class SuiteError(InputError):
     """A suite, task or data row is not as it should be."""
+
+
+class SourceError(InputError):
+    """Weights may not come from a place, or cannot be read there."""
 
 
 class WeightsError(InputError):

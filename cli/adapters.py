@@ -1,4 +1,4 @@
-"""`traitroute adapters`: what the registry holds."""
+"""`traitroute adapters`: what the registry holds, and how that is changed."""
 
 from typing import Annotated
 
@@ -6,9 +6,17 @@ import typer
 from rich.table import Table
 
 from ..adapters import Registry
+from . import arrivals, upkeep
 from .options import DEFAULT_REGISTRY, RegistryPath, console
 
-app = typer.Typer(no_args_is_help=True, help="List and show adapters.")
+app = typer.Typer(no_args_is_help=True, help="List, add, replace and remove adapters.")
+app.command("add")(arrivals.add)
+app.command("replace")(arrivals.replace)
+app.command("withdraw")(arrivals.withdraw)
+app.command("remove")(upkeep.remove)
+app.command("disable")(upkeep.disable)
+app.command("enable")(upkeep.enable)
+app.command("tag")(upkeep.tag)
 
 
 @app.command("list")
@@ -26,7 +34,10 @@ def list_adapters(registry: RegistryPath = DEFAULT_REGISTRY) -> None:
         for a in store.adapters():
             rank, weights = str(a.rank), a.weights_digest[:12]
             table.add_row(a.name, a.state, a.method, rank, a.base_model, weights)
+        waiting = store.replacements()
     console.print(table)
+    for new in waiting:
+        console.print(f"{new.name} version {new.version} waits to be measured, then replaces it")
 
 
 @app.command("show")
