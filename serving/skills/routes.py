@@ -1,12 +1,9 @@
 """The skills API over HTTP: read, check, compute off the event loop, answer."""
 
 import asyncio
-import json
-import reprlib
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -30,9 +27,8 @@ from .models import (
     SkillList,
     TraitMap,
 )
+from .reading import Asked, read_json
 from .served import ServedSkills, UnavailableError, within
-
-Asked = TypeVar("Asked", bound=BaseModel)
 
 WRITING_SECONDS, WAITING_FEEDBACK = 10.0, 256
 """What writing feedback may take, and how much of it may wait."""
@@ -105,32 +101,7 @@ class _Api:
 
     async def _read(self, request: Request, model: type[Asked]) -> Asked:
         body = await read_body(request.receive, request.headers, self._routing.max_body_bytes)
-        return await self._skills.run(lambda: read_model(body, model))
-
-
-def read_model(body: bytes, model: type[Asked]) -> Asked:
-    """Read a body of JSON as `model`.
-
-    Raises:
-        RefusedError: it is none; the message names the part at fault.
-    """
-    try:
-        # Not by pydantic's own parser: what other endpoints accept as JSON is accepted here.
-        return model.model_validate(json.loads(body))
-    except ValidationError as exc:
-        raise _refusal(exc) from exc
-    except (ValueError, RecursionError) as exc:
-        raise RefusedError("the body is not JSON: send an object as /v1/openapi.json says") from exc
-
-
-def _refusal(error: ValidationError) -> RefusedError:
-    fault = error.errors(include_url=False, include_context=False)[0]
-    part = ".".join(map(str, fault["loc"]))
-    given = "" if fault["type"] == "missing" else f" was {reprlib.repr(fault['input'])}:"
-    message = fault["msg"].removeprefix("Value error, ")
-    if fault["type"] == "extra_forbidden":
-        given, message = "", "is not known: leave it out, or see /v1/openapi.json for what is"
-    return RefusedError(f"{part or 'the body'}{given} {message}", param=part or None)
+        return await self._skills.run(lambda: read_json(body, model))
 
 
 def _answering(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:

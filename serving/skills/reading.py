@@ -1,0 +1,47 @@
+"""Read what a caller gave as one of the models; whatever is not understood is refused, and the message says how to mend it."""
+
+import json
+import reprlib
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from ..routing.refusal import RefusedError
+
+Asked = TypeVar("Asked", bound=BaseModel)
+
+
+def read_json(body: bytes, model: type[Asked]) -> Asked:
+    """Read a body of JSON as `model`.
+
+    Raises:
+        RefusedError: it is none; the message names the part at fault.
+    """
+    try:
+        # Not by pydantic's own parser: what other endpoints accept as JSON is accepted here.
+        given = json.loads(body)
+    except (ValueError, RecursionError) as exc:
+        raise RefusedError("the body is not JSON: send an object as /v1/openapi.json says") from exc
+    return read_model(given, model)
+
+
+def read_model(given: Any, model: type[Asked]) -> Asked:
+    """Read parsed JSON as `model`.
+
+    Raises:
+        RefusedError: it is none; the message names the part at fault.
+    """
+    try:
+        return model.model_validate(given)
+    except ValidationError as exc:
+        raise _refusal(exc) from exc
+
+
+def _refusal(error: ValidationError) -> RefusedError:
+    fault = error.errors(include_url=False, include_context=False)[0]
+    part = ".".join(map(str, fault["loc"]))
+    given = "" if fault["type"] == "missing" else f" was {reprlib.repr(fault['input'])}:"
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        given, message = "", "is not known: leave it out, or see /v1/openapi.json for what is"
+    return RefusedError(f"{part or 'the body'}{given} {message}", param=part or None)
