@@ -1,0 +1,54 @@
+"""The re-profiling benchmark routes as the product does, and its ways never look at more than they are given."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from reprofiling import judge
+from reprofiling_left_out import BASE, NEW, LeftOut, left_out
+from reprofiling_ways import WAYS
+from routing_table import OutcomeTable
+
+FILE = Path(__file__).parents[2] / "benchmarks" / "routing_outcomes.safetensors"
+ADAPTER = 3
+
+
+@pytest.fixture(scope="module")
+def case() -> LeftOut:
+    return left_out(OutcomeTable.load(FILE), ADAPTER)
+
+
+def test_decisions_are_those_of_the_router(case: LeftOut) -> None:
+    scores = case.traits.transform(case.gains[None])[0]
+    names = case.router.profile.adapters
+    places = dict(enumerate(names)) | {NEW: names[-1], BASE: None}
+    some = np.arange(0, len(case.requests), 97)
+    wanted = [case.router.route(case.requests[i]).adapter for i in some]
+    assert [places[c] for c in case.routes.choose(scores)[some].tolist()] == wanted
+    assert names[-1] in wanted
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_a_way_measures_the_share_it_is_given_and_reads_nothing_else(
+    case: LeftOut, name: str
+) -> None:
+    found = WAYS[name](case, 0.1, 0)
+    assert len(np.unique(found.rows)) == len(found.rows) <= 0.11 * case.size
+    unseen = np.ones(case.size, dtype=bool)
+    unseen[found.rows] = False
+    changed = replace(case, own=np.where(unseen, 1 - case.own, case.own))
+    again = WAYS[name](changed, 0.1, 0)
+    assert np.array_equal(again.gains, found.gains, equal_nan=True)
+
+
+def test_a_tenth_of_the_row_places_an_adapter_better_than_a_random_tenth(case: LeftOut) -> None:
+    ours, random = (judge(case, WAYS[n], 0.1, 0) for n in ("anchors in rounds (ours)", "random"))
+    assert ours.unchanged >= 0.98
+    assert ours.gains_all < random.gains_all / 2
+
+
+def test_the_full_row_is_no_estimate(case: LeftOut) -> None:
+    found = judge(case, WAYS["anchors in rounds (ours)"], 1.0, 0)
+    assert found.gains_all == pytest.approx(0.0, abs=1e-9)
+    assert (found.unchanged, found.examples) == (1.0, 1.0)
