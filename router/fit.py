@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from .caution import CautionCurve
 from .demand import DemandModel, predictions
 from .folds import Arranged, FitRequests, Fold, unseen_mass
-from .home import home_weights
+from .home import home_weights, worth_of
 from .novelty import Novelty
 from .profile import RoutingProfile
 
@@ -50,7 +50,7 @@ def fit_profile(
     best = int(np.argmin(errors))
     alpha, on_known, on_new = ALPHAS[best], known[best], new[best]
     worth = home_weights(at.evidence, gains, at.tasks)
-    rest = gains - at.evidence @ worth
+    rest = gains - worth_of(at.evidence, worth)
     rank = rank or _best_rank(on_known, gains, trait_scores, n_traits)
     scores = trait_scores[:, :rank]
     profile = RoutingProfile(
@@ -91,10 +91,10 @@ def _held_out(at: Arranged, folds: Sequence[Fold], gains: Array, trust: Array) -
     for fold in folds:
         inside = gains[fold.train]
         worth = home_weights(fold.evidence_train, inside, at.tasks[fold.train])
-        rest = inside - fold.evidence_train @ worth
+        rest = inside - worth_of(fold.evidence_train, worth)
         found = predictions(ALPHAS, fold.X_train, rest, at.weights[fold.train], fold.X_test)
         found *= trust[fold.test][:, None]
-        predicted[:, fold.test] = found + fold.evidence_test @ worth
+        predicted[:, fold.test] = found + worth_of(fold.evidence_test, worth)
     return predicted
 
 

@@ -24,6 +24,8 @@ ANSWER_WORDS = 48
 PENALTY = 0.5
 STEEPNESS = 1.5
 """Log-odds of home a deviation."""
+AT_HOME = 0.5
+"""Mean evidence from which a task counts as an adapter's home."""
 
 
 @dataclass(frozen=True)
@@ -152,12 +154,26 @@ def _answered(answers: Sequence[Counts]) -> tuple[NDArray[np.int64], Array]:
 
 
 def home_weights(evidence: Array, gains: Array, tasks: NDArray[np.intp]) -> Array:
-    """What each kind of evidence (n, a, kinds) is worth in gain, by ridge over task means; shape (kinds,)."""
+    """What each kind of evidence (n, a, kinds) is worth in gain for each adapter, (a, kinds).
+
+    All adapters share one worth, by ridge over task means. But being at home speaks for none that was measured at home
+    and gained nothing there: what it was trained on, it did not learn.
+    """
     names = np.unique(tasks)
-    seen = np.concatenate([evidence[tasks == t].mean(axis=0) for t in names])
-    gained = np.concatenate([gains[tasks == t].mean(axis=0) for t in names])
-    gram = seen.T @ seen + PENALTY * np.eye(seen.shape[1])
-    return np.linalg.solve(gram, seen.T @ gained).astype(np.float64)
+    seen = np.stack([evidence[tasks == t].mean(axis=0) for t in names])
+    gained = np.stack([gains[tasks == t].mean(axis=0) for t in names])
+    flat = seen.reshape(-1, seen.shape[2])
+    gram = flat.T @ flat + PENALTY * np.eye(flat.shape[1])
+    worth = np.tile(np.linalg.solve(gram, flat.T @ gained.ravel()), (seen.shape[1], 1))
+    home = seen[..., KINDS.index("home")]
+    useless = (home.max(axis=0) > AT_HOME) & ((home * gained).sum(axis=0) <= 0)
+    worth[useless, KINDS.index("home")] = 0.0
+    return worth
+
+
+def worth_of(evidence: Array, weights: Array) -> Array:
+    """The gain that `evidence` (..., a, kinds) promises, (..., a)."""
+    return np.sum(evidence * weights, axis=-1)
 
 
 def _unit(vectors: Array) -> Array:

@@ -3,12 +3,13 @@
 Stored as one safetensors blob whose metadata holds a JSON header (format 2):
 
     header    adapters, tasks, n_traits, features (settings), alpha, fitted_on, and
-              error_known, error_new, novelty, caution, risk
+              error_known, error_new, novelty, caution, risk; corrections where there are any
     tensors   trait_scores (adapters, r), centroids (tasks, p), home_weights, homes.*, features.*, demand.*
 """
 
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -19,7 +20,7 @@ from safetensors.numpy import load, save
 from ..adapters import RegistryError
 from .demand import DemandModel
 from .features import RequestFeatures
-from .home import Homes, TrainingRows
+from .home import KINDS, Homes, TrainingRows
 from .novelty import Novelty
 
 Array = NDArray[np.float64]
@@ -45,7 +46,8 @@ class RoutingProfile:
     the rest are components kept because they predict held-out gains. `error_known` and `error_new`
     are the root-mean-square errors of predicted task gains on held-out requests of profiled tasks
     and on tasks left out of the fit; `centroids` (tasks, p) are mean features of each task. `caution` is how many
-    standard errors a predicted gain must exceed zero by, so that of tasks left out `risk` are harmed.
+    standard errors a predicted gain must exceed zero by, so that of tasks left out `risk` are harmed. `corrections` are
+    added to the gains predicted of some adapters, by name, as feedback has taught.
     """
 
     adapters: tuple[str, ...]
@@ -63,6 +65,7 @@ class RoutingProfile:
     caution: float
     risk: float
     fitted_on: int
+    corrections: Mapping[str, float] = field(default_factory=dict)
 
     def error(self, unseen: Array) -> Array:
         """Standard errors of predicted gains (n,) at unseen masses `unseen` (n,).
@@ -81,6 +84,7 @@ class RoutingProfile:
             adapters=(*self.adapters, name),
             trait_scores=np.vstack([self.trait_scores, trait_scores[: self.trait_scores.shape[1]]]),
             homes=self.homes.join(Homes.of([rows], self.features)),
+            home_weights=np.vstack([self.home_weights, np.median(self.home_weights, axis=0)]),
         )
 
     def to_bytes(self) -> bytes:
@@ -99,6 +103,8 @@ class RoutingProfile:
             "risk": self.risk,
             "fitted_on": self.fitted_on,
         }
+        if self.corrections:
+            header["corrections"] = dict(self.corrections)
         tensors = {"trait_scores": self.trait_scores, "centroids": self.centroids}
         tensors |= {f"homes.{f.name}": getattr(self.homes, f.name) for f in fields(Homes)}
         tensors["home_weights"] = self.home_weights
@@ -129,7 +135,10 @@ class RoutingProfile:
                 features=features,
                 demand=demand,
                 homes=Homes(**{f.name: arrays[f"homes.{f.name}"] for f in fields(Homes)}),
-                home_weights=arrays["home_weights"],
+                # Earlier versions stored one row for all adapters.
+                home_weights=np.broadcast_to(
+                    arrays["home_weights"], (len(header["adapters"]), len(KINDS))
+                ),
                 centroids=arrays["centroids"],
                 error_known=header["error_known"],
                 error_new=header["error_new"],
@@ -137,6 +146,7 @@ class RoutingProfile:
                 caution=header["caution"],
                 risk=header["risk"],
                 fitted_on=header["fitted_on"],
+                corrections=header.get("corrections", {}),
             )
         except (SafetensorError, KeyError, ValueError, TypeError) as exc:
             raise RegistryError(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..adapters import AdapterState, Registry, RegistryError
 from .decision import Affinity, Change, NearTask, RoutingDecision
 from .features import Request, read_request
-from .home import KINDS
+from .home import KINDS, worth_of
 from .profile import RoutingProfile
 
 Array = NDArray[np.float64]
@@ -56,6 +56,8 @@ class Router:
         self._names = [profile.adapters[i] for i in rows]
         self._supply = np.ascontiguousarray(profile.trait_scores[rows])
         self._homes = profile.homes.take(rows)
+        self._home_weights = profile.home_weights[rows]
+        self._corrections = np.array([profile.corrections.get(name, 0.0) for name in self._names])
         k, r = profile.n_traits, profile.trait_scores.shape[1]
         self._parts = [f"trait {i + 1}" if i < k else f"component {i + 1}" for i in range(r)]
         norms = np.linalg.norm(profile.centroids, axis=1, keepdims=True)
@@ -124,7 +126,12 @@ class Router:
         # What profiled requests have taught holds for requests like them; of others only evidence speaks.
         demand = p.demand.at(features) * (1 - p.novelty.share(unseen))
         evidence = self._homes.row(features, marks)
-        gains = demand[0] + self._supply @ demand[1:] + evidence @ p.home_weights
+        gains = (
+            demand[0]
+            + self._supply @ demand[1:]
+            + worth_of(evidence, self._home_weights)
+            + self._corrections
+        )
         reach = self.caution * float(p.error(unseen))
         return _Reading(features, demand, evidence, gains, reach)
 
@@ -143,12 +150,14 @@ class Router:
     def _contributions(self, best: int, read: _Reading) -> dict[str, float]:
         parts = (self._supply[best] * read.demand[1:]).tolist()
         known = dict(
-            zip(KINDS, (read.evidence[best] * self.profile.home_weights).tolist(), strict=True)
+            zip(KINDS, (read.evidence[best] * self._home_weights[best]).tolist(), strict=True)
         )
+        learnt = {"feedback": float(self._corrections[best])} if self.profile.corrections else {}
         return {
             "mean": float(read.demand[0]),
             **dict(zip(self._parts, parts, strict=True)),
             **known,
+            **learnt,
         }
 
     def _change(self, read: _Reading, chosen: int | None, least: float) -> Change | None:

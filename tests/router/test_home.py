@@ -88,8 +88,17 @@ def test_evidence_that_says_nothing_is_worth_nothing() -> None:
     gains = evidence[:, :, 0] * 0.5 + random.normal(size=(400, 5)) * 0.01
     tasks = np.repeat(np.arange(100), 4)
     worth = home_weights(evidence - evidence.mean(), gains - gains.mean(), tasks)
-    assert worth[0] == pytest.approx(0.5, abs=0.05)
-    assert worth[1] == pytest.approx(0.0, abs=0.05)
+    np.testing.assert_allclose(worth, np.tile([0.5, 0.0], (5, 1)), atol=0.05)
+
+
+def test_being_at_home_is_worth_nothing_to_an_adapter_that_gained_nothing_there() -> None:
+    evidence = np.zeros((6, 2, 2))
+    evidence[:3, 0, 0] = evidence[3:, 1, 0] = 1.0
+    gains = np.zeros((6, 2))
+    gains[3:, 1] = 0.8
+    worth = home_weights(evidence, gains, np.repeat([0, 1], 3))
+    assert worth[0, 0] == 0
+    assert worth[1, 0] > 0.2
 
 
 def test_the_change_that_is_named_changes_the_choice(
