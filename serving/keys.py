@@ -16,6 +16,8 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from .page import page_paths
+
 HEALTH = "/health"
 
 
@@ -44,15 +46,19 @@ class ApiKeys:
 
 
 class KeyCheck:
-    """Pure ASGI middleware that lets through what bears a key, and questions after health; all else gets `refusal`."""
+    """Pure ASGI middleware that lets through what bears a key, questions after health and the page's files.
+
+    All else gets `refusal`.
+    """
 
     def __init__(self, app: ASGIApp, *, keys: ApiKeys, refusal: Response) -> None:
         self.app = app
         self._keys = keys
         self._refusal = refusal
+        self._open = page_paths() | {HEALTH}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        passes = scope["type"] != "http" or scope["path"] == HEALTH or self._keys.admit(scope)
+        passes = scope["type"] != "http" or scope["path"] in self._open or self._keys.admit(scope)
         await (self.app if passes else self._refusal)(scope, receive, send)
 
 

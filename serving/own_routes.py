@@ -1,12 +1,13 @@
 """The routes of ours that stand beside OpenAI's: the same in vLLM, the gateway and the embedded server.
 
-Each is behind the server's API keys. The gateway and the embedded server ask for them before anything else; vLLM asks
-under `/v1` alone, so every route here asks again by `Routing.admits`.
+Each but the page's files is behind the server's API keys. The gateway and the embedded server ask for them before
+anything else; vLLM asks under `/v1` alone, so they ask again by `Routing.admits`.
 """
 
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from .page import page_routes
 from .replies import error_reply
 from .routing import Routing
 from .skills.routes import skill_routes
@@ -19,7 +20,7 @@ def own_routes(routing: Routing) -> list[BaseRoute]:
     ]
     for route in behind_keys:
         route.app = _Admitted(route.app, routing)
-    return [*behind_keys]
+    return [*behind_keys, *page_routes()]
 
 
 class _Admitted:

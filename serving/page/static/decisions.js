@@ -10,8 +10,7 @@ const COLUMNS = [
   { title: "answered by" },
   { title: "because" },
   { title: "requests", figure: true },
-  { title: "share", figure: true },
-  { title: "" },
+  { title: "share" },
 ];
 
 /** Refresh the counters as long as the reader wants it and looks at the page. */
@@ -47,9 +46,9 @@ function counters(text) {
 function show(samples) {
   const total = samples.reduce((sum, { count }) => sum + count, 0);
   const rows = samples.map(({ adapter, kind, count }) => ({
-    cells: [adapter, BECAUSE[kind] ?? kind, count.toLocaleString("en"), percent(count / total), bar(adapter, kind, count / total)],
+    cells: [adapter, BECAUSE[kind] ?? kind, count.toLocaleString("en"), bar(`${adapter}, ${kind}`, count / total)],
   }));
-  const none = { cells: ["none yet", "", "0", "", ""] };
+  const none = { cells: ["none yet", "", "0", ""] };
   fill(document.getElementById("decisions-table"), COLUMNS, rows.length ? rows : [none]);
 }
 
@@ -64,8 +63,8 @@ const BECAUSE = {
   "load-failed": "the adapter could not be loaded",
 };
 
-function bar(adapter, kind, share) {
+function bar(of, share) {
   const meter = element("meter", { min: 0, max: 1, value: share });
-  meter.setAttribute("aria-label", `share of ${adapter}, ${kind}`);
-  return meter;
+  meter.setAttribute("aria-label", `share of ${of}`);
+  return element("span", {}, meter, ` ${percent(share)}`);
 }
