@@ -26,6 +26,7 @@ from .errors import (
     SourceError,
     SuiteError,
     TraitRouteError,
+    UnknownNameError,
     WeightsError,
 )
 from .feedback import Feedback
@@ -70,6 +71,7 @@ __all__ = [
     "StoredProfile",
     "SuiteError",
     "TraitRouteError",
+    "UnknownNameError",
     "WeightStore",
     "WeightsError",
     "cache_folder",

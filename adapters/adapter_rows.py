@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, Table, select
 
 from .adapter import Adapter
-from .errors import ConflictError, RegistryError
+from .errors import ConflictError, RegistryError, UnknownNameError
 from .schema import adapters, replacements
 
 _NAMES_SHOWN = 20
@@ -45,15 +45,16 @@ def check_collision(connection: Connection, adapter: Adapter) -> None:
 
 
 def find_adapter(connection: Connection, name: str, *, expected: Adapter | None = None) -> Adapter:
-    """Return the adapter named `name`, or raise a `RegistryError` that names its neighbours.
+    """Return the adapter named `name`, if there is one.
 
     Raises:
+        UnknownNameError: there is none; the message names its neighbours.
         ConflictError: it is no longer as `expected`.
     """
     row = connection.execute(select_adapters().where(adapters.c.name == name)).first()
     if row is None:
         names = connection.execute(select(adapters.c.name)).scalars().all()
-        raise RegistryError(_unknown(name, sorted(names)))
+        raise UnknownNameError(_unknown(name, sorted(names)))
     found = to_adapter(row)
     if expected is not None and found != expected:
         raise ConflictError(f"{name!r} {_last_change(connection, adapters, name)}: {_AGAIN}")

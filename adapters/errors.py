@@ -6,6 +6,7 @@
     │   ├── SourceError       a place that weights come from is not allowed, or cannot be read
     │   ├── WeightsError      adapter weights refused: pickle, truncated, wrong base, unsupported
     │   ├── RegistryError     not a registry, a newer schema, an unknown name
+    │   │   ├── UnknownNameError  it holds nothing of that name
     │   │   └── ConflictError   somebody else changed it first: read again and repeat
     │   └── BaseModelError    the base model cannot be found or loaded
     └── RunError              the run went wrong: exit code 1 in the CLI
@@ -39,6 +40,10 @@ class WeightsError(InputError):
 
 class RegistryError(InputError):
     """A registry cannot be opened, or does not hold what was asked for."""
+
+
+class UnknownNameError(RegistryError):
+    """A registry holds nothing of the name that was asked for."""
 
 
 class ConflictError(RegistryError):

@@ -91,6 +91,7 @@ class RegistryFollower:
         self._routing.adapters = frozenset(adapters)
         self._routing.tags = {name: frozenset(a.tags) for name, a in adapters.items()}
         self._routing.router, self._routing.no_router = contents.router, contents.no_router
+        self._routing.location = registry.location
         self._routing.snapshot = contents.snapshot and contents.snapshot.only(adapters)
         self._revision = contents.revision
         if contents.router is None:

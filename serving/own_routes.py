@@ -7,6 +7,7 @@ anything else; vLLM asks under `/v1` alone, so they ask again by `Routing.admits
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from .admin import admin_routes
 from .page import page_routes
 from .replies import error_reply
 from .routing import Routing
@@ -17,6 +18,7 @@ def own_routes(routing: Routing) -> list[BaseRoute]:
     """All routes that a server adds to its own."""
     behind_keys = [
         *skill_routes(routing),
+        *admin_routes(routing),
     ]
     for route in behind_keys:
         route.app = _Admitted(route.app, routing)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from starlette.types import Scope
 
+from ...adapters import Location
 from ...router import RoutingDecision
 from .budget import TimeBudget
 from .loader import AdapterLoader, NoLoader
@@ -55,6 +56,7 @@ class Routing:
     `invocations_header` is the header by which the app's `/invocations` takes the adapter's name (empty:
     that path is not routed). Sessions and explained decisions are kept per process, in bounded memory.
 
+    `location` is where the registry lies (None: not read yet).
     `snapshot` is what skills are answered from (None: for the reason in `no_router`), `loaded` says whether an adapter
     is loaded (None: not known), and `budget` is where decisions are computed.
     """
@@ -72,6 +74,7 @@ class Routing:
     invocations_header: str = ""
     admits: Callable[[Scope], bool] = _admit_all
     loaded: Callable[[str], bool | None] = _not_known
+    location: Location | None = None
     snapshot: "Snapshot | None" = None
     budget: TimeBudget = field(default_factory=TimeBudget)
     counts: Counter[str] = field(default_factory=Counter)

@@ -1,0 +1,155 @@
+"""`/v1/adapters` over HTTP: the key first, then the body, then a thread in which the registry is changed."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ...adapters import (
+    AllowedSources,
+    ConflictError,
+    InputError,
+    Location,
+    RegistryError,
+    SourceError,
+    TraitRouteError,
+    UnknownNameError,
+    WeightsError,
+)
+from ..replies import error_reply
+from ..routing.body import read_body
+from ..routing.budget import SaturatedError, TimeBudget
+from ..routing.refusal import RefusedError
+from ..routing.settings import Routing
+from ..skills.reading import Asked, read_json
+from .key import AdminKey
+from .models import AdapterChange, NewAdapter, NewWeights
+from .registrar import Registrar, entity_tag
+
+LARGEST_BODY = 2**16
+SECONDS = 600.0
+"""How long a change may take before its caller is told to look later: weights may come from far away."""
+WORKERS, WAITING = 2, 16
+
+_STATUSES = ((UnknownNameError, 404), (ConflictError, 409), (InputError, 400))
+
+T = TypeVar("T")
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def admin_routes(routing: Routing) -> list[Route]:
+    """The routes that change the registry that `routing` follows, as the environment's key and allowed sources say."""
+    api = _Api(routing, AllowedSources.from_environment())
+    key = AdminKey.from_environment()
+    one = "/v1/adapters/{name}"
+    endpoints: list[tuple[str, str, Endpoint]] = [
+        ("/v1/adapters", "GET", api.list),
+        ("/v1/adapters", "POST", api.add),
+        (one, "GET", api.show),
+        (one, "PATCH", api.change),
+        (one, "DELETE", api.remove),
+        (f"{one}/weights", "PUT", api.replace),
+        (f"{one}/replacement", "DELETE", api.withdraw),
+    ]
+    return [Route(path, _guarded(key, act), methods=[method]) for path, method, act in endpoints]
+
+
+class _Api:
+    """The endpoints."""
+
+    def __init__(self, routing: Routing, allowed: AllowedSources) -> None:
+        self._routing = routing
+        self._registrar = Registrar(self._location, allowed)
+        # Threads of its own: weights that come slowly must not hold up routing, or each other's refusals.
+        self._threads = TimeBudget(workers=WORKERS, waiting=WAITING)
+
+    async def list(self, request: Request) -> Response:
+        """GET /v1/adapters."""
+        return JSONResponse({"object": "list", "data": await self._run(self._registrar.adapters)})
+
+    async def show(self, request: Request) -> Response:
+        """GET /v1/adapters/{name}."""
+        name = request.path_params["name"]
+        return _told(200, await self._run(lambda: self._registrar.adapter(name)))
+
+    async def add(self, request: Request) -> Response:
+        """POST /v1/adapters: 201, or 200 where the adapter is there already with these weights."""
+        new = await self._read(request, NewAdapter)
+        described, is_new = await self._run(lambda: self._registrar.add(new))
+        return _told(201 if is_new else 200, described)
+
+    async def change(self, request: Request) -> Response:
+        """PATCH /v1/adapters/{name}."""
+        change, (name, match) = await self._read(request, AdapterChange), _addressed(request)
+        return _told(200, await self._run(lambda: self._registrar.change(name, change, match)))
+
+    async def remove(self, request: Request) -> Response:
+        """DELETE /v1/adapters/{name}."""
+        name, match = _addressed(request)
+        removed = await self._run(lambda: self._registrar.remove(name, match))
+        return JSONResponse({"object": "adapter.deleted", "deleted": True, "name": removed["name"]})
+
+    async def replace(self, request: Request) -> Response:
+        """PUT /v1/adapters/{name}/weights: 202, for they are served only once they are measured."""
+        new, (name, match) = await self._read(request, NewWeights), _addressed(request)
+        return _told(202, await self._run(lambda: self._registrar.replace(name, new, match)))
+
+    async def withdraw(self, request: Request) -> Response:
+        """DELETE /v1/adapters/{name}/replacement."""
+        name = request.path_params["name"]
+        return _told(200, await self._run(lambda: self._registrar.withdraw(name)))
+
+    def _location(self) -> Location:
+        if self._routing.location is None:
+            raise RefusedError("the server has not read its registry yet: try again", status=503)
+        return self._routing.location
+
+    async def _read(self, request: Request, model: type[Asked]) -> Asked:
+        return read_json(await read_body(request.receive, request.headers, LARGEST_BODY), model)
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await self._threads.run(work, SECONDS)
+
+
+def _addressed(request: Request) -> tuple[str, str | None]:
+    return request.path_params["name"], request.headers.get("if-match")
+
+
+def _told(status: int, described: dict[str, Any]) -> Response:
+    return JSONResponse(described, status, headers={"etag": entity_tag(described)})
+
+
+def _guarded(key: AdminKey, act: Endpoint) -> Endpoint:
+    """An endpoint that asks for the key before it reads anything, and tells every refusal in one form."""
+
+    async def answer(request: Request) -> Response:
+        if (refusal := key.refusal(request.scope)) is not None:
+            return refusal
+        try:
+            return await act(request)
+        except RefusedError as refused:
+            return refused.response()
+        except ClientDisconnect:
+            return Response(status_code=499)
+        except TimeoutError:
+            return error_reply(504, "it takes long and goes on: look later at GET /v1/adapters")
+        except SaturatedError:
+            why = "too many changes are under way: try again later"
+            return error_reply(503, why, headers={"retry-after": "10"})
+        except OSError as exc:
+            return error_reply(503, f"the weight store cannot be written: {exc.strerror or exc}")
+        except TraitRouteError as exc:
+            return _reply(exc)
+
+    return answer
+
+
+def _reply(error: TraitRouteError) -> Response:
+    if isinstance(error, RegistryError) and isinstance(error.__cause__, SQLAlchemyError):
+        return error_reply(503, str(error), headers={"retry-after": "10"})
+    param = "uri" if isinstance(error, SourceError | WeightsError) else None
+    status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
+    return error_reply(status, str(error), param=param)
