@@ -21,7 +21,7 @@ class Location:
     url: URL | None = None
 
     @classmethod
-    def parse(cls, given: "str | Path | Location") -> Self:
+    def parse(cls, given: "Place") -> Self:
         """Read what a user gave: a path, or a URL where it holds `://`.
 
         Raises:
@@ -46,6 +46,21 @@ class Location:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"
 
+    def beside(self, ending: str) -> Path:
+        """A path of the same stem: beside the file, or for a database in the current folder."""
+        if self.url is not None:
+            return Path(f"{self.url.database or 'registry'}{ending}")
+        path = self.path or Path()
+        return path.with_name(f"{path.stem}{ending}")
+
+    def resolve(self) -> "Location":
+        """The location as it is named from any folder."""
+        return self if self.path is None else Location(path=self.path.resolve())
+
     def reveal(self) -> str:
         """The location with its password, for the environment of a process that must open it."""
         return str(self) if self.url is None else self.url.render_as_string(hide_password=False)
+
+
+Place = str | Path | Location
+"""What a user or a caller gives for a location."""

@@ -36,7 +36,7 @@ def open_database(url: URL, *, read_only: bool, create: bool) -> Engine:
     except DBAPIError as exc:
         engine.dispose()
         raise RegistryError(
-            f"{Location(url=url)} cannot be opened ({str(exc.orig).strip()}): check that the server "
+            f"{Location(url=url)} cannot be opened ({' '.join(str(exc.orig).split())}): check that the server "
             "runs, that the database is there (createdb), and the user's rights"
         ) from exc
     except RegistryError:

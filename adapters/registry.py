@@ -12,7 +12,7 @@ from .adapter_table import AdapterTable
 from .cell_table import CellTable
 from .errors import RegistryError
 from .feedback_table import FeedbackTable
-from .location import Location
+from .location import Location, Place
 from .postgresql import open_database
 from .profile_table import Origin, ProfileTable
 from .replacement_table import ReplacementTable
@@ -28,7 +28,7 @@ class Registry(AdapterTable, ReplacementTable, CellTable, ProfileTable, Feedback
     @classmethod
     def create(
         cls,
-        given: str | Path | Location,
+        given: Place,
         *,
         weights: Path | None = None,
         author: str | None = None,
@@ -44,7 +44,7 @@ class Registry(AdapterTable, ReplacementTable, CellTable, ProfileTable, Feedback
     @classmethod
     def open(
         cls,
-        given: str | Path | Location,
+        given: Place,
         *,
         read_only: bool = False,
         weights: Path | None = None,
@@ -62,9 +62,8 @@ class Registry(AdapterTable, ReplacementTable, CellTable, ProfileTable, Feedback
         if location.url is not None:
             engine = open_database(location.url, read_only=read_only, create=False)
         else:
-            path = (location.path or Path()).resolve()
-            location = Location(path=path)
-            engine = open_file(path, read_only=read_only)
+            location = location.resolve()
+            engine = open_file(location.path or Path(), read_only=read_only)
         registry = cls(engine, location, read_only=read_only, author=author)
         registry._weights = weights
         return registry
@@ -85,8 +84,7 @@ class Registry(AdapterTable, ReplacementTable, CellTable, ProfileTable, Feedback
         if self._weights is not None:
             return WeightStore(self._weights)
         if self.location.path is not None:
-            path = self.location.path
-            return WeightStore(path.with_name(f"{path.stem}.weights"))
+            return WeightStore(self.location.beside(".weights"))
         if not (folder := os.environ.get("TRAITROUTE_WEIGHTS")):
             raise RegistryError(
                 f"where do the weights of {self.location} lie? Set TRAITROUTE_WEIGHTS to a folder "

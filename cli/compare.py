@@ -1,7 +1,6 @@
 """`traitroute compare`: do traits agree between two bases, or two methods of adaptation?"""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -9,12 +8,17 @@ import typer
 from numpy.typing import NDArray
 from rich.table import Table
 
-from ..adapters import InputError, Registry, RegistryError
+from ..adapters import InputError, Location, Registry, RegistryError
 from ..profiling.analysis.agreement import Agreement, Permuted, ProfiledGains, agreement
 from .options import console
 
-First = Annotated[Path, typer.Argument(help="One registry file.", metavar="A.db")]
-Second = Annotated[Path, typer.Argument(help="The other; it may be the same.", metavar="B.db")]
+First = Annotated[
+    Location, typer.Argument(help="One registry.", metavar="A.db", parser=Location.parse)
+]
+Second = Annotated[
+    Location,
+    typer.Argument(help="The other; it may be the same.", metavar="B.db", parser=Location.parse),
+]
 Version = Annotated[int | None, typer.Option(help="Profile version; default: the latest.")]
 
 
@@ -51,7 +55,7 @@ def compare(
 class _Side:
     """One profile of a registry; `digests` of its tasks, as they were last profiled."""
 
-    path: Path
+    place: Location
     version: int
     bases: tuple[str, ...]
     gains: ProfiledGains
@@ -60,20 +64,20 @@ class _Side:
     def describe(self) -> str:
         """File, version, base model and size in a line."""
         return (
-            f"{self.path} version {self.version}, {', '.join(self.bases) or 'unknown base'}: "
+            f"{self.place} version {self.version}, {', '.join(self.bases) or 'unknown base'}: "
             f"{len(self.gains.adapters)} adapters, {len(self.gains.tasks)} tasks, "
             f"n_traits {self.gains.n_traits}"
         )
 
 
-def _read(path: Path, version: int | None) -> _Side:
-    with Registry.open(path, read_only=True) as store:
+def _read(place: Location, version: int | None) -> _Side:
+    with Registry.open(place, read_only=True) as store:
         profile = store.latest_profile() if version is None else store.profile(version)
         if profile is None:
-            raise RegistryError(f"{path} holds no profile yet: run `traitroute profile`")
+            raise RegistryError(f"{place} holds no profile yet: run `traitroute profile`")
         gains = ProfiledGains.from_summary(profile.summary)
         bases = sorted({a.base_model for a in store.adapters() if a.name in gains.adapters})
-        return _Side(path, profile.version, tuple(bases), gains, store.task_digests())
+        return _Side(place, profile.version, tuple(bases), gains, store.task_digests())
 
 
 def _warn_of_other_rows(a: _Side, b: _Side, tasks: tuple[str, ...]) -> None:

@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,7 +12,7 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 from rich.text import Text
 
-from ..adapters import InputError
+from ..adapters import InputError, Location
 from ..serving.doctor import Finding, Verdict, check_packages, check_registry, check_upstream
 from .options import DEFAULT_REGISTRY, RegistryPath, console
 from .profile import progress_bars
@@ -53,7 +52,7 @@ def doctor(
 
 
 def _findings(
-    registry: Path, upstreams: list[str], key: str | None, progress: Progress | None
+    registry: Location, upstreams: list[str], key: str | None, progress: Progress | None
 ) -> Iterator[Finding]:
     bars: list[TaskID] = []
 

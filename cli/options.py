@@ -7,15 +7,20 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from ..adapters import Location
+
 # Logs have no width of their own; the tables need about this much.
 console = Console(width=None if sys.stdout.isatty() else 150)
 
 RegistryPath = Annotated[
-    Path,
+    Location,
     typer.Option(
         "--registry",
+        parser=Location.parse,
+        metavar="FILE|URL",
         envvar="TRAITROUTE_REGISTRY",
-        help="The registry file; adapter weights lie beside it.",
+        help="The registry: a file, beside which adapter weights lie, or postgresql+psycopg://USER@HOST/DATABASE, "
+        "with the weights in $TRAITROUTE_WEIGHTS.",
     ),
 ]
-DEFAULT_REGISTRY = Path("traitroute.db")
+DEFAULT_REGISTRY = Location(path=Path("traitroute.db"))

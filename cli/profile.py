@@ -89,7 +89,7 @@ def profile(
     )
     with Registry.create(registry) as store, progress_bars() as progress:
         result = run_profile(
-            chosen, store, runs or registry.with_suffix(".runs"), engine=engine, progress=progress
+            chosen, store, runs or registry.beside(".runs"), engine=engine, progress=progress
         )
     show_profile(result, console)
     console.print(f"registry: {registry}, profile version {result.version}")

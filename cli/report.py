@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import Progress
 
-from ..adapters import Registry
+from ..adapters import Location, Registry
 from .options import DEFAULT_REGISTRY, RegistryPath, console
 from .profile import progress_bars
 
@@ -45,7 +45,7 @@ def report(
     from ..profiling.report import check_folder, write_report
     from ..profiling.study import Study
 
-    folder = out or registry.with_name(f"{registry.stem}-report")
+    folder = out or registry.beside("-report")
     check_folder(folder)
     with Registry.open(registry, read_only=True) as store:
         study = Study.open(store, version)
@@ -70,7 +70,7 @@ def report(
     console.print(f"report: {result.page}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _forecasts(study: "Study", registry: Path, progress: Progress) -> "Forecasts":
+def _forecasts(study: "Study", registry: Location, progress: Progress) -> "Forecasts":
     """Every source forecast from the others; signals that an earlier run read are taken from beside the registry."""
     from ..profiling import open_base_model
     from ..profiling.forecast import ALL, check, forecast_study, read_signals

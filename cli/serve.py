@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..adapters import Adapter, InputError, Registry, RegistryError
+from ..adapters import Adapter, InputError, Location, Registry, RegistryError
 from .options import DEFAULT_REGISTRY, RegistryPath, console
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _api_key(variable: str | None) -> str | None:
     return key
 
 
-def _served(base: str | None, registry: Path) -> "tuple[BaseModelFolder, list[Adapter]]":
+def _served(base: str | None, registry: Location) -> "tuple[BaseModelFolder, list[Adapter]]":
     """The base model to serve, and the adapters that were trained for it."""
     from ..profiling import open_base_model
 

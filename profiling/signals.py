@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from ..adapters import Location, Place
 from ..serving.engines.precision import fastest_precision
 from . import loss_probe
 from .analysis import classes, linguistics, semantics, style
@@ -170,9 +171,9 @@ class SignalReader:
         return self._given_encoder or semantics.load_encoder()
 
 
-def signal_folder(registry: Path) -> Path:
-    """Where signals are kept for the registry in this file."""
-    return registry.with_name(f"{registry.stem}.signals")
+def signal_folder(registry: Place) -> Path:
+    """Where signals are kept for this registry."""
+    return Location.parse(registry).beside(".signals")
 
 
 def answer_form(examples: Sequence[Example], labels: Sequence[str], metric: Metric) -> Form:

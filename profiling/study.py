@@ -39,7 +39,9 @@ class Study:
         """
         profile = registry.latest_profile() if version is None else registry.profile(version)
         if profile is None:
-            raise RegistryError(f"{registry.path} holds no profile yet: run `traitroute profile`")
+            raise RegistryError(
+                f"{registry.location} holds no profile yet: run `traitroute profile`"
+            )
         summary = profile.summary
         cells = registry.cells(keys=summary["cells"])
         if len(cells) < len(set(summary["cells"])):

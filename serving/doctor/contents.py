@@ -6,32 +6,39 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from ...adapters import AdapterState, Registry, StoredProfile, TraitRouteError
+from ...adapters import (
+    AdapterState,
+    Place,
+    Registry,
+    RegistryError,
+    StoredProfile,
+    TraitRouteError,
+)
 from ...adapters.schema import SCHEMA_VERSION
 from ...router import Router
 from .finding import Finding, fail, listed, ok, warn
 
 OLD = timedelta(days=90)
 LEAST_FREE_BYTES = 2**30
+_UNREADABLE = "give another with --registry, or see the message; servers that run go on with what they last read"
 _REMEASURE = "measure what changed: `traitroute profile`"
 
 
 def check_registry(
-    path: Path, *, on_weights: Callable[[int, int], None] = lambda done, total: None
+    place: Place, *, on_weights: Callable[[int, int], None] = lambda done, total: None
 ) -> Iterator[Finding]:
-    """Check the registry at `path`; `on_weights` is told how many adapters' weights were read, of how many."""
+    """Check the registry at a path or URL; `on_weights` is told how many adapters' weights were read, of how many."""
     try:
-        registry = Registry.open(path, read_only=True)
+        registry = Registry.open(place, read_only=True)
     except (TraitRouteError, OSError) as exc:
-        yield fail("registry", str(exc), "give another with --registry, or see the message")
+        yield fail("registry", str(exc), _UNREADABLE)
         return
     with registry:
-        found = f"{path}: schema {SCHEMA_VERSION}, revision {registry.revision()}"
+        found = f"{registry.location}: schema {SCHEMA_VERSION}, revision {registry.revision()}"
         yield ok("registry", found)
         yield from _check_profile(registry)
         yield _check_adapters(registry)
-        yield _check_weights(registry, on_weights)
-    yield _check_disk(path)
+        yield from _check_stored(registry, on_weights)
 
 
 def _check_profile(registry: Registry) -> Iterator[Finding]:
@@ -81,6 +88,16 @@ def _check_adapters(registry: Registry) -> Finding:
     return ok("adapters", found)
 
 
+def _check_stored(registry: Registry, on_weights: Callable[[int, int], None]) -> Iterator[Finding]:
+    try:
+        folder = registry.weights.root
+    except RegistryError as exc:
+        yield fail("weights", str(exc), "export TRAITROUTE_WEIGHTS")
+        return
+    yield _check_weights(registry, on_weights)
+    yield _check_disk(folder)
+
+
 def _check_weights(registry: Registry, on_weights: Callable[[int, int], None]) -> Finding:
     adapters, broken = registry.servable(), []
     for done, adapter in enumerate(adapters):
@@ -97,9 +114,10 @@ def _check_weights(registry: Registry, on_weights: Callable[[int, int], None]) -
     return ok("weights", f"{len(adapters)} servable adapters, every digest right")
 
 
-def _check_disk(path: Path) -> Finding:
-    free = shutil.disk_usage(path.resolve().parent).free
-    found = f"{free / 2**30:.1f} GiB free beside the registry"
+def _check_disk(folder: Path) -> Finding:
+    there = next(each for each in (folder, *folder.resolve().parents) if each.is_dir())
+    free = shutil.disk_usage(there).free
+    found = f"{free / 2**30:.1f} GiB free where weights are kept"
     if free < LEAST_FREE_BYTES:
         return warn("disk", found, "free some: weights are copied here")
     return ok("disk", found)

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...adapters import InputError, Registry
+from ...adapters import InputError, Place, Registry
 from ..routing import BASE
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class EmbeddedOptions:
 
 def open_app(
     base: Path,
-    registry_path: Path,
+    registry: Place,
     *,
     name: str,
     base_digest: str | None = None,
@@ -58,7 +58,7 @@ def open_app(
     return embedded_app(
         Decoder(MixedModel(local, max_loras=options.max_loras), tokenizer),
         tokenizer,
-        lambda: Registry.open(registry_path, read_only=True),
+        lambda: Registry.open(registry, read_only=True),
         names=(name, BASE),
         context=min(options.max_model_len, local.context or options.max_model_len),
         queue=options.queue,

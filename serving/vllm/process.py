@@ -14,9 +14,9 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from ...adapters import Adapter, ServerError
+from ...adapters import Adapter, Location, Place, ServerError
 from ..routing import BASE
-from .options import CPU_VARIABLES, PRIVACY_VARIABLES, engine_options, on_cpu
+from .options import CPU_VARIABLES, PRIVACY_VARIABLES, SPARE_SLOTS, engine_options, on_cpu
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ def serve_command(
     command = [str(Path(sys.executable).with_name("vllm")), "serve", str(base_model)]
     command += ["--host", host, "--port", str(port)]
     command += ["--served-model-name", _served_name(base_model), BASE]
-    command += _flags(engine_options(adapters, max_model_len=max_model_len))
+    command += _flags(engine_options(adapters, max_model_len=max_model_len, spare=SPARE_SLOTS))
     return [*command, *options]
 
 
-def serve_environment(registry_path: Path, base_model: str | Path) -> dict[str, str]:
+def serve_environment(registry: Place, base_model: str | Path) -> dict[str, str]:
     """This process's environment, with what the server needs; values already set are kept."""
     defaults = dict(PRIVACY_VARIABLES)
     if on_cpu():
@@ -62,14 +62,14 @@ def serve_environment(registry_path: Path, base_model: str | Path) -> dict[str, 
     plugins = {"traitroute", *filter(None, os.environ.get("VLLM_PLUGINS", "").split(","))}
     ours = {
         "VLLM_PLUGINS": ",".join(sorted(plugins)),
-        "TRAITROUTE_REGISTRY": str(registry_path.resolve()),
+        "TRAITROUTE_REGISTRY": Location.parse(registry).resolve().reveal(),
     }
     return defaults | dict(os.environ) | ours
 
 
 @contextmanager
 def running_server(
-    registry_path: Path,
+    registry: Place,
     base_model: str | Path,
     adapters: Sequence[Adapter],
     *,
@@ -89,7 +89,7 @@ def running_server(
     command = serve_command(
         base_model, adapters, host=host, port=port, max_model_len=max_model_len, options=options
     )
-    environment = serve_environment(registry_path, base_model)
+    environment = serve_environment(registry, base_model)
     with log_path.open("wb") as log:
         process = subprocess.Popen(
             command, env=environment, stdout=log, stderr=log, start_new_session=True
