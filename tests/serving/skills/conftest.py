@@ -1,131 +1,22 @@
-"""A registry with three measured adapters, and a server of the skills API over it."""
+"""A server of the skills API over a registry with three measured adapters."""
 
 import asyncio
-import random
 import shutil
-from collections.abc import Callable, Iterator
-from hashlib import sha256
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from traitroute.adapters import Adapter, AdapterState, Cell, Outcomes, Registry
-from traitroute.profiling.matrix import TransferMatrix
-from traitroute.profiling.traits import TraitSpace
-from traitroute.router import FitRequests, fit_profile
+from traitroute.adapters import Registry
 from traitroute.serving.following import RegistryFollower
 from traitroute.serving.own_routes import own_routes
 from traitroute.serving.routing import Routing, RoutingMiddleware
 from traitroute.serving.skills import Skills
-
-EXAMPLES = 40
-WORDS = {
-    "cooking": "simmer the onion soup with butter garlic thyme then bake bread in a hot oven",
-    "garden": "plant tomato seeds in warm soil water roses prune hedge and compost the leaves",
-    "space": "rocket orbit around mars needs fuel thrust telescope sees moon crater and comet",
-    "law": "contract clause grants tenant notice before court hears appeal on lease and damages",
-}
-RIGHT = {
-    None: {"cooking": 8, "garden": 8, "space": 8, "law": 30},
-    "chef": {"cooking": 36, "garden": 30, "space": 2, "law": 20},
-    "pilot": {"cooking": 2, "garden": 6, "space": 36, "law": 28},
-    "idle": {"cooking": 8, "garden": 8, "space": 8, "law": 30},
-}
-"""How many of a task's examples base and each adapter get right: the first ones."""
-
-
-def texts_of(task: str, count: int = EXAMPLES) -> list[str]:
-    draw = random.Random(task)
-    words = WORDS[task].split()
-    return [f"please {' '.join(draw.choices(words, k=12))}" for _ in range(count)]
-
-
-def measured(adapter: str | None, task: str) -> Cell:
-    right = np.arange(EXAMPLES) < RIGHT[adapter][task]
-    numbers = np.ones(EXAMPLES, np.int32)
-    outcomes = Outcomes(
-        strict=right,
-        lenient=right,
-        parse_failure=~right,
-        log_likelihood=-numbers.astype(np.float32),
-        target_tokens=numbers,
-        output_tokens=numbers,
-        finish_reason=np.zeros(EXAMPLES, np.uint8),
-        predicted_label=numbers,
-        output_digest=numbers.astype(np.uint64),
-        label_probabilities=np.zeros((EXAMPLES, 0), np.float32),
-    )
-    return Cell(f"{adapter} {task}", adapter, task, outcomes)
-
-
-def adapter_of(name: str) -> Adapter:
-    return Adapter(
-        name=name,
-        base_model="tiny",
-        base_digest="0" * 64,
-        weights_digest=sha256(name.encode()).hexdigest(),
-        rank=4,
-        target_modules=("q_proj",),
-        state=AdapterState.READY,
-        source_task="cooking" if name == "chef" else None,
-        tags=("kitchen",) if name == "chef" else (),
-        licence="apache-2.0" if name == "chef" else None,
-    )
-
-
-def fill(registry: Registry) -> None:
-    cells = [measured(adapter, task) for adapter in RIGHT for task in WORDS]
-    for cell in cells:
-        registry.put_cell(cell)
-    for task in WORDS:
-        spec = {
-            "train": 128,
-            "metric": "label",
-            "labels": ["soup", "bread"],
-            "prompt": "{{ input }}",
-        }
-        registry.put_task(task, "0" * 64, spec)
-    matrix = TransferMatrix.from_cells(cells)
-    traits = TraitSpace(n_permutations=50).fit(matrix.gains)
-    requests = FitRequests(
-        [text for task in WORDS for text in texts_of(task)],
-        [task for task in WORDS for _ in range(EXAMPLES)],
-        np.concatenate(matrix.example_gains),
-    )
-    scores = traits.transform(matrix.gains)
-    profile = fit_profile(matrix.adapters, requests, scores, n_traits=traits.n_traits_)
-    for name in matrix.adapters:
-        registry.add_adapter(adapter_of(name))
-    summary = {
-        "base_model": "tiny",
-        "adapters": matrix.adapters,
-        "tasks": matrix.tasks,
-        "cells": [cell.key for cell in cells],
-        "base": matrix.base.tolist(),
-        "scores": matrix.scores.tolist(),
-        "loadings": traits.components_.tolist(),
-        "trait_scores": scores.tolist(),
-        "explained_variance": traits.explained_variance_ratio_.tolist(),
-        "null": traits.null_.tolist(),
-        "p_values": traits.p_values_.tolist(),
-        "n_traits": traits.n_traits_,
-        "trait_labels": {"1": "kitchen work"},
-    }
-    registry.put_profile(profile.to_bytes(), summary)
-
-
-@pytest.fixture(scope="session")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("skills") / "registry.db"
-    with Registry.create(path) as registry:
-        fill(registry)
-    return path
 
 
 @pytest.fixture
@@ -198,9 +89,3 @@ async def _echo(request: Request) -> Response:
 @pytest.fixture
 def server(registry: Registry) -> Server:
     return Server(registry)
-
-
-@pytest.fixture
-def text_of() -> Callable[[str], str]:
-    """A request of a topic that was not fitted on."""
-    return lambda task: texts_of(task, EXAMPLES + 1)[-1]
