@@ -14,6 +14,7 @@ from typing import Any
 
 from ...adapters import Adapter, InputError
 
+SPARE_SLOTS = 3
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The values vLLM takes for the highest LoRA rank."""
 
@@ -33,8 +34,10 @@ def on_cpu() -> bool:
     return not torch.cuda.is_available()
 
 
-def engine_options(adapters: Sequence[Adapter], *, max_model_len: int) -> dict[str, Any]:
-    """Engine arguments with room for `adapters`; an empty registry gets one slot, to be filled later.
+def engine_options(
+    adapters: Sequence[Adapter], *, max_model_len: int, spare: int = 0
+) -> dict[str, Any]:
+    """Engine arguments with room for `adapters`, and for `spare` more that come or replace others while it runs.
 
     Raises:
         InputError: an adapter's rank is beyond what vLLM serves.
@@ -45,7 +48,7 @@ def engine_options(adapters: Sequence[Adapter], *, max_model_len: int) -> dict[s
         raise InputError(
             f"an adapter has rank {highest}, but vLLM serves up to {LORA_RANKS[-1]}: disable it"
         )
-    cpu, count = on_cpu(), max(len(adapters), 1)
+    cpu, count = on_cpu(), max(len(adapters) + spare, 1)
     options: dict[str, Any] = {
         "generation_config": "vllm",
         "max_model_len": max_model_len,

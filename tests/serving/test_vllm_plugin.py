@@ -3,7 +3,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -11,8 +11,10 @@ from safetensors.numpy import save_file
 from traitroute.adapters import Adapter, Registry, ServerError
 from traitroute.serving import following
 from traitroute.serving.routing import LoadError
+from traitroute.serving.vllm import loras
 from traitroute.serving.vllm import plugin as plugin_module
 from traitroute.serving.vllm.loras import LoraLoader
+from traitroute.serving.vllm.options import SPARE_SLOTS
 from traitroute.serving.vllm.plugin import TraitRoutePlugin, check_vllm
 from traitroute.serving.vllm.process import serve_command, serve_environment
 
@@ -49,6 +51,11 @@ class SmallEngine:
     def __init__(self, refusal: str = "") -> None:
         self.refusal = refusal
         self.added: list[Any] = []
+        self.removed: list[int] = []
+
+    async def remove_lora(self, lora_id: int) -> bool:
+        self.removed.append(lora_id)
+        return True
 
     async def add_lora(self, request: Any) -> bool:
         await asyncio.sleep(0)
@@ -153,9 +160,40 @@ def test_no_adapter_takes_the_slot_that_must_stay_empty(registry: Registry, tmp_
     assert list(requests) == ["code"]
 
 
+def test_a_replaced_adapter_gives_its_slot_away_once_nobody_is_answered_by_it(
+    monkeypatch: pytest.MonkeyPatch, registry: Registry, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(loras, "RETRY_AFTER_S", 0.0)
+    old = add_adapter(registry, "code", tmp_path / "old")
+    engine = SmallEngine()
+    loader, requests = loader_of(registry, engine, room=1)
+    asyncio.run(loader.ensure("code"))
+    new = add_adapter(registry, "code", tmp_path / "new", seed=1)
+    loader.offer({"code": new}, registry.weights)
+    with pytest.raises(LoadError, match="room for 1 adapters"):
+        asyncio.run(loader.ensure("code"))
+    assert engine.removed == []
+    monkeypatch.setattr(loras, "ANSWERED_AFTER_S", 0.0)
+    asyncio.run(loader.ensure("code"))
+    assert engine.removed == [old.serving_id]
+    assert requests["code"].lora_int_id == new.serving_id
+
+
+def test_an_adapter_of_modules_that_the_server_does_not_adapt_is_refused(
+    registry: Registry, tmp_path: Path
+) -> None:
+    add_adapter(registry, "code", tmp_path / "code")
+    engine = SmallEngine()
+    loader = LoraLoader(cast(Any, engine), {}, modules=["v_proj"])
+    loader.offer({a.name: a for a in registry.adapters()}, registry.weights)
+    with pytest.raises(LoadError, match="--lora-target-modules q_proj v_proj"):
+        asyncio.run(loader.ensure("code"))
+    assert engine.added == []
+
+
 def started_plugin(use: Callable[[TraitRoutePlugin], Any]) -> TraitRoutePlugin:
     models = SimpleNamespace(lora_requests={}, base_model_paths=[SimpleNamespace(name="tiny")])
-    config = SimpleNamespace(lora_config=SimpleNamespace(max_loras=4))
+    config = SimpleNamespace(lora_config=SimpleNamespace(max_loras=4, target_modules=None))
     state: Any = SimpleNamespace(openai_serving_models=models, vllm_config=config)
     engine: Any = SmallEngine()
     args: Any = None
@@ -207,7 +245,7 @@ def test_the_command_makes_room_for_every_adapter(registry: Registry, tmp_path: 
     wide = adapter.model_copy(update={"rank": 20, "target_modules": ("v_proj",)})
     command = " ".join(serve_command("org/tiny", [adapter, wide], port=1234))
     assert "--served-model-name org/tiny base" in command
-    slots = 2 if torch.cuda.is_available() else 3
+    slots = 2 + SPARE_SLOTS + (not torch.cuda.is_available())
     assert f"--max-lora-rank 32 --max-loras {slots} --max-cpu-loras {slots}" in command
     assert "--lora-target-modules q_proj v_proj" in command
 
