@@ -18,8 +18,10 @@ from . import (
     gateway,
     jobs,
     matrix,
+    mcp,
     predict,
     profile,
+    recalibrate,
     report,
     route,
     serve,
@@ -50,10 +52,12 @@ app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("predict")(predict.predict)
 app.command("route")(route.route)
+app.command("recalibrate")(recalibrate.recalibrate)
 app.command("serve")(serve.serve)
 app.command("gateway")(gateway.gateway)
 app.command("worker")(worker.worker)
 app.add_typer(jobs.app, name="jobs")
+app.command("mcp")(mcp.mcp)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 

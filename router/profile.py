@@ -8,7 +8,7 @@ Stored as one safetensors blob whose metadata holds a JSON header (format 2):
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self, TypeVar
 
@@ -20,7 +20,7 @@ from safetensors.numpy import load, save
 from ..adapters import RegistryError
 from .demand import DemandModel
 from .features import RequestFeatures
-from .home import KINDS, Homes, TrainingRows
+from .home import KINDS, Homes, TrainingRows, learnt_nothing
 from .novelty import Novelty
 
 Array = NDArray[np.float64]
@@ -76,15 +76,43 @@ class RoutingProfile:
         return np.sqrt((1 - new) * self.error_known**2 + new * self.error_new**2)
 
     def with_adapter(
-        self, name: str, trait_scores: Array, rows: TrainingRows | None = None
+        self,
+        name: str,
+        trait_scores: Array,
+        rows: TrainingRows | None = None,
+        *,
+        gains: Array | None = None,
     ) -> Self:
-        """The profile with one more adapter, of projected trait scores (r,) and training `rows`; nothing else changes."""
-        return replace(
+        """The profile with one more adapter, of projected trait scores (r,) and training `rows`; nothing else changes.
+
+        One that is there already is replaced in its place. Its measured `gains` (tasks,) tell whether being at home speaks for it.
+        """
+        homes = Homes.of([rows], self.features)
+        weights = np.median(self.home_weights, axis=0)
+        if gains is not None and learnt_nothing(homes.home(self.centroids), gains[:, None])[0]:
+            weights[KINDS.index("home")] = 0.0
+        added = replace(
             self,
             adapters=(*self.adapters, name),
             trait_scores=np.vstack([self.trait_scores, trait_scores[: self.trait_scores.shape[1]]]),
-            homes=self.homes.join(Homes.of([rows], self.features)),
-            home_weights=np.vstack([self.home_weights, np.median(self.home_weights, axis=0)]),
+            homes=self.homes.join(homes),
+            home_weights=np.vstack([self.home_weights, weights]),
+            corrections={n: c for n, c in self.corrections.items() if n != name},
+        )
+        places = list(range(len(self.adapters) + 1))
+        if name in self.adapters:
+            places[self.adapters.index(name)] = places.pop()
+        return added.take(places)
+
+    def take(self, places: Sequence[int]) -> Self:
+        """The profile with some of its adapters, in that order."""
+        kept = list(places)
+        return replace(
+            self,
+            adapters=tuple(self.adapters[i] for i in kept),
+            trait_scores=self.trait_scores[kept],
+            homes=self.homes.take(kept),
+            home_weights=self.home_weights[kept],
         )
 
     def to_bytes(self) -> bytes:

@@ -25,8 +25,8 @@ def read_json(body: bytes, model: type[Asked]) -> Asked:
     return read_model(given, model)
 
 
-def read_model(given: Any, model: type[Asked]) -> Asked:
-    """Read parsed JSON as `model`.
+def read_model(given: Any, model: type[Asked], *, described_in: str = "/v1/openapi.json") -> Asked:
+    """Read parsed JSON as `model`, which callers find `described_in`.
 
     Raises:
         RefusedError: it is none; the message names the part at fault.
@@ -34,14 +34,14 @@ def read_model(given: Any, model: type[Asked]) -> Asked:
     try:
         return model.model_validate(given)
     except ValidationError as exc:
-        raise _refusal(exc) from exc
+        raise _refusal(exc, described_in) from exc
 
 
-def _refusal(error: ValidationError) -> RefusedError:
+def _refusal(error: ValidationError, described_in: str) -> RefusedError:
     fault = error.errors(include_url=False, include_context=False)[0]
     part = ".".join(map(str, fault["loc"]))
     given = "" if fault["type"] == "missing" else f" was {reprlib.repr(fault['input'])}:"
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
-        given, message = "", "is not known: leave it out, or see /v1/openapi.json for what is"
+        given, message = "", f"is not known: leave it out, or see {described_in} for what is"
     return RefusedError(f"{part or 'the body'}{given} {message}", param=part or None)

@@ -1,0 +1,292 @@
+"""What feedback is worth when an adapter drifts, and what it can do when it lies: a simulation on measured outcomes.
+
+    python benchmarks/recalibration.py                 the tables, about a minute on one core
+    python benchmarks/recalibration.py --json OUT      and the figures
+
+Requests, and what every adapter and base answer to them, are the measured ones of `routing_outcomes.safetensors`; the router is
+fitted on four fifths of each task and meets the rest. A day is `DAY` requests drawn from those; one in `TOLD` is rewarded with
+whether the answer was right. At the end of each day corrections are learnt from the last `WINDOW` days, as
+`traitroute recalibrate --apply` does. On day `DRIFT` the adapter that is chosen most loses some of its right answers, as it
+would after a bad update behind its name. The profile is never measured anew: that is what would mend this for good.
+
+A liar rewards the adapter that is chosen most with 0 whatever it answers (or base with 1, which harms all adapters at once).
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from routing_ours import OurRouter
+from routing_protocols import folds
+from routing_seen import see
+from routing_table import OutcomeTable
+from traitroute.router import RequestMarks, Router
+from traitroute.serving.skills.recalibration import Rewarded, corrections
+
+Array = NDArray[np.float64]
+Rows = NDArray[np.intp]
+
+DAY, TOLD, WINDOW = 1_000, 5, 10
+DAYS, DRIFT = 20, 5
+BOUNDS = (0.1, 0.2, 0.4)
+LOSSES = (0.0, 0.1, 0.2, 0.4)
+SEEDS = 20
+console = Console(width=150)
+
+
+@dataclass(frozen=True)
+class World:
+    """n requests: predicted `gains` (n, a) and their `reach` (n,), the `level` of base (n,), and whether answers are right (n, 1 + a)."""
+
+    adapters: tuple[str, ...]
+    gains: Array
+    reach: Array
+    level: Array
+    right: Array
+    router: Router
+    marks: Sequence[RequestMarks]
+
+    @classmethod
+    def measured(cls, file: Path) -> "World":
+        """Fit the router, and read off what it predicts of the requests it was not fitted on."""
+        table = OutcomeTable.load(file)
+        fold = next(iter(folds(table, "in_distribution")))
+        seen, asked = see(table, table.strict.astype(np.float64), fold, known=True)
+        router = OurRouter().fit(seen).router
+        base = dict(zip(seen.task_names, seen.task_means(seen.scores)[:, 0], strict=True))
+        decisions = [router.route(m, ranked=len(table.adapters)) for m in asked.marks]
+        places = {name: i for i, name in enumerate(table.adapters)}
+        gains = np.array(
+            [
+                [g for _, g in sorted((places[a.adapter], a.gain) for a in d.ranking)]
+                for d in decisions
+            ]
+        )
+        return cls(
+            adapters=table.adapters,
+            gains=gains,
+            reach=np.array([d.ranking[-1].high - d.ranking[-1].gain for d in decisions]),
+            level=np.array([base[d.nearest_tasks[0].task] for d in decisions]),
+            right=table.strict[fold.test].astype(np.float64),
+            router=router,
+            marks=asked.marks.tolist(),
+        )
+
+    def chosen(self, learnt: Array) -> Rows:
+        """The column chosen for each request under corrections (a,), as `Router` chooses."""
+        corrected = self.gains + learnt
+        best = corrected.argmax(axis=1)
+        return np.where(corrected.max(axis=1) - self.reach > 0, 1 + best, 0)
+
+    def check(self, learnt: Array) -> None:
+        """Assert that `chosen` is what the router itself does with these corrections."""
+        kept = dict(zip(self.adapters, learnt.tolist(), strict=True))
+        router = Router(replace(self.router.profile, corrections=kept))
+        names = [router.route(marks).adapter for marks in self.marks]
+        columns = [0 if name is None else 1 + self.adapters.index(name) for name in names]
+        assert columns == self.chosen(learnt).tolist(), "the simulation chooses otherwise"
+
+
+@dataclass(frozen=True)
+class Life:
+    """A run of days: `reward` (days,) is the share of right answers, `learnt` (days, a) the corrections in force."""
+
+    reward: Array
+    learnt: Array
+
+
+Lie = Callable[[Rows, Array, np.random.Generator], Array]
+"""Rewards as told, of who answered and the true rewards."""
+
+
+def honest(chosen: Rows, rewards: Array, rng: np.random.Generator) -> Array:
+    """Tell what was."""
+    return rewards
+
+
+def live(
+    world: World,
+    right: Array,
+    *,
+    bound: float | None,
+    seed: int,
+    lie: Lie = honest,
+    known: Array | None = None,
+) -> Life:
+    """Days of traffic; outcomes are `right` (n, 1 + a) from day DRIFT on. `known` corrections stand in for learning."""
+    rng = np.random.default_rng(seed)
+    learnt, told = np.zeros(len(world.adapters)), []
+    reward, history = np.empty(DAYS), np.empty((DAYS, len(world.adapters)))
+    for day in range(DAYS):
+        outcomes = right if day >= DRIFT else world.right
+        if known is not None and day >= DRIFT:
+            learnt = known
+        asked = rng.integers(len(world.gains), size=DAY)
+        chosen = world.chosen(learnt)[asked]
+        got = outcomes[asked, chosen]
+        reward[day], history[day] = got.mean(), learnt
+        heard = rng.random(DAY) < 1 / TOLD
+        rewards = lie(chosen, got, rng)
+        told.append(_rewarded(world, asked[heard], chosen[heard], rewards[heard]))
+        if bound is not None:
+            learnt = _learn(world, [r for each in told[-WINDOW:] for r in each], bound)
+    return Life(reward, history)
+
+
+def _rewarded(world: World, asked: Rows, chosen: Rows, rewards: Array) -> list[Rewarded]:
+    found = []
+    for row, column, reward in zip(asked, chosen, rewards, strict=True):
+        gain = world.gains[row, column - 1] if column else 0.0
+        adapter = world.adapters[column - 1] if column else None
+        found.append(Rewarded(adapter, float(world.level[row] + gain), float(reward)))
+    return found
+
+
+def _learn(world: World, rewarded: Sequence[Rewarded], bound: float) -> Array:
+    learnt = {each.adapter: each.correction for each in corrections(rewarded, bound=bound)}
+    return np.array([learnt.get(name, 0.0) for name in world.adapters])
+
+
+def drifted(world: World, adapter: int, loss: float) -> Array:
+    """Outcomes after `adapter` lost so much of its score where it is chosen, by right answers gone wrong at random."""
+    right = world.right.copy()
+    there = right[world.chosen(np.zeros(len(world.adapters))) == 1 + adapter, 1 + adapter]
+    gone = np.random.default_rng(0).random(len(right)) < loss / there.mean()
+    right[gone, 1 + adapter] = 0.0
+    return right
+
+
+def liar(target: int, lie: float, share: float) -> Lie:
+    """Of the feedback on column `target`, `share` tells `lie` whatever was."""
+
+    def told(chosen: Rows, rewards: Array, rng: np.random.Generator) -> Array:
+        lies = (chosen == target) & (rng.random(len(chosen)) < share)
+        return np.where(lies, lie, rewards)
+
+    return told
+
+
+@dataclass(frozen=True)
+class Found:
+    """Shares of right answers before the drift, in the five days after, and from then on, and what was learnt at the end.
+
+    `better` is the last share less that without recalibration, over the same traffic, `error` its standard error.
+    """
+
+    case: str
+    bound: str
+    before: float
+    soon: float
+    later: float
+    better: float
+    error: float
+    correction: float
+    most: float
+
+
+def found(
+    case: str, bound: str, lives: Sequence[Life], plain: Sequence[Life], target: int
+) -> Found:
+    """Sum up the lives of one case; `plain` are those without recalibration."""
+    rewards = np.array([life.reward for life in lives])
+    late = rewards[:, 2 * DRIFT :].mean(axis=1)
+    better = late - np.array([life.reward[2 * DRIFT :].mean() for life in plain])
+    learnt = np.array([life.learnt for life in lives])
+    return Found(
+        case=case,
+        bound=bound,
+        before=float(rewards[:, :DRIFT].mean()),
+        soon=float(rewards[:, DRIFT : 2 * DRIFT].mean()),
+        later=float(late.mean()),
+        better=float(better.mean()),
+        error=float(better.std(ddof=1) / np.sqrt(len(better))),
+        correction=float(learnt[:, -1, target].mean()),
+        most=float(np.abs(learnt).max()),
+    )
+
+
+def drifts(world: World, target: int) -> list[Found]:
+    """Drift of adapter `target`: without feedback, with it at each bound, and with the drift known."""
+    rows = []
+    for loss in LOSSES:
+        right, case = drifted(world, target, loss), f"its gain falls by {loss:g}"
+        plain = [live(world, right, bound=None, seed=seed) for seed in range(SEEDS)]
+        rows.append(found(case, "none", plain, plain, target))
+        for bound in BOUNDS:
+            lives = [live(world, right, bound=bound, seed=seed) for seed in range(SEEDS)]
+            rows.append(found(case, f"{bound:g}", lives, plain, target))
+        known = np.where(np.arange(len(world.adapters)) == target, -loss, 0.0)
+        lives = [live(world, right, bound=None, seed=s, known=known) for s in range(SEEDS)]
+        rows.append(found(case, "the drift is known", lives, plain, target))
+    return rows
+
+
+def lies(world: World, target: int) -> list[Found]:
+    """Lies about adapter `target`, or about base, without any drift."""
+    rows = []
+    plain = [live(world, world.right, bound=None, seed=seed) for seed in range(SEEDS)]
+    for share in (0.3, 1.0):
+        for name, lie in (
+            (f"0 told of {share:.0%} of its decisions", liar(1 + target, 0.0, share)),
+            (f"1 told of {share:.0%} of its decisions", liar(1 + target, 1.0, share)),
+            (f"1 told of {share:.0%} of base's", liar(0, 1.0, share)),
+        ):
+            for bound in BOUNDS:
+                lives = [
+                    live(world, world.right, bound=bound, seed=s, lie=lie) for s in range(SEEDS)
+                ]
+                rows.append(found(name, f"{bound:g}", lives, plain, target))
+    return rows
+
+
+def shown(title: str, rows: Sequence[Found]) -> Table:
+    """One line a case and bound, in percent of right answers."""
+    table = Table(title=title, title_justify="left")
+    for column in (
+        "case",
+        "bound",
+        f"days 1-{DRIFT}",
+        f"days {DRIFT + 1}-{2 * DRIFT}",
+        f"days {2 * DRIFT + 1}-{DAYS}",
+        "better than none",
+        "its correction",
+        "largest of any",
+    ):
+        table.add_column(column)
+    for r in rows:
+        shares = (f"{100 * share:.1f}" for share in (r.before, r.soon, r.later))
+        better = f"{100 * r.better:+.1f} ± {196 * r.error:.1f}"
+        table.add_row(r.case, r.bound, *shares, better, f"{r.correction:+.2f}", f"{r.most:.2f}")
+    return table
+
+
+def main() -> None:
+    """Simulate, print the tables, and write the figures where asked."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    default = Path(__file__).with_name("routing_outcomes.safetensors")
+    parser.add_argument("--outcomes", type=Path, default=default)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    world = World.measured(arguments.outcomes)
+    world.check(np.linspace(-0.1, 0.1, len(world.adapters)))
+    uses = np.bincount(world.chosen(np.zeros(len(world.adapters))), minlength=world.right.shape[1])
+    target = int(uses[1:].argmax())
+    rows = {"drift": drifts(world, target), "lies": lies(world, target)}
+    about = f"{world.adapters[target]}, chosen for {uses[1 + target] / uses.sum():.0%} of requests"
+    console.print(shown(f"% right answers when {about}, drifts", rows["drift"]))
+    console.print(shown(f"% right answers when feedback on {about}, lies", rows["lies"]))
+    if arguments.json:
+        found_rows = {name: [asdict(row) for row in each] for name, each in rows.items()}
+        arguments.json.write_text(json.dumps(found_rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

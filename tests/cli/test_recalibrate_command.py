@@ -1,0 +1,94 @@
+"""`traitroute recalibrate` shows what feedback says, and changes the profile only when told to."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from traitroute.adapters import Feedback, Registry
+from traitroute.cli.main import app
+from traitroute.router import FitRequests, RoutingProfile, fit_profile
+from traitroute.serving.skills.token import DecisionToken
+from typer.testing import CliRunner
+
+TEXTS = [f"please {verb} the {noun}" for verb in ("cook", "sue", "eat") for noun in "abcdefgh"]
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Path:
+    path = tmp_path / "registry.db"
+    gains = np.random.default_rng(0).integers(-1, 2, (len(TEXTS), 2)).astype(float)
+    requests = FitRequests(TEXTS, [text.split()[1] for text in TEXTS], gains)
+    profile = fit_profile(["chef", "idle"], requests, np.array([[1.0], [-1.0]]), n_traits=1)
+    with Registry.create(path) as registry:
+        registry.put_profile(profile.to_bytes(), {"adapters": ["chef", "idle"]})
+        for i in range(100):
+            token = DecisionToken(None, 0.0, 0.5, 1).sign(b"key")
+            registry.put_feedback(
+                Feedback(
+                    token=token, adapter=None, predicted_gain=0.0, profile_version=1, reward=i % 2
+                )
+            )
+    return path
+
+
+def tell(path: Path, reward: float, count: int = 200) -> None:
+    from traitroute.adapters import Adapter
+
+    with Registry.open(path) as registry:
+        registry.add_adapter(
+            Adapter(
+                name="chef",
+                base_model="tiny",
+                base_digest="0" * 64,
+                weights_digest="1" * 64,
+                rank=4,
+                target_modules=("q_proj",),
+            )
+        )
+        for _ in range(count):
+            token = DecisionToken("chef", 0.2, 0.5, 1).sign(b"key")
+            registry.put_feedback(
+                Feedback(
+                    token=token,
+                    adapter="chef",
+                    predicted_gain=0.2,
+                    profile_version=1,
+                    reward=reward,
+                )
+            )
+
+
+def run(path: Path, *options: str) -> str:
+    result = CliRunner().invoke(app, ["recalibrate", "--registry", str(path), *options])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def in_force(path: Path) -> dict[str, float]:
+    with Registry.open(path, read_only=True) as registry:
+        stored = registry.latest_profile()
+    assert stored is not None
+    return dict(RoutingProfile.from_bytes(stored.data).corrections)
+
+
+def test_nothing_changes_without_apply(registry: Path) -> None:
+    tell(registry, 0.0)
+    output = run(registry)
+    assert "chef" in output
+    assert "nothing was changed" in output
+    with Registry.open(registry, read_only=True) as store:
+        assert store.profile_versions() == [1]
+
+
+def test_apply_keeps_a_bounded_correction_and_reset_takes_it_back(registry: Path) -> None:
+    tell(registry, 0.0)
+    assert "profile version 2" in run(registry, "--apply")
+    assert in_force(registry) == {"chef": -0.1}
+    assert "has these corrections already" in run(registry, "--apply")
+    assert "profile version 3" in run(registry, "--apply", "--reset")
+    assert in_force(registry) == {}
+
+
+def test_too_little_feedback_is_said(registry: Path) -> None:
+    tell(registry, 0.0, count=5)
+    assert "too few decisions" in run(registry)
