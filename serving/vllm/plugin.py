@@ -9,7 +9,6 @@ that this vLLM fits is made in the first hook, and vLLM is imported nowhere befo
 import os
 from argparse import Namespace
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
@@ -26,15 +25,15 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.datastructures import State
     from vllm.config.lora import LoRAConfig
-    from vllm.engine.protocol import EngineClient
+    from vllm.v1.engine.async_llm import AsyncLLM
 
 REGISTRY_VARIABLE = "TRAITROUTE_REGISTRY"
 BUDGET_VARIABLE = "TRAITROUTE_BUDGET_MS"
 SUPPORTED_VLLM = ">=0.26,<0.34"
 
 _TOUCHED = {
-    "vllm.engine.protocol:EngineClient": ("add_lora",),
-    "vllm.config.lora:LoRAConfig": ("max_loras",),
+    "vllm.v1.engine.async_llm:AsyncLLM": ("add_lora", "remove_lora"),
+    "vllm.config.lora:LoRAConfig": ("max_loras", "target_modules"),
     "vllm.platforms:current_platform": ("is_cpu",),
     "vllm.lora.request:LoRARequest": ("lora_name", "lora_int_id", "lora_path"),
     "vllm.entrypoints.openai.models.protocol:BaseModelPath": ("name",),
@@ -93,13 +92,16 @@ class TraitRoutePlugin:
         # Only newer versions let a plugin's route replace theirs; being first works in all of them.
         app.router.routes.insert(0, app.router.routes.pop())
 
-    async def init_state(
-        self, engine_client: "EngineClient", state: "State", args: Namespace
-    ) -> None:
+    async def init_state(self, engine_client: "AsyncLLM", state: "State", args: Namespace) -> None:
         """Connect to the engine, read the registry, and keep following its changes."""
         models = state.openai_serving_models
-        room = _room(state.vllm_config.lora_config)
-        loader = LoraLoader(engine_client, models.lora_requests, room=room)
+        lora_config = state.vllm_config.lora_config
+        loader = LoraLoader(
+            engine_client,
+            models.lora_requests,
+            room=_room(lora_config),
+            modules=lora_config and lora_config.target_modules,
+        )
         self.routing.base_names = tuple(path.name for path in models.base_model_paths)
         self.routing.loader, self.routing.loaded = loader, loader.holds
         self.routing.admits = ApiKeys.of_server(args).admit
@@ -137,8 +139,10 @@ def _room(lora_config: "LoRAConfig | None") -> int | None:
 
 def _open(path: str) -> Registry:
     if not path:
-        raise RegistryError(f"no registry was named: set {REGISTRY_VARIABLE} to the path of one")
-    return Registry.open(Path(path), read_only=True)
+        raise RegistryError(
+            f"no registry was named: set {REGISTRY_VARIABLE} to the path or URL of one"
+        )
+    return Registry.open(path, read_only=True)
 
 
 def _budget_s(milliseconds: str) -> float:
