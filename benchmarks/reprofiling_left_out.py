@@ -9,6 +9,7 @@ from routing_ours import rows_of
 from routing_table import OutcomeTable
 from traitroute.profiling import TraitSpace
 from traitroute.router import FitRequests, Router, RoutingProfile, fit_profile
+from traitroute.router.home import worth_of
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -36,7 +37,7 @@ class Routes:
         features = profile.features.transform(requests)
         unseen = profile.features.unseen_mass(features)
         demand = profile.demand.predict(features) * (1 - profile.novelty.share(unseen))[:, None]
-        evidence = profile.homes.evidence(features, requests) @ profile.home_weights
+        evidence = worth_of(profile.homes.evidence(features, requests), profile.home_weights)
         gains = demand[:, :1] + demand[:, 1:] @ profile.trait_scores.T + evidence
         others = gains[:, :-1]
         return cls(

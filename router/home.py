@@ -73,16 +73,17 @@ class Homes:
         ends = np.cumsum([0, *map(len, whole)])
         places = np.concatenate(whole)
         named = csr_matrix((self.rarity[places], places, ends), shape=(len(whole), N_HASHES))
-        return np.stack([self._home(features), (named @ self._answers.T).toarray()], axis=2)
+        return np.stack([self.home(features), (named @ self._answers.T).toarray()], axis=2)
 
     def row(self, features: Array, request: Request) -> Array:
         """Evidence of one request, (a, 2): `evidence` without its cost for many."""
         named = np.zeros(N_HASHES)
         places = read_request(request).whole.places
         named[places] = self.rarity[places]
-        return np.stack([self._home(features), self._answers @ named], axis=1)
+        return np.stack([self.home(features), self._answers @ named], axis=1)
 
-    def _home(self, features: Array) -> Array:
+    def home(self, features: Array) -> Array:
+        """Evidence of the first kind alone, (..., a), for features (..., p)."""
         nearer, offset = self._nearness
         ends = _unit(features[..., -self.centroids.shape[1] :]).astype(np.float32)
         return expit((ends @ nearer).astype(np.float64) + offset)
@@ -164,11 +165,15 @@ def home_weights(evidence: Array, gains: Array, tasks: NDArray[np.intp]) -> Arra
     gained = np.stack([gains[tasks == t].mean(axis=0) for t in names])
     flat = seen.reshape(-1, seen.shape[2])
     gram = flat.T @ flat + PENALTY * np.eye(flat.shape[1])
-    worth = np.tile(np.linalg.solve(gram, flat.T @ gained.ravel()), (seen.shape[1], 1))
-    home = seen[..., KINDS.index("home")]
-    useless = (home.max(axis=0) > AT_HOME) & ((home * gained).sum(axis=0) <= 0)
-    worth[useless, KINDS.index("home")] = 0.0
+    shared: Array = np.linalg.solve(gram, flat.T @ gained.ravel()).astype(np.float64)
+    worth = np.tile(shared, (seen.shape[1], 1))
+    worth[learnt_nothing(seen[..., KINDS.index("home")], gained), KINDS.index("home")] = 0.0
     return worth
+
+
+def learnt_nothing(home: Array, gains: Array) -> NDArray[np.bool_]:
+    """Which adapters were measured at home and gained nothing there; mean evidence and gains are (tasks, a)."""
+    return (home.max(axis=0) > AT_HOME) & ((home * gains).sum(axis=0) <= 0)
 
 
 def worth_of(evidence: Array, weights: Array) -> Array:

@@ -3,10 +3,11 @@
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors.numpy import load, save
 from traitroute.adapters import RegistryError
-from traitroute.router import Router, RoutingProfile
+from traitroute.router import Router, RoutingProfile, TrainingRows
 
 
 def header_of(data: bytes) -> dict[str, Any]:
@@ -71,3 +72,21 @@ def test_one_more_adapter_changes_no_prediction_of_the_others(
         gains = {a.adapter: a.gain for a in Router(grown).route(text).ranking}
         assert gains.pop("twin") == gains["chef"]
         assert gains == {a.adapter: a.gain for a in Router(profile).route(text).ranking}
+
+
+def test_an_adapter_measured_anew_takes_its_old_place(profile: RoutingProfile) -> None:
+    again = profile.with_adapter("chef", profile.trait_scores[1])
+    assert again.adapters == profile.adapters
+    assert (again.trait_scores[0] == profile.trait_scores[1]).all()
+    assert (again.trait_scores[1:] == profile.trait_scores[1:]).all()
+
+
+def test_home_does_not_speak_for_an_adapter_that_gained_nothing_there(
+    profile: RoutingProfile, topic_texts: Any
+) -> None:
+    rows = TrainingRows.read(topic_texts("garden", 20, seed=1), ["yes"] * 20)
+    supply, nothing = profile.trait_scores[2], np.zeros(len(profile.tasks))
+    idle = profile.with_adapter("idle2", supply, rows, gains=nothing)
+    able = profile.with_adapter("able", supply, rows, gains=nothing + 0.5)
+    assert idle.home_weights[-1, 0] == 0.0
+    assert able.home_weights[-1, 0] == profile.home_weights[0, 0]
