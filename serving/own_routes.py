@@ -8,6 +8,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .admin import admin_routes
+from .mcp import mcp_routes
 from .page import page_routes
 from .replies import error_reply
 from .routing import Routing
@@ -18,6 +19,7 @@ def own_routes(routing: Routing) -> list[BaseRoute]:
     """All routes that a server adds to its own."""
     behind_keys = [
         *skill_routes(routing),
+        *mcp_routes(routing),
         *admin_routes(routing),
     ]
     for route in behind_keys:

@@ -1,0 +1,82 @@
+"""Streamable HTTP at `/mcp` of a real embedded server, spoken to by the SDK's own client."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from mcp import Client
+
+TalkHttp = Callable[..., Any]
+PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+ACCEPT = {"accept": "application/json, text/event-stream"}
+
+
+async def choice(client: Client) -> Any:
+    tools = [tool.name for tool in (await client.list_tools()).tools]
+    told = await client.call_tool("select_skill", {"task": "rocket fuel thrust orbit mars moon"})
+    return tools, told.structured_content
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+def test_clients_of_both_eras_of_the_protocol_are_answered(talk_http: TalkHttp, mode: str) -> None:
+    tools, told = talk_http(choice, mode=mode)
+    assert "plan_skills" in tools
+    assert told["choice"] == "pilot"
+    assert told["ranking"][0]["loaded"] is False
+
+
+def test_no_session_is_kept_so_any_process_may_answer(url: str) -> None:
+    headers = ACCEPT | {"authorization": "Bearer a key for this test"}
+    answers = [httpx.post(url, json=PING, headers=headers) for _ in range(2)]
+    assert [a.json()["result"] for a in answers] == [{}, {}]
+    assert all("mcp-session-id" not in a.headers for a in answers)
+
+
+@pytest.mark.parametrize("key", ["", "Bearer wrong"])
+def test_without_the_key_nothing_is_answered(url: str, key: str) -> None:
+    response = httpx.post(url, json=PING, headers=ACCEPT | {"authorization": key})
+    assert response.status_code == 401
+    assert response.headers["www-authenticate"] == "Bearer"
+
+
+def test_a_page_from_elsewhere_is_turned_away_and_a_local_one_is_not(url: str) -> None:
+    headers = ACCEPT | {"authorization": "Bearer a key for this test", "host": "rebound.example"}
+    elsewhere = headers | {"origin": "http://rebound.example"}
+    assert httpx.post(url, json=PING, headers=elsewhere).status_code == 403
+    local = headers | {"origin": "http://localhost:6274"}
+    assert httpx.post(url, json=PING, headers=local).status_code == 200
+
+
+def test_there_is_no_stream_to_get(url: str) -> None:
+    headers = ACCEPT | {"authorization": "Bearer a key for this test"}
+    assert httpx.get(url, headers=headers).status_code == 405
+
+
+WITHOUT_MCP = """
+import sys
+sys.modules["mcp"] = sys.modules["mcp_types"] = None
+import importlib.util, asyncio, httpx
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *a: None if name in ("mcp", "mcp_types") else found(name, *a)
+from starlette.applications import Starlette
+from traitroute.serving.mcp import mcp_routes
+from traitroute.serving.routing import Routing
+app = Starlette(routes=mcp_routes(Routing()))
+async def main():
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://t") as c:
+        answer = await c.post("/mcp", json={})
+    print(answer.status_code, answer.json()["error"]["message"])
+asyncio.run(main())
+"""
+
+
+def test_without_the_package_the_route_says_how_to_install_it() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_MCP], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("501 MCP needs the extra")
+    assert "pip install 'traitroute[skills]'" in done.stdout
