@@ -52,7 +52,7 @@ def tiny_stand(*, options: Sequence[str] = ()) -> Iterator[Stand]:
     """Serve the tiny model in float32, in which equality of answers can be asked."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        base = _tiny_base(folder / "tiny")
+        base = tiny_base(folder / "tiny")
         registry = _made_registry(folder, base, weights=TINY_WEIGHTS)
         # Room for adapters that come later too: on CPUs it is fixed at the start.
         slots = str(len(TOPICS) + SPARE_SLOTS)
@@ -161,7 +161,7 @@ def _made_registry(folder: Path, base: Path, *, weights: float) -> Registry:
     return registry
 
 
-def _tiny_base(folder: Path) -> Path:
+def tiny_base(folder: Path) -> Path:
     import tokenizers
     import torch
     import transformers

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from ..adapters import AdapterState, Registry, RegistryError
@@ -30,7 +31,8 @@ def list_jobs(registry: RegistryPath = DEFAULT_REGISTRY) -> None:
     with Registry.open(registry, read_only=True) as store:
         for job in JobBoard(store.location).jobs():
             cells = f"{job.done} of {job.total}"
-            table.add_row(job.adapter, job.state, cells, _left(job), job.reason or "", job.id)
+            reason = escape(job.reason or "")
+            table.add_row(job.adapter, job.state, cells, _left(job), reason, job.id)
     console.print(table)
 
 
@@ -40,7 +42,7 @@ def show_job(job_id: JobId, registry: RegistryPath = DEFAULT_REGISTRY) -> None:
 
     Example:
 
-        traitroute jobs show measure-row:reviews:0f3a...
+        traitroute jobs show reviews.0f3a5c11d2e4.20261125T120000000000.3b085d7c
     """
     with Registry.open(registry, read_only=True) as store:
         job = JobBoard(store.location).job(job_id)
@@ -54,7 +56,7 @@ def retry_job(job_id: JobId, registry: RegistryPath = DEFAULT_REGISTRY) -> None:
 
     Example:
 
-        traitroute jobs retry measure-row:reviews:0f3a...
+        traitroute jobs retry reviews.0f3a5c11d2e4.20261125T120000000000.3b085d7c
     """
     with Registry.open(registry) as store:
         board = JobBoard(store.location)

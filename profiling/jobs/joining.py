@@ -1,7 +1,7 @@
 """Join a measured row to the newest profile: its gains are projected onto the traits, and nothing else changes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,14 +39,26 @@ def join_row(
     summary = {**summary, **_centre(summary)}
     centred = (gains - summary["gain_means"]) / summary["gain_scales"]
     scores = centred @ np.array(summary["loadings"]).T
-    routing = _without(RoutingProfile.from_bytes(stored.data), adapter.name)
-    told = _without_row(summary, adapter.name)
-    told["adapters"].append(adapter.name)
-    # Shown as a gain over the profile's base row, which it may not have been measured beside.
-    told["scores"].append((np.array(summary["base"]) + gains).tolist())
-    told["trait_scores"].append(scores.tolist())
-    told["cells"] = list(dict.fromkeys([*summary["cells"], *(c.key for c in row)]))
-    return JoinedProfile(routing.with_adapter(adapter.name, scores).to_bytes(), told)
+    routing = RoutingProfile.from_bytes(stored.data)
+    routing = routing.with_adapter(adapter.name, scores, gains=gains)
+    told = {
+        "adapters": adapter.name,
+        # Shown as a gain over the profile's base row, which it may not have been measured beside.
+        "scores": (np.array(summary["base"]) + gains).tolist(),
+        "trait_scores": scores.tolist(),
+    }
+    place = _place(summary["adapters"], adapter.name)
+    rows = {
+        key: [*summary[key][:place], value, *summary[key][place + 1 :]]
+        for key, value in told.items()
+    }
+    cells = list(dict.fromkeys([*summary["cells"], *(c.key for c in row)]))
+    return JoinedProfile(routing.to_bytes(), {**summary, **rows, "cells": cells})
+
+
+def _place(names: Sequence[str], name: str) -> int:
+    """Where a row goes: in the place of the one that its name has, else at the end."""
+    return names.index(name) if name in names else len(names)
 
 
 def _centre(summary: dict[str, Any]) -> dict[str, Any]:
@@ -56,21 +68,3 @@ def _centre(summary: dict[str, Any]) -> dict[str, Any]:
     fitted = np.array(summary["scores"]) - np.array(summary["base"])
     scales = task_scale(fitted, summary["scaling"])
     return {"gain_means": fitted.mean(axis=0).tolist(), "gain_scales": scales.tolist()}
-
-
-def _without(routing: RoutingProfile, name: str) -> RoutingProfile:
-    if name not in routing.adapters:
-        return routing
-    kept = [i for i, other in enumerate(routing.adapters) if other != name]
-    return replace(
-        routing,
-        adapters=tuple(routing.adapters[i] for i in kept),
-        trait_scores=routing.trait_scores[kept],
-        homes=routing.homes.take(kept),
-    )
-
-
-def _without_row(summary: dict[str, Any], name: str) -> dict[str, Any]:
-    kept = [i for i, other in enumerate(summary["adapters"]) if other != name]
-    rows = {k: [summary[k][i] for i in kept] for k in ("adapters", "scores", "trait_scores")}
-    return {**summary, **rows}

@@ -116,7 +116,7 @@ class Worker:
             )
         if identity not in self._seen:
             self._seen.add(identity)
-            self.say(f"{adapter.name}: job {identity}")
+            self.say(f"job {identity}")
         # It ended, and yet the adapter waits: an administrator has put it back.
         if handle.get_status().status == "SUCCESS" and adapter in pending(self.registry):
             self._again(identity)

@@ -18,7 +18,7 @@ MOST_PAUSES = 200
 
 def job_id(name: str, weights: str, created: str, tasks_digest: str) -> str:
     """The id of the job that measures these weights, of the adapter added then, on these tasks: one for all workers."""
-    return f"{WORKFLOW}:{name}:{weights[:12]}:{created}:{tasks_digest[:12]}"
+    return f"{name}.{weights[:12]}.{created}.{tasks_digest[:8]}"
 
 
 def register_workflow(steps: RowSteps) -> Callable[[str, str, list[str]], Told]:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ...adapters import RegistryError
+from ...adapters import RegistryError, UnknownNameError
 from ...adapters.location import Location
 from .job import Job, JobState
 from .place import APPLICATION, QUEUE, jobs_file, jobs_url
@@ -45,7 +45,8 @@ class JobBoard:
 
         Raises:
             ImportError: the `worker` extra is missing.
-            RegistryError: there is no such job, or the database cannot be read.
+            UnknownNameError: there is no such job.
+            RegistryError: the database cannot be read.
         """
         with self._client() as client:
             return _job(client, _find(client, job_id))
@@ -101,7 +102,7 @@ class JobBoard:
 def _find(client: "DBOSClient | None", job_id: str) -> "WorkflowStatus":
     found = client.list_workflows(workflow_ids=[job_id], queue_name=QUEUE) if client else []
     if not found:
-        raise RegistryError(f"no job {job_id!r}: see `traitroute jobs list`")
+        raise UnknownNameError(f"no job {job_id!r}: see `traitroute jobs list`")
     return found[0]
 
 

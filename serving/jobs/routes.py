@@ -8,31 +8,40 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ...adapters import RegistryError
+from ...adapters import RegistryError, UnknownNameError
 from ..replies import error_reply
+from ..routing import Routing
 from .board import JobBoard
 
 
-def job_routes(board: JobBoard) -> list[Route]:
-    """The routes over `board`; who may ask is checked by whoever mounts them."""
+def job_routes(routing: Routing) -> list[Route]:
+    """The routes that read the jobs of the registry that `routing` follows."""
 
     async def listed(request: Request) -> Response:
-        return await _told(lambda: {"object": "list", "data": [_json(j) for j in board.jobs()]})
+        return await _told(
+            routing,
+            lambda board: {
+                "object": "list",
+                "data": [job.model_dump(mode="json") for job in board.jobs()],
+            },
+        )
 
     async def one(request: Request) -> Response:
-        return await _told(lambda: _json(board.job(request.path_params["id"])))
+        job_id = request.path_params["id"]
+        return await _told(routing, lambda board: board.job(job_id).model_dump(mode="json"))
 
     return [Route("/v1/jobs", listed), Route("/v1/jobs/{id}", one)]
 
 
-def _json(job: Any) -> dict[str, Any]:
-    return job.model_dump(mode="json")
-
-
-async def _told(read: Callable[[], dict[str, Any]]) -> Response:
+async def _told(routing: Routing, read: Callable[[JobBoard], dict[str, Any]]) -> Response:
+    if routing.location is None:
+        return error_reply(503, "the registry was not read yet, so its jobs are not known")
+    board = JobBoard(routing.location)
     try:
-        return JSONResponse(await asyncio.to_thread(read))
-    except RegistryError as exc:
+        return JSONResponse(await asyncio.to_thread(read, board))
+    except UnknownNameError as exc:
         return error_reply(404, str(exc))
+    except RegistryError as exc:
+        return error_reply(503, str(exc))
     except ImportError as exc:
         return error_reply(501, str(exc))

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 from traitroute.adapters import Adapter, AdapterState, Registry
 from traitroute.profiling import Task, TraitSpace, TransferMatrix, open_base_model
-from traitroute.profiling.measure import measure
+from traitroute.profiling.measure import cell_key, measure
 from traitroute.router import FitRequests, fit_profile
 from traitroute.serving.engines import EngineRequest, TransformersEngine
 from traitroute.serving.jobs import Job, JobBoard
@@ -38,20 +39,32 @@ class House:
     root: Path
     tiny: Any
     registry: Registry
+    served: dict[str, Adapter] = field(default_factory=dict)
 
     @property
     def base(self) -> Path:
+        """The base model's folder."""
         return self.root / "tiny"
+
+    @cached_property
+    def digest(self) -> str:
+        """The base model's digest."""
+        return open_base_model(str(self.base)).digest
+
+    @cached_property
+    def tasks(self) -> dict[str, str]:
+        """The tasks' digests."""
+        return self.registry.task_digests()
 
     def adapter(self, name: str, *, seed: int, **lora: Any) -> Adapter:
         """The record of new random weights, which are in the store."""
         folder = self.root / f"{name}-{seed}"
-        self.tiny.save_adapter(self.base, folder, seed=seed, lora_alpha=8, **lora)
+        self.tiny.save_adapter(self.base, folder, seed=seed, **{"lora_alpha": 8, **lora})
         files = self.registry.weights.add(folder)
         return Adapter(
             name=name,
             base_model=str(self.base),
-            base_digest=open_base_model(str(self.base)).digest,
+            base_digest=self.digest,
             weights_digest=files.digest,
             rank=files.rank,
             target_modules=files.target_modules,
@@ -59,8 +72,14 @@ class House:
 
     def add(self, name: str, *, seed: int, **lora: Any) -> Adapter:
         """Add an adapter that waits to be measured."""
-        adapter = self.adapter(name, seed=seed, **lora)
+        adapter = self.served[name] = self.adapter(name, seed=seed, **lora)
         self.registry.add_adapter(adapter)
+        return adapter
+
+    def replace(self, name: str, *, seed: int) -> Adapter:
+        """Let other weights wait to replace an adapter."""
+        adapter = self.registry.replace_adapter(self.adapter(name, seed=seed))
+        self.served[f"{name}@{adapter.version}"] = adapter
         return adapter
 
     def profile(self) -> None:
@@ -96,6 +115,21 @@ class House:
         }
         self.registry.put_profile(fitted.to_bytes(), summary, ready=matrix.adapters)
 
+    def is_finished(self, asked: tuple[str, tuple[int, ...]]) -> bool:
+        """Whether the cell that a request is for was measured already."""
+        return self.registry.find_cell(self.cell_of(asked)) is not None
+
+    def cell_of(self, asked: tuple[str, tuple[int, ...]]) -> str:
+        """The key of the cell that a request is for: a task's prompts begin with words of its own."""
+        model, prompt = asked
+        task = next(name for name, seed in SEEDS.items() if prompt[0] // 10 == seed + 1)
+        return cell_key(
+            self.digest,
+            self.served.get(model),
+            self.tasks[f"of-{task}"],
+            "openai-traitroute-answers",
+        )
+
     def _task(self, adapter: Adapter, engine: TransformersEngine) -> Task:
         """Requests of words of the adapter's own, of which it answers every one rightly, by its own lights."""
         first = 10 + 10 * SEEDS[adapter.name]
@@ -115,11 +149,16 @@ class House:
         return Task.model_validate({"name": folder.name, "max_tokens": ANSWER_TOKENS, **spec})
 
 
+Asked = tuple[str, tuple[int, ...]]
+
+
 @dataclass
 class Notes:
-    """What the server was asked, in order: the model and the prompt's token ids."""
+    """What the server was asked, in order: the model and the prompt's token ids; `late` is what `is_finished` by then."""
 
-    asked: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
+    is_finished: Callable[[Asked], bool] = lambda asked: False
+    asked: list[Asked] = field(default_factory=list)
+    late: list[Asked] = field(default_factory=list)
 
     def wrap(self, app: Any) -> Any:
         """Pure ASGI that writes down every completion request, and then serves it."""
@@ -129,12 +168,19 @@ class Notes:
                 message = await receive()
                 if scope["path"] == "/v1/completions" and message.get("body"):
                     body = json.loads(message["body"])
-                    self.asked.append((body["model"], tuple(body["prompt"])))
+                    # Whether prompts can be scored is asked once, and measures nothing.
+                    if "prompt_logprobs" not in body:
+                        self._note((body["model"], tuple(body["prompt"])))
                 return message
 
             await app(scope, reading if scope["type"] == "http" else receive, send)
 
         return noting
+
+    def _note(self, asked: Asked) -> None:
+        self.asked.append(asked)
+        if self.is_finished(asked):
+            self.late.append(asked)
 
 
 @dataclass
@@ -191,7 +237,7 @@ def serving(house: House) -> Iterator[Site]:
 
     options = EmbeddedOptions(precision="float32")
     app = open_app(house.base, house.registry.location, name="tiny", options=options)
-    notes = Notes()
+    notes = Notes(house.is_finished)
     server = uvicorn.Server(uvicorn.Config(notes.wrap(app), port=0, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -209,12 +255,24 @@ def serving(house: House) -> Iterator[Site]:
 
 
 @pytest.fixture
-def house(tmp_path: Path, tiny: Any) -> House:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where the registry is: a path, or for tests that ask for it a URL too."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        return str(tmp_path / "registry.db")
+    return request.getfixturevalue("postgres").new_database()
+
+
+@pytest.fixture
+def house(
+    place: str, tmp_path: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[House]:
     """A house of the test's own."""
+    monkeypatch.setenv("TRAITROUTE_WEIGHTS", str(tmp_path / "weights"))
     tiny.save(tmp_path / "tiny")
-    made = House(tmp_path, tiny, Registry.create(tmp_path / "registry.db"))
-    made.profile()
-    return made
+    with Registry.create(place) as registry:
+        made = House(tmp_path, tiny, registry)
+        made.profile()
+        yield made
 
 
 @pytest.fixture

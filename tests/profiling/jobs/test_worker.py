@@ -1,11 +1,15 @@
 """An adapter that is added becomes routable, is set aside, or waits, whatever happens to its worker."""
 
+import random
+from collections import Counter
+
 import pytest
 from traitroute.adapters import AdapterState
 from traitroute.router import RoutingProfile
 from traitroute.serving.jobs import JobState
 
 pytestmark = pytest.mark.slow
+on_both = pytest.mark.parametrize("place", ["sqlite", "postgresql"], indirect=True)
 
 
 def test_an_added_adapter_is_measured_and_joins_the_profile(site) -> None:
@@ -14,14 +18,86 @@ def test_an_added_adapter_is_measured_and_joins_the_profile(site) -> None:
     site.start_worker()
     site.await_state("new", AdapterState.READY)
     after = site.house.registry.latest_profile()
+    site.wait(lambda: site.jobs()[0].state is JobState.DONE)
     [job] = site.jobs()
-    assert (job.state, job.done, job.total) == (JobState.DONE, 6, 6)
-    assert (after.version, after.origin, after.parent) == (
-        job.profile_version,
-        "row",
-        before.version,
-    )
+    assert (job.done, job.total, job.profile_version) == (6, 6, after.version)
+    assert (after.origin, after.parent) == ("row", before.version)
     old, new = RoutingProfile.from_bytes(before.data), RoutingProfile.from_bytes(after.data)
     assert new.adapters == (*old.adapters, "new")
     assert new.trait_scores[:3].tolist() == old.trait_scores.tolist()
-    assert len(site.notes.asked) == len(set(site.notes.asked))
+    assert len(site.notes.asked) == len(set(site.notes.asked)) == 6 * 24
+
+
+@on_both
+def test_a_worker_killed_again_and_again_measures_no_cell_twice(site) -> None:
+    site.house.add("new", seed=7)
+    moments = random.Random(1)
+    kills = 4
+    for _ in range(kills):
+        heard = len(site.notes.asked) + moments.randrange(1, 40)
+        worker = site.start_worker()
+        site.wait(lambda heard=heard: len(site.notes.asked) >= heard)
+        site.kill(worker)
+    site.start_worker()
+    site.await_state("new", AdapterState.READY)
+    asked = Counter(site.notes.asked)
+    again = {site.house.cell_of(each) for each, times in asked.items() if times > 1}
+    assert site.notes.late == []
+    assert len(asked) == 6 * 24
+    assert len(again) <= kills
+    assert len(site.house.registry.profile_versions()) == 2
+
+
+@on_both
+def test_two_workers_share_the_work_and_ask_nothing_twice(site) -> None:
+    for _ in range(2):
+        site.start_worker("--jobs", "2")
+    site.house.add("new", seed=7)
+    site.house.add("twin", seed=7)
+    site.house.add("other", seed=8)
+    for name in ("new", "twin", "other"):
+        site.await_state(name, AdapterState.READY)
+    cells = Counter(site.house.cell_of(each) for each in site.notes.asked)
+    assert set(cells.values()) == {24}
+    assert len(cells) == 9
+
+
+def test_a_replacement_is_measured_while_the_old_weights_serve(site) -> None:
+    old = site.house.registry.adapter("red")
+    new = site.house.replace("red", seed=9)
+    site.start_worker()
+    site.wait(lambda: site.house.registry.replacement("red") is None)
+    assert {model for model, _ in site.notes.asked} == {"tiny", "red@2"}
+    served = site.house.registry.adapter("red")
+    assert (served.weights_digest, served.version) == (new.weights_digest, old.version + 1)
+    assert site.house.registry.latest_profile().summary["adapters"].count("red") == 1
+
+
+def test_an_adapter_that_cannot_be_loaded_is_set_aside_and_can_be_retried(site) -> None:
+    bad = site.house.add("bad", seed=5)
+    [weights] = site.house.registry.weights.path(bad.weights_digest).glob("*.safetensors")
+    whole = weights.read_bytes()
+    weights.chmod(0o644)
+    weights.write_bytes(whole[: len(whole) // 2])
+    site.start_worker()
+    disabled = site.await_state("bad", AdapterState.DISABLED)
+    assert "status 400" in disabled.note
+    site.wait(lambda: site.jobs()[0].state is JobState.SET_ASIDE)
+    assert site.jobs()[0].reason == disabled.note
+
+
+def test_an_adapter_that_does_nothing_is_set_aside(site) -> None:
+    site.house.add("idle", seed=5, lora_alpha=0)
+    site.start_worker()
+    disabled = site.await_state("idle", AdapterState.DISABLED)
+    assert "answered exactly as the base model" in disabled.note
+    assert site.house.registry.profile_versions() == [1]
+
+
+def test_an_adapter_removed_meanwhile_ends_its_job(site) -> None:
+    site.house.add("new", seed=7)
+    site.start_worker()
+    site.wait(lambda: len(site.notes.asked) > 5)
+    site.house.registry.remove_adapter("new")
+    site.wait(lambda: site.jobs()[0].state is JobState.WITHDRAWN)
+    assert site.house.registry.profile_versions() == [1]
