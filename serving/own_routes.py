@@ -8,6 +8,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .admin import admin_routes
+from .jobs import job_routes
 from .mcp import mcp_routes
 from .page import page_routes
 from .replies import error_reply
@@ -21,6 +22,7 @@ def own_routes(routing: Routing) -> list[BaseRoute]:
         *skill_routes(routing),
         *mcp_routes(routing),
         *admin_routes(routing),
+        *job_routes(routing),
     ]
     for route in behind_keys:
         route.app = _Admitted(route.app, routing)
