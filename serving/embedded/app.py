@@ -15,9 +15,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ...adapters import Adapter, Registry
+from ..contact import RegistryContact
 from ..engines.prompts import PromptTokenizer
 from ..following import RegistryFollower
 from ..keys import ApiKeys, KeyCheck
+from ..metrics_page import Reading, metrics_page
 from ..own_routes import own_routes
 from ..replies import error_reply
 from ..routing import AUTO, Routing, RoutingMiddleware
@@ -54,7 +56,7 @@ def embedded_app(
         base_names=tuple(names), loader=loader, loaded=loader.holds, budget_s=ROUTING_BUDGET_S
     )
     following = RegistryFollower(routing, open_registry, loader.offer)
-    surface = _Surface(decoder, tokenizer, routing, loader, context)
+    surface = _Surface(decoder, tokenizer, routing, loader, context, following.contact)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -98,7 +100,9 @@ class _Surface:
         routing: Routing,
         loader: EmbeddedLoader,
         context: int,
+        contact: RegistryContact,
     ) -> None:
+        self._contact = contact
         self._decoder = decoder
         self._tokenizer = tokenizer
         self._routing = routing
@@ -137,25 +141,20 @@ class _Surface:
         return JSONResponse({"object": "list", "data": cards})
 
     async def health(self, request: Request) -> Response:
-        """GET /health."""
-        return Response(status_code=200 if self._decoder.alive else 503)
+        """GET /health: well while it can answer, even from what it read before its registry went away."""
+        alive = self._decoder.alive
+        body = {
+            "status": "ok" if alive else "the model has failed",
+            "registry": self._contact.report(),
+        }
+        return JSONResponse(body, status_code=200 if alive else 503)
 
     async def metrics(self, request: Request) -> Response:
         """GET /metrics: Prometheus metrics of routing, and how full the batch is."""
-        try:
-            from prometheus_client import (
-                CONTENT_TYPE_LATEST,
-                CollectorRegistry,
-                Gauge,
-                generate_latest,
-            )
-        except ImportError:
-            return error_reply(404, "no metrics here: pip install prometheus_client")
-        ours = CollectorRegistry()
-        for name, count in (("rows", self._decoder.rows), ("waiting", self._decoder.waiting)):
-            gauge = Gauge(f"traitroute_embedded_{name}", f"Requests: {name}.", registry=ours)
-            gauge.set(count)
-        return Response(generate_latest() + generate_latest(ours), media_type=CONTENT_TYPE_LATEST)
+        counts = {"rows": self._decoder.rows, "waiting": self._decoder.waiting}
+        return metrics_page(
+            *(Reading(f"traitroute_embedded_{k}", f"Requests: {k}.", n) for k, n in counts.items())
+        )
 
     async def _answer(
         self,

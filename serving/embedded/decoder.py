@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -25,8 +25,8 @@ from ..engines.prompts import PromptTokenizer
 from ..routing import LoadError
 from .generation import Generation, Order, Piece
 from .mixed_model import MixedModel, NoSlotError
-from .sampling import Sampler, Sampling, next_tokens
-from .text import TextStream
+from .row import Row, filled
+from .sampling import next_tokens
 
 MAX_ROWS = 32
 MAX_TOKENS = 32768
@@ -46,46 +46,6 @@ class _Loading:
     done: Future[None] = field(default_factory=Future)
 
 
-class _Row:
-    """A request that is being answered."""
-
-    def __init__(self, generation: Generation, tokenizer: PromptTokenizer) -> None:
-        order = generation.order
-        self.generation, self.order = generation, order
-        self.sampler = Sampler(Sampling(order.temperature, order.top_p, order.seed))
-        self.text = TextStream(tokenizer.decode, order.stops)
-        self.tokens = 0
-        self.ended = False
-
-    def take(self, token: int | None, ends: Sequence[int]) -> None:
-        """Hand on what `token` says."""
-        if token is None:
-            self.fail("the model computed values that are no numbers")
-            return
-        if token in ends and not self.order.ignore_eos:
-            self._end("")
-            return
-        self.tokens += 1
-        text = self.text.push(token)
-        if self.text.stopped or self.tokens >= self.order.max_tokens:
-            self._end(text)
-        elif text:
-            self.generation.put(Piece(text, self.tokens))
-
-    def fail(self, message: str) -> None:
-        """End with an error."""
-        self.ended = True
-        self.generation.put(Piece("", self.tokens, error=message))
-
-    def _end(self, text: str) -> None:
-        full = self.tokens >= self.order.max_tokens
-        if not self.text.stopped:
-            text += self.text.finish()
-        self.ended = True
-        finish = "length" if full and not self.text.stopped else "stop"
-        self.generation.put(Piece(text, self.tokens, finish))
-
-
 class Decoder:
     """Answers orders with `mixed`, in a thread of its own from `start` to `close`."""
 
@@ -95,7 +55,7 @@ class Decoder:
         self._ends = mixed.local.ends
         self._store: WeightStore | None = None
         self._waiting: deque[Generation | _Loading] = deque()
-        self._rows: list[_Row] = []
+        self._rows: list[Row] = []
         self._batch: PromptBatch | None = None
         self._closing = False
         self._changed = threading.Condition()
@@ -209,7 +169,7 @@ class Decoder:
         going = [row.ended or row.generation.aborted for row in self._rows]
         if not any(going):
             return
-        order = _filled(going)
+        order = filled(going)
         if order and self._batch is not None:
             with torch.inference_mode():
                 self._batch = keep(self._batch, order)
@@ -219,7 +179,7 @@ class Decoder:
 
     def _admit(self) -> None:
         """Let those join that there is room for, in the order they came."""
-        new: list[_Row] = []
+        new: list[Row] = []
         with self._changed:
             waiting = tuple(self._waiting)
         for item in waiting:
@@ -244,7 +204,7 @@ class Decoder:
             running = self._batch
             self._batch = fresh if running is None else join([running, fresh], room=ROOM)
 
-    def _take(self, item: Generation | _Loading, new: list[_Row]) -> bool:
+    def _take(self, item: Generation | _Loading, new: list[Row]) -> bool:
         """Whether a waiting item has been dealt with, by adding to `new` or otherwise; False: no room.
 
         Raises:
@@ -256,7 +216,7 @@ class Decoder:
             return self._take_order(item, new)
         return True
 
-    def _finish_loading(self, loading: _Loading, new: list[_Row]) -> None:
+    def _finish_loading(self, loading: _Loading, new: list[Row]) -> None:
         if loading.done.cancelled():
             return
         try:
@@ -268,7 +228,7 @@ class Decoder:
         else:
             _settle(loading.done)
 
-    def _take_order(self, generation: Generation, new: list[_Row]) -> bool:
+    def _take_order(self, generation: Generation, new: list[Row]) -> bool:
         if not self._fits(generation.order, new):
             return False
         try:
@@ -277,10 +237,10 @@ class Decoder:
         except LoadError as exc:
             generation.put(Piece("", 0, error=str(exc)))
         else:
-            new.append(_Row(generation, self._tokenizer))
+            new.append(Row(generation, self._tokenizer))
         return True
 
-    def _load(self, adapter: Adapter, new: list[_Row]) -> None:
+    def _load(self, adapter: Adapter, new: list[Row]) -> None:
         if self._store is None:
             raise LoadError(f"{adapter.name}: no registry offers its weights yet")
         in_use = {r.order.adapter.weights_digest for r in [*self._rows, *new] if r.order.adapter}
@@ -289,7 +249,7 @@ class Decoder:
         except LoadError as exc:
             raise LoadError(f"{adapter.name}: {exc}") from exc
 
-    def _fits(self, order: Order, new: list[_Row]) -> bool:
+    def _fits(self, order: Order, new: list[Row]) -> bool:
         orders = [order, *(row.order for row in [*self._rows, *new])]
         if len(orders) == 1:
             return True
@@ -298,7 +258,7 @@ class Decoder:
         longest = max(len(o.prompt) + o.max_tokens for o in orders)
         return len(orders) <= MAX_ROWS and len(orders) * longest <= MAX_TOKENS
 
-    def _names(self, rows: Iterable[_Row]) -> list[str] | None:
+    def _names(self, rows: Iterable[Row]) -> list[str] | None:
         adapters = [row.order.adapter for row in rows]
         return self.mixed.adapters_of([a.weights_digest if a else None for a in adapters])
 
@@ -327,14 +287,3 @@ def _settle(done: Future[None], error: LoadError | None = None) -> None:
         done.set_result(None)
     else:
         done.set_exception(error)
-
-
-def _filled(going: Sequence[bool]) -> list[int]:
-    """The rows that stay, the last ones moved into the places of those that go: few move."""
-    staying = [row for row, goes in enumerate(going) if not goes]
-    order = list(range(len(staying)))
-    movers = [row for row in staying if row >= len(order)]
-    for place in order:
-        if going[place]:
-            order[place] = movers.pop()
-    return order

@@ -10,8 +10,10 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
 from ...adapters import Registry
+from ..contact import RegistryContact
 from ..following import RegistryFollower
 from ..keys import HEALTH, ApiKeys, KeyCheck
+from ..metrics_page import Reading, metrics_page
 from ..own_routes import own_routes
 from ..replies import error_reply
 from ..routing import AUTO, BASE, Routing, RoutingMiddleware
@@ -33,7 +35,7 @@ def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry]) 
     loader = FleetLoader(fleet, routing, options)
     routing.loader, routing.loaded = loader, loader.holds
     following = RegistryFollower(routing, open_registry, loader.offer)
-    pages = _Pages(fleet, routing, options)
+    pages = _Pages(fleet, routing, options, following.contact)
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
@@ -68,16 +70,20 @@ def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry]) 
 class _Pages:
     """What the gateway answers by itself."""
 
-    def __init__(self, fleet: Fleet, routing: Routing, options: GatewayOptions) -> None:
+    def __init__(
+        self, fleet: Fleet, routing: Routing, options: GatewayOptions, contact: RegistryContact
+    ) -> None:
         self._fleet = fleet
         self._routing = routing
         self._options = options
+        self._contact = contact
 
     async def health(self, request: Request) -> JSONResponse:
-        """Whether any upstream is in rotation; which, only to those who have the key."""
+        """Whether any upstream is in rotation; to those who have the key also which, and how the registry stands."""
         healthy = bool(self._fleet.healthy())
         body: dict[str, Any] = {"status": "ok" if healthy else "no upstream is in rotation"}
         if ApiKeys([self._options.key or ""]).admit(request.scope):
+            body["registry"] = self._contact.report()
             body["upstreams"] = [
                 {
                     "url": u.url,
@@ -91,30 +97,21 @@ class _Pages:
 
     async def metrics(self, request: Request) -> Response:
         """Prometheus metrics of routing, and of the upstreams as they are now."""
-        try:
-            from prometheus_client import (
-                CONTENT_TYPE_LATEST,
-                CollectorRegistry,
-                Gauge,
-                generate_latest,
-            )
-        except ImportError:
-            return error_reply(404, "no metrics here: pip install prometheus_client")
-        ours = CollectorRegistry()
-        healthy = Gauge(
-            "traitroute_upstream_healthy", "1 in rotation.", ("upstream",), registry=ours
+        upstreams = self._fleet.upstreams
+        return metrics_page(
+            Reading(
+                "traitroute_upstream_healthy",
+                "1 in rotation.",
+                {u.url: u.healthy for u in upstreams},
+                "upstream",
+            ),
+            Reading(
+                "traitroute_upstream_outstanding",
+                "Requests not finished.",
+                {u.url: u.outstanding for u in upstreams},
+                "upstream",
+            ),
         )
-        busy = Gauge(
-            "traitroute_upstream_outstanding",
-            "Requests not finished.",
-            ("upstream",),
-            registry=ours,
-        )
-        for upstream in self._fleet.upstreams:
-            healthy.labels(upstream.url).set(upstream.healthy)
-            busy.labels(upstream.url).set(upstream.outstanding)
-        text = generate_latest() + generate_latest(ours)
-        return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
 
     async def models(self, request: Request) -> JSONResponse:
         """The base model, `auto`, all adapters, and what else the upstreams list."""
