@@ -27,7 +27,7 @@ from routing_protocols import folds
 from routing_seen import see
 from routing_table import OutcomeTable
 from traitroute.router import RequestMarks, Router
-from traitroute.serving.skills.recalibration import Rewarded, corrections
+from traitroute.serving.skills.recalibration import TOLERANCE, Rewarded, corrections
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -51,6 +51,7 @@ class World:
     right: Array
     router: Router
     marks: Sequence[RequestMarks]
+    tolerance: float = TOLERANCE
 
     @classmethod
     def measured(cls, file: Path) -> "World":
@@ -149,7 +150,10 @@ def _rewarded(world: World, asked: Rows, chosen: Rows, rewards: Array) -> list[R
 
 
 def _learn(world: World, rewarded: Sequence[Rewarded], bound: float) -> Array:
-    learnt = {each.adapter: each.correction for each in corrections(rewarded, bound=bound)}
+    learnt = {
+        each.adapter: each.correction
+        for each in corrections(rewarded, bound=bound, tolerance=world.tolerance)
+    }
     return np.array([learnt.get(name, 0.0) for name in world.adapters])
 
 
@@ -273,9 +277,10 @@ def main() -> None:
     )
     default = Path(__file__).with_name("routing_outcomes.safetensors")
     parser.add_argument("--outcomes", type=Path, default=default)
+    parser.add_argument("--tolerance", type=float, default=TOLERANCE)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    world = World.measured(arguments.outcomes)
+    world = replace(World.measured(arguments.outcomes), tolerance=arguments.tolerance)
     world.check(np.linspace(-0.1, 0.1, len(world.adapters)))
     uses = np.bincount(world.chosen(np.zeros(len(world.adapters))), minlength=world.right.shape[1])
     target = int(uses[1:].argmax())

@@ -1,5 +1,6 @@
 """`traitroute adapters`: what the registry holds, and how that is changed."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -7,6 +8,7 @@ from rich.table import Table
 
 from ..adapters import Registry
 from . import arrivals, upkeep
+from .card import adapter_card, write_card
 from .options import DEFAULT_REGISTRY, RegistryPath, console
 
 app = typer.Typer(no_args_is_help=True, help="List, add, replace and remove adapters.")
@@ -44,14 +46,26 @@ def list_adapters(registry: RegistryPath = DEFAULT_REGISTRY) -> None:
 def show_adapter(
     name: Annotated[str, typer.Argument(help="The adapter's name.")],
     registry: RegistryPath = DEFAULT_REGISTRY,
+    card: Annotated[
+        bool, typer.Option("--card", help="Print its skill card: Markdown with the Hub's metadata.")
+    ] = False,
+    write: Annotated[
+        Path | None,
+        typer.Option(help="With --card: write it as README.md into this folder of weights."),
+    ] = None,
 ) -> None:
     """Show one adapter with its measured gains on every task.
 
     Example:
 
         traitroute adapters show sentiment3
+        traitroute adapters show sentiment3 --card --write runs/sentiment3
     """
     with Registry.open(registry, read_only=True) as store:
+        if card or write is not None:
+            text = adapter_card(store, name)
+            print(text if write is None else f"wrote {write_card(text, write)}")
+            return
         adapter = store.adapter(name)
         stored = store.latest_profile()
     for key, value in adapter.model_dump(mode="json").items():

@@ -13,9 +13,9 @@ the adapter as on those that went to base.** Where rewards of some kind of reque
 answer, an adapter that serves that kind is blamed for it. Nothing is explored: an adapter that is no longer chosen gathers
 no more rewards, and has its correction until what taught it is older than the window.
 
-Safeguards: an adapter or base with fewer than `least` decisions changes nothing; the difference is shrunk toward 0 as a
-normal prior of standard deviation `bound / 2` demands, so that noise moves little; and no correction exceeds `bound`,
-whatever the feedback says.
+Safeguards: an adapter or base with fewer than `least` decisions changes nothing; the first `tolerance` of a difference is put
+down to the assumption, which is never quite true; the rest is shrunk toward 0 as a normal prior of standard deviation
+`bound / 2` demands, so that noise moves little; and no correction exceeds `bound`, whatever the feedback says.
 """
 
 from collections.abc import Sequence
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 BOUND = 0.1
 LEAST = 30
+TOLERANCE = 0.1
 _LEAST_VARIANCE = 0.01
 """Rewards that all agree still leave doubt."""
 
@@ -54,7 +55,11 @@ class Correction:
 
 
 def corrections(
-    rewarded: Sequence[Rewarded], *, bound: float = BOUND, least: int = LEAST
+    rewarded: Sequence[Rewarded],
+    *,
+    bound: float = BOUND,
+    least: int = LEAST,
+    tolerance: float = TOLERANCE,
 ) -> list[Correction]:
     """Learn a correction for every adapter that was rewarded, by name; see this module."""
     surprises: dict[str | None, list[float]] = {None: []}
@@ -62,7 +67,7 @@ def corrections(
         surprises.setdefault(each.adapter, []).append(each.reward - each.expected)
     base = np.array(surprises.pop(None))
     return [
-        _correction(adapter, np.array(surprises[adapter]), base, bound, least)
+        _correction(adapter, np.array(surprises[adapter]), base, bound, least, tolerance)
         for adapter in sorted(name for name in surprises if name is not None)
     ]
 
@@ -73,13 +78,15 @@ def _correction(
     base: NDArray[np.float64],
     bound: float,
     least: int,
+    tolerance: float,
 ) -> Correction:
     if min(len(surprises), len(base)) < max(least, 2):
         return Correction(adapter, len(surprises), None, None, 0.0)
     difference = float(surprises.mean() - base.mean())
     variance = _variance_of_mean(surprises) + _variance_of_mean(base)
     prior = (bound / 2) ** 2
-    shrunk = difference * prior / (prior + variance)
+    beyond = np.sign(difference) * max(abs(difference) - tolerance, 0.0)
+    shrunk = beyond * prior / (prior + variance)
     bounded = float(np.clip(shrunk, -bound, bound))
     return Correction(adapter, len(surprises), difference, float(np.sqrt(variance)), bounded)
 
