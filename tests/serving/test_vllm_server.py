@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.slow
 
 CHAT = "/v1/chat/completions"
+SEEN_WITHIN_S = 3
 MODULES = ["q_proj", "v_proj", "o_proj", "down_proj"]
 TOPICS = {
     "coder": ["write a python function", "fix this compiler error", "what does this loop print"],
@@ -125,6 +127,9 @@ def client(house: tuple[Path, Registry]) -> Iterator[httpx.Client]:
     base, registry = house
     options = ["--api-key", "k", "--api-server-count", "2", "--dtype", "float32"]
     options += ["--max-lora-rank", "8", "--scheduling-policy", "priority"]
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setenv("TRAITROUTE_ADMIN_KEY", "a")
+    monkeypatch.setenv("TRAITROUTE_ALLOWED_SOURCES", str(base.parent))
     with (
         running_server(
             registry.path,
@@ -138,6 +143,7 @@ def client(house: tuple[Path, Registry]) -> Iterator[httpx.Client]:
             base_url=server.base_url, headers={"authorization": "Bearer k"}, timeout=60
         ) as client,
     ):
+        monkeypatch.undo()
         yield client
 
 
@@ -357,6 +363,36 @@ def test_without_the_api_key_nothing_is_routed_or_loaded(client: httpx.Client, m
     response = client.post(CHAT, json=body(model, TOPICS["cook"][0]), headers=keyless)
     assert response.status_code == 401
     assert "x-traitroute-adapter" not in response.headers
+
+
+def test_the_page_is_open_and_its_data_is_behind_the_key(client: httpx.Client) -> None:
+    keyless = {"authorization": ""}
+    page = client.get("/traits", headers=keyless)
+    assert page.status_code == 200
+    assert page.headers["content-security-policy"].startswith(
+        "default-src 'none'; script-src 'self'"
+    )
+    assert client.get("/traits/page.js", headers=keyless).status_code == 200
+    assert client.get("/v1/traits", headers=keyless).status_code == 401
+
+
+def test_an_adapter_added_over_http_answers_from_every_server_process(
+    client: httpx.Client, house: tuple[Path, Registry]
+) -> None:
+    base, _ = house
+    save_adapter(base, base.with_name("late"), rank=8, seed=5)
+    new = {"name": "late", "uri": str(base.with_name("late"))}
+    assert client.post("/v1/adapters", json=new).status_code == 401
+    client.headers["x-traitroute-admin-key"] = "a"
+    assert client.post("/v1/adapters", json=new).status_code == 201
+    time.sleep(SEEN_WITHIN_S)
+    said = {answer(client.post(CHAT, json=body("late", "hello"))) for _ in range(12)}
+    assert len(said) == 1
+    assert said != {answer(client.post(CHAT, json=body("base", "hello")))}
+    assert client.delete("/v1/adapters/late").json()["deleted"] is True
+    time.sleep(SEEN_WITHIN_S)
+    statuses = {client.post(CHAT, json=body("late", "hello")).status_code for _ in range(12)}
+    assert statuses == {404}
 
 
 def test_the_example_client_runs_against_the_server(client: httpx.Client) -> None:

@@ -1,5 +1,6 @@
 // The request that the reader types: which adapter the router chooses for it, and why. No model runs for that.
 import { offerAnswers } from "./answers.js";
+import { called } from "./components.js";
 import { ask } from "./server.js";
 import { element, fill } from "./tables.js";
 import { between, percent, signed } from "./wording.js";
@@ -66,8 +67,8 @@ function ranked({ name, gain, low, high, loaded, side_effects: lost }, choice) {
 function reasons({ nearest_tasks: tasks, demand, profile_version: version }) {
   const like = tasks.map(({ task, similarity }) => `${task} ${percent(Math.max(0, similarity))}`);
   const facts = [["most like the tasks", like.join(", ") || "none"]];
-  for (const { index, name, demand: much, trait } of demand) {
-    facts.push([`${trait ? "trait" : "component"} ${index}`, `${signed(much)} (${name})`]);
+  for (const part of demand) {
+    facts.push([`${part.trait ? "trait" : "component"} ${part.index}`, `${signed(part.demand)} (${called(part)})`]);
   }
   facts.push(["profile version", String(version)]);
   return element("dl", {}, ...facts.flatMap(([term, text]) => [element("dt", { text: term }), element("dd", { text })]));

@@ -37,12 +37,12 @@ async function load() {
 }
 
 function showFacts({ traits, profile_version: version }, { tasks }, { base_model: base, skills }) {
-  const above = traits.filter(({ variance, null: chance }) => variance > chance).length;
+  const above = traits.filter(({ trait }) => trait).length;
   const facts = {
     "base model": base,
     adapters: skills.length,
     tasks: tasks.length,
-    "components above the null": `${above} of ${traits.length}`,
+    "traits above chance": `${above} of ${traits.length} components`,
     "profile version": version,
   };
   const pairs = Object.entries(facts).map(([name, fact]) =>

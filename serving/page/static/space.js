@@ -1,9 +1,11 @@
 // Adapters in trait space: any two components across and up, and a table of all.
 import { offer, title } from "./components.js";
+import { places } from "./labels.js";
 import { axis, colour, draw } from "./plots.js";
 import { fill } from "./tables.js";
 import { counted, drawn, shortened, signed } from "./wording.js";
 
+const HEIGHT = 460;
 const NAMED = 40; // beyond so many adapters their names are shown under the pointer only
 
 /** Show what /v1/traits answers, and follow the two selects. */
@@ -26,13 +28,14 @@ function fillTable(traits, skills) {
 function scatter(traits, skills, across, up) {
   const named = skills.length <= NAMED;
   const [x, y] = [across, up].map((i) => skills.map(({ scores }) => scores[i]));
+  const names = skills.map(({ name }) => shortened(name));
   const points = {
     type: "scatter",
     mode: named ? "markers+text" : "markers",
     x,
     y,
-    text: skills.map(({ name }) => drawn(shortened(name))),
-    textposition: places(x, y),
+    text: names.map(drawn),
+    textposition: named ? places(pixels(x, y), names) : "top center",
     cliponaxis: false,
     customdata: skills.map(({ name }) => drawn(name)),
     hovertemplate: "<b>%{customdata}</b><br>across %{x:+.2f}<br>up %{y:+.2f}<extra></extra>",
@@ -42,7 +45,7 @@ function scatter(traits, skills, across, up) {
     axis({ title: { text: drawn(shortened(title(traits[i]), 44)) }, range: room(values), tickformat: ".1f" });
   return {
     traces: [points],
-    layout: { height: 460, xaxis: side(across, x), yaxis: side(up, y), hovermode: "closest" },
+    layout: { height: HEIGHT, xaxis: side(across, x), yaxis: side(up, y), hovermode: "closest" },
     label: `Scatter plot of ${counted(skills.length, "adapter")}: ${title(traits[across])}, against ${title(traits[up])}. The table below holds every figure.`,
   };
 }
@@ -54,11 +57,12 @@ function room(values) {
   return [low - margin, high + margin];
 }
 
-/** Names go above or below their points, whichever is farther from the nearest neighbour. */
-function places(x, y) {
-  return x.map((_, i) => {
-    const gaps = x.map((_, j) => (j === i ? Infinity : Math.hypot(x[j] - x[i], y[j] - y[i])));
-    const nearest = gaps.indexOf(Math.min(...gaps));
-    return nearest >= 0 && y[nearest] > y[i] ? "bottom center" : "top center";
-  });
+/** About where the points lie in the plot; exact they need not be, to keep names apart. */
+function pixels(x, y) {
+  const width = document.getElementById("space-plot").clientWidth;
+  const [[left, right], [low, high]] = [room(x), room(y)];
+  return x.map((_, i) => ({
+    x: (width * (x[i] - left)) / (right - left),
+    y: (HEIGHT * (high - y[i])) / (high - low),
+  }));
 }
