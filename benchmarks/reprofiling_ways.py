@@ -202,8 +202,8 @@ def _in_rounds(
     case: LeftOut, anchors: tuple[TaskAnchors, ...], share: float, tolerance: float
 ) -> Estimated:
     row = AnchorRow(anchors)
-    for count in rounds(case.size, 0, share):
-        for task, places in row.next(int(count)).items():
+    for upto in rounds(case.size, 0, share):
+        for task, places in row.next(int(upto) - row.done).items():
             row.add(task, places, case.own[case.members[task][places]])
         if tolerance and row.estimate().error <= tolerance:
             break

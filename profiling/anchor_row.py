@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from .anchors import Array, Places, TaskAnchors
 
-ROUNDS = 6
-"""A row is measured in so many rounds: each is chosen by what the earlier ones showed."""
+ENDS = 0.1 * 2.0 ** np.arange(-5, 4)
+"""Shares of a row after which it is asked anew where doubt is left: a tenth, and its halves and doubles."""
 TOLERANCE = 0.02
 """Mean standard error of a row's scores at which measuring ends: two points, as little as a few hundred examples tell."""
 LEAST_EACH = 3
@@ -93,10 +93,11 @@ class AnchorRow:
 
 
 def rounds(size: int, tasks: int, share: float) -> NDArray[np.intp]:
-    """How many examples each round measures, of a row of `size` over `tasks`, so that `share` of it is measured in all.
+    """How many examples are measured after each round, of a row of `size` over `tasks`; `share` of it after the last.
 
-    Each round is as large as what came before it: little is known at first, and the last choice matters least.
+    Each round is as large as all before it: little is known at first, and the last choice matters least. The ends of rounds
+    do not depend on the share, so that what was measured for a smaller one is a part of what a larger one needs.
     """
     budget = min(size, max(round(share * size), LEAST_EACH * tasks))
-    ends = np.maximum(np.round(budget / 2.0 ** np.arange(ROUNDS - 1, -1, -1)), 1).astype(np.intp)
-    return np.diff(ends, prepend=0)
+    ends = np.unique(np.maximum(np.round(size * ENDS), 1)).astype(np.intp)
+    return np.append(ends[ends < budget], budget)

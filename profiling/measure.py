@@ -11,7 +11,7 @@ from ..adapters import Adapter, Cell, Outcomes, Registry, SilentAdapterError, pa
 from ..serving.engines import Engine, EngineRequest, EngineResult
 from .base_model import BaseModelFolder
 from .scoring import judge
-from .task import LISTED_LABELS, Example, Task
+from .task import Example, Task
 
 
 def measure(
@@ -103,7 +103,7 @@ def request_for(task: Task, example: Example, adapter: Adapter | None) -> Engine
 
 def _candidates(task: Task, example: Example) -> tuple[str, ...]:
     """The gold target first, then every label where there are few."""
-    return (example.target, *(task.labels if len(task.labels) <= LISTED_LABELS else ()))
+    return (example.target, *(task.labels if task.lists_labels else ()))
 
 
 def to_outcomes(

@@ -16,14 +16,12 @@ from ..serving.engines import EngineName, open_engine
 from .base_model import BaseModelFolder, open_base_model
 from .matrix import TransferMatrix
 from .measure import measure
+from .profiled import SHOWN
 from .stability import adapter_stability, loading_stability
 from .suite import Suite
 from .training import TrainedAdapter, adapter_record, train_adapter
 from .trait_names import inherited_labels, name_traits, task_group
 from .traits import TraitSpace
-
-SHOWN = 100
-"""So many training rows of an adapter tell the router where it is at home."""
 
 
 @dataclass(frozen=True)

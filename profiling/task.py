@@ -103,6 +103,11 @@ class Task(BaseModel):
         return self.examples("test", self.test)
 
     @property
+    def lists_labels(self) -> bool:
+        """Whether the labels are few enough to be listed in a prompt, and measured one by one."""
+        return len(self.labels) <= LISTED_LABELS
+
+    @property
     def digest(self) -> str:
         """Digest of everything that determines a measurement on this task: rendered examples and rules."""
         rules = [self.metric, self.labels, self.max_tokens]

@@ -62,7 +62,13 @@ def test_examples_go_to_the_task_that_leaves_most_doubt() -> None:
     assert not set(again[1].tolist()) & set(chosen[1].tolist())
 
 
-def test_rounds_add_up_to_the_share_but_give_every_task_a_few_examples() -> None:
-    assert rounds(1000, 10, 0.1).sum() == 100
-    assert rounds(1000, 50, 0.1).sum() == 150
-    assert rounds(40, 20, 0.1).sum() == 40
+def test_rounds_end_at_the_share_but_give_every_task_a_few_examples() -> None:
+    assert rounds(1000, 10, 0.1)[-1] == 100
+    assert rounds(1000, 50, 0.1)[-1] == 150
+    assert rounds(40, 20, 0.1)[-1] == 40
+    assert np.all(np.diff(rounds(40, 20, 1.0)) > 0)
+
+
+def test_rounds_of_a_larger_share_begin_with_those_of_a_smaller_one() -> None:
+    small, large = rounds(1000, 5, 0.1), rounds(1000, 5, 0.4)
+    assert large[: len(small)].tolist() == small.tolist()
