@@ -75,7 +75,7 @@ class Latency:
 def main() -> None:
     """Measure, print the table, and write it where asked."""
     arguments = _arguments()
-    _keep_to_one_core()
+    keep_to_one_core()
     if arguments.start:
         print(json.dumps(measured_start(arguments.start)))
         return
@@ -167,7 +167,7 @@ def describe(texts: Sequence[str], rows: Rows, arguments: argparse.Namespace) ->
     lengths = [len(t) for t in texts]
     stated: dict[str, Any] = {
         "date": datetime.now(UTC).date().isoformat(),
-        "processor": _processor(),
+        "processor": processor(),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
         "texts": len(texts),
@@ -187,14 +187,14 @@ def describe(texts: Sequence[str], rows: Rows, arguments: argparse.Namespace) ->
     return stated
 
 
-def _processor() -> str:
+def processor() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return named[0] if named else platform.processor() or platform.machine()
 
 
-def _keep_to_one_core() -> None:
+def keep_to_one_core() -> None:
     """Start again with one thread, which libraries read as they load, and stay on one core."""
     if any(os.environ.get(name) != value for name, value in ONE_CORE.items()):
         os.execve(sys.executable, sys.orig_argv, os.environ | ONE_CORE)

@@ -2,7 +2,8 @@
 
 The interval is Bonett and Price's (2012) adjusted Wald interval for paired proportions: one success is added to each
 kind of discordance, which keeps its coverage at a few dozen examples, where the plain interval and the bootstrap
-shrink to nothing as soon as all examples agree.
+shrink to nothing as soon as all examples agree. The row of an adapter that joined later is estimated from a few examples;
+its interval is what profiling found the standard error of that to be.
 """
 
 from collections.abc import Mapping
@@ -19,12 +20,13 @@ from .models import MeasuredGain
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
-LEVEL = 0.95
+Z = float(norm.ppf(0.975))
+"""Standard errors that an interval of 95% reaches."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Scores of `adapters` on `tasks`, (a, t), and of base, (t,); `low` and `high` (a, t) are nan where `examples` is 0."""
+    """Scores of `adapters` on `tasks`, (a, t), and of base, (t,); `low` and `high` (a, t) are nan where they are not known."""
 
     adapters: tuple[str, ...]
     tasks: tuple[str, ...]
@@ -36,21 +38,28 @@ class Measured:
 
     @classmethod
     def read(cls, registry: Registry, summary: Mapping[str, Any]) -> Self:
-        """Read what the profile of `summary` was fitted to."""
+        """Read what the profile of `summary` was fitted to.
+
+        Raises:
+            ValueError: its parts do not fit together.
+        """
         adapters, tasks = tuple(summary["adapters"]), tuple(summary["tasks"])
         won, lost, examples = _kept(summary) or _discordant(
             registry.cells(keys=summary["cells"]), adapters, tasks
         )
+        base, scores = np.array(summary["base"], float), np.array(summary["scores"], float)
+        shape = (len(adapters), len(tasks))
+        if scores.shape != shape or examples.shape != shape:
+            raise ValueError(
+                f"{scores.shape} scores of {len(adapters)} adapters on {len(tasks)} tasks"
+            )
         low, high = paired_interval(won, lost, examples)
-        return cls(
-            adapters,
-            tasks,
-            np.array(summary["base"]),
-            np.array(summary["scores"]),
-            low,
-            high,
-            examples,
-        )
+        gains = scores - base
+        for name, row in summary.get("estimated", {}).items():
+            i, reach = adapters.index(name), Z * np.array(row["errors"], float)
+            low[i], high[i] = np.maximum(gains[i] - reach, -1.0), np.minimum(gains[i] + reach, 1.0)
+            examples[i] = row["examples"]
+        return cls(adapters, tasks, base, scores, low, high, examples)
 
     @property
     def gains(self) -> Array:
@@ -74,7 +83,7 @@ class Measured:
         return tuple(sorted(lost, key=lambda gain: gain.gain))
 
     def _gain(self, i: int, j: int) -> MeasuredGain:
-        known = self.examples[i, j] > 0
+        known = not np.isnan(self.low[i, j])
         return MeasuredGain(
             task=self.tasks[j],
             score=float(self.scores[i, j]),
@@ -91,7 +100,7 @@ def paired_interval(won: Counts, lost: Counts, examples: Counts) -> tuple[Array,
     n = examples + 2.0
     gained, given_up = (won + 1) / n, (lost + 1) / n
     middle = gained - given_up
-    reach = norm.ppf((1 + LEVEL) / 2) * np.sqrt((gained + given_up - middle**2) / n)
+    reach = Z * np.sqrt((gained + given_up - middle**2) / n)
     unknown = examples == 0
     low, high = np.maximum(middle - reach, -1.0), np.minimum(middle + reach, 1.0)
     return np.where(unknown, np.nan, low), np.where(unknown, np.nan, high)

@@ -59,7 +59,9 @@ class PlanRequest(_Request):
 
 
 class MeasuredGain(_Answer):
-    """What a skill was measured to gain on a profiled task; without `low` and `high` where it was estimated."""
+    """What a skill was measured to gain on a profiled task; without `low` and `high` where nobody knows how sure it is.
+
+    Of a task that has more, `examples` may be a few from which the gain was estimated."""
 
     task: str
     score: float
@@ -250,7 +252,7 @@ class TraitMap(_Answer):
 
 
 class Matrix(_Answer):
-    """The transfer matrix: rows are `skills`, columns `tasks`; `low` and `high` are null where a gain was estimated."""
+    """The transfer matrix: rows are `skills`, columns `tasks`; `low` and `high` are null where they are not known."""
 
     profile_version: int
     tasks: tuple[str, ...]

@@ -3,13 +3,10 @@
 from contextlib import suppress
 from datetime import datetime
 
-from ...adapters import Registry, StoredProfile
+from ...adapters import Registry
 from ...router import RoutingProfile
 from .recalibration import Rewarded
 from .token import DecisionToken, TokenError
-
-_SAME_PREDICTIONS = frozenset({"row", "recalibration"})
-"""How versions are made that predict for all other adapters what their parent does, corrections aside."""
 
 
 def read_rewards(registry: Registry, since: datetime) -> list[Rewarded]:
@@ -18,8 +15,8 @@ def read_rewards(registry: Registry, since: datetime) -> list[Rewarded]:
     Decisions for weights that were replaced are left out, and so are those whose request resembled no known task.
     """
     corrected = {
-        profile.version: RoutingProfile.from_bytes(profile.data).corrections
-        for profile in _lineage(registry)
+        version: RoutingProfile.from_bytes(registry.profile(version).data).corrections
+        for version in registry.lineage()
     }
     made = {adapter.name: adapter.created_at for adapter in registry.adapters()}
     found = []
@@ -41,12 +38,3 @@ def _level(token: str) -> float | None:
     with suppress(TokenError):
         return DecisionToken.read(token).level
     return None
-
-
-def _lineage(registry: Registry) -> list[StoredProfile]:
-    """The newest profile and those it was made from without fitting anew."""
-    profile = registry.latest_profile()
-    found = [] if profile is None else [profile]
-    while found and found[-1].origin in _SAME_PREDICTIONS and found[-1].parent is not None:
-        found.append(registry.profile(found[-1].parent))
-    return found

@@ -49,19 +49,20 @@ class Snapshot:
         """Read what skills need beside the router; None where the profile's summary tells too little."""
         profile = registry.profile(router.version)
         if missing := [part for part in NEEDED if part not in profile.summary]:
-            _logger.warning(
-                "traitroute: profile version %d lacks %s, so it has no skills API: "
-                "run `traitroute profile` again",
-                profile.version,
-                ", ".join(missing),
-            )
+            _complain(profile, f"lacks {', '.join(missing)}")
+            return None
+        try:
+            measured = Measured.read(registry, profile.summary)
+        except (ValueError, TypeError, IndexError) as exc:
+            # A summary that contradicts itself costs the skills, not the routing.
+            _complain(profile, f"has no matrix that can be read ({exc})")
             return None
         return cls(
             adapters={a.name: a for a in registry.servable()},
             router=router,
             summary=profile.summary,
             tasks=registry.tasks(),
-            measured=Measured.read(registry, profile.summary),
+            measured=measured,
             key=signing_key(profile),
             location=registry.location,
         )
@@ -86,6 +87,14 @@ class Snapshot:
         tasks = self.measured.tasks
         level = float(self.measured.base[tasks.index(near)]) if near in tasks else None
         return DecisionToken(adapter, gain, level, self.version).sign(self.key)
+
+
+def _complain(profile: StoredProfile, what: str) -> None:
+    _logger.warning(
+        "traitroute: profile version %d %s, so it has no skills API: run `traitroute profile` again",
+        profile.version,
+        what,
+    )
 
 
 def signing_key(profile: StoredProfile) -> bytes:

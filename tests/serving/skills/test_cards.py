@@ -1,5 +1,6 @@
 """Cards, traits and the matrix say what was measured, with its uncertainty."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,28 @@ def test_counts_in_the_summary_stand_in_for_cells(server: Any, registry: Registr
     registry.put_profile(stored.data, {**stored.summary, "paired": paired, "cells": []})
     server.refresh()
     assert server.get("/v1/matrix").json() == {**before, "profile_version": 2}
+
+
+def test_the_interval_of_an_estimated_row_is_its_own(server: Any, registry: Registry) -> None:
+    stored = registry.profile(1)
+    rough = {"errors": [0.2, 0.2, 0.01, 0.01], "examples": [4, 4, 4, 4], "cells": []}
+    registry.put_profile(stored.data, {**stored.summary, "estimated": {"chef": rough}})
+    server.refresh()
+    card = server.get("/v1/skills/chef").json()
+    space = next(gain for gain in card["gains"] if gain["task"] == "space")
+    assert space["high"] - space["gain"] == pytest.approx(1.96 * 0.01, abs=1e-4)
+    assert {gain["examples"] for gain in card["gains"]} == {4}
+    assert [gain["task"] for gain in card["side_effects"]] == ["law", "space"]
+
+
+def test_a_summary_that_contradicts_itself_costs_skills_but_not_routing(
+    server: Any, registry: Registry, text_of: Callable[[str], str]
+) -> None:
+    stored = registry.profile(1)
+    registry.put_profile(stored.data, {**stored.summary, "scores": [[1.0], [1.0, 2.0]]})
+    server.refresh()
+    assert server.get("/v1/skills").status_code == 503
+    assert server.route(text_of("cooking")).headers["x-traitroute-adapter"] == "chef"
 
 
 def test_traits_are_those_above_the_null(server: Any) -> None:

@@ -1,0 +1,183 @@
+"""How long `select` and `plan` take, at 10, 1,000 and 10,000 adapters: one core, one process, without HTTP and with.
+
+    python benchmarks/skills.py --data DATA           real requests, DATA holds <task>/test.jsonl
+    python benchmarks/skills.py                       generated requests
+    python benchmarks/skills.py --json OUT            and write the figures
+
+Texts are those of `latency.py`, joined and cut to lengths from 50 to 4,000 characters. A profile is fitted for ten adapters on
+made-up gains; further adapters are drawn with the covariance of their traits, and so is what each is measured to do on
+`TASKS` tasks, since a time does not depend on it. `select` ranks five skills with their side effects, demanded traits and a signed decision;
+`plan` does that for 50 sub-tasks and assigns them. Over HTTP means the route as a server runs it, in the
+same process: reading and checking the body, computing off the event loop, writing the answer; no network.
+"""
+
+import argparse
+import asyncio
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+from latency import FIT_ROWS, WARM_UP, keep_to_one_core, processor
+from latency_routers import enlarged, fitted_profile
+from latency_texts import read_rows, request_texts, split_rows
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from starlette.applications import Starlette
+from traitroute.adapters import Adapter, AdapterState, Location
+from traitroute.router import Router, RoutingProfile
+from traitroute.serving.own_routes import own_routes
+from traitroute.serving.routing import Routing
+from traitroute.serving.skills import PlanRequest, SelectRequest, Skills, Snapshot
+from traitroute.serving.skills.measured import Measured, paired_interval
+
+SIZES = (10, 1_000, 10_000)
+EXAMPLES, TASKS, STEPS = 100, 50, 50
+console = Console(width=150)
+
+
+@dataclass(frozen=True)
+class Times:
+    """Milliseconds of one kind of question over all that were asked."""
+
+    asked: str
+    adapters: int
+    count: int
+    median_ms: float
+    p99_ms: float
+
+
+def snapshot(profile: RoutingProfile, rng: np.random.Generator) -> Snapshot:
+    """A snapshot of made-up measurements around a real router."""
+    n, components = len(profile.adapters), profile.trait_scores.shape[1]
+    tasks = (*profile.tasks, *(f"task-{i}" for i in range(len(profile.tasks), TASKS)))
+    base = rng.integers(20, 60, TASKS)
+    won = rng.binomial(EXAMPLES - base, 0.25, (n, TASKS))
+    lost = rng.binomial(base, 0.25, (n, TASKS))
+    examples = np.full((n, TASKS), EXAMPLES)
+    low, high = paired_interval(won, lost, examples)
+    scores = (base + won - lost) / EXAMPLES
+    measured = Measured(profile.adapters, tasks, base / EXAMPLES, scores, low, high, examples)
+    summary = {
+        "base_model": "made-up",
+        "n_traits": profile.n_traits,
+        "explained_variance": [1 / components] * components,
+        "null": [0.0] * components,
+    }
+    adapters = {name: _adapter(name, i) for i, name in enumerate(profile.adapters)}
+    location = Location(path=Path("made-up.db"))
+    return Snapshot(adapters, Router(profile), summary, {}, measured, b"key", location)
+
+
+def _adapter(name: str, i: int) -> Adapter:
+    return Adapter(
+        name=name,
+        base_model="made-up",
+        base_digest="0" * 64,
+        weights_digest=f"{i:064x}",
+        rank=8,
+        target_modules=("q_proj",),
+        state=AdapterState.READY,
+    )
+
+
+def timed(asked: str, adapters: int, ask: Callable[[int], object], count: int, warm: int) -> Times:
+    """Time `ask` over 0 to `count`, the first `warm` left out."""
+    spent = np.empty(count)
+    for i in range(count):
+        begin = time.perf_counter_ns()
+        ask(i)
+        spent[i] = (time.perf_counter_ns() - begin) / 1e6
+    return _times(asked, adapters, spent[warm:])
+
+
+def _times(asked: str, adapters: int, spent: NDArray[np.float64]) -> Times:
+    return Times(
+        asked, adapters, len(spent), float(np.median(spent)), float(np.quantile(spent, 0.99))
+    )
+
+
+def over_http(
+    found: Snapshot, texts: Sequence[str], batches: Sequence[Sequence[str]]
+) -> list[Times]:
+    """The same through the routes."""
+    routing = Routing(snapshot=found)
+    app = Starlette(routes=own_routes(routing))
+    plans = [{"steps": [{"task": text} for text in batch], "max_loss": 1.0} for batch in batches]
+
+    async def ask() -> list[Times]:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            return [
+                await _asked(client, "select", [{"task": t} for t in texts], WARM_UP, found),
+                await _asked(client, f"plan of {STEPS}", plans, 2, found),
+            ]
+
+    return asyncio.run(ask())
+
+
+async def _asked(
+    client: httpx.AsyncClient, asked: str, bodies: Sequence[object], warm: int, found: Snapshot
+) -> Times:
+    path = f"/v1/skills/{asked.split()[0]}"
+    spent = np.empty(len(bodies))
+    for i, body in enumerate(bodies):
+        begin = time.perf_counter_ns()
+        response = await client.post(path, json=body)
+        spent[i] = (time.perf_counter_ns() - begin) / 1e6
+        response.raise_for_status()
+    return _times(f"{asked}, over HTTP", len(found.adapters), spent[warm:])
+
+
+def measure(found: Snapshot, texts: Sequence[str], batches: Sequence[Sequence[str]]) -> list[Times]:
+    """All questions to one snapshot."""
+    skills, n = Skills(found), len(found.adapters)
+    selects = [SelectRequest(task=text) for text in texts]
+    plans = [
+        PlanRequest(steps=[SelectRequest(task=t) for t in batch], max_loss=1.0) for batch in batches
+    ]
+    return [
+        timed("select", n, lambda i: skills.select(selects[i]), len(selects), WARM_UP),
+        timed(f"plan of {STEPS}", n, lambda i: skills.plan(plans[i]), len(plans), 2),
+        *over_http(found, texts, batches),
+    ]
+
+
+def main() -> None:
+    """Measure, print the table, and write it where asked."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--texts", type=int, default=1_000)
+    parser.add_argument("--plans", type=int, default=40)
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of adapters")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    keep_to_one_core()
+    rng = np.random.default_rng(0)
+    fit_rows, rows = split_rows(read_rows(arguments.data, rng), FIT_ROWS)
+    texts = request_texts(rows, arguments.texts + WARM_UP, rng)
+    batches = [request_texts(rows, STEPS, rng) for _ in range(arguments.plans + 2)]
+    fitted = fitted_profile(fit_rows, rng)
+    found: list[Times] = []
+    for size in arguments.sizes:
+        found += measure(snapshot(enlarged(fitted, size, rng), rng), texts, batches)
+    table = Table(title=f"milliseconds, one core of {processor()}", title_justify="left")
+    for column in ("asked", "adapters", "times", "median", "p99"):
+        table.add_column(column, justify="left" if column == "asked" else "right")
+    for t in found:
+        table.add_row(
+            t.asked, f"{t.adapters:,}", f"{t.count:,}", f"{t.median_ms:.2f}", f"{t.p99_ms:.2f}"
+        )
+    console.print(table)
+    if arguments.json:
+        arguments.json.write_text(json.dumps([asdict(t) for t in found], indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
