@@ -9,7 +9,8 @@ let running = new AbortController();
 
 /** Offer to run this request on base and on an adapter, first of all on the chosen one. */
 export function offerAnswers(request, { ranking, choice }) {
-  running.abort();
+  begin();
+  stop.disabled = true;
   text = request;
   const names = ranking.map(({ name }) => name).filter((name) => name !== "base");
   const first = choice === "base" ? names[0] : choice;
@@ -28,21 +29,31 @@ export function listenForRuns(trouble) {
   stop.addEventListener("click", () => running.abort());
 }
 
-async function run(adapter, most) {
+/** What stops the run that begins here; the one before is stopped. */
+function begin() {
   running.abort();
-  const mine = (running = new AbortController());
+  running = new AbortController();
+  return running;
+}
+
+async function run(adapter, most) {
+  const mine = begin();
   answers.hidden = false;
   document.getElementById("rival-name").textContent = adapter;
   stop.disabled = false;
   state.textContent = `Running base and ${adapter} …`;
-  const sides = [
-    side("base", await baseModel(), most, mine.signal),
-    side("rival", adapter, most, mine.signal),
-  ];
-  const done = await Promise.all(sides);
-  if (mine !== running) return; // another run has taken the place
-  stop.disabled = true;
-  state.textContent = done.every(Boolean) ? "Both have answered." : "Not both have answered.";
+  let end = "Not both have answered.";
+  try {
+    const models = { base: await baseModel(), rival: adapter };
+    const sides = Object.entries(models).map(([id, model]) => side(id, model, most, mine.signal));
+    if ((await Promise.all(sides)).every(Boolean)) end = "Both have answered.";
+  } finally {
+    // Unless another run, or request, has taken the place.
+    if (mine === running) {
+      stop.disabled = true;
+      state.textContent = end;
+    }
+  }
 }
 
 /** One side's answer; whether it came to its end. */

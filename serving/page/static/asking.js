@@ -14,6 +14,7 @@ export function listenForRequests(trouble) {
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const button = form.querySelector("button");
+    if (button.disabled) return; // Ctrl+Enter comes here too
     button.disabled = true;
     try {
       const selection = await ask("v1/skills/select", { body: { task: text.value, k: RANKED } });

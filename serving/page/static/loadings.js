@@ -11,7 +11,7 @@ export function showLoadings({ traits }) {
   const select = document.getElementById("component");
   offer(select, traits, 0);
   const show = () => showComponent(traits[Number(select.value)]);
-  select.addEventListener("change", show);
+  select.onchange = show;
   show();
 }
 

@@ -14,7 +14,7 @@ export function showMatrix(answer) {
   const matrix = { tasks: answer.tasks, base: answer.base, rows: answer.skills.map((_, i) => row(answer, i)) };
   const filter = document.getElementById("filter");
   const show = () => showRows(matrix, filter.value.trim().toLowerCase());
-  filter.addEventListener("input", show);
+  filter.oninput = show; // set, not added: with another key another answer is shown
   show();
 }
 

@@ -14,7 +14,7 @@ export function showSpace({ traits, skills }) {
   offer(across, traits, 0);
   offer(up, traits, Math.min(1, traits.length - 1));
   const show = () => draw("space-plot", () => scatter(traits, skills, Number(across.value), Number(up.value)));
-  for (const select of [across, up]) select.addEventListener("change", show);
+  across.onchange = up.onchange = show;
   fillTable(traits, skills);
   show();
 }

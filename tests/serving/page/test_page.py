@@ -134,6 +134,20 @@ def test_another_adapter_than_the_chosen_one_may_be_run(page: Any) -> None:
     expect(page.locator("#rival-name")).to_have_text("blue")
 
 
+def test_a_run_that_is_stopped_says_so_and_another_may_begin(page: Any) -> None:
+    choose(page)
+    page.route("**/v1/chat/completions", lambda route: None)  # an answer that never comes
+    page.get_by_role("button", name="Run both").click()
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_text("Not both have answered.")).to_be_visible()
+    expect(page.locator("#base-note")).to_have_text("stopped")
+    expect(page.get_by_role("button", name="Stop")).to_be_disabled()
+    page.unroute("**/v1/chat/completions")
+    page.get_by_label("Tokens at most").fill("2")
+    page.get_by_role("button", name="Run both").click()
+    expect(page.get_by_text("Both have answered.")).to_be_visible()
+
+
 def test_the_matrix_shows_gains_and_side_effects_in_plot_and_table(page: Any) -> None:
     plot = page.get_by_role("img", name="Heat map")
     expect(plot).to_have_attribute("aria-label", re.compile("3 certain gains, 3 side effects"))

@@ -10,6 +10,8 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
+from traitroute.adapters import Registry
+from traitroute.serving.gateway import GatewayOptions, gateway_app
 from traitroute.serving.page import page_paths, page_routes
 from traitroute.serving.page import routes as module
 
@@ -92,3 +94,12 @@ def test_the_page_is_open_and_its_data_is_not(locked: Any) -> None:
         "/traits/a/b",
     ):
         assert httpx.get(f"{url}{path}").status_code == 401, path
+
+
+def test_the_gateway_opens_the_page_and_hands_nothing_on_without_its_key(tmp_path: Path) -> None:
+    options = GatewayOptions(("http://127.0.0.1:9",), key="a key")
+    gateway = TestClient(gateway_app(options, lambda: Registry.open(tmp_path / "none.db")))
+    assert gateway.get("/traits").text.startswith("<!doctype html>")
+    assert gateway.post("/traits").status_code == 405
+    for path in ("/traits/a/b", "/traits/other", "/v1/traits"):
+        assert gateway.get(path).status_code == 401, path
