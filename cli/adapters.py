@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from ..adapters import Registry
-from . import arrivals, upkeep
+from . import arrivals, measure, upkeep
 from .card import adapter_card, write_card
 from .options import DEFAULT_REGISTRY, RegistryPath, console
 
@@ -19,6 +19,7 @@ app.command("remove")(upkeep.remove)
 app.command("disable")(upkeep.disable)
 app.command("enable")(upkeep.enable)
 app.command("tag")(upkeep.tag)
+app.command("measure")(measure.measure)
 
 
 @app.command("list")

@@ -33,6 +33,7 @@ SKILLS = {
     "2": {"sums": 0.8},
     "3": {"mood": 0.2, "same": 0.9},
     "4": {"mood": 0.9},
+    "5": {"sums": 0.5},
 }
 """What share of a task's examples each adapter's weights get right; base and others none."""
 

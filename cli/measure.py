@@ -1,0 +1,126 @@
+"""`traitroute adapters measure`: a pending adapter's row, measured in this process, and then it may be chosen."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from ..adapters import InputError, Registry
+from ..router import TrainingRows
+from .options import DEFAULT_REGISTRY, RegistryPath, console
+from .profile import progress_bars
+
+
+def measure(
+    name: Annotated[str, typer.Argument(help="The adapter's name.", show_default=False)],
+    registry: RegistryPath = DEFAULT_REGISTRY,
+    share: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=1.0, help="The largest share of the row's examples that is measured."
+        ),
+    ] = 0.1,
+    error: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Measure no more once the gains' mean standard error is this small; 0 to use the whole share.",
+        ),
+    ] = 0.02,
+    full: Annotated[bool, typer.Option("--full", help="Measure every example.")] = False,
+    rows: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSONL of `input` (the prompt as it was trained on) and `target`: what the adapter was trained on "
+            "[default: its source task's rows, where the profile has it]."
+        ),
+    ] = None,
+    engine: Annotated[str, typer.Option(help="auto, transformers or vllm.")] = "auto",
+) -> None:
+    """Measure one adapter, or the replacement that waits for its name, and let `auto` choose it.
+
+    Only its own row is measured, on the examples that tell most; nothing is fitted again. A killed run goes on where it
+    was, and a larger --share goes on from a smaller one. `traitroute worker` does the same on a running server.
+
+    Examples:
+
+        traitroute adapters measure polite
+
+        traitroute adapters measure polite --share 0.3 --rows polite/train.jsonl
+    """
+    from ..profiling.base_model import open_base_model
+    from ..profiling.incremental import measure_row
+    from ..profiling.profile import quiet_libraries
+    from ..profiling.profiled import Profiled
+    from ..serving.engines import open_engine
+
+    if engine not in ("auto", "transformers", "vllm"):
+        raise InputError(f"--engine is auto, transformers or vllm, not {engine!r}")
+    training = None if rows is None else _read_rows(rows)
+    quiet_libraries()
+    with Registry.open(registry) as store, progress_bars() as progress:
+        adapter = store.replacement(name) or store.adapter(name)
+        base = open_base_model(Profiled.open(store).summary["base_model"])
+        bar = progress.add_task(f"measure {name}", total=None)
+        meter = open_engine(engine, base.path, store.weights, [adapter])
+        try:
+            found = measure_row(
+                adapter,
+                meter,
+                store,
+                base,
+                share=share,
+                full=full,
+                tolerance=error,
+                training=training,
+                on_examples=lambda done, of: progress.update(bar, completed=done, total=of),
+            )
+        finally:
+            meter.close()
+        progress.update(bar, visible=False)
+        state = store.adapter(name).state
+    table = Table()
+    for column in ("task", "gain", "standard error", "examples"):
+        table.add_column(column, justify="left" if column == "task" else "right")
+    row = found.row
+    for task, gain, sure, n in zip(row.tasks, row.gains, row.errors, row.examples, strict=True):
+        table.add_row(task, f"{gain:+.2f}", f"{sure:.2f}", str(n))
+    console.print(table)
+    console.print(
+        f"{name}: {row.examples.sum()} of {found.size} examples ({found.share:.0%}) in {found.seconds:.0f} s, "
+        f"mean standard error {row.errors.mean():.3f}; profile version {found.version}, now {state}"
+    )
+
+
+def _read_rows(file: Path) -> TrainingRows:
+    """The first rows of a JSONL file.
+
+    Raises:
+        InputError: it cannot be read, or a row lacks a text.
+    """
+    from ..profiling.profiled import SHOWN
+
+    prompts, answers = [], []
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()[:SHOWN]
+        for line in lines:
+            row = json.loads(line)
+            prompts.append(_text(row, "input"))
+            answers.append(_text(row, "target"))
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        where = f", line {len(prompts) + 1}" if prompts or not isinstance(exc, OSError) else ""
+        raise InputError(
+            f'{file}{where}: cannot be read as training rows ({exc}); give JSON objects with "input" and "target"'
+        ) from exc
+    if not prompts:
+        raise InputError(f"{file} holds no rows: leave --rows out, or give some")
+    return TrainingRows.read(prompts, answers)
+
+
+def _text(row: dict[str, str], column: str) -> str:
+    if not isinstance(row[column], str):
+        raise TypeError(f'"{column}" is no text')
+    return row[column]
