@@ -19,20 +19,20 @@ JobId = Annotated[str, typer.Argument(help="The job's id, as `traitroute jobs li
 
 @app.command("list")
 def list_jobs(registry: RegistryPath = DEFAULT_REGISTRY) -> None:
-    """List the newest jobs with their state, their cells and the time that is left.
+    """List the newest jobs with their state, their examples and the time that is left.
 
     Example:
 
         traitroute jobs list
     """
     table = Table()
-    for column in ("adapter", "state", "cells", "left", "reason", "id"):
+    for column in ("adapter", "state", "examples", "left", "reason", "id"):
         table.add_column(column, overflow="fold")
     with Registry.open(registry, read_only=True) as store:
         for job in JobBoard(store.location).jobs():
-            cells = f"{job.done} of {job.total}"
+            done = f"{job.done} of {job.most} at most" if job.ended_at is None else f"{job.done}"
             reason = escape(job.reason or "")
-            table.add_row(job.adapter, job.state, cells, _left(job), reason, job.id)
+            table.add_row(job.adapter, job.state, done, _left(job), reason, job.id)
     console.print(table)
 
 
@@ -52,7 +52,7 @@ def show_job(job_id: JobId, registry: RegistryPath = DEFAULT_REGISTRY) -> None:
 
 @app.command("retry")
 def retry_job(job_id: JobId, registry: RegistryPath = DEFAULT_REGISTRY) -> None:
-    """Try a job again that failed or was set aside; the cells that were measured are kept.
+    """Try a job again that failed or was set aside; what was measured is kept.
 
     Example:
 

@@ -26,14 +26,22 @@ def worker(
         int,
         typer.Option(min=1, max=64, help="Requests that are under way at the server at a time."),
     ] = 4,
+    share: Annotated[
+        float,
+        typer.Option(
+            min=0.01,
+            max=1,
+            help="Share of a row's examples that is measured at most; 1 is all of them.",
+        ),
+    ] = 0.1,
     jobs: Annotated[
         int, typer.Option(min=1, max=16, help="Adapters that are measured at a time.")
     ] = 1,
 ) -> None:
     """Measure every adapter that waits, and open it to routing.
 
-    Adapters that are added, and replacements, are found within a second. Each is measured cell by cell on SERVER, at
-    its lowest priority; finished cells outlive a worker that is killed, and another goes on with them. Several workers
+    Adapters that are added, and replacements, are found within a second. Each is measured on SERVER, at its
+    lowest priority and part by part; finished parts outlive a worker that is killed, and another goes on with them. Several workers
     may share a registry: on one machine where it is a file, anywhere where it is a PostgreSQL database.
     `traitroute jobs` shows how far they are.
 
@@ -69,7 +77,7 @@ def worker(
                 "the server gives no log-probabilities of prompts: answers are measured, likelihoods are not"
             )
         locks = open_locks(store.location)
-        work = Worker(store, RowSteps(store, engine, base, locks), locks, jobs, say=_say)
+        work = Worker(store, RowSteps(store, engine, base, locks, share), locks, jobs, say=_say)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: work.stopping.set())
         _say(f"{work.name} measures on {client.url}")

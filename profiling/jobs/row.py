@@ -1,91 +1,74 @@
-"""The steps of a job: find the adapter, measure its row and the base model's cell by cell, and admit it.
+"""The steps of a job: find the adapter, measure the base model's cells, then the adapter's row, a part at a time.
 
-Each step may be done again after a crash, and finds what was finished before it: a cell under its key, an adapter that is
-ready. A lock for each cell keeps two workers from measuring it at the same time, for two adapters' jobs share the base
-model's cells, and two names may share weights.
+Each step may be done again after a crash, and finds what was finished before it: a part of the row under its key, an adapter
+that is ready. Locks keep two workers from measuring the same part at the same time: jobs share the base model's cells, and
+two names may share weights.
 """
 
 import time
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ...adapters import (
-    Adapter,
-    AdapterState,
-    Cell,
-    ConflictError,
-    InputError,
-    Registry,
-    SilentAdapterError,
-)
+from ...adapters import Adapter, AdapterState, Cell, InputError, Registry
+from ...serving.engines import EngineRequest, EngineResult
 from ...serving.engines.openai import OpenAIEngine
+from ..anchor_row import rounds
 from ..base_model import BaseModelFolder
-from ..measure import cell_key, measure_cell, says_what_base_says
+from ..incremental import SHARE, measure_row
+from ..measure import cell_key, measure_cell
 from ..task import Task
-from .joining import join_row
 from .locks import Locks
 from .pending import is_replacement, pending
 from .told import Told, WithdrawnError
 
+STEP_EXAMPLES = 32
+"""A step measures about so many examples: choosing the next ones takes a moment too."""
+
 
 @dataclass
 class RowSteps:
-    """Measures rows of `registry` on `engine`, for adapters of `base`."""
+    """Measures rows of `registry` on `engine`, for adapters of `base`: up to `share` of a row's examples, 1 for all."""
 
     registry: Registry
     engine: OpenAIEngine
     base: BaseModelFolder
     locks: Locks
+    share: float = SHARE
     _tasks: dict[str, Task] = field(default_factory=dict)
 
-    def find(self, name: str, weights: str) -> Told:
-        """Check that the adapter is one that can be measured here, and that the server knows it by now."""
+    def find(self, name: str, weights: str, tasks: Sequence[str]) -> Told:
+        """Check that the adapter can be measured here and that the server knows it by now; tells the examples at most."""
         adapter = self._pending(name, weights)
         if adapter.base_digest != self.base.digest:
             reason = f"it was trained for {adapter.base_model}, not for {self.base.name}"
             return {"refused": f"adapter {name}: {reason}, which the profile's adapters are for"}
         self.engine.check_offered(adapter)
-        return {}
+        size = sum(len(self._task(task).test_examples) for task in tasks)
+        return {"most": size if self.full else int(rounds(size, len(tasks), self.share).sum())}
 
-    def measure(self, name: str, weights: str, task_name: str, *, base: bool) -> Told:
-        """Measure one cell, unless it is there: the adapter's, or with `base` the base model's."""
-        adapter = self._pending(name, weights)
-        who, task = None if base else adapter, self._task(task_name)
-        key = self._key(who, task)
-        start = time.monotonic()
+    def measure_base(self, name: str, weights: str, task_name: str) -> Told:
+        """Measure the base model's cell of a task on this engine, unless it is there."""
+        self._pending(name, weights)
+        task, start = self._task(task_name), time.monotonic()
+        key = cell_key(self.base.digest, None, task.digest, self.engine.name)
         with self.locks.wait(f"cell {key}"):
-            found = self.registry.find_cell(key)
-            outcomes = found.outcomes if found else measure_cell(self.engine, who, task)
-            # Named anew: the cell may have been measured when the same weights had another name.
-            self.registry.put_cell(Cell(key, None if base else name, task_name, outcomes))
-        return {"cell": key, "found": found is not None, "seconds": time.monotonic() - start}
+            if self.registry.find_cell(key) is None:
+                outcomes = measure_cell(self.engine, None, task)
+                self.registry.put_cell(Cell(key, None, task_name, outcomes))
+        return {"seconds": time.monotonic() - start}
 
-    def admit(self, name: str, weights: str, tasks: list[str]) -> Told:
-        """Open the adapter to routing, in one transaction with the profile that knows it.
-
-        Raises:
-            InputError: the profile was fitted anew on other tasks meanwhile.
-        """
-        adapter = self._pending(name, weights)
-        row, base_row = self._row(adapter, tasks), self._row(None, tasks)
-        if says_what_base_says(row, base_row):
-            self.registry.remove_cells([cell.key for cell in row])
-            raise SilentAdapterError(
-                f"adapter {name} answered exactly as the base model on all {len(row)} tasks: it was not applied, or "
-                "its weights do nothing; its row was not kept"
-            )
-        while True:
-            stored = self.registry.latest_profile()
-            if stored is None:
-                raise InputError("the registry holds no profile any more: run `traitroute profile`")
-            joined = join_row(stored, adapter, row, base_row)
-            with suppress(ConflictError):
-                version = self.registry.admit(
-                    adapter, joined.data, joined.summary, parent=stored.version
+    def measure_parts(self, name: str, weights: str) -> Told:
+        """Measure the next parts of the row that are not there, or where none is missing admit the adapter."""
+        adapter, start = self._pending(name, weights), time.monotonic()
+        engine = _SomeParts(self.engine)
+        with self.locks.wait(f"row {weights}"):
+            try:
+                found = measure_row(
+                    adapter, engine, self.registry, self.base, share=self.share, full=self.full
                 )
-                return {"version": version}
-            # Another row came first, and this one joins it, unless the adapter itself was changed.
-            adapter = self._pending(name, weights)
+            except _EnoughError:
+                return {"examples": engine.examples, "seconds": time.monotonic() - start}
+        return {"examples": engine.examples, "version": found.version}
 
     def set_aside(self, name: str, weights: str, reason: str) -> Told:
         """Disable the adapter, or give up the replacement, and note why."""
@@ -98,15 +81,10 @@ class RowSteps:
             self.registry.set_state(name, AdapterState.DISABLED, note=reason, expected=adapter)
         return {}
 
-    def _row(self, who: Adapter | None, tasks: list[str]) -> list[Cell]:
-        keys = [self._key(who, self._task(task)) for task in tasks]
-        found = {cell.key: cell for cell in self.registry.cells(keys=keys)}
-        if missing := [t for t, key in zip(tasks, keys, strict=True) if key not in found]:
-            raise InputError(f"the cells of {', '.join(missing)} were removed meanwhile: try again")
-        return [found[key] for key in keys]
-
-    def _key(self, who: Adapter | None, task: Task) -> str:
-        return cell_key(self.base.digest, who, task.digest, self.engine.name)
+    @property
+    def full(self) -> bool:
+        """Whether rows are measured on all examples."""
+        return self.share >= 1
 
     def _pending(self, name: str, weights: str) -> Adapter:
         for adapter in pending(self.registry):
@@ -127,3 +105,27 @@ class RowSteps:
                 )
             self._tasks[digest] = task
         return self._tasks[digest]
+
+
+class _EnoughError(Exception):
+    """No error: as much as a step measures is measured and kept."""
+
+
+class _SomeParts:
+    """The engine for a step: once it has answered enough, it stops at the next part, when the last is in the registry."""
+
+    def __init__(self, engine: OpenAIEngine) -> None:
+        self._engine = engine
+        self.name = engine.name
+        self.examples = 0
+
+    def run(self, requests: Sequence[EngineRequest]) -> list[EngineResult]:
+        """Answer and score the requests of one part."""
+        if self.examples >= STEP_EXAMPLES:
+            raise _EnoughError
+        results = self._engine.run(requests)
+        self.examples += len(requests)
+        return results
+
+    def close(self) -> None:
+        """The server runs on, and so does the engine."""

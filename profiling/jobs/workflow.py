@@ -1,12 +1,11 @@
 """The job as a workflow of DBOS Transact: each step is kept when it is done, so that a killed job goes on at the next."""
 
 from collections.abc import Callable
-from typing import Any
 
 from dbos import DBOS
 
 from ...adapters import ServerError
-from ...serving.jobs.board import MEASURED
+from ...serving.jobs.board import FIND, MEASURE
 from .row import RowSteps
 from .told import Told, told
 
@@ -27,27 +26,27 @@ def register_workflow(steps: RowSteps) -> Callable[[str, str, list[str]], Told]:
     @DBOS.workflow(name=WORKFLOW, max_recovery_attempts=None)
     def measure_row(name: str, weights: str, tasks: list[str]) -> Told:
         """Measure the row of an adapter on `tasks` and admit it; tells the state in which the job ended."""
-        ended = _patiently("find", lambda: steps.find(name, weights), of_adapter=True)
-        done = 0
-        for base in (True, False):
-            for task in tasks:
-                if ended := _ending(ended):
-                    break
-                ended = _patiently(
-                    f"{MEASURED} {'base' if base else name} on {task}",
-                    lambda base=base, task=task: steps.measure(name, weights, task, base=base),
-                    of_adapter=not base,
+        found = _patiently(FIND, lambda: steps.find(name, weights, tasks), of_adapter=True)
+        most, done = found.get("most", 0), 0
+        for task in tasks:
+            if _goes_on(found):
+                found = _patiently(
+                    f"{MEASURE} base on {task}",
+                    lambda task=task: steps.measure_base(name, weights, task),
+                    of_adapter=False,
                 )
-                done += "cell" in ended
-        if not (ended := _ending(ended)):
-            ended = _patiently("admit", lambda: steps.admit(name, weights, tasks), of_adapter=True)
-        if "refused" in ended:
-            reason = ended["refused"]
+        while _goes_on(found):
+            found = _patiently(
+                f"{MEASURE} {name}", lambda: steps.measure_parts(name, weights), of_adapter=True
+            )
+            done += found.get("examples", 0)
+        if "refused" in found:
+            reason = found["refused"]
             undone = _patiently(
                 "set aside", lambda: steps.set_aside(name, weights, reason), of_adapter=True
             )
-            ended = undone or ended
-        return {"done": done, **_state(ended)}
+            found = undone or found
+        return {"done": done, "most": most, **_state(found)}
 
     return measure_row
 
@@ -63,12 +62,11 @@ def _patiently(name: str, step: Callable[[], Told], *, of_adapter: bool) -> Told
     raise ServerError(f"given up after {MOST_PAUSES} attempts: {found['away']}")
 
 
-def _ending(found: Told) -> Told:
-    """What ends the job before its row is measured; empty where nothing does."""
-    return {key: found[key] for key in ("refused", "withdrawn") if key in found}
+def _goes_on(found: Told) -> bool:
+    return not found.keys() & {"refused", "withdrawn", "version"}
 
 
-def _state(ended: Told) -> dict[str, Any]:
+def _state(ended: Told) -> Told:
     if "version" in ended:
         return {"state": "done", "version": ended["version"]}
     if "withdrawn" in ended:

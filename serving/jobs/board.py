@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 SHOWN = 100
 """So many jobs are listed, the newest first."""
-MEASURED = "measure"
-"""The name of the steps that measure a cell."""
+FIND, MEASURE = "find", "measure"
+"""How the names of steps begin: of the one that tells how many examples there are at most, and of those that measure."""
 
 _UNDER_WAY = {"ENQUEUED": JobState.QUEUED, "DELAYED": JobState.QUEUED, "PENDING": JobState.RUNNING}
 
@@ -107,13 +107,12 @@ def _find(client: "DBOSClient | None", job_id: str) -> "WorkflowStatus":
 
 
 def _job(client: "DBOSClient | None", status: "WorkflowStatus") -> Job:
-    adapter, weights, tasks = (status.input or {"args": ("", "", [])})["args"]
+    adapter, weights, _ = (status.input or {"args": ("", "", [])})["args"]
     state, told = _ended(status)
     if state is None:
+        told = _progress(client.list_workflow_steps(status.workflow_id) if client else [])
         state = _UNDER_WAY[status.status]
-        steps = client.list_workflow_steps(status.workflow_id) if client else []
-        told = _progress(steps, 2 * len(tasks))
-        if state is JobState.RUNNING and told.get("reason"):
+        if state is JobState.RUNNING and "reason" in told:
             state = JobState.WAITING
     return Job(
         id=status.workflow_id,
@@ -121,7 +120,7 @@ def _job(client: "DBOSClient | None", status: "WorkflowStatus") -> Job:
         weights_digest=weights,
         state=state,
         done=told.get("done", 0),
-        total=2 * len(tasks),
+        most=told.get("most", 0),
         remaining_s=told.get("remaining_s"),
         reason=told.get("reason"),
         profile_version=told.get("version"),
@@ -139,14 +138,19 @@ def _ended(status: "WorkflowStatus") -> tuple[JobState | None, dict[str, Any]]:
     return JobState.FAILED, {"reason": str(status.error or status.status.lower())}
 
 
-def _progress(steps: "Sequence[StepInfo]", total: int) -> dict[str, Any]:
-    """Cells done, the time that the others will take at the pace of those measured, and what is waited for."""
-    told = [step["output"] for step in steps if step["function_name"].startswith(MEASURED)]
-    cells = [each for each in told if each and "cell" in each]
-    paces = [each["seconds"] for each in cells if not each["found"]]
-    remaining = sum(paces) / len(paces) * (total - len(cells)) if paces else None
-    away = next((each["away"] for each in told[-1:] if each and "away" in each), None)
-    return {"done": len(cells), "remaining_s": remaining, "reason": away}
+def _progress(steps: "Sequence[StepInfo]") -> dict[str, Any]:
+    """Examples done, the time that the others will take at most at the pace so far, and what is waited for."""
+    named = [(step["function_name"], step["output"] or {}) for step in steps]
+    most = sum(output.get("most", 0) for name, output in named if name == FIND)
+    parts = [o for name, o in named if name.startswith(MEASURE) and "examples" in o]
+    done = sum(part["examples"] for part in parts)
+    told: dict[str, Any] = {"done": done, "most": most}
+    if done:
+        pace = sum(part.get("seconds", 0.0) for part in parts) / done
+        told["remaining_s"] = pace * max(most - done, 0)
+    # A pause is a step too, and comes after what it waits for.
+    last = [output for name, output in named[-2:] if "away" in output]
+    return told | ({"reason": last[-1]["away"]} if last else {})
 
 
 def _time(milliseconds: int) -> datetime:

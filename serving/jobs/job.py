@@ -21,7 +21,7 @@ class JobState(StrEnum):
 
 
 class Job(BaseModel):
-    """How far a job is: `done` of `total` cells, those of the base model included; `remaining_s` from the pace so far."""
+    """How far a job is: `done` of the adapter's examples, of `most` at most; `remaining_s`, at most, from the pace so far."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -30,7 +30,7 @@ class Job(BaseModel):
     weights_digest: str
     state: JobState
     done: int
-    total: int
+    most: int
     remaining_s: float | None = None
     reason: str | None = None
     profile_version: int | None = None

@@ -92,7 +92,8 @@ class House:
             self.registry.add_adapter(adapter)
         for task in tasks:
             self.registry.put_task(task.name, task.digest, task.model_dump(mode="json"))
-        matrix = TransferMatrix.from_cells(measure(engine, self.registry, base, adapters, tasks))
+        cells = measure(engine, self.registry, base, adapters, tasks)
+        matrix = TransferMatrix.from_cells(cells)
         engine.close()
         traits = TraitSpace(n_permutations=20).fit(matrix.gains)
         scores = traits.transform(matrix.gains)
@@ -106,7 +107,7 @@ class House:
             "base_model": str(self.base),
             "adapters": matrix.adapters,
             "tasks": matrix.tasks,
-            "cells": [],
+            "cells": [cell.key for cell in cells],
             "base": matrix.base.tolist(),
             "scores": matrix.scores.tolist(),
             "loadings": traits.components_.tolist(),
@@ -192,10 +193,11 @@ class Site:
     notes: Notes
     workers: list[subprocess.Popen[str]] = field(default_factory=list)
 
-    def start_worker(self, *options: str) -> subprocess.Popen[str]:
+    def start_worker(self, *options: str, share: float = 1) -> subprocess.Popen[str]:
         """Start `traitroute worker` as a process of its own."""
         command = [Path(sys.executable).with_name("traitroute"), "worker", "--server", self.url]
-        command += ["--registry", self.house.registry.location.reveal(), *options]
+        command += ["--registry", self.house.registry.location.reveal()]
+        command += ["--share", str(share), *options]
         log = (self.house.root / f"worker-{len(self.workers)}.log").open("w")
         process = subprocess.Popen(
             list(map(str, command)), stdout=log, stderr=log, text=True, env=dict(os.environ)

@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 
+import httpx
 import pytest
 from traitroute.adapters import AdapterState
 from traitroute.router import RoutingProfile
@@ -20,12 +21,23 @@ def test_an_added_adapter_is_measured_and_joins_the_profile(site) -> None:
     after = site.house.registry.latest_profile()
     site.wait(lambda: site.jobs()[0].state is JobState.DONE)
     [job] = site.jobs()
-    assert (job.done, job.total, job.profile_version) == (6, 6, after.version)
+    assert (job.done, job.most, job.profile_version) == (72, 72, after.version)
+    assert httpx.get(f"{site.url}/v1/jobs/{job.id}").json() == job.model_dump(mode="json")
+    assert httpx.get(f"{site.url}/v1/jobs").json()["data"] == [job.model_dump(mode="json")]
     assert (after.origin, after.parent) == ("row", before.version)
     old, new = RoutingProfile.from_bytes(before.data), RoutingProfile.from_bytes(after.data)
     assert new.adapters == (*old.adapters, "new")
     assert new.trait_scores[:3].tolist() == old.trait_scores.tolist()
     assert len(site.notes.asked) == len(set(site.notes.asked)) == 6 * 24
+
+
+def test_by_default_a_tenth_of_the_row_is_measured(site) -> None:
+    site.house.add("new", seed=7)
+    site.start_worker(share=0.1)
+    site.await_state("new", AdapterState.READY)
+    asked = Counter(model for model, _ in site.notes.asked)
+    assert asked == {"tiny": 72, "new": 9}
+    assert "new" in site.house.registry.latest_profile().summary["estimated"]
 
 
 @on_both
