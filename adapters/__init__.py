@@ -14,6 +14,7 @@ from .adapter_files import AdapterFiles, inspect_adapter
 from .cache import cache_folder
 from .cell import Cell, FinishReason, Outcomes, packed_texts
 from .cell_table import CellScore
+from .demand_window import DemandWindow
 from .errors import (
     BaseModelError,
     ConflictError,
@@ -49,6 +50,7 @@ __all__ = [
     "Cell",
     "CellScore",
     "ConflictError",
+    "DemandWindow",
     "Digest",
     "Feedback",
     "FinishReason",

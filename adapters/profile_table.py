@@ -14,6 +14,8 @@ from .errors import ConflictError, RegistryError
 Origin = Literal["fit", "row", "task", "rollback", "recalibration"]
 """How a profile version was made: fitted anew, by one more row or task, as a copy of an earlier version, or by feedback."""
 
+_SAME_PREDICTIONS = ("row", "recalibration")
+"""How versions are made that predict for all other adapters what their parent does, corrections aside."""
 _LONGEST_LABEL = 80
 _table = schema.profiles
 
@@ -92,6 +94,17 @@ class ProfileTable(Database):
         """List how each profile version came about, oldest first."""
         with self._transaction() as connection:
             return _history(connection)
+
+    def lineage(self) -> list[int]:
+        """The newest version and those it was made from without fitting anew: their features are the same, newest first."""
+        made = {each.version: each for each in self.profile_history()}
+        found = [max(made)] if made else []
+        while found and made[found[-1]].origin in _SAME_PREDICTIONS:
+            parent = made[found[-1]].parent
+            if parent is None:
+                break
+            found.append(parent)
+        return found
 
     def set_trait_label(self, version: int, index: int, label: str) -> None:
         """Call component `index` (from 1) of a profile version `label`; an empty label removes it.

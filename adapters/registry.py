@@ -10,6 +10,7 @@ from typing import Any, Self
 from .adapter import Adapter, AdapterState
 from .adapter_table import AdapterTable
 from .cell_table import CellTable
+from .demand_table import DemandTable
 from .errors import RegistryError
 from .feedback_table import FeedbackTable
 from .location import Location, Place
@@ -20,7 +21,7 @@ from .sqlite_file import create_file, open_file
 from .weights import WeightStore
 
 
-class Registry(AdapterTable, ReplacementTable, CellTable, ProfileTable, FeedbackTable):
+class Registry(AdapterTable, ReplacementTable, CellTable, ProfileTable, FeedbackTable, DemandTable):
     """Everything that is known of a base model's adapters; safe to use from several threads."""
 
     _weights: Path | None = None

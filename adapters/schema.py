@@ -129,3 +129,15 @@ feedback = Table(
     Column("reward", Float),
     Column("rewarded_at", UtcDateTime),
 )
+
+# What servers saw of the stream of requests: counts, and features of some that were like nothing profiled.
+demand_windows = Table(
+    "demand_windows",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("profile_version", Integer, nullable=False),
+    Column("requests", Integer, nullable=False),
+    Column("novel", Integer, nullable=False),
+    Column("features", LargeBinary, nullable=False),
+)

@@ -25,6 +25,7 @@ from . import (
     report,
     route,
     serve,
+    suggest_tasks,
     traits,
     worker,
 )
@@ -53,6 +54,7 @@ app.command("report")(report.report)
 app.command("predict")(predict.predict)
 app.command("route")(route.route)
 app.command("recalibrate")(recalibrate.recalibrate)
+app.command("suggest-tasks")(suggest_tasks.suggest_tasks)
 app.command("serve")(serve.serve)
 app.command("gateway")(gateway.gateway)
 app.command("worker")(worker.worker)

@@ -43,7 +43,8 @@ class RoutingDecision(BaseModel):
     `gain` and `interval` are those of the chosen adapter (0 for base); `margin` is its lead over the
     next best; `ranking` lists the best routable adapters, best first. `contributions` splits the
     predicted gain of the best-ranked adapter into the share common to all adapters (`mean`), one part
-    a component, what its training rows say (`home`, `answers`), and what feedback corrects (`feedback`, where it does); the parts add up to `ranking[0].gain`. `change` is given where it was asked for.
+    a component, what its training rows say (`home`, `answers`), and what feedback corrects (`feedback`, where it does); the parts add up to `ranking[0].gain`. `novelty` is
+    the probability that the request is of a kind nobody profiled. `change` is given where it was asked for.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -58,4 +59,5 @@ class RoutingDecision(BaseModel):
     nearest_tasks: tuple[NearTask, ...]
     ranking: tuple[Affinity, ...]
     profile_version: int
+    novelty: float = 0.0
     change: Change | None = None

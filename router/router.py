@@ -21,13 +21,15 @@ RANKED = 10
 
 @dataclass(frozen=True)
 class _Reading:
-    """What was made of a request: the demand (1 + r,), the evidence (routable, kinds), gains (routable,) and the reach of their intervals."""
+    """What was made of a request: the demand (1 + r,), the evidence (routable, kinds), gains (routable,), the reach of their intervals,
+    and how likely it is of a new kind."""
 
     features: Array
     demand: Array
     evidence: Array
     gains: Array
     reach: float
+    novelty: float
 
 
 class Router:
@@ -111,6 +113,7 @@ class Router:
             nearest_tasks=nearest,
             ranking=ranking,
             profile_version=self.version,
+            novelty=read.novelty,
             change=self._change(read, best if chosen else None, least) if explain else None,
         )
 
@@ -124,7 +127,8 @@ class Router:
         features = p.features.row(marks)
         unseen = p.features.unseen_mass(features)
         # What profiled requests have taught holds for requests like them; of others only evidence speaks.
-        demand = p.demand.at(features) * (1 - p.novelty.share(unseen))
+        novelty = float(p.novelty.share(unseen))
+        demand = p.demand.at(features) * (1 - novelty)
         evidence = self._homes.row(features, marks)
         gains = (
             demand[0]
@@ -133,7 +137,7 @@ class Router:
             + self._corrections
         )
         reach = self.caution * float(p.error(unseen))
-        return _Reading(features, demand, evidence, gains, reach)
+        return _Reading(features, demand, evidence, gains, reach, novelty)
 
     def _affinity(self, i: int, read: _Reading) -> Affinity:
         gain = float(read.gains[i])

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from ...router import RoutingDecision
 from .budget import SaturatedError
 from .choice import CHOSEN, Choice
 from .constraints import Constraints
@@ -73,12 +74,18 @@ class Chooser:
 
     async def _route(self, router: TextRouter, text: str, options: dict[str, Any]) -> Choice:
         decision = await self._routing.budget.run(
-            lambda: router.route(text, **options), self._routing.budget_s
+            lambda: self._watched(router, text, options), self._routing.budget_s
         )
         among = options.get("among")
         if among is not None and decision.adapter is not None and decision.adapter not in among:
             return Choice.base("router-error: it chose an adapter that the request does not admit")
         return Choice.of(decision)
+
+    def _watched(self, router: TextRouter, text: str, options: dict[str, Any]) -> RoutingDecision:
+        decision = router.route(text, **options)
+        if self._routing.watch is not None:
+            self._routing.watch.saw(text, decision)
+        return decision
 
     def _options(self, wanted: Constraints) -> dict[str, Any]:
         """The router's options, only those that the request asks for."""

@@ -13,6 +13,7 @@ from .budget import TimeBudget
 from .loader import AdapterLoader, NoLoader
 
 if TYPE_CHECKING:
+    from ..demands.watch import DemandWatch
     from ..skills.snapshot import Snapshot
 
 AUTO = "auto"
@@ -58,7 +59,7 @@ class Routing:
 
     `location` is where the registry lies (None: not read yet).
     `snapshot` is what skills are answered from (None: for the reason in `no_router`), `loaded` says whether an adapter
-    is loaded (None: not known), and `budget` is where decisions are computed.
+    is loaded (None: not known), `watch` counts what is routed (None: nothing does), and `budget` is where decisions are computed.
     """
 
     base_names: tuple[str, ...] = (BASE,)
@@ -76,5 +77,6 @@ class Routing:
     loaded: Callable[[str], bool | None] = _not_known
     location: Location | None = None
     snapshot: "Snapshot | None" = None
+    watch: "DemandWatch | None" = None
     budget: TimeBudget = field(default_factory=TimeBudget)
     counts: Counter[str] = field(default_factory=Counter)

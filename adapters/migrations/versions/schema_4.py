@@ -1,4 +1,4 @@
-"""Schema 4: where adapters come from and who changed them, pending replacements, lineage of profiles, feedback."""
+"""Schema 4: where adapters come from and who changed them, pending replacements, lineage of profiles, feedback, the stream of demands."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "3"
 
 
 def upgrade() -> None:
-    """Add the columns and the two tables."""
+    """Add the columns and the three tables."""
     for column in _provenance():
         op.add_column("adapters", column)
     # Until now only measured adapters became ready, and only ready ones had a reason to be disabled.
@@ -28,6 +28,15 @@ def upgrade() -> None:
         sa.Column("profile_version", sa.Integer),
         sa.Column("reward", sa.Float),
         sa.Column("rewarded_at", sa.DateTime),
+    )
+    op.create_table(
+        "demand_windows",
+        sa.Column("number", sa.Integer, primary_key=True),
+        sa.Column("created_at", sa.DateTime, nullable=False),
+        sa.Column("profile_version", sa.Integer, nullable=False),
+        sa.Column("requests", sa.Integer, nullable=False),
+        sa.Column("novel", sa.Integer, nullable=False),
+        sa.Column("features", sa.LargeBinary, nullable=False),
     )
 
 

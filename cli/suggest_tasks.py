@@ -1,0 +1,135 @@
+"""`traitroute suggest-tasks`: what requests are like nothing profiled, and which task to profile next."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from rich.table import Table
+
+from ..adapters import DemandWindow, InputError, Registry, RegistryError
+from ..profiling.suite import infer_task
+from ..router import RoutingProfile
+from ..serving.demands.losses import Losses, losses_of
+from ..serving.demands.suggestion import (
+    Group,
+    Novelty,
+    Suggestion,
+    groups_of,
+    novelty_of,
+    suggestions,
+)
+from ..serving.skills.rewards import read_rewards
+from .options import DEFAULT_REGISTRY, RegistryPath, console
+
+PROMPTS = 50
+RISING = 0.05
+
+
+def suggest_tasks(
+    registry: RegistryPath = DEFAULT_REGISTRY,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of candidates, `<task>/{train,test}.jsonl`: which would help?"),
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, help="How far back to look.")] = 30,
+) -> None:
+    """Say how much of the traffic is unlike everything profiled, and which task to profile for it.
+
+    Servers count what they route, and keep features of some requests that are like nothing profiled, never text
+    (TRAITROUTE_WATCH=0 turns this off). What answers are worth is known where feedback tells.
+
+    Example:
+
+        traitroute suggest-tasks --data my_tasks
+    """
+    since = datetime.now(UTC) - timedelta(days=days)
+    with Registry.open(registry, read_only=True) as store:
+        stored = store.latest_profile()
+        if stored is None:
+            raise RegistryError(f"{registry} holds no profile yet: run `traitroute profile`")
+        lineage = set(store.lineage())
+        windows = [w for w in store.demand_windows(since=since) if w.profile_version in lineage]
+        losses = losses_of(read_rewards(store, since))
+    if not windows:
+        console.print(
+            f"no server has routed requests with profile version {stored.version} in {days} days yet"
+        )
+        return
+    profile = RoutingProfile.from_bytes(stored.data)
+    rows = _rows(windows)
+    _show_novelty(novelty_of(windows), days)
+    _show_losses(losses)
+    _show_groups(groups_of(rows, profile))
+    if data is None:
+        console.print("--data FOLDER says which tasks of yours would cover them")
+    else:
+        _show_suggestions(suggestions(rows, _candidates(data, profile), profile))
+
+
+def _rows(windows: list[DemandWindow]) -> NDArray[np.float64]:
+    """Features of all sampled requests, (n, p)."""
+    sampled = [rows for w in windows if (rows := w.rows()).size]
+    return np.concatenate(sampled) if sampled else np.zeros((0, 0))
+
+
+def _candidates(folder: Path, profile: RoutingProfile) -> Mapping[str, NDArray[np.float64]]:
+    """Features of some prompts of each task of a folder that was not profiled yet."""
+    names = sorted(p.name for p in folder.glob("*") if p.is_dir()) if folder.is_dir() else []
+    if not names:
+        raise InputError(f"{folder} holds no folders of tasks: give one with <task>/test.jsonl")
+    found = {}
+    for name in names:
+        if name not in profile.tasks:
+            task = infer_task(folder, name, source=False, train=0, test=PROMPTS)
+            found[name] = profile.features.transform([e.prompt for e in task.test_examples])
+    return found
+
+
+def _show_novelty(found: Novelty, days: int) -> None:
+    share = found.novel / max(found.requests, 1)
+    console.print(
+        f"{found.requests} requests in {days} days, {found.novel} of them ({share:.0%}) like nothing profiled; "
+        f"{found.earlier:.1%} in the earlier half, {found.later:.1%} in the later"
+        + (f": rising (p = {found.p:.3f})" if found.p < RISING else ""),
+        highlight=False,
+    )
+
+
+def _show_losses(losses: Losses | None) -> None:
+    if losses is None:
+        console.print("too little feedback to say whether answers get worse", highlight=False)
+        return
+    console.print(
+        f"rewards less what was expected: {losses.earlier:+.3f} in the earlier half of {losses.rewarded} decisions, "
+        f"{losses.later:+.3f} in the later"
+        + (f": falling (p = {losses.p:.3f})" if losses.p < RISING else ""),
+        highlight=False,
+    )
+
+
+def _show_groups(groups: list[Group]) -> None:
+    if not groups:
+        console.print("nothing to suggest: no request was like nothing profiled")
+        return
+    table = Table(title="requests like nothing profiled", title_justify="left")
+    for column in ("group", "share", "least unlike"):
+        table.add_column(column)
+    for i, group in enumerate(groups, start=1):
+        table.add_row(str(i), f"{group.share:.0%}", ", ".join(group.nearest))
+    console.print(table)
+
+
+def _show_suggestions(found: list[Suggestion]) -> None:
+    if not found:
+        console.print("none of these tasks is like the requests that nothing profiled is like")
+        return
+    table = Table(title="profile next", title_justify="left")
+    for column in ("task", "covers of them"):
+        table.add_column(column)
+    for each in found:
+        table.add_row(each.task, f"{each.share:.0%}")
+    console.print(table)

@@ -1,0 +1,132 @@
+"""Which task to profile next: what the novel requests have in common, and which candidate would cover them.
+
+Novel requests are grouped by their features (spherical k-means; the number of groups is the one of the best silhouette). A
+*candidate* is a task that could be profiled, with some of its prompts. It covers a request that lies nearer to its mean than to that
+of every profiled task and every other candidate, and no farther than its own prompts do, up to two standard deviations. Candidates are
+suggested one after the other, each for what those before it leave.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+from sklearn.cluster import KMeans
+from sklearn.metrics import silhouette_score
+
+from ...adapters import DemandWindow
+from ...router import RoutingProfile
+
+Array = NDArray[np.float64]
+MOST_GROUPS = 8
+FEW = 20
+"""Fewer novel requests than this are not grouped."""
+
+
+@dataclass(frozen=True)
+class Novelty:
+    """How many of the requests were novel, in the later half of the windows and in the earlier; `p` of no rise, one-sided."""
+
+    requests: int
+    novel: int
+    earlier: float
+    later: float
+    p: float
+
+
+@dataclass(frozen=True)
+class Group:
+    """Novel requests that are alike: their share of all novel ones, and the profiled tasks they are least unlike."""
+
+    share: float
+    nearest: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A candidate and the share of the novel requests that it covers, beyond those suggested before it."""
+
+    task: str
+    share: float
+
+
+def novelty_of(windows: Sequence[DemandWindow]) -> Novelty:
+    """Whether novel requests become more frequent: two proportions compared by the normal approximation."""
+    half = len(windows) // 2
+    (n1, k1), (n2, k2) = (_sums(part) for part in (windows[:half], windows[half:]))
+    pooled = (k1 + k2) / max(n1 + n2, 1)
+    error = np.sqrt(pooled * (1 - pooled) * (1 / max(n1, 1) + 1 / max(n2, 1)))
+    earlier, later = k1 / max(n1, 1), k2 / max(n2, 1)
+    p = float(norm.sf((later - earlier) / error)) if error > 0 and n1 else 1.0
+    return Novelty(n1 + n2, k1 + k2, earlier, later, p)
+
+
+def groups_of(rows: Array, profile: RoutingProfile, *, random_state: int = 0) -> list[Group]:
+    """Group the features of novel requests (n, p), the largest group first."""
+    if not len(rows):
+        return []
+    unit = _unit(rows)
+    found = []
+    for label in np.unique(labels := _grouped(unit, random_state)):
+        members = unit[labels == label]
+        near = _unit(profile.centroids) @ _unit(members.mean(axis=0))
+        nearest = tuple(profile.tasks[i] for i in np.argsort(-near)[:3])
+        found.append(Group(len(members) / len(unit), nearest))
+    return sorted(found, key=lambda group: -group.share)
+
+
+def suggestions(
+    rows: Array, candidates: Mapping[str, Array], profile: RoutingProfile
+) -> list[Suggestion]:
+    """Rank candidates, features of their prompts (m, p), by the share of novel requests (n, p) each adds."""
+    if not len(rows) or not candidates:
+        return []
+    covered = _covered(_unit(rows), candidates, profile)
+    found, left = [], np.ones(len(rows), dtype=bool)
+    for _ in candidates:
+        adds = (covered & left[:, None]).mean(axis=0)
+        best = int(adds.argmax())
+        if adds[best] == 0:
+            break
+        found.append(Suggestion(list(candidates)[best], float(adds[best])))
+        left &= ~covered[:, best]
+    return found
+
+
+def _covered(
+    unit: Array, candidates: Mapping[str, Array], profile: RoutingProfile
+) -> NDArray[np.bool_]:
+    """Which requests each candidate covers, (n, candidates)."""
+    known = (unit @ _unit(profile.centroids).T).max(axis=1)
+    likeness, least = [], []
+    for prompts in candidates.values():
+        own = _unit(prompts)
+        center = _unit(own.mean(axis=0))
+        typical = own @ center
+        likeness.append(unit @ center)
+        least.append(typical.mean() - 2 * typical.std())
+    near = np.array(likeness).T
+    first = near.argmax(axis=1)[:, None] == np.arange(len(candidates))
+    return first & (near > known[:, None]) & (near >= np.array(least))
+
+
+def _grouped(unit: Array, random_state: int) -> NDArray[np.intp]:
+    whole = np.zeros(len(unit), dtype=np.intp)
+    if len(unit) < FEW:
+        return whole
+    tried = []
+    for k in range(2, MOST_GROUPS + 1):
+        labels = KMeans(k, n_init=4, random_state=random_state).fit_predict(unit)
+        if len(np.unique(labels)) > 1:
+            tried.append((float(silhouette_score(unit, labels, metric="cosine")), labels))
+    return max(tried, key=lambda each: each[0])[1] if tried else whole
+
+
+def _sums(windows: Sequence[DemandWindow]) -> tuple[int, int]:
+    return sum(w.requests for w in windows), sum(w.novel for w in windows)
+
+
+def _unit(vectors: Array) -> Array:
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / np.maximum(lengths, 1e-12)
