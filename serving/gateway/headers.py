@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from ..admin.key import HEADER as ADMIN_KEY
+
 Headers = list[tuple[bytes, bytes]]
 
 _HOP_BY_HOP = frozenset(
@@ -33,9 +35,10 @@ def request_headers(
     """A client's headers for an upstream.
 
     `authorization` replaces the client's own; empty, it is left out; None lets the client's pass. The
-    length, the host and the expectation of a "100 Continue" belong to the new connection.
+    length, the host and the expectation of a "100 Continue" belong to the new connection, and the key of the gateway's
+    administrator is no upstream's business.
     """
-    dropped = {b"host", b"content-length", b"expect"}
+    dropped = {b"host", b"content-length", b"expect", ADMIN_KEY.encode()}
     if authorization is not None:
         dropped.add(b"authorization")
     kept = [header for header in end_to_end(headers) if header[0] not in dropped]
