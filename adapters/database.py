@@ -10,12 +10,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, TimeoutError
 
 from . import schema
+from .changes import Changes, Listening, Polling
 from .errors import RegistryError
 from .location import Location
-from .postgresql import announce
+from .postgresql import CONNECTING, announce
 
 _LONGEST_WAIT = text("SET LOCAL lock_timeout = '30s'")
 
@@ -58,12 +59,19 @@ class Database:
         with self._transaction() as connection:
             return connection.execute(select(schema.meta.c.revision)).scalar_one()
 
+    def changes(self, *, poll_s: float) -> Changes:
+        """Return what tells when this registry may have changed; a file is looked at every `poll_s` seconds."""
+        if not self._on_server:
+            return Polling(poll_s)
+        _, parameters = self._engine.dialect.create_connect_args(self._engine.url)
+        return Listening({**CONNECTING, **parameters})
+
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         try:
             with self._engine.begin() as connection:
                 yield connection
-        except DBAPIError as exc:
+        except (DBAPIError, TimeoutError) as exc:
             raise RegistryError(f"{self.location}: {_cause(exc)}; {self._cure}") from exc
 
     @contextmanager
@@ -105,8 +113,8 @@ def put(connection: Connection, table: Table, row: dict[str, Any]) -> None:
     connection.execute(values.on_conflict_do_update(index_elements=table.primary_key, set_=row))
 
 
-def _cause(error: DBAPIError) -> str:
-    return " ".join(str(error.orig).split())
+def _cause(error: DBAPIError | TimeoutError) -> str:
+    return " ".join(str(getattr(error, "orig", error)).split())
 
 
 def _user() -> str:

@@ -12,7 +12,7 @@ CHANNEL = "traitroute"
 """What is notified of every new revision."""
 
 # A connection whose server is gone without a word is found dead within about 20 s.
-_CONNECTING: dict[str, int] = {
+CONNECTING: dict[str, int] = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -46,7 +46,7 @@ def open_database(url: URL, *, read_only: bool, create: bool) -> Engine:
 
 
 def _engine(url: URL, *, read_only: bool) -> Engine:
-    given = {key: value for key, value in _CONNECTING.items() if key not in url.query}
+    given = {key: value for key, value in CONNECTING.items() if key not in url.query}
     options = {"postgresql_readonly": True} if read_only else {}
     try:
         # Pinged first: the server may have been started anew since a connection was last used.

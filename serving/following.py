@@ -5,14 +5,18 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..adapters import Adapter, Registry, TraitRouteError, WeightStore
+from ..adapters.changes import Changes, Polling
 from ..router import Router
+from .contact import RegistryContact
+from .demands import DemandKeeper
 from .routing import Routing
 from .skills.snapshot import Snapshot
 
-POLL_S = 2.0
+POLL_S = 1.0
+"""How often a registry in a file is looked at; one on a server tells by itself."""
+_TRIES = 5
 _logger = logging.getLogger(__name__)
 
 
@@ -42,7 +46,10 @@ class RegistryFollower:
         self._routing = routing
         self._open = open_registry
         self._offer = offer
+        self._demands = DemandKeeper(routing)
+        self.contact = RegistryContact()
         self._registry: Registry | None = None
+        self._changes: Changes = Polling(POLL_S)
         self._file: tuple[int, int] | None = None
         self._revision: int | None = None
         self._complaint = ""
@@ -51,11 +58,16 @@ class RegistryFollower:
         """Read the registry once, and keep following its changes until `stop`."""
         await self.refresh()
         self._task = asyncio.create_task(self._follow())
+        self._demands.start()
 
     async def stop(self) -> None:
         """Stop following."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+        await self._demands.stop()
+        await self._changes.close()
+        if self._registry is not None:
+            await asyncio.to_thread(self._registry.close)
 
     async def refresh(self) -> None:
         """Take over what the registry offers where it changed."""
@@ -63,24 +75,33 @@ class RegistryFollower:
             registry = await asyncio.to_thread(self._current)
             if await asyncio.to_thread(registry.revision) != self._revision:
                 self._take_over(await asyncio.to_thread(_read, registry), registry)
+            self._confirm()
         except (TraitRouteError, ValueError, OSError) as exc:
+            self.contact.lose()
             self._complain(f"the registry cannot be read: {exc}")
             if self._revision is None:
                 self._routing.no_router = "no-profile: the registry cannot be read"
 
+    def _confirm(self) -> None:
+        if self.contact.age_s is not None and not self.contact.reachable:
+            _logger.warning("traitroute: the registry is back")
+            self._complaint = ""
+        self.contact.confirm()
+
     def _current(self) -> Registry:
         """The registry, opened anew where another file has come to its path: SQLite goes on reading a deleted one."""
-        if self._registry is not None and _identity(self._registry.path) == self._file:
+        if self._registry is not None and _identity(self._registry) == self._file:
             return self._registry
         opened = self._open()
         if self._registry is not None:
             self._registry.close()
-        self._registry, self._file, self._revision = opened, _identity(opened.path), None
+        self._registry, self._file, self._revision = opened, _identity(opened), None
+        self._changes = opened.changes(poll_s=POLL_S)
         return opened
 
     async def _follow(self) -> None:
         while True:
-            await asyncio.sleep(POLL_S)
+            await self._changes.wait()
             await self.refresh()
 
     def _take_over(self, contents: _Contents, registry: Registry) -> None:
@@ -91,6 +112,7 @@ class RegistryFollower:
         self._routing.adapters = frozenset(adapters)
         self._routing.tags = {name: frozenset(a.tags) for name, a in adapters.items()}
         self._routing.router, self._routing.no_router = contents.router, contents.no_router
+        self._demands.watch(contents.router)
         self._routing.location = registry.location
         self._routing.snapshot = contents.snapshot and contents.snapshot.only(adapters)
         self._revision = contents.revision
@@ -104,8 +126,10 @@ class RegistryFollower:
         self._complaint = message
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    """What tells a file from another at its path; None where there is none."""
+def _identity(registry: Registry) -> tuple[int, int] | None:
+    """What tells a file from another at its path; None where there is none, and for a registry on a server."""
+    if (path := registry.location.path) is None:
+        return None
     with suppress(FileNotFoundError):
         found = path.stat()
         return found.st_dev, found.st_ino
@@ -113,7 +137,17 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _read(registry: Registry) -> _Contents:
-    # The revision comes first: what is written meanwhile is then read again at the next poll.
+    """Read what one revision offers, so that no profile is paired with the weights of another."""
+    contents = _read_once(registry)
+    for _ in range(_TRIES):
+        if registry.revision() == contents.revision:
+            break
+        contents = _read_once(registry)
+    return contents
+
+
+def _read_once(registry: Registry) -> _Contents:
+    # The revision comes first: what is written meanwhile is then read again.
     revision = registry.revision()
     adapters = tuple(registry.servable())
     try:

@@ -1,7 +1,7 @@
 """Prometheus metrics in the client library's default registry, which is what a server's `/metrics` shows.
 
-vLLM's shows them with one API server process, and with several, since all of it are counters and histograms, which
-add up over processes. Without `prometheus_client` nothing is counted. Names of adapters become labels, so only the
+vLLM's shows them with one API server process, and with several: counters and histograms add up over processes, gauges
+are those of the process that is worst off. Without `prometheus_client` nothing is counted. Names of adapters become labels, so only the
 first `MAX_ADAPTERS` that are seen get their own; the rest share `other`.
 """
 
@@ -31,6 +31,10 @@ class Metrics(Protocol):
         """Count an adapter asked for that could not be loaded."""
         ...
 
+    def registry(self, *, reachable: bool) -> None:
+        """Say whether the registry could be read just now."""
+        ...
+
 
 class NoMetrics:
     """Counts nothing: `prometheus_client` is not installed."""
@@ -41,12 +45,15 @@ class NoMetrics:
     def load_failure(self, adapter: str) -> None:
         """Do nothing."""
 
+    def registry(self, *, reachable: bool) -> None:
+        """Do nothing."""
+
 
 class PrometheusMetrics:
     """Counts in `registry`."""
 
     def __init__(self, registry: "CollectorRegistry") -> None:
-        from prometheus_client import Counter, Histogram
+        from prometheus_client import Counter, Gauge, Histogram
 
         self._named: set[str] = {BASE}
         self._decisions = Counter(
@@ -85,6 +92,19 @@ class PrometheusMetrics:
             registry=registry,
         )
 
+        self._reachable = Gauge(
+            "traitroute_registry_reachable",
+            "1 where the registry could be read when it was last looked at, 0 where not.",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self._read_at = Gauge(
+            "traitroute_registry_confirmed_seconds",
+            "Unix time at which what this server goes by was last known to be the registry's newest.",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+
     def choice(self, choice: Choice) -> None:
         """Count a choice for an `auto` request."""
         self._decisions.labels(self._label(choice.adapter or BASE), choice.kind).inc()
@@ -102,6 +122,12 @@ class PrometheusMetrics:
     def load_failure(self, adapter: str) -> None:
         """Count an adapter asked for that could not be loaded."""
         self._load_failures.labels(self._label(adapter)).inc()
+
+    def registry(self, *, reachable: bool) -> None:
+        """Say whether the registry could be read just now."""
+        self._reachable.set(reachable)
+        if reachable:
+            self._read_at.set_to_current_time()
 
     def _label(self, adapter: str) -> str:
         if adapter in self._named or len(self._named) < MAX_ADAPTERS:

@@ -45,12 +45,21 @@ class House:
     folders: dict[str, Path] = field(default_factory=dict)
 
     def put(self, name: str, *, seed: int, **lora: Any) -> Adapter:
-        """Give `name` new random weights."""
+        """Give `name` new random weights, at once."""
+        adapter = self._make(name, seed, **lora)
+        self.registry.add_adapter(adapter, replace=True)
+        return adapter
+
+    def replace(self, name: str, *, seed: int) -> Adapter:
+        """Let new random weights wait to replace those of `name`."""
+        return self.registry.replace_adapter(self._make(name, seed))
+
+    def _make(self, name: str, seed: int, **lora: Any) -> Adapter:
         folder = self.base.with_name(f"{name}-{seed}")
         self.tiny.save_adapter(self.base, folder, seed=seed, **{"lora_alpha": 8, **lora})
         self.folders[name] = folder
         files = self.registry.weights.add(folder)
-        adapter = Adapter(
+        return Adapter(
             name=name,
             base_model="tiny",
             base_digest="0" * 64,
@@ -59,8 +68,6 @@ class House:
             target_modules=files.target_modules,
             state=AdapterState.READY,
         )
-        self.registry.add_adapter(adapter, replace=True)
-        return adapter
 
     def put_profile(self) -> None:
         """Fit a real profile in which each adapter helps requests of its own words."""

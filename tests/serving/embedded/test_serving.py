@@ -93,6 +93,30 @@ def test_replaced_weights_answer_from_then_on(
         assert answers == {new}
 
 
+def test_a_replacement_takes_its_name_over_when_it_is_admitted(
+    house: Any, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "POLL_S", 0.02)
+    old = house.alone("red", "w7 w57", 8)
+    with serve(house) as server, server.client() as client:
+        waiting = house.replace("red", seed=11)
+        new = house.alone("red", "w7 w57", 8)
+        wait_until(lambda: client.post(CHAT, json=chat("red@2")).status_code == 200)
+        answers = [text_of(client.post(CHAT, json=chat(name))) for name in ("red", "red@2")]
+        assert answers == [old, new]
+        house.registry.admit(waiting, b"", {}, parent=None)
+        wait_until(lambda: text_of(client.post(CHAT, json=chat("red"))) == new)
+        assert client.post(CHAT, json=chat("red@2")).status_code == 404
+
+
+def test_health_says_how_the_registry_stands(house: Any, serve: Any) -> None:
+    with serve(house) as server, server.client() as client:
+        health = client.get("/health").json()
+        assert health["status"] == "ok"
+        assert health["registry"]["reachable"]
+        assert 0 <= health["registry"]["age_s"] < 30
+
+
 def test_replacing_weights_leaves_an_answer_under_way_alone(
     roomy: Any, serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

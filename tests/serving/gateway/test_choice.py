@@ -203,7 +203,9 @@ def test_a_refused_connection_goes_to_another_upstream(
     with ExitStack() as life:
         mortal.url = life.enter_context(running(mortal))
         client = gateway(mortal.url, other.url)
-        assert client.get("/health").json()["upstreams"][0]["healthy"]
+        health = client.get("/health").json()
+        assert health["upstreams"][0]["healthy"]
+        assert health["registry"]["reachable"]
     answers = [ask(client, f"{EGGS} {i}") for i in range(8)]
     assert {a.headers["x-traitroute-adapter"] for a in answers} == {"cook"}
     assert len(models(other)) == 8
