@@ -93,8 +93,7 @@ class Intake:
                 return Arrival(known, known=True)
             adapter = _record(name, base, fetched, licence=licence, **stated)
             self._registry.weights.add(fetched.folder)
-            self._registry.add_adapter(adapter)
-            return Arrival(self._registry.adapter(name))
+            return self._recorded(adapter)
 
     def replace(
         self, name: str, uri: str, *, licence: str | None = None, same_base: bool = False
@@ -114,6 +113,16 @@ class Intake:
             new = _record(name, base, fetched, **stated)
             self._registry.weights.add(fetched.folder)
             return Arrival(self._registry.replace_adapter(new, expected=old))
+
+    def _recorded(self, adapter: Adapter) -> Arrival:
+        try:
+            self._registry.add_adapter(adapter)
+        except RegistryError:
+            # Somebody else may have added it while this one was fetched.
+            if (known := self._known(adapter.name, adapter.weights_digest)) is None:
+                raise
+            return Arrival(known, known=True)
+        return Arrival(self._registry.adapter(adapter.name))
 
     def _base_model(self) -> Base:
         found = {a.base_digest: a.base_model for a in self._registry.adapters()}

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,16 @@ def test_the_second_add_of_the_same_adapter_changes_nothing(
     assert again.known
     assert again.adapter == first
     assert contents(store) == before
+
+
+def test_of_many_adds_at_once_one_is_the_first(
+    intake: Intake, store: Registry, make_adapter: MakeAdapter
+) -> None:
+    folder = str(make_adapter())
+    with ThreadPoolExecutor(8) as threads:
+        arrivals = list(threads.map(lambda _: intake.add("polite", folder), range(8)))
+    assert sorted(arrival.known for arrival in arrivals) == [False, *[True] * 7]
+    assert [arrival.adapter for arrival in arrivals] == [store.adapter("polite")] * 8
 
 
 def refused(
