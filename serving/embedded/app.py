@@ -133,6 +133,7 @@ class _Surface:
                 "object": "model",
                 "created": self._started,
                 "owned_by": "traitroute",
+                "root": served.weights_digest if (served := self._loader.adapter(name)) else None,
                 "parent": base if name in self._routing.adapters else None,
                 "max_model_len": self._context,
             }

@@ -60,6 +60,11 @@ class LoraLoader:
             withdrawn = min(self._taken[serving_id], time.monotonic())
             self._taken[serving_id] = math.inf if serving_id in offered else withdrawn
 
+    def weights(self, name: str) -> str | None:
+        """The digest of the weights that the name means now."""
+        adapter = self._adapters.get(name)
+        return adapter and adapter.weights_digest
+
     def holds(self, name: str) -> bool:
         """Whether the adapter is loaded."""
         adapter = self._adapters.get(name)

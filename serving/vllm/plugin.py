@@ -103,6 +103,7 @@ class TraitRoutePlugin:
             modules=lora_config and lora_config.target_modules,
         )
         self.routing.base_names = tuple(path.name for path in models.base_model_paths)
+        self._loader = loader
         self.routing.loader, self.routing.loaded = loader, loader.holds
         self.routing.admits = ApiKeys.of_server(args).admit
         path = os.environ.get(REGISTRY_VARIABLE, "")
@@ -114,7 +115,9 @@ class TraitRoutePlugin:
         base, offered = listing.data[0], self.routing.adapters
         auto = base.model_copy(update={"id": AUTO, "root": None})
         ours = [
-            base.model_copy(update={"id": name, "root": None, "parent": base.id})
+            base.model_copy(
+                update={"id": name, "root": self._loader.weights(name), "parent": base.id}
+            )
             for name in sorted(offered)
         ]
         listing.data = [*(card for card in listing.data if card.id not in offered), auto, *ours]

@@ -113,3 +113,15 @@ def test_an_adapter_removed_meanwhile_ends_its_job(site) -> None:
     site.house.registry.remove_adapter("new")
     site.wait(lambda: site.jobs()[0].state is JobState.WITHDRAWN)
     assert site.house.registry.profile_versions() == [1]
+
+
+def test_a_worker_told_to_stop_leaves_its_job_to_the_next(site) -> None:
+    site.house.add("new", seed=7)
+    worker = site.start_worker()
+    site.wait(lambda: len(site.notes.asked) > 5)
+    worker.terminate()
+    assert worker.wait(60) == 0, site.logs()
+    assert site.jobs()[0].state is JobState.RUNNING
+    site.start_worker()
+    site.await_state("new", AdapterState.READY)
+    assert site.notes.late == []

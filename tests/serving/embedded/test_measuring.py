@@ -79,3 +79,15 @@ def test_a_server_that_stays_away_is_told_after_the_patience() -> None:
     away = pytest.raises(ServerError, match=r"stayed busy or away for 0.5 s: ConnectError")
     with CompletionsClient("http://127.0.0.1:9", patience_s=0.5) as client, away:
         client.models()
+
+
+def test_a_name_that_means_other_weights_on_the_server_is_not_measured(
+    shared_house, measuring
+) -> None:
+    red, green = (shared_house.registry.adapter(name) for name in ("red", "green"))
+    measuring.check_offered(red)
+    other = green.model_copy(update={"name": "red"})
+    with pytest.raises(ServerError, match="has other weights for 'red': does it follow"):
+        measuring.check_offered(other)
+    with pytest.raises(ServerError, match="offers no adapter 'nobody'"):
+        measuring.check_offered(green.model_copy(update={"name": "nobody"}))
