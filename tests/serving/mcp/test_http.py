@@ -3,14 +3,20 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from mcp import Client
+from starlette.testclient import TestClient
+from traitroute.adapters import Registry
+from traitroute.serving.gateway import GatewayOptions, gateway_app
 
 TalkHttp = Callable[..., Any]
+KEY = "a key for this test"
 PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+CALL = PING | {"method": "tools/call", "params": {"name": "list_skills", "arguments": {}}}
 ACCEPT = {"accept": "application/json, text/event-stream"}
 
 
@@ -29,7 +35,7 @@ def test_clients_of_both_eras_of_the_protocol_are_answered(talk_http: TalkHttp, 
 
 
 def test_no_session_is_kept_so_any_process_may_answer(url: str) -> None:
-    headers = ACCEPT | {"authorization": "Bearer a key for this test"}
+    headers = ACCEPT | {"authorization": f"Bearer {KEY}"}
     answers = [httpx.post(url, json=PING, headers=headers) for _ in range(2)]
     assert [a.json()["result"] for a in answers] == [{}, {}]
     assert all("mcp-session-id" not in a.headers for a in answers)
@@ -43,7 +49,7 @@ def test_without_the_key_nothing_is_answered(url: str, key: str) -> None:
 
 
 def test_a_page_from_elsewhere_is_turned_away_and_a_local_one_is_not(url: str) -> None:
-    headers = ACCEPT | {"authorization": "Bearer a key for this test", "host": "rebound.example"}
+    headers = ACCEPT | {"authorization": f"Bearer {KEY}", "host": "rebound.example"}
     elsewhere = headers | {"origin": "http://rebound.example"}
     assert httpx.post(url, json=PING, headers=elsewhere).status_code == 403
     local = headers | {"origin": "http://localhost:6274"}
@@ -51,8 +57,18 @@ def test_a_page_from_elsewhere_is_turned_away_and_a_local_one_is_not(url: str) -
 
 
 def test_there_is_no_stream_to_get(url: str) -> None:
-    headers = ACCEPT | {"authorization": "Bearer a key for this test"}
+    headers = ACCEPT | {"authorization": f"Bearer {KEY}"}
     assert httpx.get(url, headers=headers).status_code == 405
+
+
+def test_the_gateway_answers_by_itself(filled: Path) -> None:
+    options = GatewayOptions(upstreams=("http://127.0.0.1:9",), key=KEY)
+    app = gateway_app(options, lambda: Registry.open(filled, read_only=True))
+    keyed = ACCEPT | {"authorization": f"Bearer {KEY}"}
+    with TestClient(app, base_url="http://gateway.example") as client:
+        told = client.post("/mcp", json=CALL, headers=keyed).json()["result"]
+        assert [s["name"] for s in told["structuredContent"]["skills"]] == ["chef", "idle", "pilot"]
+        assert client.post("/mcp", json=CALL, headers=ACCEPT).status_code == 401
 
 
 WITHOUT_MCP = """
