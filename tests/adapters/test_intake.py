@@ -95,13 +95,15 @@ def test_the_second_add_of_the_same_adapter_changes_nothing(
 
 
 def test_of_many_adds_at_once_one_is_the_first(
-    intake: Intake, store: Registry, make_adapter: MakeAdapter
+    place: str, make_adapter: MakeAdapter, tmp_path: Path
 ) -> None:
     folder = str(make_adapter())
-    with ThreadPoolExecutor(8) as threads:
-        arrivals = list(threads.map(lambda _: intake.add("polite", folder), range(8)))
+    with Registry.create(place, weights=tmp_path / "weights") as store:
+        intake = Intake(store, AllowedSources(typed=True), base=BASE)
+        with ThreadPoolExecutor(8) as threads:
+            arrivals = list(threads.map(lambda _: intake.add("polite", folder), range(8)))
+        assert [arrival.adapter for arrival in arrivals] == [store.adapter("polite")] * 8
     assert sorted(arrival.known for arrival in arrivals) == [False, *[True] * 7]
-    assert [arrival.adapter for arrival in arrivals] == [store.adapter("polite")] * 8
 
 
 def refused(
