@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
+from ...adapters import RegistryError
 from ...adapters.location import Location
 
 _SHARED_FILES = 512
@@ -119,9 +120,16 @@ class AdvisoryLocks:
     @contextmanager
     def wait(self, name: str) -> Iterator[None]:
         """A context in which the lock is ours, once nobody else has it."""
-        with self._engine.connect() as connection:
+        try:
+            connection = self._engine.connect()
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _key(name)})
+        except DBAPIError as exc:
+            raise RegistryError(f"the registry's database is away: {exc.orig}") from exc
+        try:
             yield
+        finally:
+            with suppress(DBAPIError):
+                connection.close()
 
 
 class _HeldKey:

@@ -14,8 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID, error
+from sqlalchemy import Engine, event
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import DBAPIError
 
 from ...adapters import Adapter, Registry, RegistryError
+from ...adapters.postgresql import open_database
 from ...serving.jobs.place import APPLICATION, APPLICATION_VERSION, QUEUE, jobs_url
 from .locks import Held, Locks
 from .pending import pending
@@ -24,6 +28,8 @@ from .workflow import job_id, register_workflow
 
 LOOK_S = 1.0
 """Between two looks at the registry and at the other workers."""
+LOST_S = 10.0
+"""A job that was taken from the queue begins well before."""
 _logger = logging.getLogger(__name__)
 
 
@@ -39,6 +45,7 @@ class Worker:
     stopping: threading.Event = field(default_factory=threading.Event)
     name: str = field(default_factory=lambda: f"{platform.node()}-{uuid.uuid4().hex[:8]}")
     _free_since: dict[str, float] = field(default_factory=dict)
+    _running: set[str] = field(default_factory=set)
     _seen: set[str] = field(default_factory=set)
     _revision: int | None = None
 
@@ -56,7 +63,7 @@ class Worker:
         held = self.locks.hold(_lock_of(self.name))
         assert held is not None, "a name of 32 random bits was taken"
         DBOS(config=self._config())
-        self._measure_row = register_workflow(self.steps)
+        self._measure_row = register_workflow(self.steps, self._running)
         DBOS.launch()
         DBOS.register_queue(
             QUEUE,
@@ -76,11 +83,29 @@ class Worker:
             "application_version": APPLICATION_VERSION,
             "executor_id": self.name,
             "system_database_url": jobs_url(self.registry.location),
+            "system_database_engine": self._engine(),
             "serializer": DBOSPortableJSONSerializer(),
             # Nothing is told to anybody: no telemetry, no cloud service, and errors only in the log.
             "enable_otlp": False,
             "log_level": "ERROR",
         }
+
+    def _engine(self) -> Engine | None:
+        """DBOS's connections to PostgreSQL; None for a file, which it opens itself.
+
+        DBOS asks again after a failed connection if it knows it for one, by words that psycopg does not always say.
+        """
+        url = self.registry.location.url
+        if url is None:
+            return None
+        engine = open_database(url, read_only=False, create=False)
+
+        @event.listens_for(engine, "handle_error")
+        def know_lost_connections(context: ExceptionContext) -> None:
+            if context.connection is None:
+                context.is_disconnect = True
+
+        return engine
 
     def _look_around(self, held: Held) -> None:
         while not self.stopping.wait(LOOK_S):
@@ -90,7 +115,8 @@ class Worker:
                     continue
                 self._enqueue_pending()
                 self._take_over()
-            except RegistryError as exc:
+            except (RegistryError, DBAPIError) as exc:
+                # The registry's database is DBOS's too, and each says in its own way that it is away.
                 _logger.warning("traitroute: %s", exc)
 
     def _enqueue_pending(self) -> None:
@@ -131,9 +157,13 @@ class Worker:
         under_way = DBOS.list_workflows(
             status="PENDING", queue_name=QUEUE, load_input=False, load_output=False
         )
-        others = {w.executor_id for w in under_way if w.executor_id} - {self.name}
-        self._free_since = {k: v for k, v in self._free_since.items() if k in others}
-        for other in sorted(others):
+        workers = {w.executor_id for w in under_way if w.executor_id}
+        if self._running:
+            workers.discard(self.name)
+        self._free_since = {k: v for k, v in self._free_since.items() if k in workers}
+        if self.name in workers:
+            self._pick_up()
+        for other in sorted(workers - {self.name}):
             lock = self.locks.hold(_lock_of(other))
             if lock is None:
                 self._free_since.pop(other, None)
@@ -145,6 +175,13 @@ class Worker:
                     self.say(f"{other} is gone: took over {len(handles)} of its jobs")
             finally:
                 lock.release()
+
+    def _pick_up(self) -> None:
+        """Take up jobs of our own that nothing does any more: an error that DBOS knew no way on from ended them."""
+        since = self._free_since.setdefault(self.name, time.monotonic())
+        if time.monotonic() - since >= LOST_S:
+            DBOS._recover_pending_workflows([self.name])
+            self._free_since.pop(self.name)
 
 
 def _lock_of(worker: str) -> str:

@@ -20,12 +20,23 @@ def job_id(name: str, weights: str, created: str, tasks_digest: str) -> str:
     return f"{name}.{weights[:12]}.{created}.{tasks_digest[:8]}"
 
 
-def register_workflow(steps: RowSteps) -> Callable[[str, str, list[str]], Told]:
-    """Register the workflow over `steps` with DBOS, which must be there and not be launched yet."""
+def register_workflow(steps: RowSteps, running: set[str]) -> Callable[[str, str, list[str]], Told]:
+    """Register the workflow over `steps` with DBOS, which must be there and not be launched yet.
+
+    `running` holds the jobs that this process does at the time.
+    """
 
     @DBOS.workflow(name=WORKFLOW, max_recovery_attempts=None)
     def measure_row(name: str, weights: str, tasks: list[str]) -> Told:
         """Measure the row of an adapter on `tasks` and admit it; tells the state in which the job ended."""
+        job = str(DBOS.workflow_id)
+        running.add(job)
+        try:
+            return do(name, weights, tasks)
+        finally:
+            running.discard(job)
+
+    def do(name: str, weights: str, tasks: list[str]) -> Told:
         found = _patiently(FIND, lambda: steps.find(name, weights, tasks), of_adapter=True)
         most, done = found.get("most", 0), 0
         for task in tasks:

@@ -1,6 +1,7 @@
 """An adapter that is added becomes routable, is set aside, or waits, whatever happens to its worker."""
 
 import random
+import time
 from collections import Counter
 
 import httpx
@@ -113,6 +114,18 @@ def test_an_adapter_removed_meanwhile_ends_its_job(site) -> None:
     site.house.registry.remove_adapter("new")
     site.wait(lambda: site.jobs()[0].state is JobState.WITHDRAWN)
     assert site.house.registry.profile_versions() == [1]
+
+
+@pytest.mark.parametrize("place", ["postgresql"], indirect=True)
+def test_a_job_outlives_its_database(site, postgres) -> None:
+    site.house.add("new", seed=7)
+    site.start_worker()
+    site.wait(lambda: len(site.notes.asked) > 30)
+    postgres.kill()
+    time.sleep(2)
+    postgres.start()
+    site.await_state("new", AdapterState.READY)
+    assert site.house.registry.latest_profile().summary["adapters"][-1] == "new"
 
 
 def test_a_worker_told_to_stop_leaves_its_job_to_the_next(site) -> None:
