@@ -13,7 +13,7 @@ from typing import IO, Any, Protocol
 
 from ..adapter_files import CONFIG, WEIGHTS, absence
 from ..errors import SourceError, WeightsError
-from .source import HUB, Source
+from .source import Source
 
 README = "README.md"
 LARGEST = 4 * 2**30
@@ -103,7 +103,8 @@ class _FolderFiles:
 
     def names(self) -> list[str]:
         """Name all files."""
-        return [path.name for path in self._folder.iterdir()]
+        with self.failing():
+            return [path.name for path in self._folder.iterdir()]
 
     @contextmanager
     def failing(self) -> Iterator[None]:
@@ -147,9 +148,8 @@ class _UrlFiles:
         except FileNotFoundError:
             raise
         except ImportError as exc:
-            missing = exc.name or ("huggingface_hub" if self._place.parts[0] == HUB else "")
             raise SourceError(
-                f"{self._place} needs a package that is not installed ({missing or exc}): "
+                f"{self._place} needs a package that is not installed ({exc}): "
                 "pip install 'traitroute[sources]', and fsspec's package for that kind of storage"
             ) from exc
         # What storage of all kinds raises has no common root.

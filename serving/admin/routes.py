@@ -32,7 +32,7 @@ from .registrar import Registrar, entity_tag
 LARGEST_BODY = 2**16
 SECONDS = 600.0
 """How long a change may take before its caller is told to look later: weights may come from far away."""
-WORKERS, WAITING = 2, 16
+FETCHING, WAITING = 2, 16
 
 _STATUSES = ((UnknownNameError, 404), (ConflictError, 409), (InputError, 400))
 
@@ -63,8 +63,9 @@ class _Api:
     def __init__(self, routing: Routing, allowed: AllowedSources) -> None:
         self._routing = routing
         self._registrar = Registrar(self._location, allowed)
-        # Threads of its own: weights that come slowly must not hold up routing, or each other's refusals.
-        self._threads = TimeBudget(workers=WORKERS, waiting=WAITING)
+        # Threads of its own: weights that come slowly hold up neither routing nor what needs no weights.
+        self._fetching = TimeBudget(workers=FETCHING, waiting=WAITING)
+        self._changing = TimeBudget(workers=1, waiting=WAITING)
 
     async def list(self, request: Request) -> Response:
         """GET /v1/adapters."""
@@ -78,7 +79,7 @@ class _Api:
     async def add(self, request: Request) -> Response:
         """POST /v1/adapters: 201, or 200 where the adapter is there already with these weights."""
         new = await self._read(request, NewAdapter)
-        described, is_new = await self._run(lambda: self._registrar.add(new))
+        described, is_new = await self._fetch(lambda: self._registrar.add(new))
         return _told(201 if is_new else 200, described)
 
     async def change(self, request: Request) -> Response:
@@ -95,7 +96,7 @@ class _Api:
     async def replace(self, request: Request) -> Response:
         """PUT /v1/adapters/{name}/weights: 202, for they are served only once they are measured."""
         new, (name, match) = await self._read(request, NewWeights), _addressed(request)
-        return _told(202, await self._run(lambda: self._registrar.replace(name, new, match)))
+        return _told(202, await self._fetch(lambda: self._registrar.replace(name, new, match)))
 
     async def withdraw(self, request: Request) -> Response:
         """DELETE /v1/adapters/{name}/replacement."""
@@ -110,8 +111,11 @@ class _Api:
     async def _read(self, request: Request, model: type[Asked]) -> Asked:
         return read_json(await read_body(request.receive, request.headers, LARGEST_BODY), model)
 
+    async def _fetch(self, work: Callable[[], T]) -> T:
+        return await self._fetching.run(work, SECONDS)
+
     async def _run(self, work: Callable[[], T]) -> T:
-        return await self._threads.run(work, SECONDS)
+        return await self._changing.run(work, SECONDS)
 
 
 def _addressed(request: Request) -> tuple[str, str | None]:
