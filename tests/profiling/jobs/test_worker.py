@@ -7,8 +7,10 @@ from collections import Counter
 import httpx
 import pytest
 from traitroute.adapters import AdapterState
+from traitroute.cli.main import app
 from traitroute.router import RoutingProfile
 from traitroute.serving.jobs import JobState
+from typer.testing import CliRunner
 
 pytestmark = pytest.mark.slow
 on_both = pytest.mark.parametrize("place", ["sqlite", "postgresql"], indirect=True)
@@ -32,20 +34,11 @@ def test_an_added_adapter_is_measured_and_joins_the_profile(site) -> None:
     assert len(site.notes.asked) == len(set(site.notes.asked)) == 6 * 24
 
 
-def test_by_default_a_tenth_of_the_row_is_measured(site) -> None:
-    site.house.add("new", seed=7)
-    site.start_worker(share=0.1)
-    site.await_state("new", AdapterState.READY)
-    asked = Counter(model for model, _ in site.notes.asked)
-    assert asked == {"tiny": 72, "new": 9}
-    assert "new" in site.house.registry.latest_profile().summary["estimated"]
-
-
 @on_both
 def test_a_worker_killed_again_and_again_measures_no_cell_twice(site) -> None:
     site.house.add("new", seed=7)
     moments = random.Random(1)
-    kills = 4
+    kills = 2
     for _ in range(kills):
         heard = len(site.notes.asked) + moments.randrange(1, 40)
         worker = site.start_worker()
@@ -75,36 +68,38 @@ def test_two_workers_share_the_work_and_ask_nothing_twice(site) -> None:
     assert len(cells) == 9
 
 
-def test_a_replacement_is_measured_while_the_old_weights_serve(site) -> None:
+def test_a_replacement_is_measured_on_a_tenth_of_the_row_while_the_old_weights_serve(site) -> None:
     old = site.house.registry.adapter("red")
     new = site.house.replace("red", seed=9)
-    site.start_worker()
+    site.start_worker(share=0.1)
     site.wait(lambda: site.house.registry.replacement("red") is None)
-    assert {model for model, _ in site.notes.asked} == {"tiny", "red@2"}
+    asked = Counter(model for model, _ in site.notes.asked)
+    assert asked == {"tiny": 72, "red@2": 9}
     served = site.house.registry.adapter("red")
     assert (served.weights_digest, served.version) == (new.weights_digest, old.version + 1)
-    assert site.house.registry.latest_profile().summary["adapters"].count("red") == 1
+    summary = site.house.registry.latest_profile().summary
+    assert summary["adapters"].count("red") == 1
+    assert "red" in summary["estimated"]
 
 
-def test_an_adapter_that_cannot_be_loaded_is_set_aside_and_can_be_retried(site) -> None:
-    bad = site.house.add("bad", seed=5)
-    [weights] = site.house.registry.weights.path(bad.weights_digest).glob("*.safetensors")
-    whole = weights.read_bytes()
+def test_adapters_at_fault_are_set_aside_and_can_be_retried(site) -> None:
+    registry = site.house.registry
+    bad, idle = site.house.add("bad", seed=5), site.house.add("idle", seed=6, lora_alpha=0)
+    [weights] = registry.weights.path(bad.weights_digest).glob("*.safetensors")
     weights.chmod(0o644)
-    weights.write_bytes(whole[: len(whole) // 2])
-    site.start_worker()
-    disabled = site.await_state("bad", AdapterState.DISABLED)
-    assert "status 400" in disabled.note
-    site.wait(lambda: site.jobs()[0].state is JobState.SET_ASIDE)
-    assert site.jobs()[0].reason == disabled.note
-
-
-def test_an_adapter_that_does_nothing_is_set_aside(site) -> None:
-    site.house.add("idle", seed=5, lora_alpha=0)
-    site.start_worker()
-    disabled = site.await_state("idle", AdapterState.DISABLED)
-    assert "answered exactly as the base model" in disabled.note
-    assert site.house.registry.profile_versions() == [1]
+    weights.write_bytes(weights.read_bytes()[:5000])
+    worker = site.start_worker()
+    assert "status 400" in site.await_state("bad", AdapterState.DISABLED).note
+    assert "exactly as the base model" in site.await_state("idle", AdapterState.DISABLED).note
+    site.wait(lambda: {job.state for job in site.jobs()} == {JobState.SET_ASIDE})
+    assert registry.profile_versions() == [1]
+    site.kill(worker)
+    job = next(job for job in site.jobs() if job.adapter == idle.name)
+    assert job.reason == registry.adapter("idle").note
+    done = CliRunner().invoke(app, ["jobs", "retry", job.id, "--registry", str(registry.path)])
+    assert done.exit_code == 0, done.output
+    assert registry.adapter("idle").state is AdapterState.PENDING
+    assert next(j for j in site.jobs() if j.id == job.id).state is JobState.QUEUED
 
 
 def test_an_adapter_removed_meanwhile_ends_its_job(site) -> None:
