@@ -76,11 +76,13 @@ def enlarged(profile: RoutingProfile, size: int, rng: np.random.Generator) -> Ro
     """The profile with `size` adapters, drawn with the mean and covariance of its own."""
     supply = profile.trait_scores
     spread = np.atleast_2d(np.cov(supply, rowvar=False))
+    like = [i % FITTED for i in range(size)]
     return replace(
         profile,
         adapters=tuple(f"adapter-{i}" for i in range(size)),
         trait_scores=rng.multivariate_normal(supply.mean(axis=0), spread, size),
-        homes=profile.homes.take([i % FITTED for i in range(size)]),
+        homes=profile.homes.take(like),
+        home_weights=profile.home_weights[like],
     )
 
 

@@ -14,6 +14,7 @@ same process: reading and checking the body, computing off the event loop, writi
 import argparse
 import asyncio
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -24,7 +25,6 @@ import numpy as np
 from latency import FIT_ROWS, WARM_UP, keep_to_one_core, processor
 from latency_routers import enlarged, fitted_profile
 from latency_texts import read_rows, request_texts, split_rows
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from starlette.applications import Starlette
@@ -42,13 +42,39 @@ console = Console(width=150)
 
 @dataclass(frozen=True)
 class Times:
-    """Milliseconds of one kind of question over all that were asked."""
+    """Milliseconds of one kind of question over all that were asked: of a clock, and of the processor."""
 
     asked: str
     adapters: int
     count: int
     median_ms: float
     p99_ms: float
+    cpu_median_ms: float
+    cpu_p99_ms: float
+
+
+class Clocks:
+    """Milliseconds on a clock and of the processor, (n, 2); where other processes run, the second is what counts."""
+
+    def __init__(self) -> None:
+        self.spent: list[tuple[float, float]] = []
+
+    def __enter__(self) -> None:
+        self._begin = time.perf_counter_ns(), time.process_time_ns()
+
+    def __exit__(self, *_: object) -> None:
+        wall, cpu = self._begin
+        self.spent.append(
+            ((time.perf_counter_ns() - wall) / 1e6, (time.process_time_ns() - cpu) / 1e6)
+        )
+
+    def times(self, asked: str, adapters: int, warm: int) -> Times:
+        """Quantiles, the first `warm` left out."""
+        kept = np.array(self.spent[warm:])
+        middle, high = np.median(kept, axis=0), np.quantile(kept, 0.99, axis=0)
+        return Times(
+            asked, adapters, len(kept), *map(float, (middle[0], high[0], middle[1], high[1]))
+        )
 
 
 def snapshot(profile: RoutingProfile, rng: np.random.Generator) -> Snapshot:
@@ -87,18 +113,11 @@ def _adapter(name: str, i: int) -> Adapter:
 
 def timed(asked: str, adapters: int, ask: Callable[[int], object], count: int, warm: int) -> Times:
     """Time `ask` over 0 to `count`, the first `warm` left out."""
-    spent = np.empty(count)
+    clocks = Clocks()
     for i in range(count):
-        begin = time.perf_counter_ns()
-        ask(i)
-        spent[i] = (time.perf_counter_ns() - begin) / 1e6
-    return _times(asked, adapters, spent[warm:])
-
-
-def _times(asked: str, adapters: int, spent: NDArray[np.float64]) -> Times:
-    return Times(
-        asked, adapters, len(spent), float(np.median(spent)), float(np.quantile(spent, 0.99))
-    )
+        with clocks:
+            ask(i)
+    return clocks.times(asked, adapters, warm)
 
 
 def over_http(
@@ -124,13 +143,12 @@ async def _asked(
     client: httpx.AsyncClient, asked: str, bodies: Sequence[object], warm: int, found: Snapshot
 ) -> Times:
     path = f"/v1/skills/{asked.split()[0]}"
-    spent = np.empty(len(bodies))
-    for i, body in enumerate(bodies):
-        begin = time.perf_counter_ns()
-        response = await client.post(path, json=body)
-        spent[i] = (time.perf_counter_ns() - begin) / 1e6
+    clocks = Clocks()
+    for body in bodies:
+        with clocks:
+            response = await client.post(path, json=body)
         response.raise_for_status()
-    return _times(f"{asked}, over HTTP", len(found.adapters), spent[warm:])
+    return clocks.times(f"{asked}, over HTTP", len(found.adapters), warm)
 
 
 def measure(found: Snapshot, texts: Sequence[str], batches: Sequence[Sequence[str]]) -> list[Times]:
@@ -167,13 +185,15 @@ def main() -> None:
     found: list[Times] = []
     for size in arguments.sizes:
         found += measure(snapshot(enlarged(fitted, size, rng), rng), texts, batches)
-    table = Table(title=f"milliseconds, one core of {processor()}", title_justify="left")
-    for column in ("asked", "adapters", "times", "median", "p99"):
+    table = Table(
+        title=f"milliseconds, one core of {processor()}, load average {os.getloadavg()[0]:.1f}",
+        title_justify="left",
+    )
+    for column in ("asked", "adapters", "times", "median", "p99", "CPU median", "CPU p99"):
         table.add_column(column, justify="left" if column == "asked" else "right")
     for t in found:
-        table.add_row(
-            t.asked, f"{t.adapters:,}", f"{t.count:,}", f"{t.median_ms:.2f}", f"{t.p99_ms:.2f}"
-        )
+        figures = (t.median_ms, t.p99_ms, t.cpu_median_ms, t.cpu_p99_ms)
+        table.add_row(t.asked, f"{t.adapters:,}", f"{t.count:,}", *(f"{ms:.2f}" for ms in figures))
     console.print(table)
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(t) for t in found], indent=1) + "\n")
