@@ -10,17 +10,15 @@ Needs vLLM (on CPUs its CPU build), PostgreSQL's programs (Debian: postgresql), 
 """
 
 import argparse
-import asyncio
 import json
 import os
 import random
 import socket
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,16 +27,13 @@ from postgres_server import DatabaseServer, database_server
 from reprofiling_stand import FIRST, LiveSystem
 from rich.console import Console
 from rich.table import Table
-from serving_client import Answer, open_client
-from serving_load import PROMPTS_EACH, keep_asking
-from serving_truth import Truth, learn_truth
+from steady_clients import steady_clients
 from traitroute.adapters import AdapterState, Registry, RegistryError
 from traitroute.profiling.profile import quiet_libraries
 from traitroute.serving.jobs import JobBoard
 
 console = Console(width=120)
 STRIKES = {"worker": 12, "server": 3, "database": 5}
-CLIENTS = 2
 PATIENCE_S = 900.0
 
 
@@ -176,14 +171,14 @@ def _run(
     system.start_server()
     log = MeasuringLog(f"http://127.0.0.1:{system.port}", system.task_prompts.get, is_finished)
     striker = Striker(system, log, database, rng)
-    with log.listening(), _clients(system) as (answers, truth):
+    with log.listening(), steady_clients(system) as clients:
         system.start_worker(log.url)
         began = time.monotonic()
         striker.strike_all(names)
         ready = striker.finish()
         seconds = time.monotonic() - began
     board = JobBoard(registry.location)
-    jobs = [job for job in board.jobs()]
+    jobs = board.jobs()
     alike = system.measured_rightly()
     repeated = log.repeated
     return Found(
@@ -199,39 +194,9 @@ def _run(
         late=log.late.total(),
         unchecked=log.unchecked,
         alike=min(alike.values(), default=0.0),
-        verdicts=truth().count(answers),
+        verdicts=clients.verdicts(),
         jobs={state: sum(job.state == state for job in jobs) for state in {j.state for j in jobs}},
     )
-
-
-@contextmanager
-def _clients(system: LiveSystem) -> Iterator[tuple[list[Answer], Callable[[], Truth]]]:
-    """Clients that ask the first adapters, base and `auto` all the while, in a thread of their own."""
-    answers: list[Answer] = []
-    told: list[Truth] = []
-    loop, over, ready = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
-
-    async def ask() -> None:
-        stand = system.stand
-        async with open_client(stand.server.base_url, CLIENTS + 2) as client:
-            prompts = [text for rows in stand.rows.values() for text in rows[:PROMPTS_EACH]]
-            told.append(await learn_truth(client, stand, prompts))
-            ready.set()
-            each = [
-                keep_asking(client, told[0], over, answers.append, random.Random(i))
-                for i in range(CLIENTS)
-            ]
-            await asyncio.gather(*each)
-
-    thread = threading.Thread(target=loop.run_until_complete, args=[ask()])
-    thread.start()
-    ready.wait()
-    try:
-        yield answers, lambda: told[0]
-    finally:
-        loop.call_soon_threadsafe(over.set)
-        thread.join()
-        loop.close()
 
 
 def _free_port() -> int:

@@ -127,9 +127,10 @@ class LiveSystem:
         os.killpg(self.server.pid, signal.SIGKILL)
         self._serving.close()
 
-    def start_worker(self, url: str) -> None:
-        """Start one more worker, which measures through `url`."""
+    def start_worker(self, url: str, *, share: float = 1) -> None:
+        """Start one more worker, which measures through `url` up to a share of each row."""
         command = [str(Path(sys.executable).with_name("traitroute")), "worker", "--server", url]
+        command += ["--share", str(share)]
         place = {"TRAITROUTE_REGISTRY": self.registry.location.reveal()}
         with (self.folder / "worker.log").open("ab") as log:
             self._workers.append(

@@ -7,7 +7,8 @@ from ...adapters import InputError, RefusalError, RegistryError, ServerError, Si
 
 Told = dict[str, Any]
 
-_OPERATORS_FAULT = frozenset({401, 403})
+_NOT_THE_ADAPTERS_FAULT = frozenset({401, 403, 404})
+"""The worker's key is wrong, or the server does not know the name (any more, or yet: it was started anew)."""
 
 
 class WithdrawnError(InputError):
@@ -27,7 +28,7 @@ def told(step: Callable[[], Told], *, of_adapter: bool) -> Told:
     except SilentAdapterError as exc:
         return {"refused": str(exc)}
     except RefusalError as exc:
-        if exc.status in _OPERATORS_FAULT:
+        if exc.status in _NOT_THE_ADAPTERS_FAULT:
             return {"away": str(exc)}
         if not of_adapter:
             raise InputError(f"the server refuses the base model's requests: {exc}") from exc

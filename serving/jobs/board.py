@@ -5,10 +5,13 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ...adapters import RegistryError, UnknownNameError
-from ...adapters.location import Location
+from sqlalchemy import Engine, create_engine, inspect
+from sqlalchemy.exc import DBAPIError
+
+from ...adapters import Location, RegistryError, UnknownNameError
+from ...adapters.postgresql import open_database
 from .job import Job, JobState
-from .place import APPLICATION, QUEUE, jobs_file, jobs_url
+from .place import APPLICATION, QUEUE, SCHEMA, jobs_file, jobs_url
 
 if TYPE_CHECKING:
     from dbos import DBOSClient, StepInfo, WorkflowStatus
@@ -18,6 +21,7 @@ SHOWN = 100
 FIND, MEASURE = "find", "measure"
 """How the names of steps begin: of the one that tells how many examples there are at most, and of those that measure."""
 
+_JOBS = "workflow_status"
 _UNDER_WAY = {"ENQUEUED": JobState.QUEUED, "DELAYED": JobState.QUEUED, "PENDING": JobState.RUNNING}
 
 
@@ -74,29 +78,34 @@ class JobBoard:
             from dbos import DBOSClient, DBOSPortableJSONSerializer
         except ImportError as exc:
             raise ImportError("jobs need the extra: pip install 'traitroute[worker]'") from exc
-        from sqlalchemy.exc import DBAPIError
 
-        file = jobs_file(self._location)
-        if file is not None and not file.exists():
-            yield None
-            return
+        engine = self._engine()
         try:
+            schema = None if engine.dialect.name == "sqlite" else SCHEMA
+            if not inspect(engine).has_table(_JOBS, schema=schema):
+                yield None
+                return
             client = DBOSClient(
-                system_database_url=jobs_url(self._location),
+                system_database_engine=engine,
                 serializer=DBOSPortableJSONSerializer(),
                 application_name=APPLICATION,
                 retry_connection_errors=False,
             )
+            try:
+                yield client
+            finally:
+                client.destroy()
         except DBAPIError as exc:
             raise RegistryError(f"the jobs of {self._location} cannot be read: {exc.orig}") from exc
-        try:
-            yield client
-        except DBAPIError as exc:
-            raise RegistryError(
-                f"the jobs of {self._location} cannot be read ({exc.orig}): has a worker run there?"
-            ) from exc
         finally:
-            client.destroy()
+            engine.dispose()
+
+    def _engine(self) -> Engine:
+        if self._location.url is not None:
+            return open_database(self._location.url, read_only=False, create=False)
+        file = jobs_file(self._location)
+        # SQLite makes a file by looking for it.
+        return create_engine(jobs_url(self._location) if file and file.exists() else "sqlite://")
 
 
 def _find(client: "DBOSClient | None", job_id: str) -> "WorkflowStatus":

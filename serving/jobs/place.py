@@ -8,6 +8,8 @@ from pathlib import Path
 from ...adapters.location import Location
 
 QUEUE = "measure-rows"
+SCHEMA = "dbos"
+"""Where DBOS's tables are in a PostgreSQL database."""
 APPLICATION = "traitroute"
 APPLICATION_VERSION = "jobs-1"
 """Raised when the steps of a job change, so that a worker never takes up a job of other steps."""
