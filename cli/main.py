@@ -21,6 +21,7 @@ from . import (
     mcp,
     predict,
     profile,
+    profiles,
     recalibrate,
     report,
     route,
@@ -47,6 +48,7 @@ app = typer.Typer(
 )
 app.command("profile")(profile.profile)
 app.add_typer(adapters.app, name="adapters")
+app.add_typer(profiles.app, name="profiles")
 app.command("matrix")(matrix.matrix)
 app.command("traits")(traits.traits)
 app.command("compare")(compare.compare)

@@ -4,7 +4,7 @@ Traits, demand and every other row stay as they were fitted, so no decision chan
 what it was before.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,24 +82,47 @@ def join(stored: StoredProfile, row: NewRow) -> JoinedProfile:
     return JoinedProfile(routing.to_bytes(), {**summary, **told})
 
 
+def without(stored: StoredProfile, names: Collection[str], cells: Collection[str]) -> JoinedProfile:
+    """The profile without the rows of some adapters; `cells` are keys of their whole cells."""
+    summary = stored.summary
+    kept = [i for i, name in enumerate(summary["adapters"]) if name not in names]
+    routing = RoutingProfile.from_bytes(stored.data)
+    rows = [i for i, name in enumerate(routing.adapters) if name not in names]
+    told: dict[str, Any] = {
+        part: [summary[part][i] for i in kept] for part in ("adapters", "scores", "trait_scores")
+    }
+    told["cells"] = [key for key in summary["cells"] if key not in cells]
+    for part in ("weights", "estimated"):
+        told[part] = {n: v for n, v in summary.get(part, {}).items() if n not in names}
+    told["joined"] = [name for name in summary.get("joined", []) if name not in names]
+    if "paired" in summary:
+        told["paired"] = {k: [v[i] for i in kept] for k, v in summary["paired"].items()}
+    told |= _centre(summary)
+    return JoinedProfile(routing.take(rows).to_bytes(), {**summary, **told})
+
+
 def project(summary: Mapping[str, Any], gains: Array) -> Array:
     """Trait scores (r,) of gains (tasks,), or of rows of them, in the traits that `summary` holds."""
-    centre = {**summary, **_centre(summary)}
-    scaled = (gains - np.array(centre["gain_means"])) / np.array(centre["gain_scales"])
-    return scaled @ np.array(summary["loadings"]).T
+    means, scales = centre(summary)
+    return (gains - means) / scales @ np.array(summary["loadings"]).T
+
+
+def centre(summary: Mapping[str, Any]) -> tuple[Array, Array]:
+    """Means and scales (tasks,) of the gains that the traits were fitted to; rows that join later do not move them."""
+    if "gain_means" in summary:
+        return np.array(summary["gain_means"]), np.array(summary["gain_scales"])
+    # A profile of before they were kept, which no row has joined yet.
+    fitted = np.array(summary["scores"]) - np.array(summary["base"])
+    return fitted.mean(axis=0), task_scale(fitted, summary["scaling"])
 
 
 def _centre(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Means and scales (tasks,) of the gains that the traits were fitted to; rows that join later do not move them."""
-    if "gain_means" in summary:
-        return {}
-    fitted = np.array(summary["scores"]) - np.array(summary["base"])
-    scales = task_scale(fitted, summary["scaling"])
-    return {"gain_means": fitted.mean(axis=0).tolist(), "gain_scales": scales.tolist()}
+    means, scales = centre(summary)
+    return {"gain_means": means.tolist(), "gain_scales": scales.tolist()}
 
 
 def _cells(summary: Mapping[str, Any], row: NewRow) -> dict[str, Any]:
-    """Whole rows are the profile's cells; of estimates is kept how sure they are, and what they were measured on."""
+    """Whole rows are the profile's cells; of estimates is kept how sure they are."""
     kept = [key for key in summary["cells"] if key not in row.replaced]
     estimated = {n: e for n, e in summary.get("estimated", {}).items() if n != row.adapter}
     if row.whole:
@@ -107,7 +130,6 @@ def _cells(summary: Mapping[str, Any], row: NewRow) -> dict[str, Any]:
     estimated[row.adapter] = {
         "errors": row.errors.tolist(),
         "examples": row.examples.tolist(),
-        "cells": list(row.cells),
     }
     return {"cells": kept, "estimated": estimated}
 

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,12 @@ from ..adapters import Adapter, AdapterState, Cell, Registry
 from ..router import FitRequests, RoutingProfile, TrainingRows, fit_profile
 from ..serving.engines import EngineName, open_engine
 from .base_model import BaseModelFolder, open_base_model
+from .fit_summary import fit_summary
 from .matrix import TransferMatrix
 from .measure import measure
 from .profiled import SHOWN
-from .stability import adapter_stability, loading_stability
 from .suite import Suite
 from .training import TrainedAdapter, adapter_record, train_adapter
-from .trait_names import inherited_labels, name_traits, task_group
 from .traits import TraitSpace
 
 
@@ -196,48 +195,20 @@ def _record(
     routing: RoutingProfile,
 ) -> int:
     """Store the profile, then open to routing those of its adapters that can be served."""
-    found: dict[str, Any] = {"scaling": traits.scaling, "components": traits.components_}
-    noise = loading_stability(matrix.example_gains, **found)
-    names = name_traits(
-        traits.components_,
-        matrix.tasks,
-        groups={task.name: task_group(task) for task in suite.tasks},
-        supported=traits.supported_,
-        stability=noise,
-    )
-    previous = registry.latest_profile()
+    adapters = [registry.adapter(name) for name in matrix.adapters]
     summary: dict[str, Any] = {
         "suite": suite.name,
         "base_model": suite.base_model,
         "method": suite.training.method,
         "ablations": [a.model_dump(mode="json") for a in suite.ablations],
-        "adapters": matrix.adapters,
-        "tasks": matrix.tasks,
         "cells": [cell.key for cell in cells],
-        "base": matrix.base.tolist(),
-        "scores": matrix.scores.tolist(),
-        "paired": matrix.paired,
-        "loadings": traits.components_.tolist(),
-        "trait_scores": traits.transform(matrix.gains).tolist(),
-        "explained_variance": traits.explained_variance_ratio_.tolist(),
-        "null": traits.null_.tolist(),
-        "n_traits": traits.n_traits_,
-        "scaling": traits.scaling,
-        "null_mean": traits.null_mean_.tolist(),
-        "p_values": traits.p_values_.tolist(),
-        "trait_names": [asdict(name) for name in names],
-        "trait_labels": inherited_labels(
-            previous and previous.summary, matrix.tasks, traits.components_
-        ),
-        "stability": {
-            "examples": noise.to_summary(),
-            "adapters": adapter_stability(matrix.gains, **found).to_summary(),
-        },
+        "weights": {a.name: a.weights_digest for a in adapters},
+        **fit_summary(matrix, traits, suite.tasks, registry.latest_profile()),
     }
     version = registry.put_profile(routing.to_bytes(), summary)
-    for name in matrix.adapters:
-        if registry.adapter(name).vllm_serves:
-            registry.set_state(name, AdapterState.READY)
+    for adapter in adapters:
+        if adapter.vllm_serves:
+            registry.set_state(adapter.name, AdapterState.READY)
     return version
 
 

@@ -56,7 +56,7 @@ class Profiled:
 
     @property
     def estimated(self) -> Mapping[str, Mapping[str, Any]]:
-        """Rows measured on anchors, by adapter: standard `errors` of gains, numbers of `examples`, keys of `cells`."""
+        """Rows measured on anchors, by adapter: standard `errors` of gains and numbers of `examples`, by task."""
         return self.summary.get("estimated", {})
 
     @cached_property

@@ -1,0 +1,172 @@
+"""`traitroute profiles`: versions of the fitted profile, what they change, and back."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ..adapters import InputError, Registry
+from .options import DEFAULT_REGISTRY, RegistryPath, console
+
+app = typer.Typer(
+    no_args_is_help=True, help="List, compare and roll back profile versions; fit anew."
+)
+Version = Annotated[int, typer.Argument(min=1, help="A version, as `profiles list` shows it.")]
+
+
+@app.command("list")
+def list_profiles(registry: RegistryPath = DEFAULT_REGISTRY) -> None:
+    """List every version: when and how it was made, and from which. Servers route with the last.
+
+    Example:
+
+        traitroute profiles list
+    """
+    table = Table()
+    for column in ("version", "made", "how", "from"):
+        table.add_column(column)
+    with Registry.open(registry, read_only=True) as store:
+        for each in store.profile_history():
+            made = each.created_at.strftime("%Y-%m-%d %H:%M:%S")
+            table.add_row(str(each.version), made, _HOW[each.origin], str(each.parent or ""))
+    console.print(table)
+
+
+_HOW = {
+    "fit": "fitted",
+    "row": "an adapter joined",
+    "task": "a task joined",
+    "rollback": "rolled back",
+}
+
+
+@app.command("diff")
+def diff(
+    before: Version,
+    after: Version,
+    registry: RegistryPath = DEFAULT_REGISTRY,
+    requests: Annotated[
+        Path | None,
+        typer.Option(
+            help="Requests to compare by: one a line, or JSONL with `input` "
+            "[default: the test prompts of the profile's tasks]."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show which decisions differ between two versions, among the adapters that are ready now.
+
+    Example:
+
+        traitroute profiles diff 3 4 --requests yesterday.jsonl
+    """
+    from ..profiling.profiled import Profiled
+    from ..profiling.versions import Reference, moved
+
+    with Registry.open(registry, read_only=True) as store:
+        old, new = store.profile(before), store.profile(after)
+        if requests is None:
+            reference = Reference.of_tasks(Profiled.open(store))
+        else:
+            texts = _read_requests(requests)
+            reference = Reference(texts, [requests.name] * len(texts))
+        found = moved(store, old, new, reference)
+    count = len(reference.texts)
+    if as_json:
+        rows = [{"request": m.place + 1, "before": m.before, "after": m.after} for m in found]
+        typer.echo(json.dumps({"requests": count, "changed": rows}))
+        return
+    table = Table()
+    for column in ("of", f"version {before}", f"version {after}", "requests"):
+        table.add_column(column)
+    moves = Counter((m.kind, m.before or "base", m.after or "base") for m in found)
+    for (kind, was, now), times in moves.most_common():
+        table.add_row(kind, was, now, str(times))
+    if moves:
+        console.print(table)
+    console.print(f"{len(found)} of {count} decisions differ")
+
+
+@app.command("rollback")
+def rollback(version: Version, registry: RegistryPath = DEFAULT_REGISTRY) -> None:
+    """Route as an earlier version did: its contents become a new version, and none is lost.
+
+    Adapters that joined since are not chosen any more; those that were replaced since keep out, for their row is of
+    other weights.
+
+    Example:
+
+        traitroute profiles rollback 3
+    """
+    from ..profiling.versions import roll_back
+
+    with Registry.open(registry) as store:
+        found = roll_back(store, version)
+    console.print(f"version {found.version} holds what version {version} held")
+    if found.left_out:
+        console.print(
+            f"left out, since their weights were replaced: {', '.join(found.left_out)}; "
+            "measure them again"
+        )
+
+
+@app.command("refit")
+def refit(
+    registry: RegistryPath = DEFAULT_REGISTRY,
+    force: Annotated[
+        bool, typer.Option("--force", help="Fit even if nothing asks for it.")
+    ] = False,
+) -> None:
+    """Fit traits and routing anew from stored outcomes, where the adapters that joined ask for it; nothing is measured.
+
+    Example:
+
+        traitroute profiles refit
+    """
+    from ..profiling.drift import Drift
+    from ..profiling.profiled import Profiled
+    from ..profiling.refit import refit as fit_anew
+
+    with Registry.open(registry) as store:
+        drift = Drift.of(Profiled.open(store))
+        for name, rest in drift.residuals.items():
+            console.print(
+                f"{name}: {100 * rest:.1f} points not expressed by the traits; usual up to {100 * drift.band:.1f}"
+            )
+        for reason in drift.reasons:
+            console.print(f"fit anew: {reason}", soft_wrap=True)
+        if not drift.reasons and not force:
+            console.print(
+                f"not fitted: {len(drift.residuals)} adapters joined {drift.fitted} fitted ones, and the traits "
+                "express them as they should; --force fits all the same"
+            )
+            return
+        console.print(f"fitted: profile version {fit_anew(store)}")
+
+
+def _read_requests(file: Path) -> list[str]:
+    """Requests of a file, one a line.
+
+    Raises:
+        InputError: it cannot be read, or holds none.
+    """
+    try:
+        lines = [x for x in file.read_text(encoding="utf-8").splitlines() if x.strip()]
+        found = [_request(json.loads(x)) for x in lines] if file.suffix == ".jsonl" else lines
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise InputError(
+            f'{file} cannot be read as requests ({exc}): give one a line, or JSONL with "input"'
+        ) from exc
+    if not found:
+        raise InputError(f"{file} holds no requests")
+    return found
+
+
+def _request(row: Any) -> str:
+    text = row if isinstance(row, str) else row["input"]
+    if not isinstance(text, str):
+        raise TypeError('"input" is no text')
+    return text
