@@ -1,8 +1,9 @@
 """Streamable HTTP at `/mcp` of a real embedded server, spoken to by the SDK's own client."""
 
+import logging
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from traitroute.serving.gateway import GatewayOptions, gateway_app
 TalkHttp = Callable[..., Any]
 KEY = "a key for this test"
 PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+KEYED = {"authorization": f"Bearer {KEY}"}
 CALL = PING | {"method": "tools/call", "params": {"name": "list_skills", "arguments": {}}}
 ACCEPT = {"accept": "application/json, text/event-stream"}
 
@@ -35,7 +37,7 @@ def test_clients_of_both_eras_of_the_protocol_are_answered(talk_http: TalkHttp, 
 
 
 def test_no_session_is_kept_so_any_process_may_answer(url: str) -> None:
-    headers = ACCEPT | {"authorization": f"Bearer {KEY}"}
+    headers = ACCEPT | KEYED
     answers = [httpx.post(url, json=PING, headers=headers) for _ in range(2)]
     assert [a.json()["result"] for a in answers] == [{}, {}]
     assert all("mcp-session-id" not in a.headers for a in answers)
@@ -49,7 +51,7 @@ def test_without_the_key_nothing_is_answered(url: str, key: str) -> None:
 
 
 def test_a_page_from_elsewhere_is_turned_away_and_a_local_one_is_not(url: str) -> None:
-    headers = ACCEPT | {"authorization": f"Bearer {KEY}", "host": "rebound.example"}
+    headers = ACCEPT | KEYED | {"host": "rebound.example"}
     elsewhere = headers | {"origin": "http://rebound.example"}
     assert httpx.post(url, json=PING, headers=elsewhere).status_code == 403
     local = headers | {"origin": "http://localhost:6274"}
@@ -57,18 +59,38 @@ def test_a_page_from_elsewhere_is_turned_away_and_a_local_one_is_not(url: str) -
 
 
 def test_there_is_no_stream_to_get(url: str) -> None:
-    headers = ACCEPT | {"authorization": f"Bearer {KEY}"}
+    headers = ACCEPT | KEYED
     assert httpx.get(url, headers=headers).status_code == 405
 
 
-def test_the_gateway_answers_by_itself(filled: Path) -> None:
+@pytest.fixture
+def gateway(filled: Path) -> Iterator[TestClient]:
+    """A gateway in this process, whose upstream is not there."""
     options = GatewayOptions(upstreams=("http://127.0.0.1:9",), key=KEY)
     app = gateway_app(options, lambda: Registry.open(filled, read_only=True))
-    keyed = ACCEPT | {"authorization": f"Bearer {KEY}"}
-    with TestClient(app, base_url="http://gateway.example") as client:
-        told = client.post("/mcp", json=CALL, headers=keyed).json()["result"]
-        assert [s["name"] for s in told["structuredContent"]["skills"]] == ["chef", "idle", "pilot"]
-        assert client.post("/mcp", json=CALL, headers=ACCEPT).status_code == 401
+    with TestClient(app, base_url="http://gateway.example", headers=ACCEPT) as client:
+        yield client
+
+
+def test_the_gateway_answers_by_itself(gateway: TestClient) -> None:
+    assert gateway.post("/mcp", json=CALL).status_code == 401
+    told = gateway.post("/mcp", json=CALL, headers=KEYED).json()["result"]
+    assert [s["name"] for s in told["structuredContent"]["skills"]] == ["chef", "idle", "pilot"]
+
+
+@pytest.mark.parametrize("wrong", [{}, {"k": 0}, {"constraints": {"allow": ["none"]}}])
+def test_no_text_of_a_request_is_logged(
+    gateway: TestClient, wrong: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    arguments = {"task": "xyzzy simmer the soup", **wrong}
+    asked = PING | {
+        "method": "tools/call",
+        "params": {"name": "select_skill", "arguments": arguments},
+    }
+    told = gateway.post("/mcp", json=asked, headers=KEYED).json()["result"]
+    assert told["isError"] == bool(wrong)
+    assert "xyzzy" not in caplog.text
 
 
 WITHOUT_MCP = """
