@@ -50,15 +50,23 @@ class AdapterTable(Database):
         with self._transaction() as connection:
             return find_adapter(connection, name)
 
-    def adapters(self, state: AdapterState | None = None) -> list[Adapter]:
-        """List the adapters by name; with `state`, only those in it."""
-        query = select_adapters()
-        if state is not None:
-            query = query.where(_table.c.state == state.value)
+    def adapters(
+        self, state: AdapterState | None = None, *, limit: int | None = None, **having: str
+    ) -> list[Adapter]:
+        """List the adapters by name; with `state`, only those in it, and only those `having` such values of fields."""
+        having |= {} if state is None else {"state": state.value}
+        wanted = [_table.c[field] == value for field, value in having.items()]
+        query = select_adapters().where(*wanted).order_by(_table.c.name).limit(limit)
         with self._transaction() as connection:
             found = [to_adapter(row) for row in connection.execute(query)]
         # Databases differ in how they sort text.
         return sorted(found, key=lambda adapter: adapter.name)
+
+    def base_models(self) -> dict[str, str]:
+        """Name the base models that adapters are for, by their digests."""
+        query = select(_table.c.base_digest, _table.c.base_model).distinct()
+        with self._transaction() as connection:
+            return {row.base_digest: row.base_model for row in connection.execute(query)}
 
     def set_state(
         self,

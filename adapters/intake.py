@@ -125,7 +125,7 @@ class Intake:
         return Arrival(self._registry.adapter(adapter.name))
 
     def _base_model(self) -> Base:
-        found = {a.base_digest: a.base_model for a in self._registry.adapters()}
+        found = self._registry.base_models()
         if self._base is not None:
             if found and self._base.digest not in found:
                 raise RegistryError(
@@ -164,17 +164,15 @@ class Intake:
     def _shapes(self, base: Base) -> BaseShapes:
         if (folder := base.folder or _local_folder(base.name)) is not None:
             return BaseShapes.of_folder(folder)
-        store = self._registry.weights
-        measured = [
-            a
-            for a in self._registry.adapters(AdapterState.READY)
-            if a.base_digest == base.digest and (store.root / a.weights_digest).is_dir()
-        ]
-        return BaseShapes.of_adapters(store.path(a.weights_digest) for a in measured[:_TELLING])
+        measured = self._registry.adapters(
+            AdapterState.READY, limit=_TELLING, base_digest=base.digest
+        )
+        kept = [self._registry.weights.root / each.weights_digest for each in measured]
+        return BaseShapes.of_adapters(folder for folder in kept if folder.is_dir())
 
     def _known(self, name: str, digest: str) -> Adapter | None:
         """The adapter of this name with these weights; any other with either is in the way."""
-        same = next((a for a in self._registry.adapters() if a.name == name), None)
+        same = next(iter(self._registry.adapters(name=name)), None)
         if same is not None and same.weights_digest == digest:
             return same
         if same is not None:
@@ -198,8 +196,9 @@ class Intake:
         return None
 
     def _check_new(self, name: str, digest: str) -> None:
-        everywhere = [*self._registry.adapters(), *self._registry.replacements()]
-        other = next((a for a in everywhere if a.weights_digest == digest and a.name != name), None)
+        store = self._registry
+        holders = store.adapters(weights_digest=digest) + store.replacements(weights_digest=digest)
+        other = next((each for each in holders if each.name != name), None)
         if other is not None:
             raise ConflictError(
                 f"these weights are there already, as {other.name!r} ({other.state}): "

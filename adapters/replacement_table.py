@@ -44,10 +44,12 @@ class ReplacementTable(Database):
         with self._transaction() as connection:
             return find_replacement(connection, name)
 
-    def replacements(self) -> list[Adapter]:
-        """List the pending replacements by name."""
+    def replacements(self, **having: str) -> list[Adapter]:
+        """List the pending replacements by name, only those `having` such values of fields."""
+        wanted = [_table.c[field] == value for field, value in having.items()]
+        query = select_adapters(_table).where(*wanted)
         with self._transaction() as connection:
-            found = [to_adapter(row) for row in connection.execute(select_adapters(_table))]
+            found = [to_adapter(row) for row in connection.execute(query)]
         return sorted(found, key=lambda adapter: adapter.name)
 
     def withdraw_replacement(self, name: str, *, note: str | None = None) -> Adapter:
