@@ -123,13 +123,19 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Registry]:
 
 
 @pytest.fixture(scope="module")
-def client(house: tuple[Path, Registry]) -> Iterator[httpx.Client]:
+def administered(house: tuple[Path, Registry]) -> Iterator[None]:
+    """The server that starts in this environment lets adapters be added beside the base model's folder."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("TRAITROUTE_ADMIN_KEY", "a")
+        environment.setenv("TRAITROUTE_ALLOWED_SOURCES", str(house[0].parent))
+        yield
+
+
+@pytest.fixture(scope="module")
+def client(house: tuple[Path, Registry], administered: None) -> Iterator[httpx.Client]:
     base, registry = house
     options = ["--api-key", "k", "--api-server-count", "2", "--dtype", "float32"]
     options += ["--max-lora-rank", "8", "--scheduling-policy", "priority"]
-    monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setenv("TRAITROUTE_ADMIN_KEY", "a")
-    monkeypatch.setenv("TRAITROUTE_ALLOWED_SOURCES", str(base.parent))
     with (
         running_server(
             registry.path,
@@ -143,7 +149,6 @@ def client(house: tuple[Path, Registry]) -> Iterator[httpx.Client]:
             base_url=server.base_url, headers={"authorization": "Bearer k"}, timeout=60
         ) as client,
     ):
-        monkeypatch.undo()
         yield client
 
 
@@ -382,14 +387,14 @@ def test_an_adapter_added_over_http_answers_from_every_server_process(
     base, _ = house
     save_adapter(base, base.with_name("late"), rank=8, seed=5)
     new = {"name": "late", "uri": str(base.with_name("late"))}
+    admin = {"x-traitroute-admin-key": "a"}
     assert client.post("/v1/adapters", json=new).status_code == 401
-    client.headers["x-traitroute-admin-key"] = "a"
-    assert client.post("/v1/adapters", json=new).status_code == 201
+    assert client.post("/v1/adapters", json=new, headers=admin).status_code == 201
     time.sleep(SEEN_WITHIN_S)
     said = {answer(client.post(CHAT, json=body("late", "hello"))) for _ in range(12)}
     assert len(said) == 1
     assert said != {answer(client.post(CHAT, json=body("base", "hello")))}
-    assert client.delete("/v1/adapters/late").json()["deleted"] is True
+    assert client.delete("/v1/adapters/late", headers=admin).json()["deleted"] is True
     time.sleep(SEEN_WITHIN_S)
     statuses = {client.post(CHAT, json=body("late", "hello")).status_code for _ in range(12)}
     assert statuses == {404}
