@@ -1,8 +1,9 @@
 """`traitroute adapters measure`: a pending adapter's row, measured in this process, and then it may be chosen."""
 
 import json
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -11,6 +12,9 @@ from ..adapters import InputError, Registry
 from ..router import TrainingRows
 from .options import DEFAULT_REGISTRY, RegistryPath, console
 from .profile import progress_bars
+
+if TYPE_CHECKING:
+    from ..profiling.incremental import MeasuredRow
 
 
 def measure(
@@ -61,12 +65,12 @@ def measure(
         raise InputError(f"--engine is auto, transformers or vllm, not {engine!r}")
     training = None if rows is None else _read_rows(rows)
     quiet_libraries()
-    with Registry.open(registry) as store, progress_bars() as progress:
+    with Registry.open(registry) as store:
         adapter = store.replacement(name) or store.adapter(name)
         base = open_base_model(Profiled.open(store).summary["base_model"])
-        bar = progress.add_task(f"measure {name}", total=None)
         meter = open_engine(engine, base.path, store.weights, [adapter])
-        try:
+        with closing(meter), progress_bars() as progress:
+            bar = progress.add_task(f"measure {name}", total=None)
             found = measure_row(
                 adapter,
                 meter,
@@ -78,10 +82,12 @@ def measure(
                 training=training,
                 on_examples=lambda done, of: progress.update(bar, completed=done, total=of),
             )
-        finally:
-            meter.close()
-        progress.update(bar, visible=False)
+            progress.update(bar, visible=False)
         state = store.adapter(name).state
+    _show(name, found, state)
+
+
+def _show(name: str, found: "MeasuredRow", state: str) -> None:
     table = Table()
     for column in ("task", "gain", "standard error", "examples"):
         table.add_column(column, justify="left" if column == "task" else "right")
@@ -104,16 +110,17 @@ def _read_rows(file: Path) -> TrainingRows:
     from ..profiling.profiled import SHOWN
 
     prompts, answers = [], []
+    place = str(file)
     try:
         lines = file.read_text(encoding="utf-8").splitlines()[:SHOWN]
-        for line in lines:
+        for number, line in enumerate(lines, start=1):
+            place = f"{file}, line {number}"
             row = json.loads(line)
             prompts.append(_text(row, "input"))
             answers.append(_text(row, "target"))
     except (OSError, ValueError, KeyError, TypeError) as exc:
-        where = f", line {len(prompts) + 1}" if prompts or not isinstance(exc, OSError) else ""
         raise InputError(
-            f'{file}{where}: cannot be read as training rows ({exc}); give JSON objects with "input" and "target"'
+            f'{place}: cannot be read as training rows ({exc}); give JSON objects with "input" and "target"'
         ) from exc
     if not prompts:
         raise InputError(f"{file} holds no rows: leave --rows out, or give some")

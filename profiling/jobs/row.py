@@ -44,7 +44,7 @@ class RowSteps:
             return {"refused": f"adapter {name}: {reason}, which the profile's adapters are for"}
         self.engine.check_offered(adapter)
         size = sum(len(self._task(task).test_examples) for task in tasks)
-        return {"most": size if self.full else int(rounds(size, len(tasks), self.share).sum())}
+        return {"most": size if self.full else int(rounds(size, len(tasks), self.share)[-1])}
 
     def measure_base(self, name: str, weights: str, task_name: str) -> Told:
         """Measure the base model's cell of a task on this engine, unless it is there."""
