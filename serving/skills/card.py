@@ -14,17 +14,16 @@ BEST = 3
 
 def skill_summary(snapshot: Snapshot, adapter: Adapter, loaded: bool | None) -> SkillSummary:
     """A skill for the list."""
-    gains = snapshot.measured.row(adapter.name)
-    surely = [gain for gain in gains if gain.low is not None and gain.low > 0]
+    measured = snapshot.measured
     return SkillSummary(
         name=adapter.name,
         state=adapter.state.value,
         source_task=adapter.source_task,
         tags=adapter.tags,
         loaded=loaded,
-        mean_gain=sum(gain.gain for gain in gains) / len(gains) if gains else None,
-        best_tasks=tuple(sorted(surely, key=lambda gain: -gain.gain)[:BEST]),
-        side_effects=snapshot.measured.side_effects(adapter.name),
+        mean_gain=measured.mean_gain(adapter.name),
+        best_tasks=measured.best(adapter.name, BEST),
+        side_effects=measured.side_effects(adapter.name),
     )
 
 

@@ -7,7 +7,7 @@ those of any other. It is the row's key, so each decision is rewarded once.
 import logging
 from datetime import UTC, datetime
 
-from ...adapters import ConflictError, Feedback, Location, Registry, RegistryError
+from ...adapters import ConflictError, Feedback, Registry, RegistryError
 from ..routing.refusal import RefusedError
 from .models import FeedbackKept, FeedbackRequest
 from .snapshot import Snapshot, signing_key
@@ -20,24 +20,16 @@ class UnkeptError(RegistryError):
     """The registry takes no feedback now."""
 
 
-class FeedbackBook:
-    """Writes feedback through a handle of its own, opened at the first; for one thread at a time."""
+def keep_feedback(told: FeedbackRequest, snapshot: Snapshot) -> FeedbackKept:
+    """Keep what was told of a decision, through a handle that is opened for it; blocks.
 
-    def __init__(self) -> None:
-        self._registry: Registry | None = None
-        self._location: Location | None = None
-        self._keys: dict[int, bytes] = {}
-
-    def keep(self, told: FeedbackRequest, snapshot: Snapshot) -> FeedbackKept:
-        """Keep what was told of a decision.
-
-        Raises:
-            RefusedError: no server of this registry made the decision, or it was told of before.
-            UnkeptError: the registry cannot be written.
-        """
-        try:
-            registry = self._opened(snapshot.location)
-            made = self._verified(told.decision, registry, snapshot)
+    Raises:
+        RefusedError: no server of this registry made the decision, or it was told of before.
+        UnkeptError: the registry cannot be written.
+    """
+    try:
+        with Registry.open(snapshot.location) as registry:
+            made = _verified(told.decision, registry, snapshot)
             registry.put_feedback(
                 Feedback(
                     token=told.decision,
@@ -48,37 +40,27 @@ class FeedbackBook:
                     rewarded_at=datetime.now(UTC),
                 )
             )
-        except ConflictError as exc:
-            raise _told_before() from exc
-        except RegistryError as exc:
-            _logger.warning("traitroute: feedback is not kept: %s", exc)
-            raise UnkeptError("the registry takes no feedback now: try again later") from exc
-        return FeedbackKept(
-            skill=made.adapter or "base", profile_version=made.version, reward=told.reward
-        )
+    except ConflictError as exc:
+        raise _told_before() from exc
+    except RegistryError as exc:
+        _logger.warning("traitroute: feedback is not kept: %s", exc)
+        raise UnkeptError("the registry takes no feedback now: try again later") from exc
+    return FeedbackKept(
+        skill=made.adapter or "base", profile_version=made.version, reward=told.reward
+    )
 
-    def _opened(self, location: Location) -> Registry:
-        # A snapshot of another location object was read from a registry that was opened anew, as after a restore.
-        if self._registry is None or location is not self._location:
-            if self._registry is not None:
-                self._registry.close()
-            self._registry, self._location = Registry.open(location), location
-            self._keys.clear()
-        return self._registry
 
-    def _verified(self, token: str, registry: Registry, snapshot: Snapshot) -> DecisionToken:
-        try:
-            version = DecisionToken.read(token).version
-            if version not in self._keys:
-                self._keys[version] = _key(version, registry, snapshot)
-            return DecisionToken.verify(token, self._keys[version])
-        except TokenError as exc:
-            raise RefusedError(
-                "no server of this registry made this decision: give the token that came with it, in the "
-                'field "decision" or in the header x-traitroute-decision-token',
-                status=404,
-                param="decision",
-            ) from exc
+def _verified(token: str, registry: Registry, snapshot: Snapshot) -> DecisionToken:
+    try:
+        version = DecisionToken.read(token).version
+        return DecisionToken.verify(token, _key(version, registry, snapshot))
+    except TokenError as exc:
+        raise RefusedError(
+            "no server of this registry made this decision: give the token that came with it, in the "
+            'field "decision" or in the header x-traitroute-decision-token',
+            status=404,
+            param="decision",
+        ) from exc
 
 
 def _key(version: int, registry: Registry, snapshot: Snapshot) -> bytes:

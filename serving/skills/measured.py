@@ -61,7 +61,7 @@ class Measured:
             examples[i] = row["examples"]
         return cls(adapters, tasks, base, scores, low, high, examples)
 
-    @property
+    @cached_property
     def gains(self) -> Array:
         """Score of each adapter less the base model's, (a, t)."""
         return self.scores - self.base
@@ -81,6 +81,19 @@ class Measured:
             return ()
         lost = [self._gain(i, j) for j in np.flatnonzero(self.high[i] < 0).tolist()]
         return tuple(sorted(lost, key=lambda gain: gain.gain))
+
+    def best(self, adapter: str, count: int) -> tuple[MeasuredGain, ...]:
+        """Up to `count` tasks on which the adapter surely gains, the best first."""
+        if (i := self._rows.get(adapter)) is None:
+            return ()
+        surely = np.flatnonzero(self.low[i] > 0)
+        order = np.argsort(-self.gains[i, surely], kind="stable")[:count]
+        return tuple(self._gain(i, j) for j in surely[order].tolist())
+
+    def mean_gain(self, adapter: str) -> float | None:
+        """The adapter's mean gain over all tasks; None where it is in no matrix yet."""
+        i = self._rows.get(adapter)
+        return None if i is None else float(self.gains[i].mean())
 
     def _gain(self, i: int, j: int) -> MeasuredGain:
         known = not np.isnan(self.low[i, j])

@@ -14,7 +14,7 @@ from ..routing.body import read_body
 from ..routing.budget import TimeBudget
 from ..routing.refusal import RefusedError
 from ..routing.settings import Routing
-from .feedback import FeedbackBook, UnkeptError
+from .feedback import UnkeptError, keep_feedback
 from .models import (
     FeedbackKept,
     FeedbackRequest,
@@ -66,7 +66,6 @@ class _Api:
     def __init__(self, routing: Routing) -> None:
         self._routing = routing
         self._skills = ServedSkills(routing)
-        self._book = FeedbackBook()
         # A thread of its own: a write may wait for other writers, and no routing may wait for that.
         self._writing = TimeBudget(workers=1, waiting=WAITING_FEEDBACK)
 
@@ -97,7 +96,7 @@ class _Api:
     async def feedback(self, request: Request) -> BaseModel:
         """POST /v1/feedback."""
         told, snapshot = await self._read(request, FeedbackRequest), self._skills.snapshot()
-        return await within(self._writing, lambda: self._book.keep(told, snapshot), WRITING_SECONDS)
+        return await within(self._writing, lambda: keep_feedback(told, snapshot), WRITING_SECONDS)
 
     async def _read(self, request: Request, model: type[Asked]) -> Asked:
         body = await read_body(request.receive, request.headers, self._routing.max_body_bytes)

@@ -27,6 +27,25 @@ def registry(filled: Path, tmp_path: Path) -> Iterator[Registry]:
         yield opened
 
 
+@pytest.fixture
+def postgresql(
+    filled: Path, postgres: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Registry]:
+    """The same adapters and profile in a PostgreSQL database."""
+    monkeypatch.setenv("TRAITROUTE_WEIGHTS", str(tmp_path))
+    with (
+        Registry.open(filled, read_only=True) as source,
+        Registry.create(postgres.new_database()) as opened,
+    ):
+        for adapter in source.adapters():
+            opened.add_adapter(adapter)
+        for cell in source.cells():
+            opened.put_cell(cell)
+        profile = source.profile(1)
+        opened.put_profile(profile.data, profile.summary)
+        yield opened
+
+
 class EveryAdapter:
     """A loader that has all adapters."""
 
@@ -43,14 +62,20 @@ class Server:
         echo = Route("/v1/chat/completions", _echo, methods=["POST"])
         routes = [echo, *own_routes(self.routing)]
         self.app = RoutingMiddleware(Starlette(routes=routes), routing=self.routing)
-        self._follower = RegistryFollower(
-            self.routing, lambda: Registry.open(registry.location, read_only=True), lambda *_: None
-        )
         self.refresh()
 
     def refresh(self) -> None:
         """Take over what the registry has."""
-        asyncio.run(self._follower.refresh())
+
+        async def once() -> None:
+            follower = RegistryFollower(self.routing, self._open, lambda *_: None)
+            await follower.start()
+            await follower.stop()
+
+        asyncio.run(once())
+
+    def _open(self) -> Registry:
+        return Registry.open(self.registry.location, read_only=True)
 
     @property
     def skills(self) -> Skills:

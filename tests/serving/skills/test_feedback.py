@@ -34,6 +34,14 @@ def test_feedback_on_a_routed_answer_takes_the_token_of_its_header(
     assert kept.adapter is None
 
 
+def test_feedback_is_kept_in_postgresql_too(server: Any, postgresql: Registry) -> None:
+    there = type(server)(postgresql)
+    told = {"decision": there.select("simmer the onion soup with butter")["decision"], "reward": 1}
+    assert [there.post("/v1/feedback", told).status_code for _ in range(2)] == [200, 409]
+    [kept] = postgresql.feedback()
+    assert kept.adapter == "chef"
+
+
 def test_each_decision_is_told_of_once(server: Any, registry: Registry) -> None:
     decision = server.select("simmer the soup")["decision"]
     assert server.post("/v1/feedback", {"decision": decision, "reward": 1}).status_code == 200
