@@ -4,10 +4,11 @@ import random
 import time
 from collections.abc import Mapping
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import httpx
 
-from ...adapters import RefusalError, ServerError
+from ...adapters import InputError, RefusalError, ServerError
 
 BUSY = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses after which the same request may well succeed; all others are the server's last word."""
@@ -19,6 +20,9 @@ class CompletionsClient:
     """Asks one server, and asks again while it is busy or away, for up to `patience_s` seconds a request.
 
     Safe to use from several threads.
+
+    Raises:
+        InputError: `url` is no server's.
     """
 
     def __init__(
@@ -29,7 +33,7 @@ class CompletionsClient:
         timeout_s: float = 120.0,
         patience_s: float = 60.0,
     ) -> None:
-        self.url = url.rstrip("/").removesuffix("/v1")
+        self.url = _checked(url)
         self._patience_s = patience_s
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         # A proxy of the environment would see every prompt.
@@ -111,6 +115,18 @@ class CompletionsClient:
         if not isinstance(reply, dict):
             raise ServerError(f"{self.url}{path} answered with something that is no JSON object")
         return reply, 0.0
+
+
+def _checked(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+        # What stands before an @ may be a password.
+        given = url.rpartition("@")[2]
+        raise InputError(
+            f"{given!r} is not the address of a server: wanted http:// or https://, a host and perhaps a port, as in "
+            "http://localhost:8000; keys are given apart"
+        )
+    return url.rstrip("/").removesuffix("/v1")
 
 
 def _told(response: httpx.Response) -> str:
