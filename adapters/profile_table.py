@@ -1,11 +1,11 @@
-"""The registry's fitted profiles, as versions of which none is ever changed or lost."""
+"""The registry's fitted profiles, as versions whose arrays are never changed; numbers are not used twice."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from . import schema
 from .database import Database
@@ -105,6 +105,20 @@ class ProfileTable(Database):
                 break
             found.append(parent)
         return found
+
+    def forget_profiles(self, *, keep: int) -> list[int]:
+        """Forget all but the newest `keep` versions, for each is a whole profile, and return which those were.
+
+        Raises:
+            RegistryError: `keep` is below 1.
+        """
+        if keep < 1:
+            raise RegistryError(f"{keep} profile versions cannot be kept: servers need at least 1")
+        with self._revising() as connection:
+            forgotten = [each.version for each in _history(connection)][:-keep]
+            if forgotten:
+                connection.execute(delete(_table).where(_table.c.version <= forgotten[-1]))
+            return forgotten
 
     def set_trait_label(self, version: int, index: int, label: str) -> None:
         """Call component `index` (from 1) of a profile version `label`; an empty label removes it.

@@ -43,6 +43,22 @@ _HOW = {
 }
 
 
+@app.command("prune")
+def prune(
+    keep: Annotated[int, typer.Option(min=1, help="How many of the newest to keep.")],
+    registry: RegistryPath = DEFAULT_REGISTRY,
+) -> None:
+    """Forget all but the newest versions: each is a whole profile, and every adapter that joins makes one.
+
+    Example:
+
+        traitroute profiles prune --keep 20
+    """
+    with Registry.open(registry) as store:
+        forgotten = store.forget_profiles(keep=keep)
+    console.print(f"forgot {len(forgotten)} versions; {keep} at most are kept")
+
+
 @app.command("diff")
 def diff(
     before: Version,

@@ -152,6 +152,19 @@ def test_profiles_are_kept_as_versions(registry: Registry) -> None:
     assert registry.profile(1).data == b"a"
 
 
+def test_old_profiles_can_be_forgotten_and_their_numbers_are_not_used_again(
+    registry: Registry,
+) -> None:
+    for i in range(4):
+        registry.put_profile(bytes([i]), {})
+    assert registry.forget_profiles(keep=2) == [1, 2]
+    assert registry.forget_profiles(keep=2) == []
+    assert registry.profile_versions() == [3, 4]
+    assert registry.put_profile(b"", {}) == 5
+    with pytest.raises(RegistryError, match="at least 1"):
+        registry.forget_profiles(keep=0)
+
+
 def test_an_unknown_profile_version_is_answered_with_the_known_ones(registry: Registry) -> None:
     registry.put_profile(b"", {})
     with pytest.raises(RegistryError, match="no profile version 3; versions: 1"):
