@@ -2,7 +2,7 @@
 
 import json
 from base64 import b64encode
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit
@@ -19,8 +19,9 @@ def check_upstream(url: str, *, key: str | None = None) -> Finding:
         check = f"upstream {_public(url)}"
     except ValueError as exc:
         return fail("upstream", f"its URL cannot be read: {exc}", "give it as http://HOST:PORT")
+    server = url.rstrip("/").removesuffix("/v1")
     try:
-        names = _models(url.rstrip("/").removesuffix("/v1") + "/v1/models", key)
+        names = _models(f"{server}/v1/models", key)
     except HTTPError as exc:
         exc.close()
         if exc.code in (401, 403):
@@ -36,10 +37,29 @@ def check_upstream(url: str, *, key: str | None = None) -> Finding:
         return fail(check, "answers, but with no list of models", "is the URL right?")
     if not names:
         return warn(check, "reachable, without any model", "load one")
-    return ok(check, f"{len(names)} models: {listed(names)}")
+    found = f"{len(names)} models: {listed(names)}"
+    if _has_lost_its_registry(f"{server}/metrics", key):
+        found = f"its registry is away, so it goes on with what it read last: {found}"
+        return warn(check, found, "see to the registry's file or database")
+    return ok(check, found)
+
+
+def _has_lost_its_registry(url: str, key: str | None) -> bool:
+    """What servers of ours say in their metrics; others say nothing of it."""
+    try:
+        with _open(url, key) as response:
+            return b"\ntraitroute_registry_reachable 0.0\n" in response.read()
+    except (HTTPException, OSError):
+        return False
 
 
 def _models(url: str, key: str | None) -> list[str]:
+    with _open(url, key) as response:
+        listing: Any = json.load(response)
+    return [str(card["id"]) for card in listing["data"]]
+
+
+def _open(url: str, key: str | None) -> HTTPResponse:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https"):
         raise URLError("the URL must begin with http:// or https://")
@@ -47,9 +67,7 @@ def _models(url: str, key: str | None) -> list[str]:
     user, _, _ = parts.netloc.rpartition("@")
     if user and not key:
         headers["authorization"] = f"Basic {b64encode(unquote(user).encode()).decode()}"
-    with urlopen(Request(_public(url), headers=headers), timeout=LIMIT_S) as response:
-        listing: Any = json.load(response)
-    return [str(card["id"]) for card in listing["data"]]
+    return urlopen(Request(_public(url), headers=headers), timeout=LIMIT_S)
 
 
 def _public(url: str) -> str:
