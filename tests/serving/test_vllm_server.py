@@ -400,6 +400,17 @@ def test_an_adapter_added_over_http_answers_from_every_server_process(
     assert statuses == {404}
 
 
+def test_mcp_is_answered_by_any_process_and_only_with_the_key(client: httpx.Client) -> None:
+    pytest.importorskip("mcp", reason="needs MCP: pip install 'traitroute[skills]'")
+    ask = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+    headers = {"accept": "application/json, text/event-stream", "connection": "close"}
+    for _ in range(8):
+        told = client.post("/mcp", json=ask, headers=headers).json()["result"]["tools"]
+        assert "plan_skills" in {tool["name"] for tool in told}
+    keyless = headers | {"authorization": ""}
+    assert client.post("/mcp", json=ask, headers=keyless).status_code == 401
+
+
 def test_the_example_client_runs_against_the_server(client: httpx.Client) -> None:
     pytest.importorskip("openai", reason="needs the client: pip install 'traitroute[client]'")
     example = Path(__file__).parents[2] / "examples" / "openai_client.py"
