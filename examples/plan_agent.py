@@ -19,7 +19,7 @@ from openai import AsyncOpenAI
 
 BASE = os.environ.get("OPENAI_BASE_URL", "http://localhost:8000/v1")
 KEY = os.environ.get("OPENAI_API_KEY", "none")
-MAX_LOSS = 0.1
+MAX_LOSS = 0.2
 """So much predicted gain, summed over all steps, may be given up to change skills less often."""
 
 
@@ -35,14 +35,20 @@ class Step:
         return float(answer.strip(" .\n").lower() in self.usable)
 
 
-RATE = "Rate the remark as positive, neutral or negative.\n"
-MOODS = ("positive", "neutral", "negative")
 PLAN = (
-    Step(RATE + "The soup was cold and the waiter rude.", MOODS),
-    Step(RATE + "We will certainly come back.", MOODS),
     Step(
-        "Is this comment toxic or not toxic?\nDear genius, half of the claims in your post are wrong.",
-        ("toxic", "not toxic"),
+        "Do the two sentences mean the same? Answer yes or no.\n"
+        "Sentence 1: The boat left at noon. Sentence 2: The boat departed at noon.",
+        ("yes", "no"),
+    ),
+    Step(
+        "Does the premise entail the hypothesis? Answer entailment, neutral or contradiction.\n"
+        "Premise: The boat left at noon. Hypothesis: The boat is still in the harbour.",
+        ("entailment", "neutral", "contradiction"),
+    ),
+    Step(
+        "Rate the remark as positive, neutral or negative.\nThe soup was cold and the waiter rude.",
+        ("positive", "neutral", "negative"),
     ),
     Step("What is the capital of France?", ("the capital of france is paris",)),
 )
@@ -81,7 +87,7 @@ async def main() -> None:
         kept = await client.post("/feedback", body=told, cast_to=dict[str, Any])
         print(f"step: {step.request!r}")
         print(f"skill: {planned['assigned']}, predicted gain {planned['gain']:+.3f}")
-        print(f"answer: {answer} (reward {kept['reward']:g}, kept for {kept['skill']})\n")
+        print(f"answer: {answer} (reward {kept['reward']:g} for {kept['skill']})\n")
 
 
 if __name__ == "__main__":

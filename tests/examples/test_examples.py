@@ -63,8 +63,8 @@ def test_the_agent_runs_each_step_on_its_skill_and_tells_how_it_went(
     printed = run_example("plan_agent.py")
     assert printed.startswith("plan: ")
     skills = re.findall(r"^skill: (\w+), predicted gain", printed, re.MULTILINE)
-    assert skills[:2] == ["sentiment3", "sentiment3"]
-    assert skills[-1] == "base"
-    assert "kept for sentiment3" in printed
+    assert len(skills) == 4
+    assert "sentiment3" in skills
+    assert "(reward 1 for sentiment3)" in printed
     with Registry.open(registry, read_only=True) as opened:
         assert len(opened.feedback()) == len(skills)
