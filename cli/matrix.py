@@ -52,13 +52,20 @@ def matrix(
             raise RegistryError(f"{registry} holds no profile yet: run `traitroute profile`")
         measured = store.cells(keys=profile.summary["cells"])
     cells = {(c.adapter, c.task): c.outcomes for c in measured}
+    estimated = profile.summary.get("estimated", {})
+    whole = [name for name in profile.summary["adapters"] if name not in estimated]
     for shown in show or [Shown.STRICT]:
         title, form, quantity = _QUANTITIES[shown]
         table = Table(title=title, title_justify="left")
         table.add_column("adapter \\ task", overflow="fold")
         for task in profile.summary["tasks"]:
             table.add_column(task, justify="right", overflow="fold")
-        for name in (None, *profile.summary["adapters"]):
+        for name in (None, *whole):
             row = (quantity(cells[name, task]) for task in profile.summary["tasks"])
             table.add_row(name or "base", *(format(value, form) for value in row))
         console.print(table)
+    if estimated:
+        console.print(
+            f"not shown, since only a part of each row was measured: {', '.join(estimated)}; "
+            "`traitroute adapters show NAME` has the estimates"
+        )

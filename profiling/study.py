@@ -17,7 +17,8 @@ class Study:
     """One profile version: its tasks, adapters, ablations and the outcomes of every cell.
 
     `adapters` are the matrix's rows; each was trained on the task of its name. `ablations` were
-    measured on the source tasks only. Rows of data are read again where an analysis asks for texts,
+    measured on the source tasks only. Adapters that joined later are left out where a row was estimated or no task
+    bears the name. Rows of data are read again where an analysis asks for texts,
     so those need the data to be where it was.
     """
 
@@ -54,7 +55,7 @@ class Study:
             version=profile.version,
             suite=summary["suite"],
             base_model=summary.get("base_model", ""),
-            adapters=tuple(summary["adapters"]),
+            adapters=_studied(summary),
             tasks={name: Task.model_validate(specs[name]) for name in summary["tasks"]},
             ablations={a.name: a for a in ablations},
             cells=tuple(cells),
@@ -88,3 +89,8 @@ class Study:
         if (ablation := self.ablations.get(adapter)) is not None:
             return ablation.training_set(self.tasks[ablation.of])
         return self.tasks[adapter].training_set
+
+
+def _studied(summary: Mapping[str, Any]) -> tuple[str, ...]:
+    estimated = summary.get("estimated", {})
+    return tuple(a for a in summary["adapters"] if a in summary["tasks"] and a not in estimated)

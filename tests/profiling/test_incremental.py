@@ -9,6 +9,7 @@ from traitroute.adapters import AdapterState, InputError, RegistryError, SilentA
 from traitroute.profiling.base_model import BaseModelFolder
 from traitroute.profiling.incremental import measure_row
 from traitroute.profiling.profiled import Profiled
+from traitroute.profiling.study import Study
 from traitroute.router import Router, RoutingProfile
 
 Fleet = Any
@@ -137,3 +138,11 @@ def test_training_rows_are_read_off_the_source_task(fleet: Fleet) -> None:
     homes = RoutingProfile.from_bytes(Profiled.open(fleet.registry).stored.data).homes
     assert homes.centroids[3].any()
     assert not homes.centroids[0].any()
+
+
+def test_a_study_leaves_out_rows_that_were_estimated_or_come_from_elsewhere(fleet: Fleet) -> None:
+    fleet.measure(fleet.replace("two", "4"), share=0.5)
+    fleet.measure("four", full=True)
+    study = Study.open(fleet.registry)
+    assert study.adapters == ()
+    assert study.outcomes[None, "mood"].strict.shape == (40,)
