@@ -20,6 +20,8 @@ Array = NDArray[np.float64]
 GROWTH = 0.25
 """A fit is renewed when so large a share of the fitted adapters joined since: a choice, not a finding."""
 LEAST_JOINED = 3
+LEAST_FITTED = 3
+"""Of fewer adapters none can be left out: there is no band, and nothing lies outside it."""
 BAND = 97.5
 _DRAWS = 100
 
@@ -58,13 +60,19 @@ class Drift:
         gains = np.array(summary["scores"]) - np.array(summary["base"])
         rows = {name: gains[summary["adapters"].index(name)] for name in joined}
         fitted = [name for name in profiled.whole if name not in joined]
-        base = [profiled.outcomes(None, task).strict.astype(np.float64) for task in profiled.tasks]
-        examples = [
-            np.stack([profiled.outcomes(a, task).strict - b for a in fitted], axis=1)
-            for task, b in zip(profiled.tasks, base, strict=True)
-        ]
         residuals = {name: unexpressed(summary, row) for name, row in rows.items()}
-        return cls(len(fitted), residuals, usual_residual(examples, summary["scaling"]))
+        return cls(len(fitted), residuals, _band(profiled, fitted))
+
+
+def _band(profiled: Profiled, fitted: Sequence[str]) -> float:
+    if len(fitted) < LEAST_FITTED:
+        return float("inf")
+    base = [profiled.outcomes(None, task).strict.astype(np.float64) for task in profiled.tasks]
+    examples = [
+        np.stack([profiled.outcomes(a, task).strict - b for a in fitted], axis=1)
+        for task, b in zip(profiled.tasks, base, strict=True)
+    ]
+    return usual_residual(examples, profiled.summary["scaling"])
 
 
 def unexpressed(summary: Mapping[str, Any], gains: Array) -> float:
@@ -79,12 +87,10 @@ def usual_residual(
 ) -> float:
     """The upper end of the band of residuals that left-out adapters have, by resampled examples.
 
-    `example_gains` holds for each task an array (examples, adapters). With fewer than three adapters there is no band: infinite.
+    `example_gains` holds for each task an array (examples, adapters), of three adapters at least.
     """
     rng = np.random.default_rng(random_state)
     means = np.stack([g.mean(axis=0) for g in example_gains], axis=1)
-    if len(means) < 3:
-        return float("inf")
     drawn = np.stack([_resampled(g, rng) for g in example_gains], axis=2)
     found = [_left_out(i, means, drawn[:, i], scaling) for i in range(len(means))]
     return float(np.percentile(np.concatenate(found), BAND))

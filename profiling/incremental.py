@@ -82,7 +82,7 @@ def measure_row(
     profiled = Profiled.open(registry)
     meter = _Meter(engine, registry, base, adapter, profiled)
     row = AnchorRow(profiled.anchors(without=adapter.name))
-    meter.take_whole(row, measure=full)
+    meter.take_whole(row, measure=full, on_examples=on_examples)
     for upto in () if full else rounds(row.size, len(row.anchors), share):
         if row.estimate().error <= tolerance:
             break
@@ -121,7 +121,9 @@ class _Meter:
         self._whole: dict[int, Outcomes] = {}
         self._base_row = [self._base_outcomes(task) for task in profiled.tasks]
 
-    def take_whole(self, row: AnchorRow, *, measure: bool) -> None:
+    def take_whole(
+        self, row: AnchorRow, *, measure: bool, on_examples: Callable[[int, int], None]
+    ) -> None:
         """Take in every task that was measured in full, or with `measure` measure it."""
         for i, task in enumerate(self._profiled.tasks):
             key = cell_key(self._base.digest, self._adapter, task.digest, self._engine.name)
@@ -131,6 +133,7 @@ class _Meter:
             outcomes = found.outcomes if found else measure_cell(self._engine, self._adapter, task)
             self._whole[i] = outcomes
             self._keep(row, key, i, np.arange(len(outcomes)), outcomes)
+            on_examples(row.done, row.size)
 
     def measure(self, row: AnchorRow, task: int, places: Places) -> None:
         """Measure some examples of a task, unless they were."""

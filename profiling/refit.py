@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from ..adapters import Registry
+from ..adapters import InputError, Registry
 from ..router import FitRequests, fit_profile
 from .fit_summary import fit_summary
 from .matrix import TransferMatrix
 from .profiled import Profiled
 from .traits import TraitSpace
+
+LEAST_WHOLE = 2
 
 
 def refit(registry: Registry) -> int:
@@ -19,9 +21,15 @@ def refit(registry: Registry) -> int:
     A row that was measured on anchors counts with its estimated gain on every example of a task.
 
     Raises:
+        InputError: fewer than two rows were measured in full.
         ConflictError: another profile came first.
     """
     profiled = Profiled.open(registry)
+    if (whole := len(profiled.whole)) < LEAST_WHOLE:
+        raise InputError(
+            f"only {whole} row{'s were' if whole != 1 else ' was'} measured in full, and a fit needs {LEAST_WHOLE}: "
+            "run `traitroute adapters measure NAME --full` for some"
+        )
     matrix = _matrix(profiled)
     traits = TraitSpace(scaling=profiled.summary["scaling"]).fit(matrix.gains)
     known = {a.name: a for a in registry.adapters()}

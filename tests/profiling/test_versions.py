@@ -3,7 +3,8 @@
 from typing import Any
 
 import numpy as np
-from traitroute.adapters import AdapterState
+import pytest
+from traitroute.adapters import AdapterState, InputError
 from traitroute.profiling.drift import Drift, usual_residual
 from traitroute.profiling.profiled import Profiled
 from traitroute.profiling.refit import refit
@@ -36,13 +37,12 @@ def test_a_row_that_the_traits_cannot_express_asks_for_a_fit() -> None:
     assert reason.startswith("odd: 20.0 points of its gains are not expressed")
 
 
-def test_what_is_usual_is_small_where_adapters_are_of_a_kind_and_none_where_they_are_two() -> None:
+def test_what_is_usual_is_small_where_adapters_are_of_a_kind() -> None:
     rng = np.random.default_rng(0)
     strengths = np.array([0.2, 0.5, 0.8, 0.9])
     alike = [(rng.random((100, 4)) < strengths).astype(float) for _ in range(6)]
     unlike = [(rng.random((100, 4)) < np.roll([0.9, 0, 0, 0], i)).astype(float) for i in range(6)]
     assert usual_residual(alike) < usual_residual(unlike)
-    assert usual_residual([g[:, :2] for g in alike]) == float("inf")
 
 
 def test_a_refit_takes_in_what_joined_and_measures_nothing(fleet: Fleet) -> None:
@@ -79,3 +79,11 @@ def test_a_rollback_leaves_out_rows_of_weights_that_were_replaced(fleet: Fleet) 
     assert Router.from_registry(fleet.registry).profile.adapters == ("one", "three")
     assert fleet.registry.adapter("two").state is AdapterState.READY
     assert Profiled.open(fleet.registry).whole == ("one", "three")
+
+
+def test_where_hardly_a_row_is_whole_nothing_drifts_and_nothing_can_be_fitted(fleet: Fleet) -> None:
+    for name, weights in (("one", "4"), ("two", "6")):
+        fleet.measure(fleet.replace(name, weights), share=0.2)
+    assert Drift.of(Profiled.open(fleet.registry)).reasons == ()
+    with pytest.raises(InputError, match="only 1 row was measured in full"):
+        refit(fleet.registry)
