@@ -39,21 +39,21 @@ async def converse(client: Client) -> None:
             f"  {skill['name']}: {skill['gain']:+.2f} [{skill['low']:+.2f}, {skill['high']:+.2f}]"
         )
 
-    plan = await ask(client, "plan_skills", steps=[{"task": step} for step in STEPS])
-    print(
-        f"  {' -> '.join(step['assigned'] for step in plan['steps'])}, {plan['switches']} changes"
-    )
-    plan = await ask(client, "plan_skills", steps=[{"task": step} for step in STEPS], max_loss=0.7)
-    print(
-        f"  {' -> '.join(step['assigned'] for step in plan['steps'])}, {plan['switches']} changes, "
-        f"at a loss of {plan['loss']:.2f}"
-    )
+    steps = [{"task": step} for step in STEPS]
+    show_plan(await ask(client, "plan_skills", steps=steps))
+    show_plan(await ask(client, "plan_skills", steps=steps, max_loss=0.7))
 
     await ask(client, "describe_skill", name="no-such-skill")
     uri = f"skill://{chosen['choice']}"
     print(f"> read {uri}")
     card = (await client.read_resource(uri)).contents[0]
     print("\n".join(f"  {line}" for line in getattr(card, "text", "").splitlines()[:12]))
+
+
+def show_plan(plan: dict[str, Any]) -> None:
+    """Print which skill each step is assigned, and what that costs."""
+    skills = " -> ".join(step["assigned"] for step in plan["steps"])
+    print(f"  {skills}; changes of skill: {plan['switches']}, loss: {plan['loss']:.2f}")
 
 
 async def ask(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def test_langchain_rates_a_batch(run_example: Run) -> None:
 
 def test_the_mcp_client_is_told_the_skill_and_its_card(run_example: Run) -> None:
     printed = run_example("mcp_client.py")
-    assert "sentiment3 -> base -> sentiment3, 2 changes" in printed
+    assert "sentiment3 -> base -> sentiment3; changes of skill: 2, loss: 0.00" in printed
     assert "error: there is no skill 'no-such-skill' here" in printed
     assert "> read skill://sentiment3\n  # sentiment3" in printed
 
