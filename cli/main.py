@@ -23,6 +23,7 @@ from . import (
     profile,
     profiles,
     recalibrate,
+    registry,
     report,
     route,
     serve,
@@ -49,6 +50,7 @@ app = typer.Typer(
 app.command("profile")(profile.profile)
 app.add_typer(adapters.app, name="adapters")
 app.add_typer(profiles.app, name="profiles")
+app.add_typer(registry.app, name="registry")
 app.command("matrix")(matrix.matrix)
 app.command("traits")(traits.traits)
 app.command("compare")(compare.compare)

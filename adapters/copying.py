@@ -1,0 +1,55 @@
+"""A registry copied to another place: from a file to a database when one machine becomes a fleet, or back."""
+
+from collections.abc import Callable
+
+from sqlalchemy import func, insert, select
+
+from . import schema
+from .errors import RegistryError, WeightsError
+from .registry import Registry
+
+_ROWS_AT_ONCE = 200
+_TABLES = [table for table in schema.metadata.sorted_tables if table is not schema.meta]
+
+
+def copy_registry(
+    source: Registry,
+    target: Registry,
+    *,
+    on_part: Callable[[str, int], None] = lambda part, count: None,
+) -> None:
+    """Copy everything in `source`, weights first, into `target`, which must be empty; `on_part` is told what was copied.
+
+    Nothing else may write to `source` meanwhile. Where it fails, `target` holds no rows.
+
+    Raises:
+        RegistryError: `target` holds something already.
+        WeightsError: weights of an adapter are missing or have changed.
+    """
+    with source._transaction() as reading, target._revising() as writing:
+        for table in _TABLES:
+            if writing.execute(select(func.count()).select_from(table)).scalar_one():
+                raise RegistryError(
+                    f"{target.location} holds {table.name} already: give an empty one to copy to"
+                )
+        on_part("weights", _copy_weights(source, target))
+        for table in _TABLES:
+            count = 0
+            for rows in reading.execute(select(table)).mappings().partitions(_ROWS_AT_ONCE):
+                writing.execute(insert(table), [dict(row) for row in rows])
+                count += len(rows)
+            on_part(table.name, count)
+
+
+def _copy_weights(source: Registry, target: Registry) -> int:
+    wanted = {a.weights_digest for a in [*source.adapters(), *source.replacements()]}
+    if source.weights.root == target.weights.root:
+        return 0
+    for digest in sorted(wanted):
+        found = target.weights.add(source.weights.path(digest)).digest
+        if found != digest:
+            raise WeightsError(
+                f"the weights in {source.weights.path(digest)} have changed: their digest is now "
+                f"{found}; restore them, or remove their adapter"
+            )
+    return len(wanted)

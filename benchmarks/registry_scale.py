@@ -1,0 +1,259 @@
+"""What a registry of thousands of adapters costs: to open, to follow, to route over, to add to, to fit again.
+
+    python benchmarks/registry_scale.py                             100, 1,000 and 10,000 adapters in a file
+    python benchmarks/registry_scale.py --json out.json --sizes 100,1000
+    python benchmarks/registry_scale.py --url postgresql+psycopg://me@/empty?host=/tmp    in an empty database
+
+The adapters are drawn from a fitted trait model (`registry_fleet.py`), 50 tasks each. Each size has a process of its own.
+"routable" is from the call of `admit` with a profile of one more adapter to the follower's router knowing it.
+"""
+
+import argparse
+import asyncio
+import gc
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from registry_fleet import Drawn, Fleet, fill, made_up
+from rich.console import Console
+from rich.table import Table
+from traitroute.adapters import AdapterState, Registry
+from traitroute.adapters.schema import metadata
+from traitroute.profiling.traits import TraitSpace
+from traitroute.router import RoutingProfile, fit_profile
+from traitroute.serving.following import RegistryFollower, _read
+from traitroute.serving.routing import Routing
+
+TEXTS = 200
+REPEATS = 5
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One size; times in milliseconds, memory in MiB, refits in seconds (None: not asked for)."""
+
+    adapters: int
+    open_ms: float
+    revision_ms: float
+    snapshot_ms: float
+    snapshot_mib: float
+    profile_mib: float
+    stored_mib: float
+    blocked_ms: float
+    route_ms: float
+    route_p99_ms: float
+    add_ms: float
+    seen_ms: float
+    admit_ms: float
+    routable_ms: float
+    traits_s: float
+    demand_s: float | None
+
+
+def timed(what: Callable[[], object]) -> float:
+    """Milliseconds that a call took."""
+    start = time.perf_counter()
+    what()
+    return 1000 * (time.perf_counter() - start)
+
+
+def median(what: Callable[[], object], repeats: int = REPEATS) -> float:
+    """The median of some calls' milliseconds."""
+    return statistics.median(timed(what) for _ in range(repeats))
+
+
+def measure(size: int, place: str, refit: int) -> Figures:
+    """Fill a registry and measure it."""
+    fleet = Fleet()
+    drawn = fleet.draw(size)
+    data, summary = fleet.routing_profile(drawn).to_bytes(), fleet.summary(drawn)
+    with Registry.create(place, weights=Path(tempfile.gettempdir())) as registry:
+        fill(registry, drawn.names)
+        registry.put_profile(data, summary)
+        opened = median(lambda: Registry.open(place, read_only=True).close())
+        revision = median(registry.revision, 50)
+        # First, for memory that was freed before is taken again unseen.
+        memory = grown(lambda: _read(registry))
+        snapshot = median(lambda: _read(registry), 3)
+        routing = asyncio.run(follow(registry, fleet, drawn, summary))
+        return Figures(
+            adapters=size,
+            open_ms=opened,
+            revision_ms=revision,
+            snapshot_ms=snapshot,
+            snapshot_mib=memory,
+            profile_mib=len(data) / MIB,
+            stored_mib=(len(data) + len(json.dumps(summary))) / MIB,
+            **route(fleet, drawn),
+            **routing,
+            **fit_again(fleet, drawn, refit),
+        )
+
+
+def grown(what: Callable[[], object]) -> float:
+    """MiB that this process holds more of while it keeps what a call returned."""
+    gc.collect()
+    before = psutil.Process().memory_info().rss
+    kept = what()
+    gc.collect()
+    after = psutil.Process().memory_info().rss
+    del kept
+    return (after - before) / MIB
+
+
+def route(fleet: Fleet, drawn: Drawn) -> dict[str, Any]:
+    """Time of a decision, over measured requests."""
+    from traitroute.router import Router
+
+    router = Router(fleet.routing_profile(drawn))
+    marks = fleet.table.marks[fleet.rows[:: max(1, len(fleet.rows) // TEXTS)]]
+    times = [timed(lambda m=m: router.route(m)) for m in marks]
+    return {"route_ms": statistics.median(times), "route_p99_ms": float(np.quantile(times, 0.99))}
+
+
+async def follow(
+    registry: Registry, fleet: Fleet, drawn: Drawn, summary: dict[str, Any]
+) -> dict[str, Any]:
+    """Time for a server to see an adapter added, and to route to one admitted; and how long its event loop stood still."""
+    routing, offers = Routing(), []
+    opened = lambda: Registry.open(registry.location, read_only=True, weights=Path("weights"))  # noqa: E731
+    follower = RegistryFollower(routing, opened, lambda adapters, _: offers.append(len(adapters)))
+    await follower.start()
+    await asyncio.sleep(0.5)
+    blocked = await longest_stop(asyncio.to_thread(_read, registry))
+    adds, sights, admits, routables = [], [], [], []
+    for i in range(REPEATS):
+        adapter = made_up(f"late-{i}", len(drawn.names) + i, state=AdapterState.PENDING)
+        start = time.perf_counter()
+        adds.append(await asyncio.to_thread(timed, lambda a=adapter: registry.add_adapter(a)))
+        await until(lambda a=adapter: a.name in routing.adapters)
+        sights.append(1000 * (time.perf_counter() - start))
+    newest = registry.latest_profile()
+    assert newest is not None
+    larger = RoutingProfile.from_bytes(newest.data).with_adapter("late-0", drawn.scores[0])
+    data, grown_summary = larger.to_bytes(), with_row(summary, "late-0")
+    start = time.perf_counter()
+    measured = registry.adapter("late-0")
+    admit = lambda: registry.admit(measured, data, grown_summary, parent=newest.version)  # noqa: E731
+    admits.append(await asyncio.to_thread(timed, admit))
+    await until(lambda: getattr(routing.router, "version", 0) > newest.version)
+    routables.append(1000 * (time.perf_counter() - start))
+    await follower.stop()
+    return {
+        "blocked_ms": blocked,
+        "add_ms": statistics.median(adds),
+        "seen_ms": statistics.median(sights),
+        "admit_ms": statistics.median(admits),
+        "routable_ms": statistics.median(routables),
+    }
+
+
+def with_row(summary: dict[str, Any], name: str) -> dict[str, Any]:
+    """The summary with the first adapter's row once more, under another name."""
+    grown = json.loads(json.dumps(summary))
+    for part in (
+        grown["adapters"],
+        grown["scores"],
+        grown["trait_scores"],
+        *grown["paired"].values(),
+    ):
+        part.append(part[0])
+    grown["adapters"][-1] = name
+    return grown
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for a server to see something."""
+    while not true():
+        await asyncio.sleep(0.001)
+
+
+async def longest_stop(work: Coroutine[Any, Any, object]) -> float:
+    """Milliseconds that the event loop stood still at most while `work` went on in a thread."""
+    task = asyncio.ensure_future(work)
+    longest = 0.0
+    while not task.done():
+        start = time.perf_counter()
+        await asyncio.sleep(0)
+        longest = max(longest, time.perf_counter() - start)
+    return 1000 * longest
+
+
+def fit_again(fleet: Fleet, drawn: Drawn, refit: int) -> dict[str, Any]:
+    """Seconds to fit traits with their null of 1000 permutations, and the demand model."""
+    traits = TraitSpace(n_permutations=1000)
+    traits_s = timed(lambda: traits.fit(drawn.gains)) / 1000
+    if len(drawn.names) > refit:
+        return {"traits_s": traits_s, "demand_s": None}
+    requests = fleet.requests(fleet.draw_examples(drawn))
+    scores = traits.transform(drawn.gains)[:, :10]
+    fit = lambda: fit_profile(drawn.names, requests, scores, n_traits=traits.n_traits_)  # noqa: E731
+    return {"traits_s": traits_s, "demand_s": timed(fit) / 1000}
+
+
+def shown(found: list[Figures]) -> Table:
+    """A row a figure, a column a size."""
+    table = Table(title="registry, ms unless said otherwise")
+    table.add_column("")
+    for figures in found:
+        table.add_column(f"{figures.adapters:,}", justify="right")
+    for name in asdict(found[0]):
+        if name != "adapters":
+            values = [asdict(figures)[name] for figures in found]
+            table.add_row(name, *("-" if v is None else f"{v:,.2f}" for v in values))
+    return table
+
+
+def empty(url: str) -> None:
+    """Remove the tables of the size before."""
+    from sqlalchemy import create_engine, text
+
+    engine = create_engine(url)
+    metadata.drop_all(engine)
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE IF EXISTS traitroute_migrations"))
+    engine.dispose()
+
+
+def main() -> None:
+    """Measure every size in a process of its own, and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sizes", default="100,1000,10000")
+    parser.add_argument(
+        "--url", help="an empty PostgreSQL database, whose tables are dropped after"
+    )
+    parser.add_argument(
+        "--refit", type=int, default=1000, help="the most adapters to fit the demand model for"
+    )
+    parser.add_argument("--json", type=Path, help="write every figure here")
+    arguments = parser.parse_args()
+    found = []
+    for size in map(int, arguments.sizes.split(",")):
+        with (
+            tempfile.TemporaryDirectory() as scratch,
+            ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool,
+        ):
+            place = arguments.url or str(Path(scratch) / "registry.db")
+            found.append(pool.submit(measure, size, place, arguments.refit).result())
+        if arguments.url:
+            empty(arguments.url)
+    Console(width=120).print(shown(found))
+    if arguments.json:
+        arguments.json.write_text(json.dumps([asdict(f) for f in found], indent=2))
+
+
+if __name__ == "__main__":
+    main()
