@@ -50,7 +50,7 @@ class Worker:
     _revision: int | None = None
 
     def run(self) -> None:
-        """Work until `stopping` is set.
+        """Work until `stopping` is set; then the process must end, and with it what is under way.
 
         Raises:
             RegistryError: the registry holds no profile that rows could join.
@@ -71,11 +71,7 @@ class Worker:
             polling_interval_sec=LOOK_S,
             on_conflict="always_update",
         )
-        try:
-            self._look_around(held)
-        finally:
-            DBOS.destroy(destroy_registry=True)
-            held.release()
+        self._look_around(held)
 
     def _config(self) -> DBOSConfig:
         return {
