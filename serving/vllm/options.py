@@ -15,6 +15,8 @@ from typing import Any
 from ...adapters import Adapter, InputError
 
 SPARE_SLOTS = 3
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""What is adapted on CPUs where no adapter says what to: see above why something must be named."""
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The values vLLM takes for the highest LoRA rank."""
 
@@ -57,8 +59,9 @@ def engine_options(
         "max_loras": count + 1 if cpu else min(count, 8),
         "max_cpu_loras": count + 1 if cpu else count,
     }
-    if modules := sorted({module for a in adapters for module in a.target_modules}):
-        options["lora_target_modules"] = modules
+    modules = {module for a in adapters for module in a.target_modules}
+    if modules or cpu:
+        options["lora_target_modules"] = sorted(modules or PROJECTIONS)
     if cpu:
         options["enforce_eager"] = True
     return options
