@@ -1,5 +1,6 @@
 """The same routes stand in vLLM's server, in the gateway and in the embedded server, behind their keys."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -26,7 +27,10 @@ def vllm(registry: Registry, server: Any) -> ASGIApp:
     from traitroute.serving.vllm.plugin import TraitRoutePlugin
 
     app, plugin = fastapi.FastAPI(), TraitRoutePlugin()
+    level = logging.root.level
     plugin.attach_router(app)
+    # A package that vLLM brings along sets the root logger to errors as it is imported, for all later tests too.
+    logging.root.setLevel(level)
     # As `init_state` fills them in, which needs an engine.
     plugin.routing.snapshot = server.routing.snapshot
     plugin.routing.admits = ApiKeys(["secret"]).admit
