@@ -22,14 +22,14 @@ def gateway(registry: Registry, server: Any) -> ASGIApp:
 
 
 def vllm(registry: Registry, server: Any) -> ASGIApp:
+    level = logging.root.level
     fastapi = pytest.importorskip("fastapi", reason="the plugin runs inside vLLM's FastAPI app")
     pytest.importorskip("vllm")
     from traitroute.serving.vllm.plugin import TraitRoutePlugin
 
     app, plugin = fastapi.FastAPI(), TraitRoutePlugin()
-    level = logging.root.level
     plugin.attach_router(app)
-    # A package that vLLM brings along sets the root logger to errors as it is imported, for all later tests too.
+    # Importing vLLM sets the root logger to errors, for all later tests too.
     logging.root.setLevel(level)
     # As `init_state` fills them in, which needs an engine.
     plugin.routing.snapshot = server.routing.snapshot
