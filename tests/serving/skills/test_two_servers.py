@@ -1,6 +1,5 @@
-"""The same routes stand in vLLM's server, in the gateway and in the embedded server, behind their keys."""
+"""The same routes stand in the gateway and in the embedded server, behind their keys; for vLLM see `test_vllm_skills`."""
 
-import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -10,7 +9,6 @@ from starlette.testclient import TestClient
 from starlette.types import ASGIApp
 from traitroute.adapters import Registry
 from traitroute.serving.gateway import GatewayOptions, gateway_app
-from traitroute.serving.keys import ApiKeys
 
 KEY = {"authorization": "Bearer secret"}
 PATHS = ("/v1/skills", "/v1/skills/chef", "/v1/traits", "/v1/matrix", "/v1/openapi.json")
@@ -19,22 +17,6 @@ PATHS = ("/v1/skills", "/v1/skills/chef", "/v1/traits", "/v1/matrix", "/v1/opena
 def gateway(registry: Registry, server: Any) -> ASGIApp:
     options = GatewayOptions(upstreams=("http://127.0.0.1:9",), key="secret")
     return gateway_app(options, lambda: Registry.open(registry.location, read_only=True))
-
-
-def vllm(registry: Registry, server: Any) -> ASGIApp:
-    level = logging.root.level
-    fastapi = pytest.importorskip("fastapi", reason="the plugin runs inside vLLM's FastAPI app")
-    pytest.importorskip("vllm")
-    from traitroute.serving.vllm.plugin import TraitRoutePlugin
-
-    app, plugin = fastapi.FastAPI(), TraitRoutePlugin()
-    plugin.attach_router(app)
-    # Importing vLLM sets the root logger to errors, for all later tests too.
-    logging.root.setLevel(level)
-    # As `init_state` fills them in, which needs an engine.
-    plugin.routing.snapshot = server.routing.snapshot
-    plugin.routing.admits = ApiKeys(["secret"]).admit
-    return app
 
 
 def embedded(registry: Registry, server: Any) -> ASGIApp:
@@ -75,7 +57,7 @@ class _IdleDecoder:
         """Nothing is loaded."""
 
 
-@pytest.fixture(params=[gateway, vllm, embedded], ids=["gateway", "vllm", "embedded"])
+@pytest.fixture(params=[gateway, embedded], ids=["gateway", "embedded"])
 def client(request: Any, registry: Registry, server: Any) -> Iterator[TestClient]:
     with ExitStack() as stack:
         yield stack.enter_context(TestClient(request.param(registry, server)))
