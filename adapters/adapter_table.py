@@ -68,6 +68,12 @@ class AdapterTable(Database):
         with self._transaction() as connection:
             return {row.base_digest: row.base_model for row in connection.execute(query)}
 
+    def adapter_names(self, state: AdapterState) -> frozenset[str]:
+        """The names of the adapters in a state, without reading the rest of them."""
+        query = select(_table.c.name).where(_table.c.state == state.value)
+        with self._transaction() as connection:
+            return frozenset(connection.execute(query).scalars())
+
     def set_state(
         self,
         name: str,

@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..adapters import AdapterState, Registry, RegistryError
+from ..adapters import AdapterState, Registry, RegistryError, StoredProfile
 from .decision import Affinity, Change, NearTask, RoutingDecision
 from .features import Request, read_request
 from .home import KINDS, worth_of
@@ -66,16 +66,16 @@ class Router:
         self._centroids = profile.centroids / np.maximum(norms, 1e-12)
 
     @classmethod
-    def from_registry(cls, registry: Registry) -> Self:
-        """Open the newest profile of `registry`, with its adapters that are ready.
+    def from_registry(cls, registry: Registry, stored: StoredProfile | None = None) -> Self:
+        """Open the newest profile of `registry`, or one that was `stored` there, with its adapters that are ready.
 
         Raises:
             RegistryError: nothing was profiled yet, or the stored profile is corrupt.
         """
-        stored = registry.latest_profile()
+        stored = stored or registry.latest_profile()
         if stored is None:
             raise RegistryError("the registry holds no profile yet: run `traitroute profile SUITE`")
-        ready = frozenset(a.name for a in registry.adapters(AdapterState.READY))
+        ready = registry.adapter_names(AdapterState.READY)
         return cls(RoutingProfile.from_bytes(stored.data), version=stored.version, routable=ready)
 
     def route(

@@ -151,8 +151,10 @@ def _read_once(registry: Registry) -> _Contents:
     revision = registry.revision()
     adapters = tuple(registry.servable())
     try:
-        router = Router.from_registry(registry)
+        profile = registry.latest_profile()
+        router = Router.from_registry(registry, profile)
         router.route("The first request would otherwise pay for what is loaded lazily.")
     except (TraitRouteError, ValueError, ArithmeticError) as exc:
         return _Contents(revision, adapters, None, f"no-profile: {exc}")
-    return _Contents(revision, adapters, router, "", Snapshot.read(registry, router))
+    snapshot = Snapshot.read(registry, router, profile=profile, adapters=adapters)
+    return _Contents(revision, adapters, router, "", snapshot)

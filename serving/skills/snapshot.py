@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -45,9 +45,19 @@ class Snapshot:
     location: Location
 
     @classmethod
-    def read(cls, registry: Registry, router: Router) -> Self | None:
-        """Read what skills need beside the router; None where the profile's summary tells too little."""
-        profile = registry.profile(router.version)
+    def read(
+        cls,
+        registry: Registry,
+        router: Router,
+        *,
+        profile: StoredProfile | None = None,
+        adapters: Sequence[Adapter] | None = None,
+    ) -> Self | None:
+        """Read what skills need beside the router; None where the profile's summary tells too little.
+
+        The router's `profile` and the servable `adapters` are read too unless they are given.
+        """
+        profile = profile or registry.profile(router.version)
         if missing := [part for part in NEEDED if part not in profile.summary]:
             _complain(profile, f"lacks {', '.join(missing)}")
             return None
@@ -58,7 +68,7 @@ class Snapshot:
             _complain(profile, f"has no matrix that can be read ({exc})")
             return None
         return cls(
-            adapters={a.name: a for a in registry.servable()},
+            adapters={a.name: a for a in adapters or registry.servable()},
             router=router,
             summary=profile.summary,
             tasks=registry.tasks(),

@@ -114,7 +114,9 @@ def test_a_database_that_is_away_takes_nothing_away_and_is_followed_again(
     with caplog.at_level(logging.WARNING):
         asyncio.run(run())
     said = [record.getMessage() for record in caplog.records if "traitroute" in record.getMessage()]
-    assert sum("cannot be read" in each for each in said) == 1
+    # A server that starts gives other reasons than one that is gone; none is told twice.
+    away = [each for each in said if "cannot be read" in each]
+    assert 1 <= len(away) == len(set(away))
     assert sum("is back" in each for each in said) == 1
 
 
