@@ -6,6 +6,7 @@ loads adapters. vLLM swallows errors of a plugin's constructor but not those of 
 that this vLLM fits is made in the first hook, and vLLM is imported nowhere before it.
 """
 
+import logging
 import os
 from argparse import Namespace
 from importlib import import_module
@@ -84,6 +85,7 @@ class TraitRoutePlugin:
     def attach_router(self, app: "FastAPI") -> None:
         """Add the routing middleware, and a model list that shows what may be asked for."""
         check_vllm()
+        _speak_up()
         self.routing.budget_s = _budget_s(os.environ.get(BUDGET_VARIABLE, "50"))
         self.routing.invocations_header = _invocations_header()
         app.add_middleware(RoutingMiddleware, routing=self.routing)
@@ -122,6 +124,13 @@ class TraitRoutePlugin:
         ]
         listing.data = [*(card for card in listing.data if card.id not in offered), auto, *ours]
         return JSONResponse(listing.model_dump())
+
+
+def _speak_up() -> None:
+    """Give our loggers a level of their own: a package that vLLM imports lets the root logger tell of errors only."""
+    ours = logging.getLogger("traitroute")
+    if ours.level == logging.NOTSET:
+        ours.setLevel(logging.INFO)
 
 
 def _invocations_header() -> str:
