@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -18,6 +19,14 @@ from hypothesis import settings
 # A busy machine is no failure.
 settings.register_profile("traitroute", deadline=None)
 settings.load_profile("traitroute")
+
+
+@pytest.fixture(autouse=True)
+def _logging() -> None:
+    """Let warnings be told: a package that vLLM imports sets the root logger, and its handlers, to errors only."""
+    logging.root.setLevel(logging.WARNING)
+    for handler in logging.root.handlers:
+        handler.setLevel(logging.NOTSET)
 
 
 @dataclass(frozen=True)

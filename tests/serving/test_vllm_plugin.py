@@ -1,7 +1,7 @@
 import asyncio
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -269,17 +269,6 @@ def test_time_of_a_decision_is_set_in_milliseconds() -> None:
             plugin_module._budget_s(wrong)
 
 
-@pytest.fixture
-def logging_levels() -> Iterator[None]:
-    """Leave the levels as they were: attaching to vLLM changes them for the whole process."""
-    loggers = [logging.getLogger(), logging.getLogger("traitroute")]
-    kept = [logger.level for logger in loggers]
-    yield
-    for logger, level in zip(loggers, kept, strict=True):
-        logger.setLevel(level)
-
-
-@pytest.mark.usefixtures("logging_levels")
 def test_our_warnings_are_told_whatever_vllm_imports() -> None:
     fastapi = pytest.importorskip("fastapi", reason="the plugin runs inside vLLM's FastAPI app")
     TraitRoutePlugin().attach_router(fastapi.FastAPI())
