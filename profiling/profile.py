@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from rich.progress import Progress
 
-from ..adapters import Adapter, AdapterState, Cell, Registry
+from ..adapters import Adapter, Cell, Registry
 from ..router import FitRequests, RoutingProfile, TrainingRows, fit_profile
 from ..serving.engines import EngineName, open_engine
 from .base_model import BaseModelFolder, open_base_model
@@ -205,11 +205,8 @@ def _record(
         "weights": {a.name: a.weights_digest for a in adapters},
         **fit_summary(matrix, traits, suite.tasks, registry.latest_profile()),
     }
-    version = registry.put_profile(routing.to_bytes(), summary)
-    for adapter in adapters:
-        if adapter.vllm_serves:
-            registry.set_state(adapter.name, AdapterState.READY)
-    return version
+    served = [adapter.name for adapter in adapters if adapter.vllm_serves]
+    return registry.put_profile(routing.to_bytes(), summary, ready=served)
 
 
 class _Clock:
