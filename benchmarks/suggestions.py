@@ -1,0 +1,133 @@
+"""Does `traitroute suggest-tasks` name the task that the traffic lacks? From the committed outcomes; no model is run.
+
+    python benchmarks/suggestions.py                the table
+    python benchmarks/suggestions.py --json out.json
+
+Six data sets at a time are left out of the profile: one whose requests come in among those of five profiled ones, and five
+decoys. All six are candidates, known by fifty prompts that do not come in. Each of the data sets has its turn.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from routing_ours import OurRouter
+from routing_protocols import Fold
+from routing_seen import see
+from routing_table import OutcomeTable
+from routing_trials import scores_of
+from traitroute.router import Router
+from traitroute.serving.demands.suggestion import suggestions
+from traitroute.serving.demands.watch import NOVEL
+
+OUTCOMES = Path(__file__).parent / "routing_outcomes.safetensors"
+DECOYS = FAMILIAR = 5
+PROMPTS = 50
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One data set's turn: the shares of its requests and of familiar ones that count as novel, and what is suggested first."""
+
+    lacking: str
+    novel_of_lacking: float
+    novel_of_familiar: float
+    suggested: str | None
+    covers: float
+
+    @property
+    def right(self) -> bool:
+        """Whether the data set that is lacking is suggested first."""
+        return self.suggested == self.lacking
+
+
+def turn(table: OutcomeTable, rows_of: Mapping[str, NDArray[np.intp]], lacking: str) -> Turn:
+    """Fit without `lacking` and the decoys, and see what is suggested for a stream that it comes in."""
+    draw = np.random.default_rng(sorted(rows_of).index(lacking))
+    others = [name for name in rows_of if name != lacking]
+    drawn = draw.permutation(others)
+    decoys, familiar = drawn[:DECOYS].tolist(), drawn[DECOYS : DECOYS + FAMILIAR].tolist()
+    mine = rows_of[lacking][PROMPTS:]
+    theirs = np.concatenate([rows_of[name][PROMPTS:] for name in familiar])
+    router = fitted(table, out={lacking, *decoys}, streamed=theirs)
+    features = router.profile.features
+    came = np.concatenate([mine, theirs])
+    novel = np.array([router.route(m).novelty >= NOVEL for m in table.marks[came]])
+    candidates = {
+        name: features.transform(table.marks[rows_of[name][:PROMPTS]].tolist())
+        for name in (lacking, *decoys)
+    }
+    rows = features.transform(table.marks[came[novel]].tolist())
+    found = suggestions(rows, candidates, router.profile)
+    return Turn(
+        lacking,
+        float(novel[: len(mine)].mean()),
+        float(novel[len(mine) :].mean()),
+        found[0].task if found else None,
+        found[0].share if found else 0.0,
+    )
+
+
+def fitted(table: OutcomeTable, *, out: set[str], streamed: NDArray[np.intp]) -> Router:
+    """A router fitted without the data sets `out`, and without the `streamed` rows of those that it knows."""
+    kept = ~np.isin(table.dataset, list(out)) & (table.kind != "confirmation")
+    # What else is asked of the rows that come in would make them familiar.
+    kept &= (table.kind == "main") | ~np.isin(table.dataset, table.dataset[streamed])
+    kept[streamed] = False
+    fold = Fold(np.flatnonzero(kept), streamed)
+    seen, _ = see(table, scores_of(table, "strict"), fold, known=True)
+    return OurRouter().fit(seen).router
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--outcomes", type=Path, default=OUTCOMES, help="an outcome table")
+    parser.add_argument("--json", type=Path, help="write every figure here")
+    args = parser.parse_args()
+    table = OutcomeTable.load(args.outcomes)
+    main_rows = np.flatnonzero(table.kind == "main")
+    rows_of = {
+        str(name): main_rows[table.dataset[main_rows] == name]
+        for name in dict.fromkeys(table.dataset[main_rows].tolist())
+    }
+    turns = [turn(table, rows_of, name) for name in track(list(rows_of), "data sets")]
+    _show(turns, Console())
+    if args.json:
+        args.json.write_text(json.dumps([asdict(t) | {"right": t.right} for t in turns], indent=1))
+
+
+def _show(turns: list[Turn], console: Console) -> None:
+    table = Table(
+        title="what is suggested for requests of a data set left out", title_justify="left"
+    )
+    for column in ("lacking", "its requests novel", "familiar ones novel", "suggested", "covers"):
+        table.add_column(column)
+    for t in turns:
+        table.add_row(
+            t.lacking,
+            f"{t.novel_of_lacking:.0%}",
+            f"{t.novel_of_familiar:.0%}",
+            t.suggested or "nothing",
+            f"{t.covers:.0%}",
+        )
+    console.print(table)
+    right = sum(t.right for t in turns)
+    console.print(
+        f"the data set that is lacking comes first {right} times of {len(turns)} (chance: {len(turns) / (DECOYS + 1):.0f}); "
+        f"novel: {np.mean([t.novel_of_lacking for t in turns]):.0%} of its requests, "
+        f"{np.mean([t.novel_of_familiar for t in turns]):.0%} of familiar ones"
+    )
+
+
+if __name__ == "__main__":
+    main()
