@@ -5,7 +5,7 @@
     python benchmarks/routing.py --score lenient --only traitroute,base --protocols unseen_loto
     python benchmarks/routing.py --outcomes my.safetensors      over outcomes of your own (see outcomes.py)
     python benchmarks/routing.py --ablations                    what each part of our router is worth
-    python benchmarks/routing.py --curves                       against the number of profiled tasks, examples, adapters
+    python benchmarks/routing.py --curves tasks,examples        learning curves, the guard, calibration; alone: all (hours)
 
 100% is the best adapter of each task, chosen on one half of the task's examples and scored on the other. What each
 protocol holds out is said in routing_protocols.py.
@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from routing_baselines import BASELINES
-from routing_curves import Study, curves
+from routing_curves import CURVES, Study, curves
 from routing_ours import ABLATIONS, OURS
 from routing_protocols import PROTOCOLS
 from routing_table import OutcomeTable
@@ -87,7 +87,9 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--only", default="", help="routers to run, comma-separated")
     parser.add_argument("--ablations", action="store_true", help="our router with parts left out")
-    parser.add_argument("--curves", action="store_true", help="calibration, guard, learning curves")
+    parser.add_argument(
+        "--curves", nargs="?", const=",".join(CURVES), help=f"of {', '.join(CURVES)}; alone: all"
+    )
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, help="write every figure here")
     return parser.parse_args()
@@ -164,7 +166,9 @@ def main() -> None:
             found[protocol] = figures(table, trial, given.score)
             show(protocol, found[protocol], console)
         if given.curves:
-            found["curves"] = curves(Study(given.outcomes, table, given.score, pool), console)
+            named = list(chosen(given.curves, CURVES, "curve"))
+            study = Study(given.outcomes, table, given.score, pool)
+            found["curves"] = curves(study, named, console)
     console.print(f"{time.perf_counter() - start:.0f} s")
     if given.json:
         given.json.write_text(json.dumps(found, indent=1))

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from routing_ours import OURS
-from routing_protocols import Fold, folds
+from routing_protocols import Fold
 from routing_scores import reference, reliability, summary, task_scores
 from routing_seen import see
 from routing_table import OutcomeTable
@@ -21,7 +21,7 @@ from routing_trials import Job, Pool, fold_list, scores_of
 Array = NDArray[np.float64]
 Row = dict[str, float]
 CAUTIONS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
-COMPARED = ("traitroute", "task mixture (LORAUTER)", "sentence ridge", "nearest examples")
+COMPARED = ("traitroute", "task mixture (LORAUTER)")
 DRAWS = 2
 
 
@@ -60,28 +60,22 @@ class Study:
         }
 
 
-def curves(study: Study, console: Console) -> dict[str, Any]:
-    """Compute and print all of them."""
-    table, scores = study.table, study.scores
-    found: dict[str, Any] = {
-        "guard": guard(table, scores),
-        "calibration, in_distribution": calibration(table, scores, "in_distribution"),
-        "calibration, unseen_loto": calibration(table, scores, "unseen_loto"),
-    }
-    with Progress(console=console, transient=True) as progress:
-        for study_of in (by_tasks, by_examples, by_adapters):
-            bar = progress.add_task(study_of.__name__, total=None)
-            found[study_of.__name__] = study_of(study)
-            progress.remove_task(bar)
-    for name, rows in found.items():
-        _show(name, rows, console)
+def curves(study: Study, names: Sequence[str], console: Console) -> dict[str, Any]:
+    """Compute those that are named in CURVES, and print each as it is done."""
+    found: dict[str, Any] = {}
+    for name in names:
+        with Progress(console=console, transient=True) as progress:
+            progress.add_task(name, total=None)
+            found[name] = CURVES[name](study)
+        _show(name, found[name], console)
     return found
 
 
-def guard(table: OutcomeTable, scores: Array) -> list[dict[str, float]]:
+def guard(study: Study) -> list[Row]:
     """Data sets left out, at fixed cautions instead of the calibrated one: what caution costs and saves."""
+    table, scores = study.table, study.scores
     chosen: dict[float, list[NDArray[np.intp]]] = {c: [] for c in CAUTIONS}
-    parts = list(folds(table, "unseen_loto"))
+    parts = fold_list(table, "unseen_loto")
     for fold in parts:
         seen, asked = see(table, scores, fold, known=False)
         fitted = OURS["traitroute"].fit(seen)
@@ -93,10 +87,11 @@ def guard(table: OutcomeTable, scores: Array) -> list[dict[str, float]]:
     ]
 
 
-def calibration(table: OutcomeTable, scores: Array, protocol: str) -> list[dict[str, float]]:
+def calibration(study: Study, *, protocol: str) -> list[Row]:
     """Predicted against realised gain of the best-ranked adapter, in ten bins."""
+    table, scores = study.table, study.scores
     predicted, realised = [], []
-    for fold in folds(table, protocol):
+    for fold in fold_list(table, protocol):
         seen, asked = see(table, scores, fold, known=protocol == "in_distribution")
         columns, gains = OURS["traitroute"].fit(seen).forecast(asked)
         predicted.append(gains)
@@ -153,6 +148,16 @@ def by_adapters(study: Study) -> list[Row]:
         found = [study.share_of_best(lambda fold: fold.fit, kept) for kept in draws]
         rows.append({"adapters": count, **_average(found)})
     return rows
+
+
+CURVES: dict[str, Callable[[Study], list[Row]]] = {
+    "tasks": by_tasks,
+    "examples": by_examples,
+    "adapters": by_adapters,
+    "guard": guard,
+    "calibration_known": partial(calibration, protocol="in_distribution"),
+    "calibration_unseen": partial(calibration, protocol="unseen_loto"),
+}
 
 
 def _figures(

@@ -82,7 +82,8 @@ class FittedRouter:
     def choose(self, requests: Requests) -> Rows:
         """The column chosen for each request."""
         return np.array(
-            [self._column(self.router.route(self.marks(m)).adapter) for m in requests.marks]
+            [self._column(self.router.route(self.marks(m)).adapter) for m in requests.marks],
+            dtype=np.intp,
         )
 
     def forecast(self, requests: Requests) -> tuple[Rows, np.ndarray]:
