@@ -9,7 +9,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ...adapters import Adapter, AdapterState, Cell, InputError, Registry
+from ...adapters import Adapter, AdapterState, Cell, InputError, Registry, WeightsError
+from ...adapters.base_shapes import BaseShapes
 from ...serving.engines import EngineRequest, EngineResult
 from ...serving.engines.openai import OpenAIEngine
 from ..anchor_row import rounds
@@ -42,6 +43,8 @@ class RowSteps:
         if adapter.base_digest != self.base.digest:
             reason = f"it was trained for {adapter.base_model}, not for {self.base.name}"
             return {"refused": f"adapter {name}: {reason}, which the profile's adapters are for"}
+        if (misfit := self._misfit(weights)) is not None:
+            return {"refused": f"adapter {name}: {misfit}"}
         self.engine.check_offered(adapter)
         size = sum(len(self._task(task).test_examples) for task in tasks)
         return {"most": size if self.full else int(rounds(size, len(tasks), self.share)[-1])}
@@ -91,6 +94,15 @@ class RowSteps:
             if (adapter.name, adapter.weights_digest) == (name, weights):
                 return adapter
         raise WithdrawnError(f"adapter {name} was removed, replaced, enabled or disabled meanwhile")
+
+    def _misfit(self, weights: str) -> str | None:
+        """Why the weights do not fit the base model: vLLM takes narrower ones, and applies them to a part of each layer."""
+        folder = self.registry.weights.path(weights)
+        try:
+            BaseShapes.of_folder(self.base.path).check(folder)
+        except WeightsError as exc:
+            return str(exc).replace(f"{folder}: ", "").replace(f"{folder}/", "")
+        return None
 
     def _task(self, name: str) -> Task:
         digest = self.registry.task_digests().get(name)

@@ -3,10 +3,13 @@
 import random
 import time
 from collections import Counter
+from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
-from traitroute.adapters import AdapterState
+from safetensors.numpy import load_file, save_file
+from traitroute.adapters import Adapter, AdapterState, Registry
 from traitroute.cli.main import app
 from traitroute.router import RoutingProfile
 from traitroute.serving.jobs import JobState
@@ -85,11 +88,15 @@ def test_a_replacement_is_measured_on_a_tenth_of_the_row_while_the_old_weights_s
 def test_adapters_at_fault_are_set_aside_and_can_be_retried(site) -> None:
     registry = site.house.registry
     bad, idle = site.house.add("bad", seed=5), site.house.add("idle", seed=6, lora_alpha=0)
-    [weights] = registry.weights.path(bad.weights_digest).glob("*.safetensors")
-    weights.chmod(0o644)
+    narrow = site.house.add("narrow", seed=8)
+    weights = weights_file(registry, bad)
     weights.write_bytes(weights.read_bytes()[:5000])
+    weights = weights_file(registry, narrow)
+    halves = {n: v[:, ::2] if "lora_A" in n else v[::2] for n, v in load_file(weights).items()}
+    save_file({name: np.ascontiguousarray(value) for name, value in halves.items()}, weights)
     worker = site.start_worker()
-    assert "status 400" in site.await_state("bad", AdapterState.DISABLED).note
+    assert "truncated or corrupt" in site.await_state("bad", AdapterState.DISABLED).note
+    assert "trained for another" in site.await_state("narrow", AdapterState.DISABLED).note
     assert "exactly as the base model" in site.await_state("idle", AdapterState.DISABLED).note
     site.wait(lambda: {job.state for job in site.jobs()} == {JobState.SET_ASIDE})
     assert registry.profile_versions() == [1]
@@ -100,6 +107,13 @@ def test_adapters_at_fault_are_set_aside_and_can_be_retried(site) -> None:
     assert done.exit_code == 0, done.output
     assert registry.adapter("idle").state is AdapterState.PENDING
     assert next(j for j in site.jobs() if j.id == job.id).state is JobState.QUEUED
+
+
+def weights_file(registry: Registry, adapter: Adapter) -> Path:
+    """The adapter's weights in the store, made writable to spoil them."""
+    [file] = registry.weights.path(adapter.weights_digest).glob("*.safetensors")
+    file.chmod(0o644)
+    return file
 
 
 def test_an_adapter_removed_meanwhile_ends_its_job(site) -> None:
