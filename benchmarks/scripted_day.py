@@ -67,10 +67,11 @@ class Phase:
 
 @dataclass(frozen=True)
 class Day:
-    """The phases; seconds from adding to routable; changed decisions, those `outside` concern no adapter of the script."""
+    """The phases; seconds from adding to routable, and until the poisoned one was set aside, and why; changed decisions, those `outside` concern no adapter of the script."""
 
     phases: tuple[Phase, ...]
     routable_s: dict[str, float]
+    set_aside_s: float
     poisoned: str
     decisions: int
     changed: int
@@ -107,7 +108,7 @@ def main() -> None:
     console.print(*day.tables())
     if arguments.json:
         arguments.json.write_text(json.dumps(asdict(day), indent=1) + "\n")
-    sys.exit(1 if day.outside else 0)
+    sys.exit(1 if day.outside or not day.poisoned else 0)
 
 
 def _live(system: LiveSystem, calm_s: float, share: float) -> Day:
@@ -127,6 +128,7 @@ def _live(system: LiveSystem, calm_s: float, share: float) -> Day:
         time.sleep(calm_s)
         times.append(time.monotonic())
         answers = list(clients.answers)
+    set_aside_s = routable.pop(POISONED)
     names = ("before", "during", "after")
     phases = [Phase.of(n, answers, *times[i : i + 2]) for i, n in enumerate(names)]
     after = _decisions(system)
@@ -136,6 +138,7 @@ def _live(system: LiveSystem, calm_s: float, share: float) -> Day:
     return Day(
         phases=tuple(phases),
         routable_s=routable,
+        set_aside_s=set_aside_s,
         poisoned=system.registry.adapter(POISONED).note or "",
         decisions=len(before),
         changed=len(changed),
@@ -145,7 +148,7 @@ def _live(system: LiveSystem, calm_s: float, share: float) -> Day:
 
 
 def _change_everything(system: LiveSystem) -> dict[str, float]:
-    """Add five adapters, replace one, remove one and poison one; returns the seconds until each could be routed to."""
+    """Add five adapters, replace one, remove one and poison one; returns the seconds until each was routable or set aside."""
     registry, began = system.registry, dict[str, float]()
     for i, name in enumerate(ADDED):
         began[name] = time.monotonic()
