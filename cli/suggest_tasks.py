@@ -16,7 +16,7 @@ from ..router import RoutingProfile
 from ..serving.demands.losses import Losses, losses_of
 from ..serving.demands.suggestion import (
     Group,
-    Novelty,
+    NovelShare,
     Suggestion,
     groups_of,
     novelty_of,
@@ -89,7 +89,7 @@ def _candidates(folder: Path, profile: RoutingProfile) -> Mapping[str, NDArray[n
     return found
 
 
-def _show_novelty(found: Novelty, days: int) -> None:
+def _show_novelty(found: NovelShare, days: int) -> None:
     share = found.novel / max(found.requests, 1)
     console.print(
         f"{found.requests} requests in {days} days, {found.novel} of them ({share:.0%}) like nothing profiled; "

@@ -25,7 +25,7 @@ FEW = 20
 
 
 @dataclass(frozen=True)
-class Novelty:
+class NovelShare:
     """How many of the requests were novel, in the later half of the windows and in the earlier; `p` of no rise, one-sided."""
 
     requests: int
@@ -51,7 +51,7 @@ class Suggestion:
     share: float
 
 
-def novelty_of(windows: Sequence[DemandWindow]) -> Novelty:
+def novelty_of(windows: Sequence[DemandWindow]) -> NovelShare:
     """Whether novel requests become more frequent: two proportions compared by the normal approximation."""
     half = len(windows) // 2
     (n1, k1), (n2, k2) = (_sums(part) for part in (windows[:half], windows[half:]))
@@ -59,7 +59,7 @@ def novelty_of(windows: Sequence[DemandWindow]) -> Novelty:
     error = np.sqrt(pooled * (1 - pooled) * (1 / max(n1, 1) + 1 / max(n2, 1)))
     earlier, later = k1 / max(n1, 1), k2 / max(n2, 1)
     p = float(norm.sf((later - earlier) / error)) if error > 0 and n1 else 1.0
-    return Novelty(n1 + n2, k1 + k2, earlier, later, p)
+    return NovelShare(n1 + n2, k1 + k2, earlier, later, p)
 
 
 def groups_of(rows: Array, profile: RoutingProfile, *, random_state: int = 0) -> list[Group]:

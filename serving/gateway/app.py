@@ -35,7 +35,8 @@ def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry]) 
     loader = FleetLoader(fleet, routing, options)
     routing.loader, routing.loaded = loader, loader.holds
     following = RegistryFollower(routing, open_registry, loader.offer)
-    pages = _Pages(fleet, routing, options, following.contact)
+    keys = ApiKeys([options.key or ""])
+    pages = _Pages(fleet, routing, options, following.contact, keys)
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
@@ -62,7 +63,7 @@ def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry]) 
     message = "this gateway wants the header 'Authorization: Bearer KEY' with its own key"
     return KeyCheck(
         SecondChance(routed, limit=routing.max_body_bytes),
-        keys=ApiKeys([options.key or ""]),
+        keys=keys,
         refusal=error_reply(401, message),
     )
 
@@ -71,18 +72,24 @@ class _Pages:
     """What the gateway answers by itself."""
 
     def __init__(
-        self, fleet: Fleet, routing: Routing, options: GatewayOptions, contact: RegistryContact
+        self,
+        fleet: Fleet,
+        routing: Routing,
+        options: GatewayOptions,
+        contact: RegistryContact,
+        keys: ApiKeys,
     ) -> None:
         self._fleet = fleet
         self._routing = routing
         self._options = options
         self._contact = contact
+        self._keys = keys
 
     async def health(self, request: Request) -> JSONResponse:
         """Whether any upstream is in rotation; to those who have the key also which, and how the registry stands."""
         healthy = bool(self._fleet.healthy())
         body: dict[str, Any] = {"status": "ok" if healthy else "no upstream is in rotation"}
-        if ApiKeys([self._options.key or ""]).admit(request.scope):
+        if self._keys.admit(request.scope):
             body["registry"] = self._contact.report()
             body["upstreams"] = [
                 {
