@@ -1,12 +1,13 @@
 """What routing inside a real `vllm serve` costs, keeps, bears and survives: one question a command.
 
     python benchmarks/serving.py overhead          `auto` beside naming the same adapter, and a control
+    python benchmarks/serving.py throughput        `vllm bench serve` for `auto` and by the adapter's name, and a control
     python benchmarks/serving.py sessions          prefix-cache hits of conversations, sticky or not
     python benchmarks/serving.py load              hundreds of streams at a time: wrong answers, failures, memory
     python benchmarks/serving.py faults            what clients see of a deleted registry, a SIGTERM and so on
 
-Each starts its own server and stops it. `overhead` and `sessions` serve SmolLM2-135M, with the registry of a finished run
-(--registry) or with adapters of random weights and a fitted profile made on the spot; `load` and `faults` serve a two-layer model
+Each starts its own server and stops it. `overhead`, `throughput` and `sessions` serve SmolLM2-135M, with the registry of a finished
+run (--registry) or with adapters of random weights and a fitted profile made on the spot; `load` and `faults` serve a two-layer model
 whose adapters cannot be mistaken for each other. The figures and what they mean: docs/serving.md.
 
 Needs vLLM (on CPUs its CPU build) and the extras `profile` and `dev`.
@@ -37,6 +38,7 @@ from serving_overhead import OPTIONS, measure_overhead
 from serving_sessions import measure_sessions
 from serving_stand import packaged_stand, tiny_stand
 from serving_strikes import STRIKES
+from serving_throughput import measure_throughput
 from traitroute.adapters import TraitRouteError
 from traitroute.profiling.profile import quiet_libraries
 
@@ -77,6 +79,23 @@ def overhead(arguments: argparse.Namespace, bars: Progress) -> Found:
     with packaged_stand(arguments.registry, rows, options=options) as stand:
         found, times = measure_overhead(stand, arguments.texts, _tracks(bars), seed=arguments.seed)
     return Found(found.table(), asdict(found) | {"ms": times.round(3).tolist()})
+
+
+def throughput(arguments: argparse.Namespace, bars: Progress) -> Found:
+    """Measure how many requests a second vLLM's own benchmark gets through."""
+    os.environ["VLLM_SERVER_DEV_MODE"] = "1"  # for its path that resets the prefix cache
+    rows = read_rows(None, np.random.default_rng(arguments.seed))
+    with packaged_stand(arguments.registry, rows, options=arguments.vllm) as stand:
+        found, rates = measure_throughput(
+            stand,
+            arguments.rounds,
+            arguments.requests,
+            arguments.concurrency,
+            arguments.tokens,
+            _tracks(bars),
+            seed=arguments.seed,
+        )
+    return Found(found.table(), asdict(found) | {"rates": rates.round(4).tolist()})
 
 
 def sessions(arguments: argparse.Namespace, bars: Progress) -> Found:
@@ -171,8 +190,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    commands = parser.add_subparsers(required=True, metavar="overhead|sessions|load|faults")
-    for run in (overhead, sessions, load, faults):
+    runs = (overhead, throughput, sessions, load, faults)
+    commands = parser.add_subparsers(required=True, metavar="|".join(r.__name__ for r in runs))
+    for run in runs:
         module = sys.modules[f"serving_{run.__name__}"]
         command = commands.add_parser(
             run.__name__,
@@ -196,10 +216,15 @@ def _arguments() -> argparse.Namespace:
 
 def _add_options(command: argparse.ArgumentParser, name: str) -> None:
     add = command.add_argument
-    if name in ("overhead", "sessions"):
+    if name in ("overhead", "throughput", "sessions"):
         add("--registry", type=Path, help="of a finished run; by default one is made")
     if name == "overhead":
         add("--texts", type=int, default=200, help="each is asked three times [200]")
+    if name == "throughput":
+        add("--rounds", type=int, default=8, help="each is three runs [8]")
+        add("--requests", type=int, default=64, help="of a run [64]")
+        add("--concurrency", type=int, default=16, help="requests at a time [16]")
+        add("--tokens", type=int, default=32, help="of an answer [32]")
     if name == "sessions":
         add("--conversations", type=int, default=12, help="each is held both ways [12]")
     if name == "load":

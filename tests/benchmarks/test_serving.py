@@ -12,16 +12,25 @@ from serving_client import Answer, _said, read_metrics
 from serving_load import seen_status
 from serving_middleware import Alone
 from serving_overhead import summary as overhead_summary
-from serving_paired import Difference, Growth
+from serving_paired import Difference, Growth, percent_more
 from serving_sessions import TURNS, Turn, scripted
 from serving_sessions import summary as sessions_summary
 from serving_stand import topic_profile
 from serving_strikes import slowed
+from serving_throughput import alike
 from serving_topics import TOPICS
 from serving_truth import Truth, Verdict, unmistakable
+from traitroute.adapters import ServerError
 from traitroute.router import Router
 
+
 SAID = {("code", "p"): "one", ("cook", "p"): "two", ("base", "p"): "three"}
+
+
+@pytest.fixture(scope="module")
+def router() -> Router:
+    """A router of the stand's profile, which takes seconds to fit."""
+    return Router(topic_profile())
 
 
 def test_a_difference_is_found_through_noise_that_pairs_share() -> None:
@@ -49,6 +58,27 @@ def test_intervals_cover_at_their_rate() -> None:
     assert 0.88 < covered <= 1
 
 
+def test_a_loss_of_throughput_is_found_through_noise_that_rounds_share() -> None:
+    rng = np.random.default_rng(0)
+    beside = rng.uniform(2, 4, 12)
+    found = percent_more(0.97 * beside * rng.normal(1, 0.005, 12), beside, rng)
+    assert found.low < -3 < found.high < 0
+    control = percent_more(beside * rng.normal(1, 0.005, 12), beside, rng)
+    assert control.low < 0 < control.high
+
+
+def test_the_texts_of_a_throughput_run_are_all_routed_to_one_adapter(router: Router) -> None:
+    adapter, texts = alike(router, TOPICS, 20, np.random.default_rng(0))
+    assert len(texts) == 20
+    assert {router.route(text).adapter for text in texts} == {adapter}
+
+
+def test_too_few_texts_for_one_adapter_are_told(router: Router) -> None:
+    only_base = Router(router.profile, caution=1000)
+    with pytest.raises(ServerError, match="ask for fewer than 20"):
+        alike(only_base, TOPICS, 20, np.random.default_rng(0))
+
+
 def test_growth_is_of_the_second_half() -> None:
     seconds = np.arange(0, 121, 2, dtype=np.float64)
     mb = np.where(seconds < 60, 100 + seconds, 160 + (seconds - 60) / 60).astype(np.float64)
@@ -73,10 +103,10 @@ def test_hits_are_counted_after_the_first_turn() -> None:
     assert found.second_turn.median_ms.value == 40
 
 
-def test_a_script_turns_to_another_topic_each_time() -> None:
+def test_a_script_turns_to_another_topic_each_time(router: Router) -> None:
     script = scripted(TOPICS, np.random.default_rng(0))
     assert [m["role"] for m in script] == ["user", "assistant"] * (TURNS - 1) + ["user"]
-    routed = [Router(topic_profile()).route(m["content"]).adapter for m in script[::2]]
+    routed = [router.route(m["content"]).adapter for m in script[::2]]
     assert len(set(routed)) == TURNS
 
 
@@ -117,8 +147,7 @@ def test_metrics_are_summed_over_labels() -> None:
     assert read_metrics(text)["a_total"] == 5
 
 
-def test_a_slowed_profile_decides_alike() -> None:
-    profile = topic_profile()
-    slow = Router(slowed(profile, 50))
+def test_a_slowed_profile_decides_alike(router: Router) -> None:
+    slow = Router(slowed(router.profile, 50))
     for rows in TOPICS.values():
-        assert slow.route(rows[0]).adapter == Router(profile).route(rows[0]).adapter
+        assert slow.route(rows[0]).adapter == router.route(rows[0]).adapter
