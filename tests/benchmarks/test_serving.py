@@ -23,7 +23,6 @@ from serving_truth import Truth, Verdict, unmistakable
 from traitroute.adapters import ServerError
 from traitroute.router import Router
 
-
 SAID = {("code", "p"): "one", ("cook", "p"): "two", ("base", "p"): "three"}
 
 
