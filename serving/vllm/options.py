@@ -6,6 +6,8 @@ On vLLM's CPU build:
   kills the engine on any request for prompt log-probabilities;
 - in a batch with adapters it answers base-model requests from the *last* LoRA slot, for "no adapter" is
   index -1 (vllm-project/vllm#48421), so there must be a slot more than adapters, to stay empty;
+- bfloat16 is several times slower than float32 on a processor without instructions for it, so the faster type is taken
+  (`engines/precision.py`), which is the one that adapters were trained and measured in;
 - glibc gives every temporary back to the system unless told not to, which halves the speed of decoding.
 """
 
@@ -13,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...adapters import Adapter, InputError
+from ..engines.precision import fastest_precision
 
 SPARE_SLOTS = 3
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -63,5 +66,5 @@ def engine_options(
     if modules or cpu:
         options["lora_target_modules"] = sorted(modules or PROJECTIONS)
     if cpu:
-        options["enforce_eager"] = True
+        options |= {"enforce_eager": True, "dtype": fastest_precision()}
     return options

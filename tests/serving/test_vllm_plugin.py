@@ -11,6 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 from traitroute.adapters import Adapter, Registry, ServerError
 from traitroute.serving import following
+from traitroute.serving.engines.precision import fastest_precision
 from traitroute.serving.routing import LoadError
 from traitroute.serving.vllm import loras
 from traitroute.serving.vllm import plugin as plugin_module
@@ -249,6 +250,20 @@ def test_the_command_makes_room_for_every_adapter(registry: Registry, tmp_path: 
     slots = 2 + SPARE_SLOTS + (not torch.cuda.is_available())
     assert f"--max-lora-rank 32 --max-loras {slots} --max-cpu-loras {slots}" in command
     assert "--lora-target-modules q_proj v_proj" in command
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU's type is vLLM's choice")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_cpu_serves_in_the_precision_that_it_measures_in(
+    monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    monkeypatch.setenv("TRAITROUTE_PRECISION", precision)
+    fastest_precision.cache_clear()
+    command = serve_command("org/tiny", [], port=1234, options=["--dtype", "float16"])
+    fastest_precision.cache_clear()
+    assert command[command.index("--dtype") + 1] == precision
+    # What a user asks for comes last, and vLLM goes by the last.
+    assert command[-2:] == ["--dtype", "float16"]
 
 
 def test_the_environment_keeps_what_the_user_set(
