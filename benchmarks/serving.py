@@ -4,10 +4,12 @@
     python benchmarks/serving.py throughput        `vllm bench serve` for `auto` and by the adapter's name, and a control
     python benchmarks/serving.py sessions          prefix-cache hits of conversations, sticky or not
     python benchmarks/serving.py load              hundreds of streams at a time: wrong answers, failures, memory
+    python benchmarks/serving.py burst             hundreds of requests at one instant: how many are routed in time
+    python benchmarks/serving.py replacement       an adapter's weights replaced under load: which weights answer when
     python benchmarks/serving.py faults            what clients see of a deleted registry, a SIGTERM and so on
 
 Each starts its own server and stops it. `overhead`, `throughput` and `sessions` serve SmolLM2-135M, with the registry of a finished
-run (--registry) or with adapters of random weights and a fitted profile made on the spot; `load` and `faults` serve a two-layer model
+run (--registry) or with adapters of random weights and a fitted profile made on the spot; the others serve a two-layer model
 whose adapters cannot be mistaken for each other. The figures and what they mean: docs/serving.md.
 
 Needs vLLM (on CPUs its CPU build) and the extras `profile` and `dev`.
@@ -31,13 +33,16 @@ import numpy as np
 from latency_texts import read_rows
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from serving_burst import measure_bursts
+from serving_burst import table as bursts_table
 from serving_faults import measure_faults
 from serving_faults import table as faults_table
 from serving_load import SAMPLE_S, measure_load
 from serving_overhead import OPTIONS, measure_overhead
+from serving_replacement import measure_replacement
 from serving_sessions import measure_sessions
 from serving_stand import packaged_stand, tiny_stand
-from serving_strikes import STRIKES
+from serving_strikes import PLAIN, STRIKES
 from serving_throughput import measure_throughput
 from traitroute.adapters import TraitRouteError
 from traitroute.profiling.profile import quiet_libraries
@@ -83,9 +88,12 @@ def overhead(arguments: argparse.Namespace, bars: Progress) -> Found:
 
 def throughput(arguments: argparse.Namespace, bars: Progress) -> Found:
     """Measure how many requests a second vLLM's own benchmark gets through."""
-    os.environ["VLLM_SERVER_DEV_MODE"] = "1"  # for its path that resets the prefix cache
     rows = read_rows(None, np.random.default_rng(arguments.seed))
-    with packaged_stand(arguments.registry, rows, options=arguments.vllm) as stand:
+    # Only then has vLLM a path that resets the prefix cache.
+    variables = {"VLLM_SERVER_DEV_MODE": "1"}
+    with packaged_stand(
+        arguments.registry, rows, options=arguments.vllm, variables=variables
+    ) as stand:
         found, rates = measure_throughput(
             stand,
             arguments.rounds,
@@ -124,17 +132,38 @@ def load(arguments: argparse.Namespace, bars: Progress) -> Found:
     return Found(found.table(), asdict(found))
 
 
+def burst(arguments: argparse.Namespace, bars: Progress) -> Found:
+    """Measure what comes of many requests at once."""
+    with tiny_stand(options=arguments.vllm) as stand:
+        found = asyncio.run(
+            measure_bursts(
+                stand, arguments.sizes, arguments.bursts, _tracks(bars), seed=arguments.seed
+            )
+        )
+    return Found(bursts_table(found), {"bursts": [asdict(each) for each in found]})
+
+
+def replacement(arguments: argparse.Namespace, bars: Progress) -> Found:
+    """Replace an adapter under load."""
+    with tiny_stand(options=arguments.vllm) as stand:
+        found = asyncio.run(
+            measure_replacement(stand, arguments.concurrency, arguments.hold, seed=arguments.seed)
+        )
+    return Found(found.table(), asdict(found))
+
+
 def faults(arguments: argparse.Namespace, bars: Progress) -> Found:
     """Strike the faults."""
-    names = arguments.only or list(STRIKES)
+    names = [PLAIN] if arguments.plain else arguments.only or list(STRIKES)
     track = _tracks(bars)
-    with tiny_stand(options=arguments.vllm) as stand:
+    with tiny_stand(options=arguments.vllm, plugin=not arguments.plain) as stand:
         found = asyncio.run(
             measure_faults(
                 stand,
                 track(names, "faults"),
                 arguments.concurrency,
                 arguments.hold,
+                auto=0.0 if arguments.plain else 0.5,
                 seed=arguments.seed,
             )
         )
@@ -190,7 +219,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    runs = (overhead, throughput, sessions, load, faults)
+    runs = (overhead, throughput, sessions, load, burst, replacement, faults)
     commands = parser.add_subparsers(required=True, metavar="|".join(r.__name__ for r in runs))
     for run in runs:
         module = sys.modules[f"serving_{run.__name__}"]
@@ -230,10 +259,17 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
     if name == "load":
         add("--concurrency", type=int, default=500, help="streams at a time [500]")
         add("--seconds", type=float, default=180, help="how long [180]")
+    if name == "replacement":
+        add("--concurrency", type=int, default=200, help="streams at a time [200]")
+        add("--hold", type=float, default=20, help="seconds of each phase [20]")
+    if name == "burst":
+        add("--sizes", type=int, nargs="+", default=[50, 100, 200, 500], metavar="REQUESTS")
+        add("--bursts", type=int, default=10, help="of each size [10]")
     if name == "faults":
         add("--concurrency", type=int, default=16, help="streams at a time [16]")
         add("--hold", type=float, default=10, help="seconds that each fault lasts [10]")
         add("--only", nargs="+", choices=list(STRIKES), metavar="FAULT", help=", ".join(STRIKES))
+        add("--plain", action="store_true", help=f"vLLM without the plugin, and {PLAIN} alone")
 
 
 if __name__ == "__main__":

@@ -82,9 +82,18 @@ def table(found: Sequence[Seen], concurrency: int) -> Table:
 
 
 async def measure_faults(
-    stand: Stand, names: Iterable[str], concurrency: int, hold_s: float, *, seed: int
+    stand: Stand,
+    names: Iterable[str],
+    concurrency: int,
+    hold_s: float,
+    *,
+    auto: float = 0.5,
+    seed: int,
 ) -> list[Seen]:
-    """Strike the faults named, one after the other, under load; one that ends the server must be the last."""
+    """Strike the faults named, one after the other, under load, of which the share `auto` is for `auto`.
+
+    One that ends the server must be the last.
+    """
     async with open_client(stand.server.base_url, 4 * concurrency) as client:
         prompts = [text for rows in stand.rows.values() for text in rows[:PROMPTS_EACH]]
         truth = await learn_truth(client, stand, prompts)
@@ -94,7 +103,14 @@ async def measure_faults(
         over, answers = asyncio.Event(), list[Answer]()
         workers = [
             asyncio.create_task(
-                keep_asking(client, truth, over, answers.append, random.Random(f"{seed} {i}"))
+                keep_asking(
+                    client,
+                    truth,
+                    over,
+                    answers.append,
+                    random.Random(f"{seed} {i}"),
+                    auto=auto,
+                )
             )
             for i in range(concurrency)
         ]

@@ -101,11 +101,13 @@ async def keep_asking(
     over: asyncio.Event,
     note: Callable[[Answer], None],
     rng: random.Random,
+    *,
+    auto: float = 0.5,
 ) -> None:
-    """Ask one random request after the other, every second one for `auto`, and note the answers."""
+    """Ask one random request after the other, the share `auto` of them for `auto`, and note the answers."""
     models, prompts = truth.models, truth.prompts
     while not over.is_set():
-        asked = AUTO if rng.random() < 0.5 else rng.choice(models)
+        asked = AUTO if rng.random() < auto else rng.choice(models)
         answer = await stream_answer(client, asked, rng.choice(prompts), max_tokens=MAX_TOKENS)
         note(answer)
         if answer.status == 0:

@@ -6,7 +6,7 @@ registries hold a real fitted profile, of made-up gains: each adapter helps the 
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +48,11 @@ class Stand:
 
 
 @contextmanager
-def tiny_stand(*, options: Sequence[str] = ()) -> Iterator[Stand]:
-    """Serve the tiny model in float32, in which equality of answers can be asked."""
+def tiny_stand(*, options: Sequence[str] = (), plugin: bool = True) -> Iterator[Stand]:
+    """Serve the tiny model in float32, in which equality of answers can be asked.
+
+    Without the `plugin` vLLM is told of the adapters on its command line, and does not know `auto`.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         base = tiny_base(folder / "tiny")
@@ -57,13 +60,22 @@ def tiny_stand(*, options: Sequence[str] = ()) -> Iterator[Stand]:
         # Room for adapters that come later too: on CPUs it is fixed at the start.
         slots = str(len(TOPICS) + SPARE_SLOTS)
         more = ["--dtype", "float32", "--max-loras", slots, "--max-cpu-loras", slots, *options]
-        with _serving(folder, base, registry, TINY_CONTEXT, more) as server:
+        variables = {}
+        if not plugin:
+            stored = registry.weights.path
+            named = [f"{a.name}={stored(a.weights_digest)}" for a in registry.servable()]
+            more, variables = [*more, "--lora-modules", *named], {"VLLM_PLUGINS": ""}
+        with _serving(folder, base, registry, TINY_CONTEXT, more, variables) as server:
             yield Stand(server, registry, folder, base, TOPICS)
 
 
 @contextmanager
 def packaged_stand(
-    registry_path: Path | None, rows: Rows, *, options: Sequence[str] = ()
+    registry_path: Path | None,
+    rows: Rows,
+    *,
+    options: Sequence[str] = (),
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[Stand]:
     """Serve the registry at `registry_path` with its own base model, else SmolLM2 with a registry made here.
 
@@ -77,7 +89,7 @@ def packaged_stand(
         else:
             registry = Registry.open(registry_path, read_only=True)
             base = open_base_model(registry.servable()[0].base_model).path
-        with _serving(folder, base, registry, PACKAGED_CONTEXT, options) as server:
+        with _serving(folder, base, registry, PACKAGED_CONTEXT, options, variables) as server:
             yield Stand(server, registry, folder, base, rows)
 
 
@@ -138,7 +150,12 @@ def topic_profile() -> RoutingProfile:
 
 @contextmanager
 def _serving(
-    folder: Path, base: Path, registry: Registry, context: int, options: Sequence[str]
+    folder: Path,
+    base: Path,
+    registry: Registry,
+    context: int,
+    options: Sequence[str],
+    variables: Mapping[str, str] | None,
 ) -> Iterator[RunningServer]:
     with running_server(
         registry.path,
@@ -147,6 +164,7 @@ def _serving(
         log_path=folder / "server.log",
         max_model_len=context,
         options=options,
+        variables=variables,
     ) as server:
         yield server
 

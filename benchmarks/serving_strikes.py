@@ -199,6 +199,8 @@ STRIKES: dict[str, Strike] = {
     "clients leave": clients_leave,
     "SIGTERM": terminated,
 }
+PLAIN = "SIGTERM"
+"""The fault that a server without the plugin can suffer too."""
 
 
 async def _put_profile(site: Site, data: bytes) -> None:

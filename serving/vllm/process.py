@@ -78,9 +78,10 @@ def running_server(
     port: int | None = None,
     max_model_len: int = 2048,
     options: Sequence[str] = (),
+    variables: Mapping[str, str] | None = None,
     start_limit_s: float = 600.0,
 ) -> Iterator[RunningServer]:
-    """Serve until the block ends; `port` None takes a free one.
+    """Serve until the block ends; `port` None takes a free one, `variables` are set in the server's environment alone.
 
     Raises:
         ServerError: the server ended or did not answer in time; the message ends with its log.
@@ -89,7 +90,7 @@ def running_server(
     command = serve_command(
         base_model, adapters, host=host, port=port, max_model_len=max_model_len, options=options
     )
-    environment = serve_environment(registry, base_model)
+    environment = serve_environment(registry, base_model) | dict(variables or {})
     with log_path.open("wb") as log:
         process = subprocess.Popen(
             command, env=environment, stdout=log, stderr=log, start_new_session=True
