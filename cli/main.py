@@ -28,6 +28,7 @@ from . import (
     route,
     serve,
     suggest_tasks,
+    tasks,
     traits,
     worker,
 )
@@ -50,6 +51,7 @@ app = typer.Typer(
 app.command("profile")(profile.profile)
 app.add_typer(adapters.app, name="adapters")
 app.add_typer(profiles.app, name="profiles")
+app.add_typer(tasks.app, name="tasks")
 app.add_typer(registry.app, name="registry")
 app.command("matrix")(matrix.matrix)
 app.command("traits")(traits.traits)

@@ -40,6 +40,7 @@ _HOW = {
     "row": "an adapter joined",
     "task": "a task joined",
     "rollback": "rolled back",
+    "recalibration": "taught by feedback",
 }
 
 

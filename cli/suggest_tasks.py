@@ -67,7 +67,7 @@ def suggest_tasks(
     if data is None:
         console.print("--data FOLDER says which tasks of yours would cover them")
     else:
-        _show_suggestions(suggestions(rows, _candidates(data, profile), profile))
+        _show_suggestions(suggestions(rows, _candidates(data, profile), profile), data)
 
 
 def _rows(windows: list[DemandWindow]) -> NDArray[np.float64]:
@@ -123,7 +123,7 @@ def _show_groups(groups: list[Group]) -> None:
     console.print(table)
 
 
-def _show_suggestions(found: list[Suggestion]) -> None:
+def _show_suggestions(found: list[Suggestion], data: Path) -> None:
     if not found:
         console.print("none of these tasks is like the requests that nothing profiled is like")
         return
@@ -133,3 +133,4 @@ def _show_suggestions(found: list[Suggestion]) -> None:
     for each in found:
         table.add_row(each.task, f"{each.share:.0%}")
     console.print(table)
+    console.print(f"next: traitroute tasks add {data / found[0].task}", soft_wrap=True)

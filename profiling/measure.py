@@ -32,21 +32,11 @@ def measure(
         SilentAdapterError: an adapter answered exactly as the base model did, everywhere; its cells
             are removed.
     """
-    keys = {t.name: t.digest for t in tasks}
     rows: list[list[Cell]] = []
     for adapter in (None, *adapters):
         row = []
         for task in tasks:
-            key = cell_key(base.digest, adapter, keys[task.name], engine.name)
-            found = registry.find_cell(key)
-            outcomes = (
-                found.outcomes
-                if found
-                else measure_cell(engine, adapter, task, keep_outputs=keep_outputs)
-            )
-            # Named anew: the cell may have been measured when the same weights had another name.
-            cell = Cell(key, adapter.name if adapter else None, task.name, outcomes)
-            registry.put_cell(cell)
+            cell = measured_cell(engine, registry, base, adapter, task, keep_outputs=keep_outputs)
             on_cell(cell)
             row.append(cell)
         rows.append(row)
@@ -58,6 +48,28 @@ def measure(
                 "target modules and train it again"
             )
     return [cell for row in rows for cell in row]
+
+
+def measured_cell(
+    engine: Engine,
+    registry: Registry,
+    base: BaseModelFolder,
+    adapter: Adapter | None,
+    task: Task,
+    *,
+    keep_outputs: bool = False,
+) -> Cell:
+    """The cell of `adapter` (None: the base model) on `task`: measured and kept, unless `registry` has it already."""
+    key = cell_key(base.digest, adapter, task.digest, engine.name)
+    found = registry.find_cell(key)
+    outcomes = (
+        found.outcomes if found else measure_cell(engine, adapter, task, keep_outputs=keep_outputs)
+    )
+    cell = Cell(key, adapter.name if adapter else None, task.name, outcomes)
+    # Named anew: the cell may have been measured when the same weights had another name.
+    if found is None or (found.adapter, found.task) != (cell.adapter, cell.task):
+        registry.put_cell(cell)
+    return cell
 
 
 def cell_key(base_digest: str, adapter: Adapter | None, task_digest: str, engine: str) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..adapters import InputError, Registry
+from ..adapters import InputError, Origin, Registry
 from ..router import FitRequests, fit_profile
 from .fit_summary import fit_summary
 from .matrix import TransferMatrix
@@ -24,7 +24,11 @@ def refit(registry: Registry) -> int:
         InputError: fewer than two rows were measured in full.
         ConflictError: another profile came first.
     """
-    profiled = Profiled.open(registry)
+    return fit_anew(registry, Profiled.open(registry))
+
+
+def fit_anew(registry: Registry, profiled: Profiled, *, origin: Origin = "fit") -> int:
+    """Fit what `profiled` holds, as a version after the one that it was read from; see `refit`."""
     if (whole := len(profiled.whole)) < LEAST_WHOLE:
         raise InputError(
             f"only {whole} row{'s were' if whole != 1 else ' was'} measured in full, and a fit needs {LEAST_WHOLE}: "
@@ -48,7 +52,7 @@ def refit(registry: Registry) -> int:
     summary = profiled.summary | fit_summary(matrix, traits, profiled.tasks, profiled.stored)
     summary |= {"joined": [], "paired": _paired(profiled, matrix)}
     return registry.put_profile(
-        routing.to_bytes(), summary, origin="fit", parent=profiled.stored.version
+        routing.to_bytes(), summary, origin=origin, parent=profiled.stored.version
     )
 
 

@@ -9,14 +9,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ...adapters import Adapter, AdapterState, Cell, InputError, Registry, WeightsError
+from ...adapters import Adapter, AdapterState, InputError, Registry, WeightsError
 from ...adapters.base_shapes import BaseShapes
 from ...serving.engines import EngineRequest, EngineResult
 from ...serving.engines.openai import OpenAIEngine
 from ..anchor_row import rounds
 from ..base_model import BaseModelFolder
 from ..incremental import SHARE, measure_row
-from ..measure import cell_key, measure_cell
+from ..measure import cell_key, measured_cell
 from ..task import Task
 from .locks import Locks
 from .pending import is_replacement, pending
@@ -55,9 +55,7 @@ class RowSteps:
         task, start = self._task(task_name), time.monotonic()
         key = cell_key(self.base.digest, None, task.digest, self.engine.name)
         with self.locks.wait(f"cell {key}"):
-            if self.registry.find_cell(key) is None:
-                outcomes = measure_cell(self.engine, None, task)
-                self.registry.put_cell(Cell(key, None, task_name, outcomes))
+            measured_cell(self.engine, self.registry, self.base, None, task)
         return {"seconds": time.monotonic() - start}
 
     def measure_parts(self, name: str, weights: str) -> Told:

@@ -60,6 +60,7 @@ def test_the_task_that_requests_lack_comes_first(registry: Path, tmp_path: Path)
     assert "too little feedback" in output
     assert "sums" in output.split("profile next")[1]
     assert "poems" not in output
+    assert f"next: traitroute tasks add {tmp_path / 'tasks' / 'sums'}" in output
 
 
 def test_a_registry_that_no_server_routed_with_says_so(registry: Path) -> None:

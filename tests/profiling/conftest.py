@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ class SkilledEngine:
     name: str = "skilled"
     dies_after: int | None = None
     asked: list[str | None] = field(default_factory=list)
+    skills: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """What weights can do beside SKILLS."""
 
     def run(self, requests: Sequence[EngineRequest]) -> list[EngineResult]:
         if self.dies_after is not None and len(self.asked) >= self.dies_after:
@@ -57,7 +59,8 @@ class SkilledEngine:
             (t.name, e.target) for t in self.tasks for e in t.test_examples if e.prompt == prompt
         )
         luck = hashlib.sha256(prompt.encode()).digest()[0] / 256
-        right = luck < SKILLS.get(who or "", {}).get(name, 0.0)
+        skill = {**SKILLS.get(who or "", {}), **self.skills.get(who or "", {})}
+        right = luck < skill.get(name, 0.0)
         return EngineResult(
             text=answer if right else "none of it",
             output_tokens=3,
