@@ -37,6 +37,7 @@ from serving_burst import measure_bursts
 from serving_burst import table as bursts_table
 from serving_faults import measure_faults
 from serving_faults import table as faults_table
+from serving_load import OPTIONS as LOAD_OPTIONS
 from serving_load import SAMPLE_S, measure_load
 from serving_overhead import OPTIONS, measure_overhead
 from serving_replacement import measure_replacement
@@ -119,7 +120,7 @@ def sessions(arguments: argparse.Namespace, bars: Progress) -> Found:
 def load(arguments: argparse.Namespace, bars: Progress) -> Found:
     """Measure what many streams meet."""
     bar = bars.add_task("load", total=int(arguments.seconds / SAMPLE_S))
-    with tiny_stand(options=arguments.vllm) as stand:
+    with tiny_stand(options=(*LOAD_OPTIONS, *arguments.vllm)) as stand:
         found = asyncio.run(
             measure_load(
                 stand,

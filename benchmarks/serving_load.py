@@ -23,13 +23,17 @@ from traitroute.serving.routing import AUTO
 
 PROMPTS_EACH = 2
 SAMPLE_S = 2.0
+OPTIONS = ("--num-gpu-blocks-override", "1024")
+"""A key-value cache of 1,024 blocks, two a stream and more: all of it is written to within seconds. vLLM reserves gigabytes otherwise,
+whose pages become resident one by one for minutes as blocks are first used, and would hide what else grows."""
+SERVER = "API server"
 
 
 @dataclass(frozen=True)
 class Load:
     """What clients saw and the server took; `statuses` and `verdicts` count requests.
 
-    `memory_mb` are seconds, MB of the API server process, in which routing runs, and MB of all processes.
+    `memory` is how the resident memory of each of its processes went; `memory_mb` are the MB of each at `memory_s`.
     """
 
     concurrency: int
@@ -42,9 +46,9 @@ class Load:
     counted_by_server: float
     median_s: float
     p99_s: float
-    server_memory: Growth
-    all_memory: Growth
-    memory_mb: Sequence[tuple[float, float, float]]
+    memory: Mapping[str, Growth]
+    memory_s: Sequence[float]
+    memory_mb: Mapping[str, Sequence[float]]
 
     def table(self) -> Table:
         """Name and figure."""
@@ -56,8 +60,8 @@ class Load:
         shown.add_row("auto, by reason", listed(self.kinds))
         shown.add_row("auto, counted by the server", f"{self.counted_by_server:.0f}")
         shown.add_row("latency s, median and p99", f"{self.median_s:.2f}, {self.p99_s:.2f}")
-        shown.add_row("API server's memory, second half", str(self.server_memory))
-        shown.add_row("all processes' memory, second half", str(self.all_memory))
+        for name, grown in self.memory.items():
+            shown.add_row(f"memory, second half: {name}", str(grown))
         return shown
 
 
@@ -82,9 +86,9 @@ async def measure_load(
             )
             for i in range(concurrency)
         ]
-        memory = []
+        memory: list[tuple[float, dict[str, float]]] = []
         while (passed := time.monotonic() - start) < seconds:
-            memory.append((passed, *resident_mb(stand.server.pid)))
+            memory.append((passed, resident_mb(stand.server.pid)))
             step()
             await pause(min(SAMPLE_S, max(seconds - passed, 0.01)), over)
         over.set()
@@ -117,14 +121,15 @@ async def keep_asking(
 def summary(
     answers: Sequence[Answer],
     truth: Truth,
-    memory: Sequence[tuple[float, float, float]],
+    memory: Sequence[tuple[float, Mapping[str, float]]],
     concurrency: int,
     seconds: float,
     counted: float,
 ) -> Load:
-    """Count what clients saw; `memory` is as in `Load.memory_mb`."""
+    """Count what clients saw; `memory` are seconds, and MB by process."""
     latencies = np.array([a.seconds for a in answers])
-    passed, of_server, of_all = np.array(memory).T
+    passed = np.array([at for at, _ in memory])
+    sizes = {name: np.array([mb[name] for _, mb in memory]) for name in memory[0][1]}
     return Load(
         concurrency=concurrency,
         seconds=seconds,
@@ -136,9 +141,9 @@ def summary(
         counted_by_server=counted,
         median_s=float(np.median(latencies)),
         p99_s=float(np.quantile(latencies, 0.99)),
-        server_memory=Growth.of(passed, of_server),
-        all_memory=Growth.of(passed, of_all),
-        memory_mb=memory,
+        memory={name: Growth.of(passed, mb) for name, mb in sizes.items()},
+        memory_s=passed.tolist(),
+        memory_mb={name: mb.tolist() for name, mb in sizes.items()},
     )
 
 
@@ -149,8 +154,8 @@ def seen_status(answer: Answer) -> str:
     return f"{answer.status} cut ({answer.cut})" if answer.cut else str(answer.status)
 
 
-def resident_mb(pid: int) -> tuple[float, float]:
-    """Resident memory of a process, and of it with all below it."""
+def resident_mb(pid: int) -> dict[str, float]:
+    """Resident memory of a server's processes, by the names that vLLM gives them; routing runs in the first."""
     leader = psutil.Process(pid)
-    sizes = [p.memory_info().rss / 2**20 for p in (leader, *leader.children(recursive=True))]
-    return sizes[0], sum(sizes)
+    below = {f"{p.name()} {p.pid}": p for p in leader.children(recursive=True)}
+    return {n: p.memory_info().rss / 2**20 for n, p in ({SERVER: leader} | below).items()}

@@ -13,6 +13,8 @@ from serving_load import seen_status
 from serving_middleware import Alone
 from serving_overhead import summary as overhead_summary
 from serving_paired import Difference, Growth, percent_more
+from serving_replacement import SEEN_WITHIN_S
+from serving_replacement import summary as replacement_summary
 from serving_sessions import TURNS, Turn, scripted
 from serving_sessions import summary as sessions_summary
 from serving_stand import topic_profile
@@ -125,6 +127,26 @@ def test_a_script_turns_to_another_topic_each_time(router: Router) -> None:
 def test_an_answer_is_judged_by_what_it_says(told: dict[str, Any], verdict: Verdict) -> None:
     answer = Answer(prompt="p", began=0, status=200, **told)
     assert Truth(SAID, "tiny").judge(answer) is verdict
+
+
+@pytest.mark.parametrize(
+    ("began", "text", "wrong"),
+    [
+        (0, "one", 0),
+        (0, "newer", 1),
+        (10, "one", 0),
+        (10, "newer", 0),
+        (10 + SEEN_WITHIN_S + 1, "newer", 0),
+        (10 + SEEN_WITHIN_S + 1, "one", 1),
+        (10 + SEEN_WITHIN_S + 1, "two", 1),
+    ],
+)
+def test_weights_are_judged_by_when_they_were_due(began: float, text: str, wrong: int) -> None:
+    told: dict[str, Any] = {"prompt": "p", "status": 200, "seconds": 0.1}
+    answer = Answer(asked="code", model="code", began=began, text=text, **told)
+    other = Answer(asked="cook", model="cook", began=began, text="two", **told)
+    found = replacement_summary([answer, other], Truth(SAID, "tiny"), "code", {"p": "newer"}, 10, 1)
+    assert found.wrong == wrong
 
 
 def test_prompts_that_two_models_answer_alike_are_dropped() -> None:
