@@ -18,6 +18,7 @@ from .demand_window import DemandWindow
 from .errors import (
     BaseModelError,
     ConflictError,
+    DatabaseError,
     InputError,
     RefusalError,
     RegistryError,
@@ -50,6 +51,7 @@ __all__ = [
     "Cell",
     "CellScore",
     "ConflictError",
+    "DatabaseError",
     "DemandWindow",
     "Digest",
     "Feedback",

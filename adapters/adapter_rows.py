@@ -1,16 +1,13 @@
 """Adapters as rows of the registry: read, found by name, checked against each other."""
 
-import difflib
-from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Table, select
+from sqlalchemy import Connection, Row, Select, Table, func, select
 
-from .adapter import Adapter
+from .adapter import Adapter, check_name
 from .errors import ConflictError, RegistryError, UnknownNameError
+from .neighbours import COMPARED, PREFIX, SHOWN, told
 from .schema import adapters, replacements
-
-_NAMES_SHOWN = 20
 
 
 def select_adapters(table: Table = adapters) -> Select[Any]:
@@ -52,10 +49,14 @@ def find_adapter(connection: Connection, name: str, *, expected: Adapter | None 
         UnknownNameError: there is none; the message names its neighbours.
         ConflictError: it is no longer as `expected`.
     """
+    try:
+        check_name(name)
+    except ValueError as exc:
+        # Not asked for: PostgreSQL refuses some characters as an error of the database's.
+        raise UnknownNameError(f"no adapter has such a name: {exc}") from exc
     row = connection.execute(select_adapters().where(adapters.c.name == name)).first()
     if row is None:
-        names = connection.execute(select(adapters.c.name)).scalars().all()
-        raise UnknownNameError(_unknown(name, sorted(names)))
+        raise UnknownNameError(_unknown(connection, name))
     found = to_adapter(row)
     if expected is not None and found != expected:
         raise ConflictError(f"{name!r} {_last_change(connection, adapters, name)}: {_AGAIN}")
@@ -89,11 +90,15 @@ def _last_change(connection: Connection, table: Table, name: str) -> str:
     return f"was changed{when} by {row.changed_by or 'somebody else'}"
 
 
-def _unknown(name: str, names: Sequence[str]) -> str:
-    if not names:
+def _unknown(connection: Connection, name: str) -> str:
+    column = adapters.c.name
+    total = connection.execute(select(func.count()).select_from(adapters)).scalar_one()
+    if not total:
         return f"no adapter named {name!r}: the registry holds none yet, so add one first"
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else "."
-    more = len(names) - _NAMES_SHOWN
-    known = ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
-    return f"no adapter named {name!r}{hint} Known: {known}"
+    names = select(column).order_by(column)
+    near = (
+        names if total <= COMPARED else names.where(func.substr(column, 1, PREFIX) == name[:PREFIX])
+    )
+    alike = connection.execute(near.limit(COMPARED)).scalars().all()
+    shown = connection.execute(names.limit(SHOWN)).scalars().all()
+    return f"no adapter named {name!r}{told(name, alike, shown=sorted(shown), total=total)}"

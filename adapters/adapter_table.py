@@ -1,6 +1,6 @@
 """The registry's adapters: added, listed, changed and removed."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import delete, insert, select, update
@@ -51,11 +51,24 @@ class AdapterTable(Database):
             return find_adapter(connection, name)
 
     def adapters(
-        self, state: AdapterState | None = None, *, limit: int | None = None, **having: str
+        self,
+        state: AdapterState | None = None,
+        *,
+        limit: int | None = None,
+        since: int | None = None,
+        names: Collection[str] | None = None,
+        **having: str,
     ) -> list[Adapter]:
-        """List the adapters by name; with `state`, only those in it, and only those `having` such values of fields."""
+        """List the adapters by name; with `state`, only those in it, and only those `having` such values of fields.
+
+        With `since`, a revision, only those that were written after it; with `names`, only those of these names.
+        """
         having |= {} if state is None else {"state": state.value}
         wanted = [_table.c[field] == value for field, value in having.items()]
+        if since is not None:
+            wanted.append(_table.c.revision > since)
+        if names is not None:
+            wanted.append(_table.c.name.in_(names))
         query = select_adapters().where(*wanted).order_by(_table.c.name).limit(limit)
         with self._transaction() as connection:
             found = [to_adapter(row) for row in connection.execute(query)]
@@ -68,9 +81,11 @@ class AdapterTable(Database):
         with self._transaction() as connection:
             return {row.base_digest: row.base_model for row in connection.execute(query)}
 
-    def adapter_names(self, state: AdapterState) -> frozenset[str]:
-        """The names of the adapters in a state, without reading the rest of them."""
-        query = select(_table.c.name).where(_table.c.state == state.value)
+    def adapter_names(self, state: AdapterState | None = None) -> frozenset[str]:
+        """The names of the adapters, or of those in a state, without reading the rest of them."""
+        query = select(_table.c.name)
+        if state is not None:
+            query = query.where(_table.c.state == state.value)
         with self._transaction() as connection:
             return frozenset(connection.execute(query).scalars())
 

@@ -1,8 +1,9 @@
 """A registry copied to another place: from a file to a database when one machine becomes a fleet, or back."""
 
 from collections.abc import Callable
+from typing import Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import RowMapping, func, insert, select
 
 from . import schema
 from .errors import RegistryError, WeightsError
@@ -36,9 +37,14 @@ def copy_registry(
         for table in _TABLES:
             count = 0
             for rows in reading.execute(select(table)).mappings().partitions(_ROWS_AT_ONCE):
-                writing.execute(insert(table), [dict(row) for row in rows])
+                writing.execute(insert(table), [_unrevised(row) for row in rows])
                 count += len(rows)
             on_part(table.name, count)
+
+
+def _unrevised(row: RowMapping) -> dict[str, Any]:
+    """The row without its revision: revisions are counted anew in each registry."""
+    return {str(column): value for column, value in row.items() if column != "revision"}
 
 
 def _copy_weights(source: Registry, target: Registry) -> int:

@@ -2,6 +2,7 @@
 
 import getpass
 import platform
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from sqlalchemy.exc import DBAPIError, TimeoutError
 
 from . import schema
 from .changes import Changes, Listening, Polling
-from .errors import RegistryError
+from .errors import DatabaseError, RegistryError
 from .location import Location
 from .postgresql import CONNECTING, announce
 
@@ -38,6 +39,7 @@ class Database:
         self.author = author or _user()
         self._engine = engine
         self._read_only = read_only
+        self._frozen = threading.local()
 
     @property
     def path(self) -> Path:
@@ -67,12 +69,36 @@ class Database:
         return Listening({**CONNECTING, **parameters})
 
     @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let all that this thread reads within be of one revision, whatever is written meanwhile."""
+        with self._failing(), self._engine.connect() as connection:
+            if self._on_server:
+                connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                if not self._on_server:
+                    # The driver begins a transaction by itself only before it writes.
+                    connection.exec_driver_sql("BEGIN")
+                self._frozen.connection = connection
+                try:
+                    yield
+                finally:
+                    self._frozen.connection = None
+
+    @contextmanager
     def _transaction(self) -> Iterator[Connection]:
+        if (frozen := getattr(self._frozen, "connection", None)) is not None:
+            yield frozen
+            return
+        with self._failing(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Say in our words what the database says."""
         try:
-            with self._engine.begin() as connection:
-                yield connection
+            yield
         except (DBAPIError, TimeoutError) as exc:
-            raise RegistryError(f"{self.location}: {_cause(exc)}; {self._cure}") from exc
+            raise DatabaseError(f"{self.location}: {_cause(exc)}; {self._cure}") from exc
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:

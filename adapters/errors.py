@@ -5,11 +5,12 @@
     │   ├── SuiteError        a suite, task or data row is not as it should be
     │   ├── SourceError       a place that weights come from is not allowed, or cannot be read
     │   ├── WeightsError      adapter weights refused: pickle, truncated, wrong base, unsupported
-    │   ├── RegistryError     not a registry, a newer schema, an unknown name
+    │   ├── RegistryError     not a registry, a newer schema, what it does not hold
     │   │   ├── UnknownNameError  it holds nothing of that name
     │   │   └── ConflictError   somebody else changed it first: read again and repeat
     │   └── BaseModelError    the base model cannot be found or loaded
     └── RunError              the run went wrong: exit code 1 in the CLI
+        ├── DatabaseError     a registry's database cannot be reached, read or written
         ├── SilentAdapterError  an adapter answered exactly as the base model does on every example
         └── ServerError         a model server did not start, answer or stop
             └── RefusalError    it answered, and refused the request: asking again does not help
@@ -56,6 +57,10 @@ class BaseModelError(InputError):
 
 class RunError(TraitRouteError):
     """A run went wrong for a reason that no change of input mends."""
+
+
+class DatabaseError(RunError):
+    """A registry's database cannot be reached, read or written now."""
 
 
 class SilentAdapterError(RunError):

@@ -7,7 +7,7 @@ from sqlalchemy.exc import IntegrityError
 
 from . import schema
 from .database import Database
-from .errors import ConflictError, RegistryError
+from .errors import ConflictError, DatabaseError, RegistryError
 from .feedback import Feedback
 
 _table = schema.feedback
@@ -27,7 +27,7 @@ class FeedbackTable(Database):
             with self._writing() as connection:
                 if rows:
                     connection.execute(insert(_table), rows)
-        except RegistryError as exc:
+        except DatabaseError as exc:
             if isinstance(exc.__cause__, IntegrityError):
                 raise ConflictError(
                     "a decision with this token is there already: give each a token of its own"

@@ -19,6 +19,7 @@ from .registry import Registry
 from .servable import check_servable
 from .sources import AllowedSources, Source, fetch, read_licence
 from .sources.fetching import LARGEST
+from .weights import ADDING
 
 _TELLING = 8
 """How many measured adapters are asked for the base model's shapes: a few name all layers that any of them changes."""
@@ -148,7 +149,7 @@ class Intake:
         place = self._allowed.check(Source.parse(uri))
         root = self._registry.weights.root
         root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".adding-", dir=root) as scratch:
+        with tempfile.TemporaryDirectory(prefix=ADDING, dir=root) as scratch:
             folder = Path(scratch)
             fetch(place, folder, largest=self._largest)
             try:

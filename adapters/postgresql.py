@@ -3,7 +3,7 @@
 from sqlalchemy import URL, Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from .errors import RegistryError
+from .errors import DatabaseError, RegistryError, TraitRouteError
 from .location import Location
 from .schema import SCHEMA_VERSION
 from .upgrade import schema_of, upgrade
@@ -27,19 +27,20 @@ def open_database(url: URL, *, read_only: bool, create: bool) -> Engine:
     """Connect to the registry at `url` after checking that it is one this version reads.
 
     Raises:
-        RegistryError: the server does not let us in, psycopg is not installed, there is no registry
-            and `create` is false, or its schema is newer.
+        DatabaseError: the server is not there, or does not let us in.
+        RegistryError: psycopg is not installed, there is no registry and `create` is false, or its
+            schema is newer.
     """
     engine = _engine(url, read_only=read_only)
     try:
         _check_schema(url, engine, read_only=read_only, create=create)
     except DBAPIError as exc:
         engine.dispose()
-        raise RegistryError(
+        raise DatabaseError(
             f"{Location(url=url)} cannot be opened ({' '.join(str(exc.orig).split())}): check that the server "
             "runs, that the database is there (createdb), and the user's rights"
         ) from exc
-    except RegistryError:
+    except TraitRouteError:
         engine.dispose()
         raise
     return engine

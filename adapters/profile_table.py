@@ -1,7 +1,7 @@
 """The registry's fitted profiles, as versions whose arrays are never changed; numbers are not used twice."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -32,7 +32,7 @@ class ProfileVersion:
 
 @dataclass(frozen=True)
 class StoredProfile:
-    """One version of a fitted profile: safetensors bytes and a JSON summary."""
+    """One version of a fitted profile: safetensors bytes and a JSON summary, last written in a `revision` of the registry."""
 
     version: int
     data: bytes
@@ -40,6 +40,7 @@ class StoredProfile:
     created_at: datetime
     origin: str = "fit"
     parent: int | None = None
+    revision: int = field(default=0, compare=False)
 
 
 class ProfileTable(Database):
@@ -85,6 +86,13 @@ class ProfileTable(Database):
         with self._transaction() as connection:
             row = connection.execute(query).first()
         return None if row is None else StoredProfile(**row._mapping)
+
+    def newest_profile(self) -> tuple[int, int] | None:
+        """The newest profile's version, and the revision that last wrote it, without reading the profile."""
+        query = select(_table.c.version, _table.c.revision).order_by(_table.c.version.desc())
+        with self._transaction() as connection:
+            row = connection.execute(query.limit(1)).first()
+        return None if row is None else (row.version, row.revision)
 
     def profile_versions(self) -> list[int]:
         """List the profile versions, oldest first."""

@@ -4,9 +4,13 @@ The weights of `team.db` lie beside it in `team.weights/`; a registry in a datab
 """
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
+from sqlalchemy import select
+
+from . import schema
 from .adapter import Adapter, AdapterState
 from .adapter_table import AdapterTable
 from .cell_table import CellTable
@@ -57,7 +61,8 @@ class Registry(AdapterTable, ReplacementTable, CellTable, ProfileTable, Feedback
         `author` who makes the changes, by default the user of this machine.
 
         Raises:
-            RegistryError: there is none, it cannot be reached, or its schema is newer.
+            RegistryError: there is none, or its schema is newer.
+            DatabaseError: it cannot be reached or read.
         """
         location = Location.parse(given)
         if location.url is not None:
@@ -93,17 +98,22 @@ class Registry(AdapterTable, ReplacementTable, CellTable, ProfileTable, Feedback
             )
         return WeightStore(Path(folder))
 
+    def named_weights(self) -> frozenset[str]:
+        """The digests of the weights that an adapter, a pending replacement or a version of the profile names."""
+        columns = (schema.adapters.c.weights_digest, schema.replacements.c.weights_digest)
+        profiled = select(schema.profiles.c.summary["weights"])
+        with self.frozen(), self._transaction() as connection:
+            named = {d for c in columns for d in connection.execute(select(c)).scalars()}
+            for weights in connection.execute(profiled).scalars():
+                named.update((weights or {}).values())
+        return frozenset(named)
+
     def servable(self) -> list[Adapter]:
         """List the adapters that a vLLM server may load: not disabled, and of a method it runs.
 
         A pending replacement is among them as NAME@VERSION, by which it can be measured where it will be served.
         """
-        named = [each.model_copy(update={"name": _alias(each)}) for each in self.replacements()]
-        return [
-            each
-            for each in [*self.adapters(), *named]
-            if each.vllm_serves and each.state is not AdapterState.DISABLED
-        ]
+        return servable(self.adapters(), self.replacements())
 
     def admit(
         self,
@@ -126,6 +136,16 @@ class Registry(AdapterTable, ReplacementTable, CellTable, ProfileTable, Feedback
             version = self._insert_profile(connection, data, summary, origin, parent)
             self._take_in(connection, measured)
             return version
+
+
+def servable(adapters: Iterable[Adapter], replacements: Iterable[Adapter]) -> list[Adapter]:
+    """See `Registry.servable`, of adapters and pending replacements that were read."""
+    named = [each.model_copy(update={"name": _alias(each)}) for each in replacements]
+    return [
+        each
+        for each in [*adapters, *named]
+        if each.vllm_serves and each.state is not AdapterState.DISABLED
+    ]
 
 
 def _alias(replacement: Adapter) -> str:

@@ -20,11 +20,12 @@ from sqlalchemy import (
     String,
     Table,
     TypeDecorator,
+    select,
     true,
 )
 
 APPLICATION = "traitroute"
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -51,6 +52,14 @@ meta = Table(
     Column("schema_version", Integer, nullable=False),
     Column("revision", Integer, nullable=False),
 )
+
+
+def _revision() -> Column[int]:
+    """The registry's revision in which the row was last written, so that servers read what is new to them."""
+    newest = select(meta.c.revision).scalar_subquery()
+    return Column(
+        "revision", Integer, nullable=False, server_default="0", default=newest, onupdate=newest
+    )
 
 
 def _adapter_columns() -> list[Column[object]]:
@@ -83,6 +92,7 @@ adapters = Table(
     metadata,
     *_adapter_columns(),
     Column("measured", Boolean, nullable=False, server_default=true()),
+    _revision(),
 )
 
 # The next weights of an adapter, which serves its old ones until these are measured.
@@ -115,6 +125,7 @@ profiles = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("origin", String(16), nullable=False, server_default="fit"),
     Column("parent", Integer),
+    _revision(),
 )
 
 # Of a request it keeps what was decided and how that turned out; no text, ever.

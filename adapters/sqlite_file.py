@@ -6,9 +6,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy import URL, Engine, create_engine
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DBAPIError
 
-from .errors import RegistryError
+from .errors import DatabaseError, RegistryError, TraitRouteError
 from .schema import SCHEMA_VERSION
 from .upgrade import schema_of, upgrade
 
@@ -48,6 +48,7 @@ def open_file(path: Path, *, read_only: bool) -> Engine:
 
     Raises:
         RegistryError: there is no such file, it is not a registry, or its schema is newer.
+        DatabaseError: it is damaged, locked, or may not be read.
     """
     _check_header(path)
     engine = create_engine(
@@ -56,12 +57,12 @@ def open_file(path: Path, *, read_only: bool) -> Engine:
     )
     try:
         _check_schema(path, engine, read_only=read_only)
-    except DatabaseError as exc:
+    except DBAPIError as exc:
         engine.dispose()
-        raise RegistryError(
+        raise DatabaseError(
             f"{path} cannot be read ({exc.orig}): check its permissions, or restore it from a backup"
         ) from exc
-    except RegistryError:
+    except TraitRouteError:
         engine.dispose()
         raise
     return engine

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from traitroute.adapters import RegistryError
+from traitroute.adapters import DatabaseError
 
 Cell = tuple[str, str]
 """The model's name and the task's."""
@@ -95,5 +95,5 @@ class MeasuringLog:
         self.examples[cell, prompt] += 1
         try:
             self.late[cell] += self.is_finished(cell)
-        except RegistryError:
+        except DatabaseError:
             self.unchecked += 1

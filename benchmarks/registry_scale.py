@@ -5,7 +5,9 @@
     python benchmarks/registry_scale.py --url postgresql+psycopg://me@/empty?host=/tmp    in an empty database
 
 The adapters are drawn from a fitted trait model (`registry_fleet.py`), 50 tasks each. Each size has a process of its own.
-"routable" is from the call of `admit` with a profile of one more adapter to the follower's router knowing it.
+"seen" is from the call that adds an adapter to the follower offering it, "routable" from the call of `admit` with a profile of
+one more adapter to the follower's router knowing it; "stop" is the longest time that its event loop stood still: while all is
+read, while an addition is, and while an admission is.
 """
 
 import argparse
@@ -17,7 +19,8 @@ import tempfile
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -31,11 +34,13 @@ from traitroute.adapters import AdapterState, Registry
 from traitroute.adapters.schema import metadata
 from traitroute.profiling.traits import TraitSpace
 from traitroute.router import RoutingProfile, fit_profile
-from traitroute.serving.following import RegistryFollower, _read
+from traitroute.serving.contents import Contents
+from traitroute.serving.following import RegistryFollower
 from traitroute.serving.routing import Routing
 
 TEXTS = 200
 REPEATS = 5
+PAUSE_S = 0.001
 MIB = 2**20
 
 
@@ -50,7 +55,9 @@ class Figures:
     snapshot_mib: float
     profile_mib: float
     stored_mib: float
-    blocked_ms: float
+    stop_ms: float
+    stop_adding_ms: float
+    stop_admitting_ms: float
     route_ms: float
     route_p99_ms: float
     add_ms: float
@@ -84,8 +91,8 @@ def measure(size: int, place: str, refit: int) -> Figures:
         opened = median(lambda: Registry.open(place, read_only=True).close())
         revision = median(registry.revision, 50)
         # First, for memory that was freed before is taken again unseen.
-        memory = grown(lambda: _read(registry))
-        snapshot = median(lambda: _read(registry), 3)
+        memory = grown(lambda: Contents.read(registry))
+        snapshot = median(lambda: Contents.read(registry), 3)
         routing = asyncio.run(follow(registry, fleet, drawn, summary))
         return Figures(
             adapters=size,
@@ -131,32 +138,48 @@ async def follow(
     follower = RegistryFollower(routing, opened, lambda adapters, _: offers.append(len(adapters)))
     await follower.start()
     await asyncio.sleep(0.5)
-    blocked = await longest_stop(asyncio.to_thread(_read, registry))
-    adds, sights, admits, routables = [], [], [], []
-    for i in range(REPEATS):
-        adapter = made_up(f"late-{i}", len(drawn.names) + i, state=AdapterState.PENDING)
-        start = time.perf_counter()
-        adds.append(await asyncio.to_thread(timed, lambda a=adapter: registry.add_adapter(a)))
-        await until(lambda a=adapter: a.name in routing.adapters)
-        sights.append(1000 * (time.perf_counter() - start))
+    stop = await longest_stop(asyncio.to_thread(Contents.read, registry))
+    adding, admitting = Follow(), Follow()
     newest = registry.latest_profile()
     assert newest is not None
-    larger = RoutingProfile.from_bytes(newest.data).with_adapter("late-0", drawn.scores[0])
-    data, grown_summary = larger.to_bytes(), with_row(summary, "late-0")
-    start = time.perf_counter()
-    measured = registry.adapter("late-0")
-    admit = lambda: registry.admit(measured, data, grown_summary, parent=newest.version)  # noqa: E731
-    admits.append(await asyncio.to_thread(timed, admit))
-    await until(lambda: getattr(routing.router, "version", 0) > newest.version)
-    routables.append(1000 * (time.perf_counter() - start))
+    profile, version = RoutingProfile.from_bytes(newest.data), newest.version
+    for i in range(REPEATS):
+        adapter = made_up(f"late-{i}", len(drawn.names) + i, state=AdapterState.PENDING)
+        await adding.see(
+            lambda a=adapter: registry.add_adapter(a), lambda a=adapter: a.name in routing.adapters
+        )
+        profile = profile.with_adapter(adapter.name, drawn.scores[i])
+        summary = with_row(summary, adapter.name)
+        admit = partial(registry.admit, adapter, profile.to_bytes(), summary, parent=version)
+        version += 1
+        await admitting.see(admit, lambda v=version: getattr(routing.router, "version", 0) == v)
     await follower.stop()
     return {
-        "blocked_ms": blocked,
-        "add_ms": statistics.median(adds),
-        "seen_ms": statistics.median(sights),
-        "admit_ms": statistics.median(admits),
-        "routable_ms": statistics.median(routables),
+        "stop_ms": stop,
+        "stop_adding_ms": max(adding.stops),
+        "stop_admitting_ms": max(admitting.stops),
+        "add_ms": statistics.median(adding.calls),
+        "seen_ms": statistics.median(adding.sights),
+        "admit_ms": statistics.median(admitting.calls),
+        "routable_ms": statistics.median(admitting.sights),
     }
+
+
+@dataclass
+class Follow:
+    """Milliseconds of changes: of the call, until the server saw it, and that its event loop stood still meanwhile."""
+
+    calls: list[float] = field(default_factory=list)
+    sights: list[float] = field(default_factory=list)
+    stops: list[float] = field(default_factory=list)
+
+    async def see(self, change: Callable[[], object], seen: Callable[[], bool]) -> None:
+        """Make a change in another thread, and wait until it is seen."""
+        start = time.perf_counter()
+        self.calls.append(await asyncio.to_thread(timed, change))
+        stop = await longest_stop(until(seen))
+        self.stops.append(stop)
+        self.sights.append(1000 * (time.perf_counter() - start))
 
 
 def with_row(summary: dict[str, Any], name: str) -> dict[str, Any]:
@@ -180,13 +203,15 @@ async def until(true: Callable[[], bool]) -> None:
 
 
 async def longest_stop(work: Coroutine[Any, Any, object]) -> float:
-    """Milliseconds that the event loop stood still at most while `work` went on in a thread."""
+    """Milliseconds that the event loop stood still at most while `work` went on."""
     task = asyncio.ensure_future(work)
     longest = 0.0
     while not task.done():
         start = time.perf_counter()
-        await asyncio.sleep(0)
-        longest = max(longest, time.perf_counter() - start)
+        # Not zero, which would take half of the interpreter's time from the thread that reads.
+        await asyncio.sleep(PAUSE_S)
+        longest = max(longest, time.perf_counter() - start - PAUSE_S)
+    await task
     return 1000 * longest
 
 

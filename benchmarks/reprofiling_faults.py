@@ -28,7 +28,7 @@ from reprofiling_stand import FIRST, LiveSystem
 from rich.console import Console
 from rich.table import Table
 from steady_clients import steady_clients
-from traitroute.adapters import AdapterState, Registry, RegistryError
+from traitroute.adapters import AdapterState, DatabaseError, Registry
 from traitroute.profiling.profile import quiet_libraries
 from traitroute.serving.jobs import JobBoard
 
@@ -126,7 +126,7 @@ class Striker:
         self.database.start()
         # The connections of this process are dead too, and found so once.
         for _ in range(20):
-            with suppress(RegistryError):
+            with suppress(DatabaseError):
                 self._pending()
                 return
 

@@ -1,14 +1,20 @@
 """`traitroute registry`: the registry as a whole."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
+from rich.filesize import decimal
+from rich.table import Table
 
 from ..adapters import Location, Registry
+from ..adapters.cleaning import GRACE, clean
 from ..adapters.copying import copy_registry
-from .options import console
+from .options import DEFAULT_REGISTRY, RegistryPath, console
 
-app = typer.Typer(no_args_is_help=True, help="Copy a registry from a file to a database, or back.")
+app = typer.Typer(
+    no_args_is_help=True, help="Copy a registry, or free what its weight store no longer needs."
+)
 Source = Annotated[
     Location, typer.Argument(help="The registry to copy.", metavar="FROM", parser=Location.parse)
 ]
@@ -20,7 +26,7 @@ Target = Annotated[
 
 @app.callback()
 def registry() -> None:
-    """Copy a registry from a file to a database, or back."""
+    """Copy a registry, or free what its weight store no longer needs."""
 
 
 @app.command("copy")
@@ -40,3 +46,54 @@ def copy(source: Source, target: Target) -> None:
 
     with Registry.open(source, read_only=True) as old, Registry.create(target) as new:
         copy_registry(old, new, on_part=told)
+
+
+@app.command("clean")
+def clean_store(
+    registry: RegistryPath = DEFAULT_REGISTRY,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Remove what may go; without, list it.")
+    ] = False,
+    grace_hours: Annotated[
+        float, typer.Option(min=0, help="How long nothing must have named weights before they go.")
+    ] = GRACE / timedelta(hours=1),
+) -> None:
+    """List weights that no adapter, replacement or profile names, and with --yes remove them.
+
+    Weights are marked when they are first found, and go only --grace-hours later, since servers may hold them until
+    then; so run this twice. A profile names the weights of all its adapters, removed ones too, until
+    `traitroute profiles prune` forgets it. The store must not be shared with another registry.
+
+    Example:
+
+        traitroute registry clean
+        traitroute registry clean --yes
+    """
+    grace = timedelta(hours=grace_hours)
+    with Registry.open(registry) as store:
+        found, root = clean(store, grace=grace, free=yes), store.weights.root
+    if not found:
+        console.print(f"{root} holds nothing that could go", highlight=False, soft_wrap=True)
+        return
+    now, table = datetime.now(UTC), Table()
+    for column in ("in the weight store", "size", "unnamed since", "may go"):
+        table.add_column(column)
+    for each in found:
+        due = each.since + grace
+        when = "removed" if each.freed else "now" if due <= now else f"from {_minute(due)}"
+        name = each.folder.name[:20]
+        table.add_row(name, decimal(each.size), _minute(each.since), when)
+    console.print(table)
+    freed = [each.size for each in found if each.freed]
+    ready = [each.size for each in found if not each.freed and each.since + grace <= now]
+    if yes:
+        console.print(f"removed {len(freed)}: {decimal(sum(freed))} freed", highlight=False)
+    elif ready:
+        console.print(
+            f"{len(ready)} may go now, {decimal(sum(ready))}: repeat this with --yes",
+            highlight=False,
+        )
+
+
+def _minute(time: datetime) -> str:
+    return f"{time:%Y-%m-%d %H:%M} UTC"

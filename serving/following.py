@@ -4,31 +4,17 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 from ..adapters import Adapter, Registry, TraitRouteError, WeightStore
 from ..adapters.changes import Changes, Polling
-from ..router import Router
 from .contact import RegistryContact
+from .contents import Contents
 from .demands import DemandKeeper
 from .routing import Routing
-from .skills.snapshot import Snapshot
 
 POLL_S = 1.0
 """How often a registry in a file is looked at; one on a server tells by itself."""
-_TRIES = 5
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Contents:
-    """What one revision of the registry offers; `no_router` says why `router` is None."""
-
-    revision: int
-    adapters: tuple[Adapter, ...]
-    router: Router | None
-    no_router: str
-    snapshot: Snapshot | None = None
 
 
 class RegistryFollower:
@@ -51,7 +37,7 @@ class RegistryFollower:
         self._registry: Registry | None = None
         self._changes: Changes = Polling(POLL_S)
         self._file: tuple[int, int] | None = None
-        self._revision: int | None = None
+        self._contents: Contents | None = None
         self._complaint = ""
 
     async def start(self) -> None:
@@ -73,14 +59,17 @@ class RegistryFollower:
         """Take over what the registry offers where it changed."""
         try:
             registry = await asyncio.to_thread(self._current)
-            if await asyncio.to_thread(registry.revision) != self._revision:
-                self._take_over(await asyncio.to_thread(_read, registry), registry)
+            contents = await asyncio.to_thread(self._read, registry)
+            if contents is not self._contents:
+                self._take_over(contents, registry)
             self._confirm()
         except (TraitRouteError, ValueError, OSError) as exc:
             self.contact.lose()
             self._complain(f"the registry cannot be read: {exc}")
-            if self._revision is None:
+            if self._routing.location is None:
                 self._routing.no_router = "no-profile: the registry cannot be read"
+            # Who knows what becomes of it meanwhile; a database may be restored from a backup.
+            self._contents = None
 
     def _confirm(self) -> None:
         if self.contact.age_s is not None and not self.contact.reachable:
@@ -95,7 +84,7 @@ class RegistryFollower:
         opened = self._open()
         if self._registry is not None:
             self._registry.close()
-        self._registry, self._file, self._revision = opened, _identity(opened), None
+        self._registry, self._file, self._contents = opened, _identity(opened), None
         self._changes = opened.changes(poll_s=POLL_S)
         return opened
 
@@ -104,20 +93,26 @@ class RegistryFollower:
             await self._changes.wait()
             await self.refresh()
 
-    def _take_over(self, contents: _Contents, registry: Registry) -> None:
+    def _read(self, registry: Registry) -> Contents:
+        """What the registry offers now: what is known already where nothing has changed."""
+        known = self._contents
+        if known is not None and registry.revision() == known.revision:
+            return known
+        return Contents.read(registry, known, hidden=self._routing.base_names)
+
+    def _take_over(self, contents: Contents, registry: Registry) -> None:
         """Runs on the event loop, so that no request sees half of it."""
-        hidden = set(self._routing.base_names)
-        adapters = {a.name: a for a in contents.adapters if a.name not in hidden}
-        self._offer(adapters, registry.weights)
-        self._routing.adapters = frozenset(adapters)
-        self._routing.tags = {name: frozenset(a.tags) for name, a in adapters.items()}
-        self._routing.router, self._routing.no_router = contents.router, contents.no_router
-        self._demands.watch(contents.router)
+        routed = contents.routed
+        self._offer(contents.offered, registry.weights)
+        self._routing.adapters, self._routing.tags = frozenset(contents.offered), contents.tags
+        if routed.router is not self._routing.router:
+            self._demands.watch(routed.router)
+        self._routing.router, self._routing.no_router = routed.router, routed.no_router
         self._routing.location = registry.location
-        self._routing.snapshot = contents.snapshot and contents.snapshot.only(adapters)
-        self._revision = contents.revision
-        if contents.router is None:
-            self._complain(contents.no_router)
+        self._routing.snapshot = contents.snapshot
+        self._contents = contents
+        if routed.router is None:
+            self._complain(routed.no_router)
 
     def _complain(self, message: str) -> None:
         """Log a warning once, not at every poll."""
@@ -134,27 +129,3 @@ def _identity(registry: Registry) -> tuple[int, int] | None:
         found = path.stat()
         return found.st_dev, found.st_ino
     return None
-
-
-def _read(registry: Registry) -> _Contents:
-    """Read what one revision offers, so that no profile is paired with the weights of another."""
-    contents = _read_once(registry)
-    for _ in range(_TRIES):
-        if registry.revision() == contents.revision:
-            break
-        contents = _read_once(registry)
-    return contents
-
-
-def _read_once(registry: Registry) -> _Contents:
-    # The revision comes first: what is written meanwhile is then read again.
-    revision = registry.revision()
-    adapters = tuple(registry.servable())
-    try:
-        profile = registry.latest_profile()
-        router = Router.from_registry(registry, profile)
-        router.route("The first request would otherwise pay for what is loaded lazily.")
-    except (TraitRouteError, ValueError, ArithmeticError) as exc:
-        return _Contents(revision, adapters, None, f"no-profile: {exc}")
-    snapshot = Snapshot.read(registry, router, profile=profile, adapters=adapters)
-    return _Contents(revision, adapters, router, "", snapshot)

@@ -3,7 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
-from ...adapters import InputError, RefusalError, RegistryError, ServerError, SilentAdapterError
+from ...adapters import (
+    DatabaseError,
+    InputError,
+    RefusalError,
+    RegistryError,
+    ServerError,
+    SilentAdapterError,
+)
 
 Told = dict[str, Any]
 
@@ -33,5 +40,5 @@ def told(step: Callable[[], Told], *, of_adapter: bool) -> Told:
         if not of_adapter:
             raise InputError(f"the server refuses the base model's requests: {exc}") from exc
         return {"refused": str(exc)}
-    except (ServerError, RegistryError) as exc:
+    except (ServerError, DatabaseError, RegistryError) as exc:
         return {"away": str(exc)}

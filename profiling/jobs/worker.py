@@ -18,7 +18,7 @@ from sqlalchemy import Engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 
-from ...adapters import Adapter, Registry, RegistryError
+from ...adapters import Adapter, DatabaseError, Registry, RegistryError
 from ...adapters.postgresql import open_database
 from ...serving.jobs.place import APPLICATION, APPLICATION_VERSION, QUEUE, jobs_url
 from .locks import Held, Locks
@@ -111,7 +111,7 @@ class Worker:
                     continue
                 self._enqueue_pending()
                 self._take_over()
-            except (RegistryError, DBAPIError) as exc:
+            except (DatabaseError, RegistryError, DBAPIError) as exc:
                 # The registry's database is DBOS's too, and each says in its own way that it is away.
                 _logger.warning("traitroute: %s", exc)
 

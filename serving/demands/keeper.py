@@ -5,7 +5,7 @@ import logging
 import os
 from collections import deque
 
-from ...adapters import DemandWindow, Registry, RegistryError
+from ...adapters import DatabaseError, DemandWindow, Registry, RegistryError
 from ...router import Router
 from ..routing import Routing
 from .watch import DemandWatch
@@ -54,7 +54,7 @@ class DemandKeeper:
             with Registry.open(self._routing.location) as registry:
                 while self._left:
                     registry.put_demand_window(self._left.popleft())
-        except RegistryError as exc:
+        except (DatabaseError, RegistryError) as exc:
             if not self._complained:
                 _logger.warning("traitroute: what is seen of the requests is not kept: %s", exc)
             self._complained = True

@@ -26,6 +26,8 @@ NEEDED = (
     "trait_scores",
 )
 """What a profile's summary must hold for skills to be told from it."""
+_READ = frozenset({"cells", "estimated", "paired", "scores"})
+"""What `Measured` has as arrays, and is not kept a second time: of thousands of adapters it is most of a summary."""
 _logger = logging.getLogger(__name__)
 
 
@@ -68,9 +70,9 @@ class Snapshot:
             _complain(profile, f"has no matrix that can be read ({exc})")
             return None
         return cls(
-            adapters={a.name: a for a in adapters or registry.servable()},
+            adapters={a.name: a for a in (registry.servable() if adapters is None else adapters)},
             router=router,
-            summary=profile.summary,
+            summary={part: kept for part, kept in profile.summary.items() if part not in _READ},
             tasks=registry.tasks(),
             measured=measured,
             key=signing_key(profile),

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from traitroute.adapters import Location, Registry, RegistryError
+from traitroute.adapters import DatabaseError, Location, Registry, RegistryError
 
 SECRET = "postgresql+psycopg://me:s3cret@db.example:5433/team?sslpassword=s3cret"
 
@@ -35,7 +35,7 @@ def test_a_password_is_never_printed() -> None:
 
 
 def test_a_server_that_is_not_there_is_reported_without_the_password() -> None:
-    with pytest.raises(RegistryError, match="check that the server runs") as caught:
+    with pytest.raises(DatabaseError, match="check that the server runs") as caught:
         Registry.open("postgresql://me:s3cret@127.0.0.1:1/team")
     assert "s3cret" not in str(caught.value)
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from traitroute.adapters import Adapter, Registry, RegistryError
+from traitroute.adapters import Adapter, DatabaseError, Registry, RegistryError
 
 
 @pytest.fixture
@@ -94,14 +94,14 @@ def test_a_foreign_application_id_is_refused(path: Path) -> None:
 def test_a_newer_schema_asks_for_an_upgrade(path: Path) -> None:
     execute(path, "UPDATE traitroute_meta SET schema_version = 7")
     execute(path, "ALTER TABLE traitroute_meta DROP COLUMN revision")
-    message = "written by a newer TraitRoute: schema 7, this version reads 4; upgrade"
+    message = "written by a newer TraitRoute: schema 7, this version reads 5; upgrade"
     with pytest.raises(RegistryError, match=message):
         Registry.open(path)
 
 
 def test_a_damaged_file_is_reported(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100] + b"\xff" * 8000)
-    with pytest.raises(RegistryError, match=r"cannot be read .*backup"):
+    with pytest.raises(DatabaseError, match=r"cannot be read .*backup"):
         Registry.open(path)
 
 

@@ -37,17 +37,44 @@ INSERT INTO profiles VALUES (1, x'00ff', '{{"k": 1}}', '2026-01-02 03:04:06.0000
 LATER = {
     2: "ALTER TABLE adapters ADD COLUMN method VARCHAR(16) NOT NULL DEFAULT 'lora'",
     3: "ALTER TABLE adapters ADD COLUMN tags JSON NOT NULL DEFAULT '[]'",
+    4: """
+CREATE TABLE traitroute_migrations (version_num VARCHAR(32) NOT NULL,
+    CONSTRAINT traitroute_migrations_pkc PRIMARY KEY (version_num));
+INSERT INTO traitroute_migrations VALUES ('4');
+ALTER TABLE adapters ADD COLUMN uri VARCHAR;
+ALTER TABLE adapters ADD COLUMN licence VARCHAR;
+ALTER TABLE adapters ADD COLUMN note VARCHAR;
+ALTER TABLE adapters ADD COLUMN version INTEGER DEFAULT '1' NOT NULL;
+ALTER TABLE adapters ADD COLUMN changed_at DATETIME;
+ALTER TABLE adapters ADD COLUMN changed_by VARCHAR;
+ALTER TABLE adapters ADD COLUMN measured BOOLEAN DEFAULT 1 NOT NULL;
+UPDATE adapters SET measured = false WHERE state = 'pending';
+ALTER TABLE profiles ADD COLUMN origin VARCHAR(16) DEFAULT 'fit' NOT NULL;
+ALTER TABLE profiles ADD COLUMN parent INTEGER;
+CREATE TABLE replacements (name VARCHAR(64) NOT NULL, base_model VARCHAR NOT NULL, base_digest VARCHAR(64) NOT NULL,
+    weights_digest VARCHAR(64) NOT NULL, serving_id INTEGER NOT NULL, rank INTEGER NOT NULL,
+    target_modules JSON NOT NULL, method VARCHAR(16) DEFAULT 'lora' NOT NULL, state VARCHAR(16) NOT NULL,
+    source_task VARCHAR(64), tags JSON DEFAULT '[]' NOT NULL, created_at DATETIME NOT NULL, uri VARCHAR,
+    licence VARCHAR, note VARCHAR, version INTEGER DEFAULT '1' NOT NULL, changed_at DATETIME, changed_by VARCHAR,
+    PRIMARY KEY (name));
+CREATE INDEX ix_replacements_serving_id ON replacements (serving_id);
+CREATE TABLE feedback (token VARCHAR(255) NOT NULL, created_at DATETIME NOT NULL, adapter VARCHAR(64),
+    predicted_gain FLOAT NOT NULL, profile_version INTEGER, reward FLOAT, rewarded_at DATETIME, PRIMARY KEY (token));
+CREATE INDEX ix_feedback_created_at ON feedback (created_at);
+CREATE TABLE demand_windows (number INTEGER NOT NULL, created_at DATETIME NOT NULL, profile_version INTEGER NOT NULL,
+    requests INTEGER NOT NULL, novel INTEGER NOT NULL, features BLOB NOT NULL, PRIMARY KEY (number));
+""",
 }
 
 
-@pytest.fixture(params=[1, 2, 3])
+@pytest.fixture(params=[1, 2, 3, 4])
 def released(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     """A registry as an earlier version left it."""
     path = tmp_path / "old.db"
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.executescript(RELEASED_1)
         for version in range(2, request.param + 1):
-            connection.execute(LATER[version])
+            connection.executescript(LATER[version])
         connection.execute(f"UPDATE traitroute_meta SET schema_version = {request.param}")
     yield path
 
@@ -62,7 +89,9 @@ def test_an_older_registry_is_upgraded_in_place(released: Path, read_only: bool)
         assert registry.profile_history()[0].origin == "fit"
         assert registry.revision() == 41
     with closing(sqlite3.connect(released)) as connection:
-        assert connection.execute("SELECT schema_version FROM traitroute_meta").fetchall() == [(4,)]
+        assert connection.execute("SELECT schema_version FROM traitroute_meta").fetchall() == [
+            (SCHEMA_VERSION,)
+        ]
 
 
 def test_only_measured_adapters_of_an_older_registry_are_enabled_as_ready(released: Path) -> None:

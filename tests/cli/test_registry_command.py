@@ -1,5 +1,6 @@
-"""`traitroute registry copy` moves a registry, once."""
+"""`traitroute registry copy` moves a registry, once; `clean` frees what nothing names, when asked to."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,3 +23,22 @@ def test_a_registry_is_copied_into_an_empty_database(
         assert copied.tasks() == {"imdb": {"metric": "accuracy"}}
     again = CliRunner().invoke(app, ["registry", "copy", source, target])
     assert "holds tasks already" in str(again.exception)
+
+
+def test_weights_that_nothing_names_are_listed_and_removed_when_asked(
+    tmp_path: Path, make_adapter: Callable[..., Path]
+) -> None:
+    with Registry.create(tmp_path / "team.db") as registry:
+        folder = registry.weights.path(registry.weights.add(make_adapter()).digest)
+    command = ["registry", "clean", "--registry", str(tmp_path / "team.db")]
+    listed = CliRunner().invoke(app, command)
+    assert folder.name[:20] in listed.output
+    assert "may go now" not in listed.output
+    assert "removed 0" in CliRunner().invoke(app, [*command, "--yes"]).output
+    ready = CliRunner().invoke(app, [*command, "--grace-hours", "0"])
+    assert "1 may go now" in ready.output
+    assert folder.is_dir()
+    gone = CliRunner().invoke(app, [*command, "--grace-hours", "0", "--yes"])
+    assert "removed 1" in gone.output
+    assert not folder.exists()
+    assert "nothing that could go" in CliRunner().invoke(app, command).output

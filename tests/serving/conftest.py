@@ -1,9 +1,11 @@
 """A registry with three measured adapters, of which skills can be told: for the API, MCP and the page."""
 
 import random
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,6 +116,33 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Registry.create(path) as registry:
         fill(registry)
     return path
+
+
+@pytest.fixture
+def registry(filled: Path, tmp_path: Path) -> Iterator[Registry]:
+    """A registry of this test's own."""
+    shutil.copy(filled, tmp_path / "registry.db")
+    with Registry.open(tmp_path / "registry.db") as opened:
+        yield opened
+
+
+@pytest.fixture
+def postgresql(
+    filled: Path, postgres: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Registry]:
+    """The same adapters and profile in a PostgreSQL database."""
+    monkeypatch.setenv("TRAITROUTE_WEIGHTS", str(tmp_path))
+    with (
+        Registry.open(filled, read_only=True) as source,
+        Registry.create(postgres.new_database()) as opened,
+    ):
+        for adapter in source.adapters():
+            opened.add_adapter(adapter)
+        for cell in source.cells():
+            opened.put_cell(cell)
+        profile = source.profile(1)
+        opened.put_profile(profile.data, profile.summary)
+        yield opened
 
 
 @pytest.fixture

@@ -1,9 +1,6 @@
 """A server of the skills API over a registry with three measured adapters."""
 
 import asyncio
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,33 +14,6 @@ from traitroute.serving.following import RegistryFollower
 from traitroute.serving.own_routes import own_routes
 from traitroute.serving.routing import Routing, RoutingMiddleware
 from traitroute.serving.skills import Skills
-
-
-@pytest.fixture
-def registry(filled: Path, tmp_path: Path) -> Iterator[Registry]:
-    """A registry of this test's own."""
-    shutil.copy(filled, tmp_path / "registry.db")
-    with Registry.open(tmp_path / "registry.db") as opened:
-        yield opened
-
-
-@pytest.fixture
-def postgresql(
-    filled: Path, postgres: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Registry]:
-    """The same adapters and profile in a PostgreSQL database."""
-    monkeypatch.setenv("TRAITROUTE_WEIGHTS", str(tmp_path))
-    with (
-        Registry.open(filled, read_only=True) as source,
-        Registry.create(postgres.new_database()) as opened,
-    ):
-        for adapter in source.adapters():
-            opened.add_adapter(adapter)
-        for cell in source.cells():
-            opened.put_cell(cell)
-        profile = source.profile(1)
-        opened.put_profile(profile.data, profile.summary)
-        yield opened
 
 
 class EveryAdapter:
