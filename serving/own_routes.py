@@ -7,22 +7,27 @@ anything else; vLLM asks under `/v1` alone, so they ask again by `Routing.admits
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .admin import admin_routes
-from .jobs import job_routes
+from .admin import HEADER, admin_operations
+from .jobs import job_operations
 from .mcp import mcp_routes
+from .openapi import description_route
 from .page import page_routes
 from .replies import error_reply
 from .routing import Routing
-from .skills.routes import skill_routes
+from .skills.routes import skill_operations
 
 
 def own_routes(routing: Routing) -> list[BaseRoute]:
     """All routes that a server adds to its own."""
+    operations = [
+        *skill_operations(routing),
+        *admin_operations(routing),
+        *job_operations(routing),
+    ]
     behind_keys = [
-        *skill_routes(routing),
+        *(operation.route() for operation in operations),
+        description_route(operations, admin_header=HEADER),
         *mcp_routes(routing),
-        *admin_routes(routing),
-        *job_routes(routing),
     ]
     for route in behind_keys:
         route.app = _Admitted(route.app, routing)

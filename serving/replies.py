@@ -3,9 +3,25 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import BaseModel
 from starlette.responses import JSONResponse
 
 _KINDS = {401: "authentication_error", 403: "permission_error"}
+
+
+class Error(BaseModel):
+    """What went wrong: `code` is the status, `param` the part of the request at fault, where there is one."""
+
+    message: str
+    type: str
+    param: str | None
+    code: int
+
+
+class ErrorReply(BaseModel):
+    """An error, as OpenAI's API has it."""
+
+    error: Error
 
 
 def error_body(status: int, message: str, *, param: str | None = None) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Adapters come and go on a running server: `/v1/adapters`, behind a key of its own."""
 
-from .routes import admin_routes
+from .key import HEADER
+from .routes import admin_operations
 
-__all__ = ["admin_routes"]
+__all__ = ["HEADER", "admin_operations"]

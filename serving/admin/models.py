@@ -1,10 +1,11 @@
-"""What an administrator may send; a key that is not listed here is refused."""
+"""What an administrator may send, and is answered; a key that is not listed here is refused."""
 
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ...adapters import Name
+from ...adapters import Adapter, Name
+from ..paging import PageOf
 
 Text = Annotated[str, Field(min_length=1, max_length=2000)]
 Licence = Annotated[str, Field(min_length=1, max_length=64)]
@@ -48,3 +49,31 @@ class AdapterChange(_Strict):
         if self.note is not None and self.state != "disabled":
             raise ValueError('"note" says why an adapter is disabled: give it with that state')
         return self
+
+
+class AdapterRecord(Adapter):
+    """An adapter as it is; `tag` stands for that, and `replacement` waits to take its name over."""
+
+    object: Literal["adapter"] = "adapter"
+    tag: str
+    replacement: Adapter | None
+
+    @property
+    def entity_tag(self) -> str:
+        """The tag by which a caller says which version of the adapter they mean."""
+        return f'"{self.tag}"'
+
+
+class AdapterList(PageOf):
+    """The adapters, by name, a page at a time."""
+
+    object: Literal["list"] = "list"
+    data: tuple[AdapterRecord, ...]
+
+
+class AdapterDeleted(BaseModel):
+    """An adapter was forgotten."""
+
+    object: Literal["adapter.deleted"] = "adapter.deleted"
+    deleted: Literal[True] = True
+    name: str

@@ -3,20 +3,21 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from ...adapters import (
     Adapter,
     AdapterState,
     AllowedSources,
     ConflictError,
+    DatabaseError,
     Intake,
     Location,
     Registry,
     RegistryError,
 )
+from ..paging import Page
 from ..routing.refusal import RefusedError
-from .models import AdapterChange, NewAdapter, NewWeights
+from .models import AdapterChange, AdapterList, AdapterRecord, NewAdapter, NewWeights
 
 _AUTHOR = "the admin API"
 
@@ -31,37 +32,41 @@ class Registrar:
         self._where = where
         self._allowed = allowed
 
-    def adapters(self) -> list[dict[str, Any]]:
-        """Describe all adapters."""
-        with self._opened(read_only=True) as registry:
+    def adapters(self, page: Page) -> AdapterList:
+        """Describe a page of the adapters."""
+        with self._opened(read_only=True) as registry, registry.frozen():
+            names = sorted(registry.adapter_names())
+            rows, following = page.of_sorted(names)
             waiting = {each.name: each for each in registry.replacements()}
-            return [_described(each, waiting.get(each.name)) for each in registry.adapters()]
+            found = registry.adapters(names=names[rows])
+            told = tuple(_described(each, waiting.get(each.name)) for each in found)
+            return AdapterList(data=told, next=following)
 
-    def adapter(self, name: str) -> dict[str, Any]:
+    def adapter(self, name: str) -> AdapterRecord:
         """Describe one adapter."""
         with self._opened(read_only=True) as registry:
             return _described(registry.adapter(name), registry.replacement(name))
 
-    def add(self, new: NewAdapter) -> tuple[dict[str, Any], bool]:
+    def add(self, new: NewAdapter) -> tuple[AdapterRecord, bool]:
         """Add an adapter and describe it; false where it was there already, with the same weights."""
         with self._opened() as registry:
             arrival = Intake(registry, self._allowed).add(**dict(new))
             return _described(arrival.adapter, registry.replacement(new.name)), not arrival.known
 
-    def replace(self, name: str, new: NewWeights, match: str | None) -> dict[str, Any]:
+    def replace(self, name: str, new: NewWeights, match: str | None) -> AdapterRecord:
         """Let new weights wait to take the name over, and describe the adapter that they will replace."""
         with self._opened() as registry:
             _expected(registry, name, match)
             arrival = Intake(registry, self._allowed).replace(name, **dict(new))
             return _described(registry.adapter(name), arrival.adapter)
 
-    def withdraw(self, name: str) -> dict[str, Any]:
+    def withdraw(self, name: str) -> AdapterRecord:
         """Give up the weights that wait to replace an adapter's."""
         with self._opened() as registry:
             registry.withdraw_replacement(name)
             return _described(registry.adapter(name), None)
 
-    def change(self, name: str, change: AdapterChange, match: str | None) -> dict[str, Any]:
+    def change(self, name: str, change: AdapterChange, match: str | None) -> AdapterRecord:
         """Change an adapter's tags or state, and describe it as it then is."""
         with self._opened() as registry:
             adapter = _expected(registry, name, match)
@@ -74,7 +79,7 @@ class Registrar:
                 adapter = registry.set_state(name, state, note=note, expected=adapter)
             return _described(adapter, registry.replacement(name))
 
-    def remove(self, name: str, match: str | None) -> dict[str, Any]:
+    def remove(self, name: str, match: str | None) -> AdapterRecord:
         """Forget an adapter, and describe it as it was."""
         with self._opened() as registry:
             adapter = _expected(registry, name, match)
@@ -84,15 +89,10 @@ class Registrar:
     def _opened(self, *, read_only: bool = False) -> Iterator[Registry]:
         try:
             registry = Registry.open(self._where(), read_only=read_only, author=_AUTHOR)
-        except RegistryError as exc:
+        except (DatabaseError, RegistryError) as exc:
             raise RefusedError(f"the registry cannot be opened: {exc}", status=503) from exc
         with registry:
             yield registry
-
-
-def entity_tag(described: dict[str, Any]) -> str:
-    """The tag by which a caller says which version of an adapter they mean."""
-    return f'"{described["tag"]}"'
 
 
 def _expected(registry: Registry, name: str, match: str | None) -> Adapter:
@@ -105,14 +105,8 @@ def _expected(registry: Registry, name: str, match: str | None) -> Adapter:
     return adapter
 
 
-def _described(adapter: Adapter, replacement: Adapter | None) -> dict[str, Any]:
-    waiting = None if replacement is None else replacement.model_dump(mode="json")
-    return {
-        "object": "adapter",
-        "tag": _tag(adapter),
-        **adapter.model_dump(mode="json"),
-        "replacement": waiting,
-    }
+def _described(adapter: Adapter, replacement: Adapter | None) -> AdapterRecord:
+    return AdapterRecord(**dict(adapter), tag=_tag(adapter), replacement=replacement)
 
 
 def _tag(adapter: Adapter) -> str:

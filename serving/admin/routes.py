@@ -1,33 +1,42 @@
 """`/v1/adapters` over HTTP: the key first, then the body, then a thread in which the registry is changed."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy.exc import SQLAlchemyError
+from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.responses import Response
 
 from ...adapters import (
     AllowedSources,
     ConflictError,
+    DatabaseError,
     InputError,
     Location,
-    RegistryError,
     SourceError,
     TraitRouteError,
     UnknownNameError,
     WeightsError,
 )
+from ..openapi import Endpoint, Operation
+from ..paging import Page
 from ..replies import error_reply
 from ..routing.body import read_body
 from ..routing.budget import SaturatedError, TimeBudget
 from ..routing.refusal import RefusedError
 from ..routing.settings import Routing
-from ..skills.reading import Asked, read_json
+from ..skills.reading import Asked, read_json, read_page
 from .key import AdminKey
-from .models import AdapterChange, NewAdapter, NewWeights
-from .registrar import Registrar, entity_tag
+from .models import (
+    AdapterChange,
+    AdapterDeleted,
+    AdapterList,
+    AdapterRecord,
+    NewAdapter,
+    NewWeights,
+)
+from .registrar import Registrar
 
 LARGEST_BODY = 2**16
 SECONDS = 600.0
@@ -37,24 +46,35 @@ FETCHING, WAITING = 2, 16
 _STATUSES = ((UnknownNameError, 404), (ConflictError, 409), (InputError, 400))
 
 T = TypeVar("T")
-Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def admin_routes(routing: Routing) -> list[Route]:
-    """The routes that change the registry that `routing` follows, as the environment's key and allowed sources say."""
+def admin_operations(routing: Routing) -> list[Operation]:
+    """What changes the registry that `routing` follows, as the environment's key and allowed sources say."""
     api = _Api(routing, AllowedSources.from_environment())
-    key = AdminKey.from_environment()
+    act = partial(_operation, AdminKey.from_environment())
     one = "/v1/adapters/{name}"
-    endpoints: list[tuple[str, str, Endpoint]] = [
-        ("/v1/adapters", "GET", api.list),
-        ("/v1/adapters", "POST", api.add),
-        (one, "GET", api.show),
-        (one, "PATCH", api.change),
-        (one, "DELETE", api.remove),
-        (f"{one}/weights", "PUT", api.replace),
-        (f"{one}/replacement", "DELETE", api.withdraw),
+    return [
+        act("GET", "/v1/adapters", api.list, AdapterList, query=Page),
+        act("POST", "/v1/adapters", api.add, body=NewAdapter, statuses=(200, 201)),
+        act("GET", one, api.show),
+        act("PATCH", one, api.change, body=AdapterChange, conditional=True),
+        act("DELETE", one, api.remove, AdapterDeleted, conditional=True),
+        act(
+            "PUT", f"{one}/weights", api.replace, body=NewWeights, statuses=(202,), conditional=True
+        ),
+        act("DELETE", f"{one}/replacement", api.withdraw),
     ]
-    return [Route(path, _guarded(key, act), methods=[method]) for path, method, act in endpoints]
+
+
+def _operation(
+    key: AdminKey,
+    method: str,
+    path: str,
+    act: Endpoint,
+    answer: type[BaseModel] = AdapterRecord,
+    **more: Any,
+) -> Operation:
+    return Operation(method, path, _guarded(key, act), answer, admins_only=True, **more)
 
 
 class _Api:
@@ -69,7 +89,8 @@ class _Api:
 
     async def list(self, request: Request) -> Response:
         """GET /v1/adapters."""
-        return JSONResponse({"object": "list", "data": await self._run(self._registrar.adapters)})
+        page = read_page(request)
+        return _json(200, await self._run(lambda: self._registrar.adapters(page)))
 
     async def show(self, request: Request) -> Response:
         """GET /v1/adapters/{name}."""
@@ -91,7 +112,7 @@ class _Api:
         """DELETE /v1/adapters/{name}."""
         name, match = _addressed(request)
         removed = await self._run(lambda: self._registrar.remove(name, match))
-        return JSONResponse({"object": "adapter.deleted", "deleted": True, "name": removed["name"]})
+        return _json(200, AdapterDeleted(name=removed.name))
 
     async def replace(self, request: Request) -> Response:
         """PUT /v1/adapters/{name}/weights: 202, for they are served only once they are measured."""
@@ -122,8 +143,12 @@ def _addressed(request: Request) -> tuple[str, str | None]:
     return request.path_params["name"], request.headers.get("if-match")
 
 
-def _told(status: int, described: dict[str, Any]) -> Response:
-    return JSONResponse(described, status, headers={"etag": entity_tag(described)})
+def _told(status: int, described: AdapterRecord) -> Response:
+    return _json(status, described, etag=described.entity_tag)
+
+
+def _json(status: int, answer: BaseModel, **headers: str) -> Response:
+    return Response(answer.model_dump_json(), status, headers, media_type="application/json")
 
 
 def _guarded(key: AdminKey, act: Endpoint) -> Endpoint:
@@ -152,7 +177,7 @@ def _guarded(key: AdminKey, act: Endpoint) -> Endpoint:
 
 
 def _reply(error: TraitRouteError) -> Response:
-    if isinstance(error, RegistryError) and isinstance(error.__cause__, SQLAlchemyError):
+    if isinstance(error, DatabaseError):
         return error_reply(503, str(error), headers={"retry-after": "10"})
     param = "uri" if isinstance(error, SourceError | WeightsError) else None
     status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)

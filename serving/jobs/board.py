@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Engine, create_engine, inspect
 from sqlalchemy.exc import DBAPIError
 
-from ...adapters import Location, RegistryError, UnknownNameError
+from ...adapters import DatabaseError, Location, RegistryError, UnknownNameError
 from ...adapters.postgresql import open_database
 from .job import Job, JobState
 from .place import APPLICATION, QUEUE, SCHEMA, jobs_file, jobs_url
@@ -36,7 +36,7 @@ class JobBoard:
 
         Raises:
             ImportError: the `worker` extra is missing.
-            RegistryError: the database cannot be read.
+            DatabaseError: the database cannot be read.
         """
         with self._client() as client:
             if client is None:
@@ -50,7 +50,7 @@ class JobBoard:
         Raises:
             ImportError: the `worker` extra is missing.
             UnknownNameError: there is no such job.
-            RegistryError: the database cannot be read.
+            DatabaseError: the database cannot be read.
         """
         with self._client() as client:
             return _job(client, _find(client, job_id))
@@ -60,7 +60,8 @@ class JobBoard:
 
         Raises:
             ImportError: the `worker` extra is missing.
-            RegistryError: there is no such job, it is under way or done, or the database cannot be read.
+            RegistryError: there is no such job, or it is under way or done.
+            DatabaseError: the database cannot be read.
         """
         with self._client() as client:
             job = _job(client, _find(client, job_id))
@@ -96,7 +97,7 @@ class JobBoard:
             finally:
                 client.destroy()
         except DBAPIError as exc:
-            raise RegistryError(f"the jobs of {self._location} cannot be read: {exc.orig}") from exc
+            raise DatabaseError(f"the jobs of {self._location} cannot be read: {exc.orig}") from exc
         finally:
             engine.dispose()
 

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -37,3 +38,12 @@ class Job(BaseModel):
     worker: str | None = None
     queued_at: datetime
     ended_at: datetime | None = None
+
+
+class JobList(BaseModel):
+    """The newest jobs, the newest first."""
+
+    model_config = ConfigDict(frozen=True)
+
+    object: Literal["list"] = "list"
+    data: tuple[Job, ...]

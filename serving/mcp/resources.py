@@ -13,6 +13,7 @@ from mcp_types import (
     TextResourceContents,
 )
 
+from ..paging import MOST_ROWS, Page
 from ..routing.refusal import RefusedError
 from ..skills.markdown import card_markdown
 from ..skills.served import ServedSkills, UnavailableError
@@ -57,7 +58,7 @@ async def read_resource(skills: ServedSkills, uri: str) -> TextResourceContents:
     """
     try:
         if uri == TRAIT_MAP:
-            text = (await skills.traits()).model_dump_json()
+            text = (await skills.traits(Page(limit=MOST_ROWS))).model_dump_json()
             return TextResourceContents(uri=uri, mime_type="application/json", text=text)
         if not uri.startswith(SKILL):
             raise RefusedError(f"there is no resource {uri!r}: see {TRAIT_MAP} and {SKILL}NAME")

@@ -7,18 +7,13 @@ from typing import Annotated, Any
 from mcp_types import CallToolResult, TextContent, Tool, ToolAnnotations
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..paging import Page
 from ..routing.refusal import RefusedError
 from ..skills.models import Plan, PlanRequest, Selection, SelectRequest, SkillCard, SkillList
 from ..skills.reading import read_model
 from ..skills.served import ServedSkills, UnavailableError
 
 _ONLY_READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
-
-
-class Nothing(BaseModel):
-    """No arguments."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class SkillName(BaseModel):
@@ -89,10 +84,11 @@ TOOLS = {
         SkillTool(
             "list_skills",
             "List the skills",
-            "All skills of this server, each with the tasks on which it was measured to gain or lose most.",
-            Nothing,
+            "The skills of this server by name, each with the tasks on which it was measured to gain or lose most. "
+            "Where `next` is not null there are more: give it as `after`.",
+            Page,
             SkillList,
-            lambda skills, _: skills.cards(),
+            lambda skills, asked: skills.cards(asked),
         ),
         SkillTool(
             "describe_skill",

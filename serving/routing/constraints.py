@@ -11,7 +11,6 @@
 A misspelt constraint would be broken unseen, so whatever is not understood is refused.
 """
 
-import difflib
 import reprlib
 from collections.abc import Callable, Collection
 from typing import Annotated, Any, Self
@@ -19,12 +18,12 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import Headers
 
+from ...adapters.neighbours import hint
 from .refusal import RefusedError
 
 KEY = "traitroute"
 PREFIX = "x-traitroute-"
 _NOT_CONSTRAINTS = frozenset({"model"})
-_NAMES_SHOWN = 20
 
 _Names = Annotated[list[str], Field(max_length=1000)]
 
@@ -166,12 +165,7 @@ def _refusal(error: ValidationError) -> RefusedError:
 
 
 def _unknown_adapter(part: str, name: str, known: Collection[str]) -> RefusedError:
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else "."
-    more = len(names) - _NAMES_SHOWN
-    shown = ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
     return RefusedError(
-        f"{part} names {reprlib.repr(name)}, which is no adapter of this server{hint} Known: {shown}",
+        f"{part} names {reprlib.repr(name)}, which is no adapter of this server{hint(name, known)}",
         param=part,
     )

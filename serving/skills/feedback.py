@@ -7,7 +7,14 @@ those of any other. It is the row's key, so each decision is rewarded once.
 import logging
 from datetime import UTC, datetime
 
-from ...adapters import ConflictError, Feedback, Registry, RegistryError
+from ...adapters import (
+    ConflictError,
+    DatabaseError,
+    Feedback,
+    Registry,
+    RegistryError,
+    RunError,
+)
 from ..routing.refusal import RefusedError
 from .models import FeedbackKept, FeedbackRequest
 from .snapshot import Snapshot, signing_key
@@ -16,7 +23,7 @@ from .token import DecisionToken, TokenError
 _logger = logging.getLogger(__name__)
 
 
-class UnkeptError(RegistryError):
+class UnkeptError(RunError):
     """The registry takes no feedback now."""
 
 
@@ -42,7 +49,7 @@ def keep_feedback(told: FeedbackRequest, snapshot: Snapshot) -> FeedbackKept:
             )
     except ConflictError as exc:
         raise _told_before() from exc
-    except RegistryError as exc:
+    except (DatabaseError, RegistryError) as exc:
         _logger.warning("traitroute: feedback is not kept: %s", exc)
         raise UnkeptError("the registry takes no feedback now: try again later") from exc
     return FeedbackKept(

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ..paging import PageOf
 from ..routing.constraints import Limits
 
 MOST_STEPS = 100
@@ -157,8 +158,8 @@ class SkillSummary(_Answer):
     side_effects: tuple[MeasuredGain, ...]
 
 
-class SkillList(_Answer):
-    """All skills of this server, by name."""
+class SkillList(PageOf):
+    """The skills of this server, by name, a page at a time."""
 
     base_model: str
     profile_version: int
@@ -242,8 +243,8 @@ class TraitScores(_Answer):
     scores: tuple[float, ...]
 
 
-class TraitMap(_Answer):
-    """Components of the gains, and where each skill lies."""
+class TraitMap(PageOf):
+    """Components of the gains, and where each skill lies, a page of skills at a time."""
 
     profile_version: int
     n_traits: int
@@ -251,8 +252,10 @@ class TraitMap(_Answer):
     skills: tuple[TraitScores, ...]
 
 
-class Matrix(_Answer):
-    """The transfer matrix: rows are `skills`, columns `tasks`; `low` and `high` are null where they are not known."""
+class Matrix(PageOf):
+    """The transfer matrix, a page of rows at a time: rows are `skills`, columns `tasks`.
+
+    `low` and `high` are null where they are not known."""
 
     profile_version: int
     tasks: tuple[str, ...]

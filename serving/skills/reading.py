@@ -5,7 +5,9 @@ import reprlib
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
 
+from ..paging import Page
 from ..routing.refusal import RefusedError
 
 Asked = TypeVar("Asked", bound=BaseModel)
@@ -35,6 +37,15 @@ def read_model(given: Any, model: type[Asked], *, described_in: str = "/v1/opena
         return model.model_validate(given)
     except ValidationError as exc:
         raise _refusal(exc, described_in) from exc
+
+
+def read_page(request: Request) -> Page:
+    """Read which page of a list a request asks for.
+
+    Raises:
+        RefusedError: it is none, or a parameter is not known.
+    """
+    return read_model(dict(request.query_params), Page)
 
 
 def _refusal(error: ValidationError, described_in: str) -> RefusedError:

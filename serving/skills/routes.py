@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.responses import Response
 
-from ..openapi import Operation, document
+from ..openapi import Operation
+from ..paging import Page
 from ..replies import error_reply
 from ..routing.body import read_body
 from ..routing.budget import TimeBudget
@@ -27,36 +27,30 @@ from .models import (
     SkillList,
     TraitMap,
 )
-from .reading import Asked, read_json
+from .reading import Asked, read_json, read_page
 from .served import ServedSkills, UnavailableError, within
 
 WRITING_SECONDS, WAITING_FEEDBACK = 10.0, 256
 """What writing feedback may take, and how much of it may wait."""
 
-Endpoint = Callable[[Request], Awaitable[BaseModel]]
-
-
-def skill_routes(routing: Routing) -> list[Route]:
-    """The routes of the skills API, answered from the snapshot that `routing` has, and their description."""
-    operations = skill_operations(routing)
-    described = document(operations)
-    return [
-        *(Route(o.path, _answering(o.endpoint), methods=[o.method]) for o in operations),
-        Route("/v1/openapi.json", lambda _: JSONResponse(described)),
-    ]
+Answer = Callable[[Request], Awaitable[BaseModel]]
 
 
 def skill_operations(routing: Routing) -> list[Operation]:
-    """What the skills API can be asked."""
+    """What the skills API can be asked, answered from the snapshot that `routing` has."""
     api = _Api(routing)
+    select, plan, cards, card, traits, matrix, feedback = map(
+        _answering,
+        (api.select, api.plan, api.cards, api.card, api.traits, api.matrix, api.feedback),
+    )
     return [
-        Operation("POST", "/v1/skills/select", api.select, Selection, SelectRequest),
-        Operation("POST", "/v1/skills/plan", api.plan, Plan, PlanRequest),
-        Operation("GET", "/v1/skills", api.cards, SkillList),
-        Operation("GET", "/v1/skills/{name}", api.card, SkillCard),
-        Operation("GET", "/v1/traits", api.traits, TraitMap),
-        Operation("GET", "/v1/matrix", api.matrix, Matrix),
-        Operation("POST", "/v1/feedback", api.feedback, FeedbackKept, FeedbackRequest),
+        Operation("POST", "/v1/skills/select", select, Selection, body=SelectRequest),
+        Operation("POST", "/v1/skills/plan", plan, Plan, body=PlanRequest),
+        Operation("GET", "/v1/skills", cards, SkillList, query=Page),
+        Operation("GET", "/v1/skills/{name}", card, SkillCard),
+        Operation("GET", "/v1/traits", traits, TraitMap, query=Page),
+        Operation("GET", "/v1/matrix", matrix, Matrix, query=Page),
+        Operation("POST", "/v1/feedback", feedback, FeedbackKept, body=FeedbackRequest),
     ]
 
 
@@ -79,7 +73,7 @@ class _Api:
 
     async def cards(self, request: Request) -> BaseModel:
         """GET /v1/skills."""
-        return await self._skills.cards()
+        return await self._skills.cards(read_page(request))
 
     async def card(self, request: Request) -> BaseModel:
         """GET /v1/skills/{name}."""
@@ -87,11 +81,11 @@ class _Api:
 
     async def traits(self, request: Request) -> BaseModel:
         """GET /v1/traits."""
-        return await self._skills.traits()
+        return await self._skills.traits(read_page(request))
 
     async def matrix(self, request: Request) -> BaseModel:
         """GET /v1/matrix."""
-        return await self._skills.matrix()
+        return await self._skills.matrix(read_page(request))
 
     async def feedback(self, request: Request) -> BaseModel:
         """POST /v1/feedback."""
@@ -103,7 +97,7 @@ class _Api:
         return await self._skills.run(lambda: read_json(body, model))
 
 
-def _answering(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+def _answering(endpoint: Answer) -> Callable[[Request], Awaitable[Response]]:
     """An endpoint of Starlette's that tells every refusal in one form."""
 
     async def answer(request: Request) -> Response:

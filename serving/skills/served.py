@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TypeVar
 
+from ..paging import Page
 from ..routing.budget import SaturatedError, TimeBudget
 from ..routing.settings import Routing
 from .models import (
@@ -49,22 +50,25 @@ class ServedSkills:
         ]
         return await self.run(lambda: skills.assigned(weighed, asked.max_loss))
 
-    async def cards(self) -> SkillList:
-        """All skills in short."""
-        return await self.run(self._skills().cards)
+    async def cards(self, page: Page) -> SkillList:
+        """Skills in short."""
+        skills = self._skills()
+        return await self.run(lambda: skills.cards(page))
 
     async def card(self, name: str) -> SkillCard:
         """All that is known of one skill."""
         skills = self._skills()
         return await self.run(lambda: skills.card(name))
 
-    async def traits(self) -> TraitMap:
+    async def traits(self, page: Page) -> TraitMap:
         """The traits, and where each skill lies."""
-        return await self.run(self._skills().traits)
+        skills = self._skills()
+        return await self.run(lambda: skills.traits(page))
 
-    async def matrix(self) -> Matrix:
+    async def matrix(self, page: Page) -> Matrix:
         """The transfer matrix."""
-        return await self.run(self._skills().matrix)
+        skills = self._skills()
+        return await self.run(lambda: skills.matrix(page))
 
     def snapshot(self) -> Snapshot:
         """What the answers come from now.

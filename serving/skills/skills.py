@@ -10,7 +10,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ...adapters import InputError
+from ...adapters.neighbours import hint
 from ...router import Affinity, RoutingDecision, request_text
+from ..paging import FIRST, Page
 from ..routing.refusal import RefusedError
 from .assignment import assign, switches
 from .card import skill_card, skill_summary
@@ -107,15 +109,19 @@ class Skills:
             profile_version=self.snapshot.version,
         )
 
-    def cards(self) -> SkillList:
-        """All skills in short, by name."""
+    def cards(self, page: Page = FIRST) -> SkillList:
+        """Skills in short, by name."""
+        adapters = self.snapshot.adapters
+        names = sorted(adapters)
+        rows, following = page.of_sorted(names)
         return SkillList(
             base_model=self.snapshot.summary["base_model"],
             profile_version=self.snapshot.version,
             skills=tuple(
-                skill_summary(self.snapshot, adapter, self._loaded(name))
-                for name, adapter in sorted(self.snapshot.adapters.items())
+                skill_summary(self.snapshot, adapters[name], self._loaded(name))
+                for name in names[rows]
             ),
+            next=following,
         )
 
     def card(self, name: str) -> SkillCard:
@@ -126,26 +132,37 @@ class Skills:
         """
         adapter = self.snapshot.adapters.get(name)
         if adapter is None:
-            raise RefusedError(f"there is no skill {name!r} here: see GET /v1/skills", status=404)
+            known = hint(name, self.snapshot.adapters)
+            raise RefusedError(f"there is no skill {name[:64]!r} here{known}", status=404)
         return skill_card(self.snapshot, adapter, self._loaded(name))
 
-    def traits(self) -> TraitMap:
-        """The traits, and where each skill lies."""
-        return trait_map(self.snapshot.summary, self.snapshot.version)
+    def traits(self, page: Page = FIRST) -> TraitMap:
+        """The traits, and where each skill lies.
 
-    def matrix(self) -> Matrix:
-        """The transfer matrix with its intervals."""
+        Raises:
+            RefusedError: the page does not go on from a skill of the matrix.
+        """
+        return trait_map(self.snapshot.summary, self.snapshot.version, page)
+
+    def matrix(self, page: Page = FIRST) -> Matrix:
+        """The transfer matrix with its intervals.
+
+        Raises:
+            RefusedError: the page does not go on from a row.
+        """
         measured = self.snapshot.measured
+        rows, following = page.of(measured.adapters)
         return Matrix(
             profile_version=self.snapshot.version,
             tasks=measured.tasks,
-            skills=measured.adapters,
+            skills=measured.adapters[rows],
             base=tuple(measured.base.tolist()),
-            scores=_rows(measured.scores),
-            gains=_rows(measured.gains),
-            low=_rows(measured.low),
-            high=_rows(measured.high),
-            examples=_rows(measured.examples),
+            scores=_rows(measured.scores[rows]),
+            gains=_rows(measured.gains[rows]),
+            low=_rows(measured.low[rows]),
+            high=_rows(measured.high[rows]),
+            examples=_rows(measured.examples[rows]),
+            next=following,
         )
 
     def _selection(self, weighed: Weighed, *, signed: bool = True) -> Selection:

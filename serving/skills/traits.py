@@ -3,19 +3,24 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..paging import Page
 from .models import Loading, SkillTrait, Trait, TraitMap, TraitScores
 
 
-def trait_map(summary: Mapping[str, Any], version: int) -> TraitMap:
-    """All components of a profile, the traits first, and the scores of its adapters."""
+def trait_map(summary: Mapping[str, Any], version: int, page: Page) -> TraitMap:
+    """All components of a profile, the traits first, and the scores of a page of its adapters."""
+    rows, following = page.of(summary["adapters"])
     return TraitMap(
         profile_version=version,
         n_traits=summary["n_traits"],
         traits=tuple(_trait(summary, i) for i in range(len(summary["loadings"]))),
         skills=tuple(
             TraitScores(name=name, scores=tuple(scores))
-            for name, scores in zip(summary["adapters"], summary["trait_scores"], strict=True)
+            for name, scores in zip(
+                summary["adapters"][rows], summary["trait_scores"][rows], strict=True
+            )
         ),
+        next=following,
     )
 
 

@@ -4,9 +4,15 @@ import { listenForRequests } from "./asking.js";
 import { followDecisions, refresh } from "./decisions.js";
 import { showLoadings } from "./loadings.js";
 import { showMatrix } from "./matrix.js";
-import { Refusal, ask, useKey } from "./server.js";
+import { Refusal, askAll, useKey } from "./server.js";
 import { showSpace } from "./space.js";
 import { element } from "./tables.js";
+
+const LISTS = {
+  "v1/traits": ["skills"],
+  "v1/matrix": ["skills", "scores", "gains", "low", "high", "examples"],
+  "v1/skills": ["skills"],
+};
 
 const trouble = {
   place: document.getElementById("trouble"),
@@ -24,7 +30,7 @@ const trouble = {
 
 async function load() {
   try {
-    const [traits, matrix, skills] = await Promise.all(["v1/traits", "v1/matrix", "v1/skills"].map((path) => ask(path)));
+    const [traits, matrix, skills] = await Promise.all(Object.entries(LISTS).map(([path, parts]) => askAll(path, parts)));
     trouble.none();
     showFacts(traits, matrix, skills);
     showMatrix(matrix);

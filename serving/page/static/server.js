@@ -1,5 +1,6 @@
 // What the server is asked, with the API key that the reader gave: kept for this tab only, and sent to this server only.
 const KEPT = "traitroute-key";
+const PAGE = 1000; // rows that are asked for at a time, as many as are told
 
 /** An answer that is an error, with what the server says of it. */
 export class Refusal extends Error {
@@ -18,6 +19,18 @@ export function useKey(key) {
 /** The JSON that the server answers, to a GET or, with a body, to a POST. */
 export async function ask(path, { body, signal } = {}) {
   return (await send(path, { body, signal })).json();
+}
+
+/** All pages of a list that the server answers to GETs, as one: `parts` are what goes on from page to page. */
+export async function askAll(path, parts) {
+  let page = await ask(`${path}?limit=${PAGE}`);
+  const whole = page;
+  while (page.next !== null) {
+    page = await ask(`${path}?limit=${PAGE}&after=${encodeURIComponent(page.next)}`);
+    if (page.profile_version !== whole.profile_version) return askAll(path, parts); // measured anew meanwhile
+    for (const part of parts) whole[part].push(...page[part]);
+  }
+  return whole;
 }
 
 /** The text that the server answers to a GET. */

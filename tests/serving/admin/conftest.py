@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from traitroute.adapters import Adapter, AdapterState, Registry
-from traitroute.serving.admin import admin_routes
+from traitroute.serving.admin import admin_operations
 from traitroute.serving.following import RegistryFollower
 from traitroute.serving.routing import Routing
 
@@ -88,7 +88,8 @@ def open_office(tmp_path: Path) -> OpenOffice:
                 routing, lambda: Registry.open(path, read_only=True), lambda *_: None
             )
             asyncio.run(following.refresh())
-            with TestClient(Starlette(routes=admin_routes(routing))) as client:
+            routes = [operation.route() for operation in admin_operations(routing)]
+            with TestClient(Starlette(routes=routes)) as client:
                 yield Office(registry, tmp_path / "allowed", client)
 
     return opened

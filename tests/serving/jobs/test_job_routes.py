@@ -6,14 +6,16 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from traitroute.adapters import Registry
-from traitroute.serving.jobs import job_routes
+from traitroute.serving.jobs import job_operations
 from traitroute.serving.routing import Routing
 
 pytest.importorskip("dbos", reason="needs DBOS: pip install 'traitroute[worker]'")
 
 
 def client(routing: Routing) -> TestClient:
-    return TestClient(Starlette(routes=[*job_routes(routing)]))
+    return TestClient(
+        Starlette(routes=[operation.route() for operation in job_operations(routing)])
+    )
 
 
 @pytest.fixture

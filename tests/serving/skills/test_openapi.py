@@ -4,15 +4,18 @@ import re
 from typing import Any
 
 from starlette.routing import Route
-from traitroute.serving.skills.routes import skill_routes
+from traitroute.serving.own_routes import own_routes
+
+UNDESCRIBED = ("/v1/openapi.json", "/mcp", "/traits")
+"""The description itself, another protocol's, and a page for people."""
 
 
 def test_every_route_is_described(server: Any) -> None:
     described = server.get("/v1/openapi.json").json()
     routes = {
         (route.path, method.lower())
-        for route in skill_routes(server.routing)
-        if isinstance(route, Route) and route.path != "/v1/openapi.json"
+        for route in own_routes(server.routing)
+        if isinstance(route, Route) and not route.path.startswith(UNDESCRIBED)
         for method in (route.methods or set()) - {"HEAD"}
     }
     assert routes == {(path, m) for path, ms in described["paths"].items() for m in ms}
