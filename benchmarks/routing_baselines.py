@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 
 RANK, AXES, STEPS = 8, 96, (20, 40, 80)
 """Of the logistic models: latent dimensions, main axes of the embeddings that are read, steps of training to choose from."""
+COUNTS = (5, 15, 50, 150)
+"""Of the nearest examples, how many are asked."""
 
 
-Predict = Callable[[Requests, Any], Array]
-"""Gains (n, a) that are predicted for requests under a setting."""
+Gains = Callable[[Any], Array]
+"""From a setting to the gains (n, a) predicted under it."""
+Predict = Callable[[Requests], Gains]
+"""Reads requests once for all settings."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class ByGain:
 
     def choose(self, requests: Requests) -> Rows:
         """See `Fitted`."""
-        return best_column(self.predict(requests, self.setting))
+        return best_column(self.predict(requests)(self.setting))
 
 
 def best_column(gains: Array) -> Rows:
@@ -58,16 +62,17 @@ class Settled:
             return self.settings[0]
         found: dict[Any, list[float]] = {setting: [] for setting in self.settings}
         for inside, outside in seen.inner_folds():
-            predict, held_out = self.build(seen.take(inside)), seen.take(outside)
+            held_out = seen.take(outside)
+            gains = self.build(seen.take(inside))(held_out.requests)
             for setting in self.settings:
-                choice = best_column(predict(held_out.requests, setting))
+                choice = best_column(gains(setting))
                 got = held_out.scores[np.arange(len(choice)), choice]
                 found[setting] += held_out.task_means(got).tolist()
         return max(self.settings, key=lambda setting: np.mean(found[setting]))
 
 
 def _constant(row: Array) -> Predict:
-    return lambda requests, setting: np.tile(row, (len(requests), 1))
+    return lambda requests: lambda setting: np.tile(row, (len(requests), 1))
 
 
 def base(seen: Seen) -> Predict:
@@ -78,7 +83,7 @@ def base(seen: Seen) -> Predict:
 def random(seen: Seen) -> Predict:
     """Any adapter."""
     rng, a = np.random.default_rng(0), seen.gains.shape[1]
-    return lambda requests, setting: rng.random((len(requests), a))
+    return lambda requests: lambda setting: rng.random((len(requests), a))
 
 
 def best_single(seen: Seen) -> Predict:
@@ -92,22 +97,25 @@ def nearest_source(seen: Seen) -> Predict:
     rows = table.source_sentence.astype(np.float64)
     means = [rows[table.source_adapter == i].mean(axis=0) for i in range(len(table.adapters))]
     sources = _unit(np.array(means))
-    return lambda requests, setting: 2 + requests.sentence @ sources.T
+    return lambda requests: lambda setting: 2 + requests.sentence @ sources.T
 
 
 def semantic_router(seen: Seen) -> Predict:
     """The package semantic-router, a route an adapter, told by training prompts; the setting is its threshold."""
     found, a = _best_routes(seen.table), len(seen.table.adapters)
 
-    def gains(requests: Requests, threshold: float) -> Array:
-        scores = np.full((len(requests), a), -1.0)
-        at = np.arange(len(requests))
-        # A route of just the threshold is chosen, and 0 is base's place.
-        over = found.score[requests.rows] - threshold + 1e-9
-        scores[at, found.adapter[requests.rows]] = over
-        return scores
+    def predict(requests: Requests) -> Gains:
+        at, best = np.arange(len(requests)), found.adapter[requests.rows]
 
-    return gains
+        def gains(threshold: float) -> Array:
+            scores = np.full((len(requests), a), -1.0)
+            # A route of just the threshold is chosen, and 0 is base's place.
+            scores[at, best] = found.score[requests.rows] - threshold + 1e-9
+            return scores
+
+        return gains
+
+    return predict
 
 
 @lru_cache(maxsize=2)
@@ -126,22 +134,37 @@ def task_mixture(seen: Seen) -> Predict:
     centroids = _unit(seen.task_means(seen.requests.sentence))
     means = seen.task_means(seen.gains)
 
-    def gains(requests: Requests, temperature: float) -> Array:
-        weights = np.exp((requests.sentence @ centroids.T) / temperature)
-        return (weights / weights.sum(axis=1, keepdims=True)) @ means
+    def predict(requests: Requests) -> Gains:
+        likeness = requests.sentence @ centroids.T
 
-    return gains
+        def gains(temperature: float) -> Array:
+            weights = np.exp(likeness / temperature)
+            return (weights / weights.sum(axis=1, keepdims=True)) @ means
+
+        return gains
+
+    return predict
 
 
 def nearest_examples(seen: Seen) -> Predict:
     """Mean gains of the most alike requests, weighed by likeness."""
-    gains, sentences = seen.gains, seen.requests.sentence
+    measured, sentences = seen.gains, seen.requests.sentence
 
-    def predict(requests: Requests, count: int) -> Array:
+    def predict(requests: Requests) -> Gains:
         likeness = requests.sentence @ sentences.T
-        near = np.argpartition(-likeness, min(count, likeness.shape[1] - 1), axis=1)[:, :count]
-        weights = np.clip(np.take_along_axis(likeness, near, axis=1), 1e-6, None)
-        return np.einsum("nk,nka->na", weights / weights.sum(axis=1, keepdims=True), gains[near])
+        most = min(max(COUNTS), likeness.shape[1] - 1)
+        near = np.argpartition(-likeness, most, axis=1)[:, :most]
+        found = np.take_along_axis(likeness, near, axis=1)
+        order = np.argsort(-found, axis=1)
+        near = np.take_along_axis(near, order, axis=1)
+        found = np.take_along_axis(found, order, axis=1)
+
+        def gains(count: int) -> Array:
+            weights = np.clip(found[:, :count], 1e-6, None)
+            weights /= weights.sum(axis=1, keepdims=True)
+            return np.einsum("nk,nka->na", weights, measured[near[:, :count]])
+
+        return gains
 
     return predict
 
@@ -154,9 +177,9 @@ def sentence_ridge(seen: Seen) -> Predict:
     values, axes = np.linalg.eigh(Z.T @ Z)
     moment = axes.T @ (Z.T @ (gains - mean))
 
-    def predict(requests: Requests, penalty: float) -> Array:
-        coef = axes @ (moment / (values + penalty)[:, None])
-        return (requests.sentence - center) @ coef + mean
+    def predict(requests: Requests) -> Gains:
+        along = (requests.sentence - center) @ axes
+        return lambda penalty: along @ (moment / (values + penalty)[:, None]) + mean
 
     return predict
 
@@ -198,12 +221,17 @@ def _logistic(seen: Seen, *, shared: bool) -> Predict:
         if step in STEPS:
             kept[step] = [w.detach().clone() for w in (project, ability, ease, bias)]
 
-    def gains(requests: Requests, steps: int) -> Array:
-        (project, ability, ease, bias), x = kept[steps], read(requests)
-        right = torch.sigmoid((x @ project) @ ability.T + bias + (x @ ease)[:, None])
-        return (right[:, 1:] - right[:, :1]).numpy().astype(np.float64)
+    def predict(requests: Requests) -> Gains:
+        x = read(requests)
 
-    return gains
+        def gains(steps: int) -> Array:
+            project, ability, ease, bias = kept[steps]
+            right = torch.sigmoid((x @ project) @ ability.T + bias + (x @ ease)[:, None])
+            return (right[:, 1:] - right[:, :1]).numpy().astype(np.float64)
+
+        return gains
+
+    return predict
 
 
 def _axes(sentences: Array) -> Array:
@@ -223,7 +251,7 @@ BASELINES: dict[str, Router] = {
     "nearest source (LoraRetriever)": Settled(nearest_source),
     "semantic-router": Settled(semantic_router, (0.2, 0.3, 0.4, 0.5, 0.6)),
     "task mixture (LORAUTER)": Settled(task_mixture, (0.01, 0.03, 0.06, 0.1, 0.2, 0.4)),
-    "nearest examples": Settled(nearest_examples, (5, 15, 50, 150)),
+    "nearest examples": Settled(nearest_examples, COUNTS),
     "sentence ridge": Settled(sentence_ridge, (0.1, 1.0, 3.0, 10.0, 30.0, 100.0)),
     "matrix factorisation (RouteLLM)": Settled(matrix_factorisation, STEPS),
     "item response (IRT-Router)": Settled(item_response, STEPS),

@@ -6,11 +6,12 @@ requests span. What the ends have outside those directions is the request's `uns
 profiled task is asked with, hence nothing to base a prediction on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import qr
 from scipy.sparse import csr_matrix
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.decomposition import TruncatedSVD
@@ -25,6 +26,9 @@ Array32 = NDArray[np.float32]
 
 Request = str | RequestMarks
 """A request's text, or its marks where they were read already."""
+
+Directions = Callable[[csr_matrix], Array32]
+"""From the words of n requests (n, N_HASHES) to k directions, (N_HASHES, k)."""
 
 
 class RequestFeatures(TransformerMixin, BaseEstimator):
@@ -41,15 +45,41 @@ class RequestFeatures(TransformerMixin, BaseEstimator):
 
     def fit(self, X: Sequence[Request], y: Any = None) -> Self:
         """Learn from requests, `X` of shape (n,)."""
+        return self._fit(
+            X,
+            lambda words: self._directions(words, self.n_whole),
+            lambda words: self._directions(words, self.n_edges),
+        )
+
+    def refitted(self, X: Sequence[Request]) -> "RequestFeatures":
+        """Features of the same settings fitted on requests `X` that are like those of these, in half the time.
+
+        One step of subspace iteration from these directions; what `X` does not span is no part of the result.
+        """
+        return RequestFeatures(**self.get_params())._fit(
+            X,
+            lambda words: _step(words, self.whole_basis_),
+            lambda words: _step(words, self.edges_basis_),
+        )
+
+    def _fit(self, X: Sequence[Request], whole: Directions, edges: Directions) -> Self:
         marks = [read_request(request) for request in X]
         surface = np.array([m.surface for m in marks])
         self.center_ = surface.mean(axis=0)
         spread = surface.std(axis=0)
         # A mark that never varied says nothing; scaled by its rounding noise it would say everything.
         self.scale_ = np.where(spread > 1e-9, spread, np.inf)
-        self.whole_idf_, self.whole_basis_ = self._fit_words([m.whole for m in marks], self.n_whole)
-        self.edges_idf_, self.edges_basis_ = self._fit_words([m.edges for m in marks], self.n_edges)
+        self.whole_idf_, words = _fit_words([m.whole for m in marks])
+        self.whole_basis_ = whole(words)
+        self.edges_idf_, words = _fit_words([m.edges for m in marks])
+        self.edges_basis_ = edges(words)
         return self
+
+    def _directions(self, words: csr_matrix, n: int) -> Array32:
+        """The `n` directions that most of `words` lies in, (N_HASHES, n)."""
+        k = max(1, min(n, words.shape[0] - 1))
+        svd = TruncatedSVD(k, n_iter=2, random_state=self.random_state).fit(words)
+        return np.ascontiguousarray(svd.components_.T, dtype=np.float32)
 
     def transform(self, X: Sequence[Request]) -> Array:
         """Return the features of requests, shape (n, surface + whole + edges)."""
@@ -74,8 +104,10 @@ class RequestFeatures(TransformerMixin, BaseEstimator):
         surface = np.clip((marks.surface - self.center_) / self.scale_, -3, 3)
         blocks = [
             surface / np.sqrt(len(surface)),
-            _tf_idf(marks.whole, self.whole_idf_) @ self.whole_basis_[marks.whole.places],
-            _tf_idf(marks.edges, self.edges_idf_) @ self.edges_basis_[marks.edges.places],
+            _tf_idf(marks.whole, self.whole_idf_)
+            @ self.whole_basis_.take(marks.whole.places, axis=0),
+            _tf_idf(marks.edges, self.edges_idf_)
+            @ self.edges_basis_.take(marks.edges.places, axis=0),
         ]
         return np.concatenate(blocks, dtype=np.float64)
 
@@ -88,18 +120,26 @@ class RequestFeatures(TransformerMixin, BaseEstimator):
         edges = features[..., len(self.center_) + self.whole_basis_.shape[1] :]
         return np.clip(1 - np.sum(edges**2, axis=-1), 0, 1)
 
-    def _fit_words(self, texts: Sequence[Counts], n_components: int) -> tuple[Array, Array32]:
-        seen_in = np.bincount(np.concatenate([c.places for c in texts]), minlength=N_HASHES)
-        # Hashed words seen nowhere keep the highest idf: they are what makes a request novel.
-        idf = np.log((1 + len(texts)) / (1 + seen_in)) + 1
-        k = max(1, min(n_components, len(texts) - 1))
-        svd = TruncatedSVD(k, n_iter=2, random_state=self.random_state).fit(_words(texts, idf))
-        return idf, np.ascontiguousarray(svd.components_.T, dtype=np.float32)
-
 
 def read_request(request: Request) -> RequestMarks:
     """The marks of a request."""
     return RequestMarks.read(request) if isinstance(request, str) else request
+
+
+def _fit_words(texts: Sequence[Counts]) -> tuple[Array, csr_matrix]:
+    """The idf of words (N_HASHES,), and the tf-idf of `texts`."""
+    seen_in = np.bincount(np.concatenate([c.places for c in texts]), minlength=N_HASHES)
+    # Hashed words seen nowhere keep the highest idf: they are what makes a request novel.
+    idf = np.log((1 + len(texts)) / (1 + seen_in)) + 1
+    return idf, _words(texts, idf)
+
+
+def _step(words: csr_matrix, start: Array32) -> Array32:
+    """Directions nearer to the main ones of `words` than `start` (N_HASHES, n), orthonormal; as many as `words` spans."""
+    moved = words.T @ (words @ start)
+    axes, reduced = qr(moved, mode="economic", check_finite=False)
+    spanned = np.abs(np.diag(reduced)) > 1e-5 * np.linalg.norm(moved, axis=0)
+    return np.ascontiguousarray(axes[:, spanned], dtype=np.float32)
 
 
 def _words(texts: Sequence[Counts], idf: Array) -> csr_matrix:

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from .caution import CautionCurve
 from .demand import DemandModel, predictions
@@ -24,6 +25,8 @@ Array = NDArray[np.float64]
 ALPHAS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
+# Its matrices are small: on a machine that does other work too, threads that wait for each other take ten times as long.
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def fit_profile(
     adapters: Sequence[str],
     requests: FitRequests,

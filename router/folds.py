@@ -80,7 +80,8 @@ class Arranged:
     @cached_property
     def features(self) -> RequestFeatures:
         """Features fitted on all requests, and on what the adapters were trained on."""
-        return self._fitted(self.texts)
+        everything = [*self.texts, *self._prompts]
+        return RequestFeatures(random_state=self.random_state).fit(everything)
 
     @cached_property
     def rows(self) -> Array:
@@ -119,14 +120,14 @@ class Arranged:
         folds = GroupKFold(min(NEW_FOLDS, int(self.groups.max()) + 1))
         return [self._anew(a, b) for a, b in folds.split(self.tasks, groups=self.groups)]
 
-    def _fitted(self, texts: Sequence[Request]) -> RequestFeatures:
-        prompts = [p for rows in self.sources if rows is not None for p in rows.prompts]
-        return RequestFeatures(random_state=self.random_state).fit([*texts, *prompts])
+    @property
+    def _prompts(self) -> list[Request]:
+        return [p for rows in self.sources if rows is not None for p in rows.prompts]
 
     def _anew(self, train: Rows, test: Rows) -> Fold:
         """A fold with features fitted anew, since words that are held out must be as unseen as new ones."""
         inside, outside = ([self.texts[i] for i in rows] for rows in (train, test))
-        features = self._fitted(inside)
+        features = self.features.refitted([*inside, *self._prompts])
         X_train, X_test = features.transform(inside), features.transform(outside)
         homes = Homes.of(self.sources, features)
         return Fold(

@@ -178,7 +178,7 @@ def learnt_nothing(home: Array, gains: Array) -> NDArray[np.bool_]:
 
 def worth_of(evidence: Array, weights: Array) -> Array:
     """The gain that `evidence` (..., a, kinds) promises, (..., a)."""
-    return np.sum(evidence * weights, axis=-1)
+    return np.einsum("...k,...k->...", evidence, weights)
 
 
 def _unit(vectors: Array) -> Array:

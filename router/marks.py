@@ -8,6 +8,8 @@ of their own. Every step is linear in the text, and texts are cut, so the time i
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import log1p
+from string import ascii_uppercase
 from typing import Self
 from zlib import crc32
 
@@ -27,9 +29,8 @@ _NUMBER = re.compile(r"\d+")
 # Not `\s*`, which would run on over line ends: seconds for a page of empty lines.
 _OPTION = re.compile(r"^[ \t]*\(?[A-E1-5][).:]", re.MULTILINE)
 _FIELD = re.compile(r"^[ \t]*\w[\w ]{0,20}:", re.MULTILINE)
-_CODE = str.maketrans("", "", "(){}[]<>=;_")
-_SUMS = str.maketrans("", "", "+-*/=%")
-_STOPS = str.maketrans("", "", ",.!'\"")
+_CODE, _SUMS, _STOPS = b"(){}[]<>=;_", b"+-*/=%", b",.!'\""
+_UPPER = ascii_uppercase.encode()
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,9 @@ class Counts:
     @classmethod
     def of(cls, places: NDArray[np.int64]) -> Self:
         """Count repeated `places`."""
-        found, counts = np.unique(places, return_counts=True)
-        return cls(found, counts.astype(np.float64))
+        counts = np.bincount(places, minlength=N_HASHES)
+        found = np.flatnonzero(counts > 0)
+        return cls(found, counts[found].astype(np.float64))
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,13 @@ class RequestMarks:
     def read(cls, text: str) -> Self:
         """Read the marks of `text`."""
         cut = _cut(text)
-        tokens = _WORD.findall(cut.lower())
-        hashes = np.fromiter(
-            (crc32(t.encode("utf-8", "replace")) for t in tokens), np.int64, len(tokens)
-        )
+        lower = cut.lower()
+        tokens = _WORD.findall(lower)
+        # Encoded together: no token holds a space.
+        encoded = " ".join(tokens).encode("utf-8", "replace").split()
+        hashes = np.fromiter(map(crc32, encoded), np.int64, len(tokens))
         return cls(
-            np.array(_surface(cut, tokens)),
+            np.array(_surface(cut, lower, tokens)),
             Counts.of(_grams(hashes)),
             Counts.of(_edge_grams(hashes)),
         )
@@ -85,24 +88,30 @@ def _cut(text: str) -> str:
     return text if len(text) <= MAX_CHARS else text[:half] + "\n" + text[-half:]
 
 
-def _surface(text: str, tokens: Sequence[str]) -> list[float]:
+def _surface(text: str, lower: str, tokens: Sequence[str]) -> list[float]:
     chars = max(len(text), 1)
     numbers = _NUMBER.findall(text)
+    # ASCII characters are one byte each, and no part of another's.
+    raw = text.encode("utf-8", "replace")
     return [
-        np.log1p(chars),
-        np.log1p(len(tokens)),
+        log1p(chars),
+        log1p(len(tokens)),
         len(text) / max(len(tokens), 1),
         sum(map(len, numbers)) / chars,
-        np.log1p(len(numbers)),
+        log1p(len(numbers)),
         min(max(map(len, numbers), default=0), 12),
-        np.log1p(text.count("\n")),
-        sum(map(str.isupper, text)) / chars,
-        (len(text) - len(text.translate(_CODE))) / chars,
-        (len(text) - len(text.translate(_SUMS))) / chars,
-        (len(text) - len(text.translate(_STOPS))) / chars,
+        log1p(text.count("\n")),
+        (_count(raw, _UPPER) if text.isascii() else sum(map(str.isupper, text))) / chars,
+        _count(raw, _CODE) / chars,
+        _count(raw, _SUMS) / chars,
+        _count(raw, _STOPS) / chars,
         min(text.count("?"), 3),
         min(len(_OPTION.findall(text)), 8),
         min(len(_FIELD.findall(text)), 8),
-        float("json" in text.lower()),
+        float("json" in lower),
         float(text.isascii()),
     ]
+
+
+def _count(raw: bytes, characters: bytes) -> int:
+    return len(raw) - len(raw.translate(None, characters))

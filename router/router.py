@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Self
 
 import numpy as np
@@ -97,7 +98,7 @@ class Router:
         read = self._read(request)
         if among is not None:
             read = replace(read, gains=np.where(self._are_in(among), read.gains, -np.inf))
-        order = [i for i in _best_first(read.gains, ranked) if np.isfinite(read.gains[i])]
+        order = [i for i in _best_first(read.gains, ranked) if isfinite(read.gains[i])]
         ranking = tuple(self._affinity(i, read) for i in order)
         best = order[0] if order else None
         chosen = ranking[0] if ranking and ranking[0].low > least else None

@@ -42,3 +42,21 @@ def test_middle_of_a_very_long_text_is_not_read(features: RequestFeatures) -> No
 def test_format_marks_are_seen(features: RequestFeatures) -> None:
     plain, listed = features.transform(["pick one of red blue", "pick\nA. red\nB) blue"])
     assert np.abs(plain - listed).max() > 0.1
+
+
+def test_refitted_features_know_only_what_they_were_refitted_on(features: RequestFeatures) -> None:
+    solved = TEXTS[:20]
+    again = features.refitted(solved)
+    assert again.unseen_mass(again.transform(solved)).max() < 0.05
+    assert again.unseen_mass(again.transform(TEXTS[-1:]))[0] > 0.9
+
+
+def test_refitted_features_span_what_fitted_ones_do(features: RequestFeatures) -> None:
+    part = TEXTS[::2]
+    anew, again = RequestFeatures().fit(part), features.refitted(part)
+    for name in ("whole_basis_", "edges_basis_"):
+        fitted, refitted = getattr(anew, name), getattr(again, name)
+        # Eleven of these texts differ.
+        main = fitted[:, :11]
+        np.testing.assert_allclose(np.linalg.norm(refitted.T @ main, axis=0), 1, atol=0.01)
+        np.testing.assert_allclose(refitted.T @ refitted, np.eye(refitted.shape[1]), atol=1e-5)
