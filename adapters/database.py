@@ -71,6 +71,9 @@ class Database:
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Let all that this thread reads within be of one revision, whatever is written meanwhile."""
+        if getattr(self._frozen, "connection", None) is not None:
+            yield
+            return
         with self._failing(), self._engine.connect() as connection:
             if self._on_server:
                 connection.execution_options(isolation_level="REPEATABLE READ")

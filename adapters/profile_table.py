@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from . import schema
 from .database import Database
 from .errors import ConflictError, RegistryError
+from .pieces import forget_pieces, put_pieces, read_pieces
+from .summary import as_lists, pack, unpack
 
 Origin = Literal["fit", "row", "task", "rollback", "recalibration"]
 """How a profile version was made: fitted anew, by one more row or task, as a copy of an earlier version, or by feedback."""
@@ -74,18 +76,21 @@ class ProfileTable(Database):
         Raises:
             RegistryError: there is no such version.
         """
-        with self._transaction() as connection:
+        with self.frozen(), self._transaction() as connection:
             row = connection.execute(select(_table).where(_table.c.version == version)).first()
             if row is None:
                 raise RegistryError(_unknown(connection, version))
-        return StoredProfile(**row._mapping)
+            return _stored(connection, row)
 
-    def latest_profile(self) -> StoredProfile | None:
-        """Return the newest profile, or None where none was fitted."""
+    def latest_profile(self, *, arrays: bool = False) -> StoredProfile | None:
+        """Return the newest profile, or None where none was fitted.
+
+        With `arrays` the summary has arrays in place of its tables, which of thousands of adapters is far quicker to read.
+        """
         query = select(_table).order_by(_table.c.version.desc()).limit(1)
-        with self._transaction() as connection:
+        with self.frozen(), self._transaction() as connection:
             row = connection.execute(query).first()
-        return None if row is None else StoredProfile(**row._mapping)
+            return None if row is None else _stored(connection, row, arrays=arrays)
 
     def newest_profile(self) -> tuple[int, int] | None:
         """The newest profile's version, and the revision that last wrote it, without reading the profile."""
@@ -126,6 +131,7 @@ class ProfileTable(Database):
             forgotten = [each.version for each in _history(connection)][:-keep]
             if forgotten:
                 connection.execute(delete(_table).where(_table.c.version <= forgotten[-1]))
+                forget_pieces(connection)
             return forgotten
 
     def set_trait_label(self, version: int, index: int, label: str) -> None:
@@ -170,10 +176,25 @@ class ProfileTable(Database):
                 "make it again from that one"
             )
         # Counted here and not by the database, whose sequences leave a gap where a transaction fails.
-        row = {"version": (newest or 0) + 1, "data": data, "summary": summary}
+        version, (told, tables) = (newest or 0) + 1, pack(summary)
+        parts = {"routing": put_pieces(connection, data), "summary": told}
+        parts["matrices"] = put_pieces(connection, tables)
         made = {"created_at": datetime.now(UTC), "origin": origin, "parent": parent}
-        connection.execute(insert(_table).values(row | made))
-        return row["version"]
+        connection.execute(insert(_table).values({"version": version} | parts | made))
+        return version
+
+
+def _stored(connection: Connection, row: Row[Any], *, arrays: bool = False) -> StoredProfile:
+    summary = unpack(row.summary, read_pieces(connection, row.matrices))
+    return StoredProfile(
+        version=row.version,
+        data=read_pieces(connection, row.routing),
+        summary=summary if arrays else as_lists(summary),
+        created_at=row.created_at,
+        origin=row.origin,
+        parent=row.parent,
+        revision=row.revision,
+    )
 
 
 def _history(connection: Connection) -> list[ProfileVersion]:

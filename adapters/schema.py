@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 
 APPLICATION = "traitroute"
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -116,16 +116,25 @@ cells = Table(
     Column("outcomes", LargeBinary, nullable=False),
 )
 
+# `routing` and `matrices` are lists of pieces: what the router reads, and the tables of the summary.
 profiles = Table(
     "profiles",
     metadata,
     Column("version", Integer, primary_key=True),
-    Column("data", LargeBinary, nullable=False),
+    Column("routing", JSON, nullable=False),
+    Column("matrices", JSON, nullable=False),
     Column("summary", JSON, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("origin", String(16), nullable=False, server_default="fit"),
     Column("parent", Integer),
     _revision(),
+)
+
+pieces = Table(
+    "pieces",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("data", LargeBinary, nullable=False),
 )
 
 # Of a request it keeps what was decided and how that turned out; no text, ever.

@@ -24,6 +24,8 @@ from traitroute.router import FitRequests, RoutingProfile, fit_profile
 OUTCOMES = Path(__file__).parent / "routing_outcomes.safetensors"
 TASKS = 50
 EXAMPLES = 100
+MEASURED_WHOLE = 50
+"""So many adapters were measured at the start; the others joined a row at a time."""
 Array = NDArray[np.float64]
 
 
@@ -102,6 +104,11 @@ class Fleet:
         rank = self.profile.trait_scores.shape[1]
         return replace(taken, adapters=drawn.names, trait_scores=drawn.scores[:, :rank])
 
+    def _errors(self, drawn: Drawn) -> Array:
+        """Standard errors of the rows that joined, which were estimated from a tenth of the examples."""
+        gains = drawn.gains[MEASURED_WHOLE:]
+        return np.sqrt(np.maximum(np.abs(gains) * (1 - np.abs(gains)), 0.01) / (EXAMPLES / 10))
+
     def summary(self, drawn: Drawn) -> dict[str, Any]:
         """What the registry keeps of such a profile for people and for skill cards."""
         shape = drawn.gains.shape
@@ -123,6 +130,16 @@ class Fleet:
             "scores": np.round(self.base + drawn.gains, 4).tolist(),
             "trait_scores": np.round(drawn.scores, 6).tolist(),
             "paired": {part: count.tolist() for part, count in counts.items()},
+            "weights": {
+                name: made_up(name, i).weights_digest for i, name in enumerate(drawn.names)
+            },
+            "joined": list(drawn.names[MEASURED_WHOLE:]),
+            "estimated": {
+                name: {"errors": errors, "examples": [EXAMPLES // 10] * shape[1]}
+                for name, errors in zip(
+                    drawn.names[MEASURED_WHOLE:], self._errors(drawn).tolist(), strict=True
+                )
+            },
         }
 
 

@@ -30,7 +30,8 @@ import psutil
 from registry_fleet import Drawn, Fleet, fill, made_up
 from rich.console import Console
 from rich.table import Table
-from traitroute.adapters import AdapterState, Registry
+from sqlalchemy import String, cast, func, select
+from traitroute.adapters import AdapterState, Registry, schema
 from traitroute.adapters.schema import metadata
 from traitroute.profiling.traits import TraitSpace
 from traitroute.router import RoutingProfile, fit_profile
@@ -55,6 +56,7 @@ class Figures:
     snapshot_mib: float
     profile_mib: float
     stored_mib: float
+    version_mib: float
     stop_ms: float
     stop_adding_ms: float
     stop_admitting_ms: float
@@ -88,6 +90,7 @@ def measure(size: int, place: str, refit: int) -> Figures:
     with Registry.create(place, weights=Path(tempfile.gettempdir())) as registry:
         fill(registry, drawn.names)
         registry.put_profile(data, summary)
+        whole = stored(registry)
         opened = median(lambda: Registry.open(place, read_only=True).close())
         revision = median(registry.revision, 50)
         # First, for memory that was freed before is taken again unseen.
@@ -101,7 +104,7 @@ def measure(size: int, place: str, refit: int) -> Figures:
             snapshot_ms=snapshot,
             snapshot_mib=memory,
             profile_mib=len(data) / MIB,
-            stored_mib=(len(data) + len(json.dumps(summary))) / MIB,
+            stored_mib=whole,
             **route(fleet, drawn),
             **routing,
             **fit_again(fleet, drawn, refit),
@@ -143,6 +146,7 @@ async def follow(
     newest = registry.latest_profile()
     assert newest is not None
     profile, version = RoutingProfile.from_bytes(newest.data), newest.version
+    whole = stored(registry)
     for i in range(REPEATS):
         adapter = made_up(f"late-{i}", len(drawn.names) + i, state=AdapterState.PENDING)
         await adding.see(
@@ -154,7 +158,9 @@ async def follow(
         version += 1
         await admitting.see(admit, lambda v=version: getattr(routing.router, "version", 0) == v)
     await follower.stop()
+    versions = stored(registry) - whole
     return {
+        "version_mib": versions / REPEATS,
         "stop_ms": stop,
         "stop_adding_ms": max(adding.stops),
         "stop_admitting_ms": max(admitting.stops),
@@ -183,17 +189,24 @@ class Follow:
 
 
 def with_row(summary: dict[str, Any], name: str) -> dict[str, Any]:
-    """The summary with the first adapter's row once more, under another name."""
-    grown = json.loads(json.dumps(summary))
-    for part in (
-        grown["adapters"],
-        grown["scores"],
-        grown["trait_scores"],
-        *grown["paired"].values(),
-    ):
-        part.append(part[0])
-    grown["adapters"][-1] = name
-    return grown
+    """The summary with the last adapter's row once more, under another name, as a row that joins is put."""
+    told: dict[str, Any] = {}
+    for part in ("scores", "trait_scores"):
+        told[part] = [*summary[part], summary[part][-1]]
+    told["adapters"] = [*summary["adapters"], name]
+    told["joined"] = [*summary["joined"], name]
+    told["paired"] = {part: [*rows, rows[-1]] for part, rows in summary["paired"].items()}
+    for part in ("estimated", "weights"):
+        told[part] = {**summary[part], name: next(reversed(summary[part].values()))}
+    return {**summary, **told}
+
+
+def stored(registry: Registry) -> float:
+    """MiB that all versions of the profile take."""
+    lengths = (schema.pieces.c.data, cast(schema.profiles.c.summary, String))
+    with registry._transaction() as connection:
+        sums = [connection.execute(select(func.sum(func.length(c)))).scalar_one() for c in lengths]
+    return sum(sums) / MIB
 
 
 async def until(true: Callable[[], bool]) -> None:

@@ -30,7 +30,7 @@ class Routed:
         if before is not None and before.profile == newest:
             return before._among(ready)
         try:
-            stored = registry.latest_profile()
+            stored = registry.latest_profile(arrays=True)
             if stored is None:
                 raise RegistryError("the registry holds no profile yet: run `traitroute profile`")
             profile = RoutingProfile.from_bytes(stored.data)

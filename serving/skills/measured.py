@@ -55,8 +55,9 @@ class Measured:
             )
         low, high = paired_interval(won, lost, examples)
         gains = scores - base
+        places = {name: i for i, name in enumerate(adapters)}
         for name, row in summary.get("estimated", {}).items():
-            i, reach = adapters.index(name), Z * np.array(row["errors"], float)
+            i, reach = places[name], Z * np.array(row["errors"], float)
             low[i], high[i] = np.maximum(gains[i] - reach, -1.0), np.minimum(gains[i] + reach, 1.0)
             examples[i] = row["examples"]
         return cls(adapters, tasks, base, scores, low, high, examples)
@@ -124,7 +125,7 @@ def _kept(summary: Mapping[str, Any]) -> tuple[Counts, Counts, Counts] | None:
     kept = summary.get("paired", {})
     if len(kept.get("won", ())) != len(summary["adapters"]):
         return None
-    won, lost, examples = (np.array(kept[part]) for part in ("won", "lost", "examples"))
+    won, lost, examples = (np.array(kept[part], int) for part in ("won", "lost", "examples"))
     return won, lost, examples
 
 

@@ -65,7 +65,7 @@ class Snapshot:
             return None
         try:
             measured = Measured.read(registry, profile.summary)
-        except (ValueError, TypeError, IndexError) as exc:
+        except (ValueError, TypeError, IndexError, KeyError) as exc:
             # A summary that contradicts itself costs the skills, not the routing.
             _complain(profile, f"has no matrix that can be read ({exc})")
             return None

@@ -94,7 +94,7 @@ def test_a_foreign_application_id_is_refused(path: Path) -> None:
 def test_a_newer_schema_asks_for_an_upgrade(path: Path) -> None:
     execute(path, "UPDATE traitroute_meta SET schema_version = 7")
     execute(path, "ALTER TABLE traitroute_meta DROP COLUMN revision")
-    message = "written by a newer TraitRoute: schema 7, this version reads 5; upgrade"
+    message = "written by a newer TraitRoute: schema 7, this version reads 6; upgrade"
     with pytest.raises(RegistryError, match=message):
         Registry.open(path)
 

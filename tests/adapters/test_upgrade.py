@@ -64,10 +64,15 @@ CREATE INDEX ix_feedback_created_at ON feedback (created_at);
 CREATE TABLE demand_windows (number INTEGER NOT NULL, created_at DATETIME NOT NULL, profile_version INTEGER NOT NULL,
     requests INTEGER NOT NULL, novel INTEGER NOT NULL, features BLOB NOT NULL, PRIMARY KEY (number));
 """,
+    5: """
+UPDATE traitroute_migrations SET version_num = '5';
+ALTER TABLE adapters ADD COLUMN revision INTEGER DEFAULT '0' NOT NULL;
+ALTER TABLE profiles ADD COLUMN revision INTEGER DEFAULT '0' NOT NULL;
+""",
 }
 
 
-@pytest.fixture(params=[1, 2, 3, 4])
+@pytest.fixture(params=[1, 2, 3, 4, 5])
 def released(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     """A registry as an earlier version left it."""
     path = tmp_path / "old.db"
