@@ -120,13 +120,15 @@ def sessions(arguments: argparse.Namespace, bars: Progress) -> Found:
 def load(arguments: argparse.Namespace, bars: Progress) -> Found:
     """Measure what many streams meet."""
     bar = bars.add_task("load", total=int(arguments.seconds / SAMPLE_S))
-    with tiny_stand(options=(*LOAD_OPTIONS, *arguments.vllm)) as stand:
+    options = (*LOAD_OPTIONS, *arguments.vllm)
+    with tiny_stand(options=options, plugin=not arguments.plain) as stand:
         found = asyncio.run(
             measure_load(
                 stand,
                 arguments.concurrency,
                 arguments.seconds,
                 lambda: bars.advance(bar),
+                auto=0.0 if arguments.plain else 0.5,
                 seed=arguments.seed,
             )
         )
@@ -260,6 +262,10 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
     if name == "load":
         add("--concurrency", type=int, default=500, help="streams at a time [500]")
         add("--seconds", type=float, default=180, help="how long [180]")
+    if name in ("load", "faults"):
+        plain = "vLLM without the plugin, adapters by name alone"
+        only = f", and {PLAIN} alone" if name == "faults" else ""
+        add("--plain", action="store_true", help=plain + only)
     if name == "replacement":
         add("--concurrency", type=int, default=200, help="streams at a time [200]")
         add("--hold", type=float, default=20, help="seconds of each phase [20]")
@@ -270,7 +276,6 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
         add("--concurrency", type=int, default=16, help="streams at a time [16]")
         add("--hold", type=float, default=10, help="seconds that each fault lasts [10]")
         add("--only", nargs="+", choices=list(STRIKES), metavar="FAULT", help=", ".join(STRIKES))
-        add("--plain", action="store_true", help=f"vLLM without the plugin, and {PLAIN} alone")
 
 
 if __name__ == "__main__":

@@ -19,11 +19,12 @@ from latency_texts import request_texts
 from rich.table import Table
 from serving_client import CHAT, PATIENCE_S, Answer, chat, growth, metrics_of, open_client
 from serving_load import listed, seen_status
-from serving_overhead import LONGEST
 from serving_stand import Stand
 from traitroute.serving.routing import AUTO
 
 PAUSE_S = 1.0
+LONGEST = 300
+"""Characters, which the tiny model's context holds."""
 
 
 @dataclass(frozen=True)

@@ -23,17 +23,18 @@ from traitroute.serving.routing import AUTO
 
 PROMPTS_EACH = 2
 SAMPLE_S = 2.0
-OPTIONS = ("--num-gpu-blocks-override", "1024")
-"""A key-value cache of 1,024 blocks, two a stream and more: all of it is written to within seconds. vLLM reserves gigabytes otherwise,
+OPTIONS = ("--num-gpu-blocks-override", "544")
+"""A key-value cache of a block a stream and some more: all of it is written to by the first requests. vLLM reserves gigabytes otherwise,
 whose pages become resident one by one for minutes as blocks are first used, and would hide what else grows."""
 SERVER = "API server"
+FAILURES = 10
 
 
 @dataclass(frozen=True)
 class Load:
     """What clients saw and the server took; `statuses` and `verdicts` count requests.
 
-    `memory` is how the resident memory of each of its processes went; `memory_mb` are the MB of each at `memory_s`.
+    `failures` are some that got no whole answer: when they began, how long they took, and how they ended. `memory` is how the resident memory of each of its processes went; `memory_mb` are the MB of each at `memory_s`.
     """
 
     concurrency: int
@@ -43,6 +44,7 @@ class Load:
     statuses: Mapping[str, int]
     verdicts: Mapping[str, int]
     kinds: Mapping[str, int]
+    failures: Sequence[str]
     counted_by_server: float
     median_s: float
     p99_s: float
@@ -58,6 +60,7 @@ class Load:
         shown.add_row("status", listed(self.statuses))
         shown.add_row("answers", listed(self.verdicts))
         shown.add_row("auto, by reason", listed(self.kinds))
+        shown.add_row("failures", "\n".join(self.failures) or "none")
         shown.add_row("auto, counted by the server", f"{self.counted_by_server:.0f}")
         shown.add_row("latency s, median and p99", f"{self.median_s:.2f}, {self.p99_s:.2f}")
         for name, grown in self.memory.items():
@@ -72,9 +75,15 @@ def listed(counts: Mapping[str, int]) -> str:
 
 
 async def measure_load(
-    stand: Stand, concurrency: int, seconds: float, step: Callable[[], None], *, seed: int
+    stand: Stand,
+    concurrency: int,
+    seconds: float,
+    step: Callable[[], None],
+    *,
+    auto: float = 0.5,
+    seed: int,
 ) -> Load:
-    """Keep `concurrency` streams open for `seconds`; `step` is called at every sample of memory."""
+    """Keep `concurrency` streams open for `seconds`, the share `auto` of them for `auto`; `step` is called at every sample of memory."""
     async with open_client(stand.server.base_url, concurrency + 2) as client:
         prompts = [text for rows in stand.rows.values() for text in rows[:PROMPTS_EACH]]
         truth = await learn_truth(client, stand, prompts)
@@ -82,7 +91,9 @@ async def measure_load(
         answers: list[Answer] = []
         workers = [
             asyncio.create_task(
-                keep_asking(client, truth, over, answers.append, random.Random(f"{seed} {i}"))
+                keep_asking(
+                    client, truth, over, answers.append, random.Random(f"{seed} {i}"), auto=auto
+                )
             )
             for i in range(concurrency)
         ]
@@ -127,7 +138,7 @@ def summary(
     counted: float,
 ) -> Load:
     """Count what clients saw; `memory` are seconds, and MB by process."""
-    latencies = np.array([a.seconds for a in answers])
+    latencies, began = np.array([a.seconds for a in answers]), min(a.began for a in answers)
     passed = np.array([at for at, _ in memory])
     sizes = {name: np.array([mb[name] for _, mb in memory]) for name in memory[0][1]}
     return Load(
@@ -138,6 +149,11 @@ def summary(
         statuses=dict(Counter(seen_status(a) for a in answers)),
         verdicts=truth.count(answers),
         kinds=dict(Counter(a.kind for a in answers if a.asked == AUTO and a.status == 200)),
+        failures=[
+            f"after {a.began - began:.1f} s, within {a.seconds:.2f} s: {seen_status(a)} {a.error}"
+            for a in answers
+            if a.status != 200 or a.cut
+        ][:FAILURES],
         counted_by_server=counted,
         median_s=float(np.median(latencies)),
         p99_s=float(np.quantile(latencies, 0.99)),
