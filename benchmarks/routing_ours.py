@@ -62,7 +62,8 @@ class OurRouter:
         )
         if seen.new is not None:
             rows = self.rows(rows_of(seen.table, seen.new))
-            profile = profile.with_adapter(seen.table.adapters[seen.new], scores[seen.new], rows)
+            name, gains = seen.table.adapters[seen.new], means[seen.new]
+            profile = profile.with_adapter(name, scores[seen.new], rows, gains=gains)
         router = Router(self.profile(profile), caution=self.caution)
         return FittedRouter(router, seen.table.adapters, self.marks)
 

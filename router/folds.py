@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold, KFold
 
-from .features import Request, RequestFeatures
+from .features import Request, RequestFeatures, read_request
 from .home import Homes, TrainingRows
+from .marks import N_HASHES
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -87,6 +88,14 @@ class Arranged:
     def rows(self) -> Array:
         """Features of all requests, (n, p)."""
         return self.features.transform(self.texts)
+
+    @cached_property
+    def words(self) -> NDArray[np.float32]:
+        """The share of each task's requests that have each word, (tasks, N_HASHES)."""
+        counts = np.zeros((len(self.names), N_HASHES), np.float32)
+        for text, task in zip(self.texts, self.tasks, strict=True):
+            counts[task, read_request(text).whole.places] += 1
+        return counts / np.bincount(self.tasks)[:, None].astype(np.float32)
 
     @cached_property
     def homes(self) -> Homes:

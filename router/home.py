@@ -82,6 +82,11 @@ class Homes:
         named[places] = self.rarity[places]
         return np.stack([self.home(features), self._answers @ named], axis=1)
 
+    def of_tasks(self, centroids: Array, words: NDArray[np.float32]) -> Array:
+        """Mean evidence of tasks, (t, a, 2), of mean features `centroids` (t, p); `words` (t, N_HASHES) are shares of requests."""
+        answers = (self._answers @ (words * self.rarity).T).T
+        return np.stack([self.home(centroids), answers], axis=2)
+
     def home(self, features: Array) -> Array:
         """Evidence of the first kind alone, (..., a), for features (..., p)."""
         nearer, offset = self._nearness

@@ -1,10 +1,11 @@
 """A fitted routing profile: everything the router needs, as plain arrays.
 
-Stored as one safetensors blob whose metadata holds a JSON header (format 2):
+Stored as one safetensors blob whose metadata holds a JSON header (format 3):
 
     header    adapters, tasks, n_traits, features (settings), alpha, fitted_on, and
               error_known, error_new, novelty, caution, risk; corrections where there are any
-    tensors   trait_scores (adapters, r), centroids (tasks, p), home_weights, homes.*, features.*, demand.*
+    tensors   trait_scores (adapters, r), residuals (adapters, tasks), centroids (tasks, p), words (tasks, N_HASHES),
+              home_weights, homes.*, features.*, demand.*
 """
 
 import json
@@ -20,12 +21,12 @@ from safetensors.numpy import load, save
 from ..adapters import RegistryError
 from .demand import DemandModel
 from .features import RequestFeatures
-from .home import KINDS, Homes, TrainingRows, learnt_nothing
+from .home import Homes, TrainingRows, worth_of
 from .novelty import Novelty
 
 Array = NDArray[np.float64]
 Fitted = TypeVar("Fitted", RequestFeatures, DemandModel)
-FORMAT = 2
+FORMAT = 3
 
 _FEATURE_ARRAYS = (
     "center_",
@@ -43,9 +44,12 @@ class RoutingProfile:
     """What adapters supply (`trait_scores`) and how to read what a request demands.
 
     `trait_scores` has shape (adapters, r); the first `n_traits` columns are traits above the null,
-    the rest are components kept because they predict held-out gains. `error_known` and `error_new`
+    the rest are components kept because they predict held-out gains. `residuals` (adapters, tasks) are what was measured of
+    adapters that joined and is not expected by what was fitted without them. `demand` tells of a request the mean gain, the
+    demand for each component, and how much there is of each task in it, (1 + r + tasks). `error_known` and `error_new`
     are the root-mean-square errors of predicted task gains on held-out requests of profiled tasks
-    and on tasks left out of the fit; `centroids` (tasks, p) are mean features of each task. `caution` is how many
+    and on tasks left out of the fit; `centroids` (tasks, p) are mean features of each task, `words` (tasks, N_HASHES) the
+    shares of its requests that have each word. `caution` is how many
     standard errors a predicted gain must exceed zero by, so that of tasks left out `risk` are harmed. `corrections` are
     added to the gains predicted of some adapters, by name, as feedback has taught.
     """
@@ -53,6 +57,7 @@ class RoutingProfile:
     adapters: tuple[str, ...]
     tasks: tuple[str, ...]
     trait_scores: Array
+    residuals: NDArray[np.float32]
     n_traits: int
     features: RequestFeatures
     demand: DemandModel
@@ -60,6 +65,7 @@ class RoutingProfile:
     novelty: Novelty
     home_weights: Array
     centroids: Array
+    words: NDArray[np.float32]
     error_known: float
     error_new: float
     caution: float
@@ -85,16 +91,18 @@ class RoutingProfile:
     ) -> Self:
         """The profile with one more adapter, of projected trait scores (r,) and training `rows`; nothing else changes.
 
-        One that is there already is replaced in its place. Its measured `gains` (tasks,) tell whether being at home speaks for it.
+        One that is there already is replaced in its place. Of its measured `gains` (tasks,) the profile keeps what it would not
+        expect of such traits and training, without which a small fleet would take the newcomer for its likeness.
         """
-        homes = Homes.of([rows], self.features)
-        weights = np.median(self.home_weights, axis=0)
-        if gains is not None and learnt_nothing(homes.home(self.centroids), gains[:, None])[0]:
-            weights[KINDS.index("home")] = 0.0
+        homes, weights = Homes.of([rows], self.features), np.median(self.home_weights, axis=0)
+        scores = trait_scores[: self.trait_scores.shape[1]]
+        expected = self._expected(scores, homes, weights)
+        residuals = np.zeros(len(self.tasks)) if gains is None else gains - expected
         added = replace(
             self,
             adapters=(*self.adapters, name),
-            trait_scores=np.vstack([self.trait_scores, trait_scores[: self.trait_scores.shape[1]]]),
+            trait_scores=np.vstack([self.trait_scores, scores]),
+            residuals=np.vstack([self.residuals, residuals]).astype(np.float32),
             homes=self.homes.join(homes),
             home_weights=np.vstack([self.home_weights, weights]),
             corrections={n: c for n, c in self.corrections.items() if n != name},
@@ -104,6 +112,12 @@ class RoutingProfile:
             places[self.adapters.index(name)] = places.pop()
         return added.take(places)
 
+    def _expected(self, scores: Array, homes: Homes, weights: Array) -> Array:
+        """Gains (tasks,) that are expected of one adapter, of these trait scores (r,), where it was not measured."""
+        demand = self.demand.predict(self.centroids)[:, : 1 + len(scores)]
+        evidence = homes.of_tasks(self.centroids, self.words)[:, 0]
+        return demand[:, 0] + demand[:, 1:] @ scores + worth_of(evidence, weights)
+
     def take(self, places: Sequence[int]) -> Self:
         """The profile with some of its adapters, in that order."""
         kept = list(places)
@@ -111,6 +125,7 @@ class RoutingProfile:
             self,
             adapters=tuple(self.adapters[i] for i in kept),
             trait_scores=self.trait_scores[kept],
+            residuals=self.residuals[kept],
             homes=self.homes.take(kept),
             home_weights=self.home_weights[kept],
         )
@@ -134,6 +149,7 @@ class RoutingProfile:
         if self.corrections:
             header["corrections"] = dict(self.corrections)
         tensors = {"trait_scores": self.trait_scores, "centroids": self.centroids}
+        tensors |= {"residuals": self.residuals, "words": self.words}
         tensors |= {f"homes.{f.name}": getattr(self.homes, f.name) for f in fields(Homes)}
         tensors["home_weights"] = self.home_weights
         tensors |= {f"features.{n}": getattr(self.features, n) for n in _FEATURE_ARRAYS}
@@ -159,15 +175,14 @@ class RoutingProfile:
                 adapters=tuple(header["adapters"]),
                 tasks=tuple(header["tasks"]),
                 trait_scores=arrays["trait_scores"],
+                residuals=arrays["residuals"],
                 n_traits=header["n_traits"],
                 features=features,
                 demand=demand,
                 homes=Homes(**{f.name: arrays[f"homes.{f.name}"] for f in fields(Homes)}),
-                # Earlier versions stored one row for all adapters.
-                home_weights=np.broadcast_to(
-                    arrays["home_weights"], (len(header["adapters"]), len(KINDS))
-                ),
+                home_weights=arrays["home_weights"],
                 centroids=arrays["centroids"],
+                words=arrays["words"],
                 error_known=header["error_known"],
                 error_new=header["error_new"],
                 novelty=Novelty(**header["novelty"]),
@@ -178,7 +193,7 @@ class RoutingProfile:
             )
         except (SafetensorError, KeyError, ValueError, TypeError) as exc:
             raise RegistryError(
-                f"the stored routing profile cannot be read ({exc}); run `traitroute profile` again"
+                f"the stored routing profile cannot be read ({exc}); fit it anew: `traitroute profiles refit --force`"
             ) from exc
 
 

@@ -22,11 +22,12 @@ RANKED = 10
 
 @dataclass(frozen=True)
 class _Reading:
-    """What was made of a request: the demand (1 + r,), the evidence (routable, kinds), gains (routable,), the reach of their intervals,
-    and how likely it is of a new kind."""
+    """What was made of a request: the demand (1 + r,), what residuals of rows that joined say (routable,), the evidence
+    (routable, kinds), gains (routable,), the reach of their intervals, and how likely it is of a new kind."""
 
     features: Array
     demand: Array
+    own: NDArray[np.float32]
     evidence: Array
     gains: Array
     reach: float
@@ -58,6 +59,7 @@ class Router:
         rows = [i for i, a in enumerate(profile.adapters) if a in allowed]
         self._names = [profile.adapters[i] for i in rows]
         self._supply = np.ascontiguousarray(profile.trait_scores[rows])
+        self._residuals = np.ascontiguousarray(profile.residuals[rows])
         self._homes = profile.homes.take(rows)
         self._home_weights = profile.home_weights[rows]
         self._corrections = np.array([profile.corrections.get(name, 0.0) for name in self._names])
@@ -129,16 +131,18 @@ class Router:
         unseen = p.features.unseen_mass(features)
         # What profiled requests have taught holds for requests like them; of others only evidence speaks.
         novelty = float(p.novelty.share(unseen))
-        demand = p.demand.at(features) * (1 - novelty)
+        asked, r = p.demand.at(features) * (1 - novelty), 1 + len(self._parts)
+        demand, own = asked[:r], self._residuals @ asked[r:].astype(np.float32)
         evidence = self._homes.row(features, marks)
         gains = (
             demand[0]
             + self._supply @ demand[1:]
+            + own
             + worth_of(evidence, self._home_weights)
             + self._corrections
         )
         reach = self.caution * float(p.error(unseen))
-        return _Reading(features, demand, evidence, gains, reach, novelty)
+        return _Reading(features, demand, own, evidence, gains, reach, novelty)
 
     def _affinity(self, i: int, read: _Reading) -> Affinity:
         gain = float(read.gains[i])
@@ -158,6 +162,8 @@ class Router:
             zip(KINDS, (read.evidence[best] * self._home_weights[best]).tolist(), strict=True)
         )
         learnt = {"feedback": float(self._corrections[best])} if self.profile.corrections else {}
+        if self._residuals[best].any():
+            learnt["own row"] = float(read.own[best])
         return {
             "mean": float(read.demand[0]),
             **dict(zip(self._parts, parts, strict=True)),

@@ -1,6 +1,7 @@
 """Routing profiles as bytes."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -36,12 +37,12 @@ def test_restored_profile_is_written_as_the_same_bytes(profile: RoutingProfile) 
 
 @pytest.mark.parametrize("keep", [0, 4, 100, -1])
 def test_truncated_profile_is_refused(profile: RoutingProfile, keep: int) -> None:
-    with pytest.raises(RegistryError, match="run `traitroute profile` again"):
+    with pytest.raises(RegistryError, match="fit it anew"):
         RoutingProfile.from_bytes(profile.to_bytes()[:keep])
 
 
 def test_other_format_is_refused_by_number(profile: RoutingProfile) -> None:
-    with pytest.raises(RegistryError, match="format 1, this version reads 2"):
+    with pytest.raises(RegistryError, match="format 1, this version reads 3"):
         RoutingProfile.from_bytes(rewritten(profile.to_bytes(), format=1))
 
 
@@ -84,9 +85,39 @@ def test_an_adapter_measured_anew_takes_its_old_place(profile: RoutingProfile) -
 def test_home_does_not_speak_for_an_adapter_that_gained_nothing_there(
     profile: RoutingProfile, topic_texts: Any
 ) -> None:
+    profile = replace(profile, home_weights=np.full_like(profile.home_weights, 0.8))
     rows = TrainingRows.read(topic_texts("garden", 20, seed=1), ["yes"] * 20)
     supply, nothing = profile.trait_scores[2], np.zeros(len(profile.tasks))
-    idle = profile.with_adapter("idle2", supply, rows, gains=nothing)
-    able = profile.with_adapter("able", supply, rows, gains=nothing + 0.5)
-    assert idle.home_weights[-1, 0] == 0.0
-    assert able.home_weights[-1, 0] == profile.home_weights[0, 0]
+    unmeasured = Router(profile.with_adapter("idle2", supply, rows))
+    measured = Router(profile.with_adapter("idle2", supply, rows, gains=nothing))
+    for text in topic_texts("garden", 5, seed=9):
+        thought, known = (
+            {a.adapter: a.gain for a in router.route(text).ranking}["idle2"]
+            for router in (unmeasured, measured)
+        )
+        assert known < thought - 0.3
+
+
+def test_an_adapter_unlike_any_fitted_one_is_predicted_as_it_was_measured(
+    profile: RoutingProfile, topic_texts: Any
+) -> None:
+    lawyer = np.array([-1.0 if topic != "law" else 1.0 for topic in profile.tasks])
+    alike = profile.trait_scores[0]
+    taken_for_chef = Router(profile.with_adapter("lawyer", alike))
+    grown = Router(profile.with_adapter("lawyer", alike, gains=lawyer))
+    for text in topic_texts("cooking", 5, seed=9):
+        assert {a.adapter: a.gain for a in taken_for_chef.route(text).ranking}["lawyer"] > 0.3
+        assert grown.route(text).adapter == "chef"
+    assert [grown.route(text).adapter for text in topic_texts("law", 5, seed=9)] == ["lawyer"] * 5
+
+
+def test_what_traits_cannot_express_is_a_part_of_the_gain(
+    profile: RoutingProfile, topic_texts: Any
+) -> None:
+    grown = profile.with_adapter("lawyer", profile.trait_scores[0], gains=np.ones(4))
+    decision = Router(RoutingProfile.from_bytes(grown.to_bytes())).route(
+        topic_texts("law", 1, seed=9)[0]
+    )
+    assert decision.adapter == "lawyer"
+    assert decision.contributions["own row"] > 0.3
+    assert sum(decision.contributions.values()) == pytest.approx(decision.gain)
