@@ -1,6 +1,7 @@
 """One adapter left out: what is known without it, its full row, and how requests are routed when its gains are such and such."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 from routing_ours import rows_of
 from routing_table import OutcomeTable
 from traitroute.profiling import TraitSpace
-from traitroute.router import FitRequests, Router, RoutingProfile, fit_profile
+from traitroute.router import FitRequests, RoutingProfile, TrainingRows, fit_profile
 from traitroute.router.home import worth_of
 
 Array = NDArray[np.float64]
@@ -19,16 +20,16 @@ BASE, NEW = -1, -2
 
 @dataclass(frozen=True, eq=False)
 class Routes:
-    """Requests as the router reads them: predicted gains without the new adapter's own part, which is `mean + demand @ scores`.
+    """Requests as the router reads them.
 
-    `others` (n,) is the best gain of another adapter and `best` (n,) which, `mean` (n,) and `demand` (n, r) are what
-    requests demand, `reach` (n,) is how far a gain must lie above zero.
+    `others` (n,) is the best gain of another adapter than the new one and `best` (n,) which; `asked` (n, 1 + r + tasks) is what
+    requests demand, `evidence` (n, kinds) that of the new adapter, and `reach` (n,) is how far a gain must lie above zero.
     """
 
     others: Array
     best: Rows
-    mean: Array
-    demand: Array
+    asked: Array
+    evidence: Array
     reach: Array
 
     @classmethod
@@ -36,23 +37,29 @@ class Routes:
         """Read `requests` with a profile whose last adapter is the new one."""
         features = profile.features.transform(requests)
         unseen = profile.features.unseen_mass(features)
-        demand = profile.demand.predict(features) * (1 - profile.novelty.share(unseen))[:, None]
-        evidence = worth_of(profile.homes.evidence(features, requests), profile.home_weights)
-        gains = demand[:, :1] + demand[:, 1:] @ profile.trait_scores.T + evidence
-        others = gains[:, :-1]
+        asked = profile.demand.predict(features) * (1 - profile.novelty.share(unseen))[:, None]
+        evidence = profile.homes.evidence(features, requests)
+        gains = asked[:, :1] + asked[:, 1:] @ _supply(profile).T
+        others = (gains + worth_of(evidence, profile.home_weights))[:, :-1]
         return cls(
             others.max(axis=1),
             others.argmax(axis=1),
-            demand[:, 0] + evidence[:, -1],
-            demand[:, 1:],
+            asked,
+            evidence[:, -1],
             profile.caution * profile.error(unseen),
         )
 
-    def choose(self, scores: Array) -> Rows:
-        """The adapter chosen for each request when the new one has trait `scores` (r,): its place, NEW or BASE."""
-        own = self.mean + self.demand @ scores[: self.demand.shape[1]]
+    def choose(self, profile: RoutingProfile) -> Rows:
+        """The adapter chosen for each request when the new one is the last of `profile`: its place, NEW or BASE."""
+        own = self.asked[:, 0] + self.asked[:, 1:] @ _supply(profile)[-1]
+        own += worth_of(self.evidence, profile.home_weights[-1])
         chosen = np.where(own > self.others, NEW, self.best)
         return np.where(np.maximum(own, self.others) > self.reach, chosen, BASE)
+
+
+def _supply(profile: RoutingProfile) -> Array:
+    """What adapters supply of each component and on each task, (adapters, r + tasks)."""
+    return np.hstack([profile.trait_scores, profile.residuals.astype(np.float64)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,9 +80,20 @@ class LeftOut:
     gains: Array
     main: NDArray[np.bool_]
     traits: TraitSpace
-    routes: Routes
-    router: Router
+    name: str
+    training: TrainingRows
+    profile: RoutingProfile
     requests: Any
+
+    @cached_property
+    def full(self) -> RoutingProfile:
+        """The others' profile with the full row."""
+        return self.joined(self.gains)
+
+    @cached_property
+    def routes(self) -> Routes:
+        """The requests as the router reads them."""
+        return Routes.of(self.full, self.requests.tolist())
 
     @property
     def size(self) -> int:
@@ -101,10 +119,16 @@ class LeftOut:
         found, full = self.traits.transform(np.stack([gains, self.gains]))
         return float(np.linalg.norm(found - full) / np.linalg.norm(full))
 
+    def joined(self, gains: Array) -> RoutingProfile:
+        """The others' profile with a row of `gains` (tasks,); where they are NaN, what the traits expect."""
+        scores = self.traits.transform(gains[None])
+        known = np.where(np.isnan(gains), self.traits.inverse_transform(scores)[0], gains)
+        return self.profile.with_adapter(self.name, scores[0], self.training, gains=known)
+
     def agreement(self, gains: Array) -> tuple[float, float]:
         """Share of requests that are routed as with the full row: of all, and of those that either sends to the new adapter."""
-        found, full = self.traits.transform(np.stack([gains, self.gains]))
-        chosen, wanted = self.routes.choose(found), self.routes.choose(full)
+        chosen = self.routes.choose(self.joined(gains))
+        wanted = self.routes.choose(self.full)
         around = (chosen == NEW) | (wanted == NEW)
         same = chosen == wanted
         return float(same.mean()), float(same[around].mean()) if around.any() else 1.0
@@ -133,11 +157,6 @@ def left_out(table: OutcomeTable, adapter: int, score: str = "strict") -> LeftOu
         traits.transform(matrix[others]),
         n_traits=traits.n_traits_,
     )
-    joined = profile.with_adapter(
-        table.adapters[adapter],
-        traits.transform(matrix[[adapter]])[0],
-        rows_of(table, adapter),
-    )
     likelihood, gold = (
         np.nan_to_num(values[pool].astype(np.float64))
         for values in (table.likelihood, table.gold_probability)
@@ -154,7 +173,8 @@ def left_out(table: OutcomeTable, adapter: int, score: str = "strict") -> LeftOu
         gains=matrix[adapter],
         main=np.array([table.kinds[t] == "main" for t in names]),
         traits=traits,
-        routes=Routes.of(joined, table.marks.tolist()),
-        router=Router(joined),
+        name=table.adapters[adapter],
+        training=rows_of(table, adapter),
+        profile=profile,
         requests=table.marks,
     )

@@ -9,6 +9,7 @@ from reprofiling import judge
 from reprofiling_left_out import BASE, NEW, LeftOut, left_out
 from reprofiling_ways import WAYS
 from routing_table import OutcomeTable
+from traitroute.router import Router
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "routing_outcomes.safetensors"
 ADAPTER = 3
@@ -20,12 +21,11 @@ def case() -> LeftOut:
 
 
 def test_decisions_are_those_of_the_router(case: LeftOut) -> None:
-    scores = case.traits.transform(case.gains[None])[0]
-    names = case.router.profile.adapters
+    router, names = Router(case.full), case.full.adapters
     places = dict(enumerate(names)) | {NEW: names[-1], BASE: None}
     some = np.arange(0, len(case.requests), 97)
-    wanted = [case.router.route(case.requests[i]).adapter for i in some]
-    assert [places[c] for c in case.routes.choose(scores)[some].tolist()] == wanted
+    wanted = [router.route(case.requests[i]).adapter for i in some]
+    assert [places[c] for c in case.routes.choose(case.full)[some].tolist()] == wanted
     assert names[-1] in wanted
 
 
