@@ -1,32 +1,38 @@
 """Work off the event loop within a time budget, in a few threads of our own.
 
 A thread cannot be stopped, so work that ran over its time still holds one. When all are held this way
-nothing more is accepted, and the event loop's default executor, which the app needs, is never touched.
+nothing more is accepted, what waits is given up, and the event loop's default executor, which the app needs, is never touched.
 """
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 WORKERS = 2
 """Routing computes under the interpreter's lock: of 500 requests at once, four threads serve fewer in time."""
 WAITING = 1024
+WAIT_S = 2.0
+"""How long work waits for a thread: in a burst the server's own work on each request takes longer than that (docs/serving.md)."""
 
 
 class SaturatedError(Exception):
-    """Every thread is held by work that ran over its time, or too much work waits."""
+    """Every thread is held by work that ran over its time, or by other work for too long."""
 
 
 class TimeBudget:
-    """Runs work in at most `workers` threads, with at most `waiting` pieces unfinished."""
+    """Runs work in at most `workers` threads, with at most `waiting` pieces unfinished, none of which waits longer than `wait_s`."""
 
-    def __init__(self, *, workers: int = WORKERS, waiting: int = WAITING) -> None:
+    def __init__(
+        self, *, workers: int = WORKERS, waiting: int = WAITING, wait_s: float = WAIT_S
+    ) -> None:
         self._workers = workers
         self._waiting = waiting
+        self._wait_s = wait_s
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="traitroute")
         self._lock = threading.Lock()
         self._unfinished = 0
@@ -36,24 +42,33 @@ class TimeBudget:
         """Return what `work` returns.
 
         Raises:
-            TimeoutError: it took longer than `seconds`, waiting for a thread included.
+            TimeoutError: it ran for longer than `seconds`.
             SaturatedError: it was not begun.
         """
-        if self._overdue >= self._workers or self._unfinished >= self._waiting:
+        if self._saturated or self._unfinished >= self._waiting:
             raise SaturatedError
-        future = self._threads.submit(work)
+        piece = _Piece(work)
+        future = self._threads.submit(piece)
         self._count(unfinished=1)
         future.add_done_callback(lambda _: self._count(unfinished=-1))
+        told, waits_until = asyncio.wrap_future(future), time.monotonic() + self._wait_s
         try:
-            async with asyncio.timeout(seconds):
-                return await asyncio.wrap_future(future)
-        except TimeoutError:
-            # Where the event loop was late and not the work, what it returned is there to be used.
-            if future.done() and not future.cancelled():
-                return future.result()
-            raise
+            while True:
+                await asyncio.wait([told], timeout=piece.left_s(seconds))
+                # Where the event loop was late and not the work, what it returned is there to be used.
+                if future.done():
+                    return await told if told.done() else future.result()
+                if piece.left_s(seconds) <= 0:
+                    raise TimeoutError
+                if piece.waits and (self._saturated or time.monotonic() > waits_until):
+                    raise SaturatedError
         finally:
+            told.cancel()
             self._leave(future)
+
+    @property
+    def _saturated(self) -> bool:
+        return self._overdue >= self._workers
 
     def _leave(self, future: Future[T]) -> None:
         if future.done() or future.cancel():
@@ -65,3 +80,24 @@ class TimeBudget:
         with self._lock:
             self._unfinished += unfinished
             self._overdue += overdue
+
+
+class _Piece(Generic[T]):
+    """Work that notes when a thread takes it up."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self._work = work
+        self._began: float | None = None
+
+    def __call__(self) -> T:
+        self._began = time.monotonic()
+        return self._work()
+
+    @property
+    def waits(self) -> bool:
+        """Whether no thread has taken it up."""
+        return self._began is None
+
+    def left_s(self, seconds: float) -> float:
+        """How much is left of the `seconds` that it may run."""
+        return seconds if self._began is None else self._began + seconds - time.monotonic()

@@ -69,7 +69,7 @@ class Chooser:
             limit_ms = self._routing.budget_s * 1000
             choice = Choice.base(f"router-timeout: no choice in {limit_ms:.0f} ms")
         except SaturatedError:
-            return Choice.base("router-busy: too many choices are overdue")
+            return Choice.base("router-busy: others were still being chosen for")
         return replace(choice, seconds=time.perf_counter() - start)
 
     async def _route(self, router: TextRouter, text: str, options: dict[str, Any]) -> Choice:
