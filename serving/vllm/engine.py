@@ -35,7 +35,8 @@ class VllmEngine:
             ) from exc
         self._weights = weights
         self._prompts = PromptTokenizer(base)
-        options = {"dtype": "bfloat16"} | engine_options(adapters, max_model_len=MAX_MODEL_LEN)
+        options: dict[str, Any] = {"dtype": "bfloat16"}
+        options |= engine_options(adapters, max_model_len=MAX_MODEL_LEN)
         self.name = f"vllm-{options['dtype']}-{'cpu' if self._cpu else 'cuda'}"
         self._llm: Any = LLM(model=str(base), **options)
 
