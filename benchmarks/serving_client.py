@@ -14,8 +14,6 @@ from traitroute.serving.routing import BASE
 
 CHAT = "/v1/chat/completions"
 PATIENCE_S = 180.0
-IDLE_S = 2.0
-"""vLLM closes a connection that is idle for 5 s, also while a busy client is about to use it again."""
 DOUBTS = ("no-profile", "router-timeout", "router-busy", "router-error", "load-failed")
 """What opens the reason header where base stands in."""
 
@@ -53,11 +51,7 @@ def chat(model: str, prompt: str, *, max_tokens: int, **more: Any) -> dict[str, 
 @asynccontextmanager
 async def open_client(base_url: str, connections: int) -> AsyncIterator[httpx.AsyncClient]:
     """A client of up to `connections` connections."""
-    limits = httpx.Limits(
-        max_connections=connections,
-        max_keepalive_connections=connections,
-        keepalive_expiry=IDLE_S,
-    )
+    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
     async with httpx.AsyncClient(base_url=base_url, limits=limits, timeout=PATIENCE_S) as client:
         yield client
 

@@ -16,7 +16,14 @@ from urllib.request import urlopen
 
 from ...adapters import Adapter, Location, Place, ServerError
 from ..routing import BASE
-from .options import CPU_VARIABLES, PRIVACY_VARIABLES, SPARE_SLOTS, engine_options, on_cpu
+from .options import (
+    CPU_VARIABLES,
+    PRIVACY_VARIABLES,
+    SERVER_VARIABLES,
+    SPARE_SLOTS,
+    engine_options,
+    on_cpu,
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,7 @@ def serve_command(
 
 def serve_environment(registry: Place, base_model: str | Path) -> dict[str, str]:
     """This process's environment, with what the server needs; values already set are kept."""
-    defaults = dict(PRIVACY_VARIABLES)
+    defaults = PRIVACY_VARIABLES | SERVER_VARIABLES
     if on_cpu():
         defaults |= CPU_VARIABLES
     if Path(base_model).is_dir():

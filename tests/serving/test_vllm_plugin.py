@@ -274,6 +274,7 @@ def test_the_environment_keeps_what_the_user_set(
     environment = serve_environment(tmp_path / "registry.db", "org/tiny")
     assert environment["VLLM_PLUGINS"] == "other,traitroute"
     assert environment["DO_NOT_TRACK"] == "0"
+    assert float(environment["VLLM_HTTP_TIMEOUT_KEEP_ALIVE"]) > 60
     assert environment["TRAITROUTE_REGISTRY"] == str((tmp_path / "registry.db").resolve())
 
 
