@@ -32,11 +32,12 @@ START_LIMIT_S = 30.0
 class Replacement:
     """What clients saw: `verdicts` of answers by weights that were not replaced, the others by phase and the weights that spoke.
 
-    `before` are those that ended before the new weights were admitted, `after` those that began `SEEN_WITHIN_S` later; in seconds
-    after the admission began the `last_old_s` answer by old weights and the `first_new_s` by new ones.
+    `before` are those that ended before the new weights were admitted, `after` those that began `seen_within_s` later; in seconds
+    after the admission began the last answer by old weights (`last_old_s`) and the first by new ones (`first_new_s`).
     """
 
     concurrency: int
+    seen_within_s: float
     requests: int
     statuses: Mapping[str, int]
     verdicts: Mapping[str, int]
@@ -62,7 +63,9 @@ class Replacement:
         shown.add_row("status", listed(self.statuses))
         shown.add_row("answers of the other adapters and base", listed(self.verdicts))
         shown.add_row("of the replaced one, before the new weights were due", listed(self.before))
-        shown.add_row(f"in the {SEEN_WITHIN_S:.0f} s in which both are right", listed(self.between))
+        shown.add_row(
+            f"in the {self.seen_within_s:.0f} s in which both are right", listed(self.between)
+        )
         shown.add_row("later", listed(self.after))
         shown.add_row("last answer by the old weights began after", f"{self.last_old_s:+.2f} s")
         shown.add_row("first by the new ones", f"{self.first_new_s:+.2f} s")
@@ -71,13 +74,19 @@ class Replacement:
 
 
 async def measure_replacement(
-    stand: Stand, concurrency: int, hold_s: float, *, seed: int
+    stand: Stand,
+    concurrency: int,
+    hold_s: float,
+    *,
+    seen_within_s: float = SEEN_WITHIN_S,
+    seed: int,
 ) -> Replacement:
     """Keep `concurrency` streams open, replace an adapter's weights after `hold_s`, and admit them as long after."""
     victim = next(iter(stand.rows))
     folder = await asyncio.to_thread(
         save_adapter, stand.base_path, stand.folder / "replacement", seed=1000
     )
+    profile = topic_profile().to_bytes()
     async with open_client(stand.server.base_url, concurrency + 2) as client:
         prompts = [text for rows in stand.rows.values() for text in rows[:PROMPTS_EACH]]
         truth, over, answers = await learn_truth(client, stand, prompts), asyncio.Event(), []
@@ -93,12 +102,12 @@ async def measure_replacement(
             new = await _said(client, f"{victim}@2", truth.prompts)
             await asyncio.sleep(hold_s)
             admitted = time.monotonic()
-            await asyncio.to_thread(_admit, stand, victim)
-            await asyncio.sleep(SEEN_WITHIN_S + hold_s)
+            await asyncio.to_thread(_admit, stand, victim, profile)
+            await asyncio.sleep(seen_within_s + hold_s)
         finally:
             over.set()
             await asyncio.gather(*workers)
-    return summary(answers, truth, victim, new, admitted, concurrency)
+    return summary(answers, truth, victim, new, admitted, concurrency, seen_within_s)
 
 
 def summary(
@@ -108,6 +117,7 @@ def summary(
     new: Mapping[str, str],
     admitted: float,
     concurrency: int,
+    seen_within_s: float,
 ) -> Replacement:
     """Judge the answers; `new` is what the new weights of `victim` say to each prompt, `admitted` when they were due."""
     replaced = Truth({**truth.said, **{(victim, p): text for p, text in new.items()}}, truth.base)
@@ -125,13 +135,14 @@ def summary(
             others[str(truth.judge(answer))] += 1
             continue
         spoke = _weights(answer, truth, replaced)
-        phases[_phase(answer, admitted)][spoke] += 1
+        phases[_phase(answer, admitted, seen_within_s)][spoke] += 1
         if spoke == "old":
             old.append(answer.began - admitted)
         elif spoke == "new":
             late.append(answer.began - admitted)
     return Replacement(
         concurrency=concurrency,
+        seen_within_s=seen_within_s,
         requests=len(answers),
         statuses=dict(Counter(seen_status(a) for a in answers)),
         verdicts=dict(others),
@@ -141,10 +152,10 @@ def summary(
     )
 
 
-def _phase(answer: Answer, admitted: float) -> str:
+def _phase(answer: Answer, admitted: float, seen_within_s: float) -> str:
     if answer.began + answer.seconds < admitted:
         return "before"
-    return "after" if answer.began > admitted + SEEN_WITHIN_S else "between"
+    return "after" if answer.began > admitted + seen_within_s else "between"
 
 
 def _weights(answer: Answer, old: Truth, new: Truth) -> str:
@@ -181,9 +192,9 @@ async def _said(client: httpx.AsyncClient, name: str, prompts: Sequence[str]) ->
     return {answer.prompt: answer.text for answer in await asyncio.gather(*asked)}
 
 
-def _admit(stand: Stand, victim: str) -> None:
+def _admit(stand: Stand, victim: str, profile: bytes) -> None:
     """Let the waiting weights take the name over, with the next profile, as measuring them does."""
     registry = stand.registry
     waiting, stored = registry.replacement(victim), registry.latest_profile()
     assert waiting is not None and stored is not None
-    registry.admit(waiting, topic_profile().to_bytes(), {}, parent=stored.version)
+    registry.admit(waiting, profile, {}, parent=stored.version)
