@@ -93,3 +93,10 @@ def test_the_command_line_loads_neither_torch_nor_vllm() -> None:
     code = f"import sys, traitroute.cli; print(sorted({heavy} & set(sys.modules)))"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout == "[]\n"
+
+
+def test_a_database_that_is_away_is_no_bad_input(run: Run) -> None:
+    pytest.importorskip("psycopg", reason="psycopg is not installed: pip install '.[postgresql]'")
+    ended = run("adapters", "list", "--registry", "postgresql+psycopg://me@127.0.0.1:1/team")
+    assert ended.returncode == 1
+    assert "check that the server runs" in ended.stderr

@@ -167,3 +167,30 @@ def test_who_read_an_older_version_changes_nothing(office: Any) -> None:
     assert office.kept() == kept
     now = office.ask("GET", "/old").headers["etag"]
     assert office.ask("DELETE", "/old", if_match=now).status_code == 200
+
+
+def test_a_registry_that_cannot_be_read_is_the_servers_trouble(office: Any) -> None:
+    path = office.registry.path
+    office.registry.close()
+    path.write_bytes(path.read_bytes()[:100] + b"\xff" * 8000)
+    for method, given in (("GET", ""), ("GET", "/old"), ("DELETE", "/old")):
+        assert "cannot be" in error(office.ask(method, given), 503)
+
+
+def test_adapters_are_listed_a_page_at_a_time(office: Any) -> None:
+    for i in range(3):
+        office.ask("POST", "", {"name": f"a{i}", "uri": office.save(f"a{i}", fill=i / 8)})
+    names, after = [], ""
+    while after is not None:
+        page = office.ask("GET", f"?limit=2&after={after}").json()
+        assert len(page["data"]) <= 2
+        names += [each["name"] for each in page["data"]]
+        after = page["next"]
+    assert names == ["a0", "a1", "a2", "old"]
+    for query in ("limit=0", "limit=1001", "limit=x", "offset=3"):
+        error(office.ask("GET", f"?{query}"), 400)
+
+
+def test_a_name_that_no_adapter_can_have_is_unknown(office: Any) -> None:
+    for name in ("%00", "x" * 100, "auto"):
+        error(office.ask("GET", f"/{name}"), 404)

@@ -113,3 +113,31 @@ def test_intervals_hold_the_true_gain_as_often_as_they_say() -> None:
         covered = np.mean((low <= p_won - p_lost) & (p_won - p_lost <= high))
         assert covered >= 0.93
     assert np.isnan(paired_interval(np.array(0), np.array(0), np.array(0))[0])
+
+
+def test_long_lists_are_told_a_page_at_a_time(server: Any) -> None:
+    rows = {"/v1/skills": ("skills",), "/v1/traits": ("skills",)}
+    rows["/v1/matrix"] = ("skills", "scores", "gains", "low", "high", "examples")
+    for path, parts in rows.items():
+        whole = server.get(path).json()
+        assert whole["next"] is None
+        pages = [server.get(f"{path}?limit=2").json()]
+        assert pages[0]["next"] is not None
+        pages.append(server.get(f"{path}?limit=2&after={pages[0]['next']}").json())
+        for part in parts:
+            assert [row for page in pages for row in page[part]] == whole[part]
+
+
+def test_a_page_goes_on_after_a_skill_that_is_gone(server: Any, registry: Registry) -> None:
+    after = server.get("/v1/skills?limit=2").json()["next"]
+    registry.remove_adapter(after)
+    server.refresh()
+    assert [s["name"] for s in server.get(f"/v1/skills?after={after}").json()["skills"]] == [
+        "pilot"
+    ]
+
+
+def test_no_page_is_what_was_not_asked_for(server: Any) -> None:
+    for query in ("limit=0", "limit=5000", "limit=all", "page=2"):
+        assert server.get(f"/v1/skills?{query}").status_code == 400
+    assert server.get("/v1/matrix?after=nobody").status_code == 400
