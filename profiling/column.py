@@ -21,7 +21,7 @@ from .incremental import SHARE
 from .measure import measured_cell
 from .new_row import without
 from .profiled import Profiled
-from .refit import fit_anew
+from .refit import check_enough, fit_anew
 from .row_meter import MeasuredGains, RowMeter
 from .task import Task
 
@@ -73,6 +73,7 @@ def measure_columns(
     for _ in range(_ATTEMPTS):
         profiled, gone = _with_weights(registry, Profiled.open(registry))
         check_new(tasks, profiled, registry)
+        check_enough(profiled)
         columns = meter.measure_whole(profiled, tasks)
         estimates = meter.measure_anchors(columns)
         for task in tasks:

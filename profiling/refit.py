@@ -29,11 +29,7 @@ def refit(registry: Registry) -> int:
 
 def fit_anew(registry: Registry, profiled: Profiled, *, origin: Origin = "fit") -> int:
     """Fit what `profiled` holds, as a version after the one that it was read from; see `refit`."""
-    if (whole := len(profiled.whole)) < LEAST_WHOLE:
-        raise InputError(
-            f"only {whole} row{'s were' if whole != 1 else ' was'} measured in full, and a fit needs {LEAST_WHOLE}: "
-            "run `traitroute adapters measure NAME --full` for some"
-        )
+    check_enough(profiled)
     matrix = _matrix(profiled)
     traits = TraitSpace(scaling=profiled.summary["scaling"]).fit(matrix.gains)
     known = {a.name: a for a in registry.adapters()}
@@ -54,6 +50,19 @@ def fit_anew(registry: Registry, profiled: Profiled, *, origin: Origin = "fit") 
     return registry.put_profile(
         routing.to_bytes(), summary, origin=origin, parent=profiled.stored.version
     )
+
+
+def check_enough(profiled: Profiled) -> None:
+    """Check that enough rows were measured in full to fit.
+
+    Raises:
+        InputError: they are too few.
+    """
+    if (whole := len(profiled.whole)) < LEAST_WHOLE:
+        raise InputError(
+            f"only {whole} row{'s were' if whole != 1 else ' was'} measured in full, and a fit needs {LEAST_WHOLE}: "
+            "run `traitroute adapters measure NAME --full` for some"
+        )
 
 
 def _matrix(profiled: Profiled) -> TransferMatrix:

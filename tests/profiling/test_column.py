@@ -160,6 +160,17 @@ def test_a_name_that_the_registry_knows_for_other_examples_is_refused(growing: F
         add(growing)
 
 
+def test_a_profile_that_cannot_be_fitted_is_refused_before_anything_is_measured(
+    growing: Fleet,
+) -> None:
+    for name, weights in (("one", "4"), ("two", "6")):
+        growing.measure(growing.replace(name, weights), share=0.2)
+    growing.engine.asked.clear()
+    with pytest.raises(InputError, match="only 1 row was measured in full"):
+        add(growing)
+    assert growing.engine.asked == []
+
+
 def test_a_rollback_takes_the_task_out_again(growing: Fleet) -> None:
     add(growing)
     roll_back(growing.registry, 1)
