@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from measuring_log import MeasuringLog
-from postgres_server import DatabaseServer, database_server
+from postgres_server import PostgresServer, postgres_server
 from reprofiling_stand import FIRST, LiveSystem
 from rich.console import Console
 from rich.table import Table
@@ -75,7 +75,7 @@ class Striker:
 
     system: LiveSystem
     log: MeasuringLog
-    database: DatabaseServer
+    database: PostgresServer
     rng: random.Random
     added: int = 0
 
@@ -138,9 +138,9 @@ def main() -> None:
     names = [name for name, count in STRIKES.items() for _ in range(count)]
     rng = random.Random(arguments.seed)
     rng.shuffle(names)
-    with tempfile.TemporaryDirectory() as folder, database_server() as database:
+    with tempfile.TemporaryDirectory() as folder, postgres_server() as database:
         os.environ["TRAITROUTE_WEIGHTS"] = f"{folder}/weights"
-        with Registry.create(database.url) as registry:
+        with Registry.create(database.url()) as registry:
             system = LiveSystem(Path(folder), registry, _free_port())
             try:
                 found = _run(system, database, names[: arguments.strikes], rng)
@@ -157,7 +157,7 @@ def main() -> None:
 
 
 def _run(
-    system: LiveSystem, database: DatabaseServer, names: Sequence[str], rng: random.Random
+    system: LiveSystem, database: PostgresServer, names: Sequence[str], rng: random.Random
 ) -> Found:
     system.profile()
     registry, finished = system.registry, set[str]()

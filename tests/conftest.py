@@ -1,15 +1,13 @@
 """Settings for every test, a PostgreSQL server, and tiny random models in float32, of which equality can be asked."""
 
-import itertools
 import json
 import logging
-import os
-import shutil
-import subprocess
-import tempfile
+import sys
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,9 @@ from hypothesis import settings
 from safetensors.numpy import save_file
 
 MakeAdapter = Callable[..., Path]
+
+# What benchmarks and tests share is there: benchmarks are scripts, whose folder is where their imports are found.
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 # A busy machine is no failure.
 settings.register_profile("traitroute", deadline=None)
@@ -126,90 +127,16 @@ def tiny() -> TinyModels:
     return TinyModels()
 
 
-@dataclass
-class PostgresServer:
-    """A PostgreSQL server of Debian's programs in `folder`, reached through a socket there; it may be killed."""
-
-    programs: Path
-    folder: Path
-    process: "subprocess.Popen[bytes] | None" = None
-    numbers: Iterator[int] = field(default_factory=itertools.count)
-
-    def make(self) -> None:
-        """Make its files."""
-        if user := self._user():
-            shutil.chown(self.folder, user, user)
-        initdb = [self.programs / "initdb", "-D", self.folder / "data", "-U", "tester"]
-        options = ["--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
-        subprocess.run([*initdb, *options], check=True, capture_output=True, user=self._user())
-
-    def start(self) -> None:
-        """Start, and return once it answers."""
-        import psycopg
-
-        settings = ["listen_addresses=", "fsync=off", "full_page_writes=off", "max_connections=200"]
-        command = [self.programs / "postgres", "-D", self.folder / "data", "-k", self.folder]
-        with (self.folder.parent / f"{self.folder.name}.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [*command, *(part for setting in settings for part in ("-c", setting))],
-                stdout=log,
-                stderr=log,
-                user=self._user(),
-            )
-        until = time.monotonic() + 60
-        while True:
-            try:
-                psycopg.connect(host=str(self.folder), user="tester", dbname="postgres").close()
-                return
-            except psycopg.OperationalError:
-                assert self.process.poll() is None and time.monotonic() < until, "it did not start"
-                time.sleep(0.05)
-
-    def kill(self) -> None:
-        """End it at once, as when its machine fails."""
-        if self.process is not None:
-            # SIGQUIT and not SIGKILL, which would leave its shared memory behind.
-            self.process.send_signal(3)
-            self.process.wait()
-            self.process = None
-
-    def new_database(self) -> str:
-        """Make an empty database and return its URL."""
-        import psycopg
-
-        name = f"db{next(self.numbers)}"
-        with psycopg.connect(self._address("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}".encode())
-        return f"postgresql+psycopg://tester@/{name}?host={self.folder}"
-
-    def _address(self, database: str) -> str:
-        return f"postgresql://tester@/{database}?host={self.folder}"
-
-    @staticmethod
-    def _user() -> str | None:
-        """The server refuses to run as root."""
-        return "postgres" if os.geteuid() == 0 else None
-
-
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    """A running PostgreSQL server; `new_database` gives each test its own."""
+def postgres() -> Iterator[Any]:
+    """A running PostgreSQL server that may be killed; `new_database` gives each test its own."""
     pytest.importorskip("psycopg", reason="psycopg is not installed: pip install '.[postgresql]'")
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found:
+    from postgres_server import PROGRAMS, postgres_server
+
+    if not PROGRAMS.is_dir():
         pytest.skip("no PostgreSQL server here: apt-get install postgresql")
-    # A socket's path may have 107 characters at most, so it is not made in pytest's own folder.
-    with tempfile.TemporaryDirectory(prefix="pg-") as scratch:
-        Path(scratch).chmod(0o755)
-        folder = Path(scratch) / "server"
-        folder.mkdir()
-        server = PostgresServer(found[-1].parent, folder)
-        server.make()
-        server.start()
-        try:
-            yield server
-        finally:
-            server.kill()
+    with postgres_server(durable=False) as server:
+        yield server
 
 
 @pytest.fixture
@@ -236,3 +163,21 @@ def make_adapter(tmp_path: Path) -> MakeAdapter:
         return folder
 
     return make
+
+
+@contextmanager
+def serving(app: Any, **options: Any) -> Iterator[str]:
+    """Serve an ASGI app from a thread of this process; its URL. `options` are uvicorn's."""
+    uvicorn = pytest.importorskip("uvicorn", reason="needs it: pip install 'traitroute[embedded]'")
+    server = uvicorn.Server(uvicorn.Config(app, **{"port": 0, "log_level": "error"} | options))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        until = time.monotonic() + 60
+        while not server.started:
+            assert thread.is_alive() and time.monotonic() < until, "it did not start"
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(30)

@@ -3,8 +3,6 @@
 import os
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +15,10 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from traitroute.adapters import Adapter, Registry
 
+from ..conftest import serving
+
 pytest.importorskip("huggingface_hub", reason="needs the Hub's client: '.[sources]'")
-uvicorn = pytest.importorskip("uvicorn")
+pytest.importorskip("uvicorn")
 
 COMMIT = "a" * 40
 README = "---\nlicense: mit\n---\n# Polite\n"
@@ -62,17 +62,8 @@ def hub(repository: Path) -> Iterator[tuple[str, list[str]]]:
         Route("/api/models/acme/polite/tree/main", tree),
         Route("/acme/polite/resolve/main/{name}", resolve),
     ]
-    server = uvicorn.Server(uvicorn.Config(Starlette(routes=routes), port=0, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    until = time.monotonic() + 20
-    while not server.started and time.monotonic() < until:
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", read
-    finally:
-        server.should_exit = True
-        thread.join(20)
+    with serving(Starlette(routes=routes)) as url:
+        yield url, read
 
 
 def test_an_adapter_of_the_hub_comes_in_without_its_pickle(

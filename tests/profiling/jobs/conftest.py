@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,10 +22,12 @@ from traitroute.router import FitRequests, fit_profile
 from traitroute.serving.engines import EngineRequest, TransformersEngine
 from traitroute.serving.jobs import Job, JobBoard
 
+from ...conftest import serving
+
 pytest.importorskip("torch", reason="needs torch: pip install 'traitroute[embedded]'")
 pytest.importorskip("peft", reason="needs PEFT: pip install 'traitroute[embedded]'")
 pytest.importorskip("dbos", reason="needs DBOS: pip install 'traitroute[worker]'")
-uvicorn = pytest.importorskip("uvicorn", reason="needs uvicorn: pip install 'traitroute[embedded]'")
+pytest.importorskip("uvicorn", reason="needs uvicorn: pip install 'traitroute[embedded]'")
 
 SEEDS = {"red": 0, "green": 1, "blue": 2}
 EXAMPLES, ANSWER_TOKENS = 24, 6
@@ -233,27 +234,21 @@ class Site:
 
 
 @contextmanager
-def serving(house: House) -> Iterator[Site]:
+def open_site(house: House) -> Iterator[Site]:
     """Serve the house from a thread of this process, and end its workers afterwards."""
     from traitroute.serving.embedded import EmbeddedOptions, open_app
 
     options = EmbeddedOptions(precision="float32")
     app = open_app(house.base, house.registry.location, name="tiny", options=options)
     notes = Notes(house.is_finished)
-    server = uvicorn.Server(uvicorn.Config(notes.wrap(app), port=0, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started and thread.is_alive():
-        time.sleep(0.01)
-    site = Site(house, f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", notes)
-    try:
-        yield site
-    finally:
-        for process in site.workers:
-            if process.poll() is None:
-                site.kill(process)
-        server.should_exit = True
-        thread.join(30)
+    with serving(notes.wrap(app)) as url:
+        site = Site(house, url, notes)
+        try:
+            yield site
+        finally:
+            for process in site.workers:
+                if process.poll() is None:
+                    site.kill(process)
 
 
 @pytest.fixture
@@ -280,5 +275,5 @@ def house(
 @pytest.fixture
 def site(house: House) -> Iterator[Site]:
     """That house, served."""
-    with serving(house) as it:
+    with open_site(house) as it:
         yield it

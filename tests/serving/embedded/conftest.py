@@ -1,7 +1,5 @@
 """A running embedded server over a tiny random Llama in float32, with random adapters."""
 
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,8 +12,10 @@ import pytest
 from traitroute.adapters import Adapter, AdapterState, Registry
 from traitroute.router import FitRequests, fit_profile
 
+from ...conftest import serving
+
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'traitroute[embedded]'")
-uvicorn = pytest.importorskip("uvicorn", reason="needs uvicorn: pip install 'traitroute[embedded]'")
+pytest.importorskip("uvicorn", reason="needs uvicorn: pip install 'traitroute[embedded]'")
 transformers = pytest.importorskip("transformers")
 peft = pytest.importorskip("peft", reason="needs PEFT: pip install 'traitroute[embedded]'")
 
@@ -131,18 +131,8 @@ def running(house: House, *, base_digest: str | None = None, **options: Any) -> 
         base_digest=base_digest,
         options=EmbeddedOptions(**{"precision": "float32", **options}),
     )
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        until = time.monotonic() + 30
-        while not server.started and time.monotonic() < until and thread.is_alive():
-            time.sleep(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield Running(f"http://127.0.0.1:{port}", app.state.decoder)
-    finally:
-        server.should_exit = True
-        thread.join(30)
+    with serving(app) as url:
+        yield Running(url, app.state.decoder)
 
 
 @pytest.fixture(scope="session")

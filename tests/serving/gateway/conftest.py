@@ -7,19 +7,20 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-import uvicorn
 from safetensors.numpy import save_file
 from starlette.types import Receive, Scope, Send
 from traitroute.adapters import Adapter, AdapterState, Registry
 from traitroute.router import FitRequests, fit_profile
 from traitroute.serving.gateway import GatewayOptions, gateway_app
+
+from ...conftest import serving
 
 BASE_NAME = "tiny"
 TOPICS = {
@@ -163,26 +164,10 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-@contextmanager
-def running(app: Any, port: int | None = None) -> Iterator[str]:
+def running(app: Any, port: int = 0) -> AbstractContextManager[str]:
     """Serve the app in a thread; the URL."""
-    port = port or free_port()
     lifespan = "off" if isinstance(app, Upstream) else "on"
-    config = uvicorn.Config(
-        app, port=port, log_level="error", lifespan=lifespan, ws="none", timeout_graceful_shutdown=1
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    until = time.monotonic() + 20
-    while not server.started and time.monotonic() < until:
-        time.sleep(0.01)
-    assert server.started
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(20)
+    return serving(app, port=port, lifespan=lifespan, ws="none", timeout_graceful_shutdown=1)
 
 
 def make_adapter(folder: Path, fill: float) -> Path:

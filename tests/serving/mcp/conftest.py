@@ -1,8 +1,6 @@
 """The MCP server over three ways: in this process, over HTTP from a real embedded server, over standard streams."""
 
 import asyncio
-import threading
-import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,8 @@ from traitroute.serving.following import RegistryFollower
 from traitroute.serving.mcp.server import skills_server
 from traitroute.serving.routing import Routing
 from traitroute.serving.skills.served import ServedSkills
+
+from ...conftest import serving
 
 KEY = "a key for this test"
 Conversation = Callable[[Client], Coroutine[Any, Any, Any]]
@@ -49,24 +49,14 @@ def talk(filled: Path) -> Talk:
 @pytest.fixture(scope="session")
 def url(filled: Path, tmp_path_factory: pytest.TempPathFactory, tiny: Any) -> Iterator[str]:
     """An embedded server with a tiny model and a key."""
-    uvicorn = pytest.importorskip("uvicorn", reason="needs it: pip install 'traitroute[embedded]'")
     pytest.importorskip("peft", reason="needs PEFT: pip install 'traitroute[embedded]'")
     from traitroute.serving.embedded import EmbeddedOptions, open_app
 
     base = tiny.save(tmp_path_factory.mktemp("mcp") / "tiny")
     options = EmbeddedOptions(precision="float32", api_key=KEY)
     app = open_app(base, filled, name="tiny", base_digest=None, options=options)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        until = time.monotonic() + 30
-        while not server.started and time.monotonic() < until and thread.is_alive():
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/mcp"
-    finally:
-        server.should_exit = True
-        thread.join(30)
+    with serving(app) as served:
+        yield f"{served}/mcp"
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """A server of a tiny random Llama whose three adapters have measured gains, each of which costs it another task."""
 
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,6 +15,8 @@ from traitroute.profiling.stability import loading_stability
 from traitroute.profiling.trait_names import name_traits
 from traitroute.profiling.traits import TraitSpace
 from traitroute.router import FitRequests, fit_profile
+
+from ...conftest import serving
 
 TOPICS = {"red": range(10, 16), "green": range(20, 26), "blue": range(30, 36)}
 """The words that each task's examples are made of; the adapter of its name helps it."""
@@ -136,7 +136,6 @@ def fit(registry: Registry, cells: list[Cell]) -> None:
 @contextmanager
 def running(house: Path, **options: Any) -> Iterator[Served]:
     """Serve the house from a thread of this process."""
-    import uvicorn
     from traitroute.serving.embedded import EmbeddedOptions, open_app
 
     app = open_app(
@@ -145,18 +144,8 @@ def running(house: Path, **options: Any) -> Iterator[Served]:
         name="tiny",
         options=EmbeddedOptions(**{"precision": "float32", **options}),
     )
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        until = time.monotonic() + 60
-        while not server.started and time.monotonic() < until and thread.is_alive():
-            time.sleep(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield Served(f"http://127.0.0.1:{port}")
-    finally:
-        server.should_exit = True
-        thread.join(30)
+    with serving(app) as url:
+        yield Served(url)
 
 
 @pytest.fixture(scope="session")
