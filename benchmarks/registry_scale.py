@@ -66,7 +66,7 @@ class Figures:
     seen_ms: float
     admit_ms: float
     routable_ms: float
-    traits_s: float
+    traits_s: float | None
     demand_s: float | None
 
 
@@ -229,7 +229,9 @@ async def longest_stop(work: Coroutine[Any, Any, object]) -> float:
 
 
 def fit_again(fleet: Fleet, drawn: Drawn, refit: int) -> dict[str, Any]:
-    """Seconds to fit traits with their null of 1000 permutations, and the demand model."""
+    """Seconds to fit traits with their null of 1000 permutations, and the demand model; a negative `refit` fits nothing."""
+    if refit < 0:
+        return {"traits_s": None, "demand_s": None}
     traits = TraitSpace(n_permutations=1000)
     traits_s = timed(lambda: traits.fit(drawn.gains)) / 1000
     if len(drawn.names) > refit:
@@ -274,7 +276,10 @@ def main() -> None:
         "--url", help="an empty PostgreSQL database, whose tables are dropped after"
     )
     parser.add_argument(
-        "--refit", type=int, default=1000, help="the most adapters to fit the demand model for"
+        "--refit",
+        type=int,
+        default=1000,
+        help="the most adapters to fit the demand model for; -1: no traits either",
     )
     parser.add_argument("--json", type=Path, help="write every figure here")
     arguments = parser.parse_args()
