@@ -116,8 +116,11 @@ def test_intervals_hold_the_true_gain_as_often_as_they_say() -> None:
 
 
 def test_long_lists_are_told_a_page_at_a_time(server: Any) -> None:
-    rows = {"/v1/skills": ("skills",), "/v1/traits": ("skills",)}
-    rows["/v1/matrix"] = ("skills", "scores", "gains", "low", "high", "examples")
+    rows = {
+        "/v1/skills": ["skills"],
+        "/v1/traits": ["skills"],
+        "/v1/matrix": ["skills", "scores", "gains", "low", "high", "examples"],
+    }
     for path, parts in rows.items():
         whole = server.get(path).json()
         assert whole["next"] is None
