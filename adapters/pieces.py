@@ -54,16 +54,17 @@ def read_pieces(connection: Connection, digests: Sequence[str]) -> bytes:
     """The value whose pieces have these digests.
 
     Raises:
-        RegistryError: one is not there.
+        RegistryError: one is not there, or not as it was written.
     """
     found: dict[str, bytes] = {}
     for batch in _batches(digests):
         query = select(pieces.c.digest, pieces.c.data).where(pieces.c.digest.in_(batch))
         found |= {row.digest: row.data for row in connection.execute(query)}
-    if len(found) < len(set(digests)):
-        raise RegistryError(
-            "a piece of the profile is missing: restore the registry from a backup, or profile again"
-        )
+    for digest in set(digests):
+        if hashlib.sha256(found.get(digest, b"")).hexdigest() != digest:
+            raise RegistryError(
+                "a piece of the profile is missing or damaged: restore the registry from a backup, or profile again"
+            )
     return b"".join(found[digest] for digest in digests)
 
 

@@ -117,13 +117,13 @@ def test_profiling_again_leaves_adapters_routable_throughout(
     states: list[AdapterState] = []
     with Registry.create(run / "t.db") as registry:
         profile(Suite.model_validate(small_suite()), registry, run / "runs")
-        put_cell = registry.put_cell
+        find_cell = registry.find_cell
 
-        def watch(cell: Cell) -> None:
+        def watch(key: str) -> Cell | None:
             states.extend(a.state for a in registry.adapters())
-            put_cell(cell)
+            return find_cell(key)
 
-        monkeypatch.setattr(registry, "put_cell", watch)
+        monkeypatch.setattr(registry, "find_cell", watch)
         profile(Suite.model_validate(small_suite()), registry, run / "runs")
     assert set(states) == {AdapterState.READY}
 
