@@ -12,6 +12,14 @@ from ..adapters import Location
 # Logs have no width of their own; the tables need about this much.
 console = Console(width=None if sys.stdout.isatty() else 150)
 
+ServerKey = Annotated[
+    str | None,
+    typer.Option("--api-key-env", help="Environment variable with the server's API key."),
+]
+Concurrency = Annotated[
+    int,
+    typer.Option(min=1, max=64, help="Requests that are under way at the server at a time."),
+]
 RegistryPath = Annotated[
     Location,
     typer.Option(

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from ..adapters import Adapter, AdapterState, InputError, Registry
-from .options import DEFAULT_REGISTRY, RegistryPath, console
+from .options import DEFAULT_REGISTRY, Concurrency, RegistryPath, ServerKey, console
 from .profile import progress_bars
 from .secrets import secret
 
@@ -59,13 +59,8 @@ def add(
             help="URL of a running server of the registry's adapters: measure there, at its lowest priority."
         ),
     ] = None,
-    api_key_env: Annotated[
-        str | None, typer.Option(help="Environment variable with the server's API key.")
-    ] = None,
-    concurrency: Annotated[
-        int,
-        typer.Option(min=1, max=64, help="Requests that are under way at the server at a time."),
-    ] = 4,
+    api_key_env: ServerKey = None,
+    concurrency: Concurrency = 4,
 ) -> None:
     """Measure the base model and every adapter of the profile on a new task, and fit the profile with it.
 

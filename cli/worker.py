@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ..adapters import Registry, RegistryError
-from .options import DEFAULT_REGISTRY, RegistryPath, console
+from .options import DEFAULT_REGISTRY, Concurrency, RegistryPath, ServerKey, console
 from .secrets import secret
 
 
@@ -20,13 +20,8 @@ def worker(
         ),
     ],
     registry: RegistryPath = DEFAULT_REGISTRY,
-    api_key_env: Annotated[
-        str | None, typer.Option(help="Environment variable with the server's API key.")
-    ] = None,
-    concurrency: Annotated[
-        int,
-        typer.Option(min=1, max=64, help="Requests that are under way at the server at a time."),
-    ] = 4,
+    api_key_env: ServerKey = None,
+    concurrency: Concurrency = 4,
     share: Annotated[
         float,
         typer.Option(
