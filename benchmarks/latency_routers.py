@@ -73,14 +73,17 @@ def fitted_profile(rows: Rows, rng: np.random.Generator) -> RoutingProfile:
 
 
 def enlarged(profile: RoutingProfile, size: int, rng: np.random.Generator) -> RoutingProfile:
-    """The profile with `size` adapters, drawn with the mean and covariance of its own."""
-    supply = profile.trait_scores
+    """The profile with `size` adapters, drawn with the mean and covariance of its own; all but its own have joined since."""
+    supply, tasks = profile.trait_scores, len(profile.tasks)
     spread = np.atleast_2d(np.cov(supply, rowvar=False))
     like = [i % FITTED for i in range(size)]
     return replace(
         profile,
         adapters=tuple(f"adapter-{i}" for i in range(size)),
         trait_scores=rng.multivariate_normal(supply.mean(axis=0), spread, size),
+        residuals=np.vstack(
+            [np.zeros((FITTED, tasks)), rng.normal(0, 0.05, (size, tasks))], dtype=np.float32
+        )[:size],
         homes=profile.homes.take(like),
         home_weights=profile.home_weights[like],
     )

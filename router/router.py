@@ -59,7 +59,9 @@ class Router:
         rows = [i for i, a in enumerate(profile.adapters) if a in allowed]
         self._names = [profile.adapters[i] for i in rows]
         self._supply = np.ascontiguousarray(profile.trait_scores[rows])
-        self._residuals = np.ascontiguousarray(profile.residuals[rows])
+        residuals = profile.residuals[rows]
+        self._joined = np.flatnonzero(residuals.any(axis=1))
+        self._residuals = np.ascontiguousarray(residuals[self._joined])
         self._homes = profile.homes.take(rows)
         self._home_weights = profile.home_weights[rows]
         self._corrections = np.array([profile.corrections.get(name, 0.0) for name in self._names])
@@ -132,7 +134,8 @@ class Router:
         # What profiled requests have taught holds for requests like them; of others only evidence speaks.
         novelty = float(p.novelty.share(unseen))
         asked, r = p.demand.at(features) * (1 - novelty), 1 + len(self._parts)
-        demand, own = asked[:r], self._residuals @ asked[r:].astype(np.float32)
+        demand, own = asked[:r], np.zeros(len(self._names))
+        own[self._joined] = self._residuals @ asked[r:].astype(np.float32)
         evidence = self._homes.row(features, marks)
         gains = (
             demand[0]
@@ -162,7 +165,7 @@ class Router:
             zip(KINDS, (read.evidence[best] * self._home_weights[best]).tolist(), strict=True)
         )
         learnt = {"feedback": float(self._corrections[best])} if self.profile.corrections else {}
-        if self._residuals[best].any():
+        if best in self._joined:
             learnt["own row"] = float(read.own[best])
         return {
             "mean": float(read.demand[0]),
