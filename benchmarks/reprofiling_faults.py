@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import random
-import socket
 import sys
 import tempfile
 import time
@@ -31,6 +30,7 @@ from steady_clients import steady_clients
 from traitroute.adapters import AdapterState, DatabaseError, Registry
 from traitroute.profiling.profile import quiet_libraries
 from traitroute.serving.jobs import JobBoard
+from traitroute.serving.vllm import free_port
 
 console = Console(width=120)
 STRIKES = {"worker": 12, "server": 3, "database": 5}
@@ -141,7 +141,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, postgres_server() as database:
         os.environ["TRAITROUTE_WEIGHTS"] = f"{folder}/weights"
         with Registry.create(database.url()) as registry:
-            system = LiveSystem(Path(folder), registry, _free_port())
+            system = LiveSystem(Path(folder), registry, free_port())
             try:
                 found = _run(system, database, names[: arguments.strikes], rng)
             finally:
@@ -197,12 +197,6 @@ def _run(
         verdicts=clients.verdicts(),
         jobs={state: sum(job.state == state for job in jobs) for state in {j.state for j in jobs}},
     )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _arguments() -> argparse.Namespace:

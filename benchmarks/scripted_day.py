@@ -10,7 +10,6 @@ Needs vLLM (on CPUs its CPU build), and the extras `profile`, `worker` and `dev`
 
 import argparse
 import json
-import socket
 import sys
 import tempfile
 import time
@@ -32,6 +31,7 @@ from steady_clients import steady_clients
 from traitroute.adapters import AdapterState, Registry
 from traitroute.profiling.profile import quiet_libraries
 from traitroute.router import Router
+from traitroute.serving.vllm import free_port
 
 console = Console(width=120)
 ADDED = tuple(f"added-{i}" for i in range(5))
@@ -100,7 +100,7 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         Registry.create(Path(folder) / "day.db") as registry,
     ):
-        system = LiveSystem(Path(folder), registry, _free_port())
+        system = LiveSystem(Path(folder), registry, free_port())
         try:
             day = _live(system, arguments.calm, arguments.share)
         finally:
@@ -188,12 +188,6 @@ def _decisions(system: LiveSystem) -> dict[str, str | None]:
     rows = [text for topic in TOPICS.values() for text in topic]
     texts = [f"{text} {word}".strip() for text in rows for word in ("", *"abcdefgh")]
     return {text: router.route(text).adapter for text in texts}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _arguments() -> argparse.Namespace:

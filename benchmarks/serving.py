@@ -25,6 +25,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, is_dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ from serving_load import SAMPLE_S, measure_load
 from serving_overhead import OPTIONS, measure_overhead
 from serving_replacement import measure_replacement
 from serving_sessions import measure_sessions
-from serving_stand import packaged_stand, tiny_stand
+from serving_stand import gateway_stand, packaged_stand, tiny_stand
 from serving_strikes import PLAIN, STRIKES
 from serving_throughput import measure_throughput
 from traitroute.adapters import TraitRouteError
@@ -121,7 +122,8 @@ def load(arguments: argparse.Namespace, bars: Progress) -> Found:
     """Measure what many streams meet."""
     bar = bars.add_task("load", total=int(arguments.seconds / SAMPLE_S))
     options = (*LOAD_OPTIONS, *arguments.vllm)
-    with tiny_stand(options=options, plugin=not arguments.plain) as stand:
+    plain = partial(tiny_stand, plugin=not arguments.plain)
+    with (gateway_stand if arguments.gateway else plain)(options=options) as stand:
         found = asyncio.run(
             measure_load(
                 stand,
@@ -266,6 +268,11 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
         plain = "vLLM without the plugin, adapters by name alone"
         only = f", and {PLAIN} alone" if name == "faults" else ""
         add("--plain", action="store_true", help=plain + only)
+    if name == "load":
+        gateway = (
+            "a gateway before vLLM without the plugin, which loads what the gateway has it load"
+        )
+        add("--gateway", action="store_true", help=gateway)
     if name == "replacement":
         add("--concurrency", type=int, default=200, help="streams at a time [200]")
         add("--hold", type=float, default=20, help="seconds of each phase [20]")

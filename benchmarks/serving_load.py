@@ -26,7 +26,7 @@ SAMPLE_S = 2.0
 OPTIONS = ("--num-gpu-blocks-override", "544")
 """A key-value cache of a block a stream and some more: all of it is written to by the first requests. vLLM reserves gigabytes otherwise,
 whose pages become resident one by one for minutes as blocks are first used, and would hide what else grows."""
-SERVER = "API server"
+SERVER = "server that routes"
 FAILURES = 10
 
 
@@ -171,7 +171,7 @@ def seen_status(answer: Answer) -> str:
 
 
 def resident_mb(pid: int) -> dict[str, float]:
-    """Resident memory of a server's processes, by the names that vLLM gives them; routing runs in the first."""
+    """Resident memory of a server's processes, by the names that they have; routing runs in the first."""
     leader = psutil.Process(pid)
     below = {f"{p.name()} {p.pid}": p for p in leader.children(recursive=True)}
     return {n: p.memory_info().rss / 2**20 for n, p in ({SERVER: leader} | below).items()}

@@ -5,6 +5,7 @@
 registries hold a real fitted profile, of made-up gains: each adapter helps the requests of its own topic.
 """
 
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from serving_topics import TOPICS
 from traitroute.adapters import Adapter, AdapterState, Registry
 from traitroute.profiling import PACKAGED, open_base_model
 from traitroute.router import FitRequests, RoutingProfile, fit_profile
-from traitroute.serving.vllm import RunningServer, running_server
+from traitroute.serving.vllm import RunningServer, free_port, running_process, running_server
 
 MODULES = ["q_proj", "v_proj", "o_proj", "down_proj"]
 TINY_CONTEXT, PACKAGED_CONTEXT = 256, 2048
@@ -67,6 +68,34 @@ def tiny_stand(*, options: Sequence[str] = (), plugin: bool = True) -> Iterator[
             more, variables = [*more, "--lora-modules", *named], {"VLLM_PLUGINS": ""}
         with _serving(folder, base, registry, TINY_CONTEXT, more, variables) as server:
             yield Stand(server, registry, folder, base, TOPICS)
+
+
+@contextmanager
+def gateway_stand(*, options: Sequence[str] = ()) -> Iterator[Stand]:
+    """The tiny model in a vLLM without the plugin that knows no adapter, behind a gateway that has it load them."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        base = tiny_base(folder / "tiny")
+        registry = _made_registry(folder, base, weights=TINY_WEIGHTS)
+        slots = str(len(TOPICS))
+        more = ["--dtype", "float32", "--max-loras", slots, "--max-cpu-loras", slots, *options]
+        variables = {"VLLM_PLUGINS": "", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"}
+        with (
+            _serving(folder, base, registry, TINY_CONTEXT, more, variables) as upstream,
+            _gateway(folder, registry, upstream) as server,
+        ):
+            yield Stand(server, registry, folder, base, TOPICS)
+
+
+@contextmanager
+def _gateway(folder: Path, registry: Registry, upstream: RunningServer) -> Iterator[RunningServer]:
+    """`traitroute gateway` before one server."""
+    port = str(free_port())
+    command = [str(Path(sys.executable).with_name("traitroute")), "gateway", "--load", "vllm"]
+    command += ["--registry", str(registry.path), "--upstream", upstream.base_url, "--port", port]
+    log = folder / "gateway.log"
+    with running_process(command, f"http://127.0.0.1:{port}", log_path=log) as server:
+        yield server
 
 
 @contextmanager

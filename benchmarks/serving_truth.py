@@ -1,6 +1,7 @@
 """Which adapter gave an answer: compared with what each adapter says when nothing else runs, header and body aside."""
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from serving_stand import Stand
 from traitroute.serving.routing import AUTO, BASE
 
 MAX_TOKENS = 8
+GIVEN = re.compile("@[0-9a-f]{12}$")
+"""What the gateway adds to the names of adapters that it has an upstream load."""
 
 
 class Verdict(StrEnum):
@@ -46,7 +49,7 @@ class Truth:
         if answer.status != 200 or answer.cut:
             return Verdict.NO_ANSWER
         teller = answer.adapter if answer.asked == AUTO else answer.asked
-        if answer.model != (self.base if teller == BASE else teller):
+        if GIVEN.sub("", answer.model) != (self.base if teller == BASE else teller):
             return Verdict.MISNAMED
         if answer.text == self.said.get((teller, answer.prompt)):
             return Verdict.RIGHT

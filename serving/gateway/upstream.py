@@ -194,6 +194,10 @@ class Upstream:
     def _up(self, cards: Mapping[str, Card]) -> None:
         if not self.healthy:
             _logger.info("upstream %s is in rotation", self.url)
+        elif cards == self.cards:
+            # As at nearly every check; to settle walks through all adapters.
+            self._misses = 0
+            return
         self.healthy, self.reason, self._misses = True, "", 0
         self.cards = cards
         owner = next((card.owned_by for card in cards.values()), None)

@@ -1,4 +1,4 @@
-"""`vllm serve` with TraitRoute inside, as a child process; `options` says why it is started as it is."""
+"""Servers as child processes, `vllm serve` with TraitRoute inside above all; `options` says why it is started as it is."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -93,21 +93,49 @@ def running_server(
     Raises:
         ServerError: the server ended or did not answer in time; the message ends with its log.
     """
-    port = _free_port(host) if port is None else port
+    port = free_port(host) if port is None else port
     command = serve_command(
         base_model, adapters, host=host, port=port, max_model_len=max_model_len, options=options
     )
     environment = serve_environment(registry, base_model) | dict(variables or {})
+    url = f"http://{host}:{port}"
+    with running_process(
+        command, url, log_path=log_path, environment=environment, start_limit_s=start_limit_s
+    ) as server:
+        yield server
+
+
+@contextmanager
+def running_process(
+    command: Sequence[str],
+    base_url: str,
+    *,
+    log_path: Path,
+    environment: Mapping[str, str] | None = None,
+    start_limit_s: float = 600.0,
+) -> Iterator[RunningServer]:
+    """Run `command`, whose server is ready once `/health` answers, until the block ends; then end all that it started.
+
+    Raises:
+        ServerError: the server ended or did not answer in time; the message ends with its log.
+    """
     with log_path.open("wb") as log:
         process = subprocess.Popen(
             command, env=environment, stdout=log, stderr=log, start_new_session=True
         )
-    server = RunningServer(f"http://{host}:{port}", log_path, process.pid)
+    server = RunningServer(base_url, log_path, process.pid)
     try:
         _await_health(process, server, time.monotonic() + start_limit_s)
         yield server
     finally:
         _stop(process)
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port of `host` that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return probe.getsockname()[1]
 
 
 def _served_name(base_model: str | Path) -> str:
@@ -124,22 +152,21 @@ def _flags(options: Mapping[str, Any]) -> list[str]:
     return flags
 
 
-def _free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return probe.getsockname()[1]
-
-
 def _await_health(process: subprocess.Popen[bytes], server: RunningServer, until: float) -> None:
     while time.monotonic() < until:
         if process.poll() is not None:
             raise ServerError(
-                f"vLLM ended with code {process.returncode}:\n{_tail(server.log_path)}"
+                f"{_name(process)} ended with code {process.returncode}:\n{_tail(server.log_path)}"
             )
         with suppress(URLError, OSError), urlopen(f"{server.base_url}/health", timeout=5):
             return
         time.sleep(0.5)
-    raise ServerError(f"vLLM did not answer in time:\n{_tail(server.log_path)}")
+    raise ServerError(f"{_name(process)} did not answer in time:\n{_tail(server.log_path)}")
+
+
+def _name(process: subprocess.Popen[bytes]) -> str:
+    command = cast("Sequence[str]", process.args)
+    return " ".join([Path(command[0]).name, *command[1:2]])
 
 
 def _tail(log_path: Path, lines: int = 30) -> str:

@@ -11,7 +11,7 @@ pytest.importorskip("peft", reason="needs PEFT: pip install 'traitroute[profile]
 from prometheus_client.parser import text_string_to_metric_families
 from serving_load import measure_load
 from serving_replacement import measure_replacement
-from serving_stand import Stand, tiny_stand
+from serving_stand import Stand, gateway_stand, tiny_stand
 
 pytestmark = pytest.mark.slow
 
@@ -40,6 +40,15 @@ def test_two_engines_each_answer_by_the_adapter_asked_for() -> None:
     assert found.kinds["adapter"] > 0
     assert len(engines) == 2
     assert min(engines.values()) > STREAMS
+
+
+def test_behind_a_gateway_vllm_loads_what_is_asked_for_and_answers_by_it() -> None:
+    with gateway_stand() as stand:
+        found = asyncio.run(measure_load(stand, STREAMS, 5, lambda: None, seed=0))
+    assert found.statuses == {"200": found.requests}
+    assert found.verdicts == {"right": found.requests}
+    assert found.adapters == len(stand.rows)
+    assert found.kinds["adapter"] > 0
 
 
 def test_replaced_weights_answer_once_they_are_admitted_and_never_before() -> None:
