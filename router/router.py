@@ -27,7 +27,7 @@ class _Reading:
 
     features: Array
     demand: Array
-    own: NDArray[np.float32]
+    own: Array
     evidence: Array
     gains: Array
     reach: float
