@@ -46,7 +46,7 @@ class Routes:
             others.argmax(axis=1),
             asked,
             evidence[:, -1],
-            profile.caution * profile.error(unseen),
+            profile.reach(unseen),
         )
 
     def choose(self, profile: RoutingProfile) -> Rows:

@@ -5,6 +5,7 @@
     python benchmarks/routing.py --score lenient --only traitroute,base --protocols unseen_loto
     python benchmarks/routing.py --outcomes my.safetensors      over outcomes of your own (see outcomes.py)
     python benchmarks/routing.py --ablations                    what each part of our router is worth
+    python benchmarks/routing.py --seeds                        our router fitted with other random numbers
     python benchmarks/routing.py --curves tasks,examples        learning curves, the guard, calibration; alone: all (hours)
 
 100% is the best adapter of each task, chosen on one half of the task's examples and scored on the other. What each
@@ -26,7 +27,7 @@ from rich.progress import Progress
 from rich.table import Table
 from routing_baselines import BASELINES
 from routing_curves import CURVES, Study, curves
-from routing_ours import ABLATIONS, OURS
+from routing_ours import ABLATIONS, OURS, SEEDS
 from routing_protocols import PROTOCOLS
 from routing_table import OutcomeTable
 from routing_trials import Job, Pool, Trial, figures, fold_list, scores_of
@@ -88,6 +89,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", default="", help="routers to run, comma-separated")
     parser.add_argument("--ablations", action="store_true", help="our router with parts left out")
     parser.add_argument(
+        "--seeds", action="store_true", help="our router fitted with other random numbers"
+    )
+    parser.add_argument(
         "--curves", nargs="?", const=",".join(CURVES), help=f"of {', '.join(CURVES)}; alone: all"
     )
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
@@ -139,9 +143,8 @@ def main() -> None:
     table = load(given.outcomes)
     if given.data is not None:
         console.print(check_texts(table, given.data))
-    routers = chosen(
-        given.only, {**OURS, **(ABLATIONS if given.ablations else BASELINES)}, "router"
-    )
+    others = ABLATIONS if given.ablations else SEEDS if given.seeds else BASELINES
+    routers = chosen(given.only, {**OURS, **others}, "router")
     protocols = chosen(given.protocols, PROTOCOLS, "protocol")
     console.print(
         f"{len(table.adapters)} adapters on {table.source}, {len(table.tasks)} tasks of "

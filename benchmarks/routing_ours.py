@@ -33,6 +33,7 @@ class OurRouter:
 
     rank: Rank = None
     caution: float | None = None
+    random_state: int = 0
     probes: bool = True
     rows: Callable[[TrainingRows], TrainingRows | None] = _same
     marks: Callable[[RequestMarks], RequestMarks] = _same
@@ -59,6 +60,7 @@ class OurRouter:
             scores[kept],
             n_traits=traits.n_traits_,
             rank={"null": traits.n_traits_, "all": scores.shape[1], None: None}[self.rank],
+            random_state=self.random_state,
         )
         if seen.new is not None:
             rows = self.rows(rows_of(seen.table, seen.new))
@@ -108,6 +110,7 @@ def rows_of(table: OutcomeTable, adapter: int) -> TrainingRows:
 NO_WORDS = Counts(np.zeros(0, np.int64), np.zeros(0))
 
 OURS = {"traitroute": OurRouter()}
+SEEDS = {f"traitroute, seed {seed}": OurRouter(random_state=seed) for seed in range(1, 5)}
 ABLATIONS: dict[str, OurRouter] = {
     "without the guard": OurRouter(caution=0.0),
     "demand believed of every request": OurRouter(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from routing_baselines import BASELINES
-from routing_ours import ABLATIONS, OURS
+from routing_ours import ABLATIONS, OURS, SEEDS
 from routing_protocols import Fold, folds
 from routing_scores import Reference, TaskScores, paired_p, reference, summary, task_scores
 from routing_seen import Router, see
@@ -21,7 +21,7 @@ from routing_table import OutcomeTable
 
 Array = NDArray[np.float64]
 Choice = NDArray[np.intp]
-ROUTERS: dict[str, Router] = {**OURS, **BASELINES, **ABLATIONS}
+ROUTERS: dict[str, Router] = {**OURS, **BASELINES, **ABLATIONS, **SEEDS}
 NEW_TASKS = ("unseen_loto", "unseen_sources_only", "confirmation")
 SINGLE = "best single adapter"
 

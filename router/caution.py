@@ -1,13 +1,14 @@
-"""How cautious the router must be, so that it harms no more than a stated share of the tasks it does not know.
+"""How cautious the router must be, so that it harms no more than a stated share of the data sets it does not know.
 
 The caution is how many standard errors a predicted gain must exceed zero by, judged by what routing at it does to
-tasks left out of the fit:
+requests that were left out of the fit. What is counted are data sets, with all tasks made of one, since those are alike:
 
-1. Left-out tasks, and one more that is counted as harmed, keep the risk: conformal risk control (arXiv 2208.02814).
+1. Left-out data sets, and one more that is counted as harmed, keep the risk: conformal risk control (arXiv 2208.02814).
 2. Of the cautions that do, the highest is taken whose mean gain is not told from the best one's, which is to say within
    one standard error of the paired differences: caution that costs nothing that can be shown is free.
-3. Fewer than 1 / risk - 1 data sets, nineteen at 5%, cannot show that a risk is kept, whatever they do. There no task may
-   be harmed, and the caution is at least FEW_TASKS. Tasks made of one data set are not counted apart: they are alike.
+3. It holds of a request as far as that is new. What was measured of kinds that were profiled needs none.
+4. Fewer than 1 / risk - 1 data sets, nineteen at 5%, cannot show that a risk is kept, whatever they do. There none may
+   be harmed, the caution is at least FEW_TASKS, and it holds of every request.
 """
 
 from dataclasses import dataclass
@@ -20,12 +21,17 @@ CAUTIONS: Array = np.arange(33) / 8
 """Standard errors tried."""
 
 FEW_TASKS = 1.0
-"""The least caution of a profile of too few tasks to calibrate it on."""
+"""The least caution of a profile of too few data sets to calibrate it on."""
+
+
+def are_few(groups: int, risk: float) -> bool:
+    """Whether so many data sets are too few to show that a risk is kept."""
+    return risk * (groups + 1) < 1
 
 
 @dataclass(frozen=True)
 class CautionCurve:
-    """What routing at each of `cautions` (c,) does to tasks left out: their gains (c, tasks), and whether they are harmed."""
+    """What routing at each of `cautions` (c,) does to groups left out: their gains (c, groups), and whether they are harmed."""
 
     cautions: Array
     gains: Array
@@ -33,37 +39,37 @@ class CautionCurve:
 
     @classmethod
     def of(
-        cls, predicted: Array, error: Array, gains: Array, tasks: NDArray[np.intp]
+        cls, predicted: Array, error: Array, gains: Array, groups: NDArray[np.intp]
     ) -> "CautionCurve":
         """Route requests by `predicted` (n, adapters) with standard errors `error` (n,); `gains` (n, adapters) are measured.
 
-        `tasks` (n,) numbers what is left out together. It is harmed where its mean gain lies more than 1.645 standard
+        `groups` (n,) numbers what is left out together. A group is harmed where its mean gain lies more than 1.645 standard
         errors below zero, the one-sided 5% limit.
         """
         rows = np.arange(len(predicted))
         best = predicted.argmax(axis=1)
         lead, got = predicted[rows, best], gains[rows, best]
         realised = np.where(lead > CAUTIONS[:, None] * error, got, 0.0)
-        means, squares = (_means(values, tasks) for values in (realised, realised**2))
-        spread = np.sqrt(np.maximum(squares - means**2, 0.0) / np.bincount(tasks))
+        means, squares = (_means(values, groups) for values in (realised, realised**2))
+        spread = np.sqrt(np.maximum(squares - means**2, 0.0) / np.bincount(groups))
         return cls(CAUTIONS, means, means + 1.645 * spread < 0)
 
-    def caution(self, risk: float, groups: int) -> float:
-        """The caution to route with, if the tasks are of so many `groups`; see this module."""
-        tasks = self.gains.shape[1]
-        few = risk * (groups + 1) < 1
-        allowed = 0.0 if few else risk * (tasks + 1) - 1
+    def caution(self, risk: float) -> float:
+        """The caution to route with; see this module."""
+        groups = self.gains.shape[1]
+        few = are_few(groups, risk)
+        allowed = 0.0 if few else risk * (groups + 1) - 1
         unsafe = np.flatnonzero(self.harmed.sum(axis=1) > allowed)
         first = min(unsafe.max(initial=-1) + 1, len(self.cautions) - 1)
         safe = self.gains[first:]
         short = safe - safe[safe.mean(axis=1).argmax()]
-        error = short.std(axis=1) / np.sqrt(max(tasks - 1, 1))
+        error = short.std(axis=1) / np.sqrt(max(groups - 1, 1))
         alike = np.flatnonzero(short.mean(axis=1) >= -error)
         found = float(self.cautions[first + alike.max()])
         return max(found, FEW_TASKS) if few else found
 
 
-def _means(values: Array, tasks: NDArray[np.intp]) -> Array:
-    """Means of `values` (c, n) over each task, (c, tasks)."""
-    sizes = np.bincount(tasks)
-    return np.array([np.bincount(tasks, row) for row in values]) / sizes
+def _means(values: Array, groups: NDArray[np.intp]) -> Array:
+    """Means of `values` (c, n) over each group, (c, groups)."""
+    sizes = np.bincount(groups)
+    return np.array([np.bincount(groups, row) for row in values]) / sizes

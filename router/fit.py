@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from .caution import CautionCurve
+from .caution import CautionCurve, are_few
 from .demand import DemandModel, predictions
 from .folds import Arranged, FitRequests, Fold, unseen_mass
 from .home import home_weights, worth_of
@@ -73,11 +73,14 @@ def fit_profile(
         error_new=_task_error(on_new, gains, at.tasks),
         novelty=novelty,
         caution=0.0,
+        caution_known=0.0,
         risk=risk,
         fitted_on=len(at.tasks),
     )
-    curve = CautionCurve.of(on_new, profile.error(unseen_new), gains, at.tasks)
-    return replace(profile, caution=curve.caution(risk, int(at.groups.max()) + 1))
+    few = are_few(int(at.groups.max()) + 1, risk)
+    error = profile.error(unseen_new) * (1.0 if few else novelty.share(unseen_new))
+    caution = CautionCurve.of(on_new, error, gains, at.groups).caution(risk)
+    return replace(profile, caution=caution, caution_known=caution if few else 0.0)
 
 
 def to_demand(gains: Array, trait_scores: Array) -> Array:

@@ -18,7 +18,7 @@ from .marks import N_HASHES
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
-KNOWN_FOLDS, NEW_FOLDS = 3, 5
+KNOWN_FOLDS, NEW_FOLDS = 3, 32
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Arranged:
 
     @cached_property
     def new(self) -> list[Fold]:
-        """Folds that hold out whole groups."""
+        """Folds that hold out whole groups, one by one where they are not too many: so a new kind of request is met."""
         if self.groups.max() < 2:
             return self.known
         folds = GroupKFold(min(NEW_FOLDS, int(self.groups.max()) + 1))

@@ -50,7 +50,8 @@ class RoutingProfile:
     are the root-mean-square errors of predicted task gains on held-out requests of profiled tasks
     and on tasks left out of the fit; `centroids` (tasks, p) are mean features of each task, `words` (tasks, N_HASHES) the
     shares of its requests that have each word. `caution` is how many
-    standard errors a predicted gain must exceed zero by, so that of tasks left out `risk` are harmed. `corrections` are
+    standard errors a predicted gain must exceed zero by where a request is new, so that of data sets left out `risk` are harmed,
+    and `caution_known` where it is not. `corrections` are
     added to the gains predicted of some adapters, by name, as feedback has taught.
     """
 
@@ -69,6 +70,7 @@ class RoutingProfile:
     error_known: float
     error_new: float
     caution: float
+    caution_known: float
     risk: float
     fitted_on: int
     corrections: Mapping[str, float] = field(default_factory=dict)
@@ -80,6 +82,11 @@ class RoutingProfile:
         """
         new = self.novelty.share(unseen)
         return np.sqrt((1 - new) * self.error_known**2 + new * self.error_new**2)
+
+    def reach(self, unseen: Array) -> Array:
+        """How far gains predicted at unseen masses (n,) must lie above the least gain: standard errors times caution."""
+        new = self.novelty.share(unseen)
+        return ((1 - new) * self.caution_known + new * self.caution) * self.error(unseen)
 
     def with_adapter(
         self,
@@ -143,6 +150,7 @@ class RoutingProfile:
             "error_new": self.error_new,
             "novelty": asdict(self.novelty),
             "caution": self.caution,
+            "caution_known": self.caution_known,
             "risk": self.risk,
             "fitted_on": self.fitted_on,
         }
@@ -187,6 +195,8 @@ class RoutingProfile:
                 error_new=header["error_new"],
                 novelty=Novelty(**header["novelty"]),
                 caution=header["caution"],
+                # Profiles fitted before there were two have one for all kinds.
+                caution_known=header.get("caution_known", header["caution"]),
                 risk=header["risk"],
                 fitted_on=header["fitted_on"],
                 corrections=header.get("corrections", {}),

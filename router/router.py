@@ -51,9 +51,10 @@ class Router:
         caution: float | None = None,
         least_gain: float = 0.0,
     ) -> None:
+        if caution is not None:
+            profile = replace(profile, caution=caution, caution_known=caution)
         self.profile = profile
         self.version = version
-        self.caution = profile.caution if caution is None else caution
         self.least_gain = least_gain
         allowed = set(profile.adapters) if routable is None else routable
         rows = [i for i, a in enumerate(profile.adapters) if a in allowed]
@@ -144,7 +145,7 @@ class Router:
             + worth_of(evidence, self._home_weights)
             + self._corrections
         )
-        reach = self.caution * float(p.error(unseen))
+        reach = float(p.reach(unseen))
         return _Reading(features, demand, own, evidence, gains, reach, novelty)
 
     def _affinity(self, i: int, read: _Reading) -> Affinity:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from traitroute.profiling.traits import TraitSpace
 from traitroute.router import FitRequests, Router, RoutingProfile, fit_profile
+from traitroute.router.caution import FEW_TASKS
 from traitroute.router.fit import to_demand, to_gains
 
 
@@ -54,3 +55,24 @@ def test_handful_of_requests_is_enough(tasks: list[str]) -> None:
     requests = FitRequests([f"word{i} and more" for i in range(len(tasks))], tasks, gains)
     fitted = fit_profile(["x", "y"], requests, np.array([[1.0], [-1.0]]), n_traits=1)
     assert np.isfinite(Router(fitted).route("word0 and more").ranking[0].gain)
+
+
+@pytest.mark.parametrize(("data_sets", "few"), [(18, True), (19, False)])
+def test_caution_holds_of_new_kinds_alone_once_enough_data_sets_were_left_out(
+    data_sets: int, few: bool
+) -> None:
+    random = np.random.default_rng(0)
+    tasks = [f"{kind} {i}" for i in range(data_sets) for kind in ("main", "probe")]
+    texts = [
+        f"{task} asks for number {n} of subject{task[-2:]}" for task in tasks for n in range(4)
+    ]
+    each = [task for task in tasks for _ in range(4)]
+    gains = random.choice([-1.0, 0.0, 1.0], size=(len(texts), 3))
+    requests = FitRequests(texts, each, gains, groups=[task.split()[1] for task in each])
+    scores = np.array([[1.0, 0.2], [-1.0, 0.1], [0.0, -0.3]])
+    fitted = fit_profile(["x", "y", "z"], requests, scores, n_traits=1)
+    assert fitted.caution_known == (fitted.caution if few else 0.0)
+    assert fitted.caution >= (FEW_TASKS if few else 0.0)
+    assert RoutingProfile.from_bytes(fitted.to_bytes()).caution_known == fitted.caution_known
+    known = fitted.reach(np.array(0.0)) / (fitted.caution * fitted.error(np.array(0.0)))
+    assert known == pytest.approx(1.0 if few else float(fitted.novelty.share(np.array(0.0))))

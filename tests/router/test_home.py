@@ -70,7 +70,8 @@ def test_one_request_has_the_evidence_of_many(features: RequestFeatures, homes: 
     texts = [*PROMPTS[:3], *OTHERS[:3], "", "xqzt"]
     rows = features.transform(texts)
     for i, text in enumerate(texts):
-        np.testing.assert_allclose(homes.evidence(rows, texts)[i], homes.row(rows[i], text))
+        found = homes.evidence(rows, texts)[i]
+        np.testing.assert_allclose(found, homes.row(rows[i], text), rtol=1e-6)
 
 
 def test_reading_evidence_leaves_the_homes_as_they_are(
@@ -120,9 +121,7 @@ def _shifted(router: Router, text: str, part: str, shift: float) -> str | None:
     profile = router.profile
     decision = router.route(text)
     best = decision.ranking[0]
-    reach = router.caution * float(
-        profile.error(profile.features.unseen_mass(profile.features.row(text)))
-    )
+    reach = float(profile.reach(profile.features.unseen_mass(profile.features.row(text))))
     supply = np.ones(len(profile.adapters))
     if part != "mean":
         supply = profile.trait_scores[:, int(part.split()[1]) - 1]
