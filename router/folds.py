@@ -18,7 +18,7 @@ from .marks import N_HASHES
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
-KNOWN_FOLDS, NEW_FOLDS = 3, 32
+KNOWN_FOLDS, NEW_FOLDS = 3, 12
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Arranged:
 
     @cached_property
     def new(self) -> list[Fold]:
-        """Folds that hold out whole groups, one by one where they are not too many: so a new kind of request is met."""
+        """Folds that hold out whole groups, few at a time: so a new kind of request is met."""
         if self.groups.max() < 2:
             return self.known
         folds = GroupKFold(min(NEW_FOLDS, int(self.groups.max()) + 1))
@@ -136,8 +136,8 @@ class Arranged:
     def _anew(self, train: Rows, test: Rows) -> Fold:
         """A fold with features fitted anew, since words that are held out must be as unseen as new ones."""
         inside, outside = ([self.texts[i] for i in rows] for rows in (train, test))
-        features = self.features.refitted([*inside, *self._prompts])
-        X_train, X_test = features.transform(inside), features.transform(outside)
+        features, rows = self.features.refitted([*inside, *self._prompts])
+        X_train, X_test = rows[: len(inside)], features.transform(outside)
         homes = Homes.of(self.sources, features)
         return Fold(
             train,
