@@ -23,7 +23,9 @@ from traitroute.serving.vllm import RunningServer, free_port, running_process, r
 
 MODULES = ["q_proj", "v_proj", "o_proj", "down_proj"]
 TINY_CONTEXT, PACKAGED_CONTEXT = 256, 2048
-SPARE_SLOTS = 3
+SLOTS = str(len(TOPICS) + 3)
+TINY_OPTIONS = ("--dtype", "float32", "--max-loras", SLOTS, "--max-cpu-loras", SLOTS)
+"""Room for adapters that come later too: on CPUs it is fixed at the start, and one slot has to stay empty."""
 TINY_WEIGHTS, PACKAGED_WEIGHTS = 0.5, 0.02
 """Spread of the random weights: such that tiny adapters change every answer, and SmolLM2's stay numbers."""
 
@@ -58,9 +60,7 @@ def tiny_stand(*, options: Sequence[str] = (), plugin: bool = True) -> Iterator[
         folder = Path(name)
         base = tiny_base(folder / "tiny")
         registry = _made_registry(folder, base, weights=TINY_WEIGHTS)
-        # Room for adapters that come later too: on CPUs it is fixed at the start.
-        slots = str(len(TOPICS) + SPARE_SLOTS)
-        more = ["--dtype", "float32", "--max-loras", slots, "--max-cpu-loras", slots, *options]
+        more = [*TINY_OPTIONS, *options]
         variables = {}
         if not plugin:
             stored = registry.weights.path
@@ -77,8 +77,7 @@ def gateway_stand(*, options: Sequence[str] = ()) -> Iterator[Stand]:
         folder = Path(name)
         base = tiny_base(folder / "tiny")
         registry = _made_registry(folder, base, weights=TINY_WEIGHTS)
-        slots = str(len(TOPICS))
-        more = ["--dtype", "float32", "--max-loras", slots, "--max-cpu-loras", slots, *options]
+        more = [*TINY_OPTIONS, *options]
         variables = {"VLLM_PLUGINS": "", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"}
         with (
             _serving(folder, base, registry, TINY_CONTEXT, more, variables) as upstream,
