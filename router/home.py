@@ -163,7 +163,7 @@ def home_weights(evidence: Array, gains: Array, tasks: NDArray[np.intp]) -> Arra
     """What each kind of evidence (n, a, kinds) is worth in gain for each adapter, (a, kinds).
 
     All adapters share one worth, by ridge over task means. But being at home speaks for none that was measured at home
-    and gained nothing there: what it was trained on, it did not learn.
+    and gained nothing there: what it was trained on, it did not learn. What it gained elsewhere does not make up for it.
     """
     names = np.unique(tasks)
     seen = np.stack([evidence[tasks == t].mean(axis=0) for t in names])
@@ -178,7 +178,8 @@ def home_weights(evidence: Array, gains: Array, tasks: NDArray[np.intp]) -> Arra
 
 def learnt_nothing(home: Array, gains: Array) -> NDArray[np.bool_]:
     """Which adapters were measured at home and gained nothing there; mean evidence and gains are (tasks, a)."""
-    return (home.max(axis=0) > AT_HOME) & ((home * gains).sum(axis=0) <= 0)
+    at_home = home > AT_HOME
+    return at_home.any(axis=0) & ((at_home * home * gains).sum(axis=0) <= 0)
 
 
 def worth_of(evidence: Array, weights: Array) -> Array:

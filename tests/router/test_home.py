@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from traitroute.router import FitRequests, RequestFeatures, Router, TrainingRows, fit_profile
-from traitroute.router.home import Homes, home_weights
+from traitroute.router.home import Homes, home_weights, learnt_nothing
 
 PROMPTS = [f"sort the words: w{i} v{i}" for i in range(20)]
 OTHERS = [f"is this review good or bad? I like it {i}" for i in range(20)]
@@ -100,6 +100,12 @@ def test_being_at_home_is_worth_nothing_to_an_adapter_that_gained_nothing_there(
     worth = home_weights(evidence, gains, np.repeat([0, 1], 3))
     assert worth[0, 0] == 0
     assert worth[1, 0] > 0.2
+
+
+def test_what_was_gained_elsewhere_does_not_make_up_for_nothing_gained_at_home() -> None:
+    home = np.array([[0.95, 0.9, 0.3], [0.1, 0.8, 0.2], [0.0, 0.0, 0.0]])
+    gains = np.array([[0.0, 0.0, -0.2], [0.5, 0.3, -0.1], [0.5, -0.5, 0.0]])
+    assert learnt_nothing(home, gains).tolist() == [True, False, False]
 
 
 def test_the_change_that_is_named_changes_the_choice(
