@@ -69,7 +69,7 @@ def gateway(
             parse_aliases,
             upstream_urls,
         )
-        from ..serving.routing import BASE
+        from ..serving.routing import BASE, KEEP_ALIVE_S
     except ImportError as exc:
         raise ImportError("the gateway needs an extra: pip install 'traitroute[gateway]'") from exc
 
@@ -102,5 +102,6 @@ def gateway(
         access_log=False,
         server_header=False,
         date_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
         ws="none",
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...adapters import InputError, Place, Registry
-from ..routing import BASE
+from ..routing import BASE, KEEP_ALIVE_S
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -80,6 +80,7 @@ def serve_app(app: "Starlette", *, host: str, port: int) -> None:
         host=host,
         port=port,
         log_level="warning",
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
     )
     server = uvicorn.Server(config)

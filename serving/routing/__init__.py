@@ -6,11 +6,12 @@ a header says why. An adapter asked for by name is never replaced: it is served,
 
 from .loader import AdapterLoader, LoadError, NoLoader
 from .middleware import RoutingMiddleware
-from .settings import AUTO, BASE, Routing, TextRouter
+from .settings import AUTO, BASE, KEEP_ALIVE_S, Routing, TextRouter
 
 __all__ = [
     "AUTO",
     "BASE",
+    "KEEP_ALIVE_S",
     "AdapterLoader",
     "LoadError",
     "NoLoader",

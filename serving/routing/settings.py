@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ..demands.watch import DemandWatch
     from ..skills.snapshot import Snapshot
 
+KEEP_ALIVE_S = 75
+"""Until a server of ours closes an idle connection: longer than what clients and load balancers keep one for (5 to 60). A server whose event
+loop was late by more than that closes connections with the next request unread in them, whose clients see a reset."""
 AUTO = "auto"
 BASE = "base"
 

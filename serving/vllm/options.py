@@ -16,6 +16,7 @@ from typing import Any
 
 from ...adapters import Adapter, InputError
 from ..engines.precision import fastest_precision
+from ..routing import KEEP_ALIVE_S
 
 SPARE_SLOTS = 3
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -29,9 +30,8 @@ CPU_VARIABLES = {
     "MALLOC_TOP_PAD_": "268435456",
     "VLLM_CPU_KVCACHE_SPACE": "2",
 }
-SERVER_VARIABLES = {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "75"}
-"""Seconds until an idle connection is closed: longer than what clients and load balancers keep one for (5 to 60). By vLLM's own 5 s a
-server that was busy for as long closes connections with the next request unread in them, whose clients see a reset."""
+SERVER_VARIABLES = {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": str(KEEP_ALIVE_S)}
+"""vLLM's own are 5 s."""
 PRIVACY_VARIABLES = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 
 

@@ -61,6 +61,8 @@ def test_it_serves_on_the_given_port_and_prints_no_key(
     assert "http://localhost:8000 on http://127.0.0.1:9001/v1" in ended.stdout
     assert "sesame" not in ended.stdout + ended.stderr
     assert (served[0]["port"], served[0]["access_log"]) == (9001, False)
+    # Beyond what clients keep idle connections for, so that they are the ones to close them.
+    assert served[0]["timeout_keep_alive"] > 60
 
 
 def test_help_teaches_by_an_example(run: Run) -> None:
