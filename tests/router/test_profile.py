@@ -121,3 +121,11 @@ def test_what_traits_cannot_express_is_a_part_of_the_gain(
     assert decision.adapter == "lawyer"
     assert decision.contributions["own row"] > 0.3
     assert sum(decision.contributions.values()) == pytest.approx(decision.gain)
+
+
+def test_a_profile_from_before_there_were_two_cautions_has_one_for_all(
+    profile: RoutingProfile,
+) -> None:
+    data = replace(profile, caution=1.5, caution_known=0.0).to_bytes()
+    older = RoutingProfile.from_bytes(rewritten(data, drop="caution_known"))
+    assert (older.caution, older.caution_known) == (1.5, 1.5)
