@@ -37,7 +37,8 @@ class Routes:
         """Read `requests` with a profile whose last adapter is the new one."""
         features = profile.features.transform(requests)
         unseen = profile.features.unseen_mass(features)
-        asked = profile.demand.predict(features) * (1 - profile.novelty.share(unseen))[:, None]
+        new = profile.novelty.share(unseen)
+        asked = profile.demand.predict(features) * (1 - new)[:, None]
         evidence = profile.homes.evidence(features, requests)
         gains = asked[:, :1] + asked[:, 1:] @ _supply(profile).T
         others = (gains + worth_of(evidence, profile.home_weights))[:, :-1]
@@ -46,7 +47,7 @@ class Routes:
             others.argmax(axis=1),
             asked,
             evidence[:, -1],
-            profile.reach(unseen),
+            profile.reach(new),
         )
 
     def choose(self, profile: RoutingProfile) -> Rows:

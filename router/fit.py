@@ -47,7 +47,8 @@ def fit_profile(
     unseen_known, unseen_new = unseen_mass(at.known), unseen_mass(at.new)
     novelty = Novelty.of(unseen_known, unseen_new)
     known = _held_out(at, at.known, gains, 1 - novelty.share(unseen_known))
-    new = _held_out(at, at.new, gains, 1 - novelty.share(unseen_new))
+    novel = novelty.share(unseen_new)
+    new = _held_out(at, at.new, gains, 1 - novel)
     # Held-out requests of known tasks and new tasks count alike.
     errors = sum(np.mean((found - gains) ** 2, axis=(1, 2)) for found in (known, new))
     best = int(np.argmin(errors))
@@ -78,7 +79,7 @@ def fit_profile(
         fitted_on=len(at.tasks),
     )
     few = are_few(int(at.groups.max()) + 1, risk)
-    error = profile.error(unseen_new) * (1.0 if few else novelty.share(unseen_new))
+    error = profile.error(novel) * (1.0 if few else novel)
     caution = CautionCurve.of(on_new, error, gains, at.groups).caution(risk)
     return replace(profile, caution=caution, caution_known=caution if few else 0.0)
 

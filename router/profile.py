@@ -75,18 +75,16 @@ class RoutingProfile:
     fitted_on: int
     corrections: Mapping[str, float] = field(default_factory=dict)
 
-    def error(self, unseen: Array) -> Array:
-        """Standard errors of predicted gains (n,) at unseen masses `unseen` (n,).
+    def error(self, new: Array) -> Array:
+        """Standard errors of predicted gains (n,) of requests that are of a new kind with probability `new` (n,).
 
         The squared error is the one on profiled tasks or the one on tasks left out, by how likely either kind is.
         """
-        new = self.novelty.share(unseen)
         return np.sqrt((1 - new) * self.error_known**2 + new * self.error_new**2)
 
-    def reach(self, unseen: Array) -> Array:
-        """How far gains predicted at unseen masses (n,) must lie above the least gain: standard errors times caution."""
-        new = self.novelty.share(unseen)
-        return ((1 - new) * self.caution_known + new * self.caution) * self.error(unseen)
+    def reach(self, new: Array) -> Array:
+        """How far predicted gains (n,) must lie above the least gain: standard errors times caution; `new` as in `error`."""
+        return ((1 - new) * self.caution_known + new * self.caution) * self.error(new)
 
     def with_adapter(
         self,

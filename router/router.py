@@ -133,7 +133,8 @@ class Router:
         features = p.features.row(marks)
         unseen = p.features.unseen_mass(features)
         # What profiled requests have taught holds for requests like them; of others only evidence speaks.
-        novelty = float(p.novelty.share(unseen))
+        new = p.novelty.share(unseen)
+        novelty = float(new)
         asked, r = p.demand.at(features) * (1 - novelty), 1 + len(self._parts)
         demand, own = asked[:r], np.zeros(len(self._names))
         own[self._joined] = self._residuals @ asked[r:].astype(np.float32)
@@ -145,7 +146,7 @@ class Router:
             + worth_of(evidence, self._home_weights)
             + self._corrections
         )
-        reach = float(p.reach(unseen))
+        reach = float(p.reach(new))
         return _Reading(features, demand, own, evidence, gains, reach, novelty)
 
     def _affinity(self, i: int, read: _Reading) -> Affinity:

@@ -74,5 +74,6 @@ def test_caution_holds_of_new_kinds_alone_once_enough_data_sets_were_left_out(
     assert fitted.caution_known == (fitted.caution if few else 0.0)
     assert fitted.caution >= (FEW_TASKS if few else 0.0)
     assert RoutingProfile.from_bytes(fitted.to_bytes()).caution_known == fitted.caution_known
-    known = fitted.reach(np.array(0.0)) / (fitted.caution * fitted.error(np.array(0.0)))
-    assert known == pytest.approx(1.0 if few else float(fitted.novelty.share(np.array(0.0))))
+    known, new = np.array(0.0), np.array(1.0)
+    assert fitted.reach(new) == fitted.caution * fitted.error_new
+    assert fitted.reach(known) == (fitted.caution * fitted.error_known if few else 0.0)

@@ -127,7 +127,7 @@ def _shifted(router: Router, text: str, part: str, shift: float) -> str | None:
     profile = router.profile
     decision = router.route(text)
     best = decision.ranking[0]
-    reach = float(profile.reach(profile.features.unseen_mass(profile.features.row(text))))
+    reach = float(profile.reach(np.array(decision.novelty)))
     supply = np.ones(len(profile.adapters))
     if part != "mean":
         supply = profile.trait_scores[:, int(part.split()[1]) - 1]

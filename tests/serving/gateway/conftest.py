@@ -3,7 +3,6 @@
 import asyncio
 import json
 import shutil
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -156,12 +155,6 @@ async def reply(send: Send, body: dict[str, Any], status: int) -> None:
     hop = [(b"connection", b"x-private"), (b"x-private", b"1"), (b"x-traitroute-adapter", b"lie")]
     await send(start(status, [(b"content-type", b"application/json"), (b"x-kept", b"1"), *hop]))
     await send({"type": "http.response.body", "body": json.dumps(body).encode()})
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def running(app: Any, port: int = 0) -> AbstractContextManager[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from traitroute.adapters import Registry
 from traitroute.serving.gateway import Load
+from traitroute.serving.vllm import free_port
 
 from .conftest import (
     Gateway,
@@ -15,7 +16,6 @@ from .conftest import (
     Upstream,
     ask,
     eventually,
-    free_port,
     make_adapter,
     record,
     running,
