@@ -67,13 +67,12 @@ class FileLocks:
 
     def hold(self, name: str) -> "Held | None":
         """Take a lock for long; None where another has it."""
-        path = self._folder / f"{_digest(name).hex()}.lock"
-        lock = FileLock(path, thread_local=False)
+        lock = FileLock(self._folder / f"{_digest(name).hex()}.lock", thread_local=False)
         try:
             lock.acquire(blocking=False)
         except Timeout:
             return None
-        return _HeldFile(lock, path)
+        return _HeldFile(lock)
 
     @contextmanager
     def wait(self, name: str) -> Iterator[None]:
@@ -84,15 +83,14 @@ class FileLocks:
 
 
 class _HeldFile:
-    def __init__(self, lock: FileLock, path: Path) -> None:
-        self._lock, self._path = lock, path
+    def __init__(self, lock: FileLock) -> None:
+        self._lock = lock
 
     def renew(self) -> bool:
         return True
 
     def release(self) -> None:
-        # Removed while it is held: whoever opens it now gets a new file, and nobody waits for this one.
-        self._path.unlink(missing_ok=True)
+        # The file stays: whoever has opened it already would hold a lock on it beside that of another on a new one.
         self._lock.release()
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from traitroute.adapters import Location
@@ -16,6 +17,15 @@ from traitroute.profiling.jobs.locks import open_locks
 held = open_locks(Location.parse(sys.argv[1])).hold("a")
 print("held" if held else "not held", flush=True)
 time.sleep(60)
+"""
+
+WAIT = """
+import fcntl, sys, time
+with open(sys.argv[1]) as file:
+    print("opened", flush=True)
+    fcntl.flock(file, fcntl.LOCK_EX)
+    print("held", flush=True)
+    time.sleep(60)
 """
 
 
@@ -49,6 +59,26 @@ def test_the_lock_of_a_killed_process_is_free(place: str) -> None:
         held = held or here.hold("a")
     assert held is not None
     held.release()
+
+
+def test_who_opened_the_file_before_a_release_and_who_opens_it_after_do_not_both_hold(
+    tmp_path: Path,
+) -> None:
+    here = locks.open_locks(Location.parse(tmp_path / "registry.db"))
+    held = here.hold("a")
+    assert held is not None
+    file = next((tmp_path / "registry.locks").iterdir())
+    waiting = subprocess.Popen(
+        [sys.executable, "-c", WAIT, file], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert waiting.stdout is not None and waiting.stdout.readline() == "opened\n"
+        held.release()
+        assert waiting.stdout.readline() == "held\n"
+        assert here.hold("a") is None
+    finally:
+        waiting.kill()
+        waiting.communicate()
 
 
 @on_both
