@@ -18,7 +18,6 @@ from .errors import ConflictError, InputError, RegistryError, WeightsError
 from .registry import Registry
 from .servable import check_servable
 from .sources import AllowedSources, Source, fetch, read_licence
-from .sources.fetching import LARGEST
 from .weights import ADDING
 
 _TELLING = 8
@@ -62,7 +61,7 @@ class Intake:
         allowed: AllowedSources,
         *,
         base: Base | None = None,
-        largest: int = LARGEST,
+        largest: int | None = None,
     ) -> None:
         self._registry = registry
         self._allowed = allowed

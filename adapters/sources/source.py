@@ -14,8 +14,8 @@ from ..errors import SourceError
 
 HUB = "hf"
 _LONGEST = 2000
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w.%-]+)?")
-_NO_MODELS = frozenset({"buckets", "datasets", "spaces"})
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w.%-]+)?", re.ASCII)
+_HUB_KINDS = frozenset({"buckets", "datasets", "kernels", "models", "spaces"})
 _WANTED = "give a folder's absolute path, a Hub id ORG/NAME[@REVISION], or a URL such as s3://BUCKET/FOLDER"
 
 
@@ -79,10 +79,33 @@ def _checked_url(url: str) -> str:
             f"the {split.scheme} URL holds a user, a password, '?' or '#': give it without, for it is kept and "
             "shown; credentials belong in the environment"
         )
-    if {"..", "."} & set(unquote(split.path).split("/")):
+    path = _decoded(split.path)
+    # Some servers read `..;` as `..`, and a backslash as a slash.
+    if {"..", "."} & {part.partition(";")[0] for part in path.split("/")} or "\\" in path:
         raise SourceError(f"{url!r} climbs with '..': give the URL without it")
-    if split.scheme == HUB and not _HUB_ID.match(url.partition("://")[2]):
-        raise SourceError(f"{url!r} is no Hub id: give hf://ORG/NAME[@REVISION]")
-    if split.scheme == HUB and split.netloc in _NO_MODELS:
-        raise SourceError(f"{url!r} is none of the Hub's models: give hf://ORG/NAME[@REVISION]")
+    if "//" in path or not split.netloc:
+        raise SourceError(f"{url!r} has an empty part: give the URL without it")
+    if split.scheme == HUB:
+        _check_hub(url)
     return url
+
+
+def _decoded(path: str) -> str:
+    """The path as the last of several servers may read it, each of which decodes once."""
+    while (decoded := unquote(path)) != path:
+        path = decoded
+    return path
+
+
+def _check_hub(url: str) -> None:
+    parts = url.partition("://")[2].split("/")
+    revision = _decoded(parts[1].partition("@")[2]) if len(parts) > 1 else ""
+    if revision.split("/")[0] == "refs":
+        raise SourceError(
+            f"{url!r} names a reference such as refs/pr/1, a pull request that anybody may open: give a branch, tag "
+            "or commit of the repository's own"
+        )
+    if not _HUB_ID.fullmatch("/".join(parts[:2])) or any("@" in part for part in parts[2:]):
+        raise SourceError(f"{url!r} is no Hub id: give hf://ORG/NAME[@REVISION]")
+    if parts[0] in _HUB_KINDS:
+        raise SourceError(f"{url!r} is none of the Hub's models: give hf://ORG/NAME[@REVISION]")

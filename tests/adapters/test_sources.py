@@ -1,11 +1,12 @@
 """Where adapters may come from, and what is copied from there."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from traitroute.adapters import AllowedSources, SourceError, WeightsError
+from traitroute.adapters import AllowedSources, InputError, SourceError, WeightsError
 from traitroute.adapters.sources import Source, fetch, read_licence
 
 MakeAdapter = Callable[..., Path]
@@ -51,6 +52,26 @@ def test_folders_hub_ids_and_urls_are_told_apart(uri: str, place: Source) -> Non
         ("file://host/srv", "no place"),
         ("s3://bucket/a/../b", "climbs"),
         ("https://host/a/%2e%2e/b", "climbs"),
+        ("https://host/a/%252e%252e/b", "climbs"),
+        ("https://host/a/%25252e%25252e%252fb", "climbs"),
+        ("https://host/a/..;/b", "climbs"),
+        ("https://host/a/..%5cb", "climbs"),
+        ("https://host/a\\..\\b", "climbs"),
+        ("s3://bucket//b", "empty part"),
+        ("s3://bucket/a%2F%2Fb", "empty part"),
+        ("s3:///bucket/b", "empty part"),
+        ("hf://acme/polite@refs/pr/1", "pull request"),
+        ("hf://acme/polite@refs%2Fpr%2F1", "pull request"),
+        ("hf://acme/polite@refs%2fpr%2f1/lora", "pull request"),
+        ("hf://acme/polite@refs%252Fpr%252F1", "pull request"),
+        ("hf://acme/polite@%72efs%2Fpr%2F1", "pull request"),
+        ("hf://acme/polite@refs/convert/parquet", "pull request"),
+        ("acme/polite@refs%2Fpr%2F1", "pull request"),
+        ("acme/polite@refs/pr/1", "no place"),
+        ("hf://acme/polite/lora@refs%2Fpr%2F1", "no Hub id"),
+        ("hf://acme/polite%2F..", "climbs"),
+        ("hf://models/acme/polite", "none of the Hub's models"),
+        ("hf://kernels/acme/polite", "none of the Hub's models"),
         ("hf://acme", "no Hub id"),
         ("hf://datasets/acme/polite", "none of the Hub's models"),
         ("simplecache::s3://bucket/a", "chained"),
@@ -135,7 +156,47 @@ def test_files_are_copied_up_to_a_size(make_adapter: MakeAdapter, tmp_path: Path
     (tmp_path / "copy").mkdir()
     with pytest.raises(SourceError, match="larger than the 100 bytes"):
         fetch(Source(folder=folder), tmp_path / "copy", largest=100)
-    assert (tmp_path / "copy/adapter_model.safetensors").stat().st_size <= 100
+    assert not (tmp_path / "copy/adapter_model.safetensors").exists()
+
+
+def test_the_largest_size_is_set_by_the_operator(
+    monkeypatch: pytest.MonkeyPatch, make_adapter: MakeAdapter, tmp_path: Path
+) -> None:
+    folder = make_adapter()
+    (tmp_path / "copy").mkdir()
+    monkeypatch.setenv("TRAITROUTE_MAX_ADAPTER_BYTES", "100")
+    with pytest.raises(SourceError, match=r"100 bytes.*TRAITROUTE_MAX_ADAPTER_BYTES"):
+        fetch(Source(folder=folder), tmp_path / "copy")
+    for wrong in ("0", "-1", "4 GB", "1e9", "٣", "9" * 30):
+        monkeypatch.setenv("TRAITROUTE_MAX_ADAPTER_BYTES", wrong)
+        with pytest.raises(InputError, match="give a number of bytes"):
+            fetch(Source(folder=folder), tmp_path / "copy")
+
+
+def test_what_the_disk_has_no_room_for_is_not_begun(
+    make_adapter: MakeAdapter, tmp_path: Path
+) -> None:
+    folder = make_adapter()
+    os.truncate(folder / "adapter_model.safetensors", shutil.disk_usage(tmp_path).free)
+    (tmp_path / "copy").mkdir()
+    with pytest.raises(SourceError, match="make room there"):
+        fetch(Source(folder=folder), tmp_path / "copy", largest=10**15)
+    assert not (tmp_path / "copy/adapter_model.safetensors").exists()
+
+
+def test_a_link_that_comes_into_a_path_once_it_is_checked_is_not_followed(
+    make_adapter: MakeAdapter, tmp_path: Path
+) -> None:
+    allowed, outside = tmp_path / "allowed", tmp_path / "outside"
+    for parent in (allowed, outside):
+        parent.mkdir()
+        make_adapter(f"{parent.name}-adapter").rename(parent / "polite")
+    place = AllowedSources.of([str(allowed)]).check(Source(folder=allowed / "polite"))
+    allowed.rename(tmp_path / "moved")
+    allowed.symlink_to(outside)
+    (tmp_path / "copy").mkdir()
+    with pytest.raises(WeightsError, match="no adapter folder"):
+        fetch(place, tmp_path / "copy")
 
 
 @pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
