@@ -10,7 +10,7 @@ from .adapter import (
     check_name,
     serving_id,
 )
-from .adapter_files import AdapterFiles, inspect_adapter
+from .adapter_files import AdapterFiles, Layer, inspect_adapter
 from .cache import cache_folder
 from .cell import Cell, FinishReason, Outcomes, packed_texts
 from .cell_table import CellScore
@@ -58,6 +58,7 @@ __all__ = [
     "FinishReason",
     "InputError",
     "Intake",
+    "Layer",
     "Location",
     "Method",
     "Name",

@@ -1,117 +1,144 @@
 """The two files of an adapter in PEFT's format: what is accepted, and how it is identified.
 
-Only `adapter_config.json` and `adapter_model.safetensors` are ever read. A pickle is refused
-unopened, because opening one can run code. The digest covers the tensors and those settings that
-change what the adapter computes, so a moved base model or another PEFT version leaves it alone.
+Only `adapter_config.json` and `adapter_model.safetensors` are ever read. A pickle is refused unopened, because opening
+one can run code. The digest covers the tensors and those settings that change what the adapter computes, so a moved
+base model or another PEFT version leaves it alone.
+
+This is the one reader: whoever adds, keeps, measures or serves an adapter sees it as this does. vLLM passes over tensors
+for layers that it does not have without a word, so whatever is not the matrix of a layer is refused here.
 """
 
 import hashlib
-import json
-import re
-from collections.abc import Collection
-from dataclasses import dataclass
+import os
+import stat
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
-
-import numpy as np
-from pydantic import BaseModel, Field, ValidationError
-from safetensors import SafetensorError, deserialize
+from typing import IO, Any
 
 from .adapter import Method
+from .adapter_config import (
+    HIGHEST_RANK,
+    Ia3Config,
+    LoraConfig,
+    canonical,
+    check_named,
+    parse_settings,
+    unservable,
+    validated,
+)
 from .errors import WeightsError
+from .tensor_file import Tensor, read_header, read_tensors, shown
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 _PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt"})
-_SET_KEYS = frozenset(
-    {
-        "exclude_modules",
-        "feedforward_modules",
-        "layers_to_transform",
-        "modules_to_save",
-        "target_modules",
-    }
-)
-_COMPUTING_KEYS = _SET_KEYS | {
-    "alora_invocation_tokens",
-    "alpha_pattern",
-    "bias",
-    "feedforward_modules",
-    "fan_in_fan_out",
-    "layer_replication",
-    "layers_pattern",
-    "lora_alpha",
-    "lora_bias",
-    "peft_type",
-    "r",
-    "rank_pattern",
-    "target_parameters",
-    "trainable_token_indices",
-    "use_dora",
-    "use_qalora",
-    "use_rslora",
+_LARGEST_CONFIG = 2**20
+_PREFIX = "base_model.model."
+_SIDES = {
+    ".lora_A.weight": "A",
+    ".lora_B.weight": "B",
+    ".lora_embedding_A": "A",
+    ".lora_embedding_B": "B",
 }
-# PEFT versions differ in which defaults they write out, so a default counts as absent.
-_DEFAULTS = frozenset({"null", "false", "{}", "[]", '"none"'})
-_LORA_TENSOR = re.compile(r"(?P<module>[^.]+)\.lora_(?:embedding_)?(?P<side>[AB])(?:\.weight)?$")
+_MAGNITUDES = (".lora_magnitude_vector", ".lora_magnitude_vector.weight")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What a LoRA does to one layer: it takes `features_in` numbers to `features_out`, by way of `rank`."""
+
+    features_out: int
+    features_in: int
+    rank: int
+    embedding: bool = False
 
 
 @dataclass(frozen=True)
 class AdapterFiles:
-    """What a folder in PEFT's format holds; `target_modules` is sorted."""
+    """What a folder in PEFT's format holds, read off its tensors.
+
+    `layers` are the layers that it changes by their path in the base model, none for an IA3; `target_modules` is the
+    last part of each, sorted; `rank` is the highest, 1 for an IA3. `unservable` says why no server of ours can serve
+    it, and is None where one can.
+    """
 
     digest: str
     rank: int
     target_modules: tuple[str, ...]
     base_model: str | None
     method: Method
+    config: LoraConfig | Ia3Config = field(repr=False)
+    layers: Mapping[str, Layer] = field(default_factory=dict)
+    unservable: str | None = None
+
+    def peft_settings(self) -> dict[str, Any]:
+        """What PEFT's `LoraConfig`, or `IA3Config`, is to be made of to load exactly this; nothing in it is a pattern."""
+        config = self.config
+        if isinstance(config, Ia3Config):
+            return {
+                "target_modules": config.target_modules,
+                "feedforward_modules": config.feedforward_modules or [],
+                "fan_in_fan_out": bool(config.fan_in_fan_out),
+            }
+        return {
+            "r": config.r,
+            "lora_alpha": config.lora_alpha,
+            "rank_pattern": dict(config.rank_pattern or {}),
+            "alpha_pattern": dict(config.alpha_pattern or {}),
+            "target_modules": sorted(self.layers),
+            "fan_in_fan_out": bool(config.fan_in_fan_out),
+            "use_rslora": bool(config.use_rslora),
+            "use_dora": bool(config.use_dora),
+        }
 
 
-class _Config(BaseModel):
-    r: Annotated[int, Field(ge=1, strict=True)]
-    lora_alpha: Annotated[float, Field(allow_inf_nan=False)]
-    target_modules: list[str] | str | None = None
-    target_parameters: list[str] | None = None
-    rank_pattern: dict[str, int] | None = None
-    use_dora: bool = False
-    use_rslora: bool = False
-    base_model_name_or_path: str | None = None
-
-
-class _Ia3Config(BaseModel):
-    target_modules: list[str]
-    base_model_name_or_path: str | None = None
-
-
-_Model = TypeVar("_Model", bound=BaseModel)
-
-
-def inspect_adapter(folder: Path) -> AdapterFiles:
-    """Read and check the adapter in `folder`, which must be in PEFT's format.
+def inspect_adapter(folder: Path, *, copy_to: Path | None = None) -> AdapterFiles:
+    """Read and check the adapter in `folder`, which must be in PEFT's format; copy what was read to `copy_to`.
 
     Raises:
-        WeightsError: a file is absent, a symlink, a pickle, truncated or corrupt; or the adapter is
-            not a LoRA, holds NaN or infinity, or contradicts its own configuration.
+        WeightsError: a file is absent, a symlink, a pickle, truncated or corrupt; or the adapter is no LoRA or IA3,
+            holds NaN or infinity, or contradicts its own configuration.
     """
-    return read_adapter(folder)[0]
-
-
-def read_adapter(folder: Path) -> tuple[AdapterFiles, dict[str, bytes]]:
-    """Do as `inspect_adapter` and return also the very bytes that were checked, by file name."""
     if not folder.is_dir():
         raise WeightsError(f"no adapter folder {folder}: give the folder that PEFT saved")
-    for name in (CONFIG, WEIGHTS):
-        _check_file(folder / name)
-    contents = {name: (folder / name).read_bytes() for name in (CONFIG, WEIGHTS)}
-    return _examine(folder, contents[CONFIG], contents[WEIGHTS]), contents
+    with ExitStack() as files:
+        config = files.enter_context(_opened(folder / CONFIG))
+        weights = files.enter_context(_opened(folder / WEIGHTS))
+        return _read(folder, config, weights, copy_to)
 
 
-def _check_file(path: Path) -> None:
-    if path.is_symlink():
-        raise WeightsError(f"{path} is a symbolic link: put the file itself there")
-    if path.is_file():
-        return
-    raise WeightsError(absence(path.name, [p.name for p in path.parent.iterdir()], path.parent))
+def stored_layers(folder: Path) -> dict[str, Layer]:
+    """The layers that the LoRA in `folder` changes, by its header alone: for one that was read and kept before.
+
+    Raises:
+        WeightsError: it is no LoRA.
+    """
+    with _opened(folder / WEIGHTS) as file:
+        tensors, _ = read_header(file, folder / WEIGHTS)
+    try:
+        return _layers(tensors)
+    except ValueError as exc:
+        raise WeightsError(f"{folder}: {exc}") from exc
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """A plain file, opened without following a link, waiting for a pipe, or passing on the system's errors."""
+    try:
+        found = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(found, "rb") as file:
+            if not stat.S_ISREG(os.fstat(found).st_mode):
+                raise WeightsError(f"{path} is no plain file: put the file itself there")
+            yield file
+    except FileNotFoundError as exc:
+        there = [other.name for other in path.parent.iterdir()]
+        raise WeightsError(absence(path.name, there, path.parent)) from exc
+    except OSError as exc:
+        if path.is_symlink():
+            raise WeightsError(f"{path} is a symbolic link: put the file itself there") from exc
+        raise WeightsError(f"{path} cannot be read: {exc.strerror or exc}") from exc
 
 
 def absence(name: str, present: Collection[str], place: str | Path) -> str:
@@ -126,118 +153,130 @@ def absence(name: str, present: Collection[str], place: str | Path) -> str:
     return f"{place} has no {name}: give the folder that PEFT saved"
 
 
-def _examine(folder: Path, config_json: bytes, weights: bytes) -> AdapterFiles:
-    settings = _parse(folder, config_json)
-    if settings.get("peft_type") not in ("LORA", "IA3"):
+def _read(
+    folder: Path, config_file: IO[bytes], weights: IO[bytes], copy_to: Path | None
+) -> AdapterFiles:
+    config_json = config_file.read(_LARGEST_CONFIG + 1)
+    settings = parse_settings(config_json, folder / CONFIG)
+    kind = settings.get("peft_type")
+    if kind not in ("LORA", "IA3"):
         raise WeightsError(
-            f"{folder}: peft_type is {settings.get('peft_type')!r}; "
+            f"{folder}: peft_type is {shown(kind)}; "
             "'LORA' adapters can be served, 'IA3' ones profiled, and no others"
         )
-    if settings["peft_type"] == "IA3":
-        return _examine_ia3(folder, settings, weights)
-    config = _validated(_Config, folder, settings)
-    modules = _check_tensors(folder / WEIGHTS, weights, config)
-    # A pattern such as "all-linear" says less than the tensors themselves.
-    named = config.target_modules if isinstance(config.target_modules, list) else modules
+    config = validated(LoraConfig if kind == "LORA" else Ia3Config, settings, folder / CONFIG)
+    digest = hashlib.sha256(canonical(settings) + b"\n")
+    with ExitStack() as copies:
+        out = None
+        if copy_to is not None:
+            (copy_to / CONFIG).write_bytes(config_json)
+            out = copies.enter_context((copy_to / WEIGHTS).open("xb"))
+
+        def take(data: bytes) -> None:
+            digest.update(data)
+            if out is not None:
+                out.write(data)
+
+        tensors = read_tensors(weights, folder / WEIGHTS, copy=take)
+    why = unservable(settings)
+    layers: dict[str, Layer] = {}
+    try:
+        if isinstance(config, LoraConfig):
+            layers = _layers(tensors, dora=bool(config.use_dora))
+            config.check_layers({name: layer.rank for name, layer in layers.items()})
+            modules = {name.rpartition(".")[2] for name in layers}
+        else:
+            modules = _ia3_modules(tensors, config)
+    except ValueError as exc:
+        # That it is no adapter for a server says more than that its tensors are none of a plain LoRA.
+        reason = f"{folder} cannot be served: {why}" if why else f"{folder}: {exc}"
+        raise WeightsError(reason) from exc
     return AdapterFiles(
-        digest=_digest(settings, weights),
-        rank=config.r,
-        target_modules=tuple(sorted(set(named))),
+        digest=digest.hexdigest(),
+        rank=max((layer.rank for layer in layers.values()), default=1),
+        target_modules=tuple(sorted(modules)),
         base_model=config.base_model_name_or_path,
-        method="dora" if config.use_dora else "rslora" if config.use_rslora else "lora",
+        method=config.method if isinstance(config, LoraConfig) else "ia3",
+        config=config,
+        layers=layers,
+        unservable=why,
     )
 
 
-def _examine_ia3(folder: Path, settings: dict[str, Any], weights: bytes) -> AdapterFiles:
-    config = _validated(_Ia3Config, folder, settings)
-    for name, tensor in _tensors(folder / WEIGHTS, weights):
-        _check_finite(folder / WEIGHTS, name, tensor["dtype"], tensor["data"])
-    return AdapterFiles(
-        digest=_digest(settings, weights),
-        rank=1,
-        target_modules=tuple(sorted(set(config.target_modules))),
-        base_model=config.base_model_name_or_path,
-        method="ia3",
-    )
+def _layers(tensors: Collection[Tensor], *, dora: bool = False) -> dict[str, Layer]:
+    """Pair the matrices of each layer.
+
+    Raises:
+        ValueError: a tensor is no such matrix, or two do not belong together.
+    """
+    if not any(".lora_" in tensor.name for tensor in tensors):
+        raise ValueError(f"{WEIGHTS} holds no LoRA tensors: save the adapter, not the merged model")
+    halves: dict[str, dict[str, Tensor]] = {}
+    for tensor in tensors:
+        ending = next((end for end in _SIDES if tensor.name.endswith(end)), None)
+        if ending is not None and tensor.name.startswith(_PREFIX):
+            layer = tensor.name[len(_PREFIX) : -len(ending)]
+            if (side := _SIDES[ending]) in (pair := halves.setdefault(layer, {})):
+                raise ValueError(f"{layer} has lora_{side} twice: save the adapter again")
+            pair[side] = tensor
+        elif not (dora and tensor.name.endswith(_MAGNITUDES)):
+            raise ValueError(_stranger(tensor.name))
+    return {layer: _joined(layer, pair) for layer, pair in halves.items()}
 
 
-def _validated(model: type[_Model], folder: Path, settings: dict[str, Any]) -> _Model:
-    try:
-        return model.model_validate(settings)
-    except ValidationError as exc:
-        first = exc.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise WeightsError(f"{folder / CONFIG}: {where}: {first['msg']}") from exc
-
-
-def _parse(folder: Path, config_json: bytes) -> dict[str, Any]:
-    try:
-        settings = json.loads(config_json)
-    except (ValueError, RecursionError) as exc:
-        raise WeightsError(
-            f"{folder / CONFIG} is not JSON ({exc}): save the adapter again"
-        ) from exc
-    if not isinstance(settings, dict):
-        raise WeightsError(f"{folder / CONFIG} holds no JSON object: save the adapter again")
-    return settings
-
-
-def _check_tensors(path: Path, weights: bytes, config: _Config) -> set[str]:
-    """Check every tensor and return the names of the modules that have LoRA tensors."""
-    modules: set[str] = set()
-    for name, tensor in _tensors(path, weights):
-        _check_finite(path, name, tensor["dtype"], tensor["data"])
-        if match := _LORA_TENSOR.search(name):
-            modules.add(match["module"])
-            axis = 0 if match["side"] == "A" else 1
-            _check_rank(path, name, tensor["shape"][axis : axis + 1], config)
-    if not modules:
-        raise WeightsError(f"{path} holds no LoRA tensors: save the adapter, not the merged model")
-    return modules
-
-
-def _tensors(path: Path, weights: bytes) -> list[tuple[str, dict[str, Any]]]:
-    try:
-        return cast("list[tuple[str, dict[str, Any]]]", deserialize(weights))
-    except SafetensorError as exc:
-        raise WeightsError(
-            f"{path} is truncated or corrupt ({exc}): copy it again (with Git LFS: git lfs pull)"
-        ) from exc
-
-
-def _check_finite(path: Path, name: str, dtype: str, data: bytes) -> None:
-    match dtype:
-        case "BF16":  # numpy has no bfloat16: it is the upper half of a float32
-            values = (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
-        case "F16" | "F32" | "F64":
-            values = np.frombuffer(data, f"<f{int(dtype[1:]) // 8}")
-        case _:
-            raise WeightsError(
-                f"{path}: {name} is {dtype}; save it as float32, float16 or bfloat16"
-            )
-    if not np.isfinite(values).all():
-        raise WeightsError(
-            f"{path}: {name} holds NaN or infinity: the training diverged, repeat it"
+def _stranger(name: str) -> str:
+    """Why a tensor of this name is not taken, and what to do."""
+    parts = name.split(".")
+    side = next((i for i, part in enumerate(parts) if part in ("lora_A", "lora_B")), None)
+    if side is not None and parts[side + 2 :] == ["weight"]:
+        return (
+            f"{name} has the adapter's name {parts[side + 1]!r} in its key, as PEFT has it in memory: save it with "
+            f"model.save_pretrained(folder), or take '.{parts[side + 1]}' out of the keys"
         )
-
-
-def _check_rank(path: Path, name: str, rank: list[int], config: _Config) -> None:
-    if config.rank_pattern or config.target_parameters:
-        return
-    if rank != [config.r]:
-        raise WeightsError(
-            f"{path}: {name} has rank {rank[0] if rank else 'none'}, but {CONFIG} says "
-            f"r = {config.r}: the two files are not of one adapter"
+    if side is not None and not name.startswith(_PREFIX):
+        return f"{name} does not begin with {_PREFIX!r}: save the adapter with PEFT's save_pretrained(folder)"
+    if name.endswith(("embed_tokens.weight", "base_layer.weight", "lm_head.weight")):
+        return (
+            f"{name} is a whole layer of the base model beside the LoRA: save it with "
+            "save_pretrained(folder, save_embedding_layers=False), and where training changed it, train without that"
         )
+    return f"{name} is no matrix of a LoRA, and what is not would not be served: save the adapter alone"
 
 
-def _digest(settings: dict[str, Any], weights: bytes) -> str:
-    kept = {
-        key: sorted(value) if key in _SET_KEYS and isinstance(value, list) else value
-        for key, value in settings.items()
-        if key in _COMPUTING_KEYS and json.dumps(value) not in _DEFAULTS
-    }
-    canonical = json.dumps(kept, sort_keys=True, separators=(",", ":")).encode()
-    digest = hashlib.sha256(canonical + b"\n")
-    digest.update(weights)
-    return digest.hexdigest()
+def _joined(name: str, pair: Mapping[str, Tensor]) -> Layer:
+    if len(pair) < 2:
+        raise ValueError(f"{name} has lora_{next(iter(pair))} alone: save it again")
+    a, b = pair["A"], pair["B"]
+    if len(a.shape) != 2 or len(b.shape) != 2:
+        raise ValueError(
+            f"{name} has matrices of the shapes {list(a.shape)} and {list(b.shape)}, and servers of ours take two "
+            "dimensions: train it again without that layer"
+        )
+    (rank, width), (height, other) = a.shape, b.shape
+    if rank != other:
+        raise ValueError(
+            f"{name} has lora_A of rank {rank} and lora_B of rank {other}: save it again"
+        )
+    if not (1 <= rank <= HIGHEST_RANK and width and height):
+        raise ValueError(
+            f"{name} has rank {rank} and takes {width} features to {height}; ranks from 1 to {HIGHEST_RANK} are taken"
+        )
+    kinds = {tensor.name.endswith(".weight") for tensor in pair.values()}
+    if len(kinds) > 1:
+        raise ValueError(f"{name} has a matrix of an embedding and one of a layer: save it again")
+    return Layer(height, width, rank, embedding=not kinds.pop())
+
+
+def _ia3_modules(tensors: Collection[Tensor], config: Ia3Config) -> set[str]:
+    """The modules that an IA3 scales.
+
+    Raises:
+        ValueError: a tensor is no scale of a module, or one that is configured has none.
+    """
+    layers = []
+    for tensor in tensors:
+        if not (tensor.name.startswith(_PREFIX) and tensor.name.endswith(".ia3_l")):
+            raise ValueError(f"{tensor.name} is no scale of an IA3: save the adapter alone")
+        layers.append(tensor.name[len(_PREFIX) : -len(".ia3_l")])
+    check_named("target_modules", config.target_modules, layers)
+    return {layer.rpartition(".")[2] for layer in layers}

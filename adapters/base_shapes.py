@@ -1,99 +1,150 @@
-"""The shapes of a base model's layers: what an adapter's tensors must fit, known before any model is loaded.
+"""The layers of a base model: what an adapter's tensors must fit, known before any model is loaded.
 
-They are read from the headers of the base model's own files, or where those are not at hand from the adapters that
-have been measured on it. What neither knows is left to whoever loads the adapter.
+They are read from the headers of the base model's own files. Where those are not at hand, what is known is what the
+adapters change that were measured on it, and how the layers of well-known models are called. A server passes over a
+layer that it does not have without a word, and so serves a part of the adapter: what is not known is refused.
 """
 
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from .adapter_files import CONFIG, WEIGHTS
+from .adapter_files import AdapterFiles, Layer, stored_layers
 from .errors import WeightsError
 
 Shape = tuple[int, int]
-_PEFT_PREFIX = "base_model.model."
-_SIDE = re.compile(r"\.lora_(?P<side>[AB])(?:\.weight)?$")
-_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
+_PREFIXES = ("model", "transformer", "gpt_neox")
+"""What transformers puts before the names in files that were saved without it."""
+_HEADS, _EMBEDDINGS = ("lm_head", "embed_out"), ("embed_tokens", "wte", "embed_in")
+_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "out_proj", "qkv_proj", "dense")
+_MLP = ("gate_proj", "up_proj", "down_proj", "gate_up_proj", "fc1", "fc2")
+_NEOX = ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")
+_WELL_KNOWN = {
+    "model.layers.N.self_attn": _ATTENTION,
+    "model.layers.N.mlp": _MLP,
+    "model.layers.N.mlp.experts.N": _MLP,
+    "model.layers.N.block_sparse_moe.experts.N": ("w1", "w2", "w3"),
+    "model.decoder.layers.N": ("fc1", "fc2"),
+    "model.decoder.layers.N.self_attn": _ATTENTION,
+    "transformer.h.N.attn": ("c_attn", "c_proj"),
+    "transformer.h.N.mlp": ("c_fc", "c_proj", *_NEOX),
+    "transformer.h.N.self_attention": _NEOX,
+    "gpt_neox.layers.N.attention": _NEOX,
+    "gpt_neox.layers.N.mlp": _NEOX,
+}
+_FAMILIES = frozenset(
+    [f"{block}.{name}" for block, names in _WELL_KNOWN.items() for name in names]
+    + [f"{prefix}.{name}" for prefix in _PREFIXES for name in _EMBEDDINGS]
+    + list(_HEADS)
+)
 
 
 @dataclass(frozen=True)
 class BaseShapes:
-    """Features out of and into each linear layer, by its name; `complete` where all layers are known."""
+    """Features out of and into each layer, by its name, None where they are packed; `complete` where all are known."""
 
-    layers: dict[str, Shape] = field(default_factory=dict)
+    layers: dict[str, Shape | None] = field(default_factory=dict)
     complete: bool = False
 
     @classmethod
     def of_folder(cls, folder: Path) -> "BaseShapes":
-        """Read the headers of a base model's safetensors; of a quantised one, whose shapes are packed, nothing."""
-        layers: dict[str, Shape] = {}
-        if "quantization_config" in _settings(folder / "config.json"):
-            return cls()
+        """Read the headers of a base model's safetensors; of a quantised one the names are known alone."""
+        layers: dict[str, Shape | None] = {}
+        packed = _is_quantised(folder / "config.json")
         for file in sorted(folder.glob("*.safetensors")):
-            shapes = _shapes(file)
-            layers |= {n.removesuffix(".weight"): (s[0], s[1]) for n, s in shapes if len(s) == 2}
+            for name, shape in _shapes(file):
+                layer, _, last = name.rpartition(".")
+                if packed:
+                    layers[layer] = None
+                elif last == "weight" and len(shape) == 2:
+                    layers[layer] = (shape[0], shape[1])
         return cls(layers, complete=bool(layers))
 
     @classmethod
     def of_adapters(cls, folders: Iterable[Path]) -> "BaseShapes":
         """Read what adapters that are known to fit tell of the layers that they change."""
-        return cls({name: shape for f in folders for name, shape in lora_layers(f).items()})
+        layers = {name: each for folder in folders for name, each in stored_layers(folder).items()}
+        return cls({name: _shape(each) for name, each in layers.items()})
 
-    def check(self, folder: Path) -> None:
-        """Check that the adapter in `folder` fits.
+    def check(self, files: AdapterFiles) -> None:
+        """Check that each layer of the adapter is one of the base model, and fits.
 
         Raises:
-            WeightsError: a layer has other shapes in the base model, or is not there.
+            WeightsError: a layer has other shapes in the base model, or is not known to be there.
         """
-        turned = _settings(folder / CONFIG).get("fan_in_fan_out") is True
-        ranges = {_NUMBER.sub("N", name) for name in self.layers} if self.complete else set()
-        for name, shape in lora_layers(folder).items():
-            wanted = self.layers.get(name)
-            if wanted is None and _NUMBER.sub("N", name) in ranges:
+        families = self._families()
+        # Where nothing at all is known of the base model, a well-known one is taken for it.
+        stems = {_stem(name) for name in self.layers or list(files.layers)[:1]}
+        highest = max(map(_number, self.layers), default=None)
+        for name, layer in files.layers.items():
+            place = self._find(name)
+            if place is None and self.complete:
                 raise WeightsError(
-                    f"{folder}: it changes {name}, which this base model lacks: it was trained for another one"
+                    f"it changes {name}, which this base model lacks: it was trained for another one, or its keys "
+                    "are not as PEFT saves them"
                 )
-            if wanted is not None and shape != (wanted[::-1] if turned else wanted):
+            if place is None and not (
+                _family(name) in families
+                and (_stem(name) in stems or _number(name) < 0)
+                and (highest is None or _number(name) <= highest)
+            ):
                 raise WeightsError(
-                    f"{folder}: {name} takes {shape[1]} features to {shape[0]}, in this base model {wanted[1]} to "
-                    f"{wanted[0]}: it was trained for another one"
+                    f"it changes {name}, and no such layer is known of the base model, whose files are not at hand: "
+                    "give its keys as PEFT saves them, or add it where the base model is (--base FOLDER)"
                 )
+            _check_fits(name, layer, files, self.layers[place] if place else None)
+
+    def _find(self, name: str) -> str | None:
+        """The layer that `name` means; files may leave out the model's own prefix, and a tied head."""
+        if name in self.layers:
+            return name
+        first, _, rest = name.partition(".")
+        if first in _PREFIXES and rest in self.layers and not self._has_prefix(first):
+            return rest
+        if name in _HEADS and self.complete:
+            return next((n for n in self.layers if n.rpartition(".")[2] in _EMBEDDINGS), None)
+        return None
+
+    def _has_prefix(self, first: str) -> bool:
+        return any(name.startswith(f"{first}.") for name in self.layers)
+
+    def _families(self) -> frozenset[str]:
+        """How layers may be called, without their numbers."""
+        measured = {_family(name) for name in self.layers}
+        # A module that this base model has in a place of its own is in no well-known place.
+        placed = {family.rpartition(".")[2] for family in measured - _FAMILIES}
+        return frozenset(measured | {f for f in _FAMILIES if f.rpartition(".")[2] not in placed})
 
 
-def lora_layers(folder: Path) -> dict[str, Shape]:
-    """Return the features out of and into each linear layer that the LoRA in `folder` changes.
-
-    Raises:
-        WeightsError: a layer has one half of its pair of matrices, or two that do not belong together.
-    """
-    halves: dict[str, dict[str, list[int]]] = {}
-    for name, shape in _shapes(folder / WEIGHTS):
-        if match := _SIDE.search(name):
-            layer = name[: match.start()].removeprefix(_PEFT_PREFIX)
-            halves.setdefault(layer, {})[match["side"]] = shape
-    return {
-        layer: _joined(folder, layer, pair)
-        for layer, pair in halves.items()
-        # Convolutions have more dimensions, and are left to whoever loads them.
-        if all(len(shape) == 2 for shape in pair.values())
-    }
-
-
-def _joined(folder: Path, layer: str, pair: dict[str, list[int]]) -> Shape:
-    if len(pair) < 2:
-        raise WeightsError(f"{folder}: {layer} has lora_{next(iter(pair))} alone: save it again")
-    (rank, width), (height, other) = pair["A"], pair["B"]
-    if rank != other:
+def _check_fits(name: str, layer: Layer, files: AdapterFiles, wanted: Shape | None) -> None:
+    turned = bool(files.config.fan_in_fan_out) or layer.embedding
+    if wanted is not None and _shape(layer) != (wanted[::-1] if turned else wanted):
         raise WeightsError(
-            f"{folder}: {layer} has lora_A of rank {rank} and lora_B of rank {other}: save it again"
+            f"{name} takes {layer.features_in} features to {layer.features_out}, in this base model {wanted[1]} to "
+            f"{wanted[0]}: it was trained for another one"
         )
-    return height, width
+
+
+def _shape(layer: Layer) -> Shape:
+    return layer.features_out, layer.features_in
+
+
+def _family(name: str) -> str:
+    """The name with N for each number: layers of one family do the same at different depths."""
+    return ".".join("N" if part.isdecimal() else part for part in name.split("."))
+
+
+def _stem(name: str) -> str:
+    """What comes before the first number: where the layers are."""
+    return _family(name).partition(".N.")[0]
+
+
+def _number(name: str) -> int:
+    """The depth of a layer, or -1."""
+    return next((int(part) for part in name.split(".") if part.isdecimal()), -1)
 
 
 def _shapes(file: Path) -> list[tuple[str, list[int]]]:
@@ -105,5 +156,5 @@ def _shapes(file: Path) -> list[tuple[str, list[int]]]:
         raise WeightsError(f"{file} is truncated or corrupt ({exc}): copy it again") from exc
 
 
-def _settings(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_bytes()) if file.is_file() else {}
+def _is_quantised(file: Path) -> bool:
+    return file.is_file() and "quantization_config" in json.loads(file.read_bytes())

@@ -3,7 +3,6 @@
 Nothing is stored of what is refused: it is checked in a scratch folder, which then goes.
 """
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,9 +15,7 @@ from .base_shapes import BaseShapes
 from .cache import cache_folder
 from .errors import ConflictError, InputError, RegistryError, WeightsError
 from .registry import Registry
-from .servable import check_servable
 from .sources import AllowedSources, Source, fetch, read_licence
-from .weights import ADDING
 
 _TELLING = 8
 """How many measured adapters are asked for the base model's shapes: a few name all layers that any of them changes."""
@@ -92,7 +89,7 @@ class Intake:
             if (known := self._known(name, fetched.files.digest)) is not None:
                 return Arrival(known, known=True)
             adapter = _record(name, base, fetched, licence=licence, **stated)
-            self._registry.weights.add(fetched.folder)
+            self._registry.weights.keep(fetched.folder, fetched.files)
             return self._recorded(adapter)
 
     def replace(
@@ -111,7 +108,7 @@ class Intake:
                 return Arrival(known, known=True)
             stated = {"licence": licence or old.licence, "source_task": old.source_task}
             new = _record(name, base, fetched, **stated)
-            self._registry.weights.add(fetched.folder)
+            self._registry.weights.keep(fetched.folder, fetched.files)
             return Arrival(self._registry.replace_adapter(new, expected=old))
 
     def _recorded(self, adapter: Adapter) -> Arrival:
@@ -146,19 +143,18 @@ class Intake:
     def _fetched(self, uri: str, base: Base, *, same_base: bool) -> Iterator[_Fetched]:
         """The adapter at `uri` in a scratch folder, once it has passed every check."""
         place = self._allowed.check(Source.parse(uri))
-        root = self._registry.weights.root
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=ADDING, dir=root) as scratch:
-            folder = Path(scratch)
+        with self._registry.weights.scratch_folder() as folder:
             fetch(place, folder, largest=self._largest)
             try:
                 files = inspect_adapter(folder)
-                check_servable(folder)
+                if files.unservable is not None:
+                    raise WeightsError(f"{folder} cannot be served: {files.unservable}")
                 _check_base_name(folder, files, base, same_base=same_base)
-                self._shapes(base).check(folder)
+                self._shapes(base).check(files)
             except WeightsError as exc:
                 # The scratch folder means nothing to whoever reads this.
-                raise WeightsError(str(exc).replace(str(folder), str(place))) from exc
+                why = str(exc).replace(str(folder), str(place))
+                raise WeightsError(why if str(place) in why else f"{place}: {why}") from exc
             yield _Fetched(str(place), folder, files, read_licence(folder / "README.md"))
 
     def _shapes(self, base: Base) -> BaseShapes:

@@ -8,12 +8,13 @@ import os
 import re
 import shutil
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from .adapter_files import AdapterFiles, inspect_adapter, read_adapter
+from .adapter_files import CONFIG, WEIGHTS, AdapterFiles, inspect_adapter
 from .errors import WeightsError
 
 ADDING = ".adding-"
@@ -34,12 +35,37 @@ class WeightStore:
         Raises:
             WeightsError: the weights are refused; see `inspect_adapter`.
         """
-        files, contents = read_adapter(folder)
+        with self.scratch_folder() as scratch:
+            files = inspect_adapter(folder, copy_to=scratch)
+            self.keep(scratch, files)
+        return files
+
+    @contextmanager
+    def scratch_folder(self) -> Iterator[Path]:
+        """A folder in which weights can be copied and checked before they are kept; it goes in the end."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=ADDING, dir=self.root) as scratch:
+            yield Path(scratch)
+
+    def keep(self, scratch: Path, files: AdapterFiles) -> None:
+        """Take the adapter that was read from a `scratch_folder` into the store unless it is there already."""
         # Before looking whether they are there, so that whoever is about to free them brings them back.
         self.unmark(files.digest)
-        if not (self.root / files.digest).is_dir():
-            self._keep(files.digest, contents)
-        return files
+        if (self.root / files.digest).is_dir():
+            return
+        folder = scratch / files.digest
+        folder.mkdir()
+        for name in (CONFIG, WEIGHTS):
+            _make_last(scratch / name)
+            (scratch / name).rename(folder / name)
+        _sync(folder)
+        try:
+            folder.rename(self.root / files.digest)
+        except OSError:
+            # A concurrent add of the same weights came first; its copy is as good as ours.
+            if not (self.root / files.digest).is_dir():
+                raise
+        _sync(self.root)
 
     def path(self, digest: str) -> Path:
         """Return the folder that holds the weights with this digest.
@@ -54,19 +80,20 @@ class WeightStore:
             raise WeightsError(f"no weights {digest} in {self.root}: add the adapter again")
         return folder
 
-    def verify(self, digest: str) -> None:
-        """Read the stored weights again and compare them with their digest.
+    def verify(self, digest: str) -> AdapterFiles:
+        """Read the stored weights again, and return what they are once their digest is found to be this.
 
         Raises:
             WeightsError: they are absent or have changed.
         """
         folder = self.path(digest)
-        found = inspect_adapter(folder).digest
-        if found != digest:
+        files = inspect_adapter(folder)
+        if files.digest != digest:
             raise WeightsError(
-                f"the weights in {folder} have changed: their digest is now {found}; "
+                f"the weights in {folder} have changed: their digest is now {files.digest}; "
                 "remove that folder while no server uses it and add the adapter again"
             )
+        return files
 
     def digests(self) -> list[str]:
         """The digests of all weights."""
@@ -123,34 +150,15 @@ class WeightStore:
         named = (path for path in found if path.name.startswith(prefix) and path.is_dir())
         return [path.name.removeprefix(prefix) for path in named]
 
-    def _keep(self, digest: str, contents: dict[str, bytes]) -> None:
-        self.root.mkdir(parents=True, exist_ok=True)
-        target = self.root / digest
-        with tempfile.TemporaryDirectory(prefix=ADDING, dir=self.root) as scratch:
-            folder = Path(scratch) / digest
-            folder.mkdir()
-            for name, data in contents.items():
-                _write_read_only(folder / name, data)
-            _sync_folder(folder)
-            try:
-                folder.rename(target)
-            except OSError:
-                # A concurrent add of the same weights came first; its copy is as good as ours.
-                if not target.is_dir():
-                    raise
-        _sync_folder(self.root)
+
+def _make_last(path: Path) -> None:
+    """Let a file be on the disk for good, and nobody write to it."""
+    path.chmod(0o444)
+    _sync(path)
 
 
-def _write_read_only(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-        os.fchmod(file.fileno(), 0o444)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -9,7 +9,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ...adapters import Adapter, AdapterState, InputError, Registry, WeightsError
+from ...adapters import (
+    Adapter,
+    AdapterState,
+    InputError,
+    Registry,
+    WeightsError,
+    inspect_adapter,
+)
 from ...adapters.base_shapes import BaseShapes
 from ...serving.engines import EngineRequest, EngineResult
 from ...serving.engines.openai import OpenAIEngine
@@ -97,7 +104,7 @@ class RowSteps:
         """Why the weights do not fit the base model: vLLM takes narrower ones, and applies them to a part of each layer."""
         folder = self.registry.weights.path(weights)
         try:
-            BaseShapes.of_folder(self.base.path).check(folder)
+            BaseShapes.of_folder(self.base.path).check(inspect_adapter(folder))
         except WeightsError as exc:
             return str(exc).replace(f"{folder}: ", "").replace(f"{folder}/", "")
         return None

@@ -60,13 +60,16 @@ class TransformersEngine:
         self._base, self._merged = None, (None, None)
 
     def _model(self, digest: str | None) -> Any:
-        from peft import PeftModel
+        from peft import IA3Config, LoraConfig, PeftModel
 
         if self._merged[0] != digest:
             self._merged = (None, self._base)
         if digest is not None and self._merged[0] is None:
-            folder = self._weights.path(digest)
-            peft_model: Any = PeftModel.from_pretrained(copy.deepcopy(self._base), str(folder))
+            files = self._weights.verify(digest)
+            config = (IA3Config if files.method == "ia3" else LoraConfig)(**files.peft_settings())
+            peft_model: Any = PeftModel.from_pretrained(
+                copy.deepcopy(self._base), str(self._weights.path(digest)), config=config
+            )
             self._merged = (digest, peft_model.merge_and_unload().eval())
         return self._merged[1]
 

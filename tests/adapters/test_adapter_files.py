@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from traitroute.adapters import AdapterFiles, WeightsError, inspect_adapter
+from traitroute.adapters import AdapterFiles, Layer, WeightsError, inspect_adapter
 
 MakeAdapter = Callable[..., Path]
 
@@ -16,11 +16,21 @@ WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 
 
+LAYER = "model.layers.0.self_attn.q_proj"
+
+
 def raw_safetensors(dtype: str, shape: list[int], data: bytes) -> bytes:
-    """One LoRA tensor written by hand, for types that numpy lacks."""
-    tensor = {"dtype": dtype, "shape": shape, "data_offsets": [0, len(data)]}
-    header = json.dumps({"m.q_proj.lora_A.weight": tensor}).encode()
-    return struct.pack("<Q", len(header)) + header + data
+    """The two tensors of a LoRA of one layer written by hand, for types that numpy lacks; both hold `data`."""
+    header = {
+        f"base_model.model.{LAYER}.lora_{side}.weight": {
+            "dtype": dtype,
+            "shape": shape if side == "A" else shape[::-1],
+            "data_offsets": [place * len(data), (place + 1) * len(data)],
+        }
+        for place, side in enumerate("AB")
+    }
+    head = json.dumps(header).encode()
+    return struct.pack("<Q", len(head)) + head + 2 * data
 
 
 def test_a_sound_adapter_is_described(make_adapter: MakeAdapter) -> None:
@@ -31,6 +41,11 @@ def test_a_sound_adapter_is_described(make_adapter: MakeAdapter) -> None:
         target_modules=("q_proj", "v_proj"),
         base_model="tiny-llama",
         method="lora",
+        config=files.config,
+        layers={
+            "model.layers.0.self_attn.q_proj": Layer(8, 8, 2),
+            "model.layers.0.self_attn.v_proj": Layer(8, 8, 2),
+        },
     )
     assert len(files.digest) == 64
 
@@ -161,7 +176,7 @@ def test_numbers_that_are_none_are_refused(make_adapter: MakeAdapter, fill: floa
 
 @pytest.mark.parametrize("bits", [0x7FC0, 0x7F80, 0xFF80])
 def test_bfloat16_is_checked_for_nan_and_infinity(make_adapter: MakeAdapter, bits: int) -> None:
-    folder = make_adapter(r=1)
+    folder = make_adapter(r=1, target_modules=["q_proj"])
     sound = struct.pack("<2H", 0x3F80, 0x7F7F)
     (folder / WEIGHTS).write_bytes(raw_safetensors("BF16", [1, 2], sound))
     assert inspect_adapter(folder).rank == 1
@@ -173,7 +188,7 @@ def test_bfloat16_is_checked_for_nan_and_infinity(make_adapter: MakeAdapter, bit
 
 
 def test_a_number_format_that_cannot_be_checked_is_refused(make_adapter: MakeAdapter) -> None:
-    folder = make_adapter(r=1)
+    folder = make_adapter(r=1, target_modules=["q_proj"])
     (folder / WEIGHTS).write_bytes(raw_safetensors("I8", [1, 2], b"ab"))
     with pytest.raises(WeightsError, match="is I8; save it as float32"):
         inspect_adapter(folder)
@@ -185,15 +200,15 @@ def test_a_rank_other_than_the_configured_one_is_refused(make_adapter: MakeAdapt
 
 
 def test_a_lora_tensor_without_a_rank_is_refused(make_adapter: MakeAdapter) -> None:
-    folder = make_adapter(r=1)
+    folder = make_adapter(r=1, target_modules=["q_proj"])
     (folder / WEIGHTS).write_bytes(raw_safetensors("F32", [], bytes(4)))
-    with pytest.raises(WeightsError, match="has rank none"):
+    with pytest.raises(WeightsError, match="has matrices of the shapes"):
         inspect_adapter(folder)
 
 
 def test_a_rank_pattern_allows_other_ranks(make_adapter: MakeAdapter) -> None:
     folder = make_adapter(rank=3, rank_pattern={"q_proj": 3, "v_proj": 3})
-    assert inspect_adapter(folder).rank == 2
+    assert inspect_adapter(folder).rank == 3
 
 
 def test_weights_without_lora_tensors_are_refused(make_adapter: MakeAdapter) -> None:

@@ -54,6 +54,8 @@ def reshape(folder: Path, *, width: int = 8, layer: int = 0, module: str = "q_pr
         f"{stem}.lora_B.weight": np.full((8, 2), 0.1, np.float32),
     }
     save_file(halves, folder / "adapter_model.safetensors")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"target_modules": [module]}))
     return folder
 
 

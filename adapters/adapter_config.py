@@ -1,0 +1,269 @@
+"""The configuration of an adapter in PEFT's format: what is taken of it, and what keeps a sound adapter from being served.
+
+vLLM and PEFT run some of its values as regular expressions. A stranger's is never run on a server: names must be plain,
+and of patterns only `target_modules` may be one, which no server of ours reads (`AdapterFiles.peft_settings`).
+"""
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from .adapter import Method
+from .errors import WeightsError
+from .tensor_file import is_plain, shown
+
+HIGHEST_RANK = 512
+"""What vLLM serves at most."""
+ALL_LINEAR = "all-linear"
+_LARGEST = 2**20
+_SET_KEYS = frozenset(
+    {
+        "exclude_modules",
+        "feedforward_modules",
+        "layers_to_transform",
+        "modules_to_save",
+        "target_modules",
+    }
+)
+_COMPUTING_KEYS = _SET_KEYS | {
+    "alora_invocation_tokens",
+    "alpha_pattern",
+    "bias",
+    "fan_in_fan_out",
+    "layer_replication",
+    "layers_pattern",
+    "lora_alpha",
+    "lora_bias",
+    "peft_type",
+    "r",
+    "rank_pattern",
+    "target_parameters",
+    "trainable_token_indices",
+    "use_dora",
+    "use_qalora",
+    "use_rslora",
+}
+# PEFT versions differ in which defaults they write out, so a default counts as absent.
+_DEFAULTS = frozenset({"null", "false", "{}", "[]", '"none"'})
+
+_RETRAIN = "train it again without"
+# vLLM refuses most of these when it loads an adapter, and the embedded server all (`vllm/lora/peft_helper.py` of vLLM
+# 0.32, `serving/embedded/mixed_model.py`); what no server loads is better refused when it is added.
+_UNSERVED = {
+    "use_dora": f"it is a DoRA, whose magnitudes vLLM cannot apply: {_RETRAIN} use_dora",
+    "lora_bias": f"it has a bias of its own: {_RETRAIN} lora_bias",
+    "modules_to_save": f"it replaces whole layers, for all who share a batch: {_RETRAIN} modules_to_save",
+    "alora_invocation_tokens": f"it is an activated LoRA: {_RETRAIN} alora_invocation_tokens",
+    "layer_replication": f"it repeats layers: {_RETRAIN} layer_replication",
+    "use_bdlora": f"it is a block-diagonal LoRA: {_RETRAIN} use_bdlora",
+    "use_qalora": f"it is a QALoRA: {_RETRAIN} use_qalora",
+    "arrow_config": f"it routes between adapters of its own: {_RETRAIN} arrow_config",
+    "target_parameters": f"it changes parameters that are no layers: {_RETRAIN} target_parameters",
+    "trainable_token_indices": f"it replaces embeddings of tokens: {_RETRAIN} trainable_token_indices",
+}
+_CHANGED_BASES = ("pissa", "olora", "corda", "loftq")
+
+
+def _plain(name: str) -> str:
+    if not is_plain(name):
+        raise ValueError(f"{shown(name)} is no module's name: use letters, digits, '_' and '.'")
+    return name
+
+
+def _plain_pattern(key: str) -> str:
+    """A key of `rank_pattern`: PEFT and vLLM run it as a regular expression, so no more than a name is taken."""
+    if not is_plain(key.removeprefix("^").replace("\\.", ".")):
+        raise ValueError(f"{shown(key)} is no module's name: give each module by its name")
+    return key
+
+
+_Name = Annotated[str, AfterValidator(_plain)]
+_Key = Annotated[str, AfterValidator(_plain_pattern)]
+_Rank = Annotated[int, Field(ge=1, le=HIGHEST_RANK)]
+_Alpha = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
+_Index = Annotated[int, Field(ge=0, lt=10_000)]
+
+
+class _Config(BaseModel):
+    """What is taken of a configuration of any method; with what the methods add, all that the digest covers."""
+
+    model_config = ConfigDict(strict=True)
+
+    target_parameters: list[str] | None = None
+    feedforward_modules: list[_Name] | None = None
+    exclude_modules: list[_Name] | _Name | None = None
+    layers_to_transform: list[_Index] | _Index | None = None
+    layers_pattern: list[_Name] | _Name | None = None
+    rank_pattern: dict[_Key, _Rank] | None = None
+    alpha_pattern: dict[_Key, _Alpha] | None = None
+    bias: str | None = None
+    fan_in_fan_out: bool | None = None
+    use_dora: bool | None = None
+    use_rslora: bool | None = None
+    use_qalora: bool | None = None
+    lora_bias: bool | None = None
+    modules_to_save: list[str] | None = None
+    alora_invocation_tokens: list[int] | None = None
+    layer_replication: list[list[int]] | None = None
+    trainable_token_indices: list[int] | dict[str, list[int]] | None = None
+    base_model_name_or_path: str | None = None
+
+
+class Ia3Config(_Config):
+    """The configuration of an IA3."""
+
+    target_modules: list[_Name]
+    r: _Rank | None = None
+    lora_alpha: _Alpha | None = None
+
+
+class LoraConfig(_Config):
+    """The configuration of a LoRA."""
+
+    r: _Rank
+    lora_alpha: _Alpha
+    target_modules: list[_Name] | str | None = None
+
+    @property
+    def method(self) -> Method:
+        """The method, by its name here."""
+        return "dora" if self.use_dora else "rslora" if self.use_rslora else "lora"
+
+    def rank_of(self, layer: str) -> int:
+        """The rank that PEFT and vLLM give to `layer`."""
+        return next((r for k, r in (self.rank_pattern or {}).items() if _matches(k, layer)), self.r)
+
+    def check_layers(self, ranks: Mapping[str, int]) -> None:
+        """Check that it speaks of the layers that there are tensors for, and of no others; `ranks` by layer.
+
+        Raises:
+            ValueError: it does not, and so part of the adapter is missing.
+        """
+        if not self.target_modules:
+            raise ValueError("target_modules: names no module: save the adapter again with PEFT")
+        if isinstance(self.target_modules, list):
+            check_named("target_modules", self.target_modules, ranks)
+        self._check_indices(ranks)
+        for key in ("rank_pattern", "alpha_pattern"):
+            for name in getattr(self, key) or ():
+                if not any(_matches(name, layer) for layer in ranks):
+                    raise ValueError(f"{key}: {shown(name)} matches no layer that has tensors")
+        for layer, rank in ranks.items():
+            if rank != (wanted := self.rank_of(layer)):
+                raise ValueError(
+                    f"{layer} has rank {rank}, but the configuration says r = {wanted}: "
+                    "the two files are not of one adapter"
+                )
+
+    def _check_indices(self, layers: Collection[str]) -> None:
+        given = self.layers_to_transform
+        if given is None or given == []:
+            return
+        wanted = {given} if isinstance(given, int) else set(given)
+        found = {next((int(p) for p in name.split(".") if p.isdigit()), -1) for name in layers}
+        if found != wanted:
+            raise ValueError(
+                f"layers_to_transform: names the layers {sorted(wanted)[:20]}, but there are tensors for "
+                f"{sorted(found)[:20]}: the two files are not of one adapter"
+            )
+
+
+_Model = TypeVar("_Model", bound=_Config)
+
+
+def _matches(key: str, layer: str) -> bool:
+    # The rule of PEFT and vLLM; with keys that are but names it takes a time linear in the layer's name.
+    return re.match(rf"(.*\.)?({key})$", layer) is not None
+
+
+def check_named(key: str, names: Collection[str], layers: Collection[str]) -> None:
+    """Check that each name is the end of a layer's path, and each layer's path ends in one."""
+    ends = {layer: _ends(layer) for layer in layers}
+    lost = sorted(set(names) - set().union(*ends.values()))
+    if lost:
+        raise ValueError(
+            f"{key}: names {shown(lost[0])}, but there are no tensors for it, so part of the adapter is missing: "
+            f"save it again, or take the name out if the base model has no such module"
+        )
+    other = next((layer for layer, own in ends.items() if own.isdisjoint(names)), None)
+    if other is not None:
+        raise ValueError(
+            f"{key}: does not name {other}, for which there are tensors: the two files are not of one adapter"
+        )
+
+
+def _ends(layer: str) -> set[str]:
+    parts = layer.split(".")
+    return {".".join(parts[i:]) for i in range(len(parts))}
+
+
+def parse_settings(data: bytes, path: object) -> dict[str, Any]:
+    """Read the JSON object in `data`.
+
+    Raises:
+        WeightsError: it is too large, no JSON object in UTF-8, or says something twice.
+    """
+    if len(data) > _LARGEST:
+        raise WeightsError(f"{path} is larger than the {_LARGEST} bytes that are taken")
+    if data.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        raise WeightsError(
+            f"{path} is not JSON as servers read it, for it begins with a byte order mark: save it as UTF-8 without one"
+        )
+    try:
+        settings = json.loads(data.decode("utf-8"), object_pairs_hook=_unique)
+    except UnicodeDecodeError as exc:
+        raise WeightsError(f"{path} is not JSON in UTF-8: save it as UTF-8") from exc
+    except (ValueError, RecursionError) as exc:
+        raise WeightsError(f"{path} is not JSON ({exc}): save the adapter again") from exc
+    if not isinstance(settings, dict):
+        raise WeightsError(f"{path} holds no JSON object: save the adapter again")
+    return settings
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is there twice")
+    return found
+
+
+def validated(model: type[_Model], settings: dict[str, Any], path: object) -> _Model:
+    """The settings as `model` wants them.
+
+    Raises:
+        WeightsError: one is not; it is named.
+    """
+    try:
+        return model.model_validate(settings)
+    except ValidationError as exc:
+        first = exc.errors(include_url=False, include_context=False, include_input=False)[0]
+        # What comes after the key is a stranger's.
+        raise WeightsError(f"{path}: {first['loc'][0]}: {first['msg']}") from exc
+
+
+def unservable(settings: Mapping[str, Any]) -> str | None:
+    """Why no server of ours can serve an adapter with these settings, or None."""
+    if settings["peft_type"] != "LORA":
+        return f"it is of type {settings['peft_type']}, and LoRA is served alone"
+    start = settings.get("init_lora_weights")
+    if isinstance(start, str) and start.lower().startswith(_CHANGED_BASES):
+        return (
+            f"its training began with init_lora_weights={shown(start)}, which changes the base model: convert it by "
+            "PEFT's path_initial_model_for_weight_conversion"
+        )
+    if (bias := settings.get("bias") or "none") != "none":
+        return f"it changes biases of the base model: {_RETRAIN} bias={shown(bias)}"
+    return next((why for key, why in _UNSERVED.items() if settings.get(key)), None)
+
+
+def canonical(settings: Mapping[str, Any]) -> bytes:
+    """The settings that change what the adapter computes, in one form; those of two equal adapters are equal."""
+    kept = {
+        key: sorted(value) if key in _SET_KEYS and isinstance(value, list) else value
+        for key, value in settings.items()
+        if key in _COMPUTING_KEYS and json.dumps(value) not in _DEFAULTS
+    }
+    return json.dumps(kept, sort_keys=True, separators=(",", ":")).encode()
