@@ -60,8 +60,6 @@ def gateway(
         -d '{"model": "auto", "messages": [{"role": "user", "content": "2 + 2?"}]}'
     """
     try:
-        import uvicorn
-
         from ..serving.gateway import (
             GatewayOptions,
             Load,
@@ -69,7 +67,8 @@ def gateway(
             parse_aliases,
             upstream_urls,
         )
-        from ..serving.routing import BASE, KEEP_ALIVE_S
+        from ..serving.http_server import serve_app
+        from ..serving.routing import BASE
     except ImportError as exc:
         raise ImportError("the gateway needs an extra: pip install 'traitroute[gateway]'") from exc
 
@@ -95,13 +94,4 @@ def gateway(
     servers = ", ".join(options.upstreams)
     console.print(f"routing in front of {servers} on http://{host}:{port}/v1", highlight=False)
     # The access log would hold query strings; dates and server names are the upstreams' to give.
-    uvicorn.run(
-        app,
-        host=host,
-        port=port,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        ws="none",
-    )
+    serve_app(app, host=host, port=port, access_log=False, server_header=False, date_header=False)

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from ..profiling import BaseModelFolder
 
 
+GRACE_S = 10
+"""How long answers that are under way may go on once the embedded server is told to stop."""
+
+
 class ServingEngine(StrEnum):
     """What computes the answers; auto means vLLM where it is installed."""
 
@@ -92,7 +96,7 @@ def serve(
         environment |= {"VLLM_API_KEY": key} if key else {}
         os.execvpe(command[0], command, environment)
         return
-    from ..serving.embedded import EmbeddedOptions, open_app, serve_app
+    from ..serving.embedded import EmbeddedOptions, open_app
 
     options = EmbeddedOptions(
         max_loras=max_loras or EmbeddedOptions.max_loras,
@@ -102,7 +106,9 @@ def serve(
     )
     name = model.path.name if Path(model.name).is_dir() else model.name
     app = open_app(model.path, registry, name=name, base_digest=model.digest, options=options)
-    serve_app(app, host=host, port=port)
+    from ..serving.http_server import serve_app
+
+    serve_app(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=GRACE_S)
 
 
 def _is_embedded(engine: ServingEngine) -> bool:

@@ -1,12 +1,12 @@
-"""Open a base model and a registry, and serve them over HTTP from this process."""
+"""Open a base model and a registry as an application that serves them from this process."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...adapters import InputError, Place, Registry
-from ..routing import BASE, KEEP_ALIVE_S
+from ...adapters import Place, Registry
+from ..routing import BASE
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from ..engines.precision import Precision
 
 _NEEDED = ("torch", "transformers", "peft", "uvicorn")
-GRACE_S = 10
-"""How long answers that are under way may go on once the server is told to stop."""
 
 
 @dataclass(frozen=True)
@@ -65,25 +63,3 @@ def open_app(
         base_digest=base_digest,
         api_key=options.api_key,
     )
-
-
-def serve_app(app: "Starlette", *, host: str, port: int) -> None:
-    """Serve until the process is told to stop; answers under way get some time to end.
-
-    Raises:
-        InputError: the address cannot be listened on.
-    """
-    import uvicorn
-
-    config = uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        log_level="warning",
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=GRACE_S,
-    )
-    server = uvicorn.Server(config)
-    server.run()
-    if not server.started:
-        raise InputError(f"no server could be started on {host}:{port}: is the port in use?")

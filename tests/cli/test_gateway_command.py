@@ -20,7 +20,12 @@ SERVER = "http://localhost:8000/v1"
 def served(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What would have been served: a gateway that starts must not take over the tests."""
     calls: list[dict[str, Any]] = []
-    monkeypatch.setattr(uvicorn, "run", lambda app, **given: calls.append({"app": app, **given}))
+
+    def run(server: Any) -> None:
+        calls.append(vars(server.config))
+        server.started = True
+
+    monkeypatch.setattr(uvicorn.Server, "run", run)
     return calls
 
 
