@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..adapters import InputError, Registry
-from .options import DEFAULT_REGISTRY, RegistryPath, console
+from .options import DEFAULT_REGISTRY, RegistryPath, WebOrigins, console
 from .secrets import secret
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def gateway(
         str | None,
         typer.Option(help="Environment variable with the key that upstreams are given."),
     ] = None,
+    cors_origin: WebOrigins = None,
 ) -> None:
     """Route `"model": "auto"` in front of any OpenAI-compatible servers (vLLM, SGLang, LoRAX, Ollama, hosted).
 
@@ -68,19 +69,22 @@ def gateway(
             upstream_urls,
         )
         from ..serving.http_server import serve_app
+        from ..serving.origins import read_origins
         from ..serving.routing import BASE
     except ImportError as exc:
         raise ImportError("the gateway needs an extra: pip install 'traitroute[gateway]'") from exc
 
     if load not in set(Load):
         raise InputError(f"--load {load!r} is not a way to load: wanted {', '.join(Load)}")
+    key = secret("--key-env", key_env)
     options = GatewayOptions(
         upstreams=upstream_urls(upstream),
         aliases=parse_aliases(alias or ()),
         load=Load(load),
         weights=weights,
-        key=secret("--key-env", key_env),
+        key=key,
         upstream_key=secret("--upstream-key-env", upstream_key_env),
+        origins=read_origins(cors_origin or (), keyed=key is not None),
     )
     # Opened once here, so that a mistake ends the command and does not show at the first request.
     with Registry.open(registry, read_only=True) as store:

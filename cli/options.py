@@ -20,6 +20,16 @@ Concurrency = Annotated[
     int,
     typer.Option(min=1, max=64, help="Requests that are under way at the server at a time."),
 ]
+WebOrigins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cors-origin",
+        metavar="ORIGIN",
+        envvar="TRAITROUTE_CORS_ORIGINS",
+        help="Origin of web pages that may read answers, as https://app.example; repeatable (in the variable: separated "
+        "by spaces). '*' is any, with a key only.",
+    ),
+]
 RegistryPath = Annotated[
     Location,
     typer.Option(

@@ -1,5 +1,6 @@
 """`traitroute serve`: an OpenAI server with routing inside: vLLM, or the embedded one where there is no vLLM."""
 
+import json
 import os
 from collections.abc import Sequence
 from enum import StrEnum
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..adapters import Adapter, InputError, Location, Registry, RegistryError
-from .options import DEFAULT_REGISTRY, RegistryPath, console
+from .options import DEFAULT_REGISTRY, RegistryPath, WebOrigins, console
 
 if TYPE_CHECKING:
     from ..profiling import BaseModelFolder
@@ -48,6 +49,7 @@ def serve(
             metavar="NAME", help="Environment variable with the key that clients must give."
         ),
     ] = None,
+    cors_origin: WebOrigins = None,
     max_loras: Annotated[
         int | None,
         typer.Option(min=1, help="transformers: adapters loaded at a time [default: 8]."),
@@ -77,6 +79,10 @@ def serve(
     embedded = _is_embedded(engine)
     _check_options(embedded, max_loras=max_loras, queue=queue, vllm=vllm)
     key = _api_key(api_key_env)
+    from ..serving.origins import read_origins
+
+    keyed = bool(key or (not embedded and os.environ.get("VLLM_API_KEY")))
+    origins = read_origins(cors_origin or (), keyed=keyed)
     model, adapters = _served(base, registry)
     address = f"http://{host}:{port}/v1"
     console.print(f"serving {model.name} and {len(adapters)} adapters on {address}", soft_wrap=True)
@@ -89,7 +95,7 @@ def serve(
             host=host,
             port=port,
             max_model_len=max_model_len,
-            options=vllm or (),
+            options=[*_allowed(origins), *(vllm or ())],
         )
         environment = serve_environment(registry, model.path)
         # In the environment, for other users of the machine can read a command line.
@@ -103,6 +109,7 @@ def serve(
         max_model_len=max_model_len,
         queue=queue or EmbeddedOptions.queue,
         api_key=key,
+        origins=origins,
     )
     name = model.path.name if Path(model.name).is_dir() else model.name
     app = open_app(model.path, registry, name=name, base_digest=model.digest, options=options)
@@ -133,6 +140,11 @@ def _check_options(
             "--max-loras and --queue are for --engine transformers; vLLM takes its own: "
             "--vllm --max-loras=N"
         )
+
+
+def _allowed(origins: Sequence[str]) -> list[str]:
+    """vLLM's own flag for the origins of web pages."""
+    return [f"--allowed-origins={json.dumps(origins)}"] if origins else []
 
 
 def _api_key(variable: str | None) -> str | None:

@@ -1,24 +1,30 @@
-"""API keys: without one nothing is routed or loaded, whichever way of serving it is.
+"""API keys: without one nothing is answered but health and what shows no data, whichever way of serving it is.
 
-vLLM asks for its keys under `/v1` and a few other prefixes only: `/tokenize`, `/pooling` and `/invocations` answer
-anybody. There a request without a key must not make the plugin route or load; it gets what vLLM alone gives. The gateway and the
-embedded server have nobody else to ask, and stand behind `KeyCheck`.
+vLLM asks for its keys under `/v1` and a few other prefixes only; `/invocations`, `/pooling`, `/tokenize`, `/adapters` and more
+answer anybody. So `KeyCheck` stands around all of vLLM too, outermost, and goes by a list of what is open: whatever else a
+server has, now or in its next version, asks for a key.
 """
 
 import hashlib
 import os
 import secrets
 from argparse import Namespace
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Self
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from .page import page_paths
+from .replies import error_reply
+from .routing.endpoints import is_anthropic
 
 HEALTH = "/health"
+KEY_DIGEST = "traitroute.key"
+"""Where a scope says by which key it was admitted: the key's SHA-256; absent where the server has no keys."""
+_POLICY_VIOLATION = 1008
 
 
 class ApiKeys:
@@ -33,13 +39,21 @@ class ApiKeys:
         given = getattr(args, "api_key", None) or os.environ.get("VLLM_API_KEY") or ()
         return cls([given] if isinstance(given, str) else given)
 
+    def __bool__(self) -> bool:
+        return bool(self._digests)
+
     def admit(self, scope: Scope) -> bool:
         """Whether the request bears a key, as `Authorization: Bearer KEY`."""
-        if not self._digests:
-            return True
-        headers = Headers(scope=scope).getlist("authorization")
-        scheme, _, key = headers[0].partition(" ") if len(headers) == 1 else ("", "", "")
-        return self.match(key) and scheme.lower() == "bearer"
+        return not self or self.find(scope) is not None
+
+    def find(self, scope: Scope, *, anthropic: bool = False) -> str | None:
+        """The key that the request bears, where it is one of these; `anthropic` lets it be told in `x-api-key` too."""
+        headers = Headers(scope=scope)
+        scheme, _, key = _only(headers, "authorization").partition(" ")
+        if scheme.lower() == "bearer" and self.match(key):
+            return key
+        key = _only(headers, "x-api-key")
+        return key if anthropic and self.match(key) else None
 
     def match(self, key: str) -> bool:
         """Whether `key` is one of the keys."""
@@ -49,20 +63,51 @@ class ApiKeys:
 
 
 class KeyCheck:
-    """Pure ASGI middleware that lets through what bears a key, questions after health and the page's files.
+    """Pure ASGI middleware: who bears no key gets health, the page's files and the paths `also_open`, by GET and HEAD alone.
 
-    All else gets `refusal`.
+    All else gets a 401 with `message`, but `OPTIONS`, which asks for nothing, an empty answer. What is told in `x-api-key` goes
+    on as a bearer token, for checks further in.
     """
 
-    def __init__(self, app: ASGIApp, *, keys: ApiKeys, refusal: Response) -> None:
+    def __init__(
+        self, app: ASGIApp, *, keys: ApiKeys, message: str, also_open: Collection[str] = ()
+    ) -> None:
         self.app = app
         self._keys = keys
-        self._refusal = refusal
-        self._open = page_paths() | {HEALTH}
+        self._message = message
+        self._open = page_paths() | {HEALTH, *also_open}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        passes = scope["type"] != "http" or scope["path"] in self._open or self._keys.admit(scope)
-        await (self.app if passes else self._refusal)(scope, receive, send)
+        if scope["type"] == "lifespan" or not self._keys:
+            await self.app(scope, receive, send)
+            return
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        anthropic = is_anthropic(path)
+        method = scope.get("method")
+        if (key := self._keys.find(scope, anthropic=anthropic)) is not None:
+            await self.app(_borne(scope, key), receive, send)
+        elif path in self._open and method in ("GET", "HEAD"):
+            await self.app(scope, receive, send)
+        elif scope["type"] != "http":
+            await WebSocketClose(_POLICY_VIOLATION)(scope, receive, send)
+        elif method == "OPTIONS":
+            await Response(status_code=204)(scope, receive, send)
+        else:
+            await error_reply(401, self._message, anthropic=anthropic)(scope, receive, send)
+
+
+def _only(headers: Headers, name: str) -> str:
+    """A header's value; empty where it is not there, or not once."""
+    values = headers.getlist(name)
+    return values[0] if len(values) == 1 else ""
+
+
+def _borne(scope: Scope, key: str) -> Scope:
+    """The scope with its key as a bearer token, and the key's digest."""
+    given = (b"authorization", b"x-api-key")
+    kept = [header for header in scope["headers"] if header[0].lower() not in given]
+    token = (b"authorization", b"Bearer " + key.encode("latin-1"))
+    return {**scope, "headers": [*kept, token], KEY_DIGEST: _digest(key)}
 
 
 def _digest(key: str) -> bytes:

@@ -1,12 +1,17 @@
-"""Errors in the form that OpenAI's clients read, alike from every server of ours."""
+"""Errors and model cards in the form that OpenAI's clients read, alike from every server of ours; errors in Anthropic's too."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel
 from starlette.responses import JSONResponse
 
 _KINDS = {401: "authentication_error", 403: "permission_error"}
+_ANTHROPIC_KINDS = _KINDS | {
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+}
 
 
 class Error(BaseModel):
@@ -36,8 +41,24 @@ def error_reply(
     *,
     param: str | None = None,
     headers: Mapping[str, str] | None = None,
+    anthropic: bool = False,
 ) -> JSONResponse:
-    """An error as a response."""
+    """An error as a response, as OpenAI's API has it or as Anthropic's."""
     asked = {"www-authenticate": "Bearer"} if status == 401 else {}
-    body = error_body(status, message, param=param)
-    return JSONResponse(body, status, headers={**asked, **(headers or {})})
+    openai = error_body(status, message, param=param)
+    content = _anthropic_body(status, message) if anthropic else openai
+    return JSONResponse(content, status, headers={**asked, **(headers or {})})
+
+
+def model_reply(name: str, cards: Iterable[Mapping[str, Any]]) -> JSONResponse:
+    """The card of the model `name`, which is one of those that are listed, or a 404."""
+    for card in cards:
+        if card["id"] == name:
+            return JSONResponse(card)
+    message = f"the model {name[:64]!r} does not exist: see /v1/models"
+    return error_reply(404, message, param="model")
+
+
+def _anthropic_body(status: int, message: str) -> dict[str, Any]:
+    kind = _ANTHROPIC_KINDS.get(status, "invalid_request_error" if status < 500 else "api_error")
+    return {"type": "error", "error": {"type": kind, "message": message}}

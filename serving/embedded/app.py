@@ -20,8 +20,9 @@ from ..engines.prompts import PromptTokenizer
 from ..following import RegistryFollower
 from ..keys import ApiKeys, KeyCheck
 from ..metrics_page import Reading, metrics_page
+from ..origins import cross_origin
 from ..own_routes import own_routes
-from ..replies import error_reply
+from ..replies import error_reply, model_reply
 from ..routing import AUTO, Routing, RoutingMiddleware
 from .admission import QueueLimit
 from .answers import AnswerForm, Kind
@@ -46,14 +47,19 @@ def embedded_app(
     queue: int,
     base_digest: str | None = None,
     api_key: str | None = None,
+    origins: Sequence[str] = (),
 ) -> Starlette:
     """Serve `decoder`, whose base model is called `names`, with sequences of up to `context` tokens.
 
-    `queue` is how many requests may be answered or wait at a time.
+    `queue` is how many requests may be answered or wait at a time; pages of the web `origins` may read answers.
     """
     loader = EmbeddedLoader(decoder, base_digest=base_digest)
     routing = Routing(
-        base_names=tuple(names), loader=loader, loaded=loader.holds, budget_s=ROUTING_BUDGET_S
+        base_names=tuple(names),
+        loader=loader,
+        loaded=loader.holds,
+        budget_s=ROUTING_BUDGET_S,
+        origins=origins,
     )
     following = RegistryFollower(routing, open_registry, loader.offer)
     surface = _Surface(decoder, tokenizer, routing, loader, context, following.contact)
@@ -68,18 +74,21 @@ def embedded_app(
             await following.stop()
             await asyncio.to_thread(decoder.close)
 
-    refusal = error_reply(401, "the API key is missing or wrong")
+    keys = ApiKeys([api_key or ""])
+    refusal = "the API key is missing or wrong"
     app = Starlette(
         routes=[
             Route("/v1/chat/completions", surface.chat, methods=["POST"]),
             Route("/v1/completions", surface.complete, methods=["POST"]),
             Route("/v1/models", surface.models),
+            Route("/v1/models/{name:path}", surface.model),
             Route("/health", surface.health),
             Route("/metrics", surface.metrics),
             *own_routes(routing),
         ],
         middleware=[
-            Middleware(KeyCheck, keys=ApiKeys([api_key or ""]), refusal=refusal),
+            *cross_origin(origins),
+            Middleware(KeyCheck, keys=keys, message=refusal),
             Middleware(QueueLimit, limit=queue),
             Middleware(RoutingMiddleware, routing=routing),
         ],
@@ -123,11 +132,18 @@ class _Surface:
         prompt = await asyncio.to_thread(self._read_prompt, asked.prompt)
         return await self._answer(request, "completion", asked, prompt)
 
+    async def model(self, request: Request) -> Response:
+        """GET /v1/models/{name}."""
+        return model_reply(request.path_params["name"], self._cards())
+
     async def models(self, request: Request) -> Response:
         """GET /v1/models: what may be asked for."""
+        return JSONResponse({"object": "list", "data": self._cards()})
+
+    def _cards(self) -> list[dict[str, Any]]:
         base, *aliases = self._routing.base_names
         names = [base, *aliases, AUTO, *sorted(self._routing.adapters)]
-        cards = [
+        return [
             {
                 "id": name,
                 "object": "model",
@@ -139,7 +155,6 @@ class _Surface:
             }
             for name in names
         ]
-        return JSONResponse({"object": "list", "data": cards})
 
     async def health(self, request: Request) -> Response:
         """GET /health: well while it can answer, even from what it read before its registry went away."""

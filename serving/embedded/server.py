@@ -18,12 +18,15 @@ _NEEDED = ("torch", "transformers", "peft", "uvicorn")
 
 @dataclass(frozen=True)
 class EmbeddedOptions:
-    """How the embedded server serves; `queue` is how many requests may be answered or wait at a time."""
+    """How the embedded server serves; `queue` is how many requests may be answered or wait at a time.
+
+    Pages of the web `origins` may read answers."""
 
     max_loras: int = 8
     max_model_len: int = 2048
     queue: int = 128
     api_key: str | None = None
+    origins: tuple[str, ...] = ()
     precision: "Precision | None" = None
 
 
@@ -62,4 +65,5 @@ def open_app(
         queue=options.queue,
         base_digest=base_digest,
         api_key=options.api_key,
+        origins=options.origins,
     )

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, Router
@@ -14,8 +15,9 @@ from ..contact import RegistryContact
 from ..following import RegistryFollower
 from ..keys import HEALTH, ApiKeys, KeyCheck
 from ..metrics_page import Reading, metrics_page
+from ..origins import cross_origin
 from ..own_routes import own_routes
-from ..replies import error_reply
+from ..replies import model_reply
 from ..routing import AUTO, BASE, Routing, RoutingMiddleware
 from .fleet import Fleet
 from .listing import given_names
@@ -31,7 +33,7 @@ def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry]) 
     Routing answers for `base`; each upstream is given its own name of the base model.
     """
     fleet = Fleet(options)
-    routing = Routing(base_names=(BASE,))
+    routing = Routing(base_names=(BASE,), origins=options.origins)
     loader = FleetLoader(fleet, routing, options)
     routing.loader, routing.loaded = loader, loader.holds
     following = RegistryFollower(routing, open_registry, loader.offer)
@@ -48,23 +50,24 @@ def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry]) 
             await following.stop()
             await fleet.stop()
 
-    router = Router(
+    refusal = "this gateway wants the header 'Authorization: Bearer KEY' with its own key"
+    return Router(
         routes=[
             Route(HEALTH, pages.health),
             Route("/metrics", pages.metrics),
             Route("/v1/models", pages.models),
+            Route("/v1/models/{name:path}", pages.model),
             *own_routes(routing),
         ],
         default=Proxy(loader, options),
         redirect_slashes=False,
         lifespan=lifespan,
-    )
-    routed = RoutingMiddleware(router, routing=routing)
-    message = "this gateway wants the header 'Authorization: Bearer KEY' with its own key"
-    return KeyCheck(
-        SecondChance(routed, limit=routing.max_body_bytes),
-        keys=keys,
-        refusal=error_reply(401, message),
+        middleware=[
+            *cross_origin(options.origins),
+            Middleware(KeyCheck, keys=keys, message=refusal),
+            Middleware(SecondChance, limit=routing.max_body_bytes),
+            Middleware(RoutingMiddleware, routing=routing),
+        ],
     )
 
 
@@ -120,8 +123,15 @@ class _Pages:
             ),
         )
 
+    async def model(self, request: Request) -> JSONResponse:
+        """One model of the list."""
+        return model_reply(request.path_params["name"], self._cards())
+
     async def models(self, request: Request) -> JSONResponse:
         """The base model, `auto`, all adapters, and what else the upstreams list."""
+        return JSONResponse({"object": "list", "data": self._cards()})
+
+    def _cards(self) -> list[dict[str, Any]]:
         adapters = sorted(self._routing.adapters)
         ours = [_card(BASE), _card(AUTO), *(_card(name, parent=BASE) for name in adapters)]
         aliases = self._options.aliases
@@ -133,7 +143,7 @@ class _Pages:
             for name, card in sorted(listed.items())
             if name not in shown and name.partition("@")[0] not in self._routing.adapters
         ]
-        return JSONResponse({"object": "list", "data": [*ours, *more]})
+        return [*ours, *more]
 
 
 def _card(name: str, parent: str | None = None) -> dict[str, Any]:

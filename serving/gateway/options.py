@@ -24,7 +24,8 @@ class GatewayOptions:
 
     `upstreams` are URLs without the `/v1`. `aliases` are the names under which upstreams may list an
     adapter, or the base model under `base`. `weights` is the weight store as the upstreams see it (None:
-    at the same path as here). `key` is what clients must present, `upstream_key` what upstreams are given.
+    at the same path as here). `key` is what clients must present, `upstream_key` what upstreams are given; pages
+    of the web `origins` may read answers.
     """
 
     upstreams: tuple[str, ...]
@@ -33,6 +34,7 @@ class GatewayOptions:
     weights: Path | None = None
     key: str | None = field(default=None, repr=False)
     upstream_key: str | None = field(default=None, repr=False)
+    origins: tuple[str, ...] = ()
 
 
 def upstream_urls(given: Sequence[str]) -> tuple[str, ...]:

@@ -1,12 +1,14 @@
 """MCP over streamable HTTP at `/mcp`, without sessions, so that any process of a server may answer any request."""
 
 import asyncio
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import Headers
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from ..origins import may_speak
 from ..replies import error_reply
 from ..routing import Routing
 from ..skills.served import ServedSkills
@@ -16,8 +18,6 @@ if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
 
 PATH = "/mcp"
-LOCAL = ["http://localhost:*", "http://127.0.0.1:*", "http://[::1]:*"]
-"""Where web pages that ask may come from; others may not, whatever name they gave to this machine's address."""
 
 
 def mcp_routes(routing: Routing) -> list[Route]:
@@ -25,14 +25,14 @@ def mcp_routes(routing: Routing) -> list[Route]:
 
     There are no streams of the server's own to GET, and no sessions to DELETE.
     """
-    return [Route(PATH, McpEndpoint(ServedSkills(routing)), methods=["POST"])]
+    return [Route(PATH, McpEndpoint(routing), methods=["POST"])]
 
 
 class McpEndpoint:
     """Pure ASGI: each request is a conversation of its own; the SDK is imported at the first."""
 
-    def __init__(self, skills: ServedSkills) -> None:
-        self._skills = skills
+    def __init__(self, routing: Routing) -> None:
+        self._routing = routing
         self._server: Server[Any] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -41,23 +41,28 @@ class McpEndpoint:
         except ImportError as exc:
             await error_reply(501, str(exc))(scope, receive, send)
             return
-        await _converse(self._server, scope, receive, send)
+        await _converse(self._server, self._routing.origins, scope, receive, send)
 
     def _open(self) -> "Server[Any]":
         require_mcp()
         from .server import skills_server
 
-        return skills_server(self._skills)
+        return skills_server(ServedSkills(self._routing))
 
 
-async def _converse(server: "Server[Any]", scope: Scope, receive: Receive, send: Send) -> None:
+async def _converse(
+    server: "Server[Any]", origins: Collection[str], scope: Scope, receive: Receive, send: Send
+) -> None:
     from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
     from mcp.server.transport_security import TransportSecuritySettings
 
     # A server behind a proxy does not know its own names, so any host will do. A browser tells with every POST where
     # its page came from, and that suffices against pages that gave this machine a name of theirs.
+    headers = Headers(scope=scope)
+    asking = headers.getlist("origin")
+    welcome = len(asking) == 1 and may_speak(asking[0], origins)
     security = TransportSecuritySettings(
-        allowed_hosts=[Headers(scope=scope).get("host", "")], allowed_origins=LOCAL
+        allowed_hosts=[headers.get("host", "")], allowed_origins=asking if welcome else []
     )
     manager = StreamableHTTPSessionManager(
         server, json_response=True, stateless=True, security_settings=security

@@ -69,6 +69,12 @@ ENDPOINTS = {
 }
 
 
+def is_anthropic(path: str) -> bool:
+    """Whether a path is one of Anthropic's API."""
+    endpoint = ENDPOINTS.get(path.removesuffix("/"))
+    return endpoint is not None and endpoint.anthropic
+
+
 def asked_model(headers: Headers, invocations_header: str) -> str | None:
     """Return the model that a request for `/invocations` asks for in its headers."""
     return headers.get(MODEL_HEADER) or headers.get(invocations_header)

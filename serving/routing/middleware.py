@@ -52,7 +52,7 @@ class RoutingMiddleware:
         endpoint = ENDPOINTS.get(path) if scope["method"] == "POST" else None
         if endpoint is not None and self._is_ours(endpoint, scope):
             await self._serve(endpoint, scope, receive, send)
-        elif path.startswith(DECISIONS) and scope["method"] == "GET" and self.routing.admits(scope):
+        elif path.startswith(DECISIONS) and scope["method"] == "GET":
             await self._told(path.removeprefix(DECISIONS))(scope, receive, send)
         else:
             await self.app(scope, receive, send)
@@ -60,9 +60,8 @@ class RoutingMiddleware:
     def _is_ours(self, endpoint: Endpoint, scope: Scope) -> bool:
         if endpoint.path == INVOCATIONS:
             header = self.routing.invocations_header
-            if not header or not asked_model(Headers(scope=scope), header):
-                return False
-        return self.routing.admits(scope)
+            return bool(header and asked_model(Headers(scope=scope), header))
+        return True
 
     async def _serve(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         try:

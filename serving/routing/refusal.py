@@ -16,7 +16,4 @@ class RefusedError(InputError):
 
     def response(self, *, anthropic: bool = False) -> JSONResponse:
         """Say so as OpenAI's API does, or as Anthropic's."""
-        if not anthropic:
-            return error_reply(self.status, str(self), param=self.param)
-        error = {"type": "invalid_request_error", "message": str(self)}
-        return JSONResponse({"type": "error", "error": error}, status_code=self.status)
+        return error_reply(self.status, str(self), param=self.param, anthropic=anthropic)

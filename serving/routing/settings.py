@@ -5,8 +5,6 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from starlette.types import Scope
-
 from ...adapters import Location
 from ...router import RoutingDecision
 from .budget import TimeBudget
@@ -39,10 +37,6 @@ class TextRouter(Protocol):
         ...
 
 
-def _admit_all(_: Scope) -> bool:
-    return True
-
-
 def _not_known(_: str) -> None:
     return None
 
@@ -56,7 +50,7 @@ class Routing:
     why `router` is None. `budget_s` is the time a decision may take, in seconds. `counts` counts outcomes
     of `auto` requests.
 
-    `admits` says whether a request may route and load at all; one that may not reaches the app as it came.
+    `origins` are those of web pages that may speak MCP to the server, beside this machine's.
     `invocations_header` is the header by which the app's `/invocations` takes the adapter's name (empty:
     that path is not routed). Sessions and explained decisions are kept per process, in bounded memory.
 
@@ -76,7 +70,7 @@ class Routing:
     session_ttl_s: float = 3600.0
     session_keys: int = 10_000
     invocations_header: str = ""
-    admits: Callable[[Scope], bool] = _admit_all
+    origins: Collection[str] = ()
     loaded: Callable[[str], bool | None] = _not_known
     location: Location | None = None
     snapshot: "Snapshot | None" = None

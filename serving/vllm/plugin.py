@@ -1,24 +1,29 @@
 """The vLLM endpoint plugin: routing, adapters loaded on demand and a model list, inside vLLM's server.
 
-It is loaded where `VLLM_PLUGINS` names `traitroute`. The middleware is added in `attach_router`, which
-puts it inside API-key checking; vLLM's `--middleware` would put it outside, where a keyless request
-loads adapters. vLLM swallows errors of a plugin's constructor but not those of its hooks, so the check
-that this vLLM fits is made in the first hook, and vLLM is imported nowhere before it.
+It is loaded where `VLLM_PLUGINS` names `traitroute`. Routing is added in `attach_router`, which puts it innermost. The check of
+keys is put outermost in `init_state`, when vLLM has added all of its own: vLLM's leaves paths open that generate. vLLM swallows errors of a
+plugin's constructor but not those of its hooks, so the check that this vLLM fits is made in the first hook, and vLLM is
+imported nowhere before it.
 """
 
 import logging
 import os
 from argparse import Namespace
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from ...adapters import Registry, RegistryError, ServerError
 from ..following import RegistryFollower
-from ..keys import ApiKeys
+from ..keys import ApiKeys, KeyCheck
+from ..origins import ANY, EXPOSED
 from ..own_routes import own_routes
+from ..replies import model_reply
 from ..routing import AUTO, Routing, RoutingMiddleware
 from .loras import LoraLoader
 
@@ -31,6 +36,22 @@ if TYPE_CHECKING:
 REGISTRY_VARIABLE = "TRAITROUTE_REGISTRY"
 BUDGET_VARIABLE = "TRAITROUTE_BUDGET_MS"
 SUPPORTED_VLLM = ">=0.26,<0.34"
+OPEN = frozenset(
+    {
+        "/ping",
+        "/load",
+        "/version",
+        "/metrics",
+        "/docs",
+        "/docs/oauth2-redirect",
+        "/redoc",
+        "/openapi.json",
+        "/static/swagger-ui-bundle.js",
+        "/static/swagger-ui.css",
+    }
+)
+"""Pages of vLLM's that need no key, beside health: what load balancers, orchestrators and Prometheus read, and the description of
+its routes. None of them generates, holds a request's text or changes anything."""
 
 _TOUCHED = {
     "vllm.v1.engine.async_llm:AsyncLLM": ("add_lora", "remove_lora"),
@@ -90,9 +111,12 @@ class TraitRoutePlugin:
         self.routing.invocations_header = _invocations_header()
         app.add_middleware(RoutingMiddleware, routing=self.routing)
         app.router.routes.extend(own_routes(self.routing))
-        app.add_api_route("/v1/models", self._list_models, include_in_schema=False)
         # Only newer versions let a plugin's route replace theirs; being first works in all of them.
-        app.router.routes.insert(0, app.router.routes.pop())
+        app.router.routes[:0] = [
+            Route("/v1/models", self._list_models),
+            Route("/v1/models/{name:path}", self._show_model),
+        ]
+        self._app = app
 
     async def init_state(self, engine_client: "AsyncLLM", state: "State", args: Namespace) -> None:
         """Connect to the engine, read the registry, and keep following its changes."""
@@ -107,12 +131,20 @@ class TraitRoutePlugin:
         self.routing.base_names = tuple(path.name for path in models.base_model_paths)
         self._loader = loader
         self.routing.loader, self.routing.loaded = loader, loader.holds
-        self.routing.admits = ApiKeys.of_server(args).admit
+        guard(self._app, ApiKeys.of_server(args))
+        # Any page may read answers where an operator says so; MCP asks for names (DNS rebinding).
+        self.routing.origins = tuple(getattr(args, "allowed_origins", None) or ())
         path = os.environ.get(REGISTRY_VARIABLE, "")
         self._following = RegistryFollower(self.routing, lambda: _open(path), loader.offer)
         await self._following.start()
 
+    async def _show_model(self, request: Request) -> JSONResponse:
+        return model_reply(request.path_params["name"], (await self._listing(request))["data"])
+
     async def _list_models(self, request: Request) -> JSONResponse:
+        return JSONResponse(await self._listing(request))
+
+    async def _listing(self, request: Request) -> dict[str, Any]:
         listing = await request.app.state.openai_serving_models.show_available_models()
         base, offered = listing.data[0], self.routing.adapters
         auto = base.model_copy(update={"id": AUTO, "root": None})
@@ -123,7 +155,32 @@ class TraitRoutePlugin:
             for name in sorted(offered)
         ]
         listing.data = [*(card for card in listing.data if card.id not in offered), auto, *ours]
-        return JSONResponse(listing.model_dump())
+        return listing.model_dump()
+
+
+def guard(app: "FastAPI", keys: ApiKeys) -> None:
+    """Put the check of `keys` around all that vLLM and others added to `app`, and vLLM's CORS around that.
+
+    A browser's question whether a page may ask bears no key; and what pages may read includes our headers.
+
+    Raises:
+        ServerError: any web page might ask with its user's credentials.
+    """
+    cross_origin = [each for each in app.user_middleware if each.cls is CORSMiddleware]
+    for each in cross_origin:
+        options: Any = each.kwargs
+        if ANY in options.get("allow_origins", ()) and options.get("allow_credentials"):
+            raise ServerError(
+                "--allow-credentials with --allowed-origins '[\"*\"]' lets every web page ask in its "
+                "reader's name: name the origins, or leave --allow-credentials out"
+            )
+        options.setdefault("expose_headers", EXPOSED)
+    others = [each for each in app.user_middleware if each.cls is not CORSMiddleware]
+    message = "this server wants one of its API keys, in the header 'Authorization: Bearer KEY'"
+    check = Middleware(KeyCheck, keys=keys, message=message, also_open=OPEN)
+    app.user_middleware[:] = [*cross_origin, check, *others]
+    # Some of vLLM's extensions have built it already; it is built again at the first request.
+    app.middleware_stack = None
 
 
 def _speak_up() -> None:

@@ -3,16 +3,20 @@
 import random
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from starlette.testclient import TestClient
+from starlette.types import ASGIApp
 from traitroute.adapters import Adapter, AdapterState, Cell, Outcomes, Registry
 from traitroute.profiling.matrix import TransferMatrix
 from traitroute.profiling.traits import TraitSpace
 from traitroute.router import FitRequests, fit_profile
+from traitroute.serving.gateway import GatewayOptions, gateway_app
 
 EXAMPLES = 40
 WORDS = {
@@ -149,3 +153,56 @@ def postgresql(
 def text_of() -> Callable[[str], str]:
     """A request of a topic that was not fitted on."""
     return lambda task: texts_of(task, EXAMPLES + 1)[-1]
+
+
+def _gateway(registry: Registry, key: str, origins: tuple[str, ...]) -> ASGIApp:
+    options = GatewayOptions(upstreams=("http://127.0.0.1:9",), key=key, origins=origins)
+    return gateway_app(options, lambda: Registry.open(registry.location, read_only=True))
+
+
+def _embedded(registry: Registry, key: str, origins: tuple[str, ...]) -> ASGIApp:
+    pytest.importorskip("torch")
+    from traitroute.serving.embedded.app import embedded_app
+
+    idle: Any = _IdleDecoder()
+    return embedded_app(
+        idle,
+        idle,
+        lambda: Registry.open(registry.location, read_only=True),
+        names=["tiny"],
+        context=64,
+        queue=4,
+        api_key=key,
+        origins=origins,
+    )
+
+
+class _IdleDecoder:
+    """Stands where a model would: nothing here generates."""
+
+    alive = True
+
+    @property
+    def mixed(self) -> "_IdleDecoder":
+        return self
+
+    def is_proven(self, digest: str) -> bool:
+        return False
+
+    def start(self) -> None:
+        """Nothing starts."""
+
+    def close(self) -> None:
+        """Nothing ends."""
+
+    def use_store(self, store: object) -> None:
+        """Nothing is loaded."""
+
+
+@pytest.fixture(params=[_gateway, _embedded], ids=["gateway", "embedded"])
+def open_server(request: Any) -> Iterator[Callable[..., TestClient]]:
+    """Open the gateway and the embedded server over a registry, with a key (empty: none) and web origins."""
+    with ExitStack() as stack:
+        yield lambda registry, key="", *origins: stack.enter_context(
+            TestClient(request.param(registry, key, origins), raise_server_exceptions=False)
+        )

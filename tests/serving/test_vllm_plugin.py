@@ -21,6 +21,7 @@ from traitroute.serving.vllm.plugin import TraitRoutePlugin, check_vllm
 from traitroute.serving.vllm.process import serve_command, serve_environment
 
 pytest.importorskip("vllm", reason="the plugin runs inside vLLM: pip install 'traitroute[serve]'")
+fastapi = pytest.importorskip("fastapi", reason="the plugin runs inside vLLM's FastAPI app")
 torch = pytest.importorskip("torch")
 
 CONFIG = '{"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}'
@@ -202,6 +203,7 @@ def started_plugin(use: Callable[[TraitRoutePlugin], Any]) -> TraitRoutePlugin:
 
     async def run() -> TraitRoutePlugin:
         plugin = TraitRoutePlugin()
+        plugin.attach_router(fastapi.FastAPI())
         await plugin.init_state(engine, state, args)
         await use(plugin)
         return plugin
@@ -286,7 +288,6 @@ def test_time_of_a_decision_is_set_in_milliseconds() -> None:
 
 
 def test_our_warnings_are_told_whatever_vllm_imports() -> None:
-    fastapi = pytest.importorskip("fastapi", reason="the plugin runs inside vLLM's FastAPI app")
     TraitRoutePlugin().attach_router(fastapi.FastAPI())
     logging.getLogger().setLevel(logging.ERROR)
     assert logging.getLogger("traitroute.serving.following").isEnabledFor(logging.WARNING)

@@ -30,6 +30,7 @@ transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.slow
 
 CHAT = "/v1/chat/completions"
+PAGE = "https://app.example"
 SEEN_WITHIN_S = 3
 MODULES = ["q_proj", "v_proj", "o_proj", "down_proj"]
 TOPICS = {
@@ -136,6 +137,7 @@ def client(house: tuple[Path, Registry], administered: None) -> Iterator[httpx.C
     base, registry = house
     options = ["--api-key", "k", "--api-server-count", "2", "--dtype", "float32"]
     options += ["--max-lora-rank", "8", "--scheduling-policy", "priority"]
+    options += ["--allowed-origins", f'["{PAGE}"]']
     with (
         running_server(
             registry.path,
@@ -262,16 +264,54 @@ def test_tokens_are_counted_for_auto(client: httpx.Client) -> None:
     assert counted.json()["input_tokens"] > 0, counted.text
 
 
-@pytest.mark.parametrize("path", ["/tokenize", "/invocations"])
-def test_paths_that_vllm_leaves_open_are_not_routed_without_the_key(
-    client: httpx.Client, path: str
+@pytest.mark.parametrize(
+    "path",
+    ["/invocations", "/invocations/", "//invocations", "/%69nvocations", "/tokenize", "/sleep"],
+)
+@pytest.mark.parametrize("header", ["x-traitroute-model", "X-Amzn-SageMaker-Adapter-Identifier"])
+def test_paths_that_vllm_leaves_open_ask_for_a_key(
+    client: httpx.Client, path: str, header: str
 ) -> None:
-    headers = {"authorization": "", "x-traitroute-model": "auto"}
-    request = {"model": "auto", "prompt": TOPICS["cook"][0], "max_tokens": 1}
-    response = client.post(path, json=request, headers=headers)
-    assert "x-traitroute-adapter" not in response.headers
-    assert response.status_code == (404 if path == "/tokenize" else 200)
-    assert response.json().get("model") in (None, "tiny")
+    answer(client.post(CHAT, json=body("cook", "hello")))
+    request = {"model": "cook", "prompt": TOPICS["cook"][0], "max_tokens": 1}
+    for model in ("auto", "cook", ""):
+        headers = {"authorization": "", header: model}
+        assert client.post(path, json=request, headers=headers).status_code == 401
+
+
+def test_what_watches_over_a_server_needs_no_key(client: httpx.Client) -> None:
+    for path in ("/health", "/ping", "/version", "/load", "/metrics"):
+        assert client.get(path, headers={"authorization": ""}).status_code == 200, path
+
+
+def test_anthropics_key_is_taken_on_its_paths(client: httpx.Client) -> None:
+    told, asked = {"authorization": "", "x-api-key": "k"}, prompts("/v1/messages", "boil eggs")
+    request = asked | {"model": "cook"}
+    answered = client.post("/v1/messages", json=request, headers=told)
+    assert answered.status_code == 200, answered.text
+    assert answered.json()["model"] == "cook"
+    refused = client.post("/v1/messages", json=request, headers=told | {"x-api-key": "x"})
+    assert (refused.status_code, refused.json()["type"]) == (401, "error")
+    assert refused.json()["error"]["type"] == "authentication_error"
+
+
+def test_one_model_is_told_of_by_its_name(client: httpx.Client) -> None:
+    for name in ("tiny", "base", "auto", "cook"):
+        assert client.get(f"/v1/models/{name}").json()["id"] == name
+    unknown = client.get("/v1/models/nobody")
+    assert unknown.status_code == 404
+    assert unknown.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_a_page_that_may_ask_reads_what_routing_tells(client: httpx.Client) -> None:
+    asked = {"origin": PAGE, "access-control-request-method": "POST", "authorization": ""}
+    preflight = client.options(CHAT, headers=asked)
+    assert preflight.status_code == 200
+    assert preflight.headers["access-control-allow-origin"] == PAGE
+    told = client.post(CHAT, json=body("auto", "hello"), headers={"origin": PAGE})
+    assert "x-traitroute-adapter" in told.headers["access-control-expose-headers"]
+    other = client.options(CHAT, headers=asked | {"origin": "https://other.example"})
+    assert "access-control-allow-origin" not in other.headers
 
 
 def test_a_running_server_measures_what_the_engine_in_this_process_does(

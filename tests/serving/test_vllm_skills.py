@@ -19,14 +19,14 @@ KEY = {"authorization": "Bearer secret"}
 
 
 def test_skills_are_told_to_those_who_have_the_key(filled: Path) -> None:
-    from traitroute.serving.vllm.plugin import TraitRoutePlugin
+    from traitroute.serving.vllm.plugin import TraitRoutePlugin, guard
 
     app, plugin = fastapi.FastAPI(), TraitRoutePlugin()
     plugin.attach_router(app)
     # As `init_state` fills them in, which needs an engine.
     with Registry.open(filled, read_only=True) as registry:
         plugin.routing.snapshot = Snapshot.read(registry, Router.from_registry(registry))
-    plugin.routing.admits = ApiKeys(["secret"]).admit
+    guard(app, ApiKeys(["secret"]))
     client, asked = TestClient(app), {"task": "simmer the onion soup with butter"}
     for path in ("/v1/skills", "/v1/skills/chef", "/v1/matrix", "/v1/openapi.json"):
         assert client.get(path).status_code == 401

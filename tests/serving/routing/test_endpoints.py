@@ -104,14 +104,3 @@ def test_invocations_that_ask_for_nothing_are_left_alone(
     response = server.post("/invocations", {"model": "auto", "prompt": "code"}, asked)
     assert received(response)["model"] == "auto"
     assert "x-traitroute-adapter" not in response.headers
-
-
-def test_a_request_that_is_not_admitted_reaches_the_app_as_it_came(
-    server: Any, routing: Any
-) -> None:
-    routing.admits = lambda scope: False
-    for model in ("auto", "code"):
-        response = server.post("/tokenize", {"model": model, "prompt": "code"})
-        assert received(response)["model"] == model
-        assert "x-traitroute-adapter" not in response.headers
-    assert routing.loader.loaded == []

@@ -70,14 +70,6 @@ def test_without_a_profile_the_reason_is_told(server: Any) -> None:
         assert "nothing was profiled" in response.json()["error"]["message"]
 
 
-def test_without_a_key_nothing_is_told(server: Any) -> None:
-    server.routing.admits = lambda scope: False
-    for path in ("/v1/skills", "/v1/skills/chef", "/v1/traits", "/v1/matrix", "/v1/openapi.json"):
-        assert server.get(path).status_code == 401
-    for path in ("/v1/skills/select", "/v1/skills/plan", "/v1/feedback"):
-        assert server.post(path, {"task": "x"}).status_code == 401
-
-
 def test_a_busy_server_says_when_to_come_again(server: Any) -> None:
     server.routing.budget = type(server.routing.budget)(workers=1, waiting=0)
     response = server.post("/v1/skills/select", {"task": "simmer"})
