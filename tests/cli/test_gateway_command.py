@@ -41,6 +41,8 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         (("--upstream", SERVER, "--alias", "mth=x"), "holds coder, cook, critic, fresh"),
         (("--upstream", SERVER, "--load", "magic"), "wanted none, vllm, sglang, lorax"),
         (("--upstream", SERVER, "--key-env", "NO_SUCH_KEY"), "export it first"),
+        (("--upstream", SERVER, "--cors-origin", "app.example"), "wanted what browsers write"),
+        (("--upstream", SERVER, "--cors-origin", "*"), "set a key, or name the origins"),
     ],
 )
 def test_a_mistake_is_told_with_its_cure(

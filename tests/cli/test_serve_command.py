@@ -90,6 +90,8 @@ def test_a_missing_registry_is_refused(refusal: Refusal, tmp_path: Path) -> None
     [
         (("--engine", "transformers", "--vllm", "--x"), "--vllm gives flags to `vllm serve`"),
         (("--engine", "transformers", "--api-key-env", "NO_SUCH_KEY"), "NO_SUCH_KEY is not set"),
+        (("--engine", "transformers", "--cors-origin", "https://a/"), "'https://a/' is no origin"),
+        (("--engine", "transformers", "--cors-origin", "*"), "set a key, or name the origins"),
         (("--engine", "transformers"), "holds no causal language model"),
         pytest.param(("--max-loras", "2"), "vLLM takes its own", marks=needs_vllm),
         pytest.param(("--queue", "2"), "vLLM takes its own", marks=needs_vllm),
@@ -127,6 +129,18 @@ def test_the_api_key_reaches_vllm_in_its_environment_only(
     ((_, command, environment),) = taken
     assert environment["VLLM_API_KEY"] == "hush"
     assert "hush" not in command
+
+
+@needs_vllm
+def test_the_origins_of_pages_reach_vllm_by_its_own_flag(
+    run: Run, registry: Path, taken: Taken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("serve", "--registry", registry, "--cors-origin", "https://a.example")
+    monkeypatch.setenv("TRAITROUTE_CORS_ORIGINS", "https://a.example http://localhost:3000")
+    run("serve", "--registry", registry)
+    first, second = (command for _, command, _ in taken)
+    assert '--allowed-origins=["https://a.example"]' in first
+    assert '--allowed-origins=["https://a.example", "http://localhost:3000"]' in second
 
 
 @needs_vllm
