@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from ...adapters import InputError, Outcomes
 from .resampling import BOUNDS, Array, bootstrap_means, paired, sign_flip_p
-from .significance import GainTests, Interval, Score, compare, example_scores
+from .significance import GainTests, Interval, Score, compare, example_scores, mean_bounds
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,7 @@ def explained_rows(
 ) -> ExplainedRows:
     """Set `adapter` beside `control` on each of `tasks` that all three were measured on, and on all.
 
-    The pooled interval is a bootstrap over examples within tasks: it speaks of these tasks, not of
-    others. Gains and side effects cancel in it. Tasks chosen because the adapter gained there, on these
+    The pooled interval is over examples within tasks: it speaks of these tasks, not of others. Gains and side effects cancel in it. Tasks chosen because the adapter gained there, on these
     same examples, have a gain that is too high and a share that is too low.
 
     Raises:
@@ -120,18 +119,27 @@ def _columns(base: ArrayLike, adapter: ArrayLike, control: ArrayLike) -> Array:
 def _pooled(tasks: Sequence[Array], n_resamples: int, seed: int) -> Explained:
     """Means over `tasks` of their columns (n, 3), resampled within tasks."""
     rng = np.random.default_rng(seed)
-    drawn = np.mean([bootstrap_means(c, n_resamples, rng) for c in tasks], axis=0)
+    by_task = [bootstrap_means(c, n_resamples, rng) for c in tasks]
+    drawn = np.mean(by_task, axis=0)
     # Weighted so that the mean over all examples is the mean over tasks of their means.
     total = sum(map(len, tasks))
     examples = np.concatenate([c * (total / (len(tasks) * len(c))) for c in tasks])
     means = examples.mean(axis=0)
-    low, high = np.percentile(drawn, BOUNDS, axis=0)
+    low, high = _bounds(tasks, by_task)
     p = sign_flip_p(examples, n_resamples, rng)
     gain, control_gain, beyond = (
         Interval(*map(float, row)) for row in np.stack([means, low, high, p], axis=1)
     )
     share = _share(gain, control_gain, drawn)
     return Explained(gain, control_gain, beyond, *share)
+
+
+def _bounds(tasks: Sequence[Array], drawn: Sequence[Array]) -> tuple[Array, Array]:
+    """95% bounds (3,) of the mean over tasks: Zou and Donner's (2008) for a sum of independent estimates, of each task's own."""
+    ends = np.array([mean_bounds(c, d) for c, d in zip(tasks, drawn, strict=True)])
+    means = np.array([c.mean(axis=0) for c in tasks])
+    reach = np.sqrt(np.sum((ends - means[:, None]) ** 2, axis=0)) / len(tasks)
+    return means.mean(axis=0) - reach[0], means.mean(axis=0) + reach[1]
 
 
 def _share(gain: Interval, control_gain: Interval, drawn: Array) -> tuple[float, float, float]:

@@ -121,6 +121,9 @@ def _ratio(successes: Array) -> Array:
 def _interval(
     outcomes: Array, holds: Array, n_resamples: int, random: np.random.Generator
 ) -> tuple[Array, Array]:
+    # A text more that only the adapter gets right, and one that only base does: else nothing varies where both fail on all.
+    outcomes = np.hstack([outcomes, np.eye(2)])
+    holds = np.vstack([holds, np.ones((2, holds.shape[1]))])
     n, n_relations = holds.shape
     successes = np.hstack([outcome[:, None] * holds for outcome in outcomes])
     drawn = n * bootstrap_means(successes, n_resamples, random)

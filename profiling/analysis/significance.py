@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from ...adapters import InputError, Outcomes
+from ...serving.skills.measured import paired_interval
 from ..matrix import Score, example_scores
 from .resampling import BOUNDS, Array, bootstrap_means, finite, paired, sign_flip_p, sign_p
 
@@ -29,7 +30,7 @@ GAIN, SIDE_EFFECT, NOT_SHOWN, NOT_MEASURED = VERDICTS = (
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean, its 95% percentile bootstrap bounds, and the two-sided p-value of its being zero."""
+    """A mean, its 95% bounds, and the two-sided p-value of its being zero."""
 
     mean: float
     low: float
@@ -42,8 +43,8 @@ class GainTests:
     """Paired comparisons, every array of shape (adapters, tasks); NaN where a cell is not measured.
 
     `gain` is a mean difference per example: a share of examples in [-1, 1] for right-or-wrong scores,
-    nats per target token for "likelihood". `low` and `high` bound it at 95%, cell by cell, not jointly;
-    they have no width where no example differs. `q_value` is the smallest false-discovery rate at which
+    nats per target token for "likelihood". `low` and `high` bound it at 95%, cell by cell, not jointly.
+    `q_value` is the smallest false-discovery rate at which
     the cell would be called; `verdict` calls it at `q`. `examples` (tasks,) are counts.
     """
 
@@ -94,16 +95,29 @@ def mcnemar(adapter: ArrayLike, base: ArrayLike) -> float:
 
 
 def paired_bootstrap(differences: ArrayLike, *, n_resamples: int = 2000, seed: int = 0) -> Interval:
-    """Mean of paired differences (n,), its bootstrap interval and its sign-flip p-value.
+    """Mean of paired differences (n,), its interval and its sign-flip p-value.
 
     Raises:
         InputError: there is no difference, or one is not finite.
     """
     values = finite(differences)[:, None]
     rng = np.random.default_rng(seed)
-    low, high = np.percentile(bootstrap_means(values, n_resamples, rng), BOUNDS, axis=0)
+    low, high = mean_bounds(values, bootstrap_means(values, n_resamples, rng))
     p = sign_flip_p(values, n_resamples, rng)
     return Interval(float(values.mean()), float(low[0]), float(high[0]), float(p[0]))
+
+
+def mean_bounds(differences: Array, drawn: Array) -> tuple[Array, Array]:
+    """95% bounds (k,) of the means of paired differences (n, k); `drawn` (resamples, k) are their bootstrap means.
+
+    Differences of answers that are right or wrong get the interval that skill cards show, since the bootstrap has no
+    width where no example differs.
+    """
+    low, high = np.percentile(drawn, BOUNDS, axis=0)
+    won, lost = (differences == 1).sum(axis=0), (differences == -1).sum(axis=0)
+    counted = np.all(np.isin(differences, (-1.0, 0.0, 1.0)), axis=0)
+    exact = paired_interval(won, lost, np.full(won.shape, len(differences)))
+    return np.where(counted, exact[0], low), np.where(counted, exact[1], high)
 
 
 def discoveries(p_values: ArrayLike, *, q: float = 0.05) -> tuple[Array, NDArray[np.bool_]]:
@@ -176,9 +190,9 @@ def compare(
             values = np.stack([found[row, column] for row in rows], axis=1)
             examples[column] = len(values)
             rng = np.random.default_rng([seed, column])
-            bounds = np.percentile(bootstrap_means(values, n_resamples, rng), BOUNDS, axis=0)
+            drawn = bootstrap_means(values, n_resamples, rng)
             p = sign_flip_p(values, flips, rng)
-            cells[:, rows, column] = np.stack([values.mean(axis=0), *bounds, p])
+            cells[:, rows, column] = np.stack([values.mean(axis=0), *mean_bounds(values, drawn), p])
     return _judged(tuple(pairs), tuple(tasks), cells, examples, q)
 
 

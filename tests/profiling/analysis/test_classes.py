@@ -90,6 +90,12 @@ def test_over_predicted_label_is_found_and_its_bounds_exclude_zero() -> None:
     assert found.p < 0.001
 
 
+def test_bounds_have_a_width_where_every_answer_is_right() -> None:
+    true = np.repeat([0, 1, 2], 8)
+    low, high = prior_shift(true, true, true, MOODS).adapter_bounds.T
+    assert (low < -0.1).all() and (high > 0.1).all()
+
+
 def test_unlabelled_answers_are_a_shift_too() -> None:
     true, said = planted(np.random.default_rng(2), 300, 0.0, unsaid=0.5)
     found = prior_shift(said, true, true, MOODS)

@@ -95,6 +95,14 @@ def test_pooled_gain_weighs_tasks_not_examples() -> None:
     assert widths[0] > widths[2] > widths[1]
 
 
+def test_intervals_have_a_width_where_all_examples_agree_and_pooling_narrows_it() -> None:
+    same = outcomes(np.zeros(24, np.bool_))
+    measured = {(name, f"t{i}"): same for name in (None, "a", "c") for i in range(4)}
+    found = explained_rows(measured, "a", "c", [f"t{i}" for i in range(4)])
+    assert found.rows[0].gain.high == -found.rows[0].gain.low == pytest.approx(0.1066, abs=1e-4)
+    assert found.pooled.gain.high == pytest.approx(found.rows[0].gain.high / 2)
+
+
 def test_pooled_p_is_small_only_where_the_adapter_goes_beyond() -> None:
     rng = np.random.default_rng(6)
     measured = cells(rng, {None: 0.2, "a": 0.5, "same": 0.5, "worse": 0.35}, [80] * 4)

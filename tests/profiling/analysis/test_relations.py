@@ -37,6 +37,11 @@ def test_base_model_without_success_leaves_a_finite_ratio() -> None:
     assert rows[0].ratio == pytest.approx(20.5 / 0.5)
 
 
+def test_interval_has_a_width_where_neither_is_right() -> None:
+    row = relation_success(texts({"oprd": np.ones(24)}), np.zeros(24), np.zeros(24))[0]
+    assert row.low < 0.5 < row.ratio == 1 < 2 < row.high
+
+
 def test_planted_relation_is_first_and_significant() -> None:
     random = np.random.default_rng(0)
     holds = {f"r{j}": random.random(300) < 0.3 for j in range(10)}

@@ -14,6 +14,7 @@ from traitroute.profiling.analysis.significance import (
     paired_bootstrap,
     wilson,
 )
+from traitroute.serving.skills.measured import paired_interval
 
 
 def outcomes(strict: np.ndarray, log_likelihood: np.ndarray | None = None) -> Outcomes:
@@ -147,6 +148,19 @@ def test_intervals_cover_the_true_gain_about_as_often_as_they_say() -> None:
     tests = compare_with_base(family(rng, shift), names("a", 30), names("t", 10))
     true = 0.4 * 0.2
     assert np.mean((tests.low <= true) & (true <= tests.high)) == pytest.approx(0.95, abs=0.04)
+
+
+@pytest.mark.parametrize("right", [0.0, 1.0])
+def test_a_cell_where_all_examples_agree_has_an_interval_as_wide_as_on_skill_cards(
+    right: float,
+) -> None:
+    same = outcomes(np.full(24, right))
+    tests = compare_with_base({(None, "t"): same, ("a", "t"): same}, ["a"], ["t"])
+    low, high = paired_interval(np.array(0), np.array(0), np.array(24))
+    assert (tests.gain[0, 0], tests.low[0, 0], tests.high[0, 0]) == (0, low, high)
+    assert high == pytest.approx(0.1066, abs=1e-4)
+    alone = paired_bootstrap(np.zeros(24))
+    assert (alone.low, alone.high, alone.p) == (low, high, 1)
 
 
 def test_likelihood_is_compared_by_token_and_one_strong_effect_can_pass() -> None:
