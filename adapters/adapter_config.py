@@ -5,20 +5,20 @@ and of patterns only `target_modules` may be one, which no server of ours reads 
 """
 
 import json
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from .adapter import Method
 from .errors import WeightsError
-from .tensor_file import is_plain, shown
+from .tensor_file import is_plain, parse_object, shown
 
 HIGHEST_RANK = 512
 """What vLLM serves at most."""
-ALL_LINEAR = "all-linear"
-_LARGEST = 2**20
+_ALL_LINEAR = "all-linear"
+LARGEST_CONFIG = 2**20
+"""Bytes."""
 _SET_KEYS = frozenset(
     {
         "exclude_modules",
@@ -60,6 +60,7 @@ _UNSERVED = {
     "layer_replication": f"it repeats layers: {_RETRAIN} layer_replication",
     "use_bdlora": f"it is a block-diagonal LoRA: {_RETRAIN} use_bdlora",
     "use_qalora": f"it is a QALoRA: {_RETRAIN} use_qalora",
+    "kasa_config": f"it is a KaSA, which changes the base model: {_RETRAIN} kasa_config",
     "arrow_config": f"it routes between adapters of its own: {_RETRAIN} arrow_config",
     "target_parameters": f"it changes parameters that are no layers: {_RETRAIN} target_parameters",
     "trainable_token_indices": f"it replaces embeddings of tokens: {_RETRAIN} trainable_token_indices",
@@ -74,7 +75,7 @@ def _plain(name: str) -> str:
 
 
 def _plain_pattern(key: str) -> str:
-    """A key of `rank_pattern`: PEFT and vLLM run it as a regular expression, so no more than a name is taken."""
+    """A key of `rank_pattern`: PEFT and vLLM run it as a regular expression, so no more is taken than a name."""
     if not is_plain(key.removeprefix("^").replace("\\.", ".")):
         raise ValueError(f"{shown(key)} is no module's name: give each module by its name")
     return key
@@ -132,9 +133,27 @@ class LoraConfig(_Config):
         """The method, by its name here."""
         return "dora" if self.use_dora else "rslora" if self.use_rslora else "lora"
 
-    def rank_of(self, layer: str) -> int:
-        """The rank that PEFT and vLLM give to `layer`."""
-        return next((r for k, r in (self.rank_pattern or {}).items() if _matches(k, layer)), self.r)
+    @property
+    def pattern(self) -> str | None:
+        """The regular expression by which PEFT finds the modules, which is a stranger's and none of ours to run."""
+        given = self.target_modules
+        return given if isinstance(given, str) and given.lower() != _ALL_LINEAR else None
+
+    def selects(self, layer: str) -> bool:
+        """Whether PEFT changes `layer` by this, if the base model has it; needs a configuration without `pattern`."""
+        own, excluded = _ends(layer), self.exclude_modules or []
+        if layer == excluded or (isinstance(excluded, list) and not own.isdisjoint(excluded)):
+            return False
+        if self.target_modules and not isinstance(self.target_modules, str):
+            return not own.isdisjoint(self.target_modules) and self._is_in_depth(layer)
+        return self._is_in_depth(layer)
+
+    def _is_in_depth(self, layer: str) -> bool:
+        return not (depths := self._depths()) or depth(layer) in depths
+
+    def _depths(self) -> set[int]:
+        given = self.layers_to_transform
+        return {given} if isinstance(given, int) else set(given or ())
 
     def check_layers(self, ranks: Mapping[str, int]) -> None:
         """Check that it speaks of the layers that there are tensors for, and of no others; `ranks` by layer.
@@ -147,24 +166,18 @@ class LoraConfig(_Config):
         if isinstance(self.target_modules, list):
             check_named("target_modules", self.target_modules, ranks)
         self._check_indices(ranks)
-        for key in ("rank_pattern", "alpha_pattern"):
-            for name in getattr(self, key) or ():
-                if not any(_matches(name, layer) for layer in ranks):
-                    raise ValueError(f"{key}: {shown(name)} matches no layer that has tensors")
+        _Pattern("alpha_pattern", self.alpha_pattern).check(ranks)
+        (pattern := _Pattern("rank_pattern", self.rank_pattern)).check(ranks)
         for layer, rank in ranks.items():
-            if rank != (wanted := self.rank_of(layer)):
+            if rank != (wanted := pattern.value(layer, self.r)):
                 raise ValueError(
                     f"{layer} has rank {rank}, but the configuration says r = {wanted}: "
                     "the two files are not of one adapter"
                 )
 
     def _check_indices(self, layers: Collection[str]) -> None:
-        given = self.layers_to_transform
-        if given is None or given == []:
-            return
-        wanted = {given} if isinstance(given, int) else set(given)
-        found = {next((int(p) for p in name.split(".") if p.isdigit()), -1) for name in layers}
-        if found != wanted:
+        wanted, found = self._depths(), {depth(name) for name in layers}
+        if wanted and found != wanted:
             raise ValueError(
                 f"layers_to_transform: names the layers {sorted(wanted)[:20]}, but there are tensors for "
                 f"{sorted(found)[:20]}: the two files are not of one adapter"
@@ -174,28 +187,55 @@ class LoraConfig(_Config):
 _Model = TypeVar("_Model", bound=_Config)
 
 
-def _matches(key: str, layer: str) -> bool:
-    # The rule of PEFT and vLLM; with keys that are but names it takes a time linear in the layer's name.
-    return re.match(rf"(.*\.)?({key})$", layer) is not None
+class _Pattern:
+    """What `rank_pattern` or `alpha_pattern` gives to layers, by the rule of PEFT and vLLM: the first key counts that ends
+    a layer's path, after `^` the whole of it."""
+
+    def __init__(self, setting: str, values: Mapping[str, Any] | None) -> None:
+        self._setting = setting
+        self._values: dict[str, tuple[int, Any]] = {}
+        for place, (key, value) in enumerate((values or {}).items()):
+            self._values.setdefault(key.replace("\\.", "."), (place, value))
+
+    def _matching(self, layer: str) -> Iterator[str]:
+        return (key for key in (*_ends(layer), f"^{layer}") if key in self._values)
+
+    def value(self, layer: str, default: Any) -> Any:
+        """What the layer gets."""
+        return min((self._values[key] for key in self._matching(layer)), default=(0, default))[1]
+
+    def check(self, layers: Iterable[str]) -> None:
+        """Check that each key means one of `layers`, or more."""
+        lost = self._values.keys() - {key for layer in layers for key in self._matching(layer)}
+        if lost:
+            raise ValueError(
+                f"{self._setting}: {shown(min(lost))} matches no layer that has tensors: save the adapter again"
+            )
 
 
 def check_named(key: str, names: Collection[str], layers: Collection[str]) -> None:
     """Check that each name is the end of a layer's path, and each layer's path ends in one."""
-    ends = {layer: _ends(layer) for layer in layers}
-    lost = sorted(set(names) - set().union(*ends.values()))
+    wanted = set(names)
+    lost = wanted - {end for layer in layers for end in _ends(layer) if end in wanted}
     if lost:
         raise ValueError(
-            f"{key}: names {shown(lost[0])}, but there are no tensors for it, so part of the adapter is missing: "
+            f"{key}: names {shown(min(lost))}, but there are no tensors for it, so part of the adapter is missing: "
             f"save it again, or take the name out if the base model has no such module"
         )
-    other = next((layer for layer, own in ends.items() if own.isdisjoint(names)), None)
+    other = next((layer for layer in layers if wanted.isdisjoint(_ends(layer))), None)
     if other is not None:
         raise ValueError(
             f"{key}: does not name {other}, for which there are tensors: the two files are not of one adapter"
         )
 
 
+def depth(layer: str) -> int:
+    """The first number in a layer's path, or -1."""
+    return next((int(part) for part in layer.split(".") if part.isdecimal()), -1)
+
+
 def _ends(layer: str) -> set[str]:
+    """The path of a layer, and what remains of it without its first parts."""
     parts = layer.split(".")
     return {".".join(parts[i:]) for i in range(len(parts))}
 
@@ -206,28 +246,18 @@ def parse_settings(data: bytes, path: object) -> dict[str, Any]:
     Raises:
         WeightsError: it is too large, no JSON object in UTF-8, or says something twice.
     """
-    if len(data) > _LARGEST:
-        raise WeightsError(f"{path} is larger than the {_LARGEST} bytes that are taken")
+    if len(data) > LARGEST_CONFIG:
+        raise WeightsError(f"{path} is larger than the {LARGEST_CONFIG} bytes that are taken")
     if data.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
         raise WeightsError(
             f"{path} is not JSON as servers read it, for it begins with a byte order mark: save it as UTF-8 without one"
         )
     try:
-        settings = json.loads(data.decode("utf-8"), object_pairs_hook=_unique)
+        return parse_object(data.strip(b" \t\r\n"))
     except UnicodeDecodeError as exc:
         raise WeightsError(f"{path} is not JSON in UTF-8: save it as UTF-8") from exc
     except (ValueError, RecursionError) as exc:
         raise WeightsError(f"{path} is not JSON ({exc}): save the adapter again") from exc
-    if not isinstance(settings, dict):
-        raise WeightsError(f"{path} holds no JSON object: save the adapter again")
-    return settings
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key is there twice")
-    return found
 
 
 def validated(model: type[_Model], settings: dict[str, Any], path: object) -> _Model:

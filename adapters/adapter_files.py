@@ -11,8 +11,8 @@ for layers that it does not have without a word, so whatever is not the matrix o
 import hashlib
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +20,7 @@ from typing import IO, Any
 from .adapter import Method
 from .adapter_config import (
     HIGHEST_RANK,
+    LARGEST_CONFIG,
     Ia3Config,
     LoraConfig,
     canonical,
@@ -29,12 +30,11 @@ from .adapter_config import (
     validated,
 )
 from .errors import WeightsError
-from .tensor_file import Tensor, read_header, read_tensors, shown
+from .tensor_file import Tensor, read_bytes, read_header, read_tensors, shown
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 _PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt"})
-_LARGEST_CONFIG = 2**20
 _PREFIX = "base_model.model."
 _SIDES = {
     ".lora_A.weight": "A",
@@ -72,6 +72,11 @@ class AdapterFiles:
     config: LoraConfig | Ia3Config = field(repr=False)
     layers: Mapping[str, Layer] = field(default_factory=dict)
     unservable: str | None = None
+
+    @property
+    def pattern(self) -> str | None:
+        """The regular expression by which PEFT would find the modules, never to be run on a server."""
+        return self.config.pattern if isinstance(self.config, LoraConfig) else None
 
     def peft_settings(self) -> dict[str, Any]:
         """What PEFT's `LoraConfig`, or `IA3Config`, is to be made of to load exactly this; nothing in it is a pattern."""
@@ -123,22 +128,21 @@ def stored_layers(folder: Path) -> dict[str, Layer]:
         raise WeightsError(f"{folder}: {exc}") from exc
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
-    """A plain file, opened without following a link, waiting for a pipe, or passing on the system's errors."""
+def _opened(path: Path) -> IO[bytes]:
+    """A plain file, opened without following a link or waiting for a pipe."""
     try:
-        found = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(found, "rb") as file:
-            if not stat.S_ISREG(os.fstat(found).st_mode):
-                raise WeightsError(f"{path} is no plain file: put the file itself there")
-            yield file
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
     except FileNotFoundError as exc:
         there = [other.name for other in path.parent.iterdir()]
         raise WeightsError(absence(path.name, there, path.parent)) from exc
     except OSError as exc:
         if path.is_symlink():
             raise WeightsError(f"{path} is a symbolic link: put the file itself there") from exc
-        raise WeightsError(f"{path} cannot be read: {exc.strerror or exc}") from exc
+        raise WeightsError(f"{path} cannot be read: {exc.strerror}") from exc
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise WeightsError(f"{path} is no plain file: put the file itself there")
+    return file
 
 
 def absence(name: str, present: Collection[str], place: str | Path) -> str:
@@ -156,7 +160,7 @@ def absence(name: str, present: Collection[str], place: str | Path) -> str:
 def _read(
     folder: Path, config_file: IO[bytes], weights: IO[bytes], copy_to: Path | None
 ) -> AdapterFiles:
-    config_json = config_file.read(_LARGEST_CONFIG + 1)
+    config_json = read_bytes(config_file, LARGEST_CONFIG + 1, folder / CONFIG)
     settings = parse_settings(config_json, folder / CONFIG)
     kind = settings.get("peft_type")
     if kind not in ("LORA", "IA3"):
@@ -214,14 +218,19 @@ def _layers(tensors: Collection[Tensor], *, dora: bool = False) -> dict[str, Lay
     halves: dict[str, dict[str, Tensor]] = {}
     for tensor in tensors:
         ending = next((end for end in _SIDES if tensor.name.endswith(end)), None)
-        if ending is not None and tensor.name.startswith(_PREFIX):
-            layer = tensor.name[len(_PREFIX) : -len(ending)]
+        if ending is not None and (layer := _between(tensor.name, ending)):
             if (side := _SIDES[ending]) in (pair := halves.setdefault(layer, {})):
                 raise ValueError(f"{layer} has lora_{side} twice: save the adapter again")
             pair[side] = tensor
         elif not (dora and tensor.name.endswith(_MAGNITUDES)):
             raise ValueError(_stranger(tensor.name))
     return {layer: _joined(layer, pair) for layer, pair in halves.items()}
+
+
+def _between(name: str, ending: str) -> str:
+    """The layer's path in a tensor's name, which is empty where PEFT would not call it so."""
+    fits = name.startswith(_PREFIX) and name.endswith(ending)
+    return name[len(_PREFIX) : -len(ending)] if fits else ""
 
 
 def _stranger(name: str) -> str:
@@ -275,8 +284,8 @@ def _ia3_modules(tensors: Collection[Tensor], config: Ia3Config) -> set[str]:
     """
     layers = []
     for tensor in tensors:
-        if not (tensor.name.startswith(_PREFIX) and tensor.name.endswith(".ia3_l")):
+        if not (layer := _between(tensor.name, ".ia3_l")):
             raise ValueError(f"{tensor.name} is no scale of an IA3: save the adapter alone")
-        layers.append(tensor.name[len(_PREFIX) : -len(".ia3_l")])
+        layers.append(layer)
     check_named("target_modules", config.target_modules, layers)
     return {layer.rpartition(".")[2] for layer in layers}

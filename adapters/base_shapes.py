@@ -6,12 +6,14 @@ layer that it does not have without a word, and so serves a part of the adapter:
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from .adapter_config import Ia3Config, LoraConfig, depth
 from .adapter_files import AdapterFiles, Layer, stored_layers
 from .errors import WeightsError
 
@@ -65,37 +67,51 @@ class BaseShapes:
 
     @classmethod
     def of_adapters(cls, folders: Iterable[Path]) -> "BaseShapes":
-        """Read what adapters that are known to fit tell of the layers that they change."""
-        layers = {name: each for folder in folders for name, each in stored_layers(folder).items()}
+        """Read what adapters that were measured tell of the layers that they change."""
+        layers: dict[str, Layer] = {}
+        for folder in folders:
+            # One that came before this reader was as strict tells nothing.
+            with suppress(WeightsError):
+                layers |= stored_layers(folder)
         return cls({name: _shape(each) for name, each in layers.items()})
 
     def check(self, files: AdapterFiles) -> None:
         """Check that each layer of the adapter is one of the base model, and fits.
 
         Raises:
-            WeightsError: a layer has other shapes in the base model, or is not known to be there.
+            WeightsError: a layer has other shapes in the base model, or is not known to be there; or the adapter lacks
+                layers that it should change.
         """
-        families = self._families()
-        # Where nothing at all is known of the base model, a well-known one is taken for it.
-        stems = {_stem(name) for name in self.layers or list(files.layers)[:1]}
-        highest = max(map(_number, self.layers), default=None)
+        likely = None if self.complete else self._likely(files)
+        places: set[str] = set()
         for name, layer in files.layers.items():
-            place = self._find(name)
-            if place is None and self.complete:
+            if (place := self._find(name)) is not None:
+                _check_fits(name, layer, files, self.layers[place])
+                places.add(place)
+            elif likely is None:
                 raise WeightsError(
                     f"it changes {name}, which this base model lacks: it was trained for another one, or its keys "
                     "are not as PEFT saves them"
                 )
-            if place is None and not (
-                _family(name) in families
-                and (_stem(name) in stems or _number(name) < 0)
-                and (highest is None or _number(name) <= highest)
-            ):
+            elif not likely.has(name):
                 raise WeightsError(
                     f"it changes {name}, and no such layer is known of the base model, whose files are not at hand: "
                     "give its keys as PEFT saves them, or add it where the base model is (--base FOLDER)"
                 )
-            _check_fits(name, layer, files, self.layers[place] if place else None)
+        if self.complete:
+            self._check_whole(files.config, places)
+
+    def _check_whole(self, config: LoraConfig | Ia3Config, places: set[str]) -> None:
+        """Check that no layer is missing: a file may have been saved, or cut, with a part of them."""
+        if not isinstance(config, LoraConfig) or config.pattern is not None:
+            return
+        families = {_family(place) for place in places}
+        lost = [n for n in self.layers if n not in places and _family(n) in families]
+        if (name := next(filter(config.selects, lost), None)) is not None:
+            raise WeightsError(
+                f"by its configuration it changes {name}, but there are no tensors for it, so part of the adapter is "
+                "missing: save it again"
+            )
 
     def _find(self, name: str) -> str | None:
         """The layer that `name` means; files may leave out the model's own prefix, and a tied head."""
@@ -111,12 +127,29 @@ class BaseShapes:
     def _has_prefix(self, first: str) -> bool:
         return any(name.startswith(f"{first}.") for name in self.layers)
 
-    def _families(self) -> frozenset[str]:
-        """How layers may be called, without their numbers."""
+    def _likely(self, files: AdapterFiles) -> "_Likely":
         measured = {_family(name) for name in self.layers}
         # A module that this base model has in a place of its own is in no well-known place.
         placed = {family.rpartition(".")[2] for family in measured - _FAMILIES}
-        return frozenset(measured | {f for f in _FAMILIES if f.rpartition(".")[2] not in placed})
+        others = {family for family in _FAMILIES if family.rpartition(".")[2] not in placed}
+        # Where nothing at all is known of the base model, a well-known one is taken for it.
+        names = self.layers or [name for name in files.layers if depth(name) >= 0][:1]
+        deepest = max(map(depth, self.layers), default=None)
+        return _Likely(measured | others, {_stem(name) for name in names}, deepest)
+
+
+@dataclass(frozen=True)
+class _Likely:
+    """What layers a base model may have besides those that are known: of these families, at these stems, so deep."""
+
+    families: Set[str]
+    stems: Set[str]
+    deepest: int | None
+
+    def has(self, name: str) -> bool:
+        placed = depth(name) < 0 or _stem(name) in self.stems
+        shallow = self.deepest is None or depth(name) <= self.deepest
+        return placed and shallow and _family(name) in self.families
 
 
 def _check_fits(name: str, layer: Layer, files: AdapterFiles, wanted: Shape | None) -> None:
@@ -140,11 +173,6 @@ def _family(name: str) -> str:
 def _stem(name: str) -> str:
     """What comes before the first number: where the layers are."""
     return _family(name).partition(".N.")[0]
-
-
-def _number(name: str) -> int:
-    """The depth of a layer, or -1."""
-    return next((int(part) for part in name.split(".") if part.isdecimal()), -1)
 
 
 def _shapes(file: Path) -> list[tuple[str, list[int]]]:

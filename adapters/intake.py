@@ -14,8 +14,10 @@ from .adapter_files import AdapterFiles, inspect_adapter
 from .base_shapes import BaseShapes
 from .cache import cache_folder
 from .errors import ConflictError, InputError, RegistryError, WeightsError
+from .full_match import check_full_match
 from .registry import Registry
 from .sources import AllowedSources, Source, fetch, read_licence
+from .tensor_file import shown
 
 _TELLING = 8
 """How many measured adapters are asked for the base model's shapes: a few name all layers that any of them changes."""
@@ -147,8 +149,7 @@ class Intake:
             fetch(place, folder, largest=self._largest)
             try:
                 files = inspect_adapter(folder)
-                if files.unservable is not None:
-                    raise WeightsError(f"{folder} cannot be served: {files.unservable}")
+                _check_servable(folder, files)
                 _check_base_name(folder, files, base, same_base=same_base)
                 self._shapes(base).check(files)
             except WeightsError as exc:
@@ -227,12 +228,19 @@ def _record(
     )
 
 
+def _check_servable(folder: Path, files: AdapterFiles) -> None:
+    if files.unservable is not None:
+        raise WeightsError(f"{folder} cannot be served: {files.unservable}")
+    if files.pattern is not None:
+        check_full_match(files.pattern, files.layers)
+
+
 def _check_base_name(folder: Path, files: AdapterFiles, base: Base, *, same_base: bool) -> None:
     """Compare what the configuration calls the base model; its shapes may be those of several models."""
     given = files.base_model
     if given and not same_base and _model_name(given) != _model_name(base.name):
         raise WeightsError(
-            f"{folder}: by its configuration it was trained for {given!r}, and this registry is for {base.name!r}: "
+            f"{folder}: by its configuration it was trained for {shown(given)}, and this registry is for {base.name!r}: "
             "if that is the same model under another name, say so with --same-base (over HTTP, same_base)"
         )
 

@@ -7,6 +7,7 @@ mapped into memory: a mapped file that somebody cuts short kills the process tha
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any
@@ -15,10 +16,10 @@ import numpy as np
 
 from .errors import WeightsError
 
-LARGEST_HEADER = 8 * 2**20
-"""Bytes: some 50,000 tensors, more than the layers of any mixture of experts."""
-MOST_TENSORS = 50_000
-LONGEST_NAME = 300
+LARGEST_HEADER = 4 * 2**20
+"""Bytes: twice what the names of so many tensors take."""
+MOST_TENSORS = 10_000
+LONGEST_NAME, MOST_PARTS = 200, 24
 _CHUNK = 2**20
 _LENGTH_BYTES = 8
 _LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
@@ -49,10 +50,9 @@ def shown(value: Any) -> str:
 
 
 def is_plain(name: str) -> bool:
-    """Whether `name` is made of parts of letters, digits and `_` with dots between them."""
-    return len(name) <= LONGEST_NAME and all(
-        part and _LETTERS.issuperset(part) for part in name.split(".")
-    )
+    """Whether `name` is made of parts of letters, digits and `_` with dots between them, and not too long."""
+    parts = name.split(".") if len(name) <= LONGEST_NAME else []
+    return 0 < len(parts) <= MOST_PARTS and all(p and _LETTERS.issuperset(p) for p in parts)
 
 
 def read_header(file: IO[bytes], path: object) -> tuple[list[Tensor], bytes]:
@@ -85,7 +85,7 @@ def read_tensors(file: IO[bytes], path: object, *, copy: Callable[[bytes], objec
         for chunk in _chunks(file, tensor.size, path):
             copy(chunk)
             _check_finite(chunk, tensor, path)
-    if file.read(1):
+    if read_bytes(file, 1, path):
         raise _corrupt(path, "it grew while it was read")
     return tensors
 
@@ -95,9 +95,7 @@ def _parse(header: bytes, path: object) -> list[Tensor]:
     if header.count(b"{") + header.count(b"[") > 3 * MOST_TENSORS + 2:
         raise WeightsError(f"{path} holds more than {MOST_TENSORS} tensors, which no adapter does")
     try:
-        entries = json.loads(header, object_pairs_hook=_unique)
-        if not isinstance(entries, dict):
-            raise ValueError("its header is no JSON object")
+        entries = parse_object(header)
         entries.pop("__metadata__", None)
         tensors = [_tensor(name, entry) for name, entry in entries.items()]
     except (ValueError, KeyError, TypeError, RecursionError) as exc:
@@ -105,18 +103,29 @@ def _parse(header: bytes, path: object) -> list[Tensor]:
     strange = next((t.name for t in tensors if not is_plain(t.name)), None)
     if strange is not None:
         raise WeightsError(
-            f"{path}: {shown(strange)} cannot name a tensor of an adapter: use at most {LONGEST_NAME} letters, digits, "
-            "'_' and '.'"
+            f"{path}: {shown(strange)} cannot name a tensor of an adapter: use at most {LONGEST_NAME} letters, digits "
+            f"and '_', in at most {MOST_PARTS} parts with '.' between them"
         )
     return sorted(tensors, key=lambda tensor: (tensor.start, tensor.size))
+
+
+def parse_object(data: bytes) -> dict[str, Any]:
+    """Parse a JSON object in UTF-8 in which nothing is said twice.
+
+    Raises:
+        ValueError: it is none.
+        RecursionError: it is too deep.
+    """
+    if not data.startswith(b"{"):
+        raise ValueError("no JSON object")
+    return json.loads(data.decode("utf-8"), object_pairs_hook=_unique)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in found if names.count(name) > 1)
-        raise ValueError(f"{shown(twice)} is there twice")
+        keys = Counter(key for key, _ in pairs)
+        raise ValueError(f"{shown(keys.most_common(1)[0][0])} is there twice")
     return found
 
 
@@ -161,8 +170,20 @@ def _chunks(file: IO[bytes], size: int, path: object) -> Iterator[bytes]:
         yield _read_exactly(file, min(_CHUNK, size - start), path)
 
 
+def read_bytes(file: IO[bytes], size: int, path: object) -> bytes:
+    """Read `size` bytes, or less at the end of the file.
+
+    Raises:
+        WeightsError: the system cannot.
+    """
+    try:
+        return file.read(size)
+    except OSError as exc:
+        raise WeightsError(f"{path} cannot be read: {exc.strerror}") from exc
+
+
 def _read_exactly(file: IO[bytes], size: int, path: object) -> bytes:
-    data = file.read(size)
+    data = read_bytes(file, size, path)
     if len(data) < size:
         raise _corrupt(path, f"{size - len(data)} bytes are missing")
     return data

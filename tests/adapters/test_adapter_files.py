@@ -1,6 +1,7 @@
 """What is accepted as adapter weights, and what makes two adapters the same."""
 
 import json
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -96,6 +97,26 @@ def test_one_changed_byte_changes_the_digest(make_adapter: MakeAdapter) -> None:
     data[-4] ^= 1
     (folder / WEIGHTS).write_bytes(data)
     assert inspect_adapter(folder).digest != digest
+
+
+def test_the_digest_of_an_adapter_stays_what_it_was(tmp_path: Path) -> None:
+    config = {"peft_type": "LORA", "r": 1, "lora_alpha": 2.5, "use_rslora": True, "bias": "none"}
+    config |= {"target_modules": ["q_proj"], "exclude_modules": ["v_proj", "lm_head"]}
+    config |= {"layers_to_transform": [0], "alpha_pattern": {"q_proj": 8}, "lora_dropout": 0.1}
+    (tmp_path / CONFIG).write_text(json.dumps(config))
+    (tmp_path / WEIGHTS).write_bytes(raw_safetensors("BF16", [1, 2], b"\x80\x3f\x00\x40"))
+    # Registries and weight stores hold it.
+    pinned = "66491ea8d663ca4a7df1813c90a576991fc6f4c32f0846d8020d2cc7c30188de"
+    assert inspect_adapter(tmp_path).digest == pinned
+
+
+@pytest.mark.parametrize("name", [CONFIG, WEIGHTS])
+def test_a_pipe_is_not_waited_for(make_adapter: MakeAdapter, name: str) -> None:
+    folder = make_adapter()
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(WeightsError, match="no plain file"):
+        inspect_adapter(folder)
 
 
 def test_an_absent_folder_is_named(tmp_path: Path) -> None:
