@@ -17,6 +17,7 @@ from .cell_table import CellScore
 from .demand_window import DemandWindow
 from .errors import (
     BaseModelError,
+    BusyError,
     ConflictError,
     DatabaseError,
     InputError,
@@ -48,6 +49,7 @@ __all__ = [
     "Arrival",
     "Base",
     "BaseModelError",
+    "BusyError",
     "Cell",
     "CellScore",
     "ConflictError",

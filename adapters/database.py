@@ -11,13 +11,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, TimeoutError
 
 from . import schema
 from .changes import Changes, Listening, Polling
-from .errors import DatabaseError, RegistryError
+from .errors import BusyError, RegistryError
+from .faults import in_our_words
 from .location import Location
 from .postgresql import CONNECTING, announce
+from .sqlite_file import FileState
 
 _LONGEST_WAIT = text("SET LOCAL lock_timeout = '30s'")
 
@@ -40,6 +41,8 @@ class Database:
         self._engine = engine
         self._read_only = read_only
         self._frozen = threading.local()
+        self._named: Path | None = None
+        self._state: FileState | None = None
 
     @property
     def path(self) -> Path:
@@ -51,6 +54,18 @@ class Database:
         if self.location.path is None:
             raise RegistryError(f"{self.location} is no file: this needs a registry in a file")
         return self.location.path
+
+    @property
+    def file(self) -> tuple[int, int] | None:
+        """What tells the registry's file from others, also at the same path; None for one on a server."""
+        return self._state and (self._state.device, self._state.inode)
+
+    def is_outdated(self) -> bool:
+        """Whether it must be opened anew to be read as it is: another file came to its path, or this one was copied over."""
+        just_written = (
+            self._state is not None and self._state.immutable and self._state.just_written
+        )
+        return just_written or self._has_changed()
 
     def close(self) -> None:
         """Close every connection."""
@@ -74,10 +89,10 @@ class Database:
         if getattr(self._frozen, "connection", None) is not None:
             yield
             return
-        with self._failing(), self._engine.connect() as connection:
+        with in_our_words(self.location), self._engine.connect() as connection:
             if self._on_server:
                 connection.execution_options(isolation_level="REPEATABLE READ")
-            with connection.begin():
+            with connection.begin(), self._unchanged():
                 if not self._on_server:
                     # The driver begins a transaction by itself only before it writes.
                     connection.exec_driver_sql("BEGIN")
@@ -88,20 +103,24 @@ class Database:
                     self._frozen.connection = None
 
     @contextmanager
+    def _unchanged(self) -> Iterator[None]:
+        """Refuse what was read of a file that was written meanwhile, where SQLite does not keep the two apart."""
+        try:
+            yield
+        finally:
+            if self._state is not None and self._state.immutable and self._has_changed():
+                raise BusyError(f"{self.location} was written while it was read: try again")
+
+    def _has_changed(self) -> bool:
+        return self._named is not None and FileState.read(self._named) != self._state
+
+    @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         if (frozen := getattr(self._frozen, "connection", None)) is not None:
             yield frozen
             return
-        with self._failing(), self._engine.begin() as connection:
+        with in_our_words(self.location), self._engine.begin() as connection:
             yield connection
-
-    @contextmanager
-    def _failing(self) -> Iterator[None]:
-        """Say in our words what the database says."""
-        try:
-            yield
-        except (DBAPIError, TimeoutError) as exc:
-            raise DatabaseError(f"{self.location}: {_cause(exc)}; {self._cure}") from exc
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
@@ -124,12 +143,6 @@ class Database:
     def _on_server(self) -> bool:
         return self.location.url is not None
 
-    @property
-    def _cure(self) -> str:
-        if self._on_server:
-            return "check that the server runs, and the user's rights"
-        return "check free space and permissions, and that no other process holds it locked"
-
     def _signature(self) -> dict[str, Any]:
         """The columns that say who changed a row, and when."""
         return {"changed_at": datetime.now(UTC), "changed_by": self.author}
@@ -140,10 +153,6 @@ def put(connection: Connection, table: Table, row: dict[str, Any]) -> None:
     on_server = connection.dialect.name == "postgresql"
     values = (postgresql.insert if on_server else sqlite.insert)(table).values(row)
     connection.execute(values.on_conflict_do_update(index_elements=table.primary_key, set_=row))
-
-
-def _cause(error: DBAPIError | TimeoutError) -> str:
-    return " ".join(str(getattr(error, "orig", error)).split())
 
 
 def _user() -> str:

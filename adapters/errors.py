@@ -11,6 +11,7 @@
     │   └── BaseModelError    the base model cannot be found or loaded
     └── RunError              the run went wrong: exit code 1 in the CLI
         ├── DatabaseError     a registry's database cannot be reached, read or written
+        │   └── BusyError       locked or away: the same may work when it is tried again
         ├── SilentAdapterError  an adapter answered exactly as the base model does on every example
         └── ServerError         a model server did not start, answer or stop
             └── RefusalError    it answered, and refused the request: asking again does not help
@@ -61,6 +62,10 @@ class RunError(TraitRouteError):
 
 class DatabaseError(RunError):
     """A registry's database cannot be reached, read or written now."""
+
+
+class BusyError(DatabaseError):
+    """A registry's database is locked, full of connections or away: try again."""
 
 
 class SilentAdapterError(RunError):

@@ -11,6 +11,8 @@ from .errors import RegistryError
 
 _DRIVERS = ("postgresql", "postgresql+psycopg")
 _WANTED = "wanted a file, or postgresql+psycopg://USER@HOST/DATABASE"
+_BEGINNINGS = ("postgres:", "postgresql:", "postgresql+psycopg:")
+_ESCAPES = "in a user's name or a password write '@' as %40, ':' as %3A, '/' as %2F"
 
 
 @dataclass(frozen=True, repr=False)
@@ -22,19 +24,24 @@ class Location:
 
     @classmethod
     def parse(cls, given: "Place") -> Self:
-        """Read what a user gave: a path, or a URL where it holds `://`.
+        """Read what a user gave: a path, or a URL.
 
         Raises:
             RegistryError: it is a URL, but of no PostgreSQL database.
         """
         if isinstance(given, Location):
             return cls(given.path, given.url)
-        if isinstance(given, Path) or "://" not in given:
+        if not _is_address(str(given)):
             return cls(path=Path(given))
         try:
-            url = make_url(given)
+            url = make_url(str(given))
         except (ArgumentError, ValueError) as exc:
-            raise RegistryError(f"the registry's URL cannot be read: {_WANTED}") from exc
+            raise RegistryError(
+                f"the registry's URL cannot be read: {_WANTED}; {_ESCAPES}"
+            ) from exc
+        # Then it holds what belongs to a password, and must not be shown.
+        if any("@" in (part or "") for part in (url.host, url.database)):
+            raise RegistryError(f"the registry's URL holds an '@' too many: {_ESCAPES}")
         if url.drivername not in _DRIVERS:
             raise RegistryError(f"a registry cannot be at {url.drivername}://: {_WANTED}")
         return cls(url=url.set(drivername="postgresql+psycopg"))
@@ -53,13 +60,22 @@ class Location:
         path = self.path or Path()
         return path.with_name(f"{path.stem}{ending}")
 
+    def absolute(self) -> "Location":
+        """The location as it is named from any folder; links stay, so that they are followed when they point elsewhere."""
+        return self if self.path is None else Location(path=self.path.absolute())
+
     def resolve(self) -> "Location":
-        """The location as it is named from any folder."""
+        """The location itself, links followed."""
         return self if self.path is None else Location(path=self.path.resolve())
 
     def reveal(self) -> str:
         """The location with its password, for the environment of a process that must open it."""
         return str(self) if self.url is None else self.url.render_as_string(hide_password=False)
+
+
+def _is_address(given: str) -> bool:
+    """Whether it is no path: also what a slip of the pen made of a URL or of libpq's `password=…`, which is not shown."""
+    return "://" in given or "password=" in given or given.lower().startswith(_BEGINNINGS)
 
 
 Place = str | Path | Location

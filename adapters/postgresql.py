@@ -1,9 +1,10 @@
 """A registry in a PostgreSQL database, which many servers and administrators share."""
 
 from sqlalchemy import URL, Connection, Engine, create_engine, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError
 
-from .errors import DatabaseError, RegistryError, TraitRouteError
+from .errors import RegistryError, TraitRouteError
+from .faults import in_our_words
 from .location import Location
 from .schema import SCHEMA_VERSION
 from .upgrade import schema_of, upgrade
@@ -33,13 +34,8 @@ def open_database(url: URL, *, read_only: bool, create: bool) -> Engine:
     """
     engine = _engine(url, read_only=read_only)
     try:
-        _check_schema(url, engine, read_only=read_only, create=create)
-    except DBAPIError as exc:
-        engine.dispose()
-        raise DatabaseError(
-            f"{Location(url=url)} cannot be opened ({' '.join(str(exc.orig).split())}): check that the server "
-            "runs, that the database is there (createdb), and the user's rights"
-        ) from exc
+        with in_our_words(Location(url=url)):
+            _check_schema(url, engine, read_only=read_only, create=create)
     except TraitRouteError:
         engine.dispose()
         raise
@@ -55,6 +51,10 @@ def _engine(url: URL, *, read_only: bool) -> Engine:
     except ImportError as exc:
         raise RegistryError(
             f"{Location(url=url)} needs psycopg: pip install 'traitroute[postgresql]'"
+        ) from exc
+    except ArgumentError as exc:
+        raise RegistryError(
+            f"the hosts and ports of {Location(url=url)} cannot be read: mend what follows its `?`"
         ) from exc
 
 

@@ -21,7 +21,7 @@ from .location import Location, Place
 from .postgresql import open_database
 from .profile_table import Origin, ProfileTable
 from .replacement_table import ReplacementTable
-from .sqlite_file import create_file, open_file
+from .sqlite_file import FileState, create_file, open_file
 from .weights import WeightStore
 
 
@@ -64,14 +64,17 @@ class Registry(AdapterTable, ReplacementTable, CellTable, ProfileTable, Feedback
             RegistryError: there is none, or its schema is newer.
             DatabaseError: it cannot be reached or read.
         """
-        location = Location.parse(given)
+        location = Location.parse(given).absolute()
+        named, state = location.path, None
         if location.url is not None:
             engine = open_database(location.url, read_only=read_only, create=False)
         else:
+            # Before it is opened, so that what happens meanwhile is seen.
+            state = FileState.read(named or Path())
             location = location.resolve()
             engine = open_file(location.path or Path(), read_only=read_only)
         registry = cls(engine, location, read_only=read_only, author=author)
-        registry._weights = weights
+        registry._weights, registry._named, registry._state = weights, named, state
         return registry
 
     def __enter__(self) -> Self:

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 
 from ..adapters import Adapter, Registry, TraitRouteError, WeightStore
 from ..adapters.changes import Changes, Polling
@@ -14,6 +13,8 @@ from .routing import Routing
 
 POLL_S = 1.0
 """How often a registry in a file is looked at; one on a server tells by itself."""
+ANSWER_S = 15.0
+"""After so long a registry that is asked counts as lost, though its answer is waited for: a server may hang, or a network drive."""
 _logger = logging.getLogger(__name__)
 
 
@@ -36,7 +37,7 @@ class RegistryFollower:
         self.contact = RegistryContact()
         self._registry: Registry | None = None
         self._changes: Changes = Polling(POLL_S)
-        self._file: tuple[int, int] | None = None
+        self._look: asyncio.Task[tuple[Registry, Contents]] | None = None
         self._contents: Contents | None = None
         self._complaint = ""
 
@@ -57,19 +58,27 @@ class RegistryFollower:
 
     async def refresh(self) -> None:
         """Take over what the registry offers where it changed."""
+        look = self._look = self._look or asyncio.create_task(asyncio.to_thread(self._newest))
+        await asyncio.wait({look}, timeout=ANSWER_S)
+        if not look.done():
+            self._lose(f"no answer for {ANSWER_S:g} s")
+            return
+        self._look = None
         try:
-            registry = await asyncio.to_thread(self._current)
-            contents = await asyncio.to_thread(self._read, registry)
+            registry, contents = look.result()
             if contents is not self._contents:
                 self._take_over(contents, registry)
             self._confirm()
         except (TraitRouteError, ValueError, OSError) as exc:
-            self.contact.lose()
-            self._complain(f"the registry cannot be read: {exc}")
-            if self._routing.location is None:
-                self._routing.no_router = "no-profile: the registry cannot be read"
+            self._lose(str(exc))
             # Who knows what becomes of it meanwhile; a database may be restored from a backup.
             self._contents = None
+
+    def _lose(self, why: str) -> None:
+        self.contact.lose()
+        self._complain(f"the registry cannot be read: {why}")
+        if self._routing.location is None:
+            self._routing.no_router = "no-profile: the registry cannot be read"
 
     def _confirm(self) -> None:
         if self.contact.age_s is not None and not self.contact.reachable:
@@ -77,20 +86,26 @@ class RegistryFollower:
             self._complaint = ""
         self.contact.confirm()
 
+    def _newest(self) -> tuple[Registry, Contents]:
+        registry = self._current()
+        return registry, self._read(registry)
+
     def _current(self) -> Registry:
-        """The registry, opened anew where another file has come to its path: SQLite goes on reading a deleted one."""
-        if self._registry is not None and _identity(self._registry) == self._file:
+        """The registry, opened anew where what is open no longer shows what is at its path."""
+        if self._registry is not None and not self._registry.is_outdated():
             return self._registry
         opened = self._open()
         if self._registry is not None:
             self._registry.close()
-        self._registry, self._file, self._contents = opened, _identity(opened), None
-        self._changes = opened.changes(poll_s=POLL_S)
+            if self._registry.file != opened.file:
+                self._contents = None
+        self._registry, self._changes = opened, opened.changes(poll_s=POLL_S)
         return opened
 
     async def _follow(self) -> None:
         while True:
-            await self._changes.wait()
+            if self._look is None:
+                await self._changes.wait()
             await self.refresh()
 
     def _read(self, registry: Registry) -> Contents:
@@ -119,13 +134,3 @@ class RegistryFollower:
         if message != self._complaint:
             _logger.warning("traitroute: %s", message)
         self._complaint = message
-
-
-def _identity(registry: Registry) -> tuple[int, int] | None:
-    """What tells a file from another at its path; None where there is none, and for a registry on a server."""
-    if (path := registry.location.path) is None:
-        return None
-    with suppress(FileNotFoundError):
-        found = path.stat()
-        return found.st_dev, found.st_ino
-    return None

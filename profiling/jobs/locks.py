@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from ...adapters import RegistryError
+from ...adapters.faults import in_our_words
 from ...adapters.location import Location
 
 _SHARED_FILES = 512
@@ -101,6 +101,7 @@ class AdvisoryLocks:
 
     def __init__(self, location: Location) -> None:
         assert location.url is not None
+        self._location = location
         # A connection whose client is gone without a word is ended by the server within about 20 s.
         alive = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=2"
         self._engine = create_engine(
@@ -118,11 +119,9 @@ class AdvisoryLocks:
     @contextmanager
     def wait(self, name: str) -> Iterator[None]:
         """A context in which the lock is ours, once nobody else has it."""
-        try:
+        with in_our_words(self._location):
             connection = self._engine.connect()
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _key(name)})
-        except DBAPIError as exc:
-            raise RegistryError(f"the registry's database is away: {exc.orig}") from exc
         try:
             yield
         finally:

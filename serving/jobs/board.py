@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, create_engine, inspect
-from sqlalchemy.exc import DBAPIError
 
-from ...adapters import DatabaseError, Location, RegistryError, UnknownNameError
+from ...adapters import Location, RegistryError, UnknownNameError
+from ...adapters.faults import in_our_words
 from ...adapters.postgresql import open_database
 from .job import Job, JobState
 from .place import APPLICATION, QUEUE, SCHEMA, jobs_file, jobs_url
@@ -82,22 +82,21 @@ class JobBoard:
 
         engine = self._engine()
         try:
-            schema = None if engine.dialect.name == "sqlite" else SCHEMA
-            if not inspect(engine).has_table(_JOBS, schema=schema):
-                yield None
-                return
-            client = DBOSClient(
-                system_database_engine=engine,
-                serializer=DBOSPortableJSONSerializer(),
-                application_name=APPLICATION,
-                retry_connection_errors=False,
-            )
-            try:
-                yield client
-            finally:
-                client.destroy()
-        except DBAPIError as exc:
-            raise DatabaseError(f"the jobs of {self._location} cannot be read: {exc.orig}") from exc
+            with in_our_words(f"the jobs of {self._location}"):
+                schema = None if engine.dialect.name == "sqlite" else SCHEMA
+                if not inspect(engine).has_table(_JOBS, schema=schema):
+                    yield None
+                    return
+                client = DBOSClient(
+                    system_database_engine=engine,
+                    serializer=DBOSPortableJSONSerializer(),
+                    application_name=APPLICATION,
+                    retry_connection_errors=False,
+                )
+                try:
+                    yield client
+                finally:
+                    client.destroy()
         finally:
             engine.dispose()
 

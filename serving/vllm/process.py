@@ -69,7 +69,7 @@ def serve_environment(registry: Place, base_model: str | Path) -> dict[str, str]
     plugins = {"traitroute", *filter(None, os.environ.get("VLLM_PLUGINS", "").split(","))}
     ours = {
         "VLLM_PLUGINS": ",".join(sorted(plugins)),
-        "TRAITROUTE_REGISTRY": Location.parse(registry).resolve().reveal(),
+        "TRAITROUTE_REGISTRY": Location.parse(registry).absolute().reveal(),
     }
     return defaults | dict(os.environ) | ours
 

@@ -101,7 +101,7 @@ def test_a_newer_schema_asks_for_an_upgrade(path: Path) -> None:
 
 def test_a_damaged_file_is_reported(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100] + b"\xff" * 8000)
-    with pytest.raises(DatabaseError, match=r"cannot be read .*backup"):
+    with pytest.raises(DatabaseError, match=r"it is damaged .*backup"):
         Registry.open(path)
 
 

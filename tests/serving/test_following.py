@@ -1,10 +1,22 @@
-"""A server follows the file at its registry's path, whichever file that is."""
+"""A server follows the file at its registry's path, whichever file that is, and whoever may write it."""
 
 import asyncio
+import os
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from traitroute.adapters import Adapter, AdapterState, Registry
+from traitroute.adapters import Adapter, AdapterState, Location, Registry
+from traitroute.serving import following as following_module
 from traitroute.serving.following import RegistryFollower
 from traitroute.serving.routing import Routing
 
@@ -62,3 +74,187 @@ def test_a_restored_registry_is_followed(routing: Routing, tmp_path: Path) -> No
         registry.set_tags("cook", ["spicy"])
     asyncio.run(following.refresh())
     assert routing.tags == {"cook": frozenset({"spicy"})}
+
+
+def test_a_link_that_points_elsewhere_is_followed(routing: Routing, tmp_path: Path) -> None:
+    link = tmp_path / "current.db"
+    for name in ("code", "cook"):
+        (tmp_path / name).mkdir()
+        registry_of(tmp_path / name / "registry.db", name)
+    link.symlink_to(tmp_path / "code" / "registry.db")
+    following = follower(routing, link)
+    asyncio.run(following.refresh())
+    assert routing.adapters == {"code"}
+    link.unlink()
+    link.symlink_to(tmp_path / "cook" / "registry.db")
+    asyncio.run(following.refresh())
+    assert routing.adapters == {"cook"}
+    assert routing.location == Location(tmp_path / "cook" / "registry.db")
+
+
+def test_a_backup_that_is_copied_over_the_file_is_followed(
+    routing: Routing, tmp_path: Path
+) -> None:
+    path = registry_of(tmp_path / "registry.db", "code")
+    backup = shutil.copy(path, tmp_path / "backup.db")
+    with Registry.open(path) as registry:
+        registry.remove_adapter("code")
+    following = follower(routing, path)
+    asyncio.run(following.refresh())
+    assert routing.adapters == set()
+    # The same file, in which SQLite goes by the pages that it read before.
+    shutil.copyfile(backup, path)
+    asyncio.run(following.refresh())
+    assert routing.adapters == {"code"}
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir])
+def test_what_is_no_file_is_refused_at_once_and_takes_nothing_away(
+    routing: Routing, tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    path = registry_of(tmp_path / "registry.db", "code")
+    following = follower(routing, path)
+    asyncio.run(following.refresh())
+    remove(path)
+    make(path)
+    start = time.monotonic()
+    asyncio.run(following.refresh())
+    assert time.monotonic() - start < 1
+    assert routing.adapters == {"code"}
+    assert not following.contact.reachable
+
+
+def test_a_registry_that_gives_no_answer_counts_as_lost_until_it_does(
+    routing: Routing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following_module, "ANSWER_S", 0.1)
+    path, mended = registry_of(tmp_path / "registry.db", "code"), threading.Event()
+
+    def hang() -> Registry:
+        mended.wait()
+        return Registry.open(path, read_only=True)
+
+    async def run() -> None:
+        following = RegistryFollower(routing, hang, lambda *_: None)
+        await following.refresh()
+        assert not following.contact.reachable
+        assert routing.no_router == "no-profile: the registry cannot be read"
+        mended.set()
+        monkeypatch.setattr(following_module, "ANSWER_S", 10.0)
+        await following.refresh()
+        assert following.contact.reachable
+
+    asyncio.run(run())
+    assert routing.adapters == {"code"}
+
+
+READER = """
+import asyncio, os, sys, tempfile
+from pathlib import Path
+from traitroute.adapters import Registry
+from traitroute.serving.following import RegistryFollower
+from traitroute.serving.routing import Routing
+
+def follow(path):
+    routing = Routing()
+    return routing, RegistryFollower(routing, lambda: Registry.open(path, read_only=True), lambda *_: None)
+
+async def run(path):
+    routing, following = follow(path)
+    await following.start()
+    said = None
+    while True:
+        now = (following.contact.reachable, *sorted(routing.adapters))
+        if now != said:
+            print(*now, flush=True)
+        said = now
+        await asyncio.sleep(0.01)
+
+# What is imported on first use may lie where nobody else may read.
+with tempfile.TemporaryDirectory() as folder:
+    Registry.create(f"{folder}/registry.db").close()
+    asyncio.run(follow(f"{folder}/registry.db")[1].refresh())
+os.setgroups([])
+os.setgid(int(sys.argv[2]))
+os.setuid(int(sys.argv[2]))
+asyncio.run(run(Path(sys.argv[1])))
+"""
+NOBODY = 65534
+
+
+@dataclass
+class Reader:
+    """A server's process, of a user who may read the registry and not write it."""
+
+    process: "subprocess.Popen[str]"
+
+    def line(self, *, within_s: float = 2.0) -> str:
+        """The next thing it says: whether the registry is within reach, and which adapters it offers."""
+        assert self.process.stdout is not None
+        there, _, _ = select.select([self.process.stdout], [], [], within_s)
+        assert there, "it saw nothing in time"
+        return self.process.stdout.readline().strip()
+
+
+@contextmanager
+def reader(path: Path) -> Iterator[Reader]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", READER, path, str(NOBODY)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        yield Reader(process)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(params=[0o755, 0o777], ids=["folder read-only", "folder writable"])
+def shared(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A registry of two adapters that others may read, in a folder of its own."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to start a process of another user")
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(request.param)
+        yield registry_of(Path(folder) / "registry.db", "code", "cook")
+
+
+def disable(path: Path, name: str) -> None:
+    with Registry.open(path) as registry:
+        registry.set_state(name, AdapterState.DISABLED)
+
+
+WRITER = """
+import os, sys
+from traitroute.adapters import AdapterState, Registry
+Registry.open(sys.argv[1]).set_state("code", AdapterState.DISABLED)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_who_may_only_read_sees_what_is_written_and_leaves_nothing_behind(shared: Path) -> None:
+    with reader(shared) as server:
+        assert server.line(within_s=60) == "True code cook"
+        # Files of the reader's beside it would keep its owner, unless that is root, from writing.
+        assert [each.name for each in shared.parent.iterdir()] == ["registry.db"]
+        disable(shared, "code")
+        assert server.line() == "True cook"
+        with Registry.open(shared) as stays:
+            stays.set_state("cook", AdapterState.DISABLED)
+            assert server.line() == "True"
+            stays.enable("code")
+            assert server.line() == "True code"
+        with Registry.open(shared) as comes_later:
+            comes_later.enable("cook")
+        assert server.line() == "True code cook"
+        subprocess.run([sys.executable, "-c", WRITER, shared], check=False)
+        assert server.line() == "True cook"
+
+
+def test_what_cannot_be_followed_is_not_called_current(shared: Path) -> None:
+    subprocess.run([sys.executable, "-c", WRITER, shared], check=False)
+    # So it is where somebody copied two of the three files.
+    shared.with_name("registry.db-shm").unlink()
+    with reader(shared) as server:
+        assert server.line(within_s=60) == "False"
+        disable(shared, "cook")
+        assert server.line() == "True"

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 import pytest
 from traitroute.adapters import Adapter, Location, Registry, changes
+from traitroute.serving import following
 from traitroute.serving.following import RegistryFollower
 from traitroute.serving.routing import Routing
 
@@ -38,6 +41,14 @@ async def until(true: Callable[[], bool], *, within_s: float = TOLD_S) -> float:
         assert time.monotonic() < start + within_s, "it did not happen in time"
         await asyncio.sleep(0.01)
     return time.monotonic() - start
+
+
+def backends_of(url: str) -> list[int]:
+    """The server's processes that serve connections to a database."""
+    psycopg = pytest.importorskip("psycopg")
+    query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        return [pid for (pid,) in connection.execute(query).fetchall()]
 
 
 def gauge() -> float | None:
@@ -130,6 +141,37 @@ def test_a_database_that_is_away_takes_nothing_away_and_is_followed_again(
     away = [each for each in said if "cannot be read" in each]
     assert 1 <= len(away) == len(set(away))
     assert sum("is back" in each for each in said) == 1
+
+
+def test_a_database_that_hangs_counts_as_lost_until_it_answers(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "LOOK_S", 0.2)
+    monkeypatch.setattr(following, "ANSWER_S", 0.5)
+
+    def signal_backends(number: int) -> None:
+        for backend in backends:
+            os.kill(backend, number)
+
+    async def run() -> None:
+        routing, follower = follow(url, tmp_path)
+        await follower.start()
+        await asyncio.sleep(0.3)
+        backends.extend(backends_of(url))
+        # The system goes on acknowledging what is sent to a process that stands still.
+        signal_backends(signal.SIGSTOP)
+        try:
+            await until(lambda: not follower.contact.reachable, within_s=5)
+        finally:
+            signal_backends(signal.SIGCONT)
+        await until(lambda: follower.contact.reachable)
+        with Registry.open(url) as registry:
+            await asyncio.to_thread(registry.add_adapter, adapter("code"))
+        await until(lambda: routing.adapters == {"code"})
+        await follower.stop()
+
+    backends: list[int] = []
+    asyncio.run(run())
 
 
 def test_a_server_may_start_before_its_database(postgres: Any, url: str, tmp_path: Path) -> None:
