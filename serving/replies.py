@@ -6,6 +6,8 @@ from typing import Any
 from pydantic import BaseModel
 from starlette.responses import JSONResponse
 
+from ..adapters import BusyError, DatabaseError
+
 _KINDS = {401: "authentication_error", 403: "permission_error"}
 _ANTHROPIC_KINDS = _KINDS | {
     404: "not_found_error",
@@ -62,3 +64,9 @@ def model_reply(name: str, cards: Iterable[Mapping[str, Any]]) -> JSONResponse:
 def _anthropic_body(status: int, message: str) -> dict[str, Any]:
     kind = _ANTHROPIC_KINDS.get(status, "invalid_request_error" if status < 500 else "api_error")
     return {"type": "error", "error": {"type": kind, "message": message}}
+
+
+def database_reply(error: DatabaseError) -> JSONResponse:
+    """A registry that cannot be read or written now, with a time to try again where that may help."""
+    headers = {"retry-after": "10"} if isinstance(error, BusyError) else {}
+    return error_reply(503, str(error), headers=headers)

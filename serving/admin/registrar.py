@@ -9,7 +9,6 @@ from ...adapters import (
     AdapterState,
     AllowedSources,
     ConflictError,
-    DatabaseError,
     Intake,
     Location,
     Registry,
@@ -89,7 +88,7 @@ class Registrar:
     def _opened(self, *, read_only: bool = False) -> Iterator[Registry]:
         try:
             registry = Registry.open(self._where(), read_only=read_only, author=_AUTHOR)
-        except (DatabaseError, RegistryError) as exc:
+        except RegistryError as exc:
             raise RefusedError(f"the registry cannot be opened: {exc}", status=503) from exc
         with registry:
             yield registry

@@ -21,7 +21,7 @@ from ...adapters import (
 )
 from ..openapi import Endpoint, Operation
 from ..paging import Page
-from ..replies import error_reply
+from ..replies import database_reply, error_reply
 from ..routing.body import read_body
 from ..routing.budget import SaturatedError, TimeBudget
 from ..routing.refusal import RefusedError
@@ -178,7 +178,7 @@ def _guarded(key: AdminKey, act: Endpoint) -> Endpoint:
 
 def _reply(error: TraitRouteError) -> Response:
     if isinstance(error, DatabaseError):
-        return error_reply(503, str(error), headers={"retry-after": "10"})
+        return database_reply(error)
     param = "uri" if isinstance(error, SourceError | WeightsError) else None
     status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
     return error_reply(status, str(error), param=param)

@@ -29,16 +29,14 @@ def check_registry(
 ) -> Iterator[Finding]:
     """Check the registry at a path or URL; `on_weights` is told how many adapters' weights were read, of how many."""
     try:
-        registry = Registry.open(place, read_only=True)
+        with Registry.open(place, read_only=True) as registry:
+            found = f"{registry.location}: schema {SCHEMA_VERSION}, revision {registry.revision()}"
+            yield ok("registry", found)
+            yield from _check_profile(registry)
+            yield _check_adapters(registry)
+            yield from _check_stored(registry, on_weights)
     except (TraitRouteError, OSError) as exc:
         yield fail("registry", str(exc), _UNREADABLE)
-        return
-    with registry:
-        found = f"{registry.location}: schema {SCHEMA_VERSION}, revision {registry.revision()}"
-        yield ok("registry", found)
-        yield from _check_profile(registry)
-        yield _check_adapters(registry)
-        yield from _check_stored(registry, on_weights)
 
 
 def _check_profile(registry: Registry) -> Iterator[Finding]:

@@ -11,14 +11,16 @@ from urllib.request import Request, urlopen
 from .finding import Finding, fail, listed, ok, warn
 
 LIMIT_S = 10
+_WANTED = "give it as http://HOST:PORT; in a user's name or a password write '@' as %40, '/' as %2F, '?' as %3F, '#' as %23"
 
 
 def check_upstream(url: str, *, key: str | None = None) -> Finding:
     """Ask the server at `url` (with or without /v1) for its models; `key` is its API key."""
     try:
         check = f"upstream {_public(url)}"
-    except ValueError as exc:
-        return fail("upstream", f"its URL cannot be read: {exc}", "give it as http://HOST:PORT")
+    except ValueError:
+        # What is said of it may hold a part of a password.
+        return fail("upstream", "its URL cannot be read", _WANTED)
     server = url.rstrip("/").removesuffix("/v1")
     try:
         names = _models(f"{server}/v1/models", key)
@@ -71,6 +73,8 @@ def _open(url: str, key: str | None) -> HTTPResponse:
 
 
 def _public(url: str) -> str:
-    """The URL without user, password and query."""
+    """The URL without user, password and query; a ValueError where one cannot tell which they are."""
     parts = urlsplit(url)
+    if "@" in parts.path + parts.query + parts.fragment:
+        raise ValueError("a part of a user's name or password ended the host")
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from ...adapters import DatabaseError, RegistryError, UnknownNameError
 from ..openapi import Operation
-from ..replies import error_reply
+from ..replies import database_reply, error_reply
 from ..routing import Routing
 from .board import JobBoard
 from .job import Job, JobList
@@ -39,7 +39,9 @@ async def _told(routing: Routing, read: Callable[[JobBoard], BaseModel]) -> Resp
         found = await asyncio.to_thread(read, board)
     except UnknownNameError as exc:
         return error_reply(404, str(exc))
-    except (DatabaseError, RegistryError) as exc:
+    except DatabaseError as exc:
+        return database_reply(exc)
+    except RegistryError as exc:
         return error_reply(503, str(exc))
     except ImportError as exc:
         return error_reply(501, str(exc))

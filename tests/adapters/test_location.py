@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from traitroute.adapters import DatabaseError, Location, Registry, RegistryError
+from traitroute.adapters import BusyError, DatabaseError, Location, Registry, RegistryError
 
 SECRET = "postgresql+psycopg://me:s3cret@db.example:5433/team?sslpassword=s3cret"
 
@@ -25,6 +25,35 @@ def test_a_url_is_one_of_postgresql(driver: str) -> None:
 def test_other_urls_are_refused(given: str) -> None:
     with pytest.raises(RegistryError, match="wanted a file, or postgresql"):
         Location.parse(given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "postgresql://u:p@ss@h/db",
+        "postgresql://u:p?s@ss@h/db",
+        "postgresql://u:@ss@h/db",
+        "postgresql://u/x:ss@h/db",
+        "postgresql://u:ss@[::1/db",
+        "postgresql://u:p@ss@h:x/db",
+        "postgresql:u:ss@h/db",
+        Path("postgresql://u:ss@h/db"),
+        "host=h user=u password=ss",
+    ],
+)
+def test_no_part_of_a_password_is_shown_of_a_url_that_cannot_be_read(given: str | Path) -> None:
+    with pytest.raises(RegistryError, match="write '@' as %40") as caught:
+        Location.parse(given)
+    assert "ss" not in str(caught.value).replace("password", "")
+
+
+@pytest.mark.parametrize("password", ["p:ss", "p/ss", "p#ss", "p?ss", "p%40ss", "p%ss", "p ss"])
+def test_a_password_of_odd_characters_is_understood_and_not_shown(password: str) -> None:
+    location = Location.parse(f"postgresql://u:{password}@127.0.0.1:1/db")
+    assert location.url is not None and location.url.password == password.replace("%40", "@")
+    with pytest.raises(BusyError) as caught:
+        Registry.open(location)
+    assert "ss" not in f"{location} {caught.value}"
 
 
 def test_a_password_is_never_printed() -> None:

@@ -1,6 +1,7 @@
 """`traitroute doctor`: each finding, on real small registries, packages and servers."""
 
 import json
+import os
 import shutil
 import subprocess
 import threading
@@ -94,6 +95,20 @@ def test_no_registry_ends_its_checks(tmp_path: Path) -> None:
     (finding,) = check_registry(tmp_path / "none.db")
     assert finding.verdict is Verdict.FAIL
     assert "no registry at" in finding.found
+
+
+def test_a_registry_whose_adapters_cannot_be_read_fails(registry: Registry) -> None:
+    change(registry, "DROP TABLE adapters")
+    finding = list(check_registry(registry.path))[-1]
+    assert finding.verdict is Verdict.FAIL
+    assert "its tables are not as they were made" in finding.found
+
+
+def test_a_pipe_in_place_of_the_registry_fails_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "traitroute.db")
+    (finding,) = check_registry(tmp_path / "traitroute.db")
+    assert finding.verdict is Verdict.FAIL
+    assert "is a pipe, a socket or a device" in finding.found
 
 
 def test_an_empty_registry_has_no_profile(tmp_path: Path) -> None:
@@ -265,6 +280,13 @@ def test_user_and_password_are_used_and_not_shown() -> None:
     assert finding.verdict is Verdict.OK
     assert set(seen) == {"Basic bWU6c2VjcmV0"}
     assert "secret" not in str(finding)
+
+
+@pytest.mark.parametrize("password", ["se/cret", "se?cret", "se#cret", "[se]cret", "secret\u2100"])
+def test_no_part_of_a_password_is_shown_of_a_url_that_cannot_be_read(password: str) -> None:
+    finding = check_upstream(f"http://me:{password}@127.0.0.1:9")
+    assert finding.verdict is Verdict.FAIL
+    assert "cret" not in str(finding) and "%40" in finding.advice
 
 
 def test_the_command_prints_a_line_a_check_and_fails_where_one_does(

@@ -1,12 +1,14 @@
 """`traitroute route`: the answer, its evidence, and requests that cannot be routed."""
 
 import re
+import shutil
+import sqlite3
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from traitroute.adapters import Registry
+from traitroute.adapters import Registry, sqlite_file
 from traitroute.router import Router, RoutingDecision
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -94,3 +96,23 @@ def test_a_registry_without_a_profile_says_how_to_make_one(
     line = refusal("route", COOKING, "--registry", tmp_path / "empty.db")
     assert "no profile yet" in line
     assert "traitroute profile" in line
+
+
+def test_a_locked_registry_ends_with_code_one(
+    run: Run, profiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_file, "BUSY_S", 0.1)
+    path = shutil.copy(profiled, tmp_path / "traitroute.db")
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("PRAGMA locking_mode = EXCLUSIVE")
+    holder.execute("BEGIN EXCLUSIVE")
+    ended = run("route", COOKING, "--registry", path)
+    holder.close()
+    assert ended.returncode == 1
+    assert "it is locked by another process (database is locked): try again" in ended.stderr
+
+
+def test_a_password_with_an_at_sign_is_not_shown(run: Run) -> None:
+    ended = run("route", COOKING, "--registry", "postgresql://u:p@hush@h/db")
+    assert ended.returncode == 2
+    assert "%40" in ended.stderr and "hush" not in ended.stderr

@@ -1,10 +1,11 @@
 """Adapters come and go over HTTP: what is done, what is refused, and that nothing is kept of what is refused."""
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
-from traitroute.adapters import AdapterState, RegistryError
+from traitroute.adapters import AdapterState, RegistryError, sqlite_file
 
 KEY_HEADER = "x-traitroute-admin-key"
 
@@ -174,7 +175,22 @@ def test_a_registry_that_cannot_be_read_is_the_servers_trouble(office: Any) -> N
     office.registry.close()
     path.write_bytes(path.read_bytes()[:100] + b"\xff" * 8000)
     for method, given in (("GET", ""), ("GET", "/old"), ("DELETE", "/old")):
-        assert "cannot be" in error(office.ask(method, given), 503)
+        reply = office.ask(method, given)
+        assert "it is damaged" in error(reply, 503)
+        assert "retry-after" not in reply.headers
+
+
+def test_a_registry_that_is_locked_is_to_be_asked_again(
+    office: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_file, "BUSY_S", 0.1)
+    holder = sqlite3.connect(office.registry.path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    reply = office.ask("PATCH", "/old", {"tags": ["x"]})
+    holder.close()
+    assert "it is locked by another process" in error(reply, 503)
+    assert reply.headers["retry-after"] == "10"
+    assert office.ask("PATCH", "/old", {"tags": ["x"]}).status_code == 200
 
 
 def test_adapters_are_listed_a_page_at_a_time(office: Any) -> None:
