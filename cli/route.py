@@ -23,8 +23,6 @@ def route(
         traitroute route "Is this review positive or negative? I loved it." --explain
     """
     request = _standard_input() if text == "-" else text
-    if not request.strip():
-        raise InputError("the request text is empty: there is nothing to route")
     with Registry.open(registry, read_only=True) as store:
         decision = Router.from_registry(store).route(request, explain=explain or json)
     if json:
@@ -35,6 +33,8 @@ def route(
         from .tables import decision_table
 
         console.print(decision.reason, markup=False, highlight=False)
+        if not decision.ranking:
+            return
         console.print(decision_table(decision))
         parts = " ".join(f"{name} {value:+.3f}" for name, value in decision.contributions.items())
         near = ", ".join(f"{n.task} {n.similarity:.2f}" for n in decision.nearest_tasks)

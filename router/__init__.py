@@ -8,10 +8,11 @@ from .folds import FitRequests
 from .home import TrainingRows
 from .marks import RequestMarks
 from .profile import RoutingProfile
-from .request import request_text
+from .request import NO_TEXT, request_text
 from .router import Router
 
 __all__ = [
+    "NO_TEXT",
     "Affinity",
     "DemandModel",
     "FitRequests",

@@ -1,5 +1,7 @@
 """What the router says of one request: which adapter, what gain is expected, and why."""
 
+from typing import Self
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -61,3 +63,19 @@ class RoutingDecision(BaseModel):
     profile_version: int
     novelty: float = 0.0
     change: Change | None = None
+
+    @classmethod
+    def base(cls, reason: str, *, profile_version: int) -> Self:
+        """The base model, without any evidence."""
+        return cls(
+            adapter=None,
+            gain=0.0,
+            interval=(0.0, 0.0),
+            margin=0.0,
+            reason=reason,
+            demand={},
+            contributions={},
+            nearest_tasks=(),
+            ranking=(),
+            profile_version=profile_version,
+        )

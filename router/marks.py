@@ -59,14 +59,14 @@ class RequestMarks:
     @classmethod
     def read(cls, text: str) -> Self:
         """Read the marks of `text`."""
-        cut = _cut(text)
-        lower = cut.lower()
+        read = cut(text)
+        lower = read.lower()
         tokens = _WORD.findall(lower)
         # Encoded together: no token holds a space.
         encoded = " ".join(tokens).encode("utf-8", "replace").split()
         hashes = np.fromiter(map(crc32, encoded), np.int64, len(tokens))
         return cls(
-            np.array(_surface(cut, lower, tokens)),
+            np.array(_surface(read, lower, tokens)),
             Counts.of(_grams(hashes)),
             Counts.of(_edge_grams(hashes)),
         )
@@ -82,7 +82,8 @@ def _edge_grams(hashes: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.concatenate([_grams(hashes[:EDGE_WORDS]), _grams(hashes[-EDGE_WORDS:] * 3 + 1)])
 
 
-def _cut(text: str) -> str:
+def cut(text: str) -> str:
+    """What is read of a text: all but its margins, or its two ends where it is long."""
     text = text.strip()
     half = MAX_CHARS // 2
     return text if len(text) <= MAX_CHARS else text[:half] + "\n" + text[-half:]

@@ -13,6 +13,7 @@ from .decision import Affinity, Change, NearTask, RoutingDecision
 from .features import Request, read_request
 from .home import KINDS, worth_of
 from .profile import RoutingProfile
+from .request import NO_TEXT, says_something
 
 Array = NDArray[np.float64]
 
@@ -93,12 +94,14 @@ class Router:
         explain: bool = False,
         ranked: int = RANKED,
     ) -> RoutingDecision:
-        """Choose the adapter with the highest predicted gain for a text, or base where none surely helps.
+        """Choose the adapter with the highest predicted gain for a text, or base where none surely helps or the text says nothing.
 
         `among` limits this choice to some of the routable adapters; `least_gain` replaces the router's own; `ranked` is how
         many adapters the decision lists. With
         `explain` the decision also says what would change it, which takes longer with many adapters.
         """
+        if isinstance(request, str) and not says_something(request):
+            return RoutingDecision.base(NO_TEXT, profile_version=self.version)
         least = self.least_gain if least_gain is None else least_gain
         read = self._read(request)
         if among is not None:

@@ -73,11 +73,15 @@ def test_json_is_the_decision_of_the_router(run: Run, profiled: Path, text: str)
     assert RoutingDecision.model_validate_json(ended.stdout) == decide(profiled, text)
 
 
-@pytest.mark.parametrize(("text", "stdin"), [("", b""), (" \n", b""), ("-", b"\n")])
-def test_an_empty_request_is_refused(
-    refusal: Refusal, profiled: Path, text: str, stdin: bytes
+@pytest.mark.parametrize(
+    ("text", "stdin"), [("", b""), (" \n", b""), ("-", b"\n"), (".", b""), ("42", b"")]
+)
+def test_a_request_without_words_is_for_base(
+    run: Run, profiled: Path, text: str, stdin: bytes
 ) -> None:
-    assert "empty" in refusal("route", text, "--registry", profiled, stdin=stdin)
+    ended = run("route", text, "--explain", "--registry", profiled, stdin=stdin)
+    assert ended.stdout.startswith("base\nno-text: ")
+    assert ended.returncode == 0
 
 
 def test_standard_input_that_is_not_text_is_refused(refusal: Refusal, profiled: Path) -> None:

@@ -54,6 +54,19 @@ def test_unseen_requests_of_profiled_topics_get_the_adapter_that_helps(
         assert set(chosen) <= {wanted, None}
 
 
+@pytest.mark.parametrize("text", [".", "👋", "42", " "])
+def test_a_text_that_says_nothing_is_for_base_unread(router: Router, text: str) -> None:
+    decision = router.route(text, explain=True)
+    assert decision.adapter is None
+    assert decision.reason.startswith("no-text: ")
+    assert (decision.ranking, decision.nearest_tasks) == ((), ())
+    assert decision.profile_version == router.version
+
+
+def test_a_bare_sum_is_read(router: Router) -> None:
+    assert router.route("27017036 - 7672121814439 =").ranking
+
+
 @pytest.mark.parametrize("kind", STRANGE)
 def test_strange_text_goes_to_base_within_a_second(router: Router, kind: str) -> None:
     start = time.perf_counter()

@@ -77,7 +77,6 @@ def test_arguments_and_answers_keep_to_the_schemas(
 @pytest.mark.parametrize(
     ("tool", "arguments", "told"),
     [
-        ("select_skill", {"task": " "}, "task is empty"),
         ("select_skill", {}, 'give either "task"'),
         ("select_skill", {"task": "a" * 2**20}, "shorten it"),
         ("select_skill", {"task": "a", "k": 0}, "k was 0"),
@@ -92,7 +91,7 @@ def test_arguments_and_answers_keep_to_the_schemas(
             "did you mean 'chef'?",
         ),
         ("plan_skills", {"steps": []}, "steps was []"),
-        ("plan_skills", {"steps": [{"task": "a"}, {"task": ""}]}, "steps.1.task is empty"),
+        ("plan_skills", {"steps": [{"task": "a"}, {"task": "a" * 2**20}]}, "steps.1.task has"),
         ("list_skills", {"tag": "a"}, "tag is not known"),
         ("describe_skill", {"name": "chief"}, "there is no skill 'chief'"),
     ],
@@ -101,3 +100,10 @@ def test_what_is_wrong_is_told_so_that_the_agent_can_mend_it(
     talk: Talk, tool: str, arguments: dict[str, Any], told: str
 ) -> None:
     assert told in refused(talk, tool, **arguments)
+
+
+@pytest.mark.parametrize("task", ["", " ", ".", "👋"])
+def test_for_a_task_without_words_base_is_selected(talk: Talk, task: str) -> None:
+    selection = called(talk, "select_skill", task=task).structured_content
+    assert selection["choice"] == "base"
+    assert selection["reason"].startswith("no-text: ")

@@ -39,10 +39,10 @@ def test_a_plan_never_uses_a_skill_that_is_not_sure_to_help(server: Any, text_of
 
 
 def test_the_fault_of_a_step_names_the_step(server: Any) -> None:
-    body = {"steps": [{"task": "simmer"}, {"task": "  "}]}
+    body = {"steps": [{"task": "simmer"}, {"messages": []}]}
     response = server.post("/v1/skills/plan", body)
     assert response.status_code == 400
-    assert response.json()["error"]["param"] == "steps.1.task"
+    assert response.json()["error"]["param"] == "steps.1.messages"
 
 
 def test_feedback_is_given_on_the_assigned_skill(server: Any, text_of: Text) -> None:
