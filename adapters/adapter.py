@@ -20,7 +20,7 @@ def check_name(name: str) -> str:
     """
     if not _NAME.fullmatch(name) or ".." in name:
         raise ValueError(
-            f"{name!r} cannot be a name: use 1 to 64 letters, digits, '.', '_' or '-', "
+            f"{name[:80]!r} cannot be a name: use 1 to 64 letters, digits, '.', '_' or '-', "
             "starting with a letter or digit, without '..'"
         )
     if name.lower() in RESERVED_NAMES:

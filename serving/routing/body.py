@@ -1,19 +1,33 @@
 """Read, parse and replay a request's body, within limits.
 
-The parser is the one that the apps behind use, so that no body means one thing here and another there.
+The parser is the one that the apps behind use, so that no body means one thing here and another there. What is parsed
+here is left in the scope under `REQUEST`, so that nobody behind needs to parse it again. Large bodies are worked on in a thread.
 """
 
+import asyncio
 import json
-from typing import Any
+from collections.abc import Callable
+from itertools import accumulate
+from typing import Any, TypeVar
 
+from pydantic_core import to_json
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
 from .refusal import RefusedError
 
+REQUEST = "traitroute.request"
+"""The scope's key under which apps behind find the body as a dict, as it is handed on; to be read only. Absent where it is no JSON object."""
+
 MAX_DEPTH = 100
-"""How deep a body may nest that is changed here; the deepest tool schemas stay far below."""
+"""How deep a body may nest; the deepest tool schemas stay far below."""
+MAX_PARTS = 200_000
+"""How many lists, objects and strings a body may hold; a conversation of 128,000 tokens in the shortest of messages stays below."""
+LARGE = 64 * 1024
+"""Bodies of at least so many bytes are worked on in a thread."""
+
+T = TypeVar("T")
 
 
 async def read_body(receive: Receive, headers: Headers, limit: int) -> bytes:
@@ -39,36 +53,46 @@ async def read_body(receive: Receive, headers: Headers, limit: int) -> bytes:
     return bytes(body)
 
 
-def parse(body: bytes) -> dict[str, Any]:
-    """Parse a JSON object; anything else is empty here and left to the app's own validation.
+async def off_loop(work: Callable[[], T], body: bytes) -> T:
+    """Return what `work` on a body returns, computed in a thread where the body is large."""
+    return work() if len(body) < LARGE else await asyncio.to_thread(work)
+
+
+def parse(body: bytes) -> Any:
+    """Parse JSON.
 
     Raises:
-        RefusedError: it nests too deep to be parsed.
+        RefusedError: it has too many parts, nests too deep, or a text in it holds half a character.
+        ValueError: it is not JSON.
+    """
+    encoding = json.detect_encoding(body)
+    text = body.decode(encoding, "surrogatepass")
+    if not encoding.startswith("utf-8"):
+        body = text.encode("utf-8", "surrogatepass")
+    _check_parts(body)
+    parsed = (_DECODER if len(body) < LARGE else _YIELDING).decode(text)
+    # Halves of characters come escaped, or encoded with this first byte.
+    if b"\\ud" in body or b"\\uD" in body or b"\xed" in body:
+        _check_text(parsed)
+    return parsed
+
+
+def parse_object(body: bytes) -> dict[str, Any] | None:
+    """Parse a JSON object; what is none is None here and left to the app's own validation.
+
+    Raises:
+        RefusedError: as for `parse`.
     """
     try:
-        request = json.loads(body)
+        request = parse(body)
     except ValueError:
-        return {}
-    except RecursionError as exc:
-        raise _too_deep() from exc
-    return request if isinstance(request, dict) else {}
+        return None
+    return request if isinstance(request, dict) else None
 
 
-def check_depth(request: dict[str, Any], body: bytes) -> None:
-    """Refuse a request that nests deeper than `MAX_DEPTH`.
-
-    Raises:
-        RefusedError: it does.
-    """
-    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
-        return
-    level: list[Any] = [request]
-    for _ in range(MAX_DEPTH):
-        inner = (each for box in level for each in (box.values() if type(box) is dict else box))
-        level = [each for each in inner if type(each) in (dict, list)]
-        if not level:
-            return
-    raise _too_deep()
+def dump(request: dict[str, Any]) -> bytes:
+    """Write a parsed request as JSON again: all that `parse` reads, in a quarter of the time that `json` takes."""
+    return to_json(request, inf_nan_mode="constants")
 
 
 def replay(body: bytes, receive: Receive) -> Receive:
@@ -83,11 +107,80 @@ def replay(body: bytes, receive: Receive) -> Receive:
     return replayed
 
 
+def _integer(text: str) -> int:
+    return int(text)
+
+
+def _number(text: str) -> float:
+    return float(text)
+
+
+_DECODER = json.JSONDecoder()
+# The parser is one call that holds the interpreter: a million numbers would stop the event loop from within a thread too.
+# A function of Python's at each number lets other threads run.
+_YIELDING = json.JSONDecoder(parse_int=_integer, parse_float=_number)
+
+_STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_NO_BRACKETS = bytes(set(range(256)) - _STEP.keys())
+
+
+def _check_parts(body: bytes) -> None:
+    """Refuse what would take long to parse by its lists, objects and strings, before it is parsed."""
+    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH and body.count(b'"') <= MAX_PARTS:
+        return
+    # Without escapes every quote begins or ends a string, and each second piece between quotes lies outside of strings.
+    plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    strings = plain.count(b'"') // 2
+    if strings > MAX_PARTS:
+        raise _too_many()
+    brackets = b"".join(plain.split(b'"')[::2]).translate(None, _NO_BRACKETS)
+    if strings + brackets.count(b"[") + brackets.count(b"{") > MAX_PARTS:
+        raise _too_many()
+    if max(accumulate((_STEP[bracket] for bracket in brackets), initial=0)) > MAX_DEPTH:
+        raise RefusedError(
+            f"the body nests deeper than {MAX_DEPTH} lists and objects: flatten it, or send the inner part as text"
+        )
+
+
+def _check_text(parsed: Any) -> None:
+    path = _path_to_half(parsed)
+    if path is not None:
+        where = ".".join(path)
+        raise RefusedError(
+            f"{where or 'the body'} holds half of a surrogate pair (as in \\ud83d), which is no character: "
+            "send whole characters",
+            param=where or None,
+        )
+
+
+def _path_to_half(value: Any) -> list[str] | None:
+    """The way to the first text that is no text, as keys and places; None where there is none."""
+    if isinstance(value, str):
+        return [] if _is_half(value) else None
+    if isinstance(value, dict) and any(map(_is_half, value)):
+        return []
+    for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+        if type(each) in (str, dict, list) and (path := _path_to_half(each)) is not None:
+            return [str(key)[:64], *path]
+    return None
+
+
+def _is_half(text: str) -> bool:
+    if text.isascii():
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
 def _too_large(limit: int) -> RefusedError:
     return RefusedError(f"the body is larger than {limit} bytes: shorten it", status=413)
 
 
-def _too_deep() -> RefusedError:
+def _too_many() -> RefusedError:
     return RefusedError(
-        f"the body nests deeper than {MAX_DEPTH} lists and objects: flatten it, or send the inner part as text"
+        f"the body holds more than {MAX_PARTS} lists, objects and strings: shorten it, or send a part of it as text",
+        status=413,
     )

@@ -8,7 +8,9 @@ from .settings import BASE
 RawHeaders = list[tuple[bytes, bytes]]
 
 CHOSEN = frozenset({"adapter", "base"})
-"""The kinds of choices that the router made; all others are doubts or constraints, and mean base."""
+"""The kinds of choices that the router made; all others mean base."""
+NO_FAULTS = CHOSEN | {"constrained", "no-text"}
+"""The kinds of choices where nothing went wrong."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class Choice:
     """Who answers an `auto` request (None: the base model), and why.
 
     `kind` is the outcome in one word, of a small fixed set: `adapter` or `base` as the router chose;
-    `constrained` where the request admits no adapter; else what went wrong. `low` is the low end of the
+    `constrained` where the request admits no adapter, `no-text` where it says nothing; else what went wrong. `low` is the low end of the
     predicted gain's interval, `seconds` what routing took; `sticky` says that the session decided;
     `unloaded` is the adapter that was chosen and could not be loaded.
     """
@@ -53,7 +55,7 @@ class Choice:
     @property
     def is_fallback(self) -> bool:
         """Whether something went wrong, so that base answers."""
-        return self.kind not in CHOSEN and self.kind != "constrained"
+        return self.kind not in NO_FAULTS
 
     def headers(self) -> RawHeaders:
         """The response's headers: adapter, gain, reason, and the profile's version where one decided."""

@@ -1,11 +1,11 @@
 """Choose who answers: session, constraints, router within its time, then loading; any doubt means base."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
-from ...router import RoutingDecision
+from ...router import NO_TEXT, RoutingDecision
 from .budget import SaturatedError
 from .choice import CHOSEN, Choice
 from .constraints import Constraints
@@ -22,14 +22,14 @@ class Chooser:
         self._routing = routing
         self._sessions = Sessions(keys=routing.session_keys, ttl_s=routing.session_ttl_s)
 
-    async def choose(self, text: Callable[[], str], wanted: Constraints) -> Choice:
-        """Choose an adapter that is loaded when this returns, or base.
+    async def choose(self, text: Callable[[], Awaitable[str]], wanted: Constraints) -> Choice:
+        """Choose an adapter that is loaded when this returns, or base; `text` is only asked where no session decides.
 
         Raises:
-            RefusedError: `text` found nothing to route.
+            RefusedError: `text` found the request malformed.
         """
         try:
-            choice = self._kept(wanted) or await self._decide(text(), wanted)
+            choice = self._kept(wanted) or await self._decide(await text(), wanted)
             return await self._load(choice, wanted)
         except RefusedError:
             raise
@@ -51,7 +51,7 @@ class Chooser:
             return True
         return (
             kept.adapter in self._routing.adapters
-            and wanted.admits(kept.adapter, self._tags(kept.adapter))
+            and wanted.broken_by(kept.adapter, self._routing.tags_of(kept.adapter)) is None
             and (wanted.min_gain is None or kept.low > wanted.min_gain)
         )
 
@@ -62,6 +62,8 @@ class Chooser:
         options = self._options(wanted)
         if options.get("among") == frozenset():
             return Choice.base("constrained: no adapter has what allow, deny and tags ask for")
+        if not text:
+            return Choice.base(NO_TEXT)
         start = time.perf_counter()
         try:
             choice = await self._route(router, text, options)
@@ -91,17 +93,12 @@ class Chooser:
         """The router's options, only those that the request asks for."""
         options: dict[str, Any] = {}
         if wanted.limits_adapters:
-            options["among"] = frozenset(
-                name for name in self._routing.adapters if wanted.admits(name, self._tags(name))
-            )
+            options["among"] = wanted.among(self._routing.adapters, self._routing.tags_of)
         if wanted.min_gain is not None:
             options["least_gain"] = wanted.min_gain
         if wanted.explain:
             options["explain"] = True
         return options
-
-    def _tags(self, adapter: str) -> frozenset[str]:
-        return self._routing.tags.get(adapter, frozenset())
 
     async def _load(self, choice: Choice, wanted: Constraints) -> Choice:
         if choice.adapter is not None:

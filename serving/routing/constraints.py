@@ -1,4 +1,4 @@
-"""What a request may ask of its routing, in headers or in the body's `traitroute` object; headers win.
+"""What a request may ask of its routing, in headers or in the body's `traitroute` object.
 
     x-traitroute-allow: a, b        {"allow": ["a", "b"]}    only these adapters (or base)
     x-traitroute-deny: a            {"deny": ["a"]}          none of these
@@ -8,24 +8,37 @@
     x-traitroute-session: KEY       {"session": "KEY"}       the adapter of the session's first decision
     x-traitroute-reroute: 1         {"reroute": true}        decide anew, from the last user turn
 
-A misspelt constraint would be broken unseen, so whatever is not understood is refused.
+The first three bind requests for an adapter by its name too. The first four add up over the body and every line of a
+header, so that nobody weakens what another asked for; of the others a header wins. A misspelt constraint would be broken
+unseen, so whatever is not understood is refused.
 """
 
 import reprlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import Headers
+from starlette.types import Scope
 
 from ...adapters.neighbours import hint
 from .refusal import RefusedError
 
 KEY = "traitroute"
 PREFIX = "x-traitroute-"
-_NOT_CONSTRAINTS = frozenset({"model"})
+NOT_CONSTRAINTS = frozenset(
+    PREFIX + name
+    for name in (
+        # What other parts of a request say, and what answers say, which some clients send back.
+        *("model", "admin-key"),
+        *("adapter", "gain", "reason", "profile", "decision-token", "decision", "decision-id"),
+    )
+)
+"""Headers of ours that ask nothing of routing."""
 
-_Names = Annotated[list[str], Field(max_length=1000)]
+# A name of 64 characters, and the version of a replacement.
+_Name = Annotated[str, Field(max_length=80)]
+_Names = Annotated[list[_Name], Field(max_length=1000)]
 
 
 class Limits(BaseModel):
@@ -43,16 +56,29 @@ class Limits(BaseModel):
         """Whether the request limits which adapters may answer."""
         return self.allow is not None or bool(self.deny or self.tags)
 
-    def admits(self, adapter: str, tags: Collection[str]) -> bool:
-        """Whether an adapter with these tags may answer."""
-        return (
-            (self.allow is None or adapter in self.allow)
-            and adapter not in self.deny
-            and all(tag in tags for tag in self.tags)
-        )
+    def broken_by(self, adapter: str, tags: Collection[str]) -> str | None:
+        """Which constraint keeps an adapter with these tags from answering; None where it may.
 
-    def check_names(self, known: Collection[str], *, where: str = KEY) -> None:
-        """Check that adapters named here are `known`; `where` is the part of the body that holds these limits.
+        Who denies an adapter denies its replacements, NAME@VERSION, as well.
+        """
+        if self.allow is not None and adapter not in self.allow:
+            return "allow"
+        if adapter in self.deny or adapter.partition("@")[0] in self.deny:
+            return "deny"
+        return None if set(self.tags) <= set(tags) else "tags"
+
+    def among(
+        self, adapters: Iterable[str], tags: Callable[[str], Collection[str]]
+    ) -> frozenset[str]:
+        """Those of `adapters` that may answer; `tags` says what an adapter is tagged with."""
+        left = frozenset(adapters) - frozenset(self.deny)
+        if self.allow is not None:
+            left &= frozenset(self.allow)
+        wanted = set(self.tags)
+        return frozenset(name for name in left if wanted <= set(tags(name))) if wanted else left
+
+    def check_names(self, known: Collection[str], *, part: str = f"{KEY}.") -> None:
+        """Check that adapters named here are `known`; `part` is what precedes a constraint's name in the request.
 
         Raises:
             RefusedError: one is not.
@@ -61,7 +87,7 @@ class Limits(BaseModel):
         for field, names in (("allow", self.allow or []), ("deny", self.deny)) if known else ():
             for name in names:
                 if name not in known:
-                    raise _unknown_adapter(f"{where}.{field}", name, known)
+                    raise _unknown_adapter(part + field, name, known)
 
 
 class Constraints(Limits):
@@ -84,15 +110,54 @@ class Constraints(Limits):
                 f'{{"{KEY}": {{"allow": ["NAME"]}}}}',
                 param=KEY,
             )
-        given = {**(body or {}), **_from_headers(headers)}
-        if not given:
-            return cls()
+        given = [cls._read(body, f"{KEY}.", known)] if body else []
+        given += [cls._read(line, PREFIX, known) for line in _lines(headers)]
+        return cls.model_construct(**_together(given)) if given else cls()
+
+    @classmethod
+    def _read(cls, given: Mapping[str, Any], part: str, known: Collection[str]) -> Self:
         try:
             constraints = cls.model_validate(given)
         except ValidationError as exc:
-            raise _refusal(exc) from exc
-        constraints.check_names(known)
+            raise _refusal(exc, part) from exc
+        constraints.check_names(known, part=part)
         return constraints
+
+
+def limits_adapters(scope: Scope) -> bool:
+    """Whether a request's headers limit which adapters may answer."""
+    return any(name.lower() in _LIMITING for name, _ in scope["headers"])
+
+
+def _together(given: Iterable[Limits]) -> dict[str, Any]:
+    """What holds where all of these are asked for."""
+    held: dict[str, Any] = {}
+    for each in given:
+        for field in each.model_fields_set:
+            value = getattr(each, field)
+            if value is not None:
+                held[field] = _JOINED[field](held[field], value) if field in held else value
+    return held
+
+
+def _both(some: list[str], others: list[str]) -> list[str]:
+    kept = frozenset(others)
+    return [name for name in some if name in kept]
+
+
+def _latter(_: Any, value: Any) -> Any:
+    return value
+
+
+_JOINED: Mapping[str, Callable[[Any, Any], Any]] = {
+    "allow": _both,
+    "deny": list.__add__,
+    "tags": list.__add__,
+    "min_gain": max,
+    "explain": _latter,
+    "session": _latter,
+    "reroute": _latter,
+}
 
 
 def _boolean(text: str) -> bool | str:
@@ -120,10 +185,12 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "session": str,
     "reroute": _boolean,
 }
+_FIELDS = {f"{PREFIX}{field.replace('_', '-')}": field for field in _READERS}
+_LIMITING = frozenset(f"{PREFIX}{field}".encode() for field in ("allow", "deny", "tags"))
 _WANTED = {
-    "allow": "a list of adapters' names (in a header: separated by commas)",
-    "deny": "a list of adapters' names (in a header: separated by commas)",
-    "tags": "a list of adapters' tags (in a header: separated by commas)",
+    "allow": "a list of adapters' names, of 80 characters at most (in a header: separated by commas)",
+    "deny": "a list of adapters' names, of 80 characters at most (in a header: separated by commas)",
+    "tags": "a list of adapters' tags, of 80 characters at most (in a header: separated by commas)",
     "min_gain": "a number from -1 to 1, in score points",
     "explain": "true or false (in a header: 1 or 0)",
     "session": "a key of 1 to 256 characters",
@@ -131,24 +198,23 @@ _WANTED = {
 }
 
 
-def _from_headers(headers: Headers) -> dict[str, Any]:
-    given: dict[str, Any] = {}
-    for name in dict.fromkeys(headers.keys()):
-        key = name.removeprefix(PREFIX)
-        if key == name or key in _NOT_CONSTRAINTS:
+def _lines(headers: Headers) -> list[dict[str, Any]]:
+    """The constraints of every header line."""
+    given: list[dict[str, Any]] = []
+    for name, value in headers.items():
+        name = name.lower()
+        if not name.startswith(PREFIX) or name in NOT_CONSTRAINTS:
             continue
-        field = key.replace("-", "_")
-        read = _READERS.get(field)
-        if read is None:
-            known = ", ".join(f"{PREFIX}{each.replace('_', '-')}" for each in _READERS)
+        field = _FIELDS.get(name)
+        if field is None:
             raise RefusedError(
-                f"no header {reprlib.repr(name)} is known: send {known}, or leave it out"
+                f"no header {reprlib.repr(name)} is known: send {', '.join(_FIELDS)}, or leave it out"
             )
-        given[field] = read(", ".join(headers.getlist(name)))
+        given.append({field: _READERS[field](value)})
     return given
 
 
-def _refusal(error: ValidationError) -> RefusedError:
+def _refusal(error: ValidationError, part: str) -> RefusedError:
     """Say what was given, what was wanted, and the cure, of the first fault."""
     fault = error.errors(include_url=False, include_context=False)[0]
     field = str(fault["loc"][0]) if fault["loc"] else ""
@@ -157,11 +223,16 @@ def _refusal(error: ValidationError) -> RefusedError:
             f'"{KEY}" has no constraint {reprlib.repr(field)}: use {", ".join(_WANTED)}, or leave it out',
             param=KEY,
         )
+    where = _where(part, field)
     return RefusedError(
-        f"{KEY}.{field} was {reprlib.repr(fault['input'])}, but must be {_WANTED[field]}: "
+        f"{where} was {reprlib.repr(fault['input'])}, but must be {_WANTED[field]}: "
         "mend it, or leave it out",
-        param=f"{KEY}.{field}",
+        param=where,
     )
+
+
+def _where(part: str, field: str) -> str:
+    return part + (field.replace("_", "-") if part == PREFIX else field)
 
 
 def _unknown_adapter(part: str, name: str, known: Collection[str]) -> RefusedError:

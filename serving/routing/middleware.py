@@ -1,6 +1,5 @@
 """The ASGI middleware: find out whether a request is for `auto`, let it be chosen for, and hand it on."""
 
-import json
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,18 +8,35 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .body import check_depth, parse, read_body, replay
+from .body import REQUEST, dump, off_loop, parse_object, read_body, replay
 from .choice import CHOSEN, Choice, RawHeaders
 from .chooser import Chooser
-from .constraints import KEY, Constraints
-from .endpoints import ENDPOINTS, INVOCATIONS, Endpoint, asked_model, with_model
+from .constraints import KEY, Constraints, limits_adapters
+from .endpoints import ENDPOINTS, INVOCATIONS, OTHER, Endpoint, asked_model, with_model
 from .explanations import DECISIONS, Explanation, Explanations
 from .journal import Journal
 from .loader import LoadError, load
 from .metrics import open_metrics
+from .naming import check_admitted, check_model, check_sole
 from .refusal import RefusedError
 from .settings import AUTO, Routing
 from .tracing import Tracing
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A request as it came: `request` is its body, where that is a JSON object."""
+
+    endpoint: Endpoint
+    scope: Scope
+    body: bytes
+    request: dict[str, Any] | None
+    wanted: Constraints
+
+    @property
+    def headers(self) -> Headers:
+        """The request's headers."""
+        return Headers(scope=self.scope)
 
 
 @dataclass(frozen=True)
@@ -45,27 +61,38 @@ class RoutingMiddleware:
         self._journal = Journal()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "websocket" and limits_adapters(scope):
+            # Which adapter is asked for is said when it is open, to the app behind.
+            await send({"type": "websocket.close", "code": 1008})
+        elif scope["type"] != "http":
             await self.app(scope, receive, send)
-            return
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        endpoint = ENDPOINTS.get(path) if scope["method"] == "POST" else None
-        if endpoint is not None and self._is_ours(endpoint, scope):
+        elif endpoint := self._endpoint(scope):
             await self._serve(endpoint, scope, receive, send)
-        elif path.startswith(DECISIONS) and scope["method"] == "GET":
-            await self._told(path.removeprefix(DECISIONS))(scope, receive, send)
+        elif decision := self._decision(scope):
+            await self._told(decision)(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
-    def _is_ours(self, endpoint: Endpoint, scope: Scope) -> bool:
-        if endpoint.path == INVOCATIONS:
-            header = self.routing.invocations_header
-            return bool(header and asked_model(Headers(scope=scope), header))
-        return True
+    def _endpoint(self, scope: Scope) -> Endpoint | None:
+        """The endpoint that a request is for, where it must be looked into."""
+        if scope["method"] != "POST":
+            return None
+        endpoint = ENDPOINTS.get(_path(scope))
+        header = self.routing.invocations_header
+        if endpoint is not None and endpoint.path == INVOCATIONS:
+            asked = header and asked_model(Headers(scope=scope), header)
+            endpoint = endpoint if asked else None
+        return endpoint or (OTHER if limits_adapters(scope) else None)
+
+    def _decision(self, scope: Scope) -> str | None:
+        """The id of the decision that a request asks for."""
+        path = _path(scope)
+        asks = path.startswith(DECISIONS) and scope["method"] == "GET"
+        return path.removeprefix(DECISIONS) if asks else None
 
     async def _serve(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            directed = await self._direct(endpoint, scope, receive)
+            directed = await self._direct(await self._read(endpoint, scope, receive))
         except RefusedError as refused:
             await refused.response(anthropic=endpoint.anthropic)(scope, receive, send)
             return
@@ -75,47 +102,64 @@ class RoutingMiddleware:
             send = _with_headers(send, directed.told)
         await self.app(directed.scope, replay(directed.body, receive), send)
 
-    async def _direct(self, endpoint: Endpoint, scope: Scope, receive: Receive) -> _Directed:
+    async def _read(self, endpoint: Endpoint, scope: Scope, receive: Receive) -> _Asked:
         headers = Headers(scope=scope)
         body = await read_body(receive, headers, self.routing.max_body_bytes)
-        request = parse(body)
-        model = request.get("model")
-        if endpoint.path == INVOCATIONS:
-            model = asked_model(headers, self.routing.invocations_header)
-        if model == AUTO:
-            return await self._route(endpoint, scope, request, body)
-        if isinstance(model, str) and model in self.routing.adapters:
-            await self._load_named(model)
-        directed = _Directed(scope, body)
-        if endpoint.path == INVOCATIONS and isinstance(model, str):
-            directed = self._addressed(directed, model)
-        if KEY in request:
-            check_depth(request, body)
-            del request[KEY]
-            directed = _with_body(directed, request)
-        return directed
+        request = await off_loop(lambda: parse_object(body), body)
+        given = request.get(KEY) if request is not None and endpoint is not OTHER else None
+        wanted = Constraints.of(headers, given, known=self.routing.adapters)
+        return _Asked(endpoint, scope, body, request, wanted)
 
-    async def _route(
-        self, endpoint: Endpoint, scope: Scope, request: dict[str, Any], body: bytes
-    ) -> _Directed:
-        check_depth(request, body)
-        headers = Headers(scope=scope)
-        asked = request.pop(KEY, None)
-        wanted = Constraints.of(headers, asked, known=self.routing.adapters)
-        with self._tracing.span(headers) as tell:
-            choice = await self._chooser.choose(
-                lambda: endpoint.text(request, last=wanted.reroute), wanted
-            )
+    async def _direct(self, asked: _Asked) -> _Directed:
+        if asked.wanted.limits_adapters:
+            check_sole(asked.request)
+        model = (asked.request or {}).get("model")
+        if asked.endpoint.path == INVOCATIONS:
+            model = asked_model(asked.headers, self.routing.invocations_header)
+        check_model(model)
+        if model == AUTO and asked.endpoint is not OTHER:
+            return await self._route(asked)
+        name = model if isinstance(model, str) else None
+        check_admitted(self.routing, name, asked.wanted)
+        if name in self.routing.adapters and asked.endpoint is not OTHER:
+            await self._load_named(name)
+        return await self._handed_on(asked, name)
+
+    async def _route(self, asked: _Asked) -> _Directed:
+        wanted, request = asked.wanted, asked.request or {}
+
+        async def text() -> str:
+            find = lambda: asked.endpoint.text(request, last=wanted.reroute)  # noqa: E731
+            return await off_loop(find, asked.body)
+
+        with self._tracing.span(asked.headers) as tell:
+            choice = await self._chooser.choose(text, wanted)
             tell(choice)
         self._record(choice)
         told = choice.headers() + self._token(choice)
         if wanted.explain:
             told += self._explained(choice)
         name = choice.adapter or self.routing.base_names[0]
-        if endpoint.path == INVOCATIONS:
-            directed = self._addressed(_Directed(scope, body, told), name)
-            return directed if asked is None else _with_body(directed, request)
-        return _with_body(_Directed(scope, body, told), {**request, "model": name})
+        return replace(await self._handed_on(asked, name), told=told)
+
+    async def _handed_on(self, asked: _Asked, name: str | None) -> _Directed:
+        """The request for the model `name`; its body stays as it came where nothing in it has to change."""
+        scope, request = asked.scope, asked.request
+        if asked.endpoint.path == INVOCATIONS and name is not None:
+            scope = with_model(scope, self.routing.invocations_header, name)
+        if request is None:
+            return _Directed(scope, asked.body)
+        fields = dict(request)
+        if asked.endpoint is not OTHER:
+            fields.pop(KEY, None)
+        if asked.endpoint.path != INVOCATIONS and name is not None:
+            fields["model"] = name
+        scope, body = {**scope, REQUEST: fields}, asked.body
+        # Where constraints hold, the app behind must not find a second `model` that its parser prefers.
+        if fields != request or asked.wanted.limits_adapters:
+            body = await off_loop(lambda: dump(fields), body)
+            scope["headers"] = _with_length(scope["headers"], len(body))
+        return _Directed(scope, body)
 
     async def _load_named(self, name: str) -> None:
         try:
@@ -123,10 +167,6 @@ class RoutingMiddleware:
         except LoadError as exc:
             self._metrics.load_failure(name)
             raise RefusedError(str(exc), param="model") from exc
-
-    def _addressed(self, directed: _Directed, name: str) -> _Directed:
-        scope = with_model(directed.scope, self.routing.invocations_header, name)
-        return replace(directed, scope=scope)
 
     def _record(self, choice: Choice) -> None:
         counts = self.routing.counts
@@ -160,12 +200,13 @@ class RoutingMiddleware:
         ).response()
 
 
-def _with_body(directed: _Directed, request: dict[str, Any]) -> _Directed:
-    body = json.dumps(request).encode()
-    scope = directed.scope
-    kept = [h for h in scope["headers"] if h[0] not in (b"content-length", b"transfer-encoding")]
-    length = (b"content-length", str(len(body)).encode("ascii"))
-    return replace(directed, scope={**scope, "headers": [*kept, length]}, body=body)
+def _path(scope: Scope) -> str:
+    return scope["path"].removeprefix(scope.get("root_path", ""))
+
+
+def _with_length(headers: RawHeaders, length: int) -> RawHeaders:
+    kept = [h for h in headers if h[0] not in (b"content-length", b"transfer-encoding")]
+    return [*kept, (b"content-length", str(length).encode("ascii"))]
 
 
 def _with_headers(send: Send, told: RawHeaders) -> Send:

@@ -41,6 +41,10 @@ def _not_known(_: str) -> None:
     return None
 
 
+def _as_given(model: str) -> str:
+    return model
+
+
 @dataclass
 class Routing:
     """What the middleware goes by; the server replaces fields as its registry changes.
@@ -51,6 +55,10 @@ class Routing:
     of `auto` requests.
 
     `origins` are those of web pages that may speak MCP to the server, beside this machine's.
+
+    `resolve` says which adapter, or which name of the base model, a model's name stands for, where the server takes more names than
+    its adapters have; what it does not know it gives back. Constraints bind what a name stands for.
+
     `invocations_header` is the header by which the app's `/invocations` takes the adapter's name (empty:
     that path is not routed). Sessions and explained decisions are kept per process, in bounded memory.
 
@@ -71,9 +79,14 @@ class Routing:
     session_keys: int = 10_000
     invocations_header: str = ""
     origins: Collection[str] = ()
+    resolve: Callable[[str], str] = _as_given
     loaded: Callable[[str], bool | None] = _not_known
     location: Location | None = None
     snapshot: "Snapshot | None" = None
     watch: "DemandWatch | None" = None
     budget: TimeBudget = field(default_factory=TimeBudget)
     counts: Counter[str] = field(default_factory=Counter)
+
+    def tags_of(self, adapter: str) -> frozenset[str]:
+        """What an adapter is tagged with."""
+        return self.tags.get(adapter, frozenset())

@@ -1,6 +1,5 @@
 """Read what a caller gave as one of the models; whatever is not understood is refused, and the message says how to mend it."""
 
-import json
 import reprlib
 from typing import Any, TypeVar
 
@@ -8,6 +7,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from ..paging import Page
+from ..routing.body import parse
 from ..routing.refusal import RefusedError
 
 Asked = TypeVar("Asked", bound=BaseModel)
@@ -21,8 +21,8 @@ def read_json(body: bytes, model: type[Asked]) -> Asked:
     """
     try:
         # Not by pydantic's own parser: what other endpoints accept as JSON is accepted here.
-        given = json.loads(body)
-    except (ValueError, RecursionError) as exc:
+        given = parse(body)
+    except ValueError as exc:
         raise RefusedError("the body is not JSON: send an object as /v1/openapi.json says") from exc
     return read_model(given, model)
 

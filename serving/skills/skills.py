@@ -69,7 +69,7 @@ class Skills:
         """Rank the skills for a sub-task.
 
         Raises:
-            RefusedError: there is no text to go by, it is too long, or a constraint names no skill.
+            RefusedError: the messages are malformed, the text is too long, or a constraint names no skill.
         """
         return self._selection(self.weigh(request))
 
@@ -86,10 +86,10 @@ class Skills:
         """Ask the router about a sub-task; `where` is the part of the body that holds it."""
         limits, adapters = request.constraints, self.snapshot.adapters
         text = _text(request, where)
-        limits.check_names(adapters, where=_part(where, "constraints"))
+        limits.check_names(adapters, part=_part(where, "constraints."))
         options: dict[str, Any] = {"ranked": max(request.k, PLANNED)}
         if limits.limits_adapters:
-            options["among"] = {n for n, a in adapters.items() if limits.admits(n, a.tags)}
+            options["among"] = limits.among(adapters, lambda name: adapters[name].tags)
         if limits.min_gain is not None:
             options["least_gain"] = limits.min_gain
         return Weighed(request, self.snapshot.router.route(text, **options))
@@ -236,8 +236,6 @@ def _text(request: SelectRequest, where: str) -> str:
             text = request_text(request.model_dump(include={"messages", "tools"}))
         except InputError as exc:
             raise RefusedError(str(exc), param=part) from exc
-    if not text.strip():
-        raise RefusedError(f"{part} is empty: say what is to be done", param=part)
     if len(text) > MOST_CHARACTERS:
         raise RefusedError(
             f"{part} has {len(text)} characters, more than {MOST_CHARACTERS}: shorten it, for "

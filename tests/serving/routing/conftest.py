@@ -16,6 +16,7 @@ from traitroute.router import RoutingDecision
 from traitroute.serving.routing import LoadError, Routing, RoutingMiddleware
 
 ADAPTERS = ("code", "cook", "broken")
+Headers = Mapping[str, str] | list[tuple[str, str]] | None
 
 
 class KeywordRouter:
@@ -75,18 +76,14 @@ class Server:
         app = Starlette(routes=[Route("/{path:path}", _echo, methods=["POST"])])
         self.app = RoutingMiddleware(app, routing=routing)
 
-    def post(
-        self, path: str, body: Any, headers: Mapping[str, str] | None = None
-    ) -> httpx.Response:
+    def post(self, path: str, body: Any, headers: Headers = None) -> httpx.Response:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         return asyncio.run(self.request("POST", path, content=content, headers=headers))
 
     def get(self, path: str) -> httpx.Response:
         return asyncio.run(self.request("GET", path))
 
-    def chat(
-        self, *texts: str, headers: Mapping[str, str] | None = None, **more: Any
-    ) -> httpx.Response:
+    def chat(self, *texts: str, headers: Headers = None, **more: Any) -> httpx.Response:
         messages = [{"role": "user", "content": text} for text in texts]
         body = {"model": "auto", "messages": messages, **more}
         return self.post("/v1/chat/completions", body, headers)

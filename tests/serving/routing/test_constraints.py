@@ -3,7 +3,9 @@ import re
 from typing import Any
 
 import pytest
+from traitroute.serving.admin.key import HEADER
 from traitroute.serving.routing import Routing
+from traitroute.serving.routing.constraints import NOT_CONSTRAINTS
 
 
 def answered_by(response: Any) -> str:
@@ -38,10 +40,33 @@ def test_only_what_a_request_admits_may_answer_it(
     assert answered_by(server.chat("code or cook", headers=headers)) == adapter
 
 
-def test_a_header_wins_over_the_body(server: Any) -> None:
-    headers = {"x-traitroute-allow": "cook"}
-    response = server.chat("code or cook", headers=headers, traitroute={"allow": ["code"]})
-    assert answered_by(response) == "cook"
+@pytest.mark.parametrize(
+    ("lines", "body", "adapter"),
+    [
+        ([("deny", "cook")], {"deny": ["code"]}, "base"),
+        ([("deny", "cook"), ("deny", "code")], {}, "base"),
+        ([("allow", "cook")], {"allow": ["code", "cook"]}, "cook"),
+        ([("allow", "cook")], {"allow": ["code"]}, "base"),
+        ([("allow", "code"), ("allow", "cook")], {}, "base"),
+        ([("allow", "cook")], {"allow": None}, "cook"),
+        ([("tags", "en")], {"tags": ["home"]}, "cook"),
+        ([("tags", "en"), ("tags", "home")], {}, "cook"),
+        ([("min-gain", "0.5")], {"min_gain": -1}, "base"),
+        ([("min-gain", "0.5"), ("min-gain", "-1")], {}, "base"),
+    ],
+)
+def test_limits_add_up_so_that_nobody_weakens_anothers(
+    server: Any, lines: list[tuple[str, str]], body: dict[str, Any], adapter: str
+) -> None:
+    headers = [(f"x-traitroute-{name}", value) for name, value in lines]
+    assert answered_by(server.chat("code or cook", headers=headers, traitroute=body)) == adapter
+
+
+def test_of_the_other_constraints_a_header_wins(server: Any, router: Any) -> None:
+    headers = {"x-traitroute-reroute": "0", "x-traitroute-explain": "1"}
+    asked = {"reroute": True, "explain": False}
+    assert answered_by(server.chat("code", "cook", headers=headers, traitroute=asked)) == "code"
+    assert router.options["explain"]
 
 
 @pytest.mark.parametrize("model", ["auto", "code", "tiny"])
@@ -77,6 +102,9 @@ def test_where_no_adapter_is_admitted_base_answers_and_says_so(
         ({"explain": "yes"}, "traitroute.explain was 'yes', but must be true or false"),
         ({"session": ""}, "a key of 1 to 256 characters"),
         ({"session": "k" * 257}, "a key of 1 to 256 characters"),
+        ({"allow": ["a" * 81]}, "traitroute.allow was 'a+...a+', but must be .* of 80 characters"),
+        ({"deny": ["a" * 10**6]}, "of 80 characters at most"),
+        ({"tags": ["a" * 81]}, "of 80 characters at most"),
     ],
 )
 def test_what_is_not_understood_is_refused_with_the_cure(
@@ -91,6 +119,7 @@ def test_what_is_not_understood_is_refused_with_the_cure(
     ("header", "value"),
     [
         ("x-traitroute-denny", "code"),
+        ("x-traitroute-min_gain", "-1"),
         ("x-traitroute-deny", "coda"),
         ("x-traitroute-min-gain", "much"),
         ("x-traitroute-min-gain", "nan"),
@@ -98,10 +127,22 @@ def test_what_is_not_understood_is_refused_with_the_cure(
         ("x-traitroute-reroute", "2"),
     ],
 )
-def test_a_header_that_is_not_understood_is_refused(server: Any, header: str, value: str) -> None:
-    response = server.chat("code", headers={header: value})
+@pytest.mark.parametrize("model", ["auto", "code", "tiny"])
+def test_a_header_that_is_not_understood_is_refused(
+    server: Any, header: str, value: str, model: str
+) -> None:
+    response = server.chat("code", headers={header: value}, model=model)
     assert response.status_code == 400
-    assert value in response.json()["error"]["message"] or header == "x-traitroute-denny"
+    assert header in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("header", sorted(NOT_CONSTRAINTS))
+def test_headers_of_ours_that_are_no_constraints_are_not_refused(server: Any, header: str) -> None:
+    assert answered_by(server.chat("code", headers={header: "cook"})) == "code"
+
+
+def test_the_admin_keys_header_is_no_constraint() -> None:
+    assert HEADER in NOT_CONSTRAINTS
 
 
 def test_a_server_that_knows_no_adapters_yet_refuses_no_name(server: Any, routing: Routing) -> None:

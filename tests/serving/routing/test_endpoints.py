@@ -41,22 +41,92 @@ def test_every_endpoint_is_routed_by_its_first_user_turn(
     assert response.headers["x-traitroute-profile"] == "7"
 
 
+RESULT = {"type": "function_call_output", "call_id": "c", "output": "code"}
+IMAGE = {"type": "image_url", "image_url": {"url": "data:code"}}
+TOOL_RESULT = {"type": "tool_result", "tool_use_id": "t", "content": "code"}
+WORDLESS = [
+    ("/v1/chat/completions", {"messages": [{"role": "system", "content": "code"}]}),
+    ("/v1/chat/completions", {"messages": [{"role": "assistant", "content": "code"}]}),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": [IMAGE]}]}),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": None}]}),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": ""}]}),
+    ("/v1/chat/completions", {"messages": [{"role": "user"}]}),
+    (
+        "/v1/chat/completions",
+        {"messages": [{"role": "tool", "tool_call_id": "t", "content": "code"}]},
+    ),
+    ("/v1/completions", {"prompt": [1, 2, 3]}),
+    ("/v1/completions", {"prompt": [[1, 2], [3]]}),
+    ("/v1/completions", {"prompt": ""}),
+    ("/v1/completions", {"prompt_embeds": "AAAA"}),
+    ("/v1/completions", {"prompt": "", "prompt_embeds": ["AAAA"]}),
+    ("/v1/responses", {"input": [RESULT], "previous_response_id": "r"}),
+    ("/v1/responses", {"input": [], "previous_response_id": "r"}),
+    ("/v1/responses", {"prompt": {"id": "code"}}),
+    (
+        "/v1/responses",
+        {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "code"}]}]},
+    ),
+    ("/v1/messages", {"messages": [{"role": "user", "content": [TOOL_RESULT]}], "system": "code"}),
+    ("/v1/messages/count_tokens", {"messages": [{"role": "user", "content": [TOOL_RESULT]}]}),
+    ("/v1/embeddings", {"input": [[1, 2], [3]]}),
+    ("/v1/embeddings", {"messages": [{"role": "user", "content": [IMAGE]}]}),
+    ("/pooling", {"data": {"code": 1}}),
+    ("/tokenize", {"prompt": "?"}),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), WORDLESS)
+def test_a_request_without_words_is_for_base_and_says_why(
+    server: Any, router: Any, routing: Routing, path: str, body: dict[str, Any]
+) -> None:
+    response = server.post(path, {"model": "auto", **body})
+    assert received(response) == {"model": "tiny", **body}
+    assert response.headers["x-traitroute-adapter"] == "base"
+    assert response.headers["x-traitroute-reason"].startswith("no-text: ")
+    assert routing.counts == {"no-text": 1}
+    assert router.routed == []
+
+
+@pytest.mark.parametrize(("path", "body"), WORDLESS)
+def test_a_request_without_words_is_for_its_sessions_adapter(
+    server: Any, path: str, body: dict[str, Any]
+) -> None:
+    mine = {"x-traitroute-session": "mine"}
+    server.chat("?", headers=mine)
+    server.chat("some code", headers=mine)
+    response = server.post(path, {"model": "auto", **body}, mine)
+    assert response.headers["x-traitroute-adapter"] == received(response)["model"] == "code"
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("/v1/chat/completions", {"messages": [{"role": "assistant", "content": "a"}]}),
-        ("/v1/completions", {"prompt": [1, 2, 3]}),
-        ("/v1/responses", {"input": [{"type": "function_call_output", "output": "a"}]}),
-        ("/v1/embeddings", {"input": [[1, 2], [3]]}),
+        ("/v1/chat/completions", {}),
+        ("/v1/chat/completions", {"messages": []}),
+        ("/v1/chat/completions", {"messages": "code"}),
+        ("/v1/chat/completions", {"messages": ["code"]}),
+        ("/v1/chat/completions", {"messages": [{}]}),
+        ("/v1/chat/completions", {"messages": [{"role": 1}]}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": 1}]}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": [1]}]}),
+        ("/v1/completions", {"prompt": []}),
+        ("/v1/completions", {"prompt": {}}),
+        ("/v1/completions", {"prompt": None}),
+        ("/v1/responses", {"input": []}),
+        ("/v1/responses", {"instructions": "code"}),
+        ("/v1/messages", {"system": "code"}),
+        ("/v1/embeddings", {"input": 1.5}),
         ("/pooling", {}),
     ],
 )
-def test_a_body_without_text_is_refused_with_the_field_to_mend(
+def test_a_malformed_body_is_refused_with_the_field_to_mend(
     server: Any, path: str, body: dict[str, Any]
 ) -> None:
     response = server.post(path, {"model": "auto", **body})
     assert response.status_code == 400
-    assert response.json()["error"]["param"] in {"messages", "prompt", "input"}
+    if path != "/v1/messages":
+        assert response.json()["error"]["param"] in {"messages", "prompt", "input"}
 
 
 def test_anthropic_clients_get_errors_in_their_own_form(server: Any) -> None:

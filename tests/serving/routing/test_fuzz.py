@@ -65,8 +65,8 @@ def test_no_request_ends_in_a_fault_of_ours(
     routing.invocations_header = "x-amzn-sagemaker-adapter-identifier"
     raw = [(k.encode(), v.encode("latin-1")) for k, v in headers.items()]
     response = asyncio.run(server.request(method, path, content=content, headers=raw))
-    assert response.status_code in (200, 400, 404, 405)
-    if response.status_code == 400:
+    assert response.status_code in (200, 400, 403, 404, 405)
+    if response.status_code in (400, 403):
         assert response.json()["error"]["message"]
     if "x-traitroute-adapter" in response.headers and path != "/invocations":
         model = json.loads(response.json()["body"])["model"]
@@ -76,7 +76,6 @@ def test_no_request_ends_in_a_fault_of_ours(
 @pytest.mark.parametrize(
     "body",
     [
-        b'{"model": "auto", "prompt": "\\ud800 code"}',
         b'{"model": "auto", "prompt": "code", "x": ' + b"9" * 5000 + b"}",
         b'{"model": "auto", "prompt": "code", "x": NaN}',
         b'\xef\xbb\xbf{"model": "auto", "prompt": "code"}',

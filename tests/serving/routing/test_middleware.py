@@ -257,9 +257,3 @@ def test_a_loader_that_fails_in_any_way_refuses_a_named_adapter(routing: Routing
     response = ask(routing, "hello", model="code")
     assert response.status_code == 400
     assert "'code' could not be loaded: ConnectionError" in response.json()["error"]["message"]
-
-
-def test_text_that_no_encoding_takes_is_told_back_escaped(routing: Routing) -> None:
-    response = ask(routing, "code \ud800", traitroute={"allow": ["\ud800"]})
-    assert response.status_code == 400
-    assert "\\ud800" in response.json()["error"]["message"]
