@@ -7,7 +7,6 @@ here is left in the scope under `REQUEST`, so that nobody behind needs to parse 
 import asyncio
 import json
 from collections.abc import Callable
-from itertools import accumulate
 from typing import Any, TypeVar
 
 from pydantic_core import to_json
@@ -120,23 +119,31 @@ _DECODER = json.JSONDecoder()
 # A function of Python's at each number lets other threads run.
 _YIELDING = json.JSONDecoder(parse_int=_integer, parse_float=_number)
 
-_STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
-_NO_BRACKETS = bytes(set(range(256)) - _STEP.keys())
+_SQUARE = bytes.maketrans(b"{}", b"[]")
+_NEITHER = bytes(set(range(256)) - set(b'[]{}"'))
+"""All but brackets and quotes."""
 
 
 def _check_parts(body: bytes) -> None:
     """Refuse what would take long to parse by its lists, objects and strings, before it is parsed."""
     if body.count(b"[") + body.count(b"{") <= MAX_DEPTH and body.count(b'"') <= MAX_PARTS:
         return
-    # Without escapes every quote begins or ends a string, and each second piece between quotes lies outside of strings.
     plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     strings = plain.count(b'"') // 2
     if strings > MAX_PARTS:
         raise _too_many()
-    brackets = b"".join(plain.split(b'"')[::2]).translate(None, _NO_BRACKETS)
-    if strings + brackets.count(b"[") + brackets.count(b"{") > MAX_PARTS:
+    # Without escapes every quote begins or ends a string, so each second piece between quotes lies outside of strings. Two quotes
+    # with no bracket between are a string without brackets, or join two strings to one.
+    kept = plain.translate(_SQUARE, _NEITHER).replace(b'""', b"")
+    brackets = b"".join(kept.split(b'"')[::2])
+    if strings + brackets.count(b"[") > MAX_PARTS:
         raise _too_many()
-    if max(accumulate((_STEP[bracket] for bracket in brackets), initial=0)) > MAX_DEPTH:
+    # Each round takes away what holds nothing, so there are as many as the body is deep.
+    for _ in range(MAX_DEPTH):
+        before, brackets = len(brackets), brackets.replace(b"[]", b"")
+        if len(brackets) == before:
+            break
+    if b"[]" in brackets or brackets.count(b"[") > MAX_DEPTH:
         raise RefusedError(
             f"the body nests deeper than {MAX_DEPTH} lists and objects: flatten it, or send the inner part as text"
         )

@@ -7,9 +7,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 from traitroute.serving.routing import Routing, RoutingMiddleware
-from traitroute.serving.routing.body import MAX_PARTS, REQUEST, dump, parse
+from traitroute.serving.routing.body import MAX_DEPTH, MAX_PARTS, REQUEST, dump, parse
 from traitroute.serving.routing.refusal import RefusedError
 
 MIB = 2**20
@@ -122,6 +124,35 @@ def test_the_depth_of_every_request_is_limited(server: Any, depth: int, model: s
     body = f'{{"model": "{model}", "prompt": "code", "x": [{nested}]}}'
     answered = {98: 200, 99: 400}[depth]
     assert server.post("/v1/completions", body.encode()).status_code == answered
+
+
+TRICKY = st.text(st.sampled_from('[]{}"\\\\,: a\né'), max_size=6)
+VALUES = st.recursive(
+    st.integers() | TRICKY,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TRICKY, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+def depth(value: Any) -> int:
+    inner = (
+        value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    )
+    return 0 if inner is None else 1 + max(map(depth, inner), default=0)
+
+
+@settings(max_examples=300)
+@given(value=VALUES, ascii_only=st.booleans())
+def test_whatever_texts_hold_the_depth_is_that_of_lists_and_objects(
+    value: Any, ascii_only: bool
+) -> None:
+    for _ in range(MAX_DEPTH - depth(value)):
+        value = [value]
+    # Pieces of brackets, so that none is passed over for having few of them.
+    asked = [value[0], ["]}[{" for _ in range(30)], *([[]] * 40)]
+    assert parse(json.dumps(asked, ensure_ascii=ascii_only).encode()) == asked
+    with pytest.raises(RefusedError, match="nests deeper"):
+        parse(json.dumps([asked], ensure_ascii=ascii_only).encode())
 
 
 HALVES = [
