@@ -94,8 +94,8 @@ class TinyModels:
         import transformers
 
         torch.manual_seed(seed)
-        given = {"r": 4, "lora_alpha": 2, "target_modules": list(modules), **lora}
-        config = peft.LoraConfig(init_lora_weights=False, **given)
+        given = {"r": 4, "lora_alpha": 2, "target_modules": list(modules)}
+        config = peft.LoraConfig(**given | {"init_lora_weights": False} | lora)
         model = transformers.AutoModelForCausalLM.from_pretrained(base)
         peft.get_peft_model(model, config).save_pretrained(str(folder))
         return folder

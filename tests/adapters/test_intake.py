@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from traitroute.adapters import (
     Adapter,
     AdapterState,
@@ -162,6 +162,59 @@ def test_an_adapter_that_no_server_could_load_is_refused(
     folder = make_adapter(**changes)
     error = refused(store, WeightsError, why, lambda: intake.add("polite", str(folder)))
     assert str(folder) in str(error)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        (
+            {"target_modules": ["q_proj", "v_proj", "!", "--host=0.0.0.0"]},
+            "'!' is no module's name",
+        ),
+        ({"target_modules": r".*\.q_proj"}, "does not match model.layers.0.self_attn.v_proj"),
+        ({"target_modules": "(([a-z0-9_.])*)*!"}, "takes more than 1 s"),
+        ({"r": 2**70}, "r: Input should be less than or equal to 512"),
+        ({"r": 4096, "rank_pattern": {"zzz": 8}}, "r: Input should be less than or equal to 512"),
+        ({"base_model_name_or_path": "\x1b[2J"}, r"trained for '\\x1b\[2J'"),
+    ],
+)
+def test_what_a_stranger_wrote_is_never_run_passed_on_or_shown(
+    intake: Intake, store: Registry, make_adapter: MakeAdapter, changes: dict[str, Any], why: str
+) -> None:
+    folder = make_adapter(**changes)
+    error = refused(store, WeightsError, why, lambda: intake.add("polite", str(folder)))
+    assert str(error).isprintable()
+
+
+def test_a_pattern_that_means_the_layers_is_taken(
+    intake: Intake, store: Registry, make_adapter: MakeAdapter
+) -> None:
+    pattern = r"model\.layers\.\d+\.self_attn\.(q_proj|v_proj)"
+    adapter = intake.add("polite", str(make_adapter(target_modules=pattern))).adapter
+    assert adapter.target_modules == ("q_proj", "v_proj")
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "language_model."])
+def test_keys_that_servers_would_pass_over_are_refused(
+    intake: Intake, store: Registry, make_adapter: MakeAdapter, prefix: str
+) -> None:
+    folder = make_adapter()
+    weights = load_file(folder / "adapter_model.safetensors")
+    renamed = {
+        n.replace("base_model.model.", f"base_model.model.{prefix}"): w for n, w in weights.items()
+    }
+    save_file(renamed, folder / "adapter_model.safetensors")
+    refused(
+        store, WeightsError, "no such layer is known", lambda: intake.add("polite", str(folder))
+    )
+
+
+def test_what_was_checked_is_moved_into_the_store(
+    intake: Intake, store: Registry, make_adapter: MakeAdapter
+) -> None:
+    kept = store.weights.path(intake.add("polite", str(make_adapter())).adapter.weights_digest)
+    assert {f.stat().st_mode & 0o777 for f in kept.iterdir()} == {0o444}
+    assert [f.name for f in store.weights.root.iterdir()] == [kept.name]
 
 
 def test_ia3_is_refused(intake: Intake, store: Registry, make_adapter: MakeAdapter) -> None:
