@@ -1,7 +1,7 @@
 """`traitroute adapters measure`: a pending adapter's row, measured in this process, and then it may be chosen."""
 
-import json
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -108,26 +108,9 @@ def _read_rows(file: Path) -> TrainingRows:
         InputError: it cannot be read, or a row lacks a text.
     """
     from ..profiling.profiled import SHOWN
+    from ..profiling.rows import read_rows
 
-    prompts, answers = [], []
-    place = str(file)
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()[:SHOWN]
-        for number, line in enumerate(lines, start=1):
-            place = f"{file}, line {number}"
-            row = json.loads(line)
-            prompts.append(_text(row, "input"))
-            answers.append(_text(row, "target"))
-    except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise InputError(
-            f'{place}: cannot be read as training rows ({exc}); give JSON objects with "input" and "target"'
-        ) from exc
-    if not prompts:
+    rows = list(islice(read_rows(file), SHOWN))
+    if not rows:
         raise InputError(f"{file} holds no rows: leave --rows out, or give some")
-    return TrainingRows.read(prompts, answers)
-
-
-def _text(row: dict[str, str], column: str) -> str:
-    if not isinstance(row[column], str):
-        raise TypeError(f'"{column}" is no text')
-    return row[column]
+    return TrainingRows.read([row["input"] for row in rows], [row["target"] for row in rows])

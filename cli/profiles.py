@@ -170,20 +170,19 @@ def _read_requests(file: Path) -> list[str]:
     Raises:
         InputError: it cannot be read, or holds none.
     """
-    try:
-        lines = [x for x in file.read_text(encoding="utf-8").splitlines() if x.strip()]
-        found = [_request(json.loads(x)) for x in lines] if file.suffix == ".jsonl" else lines
-    except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise InputError(
-            f'{file} cannot be read as requests ({exc}): give one a line, or JSONL with "input"'
-        ) from exc
+    from ..profiling.text_files import json_lines, text_lines
+
+    if file.suffix == ".jsonl":
+        found = [_request(row, where) for where, row in json_lines(file)]
+    else:
+        found = [line.rstrip("\r\n") for _, line in text_lines(file)]
     if not found:
         raise InputError(f"{file} holds no requests")
     return found
 
 
-def _request(row: Any) -> str:
-    text = row if isinstance(row, str) else row["input"]
+def _request(row: Any, where: str) -> str:
+    text = row.get("input") if isinstance(row, dict) else row
     if not isinstance(text, str):
-        raise TypeError('"input" is no text')
+        raise InputError(f'{where}: a request is text, or an object with "input" as text')
     return text

@@ -26,9 +26,7 @@ from .pair_features import pair_features
 from .rows import FolderSource
 from .signals import LENGTHS, SignalReader
 from .study import Study
-
-# The rules by which a profile would read the folder; infer_task itself asks for a test split too.
-from .suite import _metric as inferred_metric
+from .suite import inferred_labels, inferred_metric
 from .task import LISTED_LABELS, Task
 
 Array = NDArray[np.float64]
@@ -126,10 +124,7 @@ def source_task(data: Path, *, name: str | None = None, prompt: str | None = Non
     folder = _task_folder(data, name)
     rows = FolderSource(folder=folder.parent)
     seen = rows.load(folder.name, "train", 10**6, seed=0)
-    labelled = [str(row["label"]).strip() for row in seen if "label" in row]
-    if labelled and len(labelled) < len(seen):
-        raise SuiteError(f'{folder}: some rows lack "label"; give one to every row, or to none')
-    labels = tuple(sorted(set(labelled)))
+    labels = inferred_labels(seen, folder)
     listed = 0 < len(labels) <= LISTED_LABELS
     ask = f"\nAnswer with one of: {', '.join(labels)}." if listed else ""
     try:

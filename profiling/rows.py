@@ -1,8 +1,8 @@
 """Where a task's rows come from: a generator of ours, a local folder, a Hub dataset, or lm-evaluation-harness."""
 
-import json
+import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,9 +12,18 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..adapters import Name, SuiteError
 from .generators import generate
 from .lm_eval_tasks import harness_rows
+from .text_files import json_lines
 
-Row = dict[str, Any]
 Split = Literal["train", "test"]
+_LABEL_TYPES = {str: "text", bool: "true or false", int: "a whole number", float: "a decimal"}
+
+
+class Row(dict[str, Any]):
+    """A row's columns; `where` names its place in messages, file and line for instance."""
+
+    def __init__(self, columns: Mapping[str, Any], where: str) -> None:
+        super().__init__(columns)
+        self.where = where
 
 
 class GeneratorSource(BaseModel):
@@ -29,7 +38,8 @@ class GeneratorSource(BaseModel):
         """The first `count` rows of the split; a larger pool leaves rows that no profile has seen."""
         sizes = {s: max(n, count) if s == split else n for s, n in self.pool.items()}
         rows = generate(self.generator, train=sizes["train"], test=sizes["test"], seed=seed)
-        return [dict(row) for row in rows[split][:count]]
+        kept = enumerate(rows[split][:count], start=1)
+        return [Row(row, f"generator {self.generator}, {split} row {i}") for i, row in kept]
 
 
 class FolderSource(BaseModel):
@@ -60,9 +70,10 @@ class FolderSource(BaseModel):
         file = next((f for f in files if f.is_file()), None)
         if file is None:
             raise SuiteError(f"{folder} has neither {split}.jsonl nor {split}.parquet")
-        rows = list(_jsonl(file) if file.suffix == ".jsonl" else _parquet(file))
+        rows = list(read_rows(file) if file.suffix == ".jsonl" else _parquet(file))
         if not rows:
             raise SuiteError(f"{file} holds no rows")
+        check_labels(rows)
         return _sample(rows, count, seed)
 
 
@@ -102,18 +113,19 @@ class HubSource(BaseModel):
                 f"task {task}: the Hub dataset {self.hub!r} cannot be loaded: {exc}; "
                 "check the id and the network, or use a local folder"
             ) from exc
-        return self._chosen(
-            task, data, random.Random(seed).sample(range(len(data)), len(data)), count
-        )
+        order = random.Random(seed).sample(range(len(data)), len(data))
+        return self._chosen(task, split, data, order, count)
 
-    def _chosen(self, task: str, data: Any, order: Sequence[int], count: int) -> list[Row]:
+    def _chosen(
+        self, task: str, split: Split, data: Any, order: Sequence[int], count: int
+    ) -> list[Row]:
         """The first `count` rows in `order` that fulfil `where`; large datasets are never read whole."""
         from jinja2 import TemplateError
         from jinja2.sandbox import SandboxedEnvironment
 
         try:
             wanted = SandboxedEnvironment().compile_expression(self.where)
-            rows = (dict(data[i]) for i in order)
+            rows = (Row(data[i], f"{self.hub}, {self.splits[split]} row {i + 1}") for i in order)
             return list(islice((row for row in rows if wanted(**row)), count))
         except (TemplateError, TypeError, ValueError) as exc:
             raise SuiteError(
@@ -139,45 +151,68 @@ class HarnessSource(BaseModel):
         """
         if count == 0:
             return []
+        found = harness_rows(self.lm_eval, split, include_path=self.include_path)
+        where = f"harness task {self.lm_eval}, {split} row"
         return _sample(
-            harness_rows(self.lm_eval, split, include_path=self.include_path), count, seed
+            [Row(row, f"{where} {i}") for i, row in enumerate(found, start=1)], count, seed
         )
 
 
 Source = GeneratorSource | FolderSource | HubSource | HarnessSource
 
 
-def _jsonl(file: Path) -> Iterator[Row]:
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line.decode("utf-8"))
-            except ValueError as exc:
-                raise SuiteError(f"{file}, line {number}: not JSON: {exc}") from exc
-            if not isinstance(row, dict):
-                raise SuiteError(f"{file}, line {number}: a row must be a JSON object")
-            yield _checked(row, f"{file}, line {number}")
+def check_labels(rows: Sequence[Row]) -> None:
+    """Check that the labels of a data set name classes, and are written alike, so that 1 and 1.0 are not two classes.
+
+    Raises:
+        SuiteError: one is no text, number or true or false, or they are of several kinds.
+    """
+    labelled = [row for row in rows if "label" in row]
+    for row in labelled:
+        label, first = row["label"], labelled[0]["label"]
+        if type(label) not in _LABEL_TYPES or (
+            isinstance(label, float) and not math.isfinite(label)
+        ):
+            raise SuiteError(
+                f"{row.where}: the label is {str(label)[:80]}, which names no class: give text, or leave "
+                '"label" out of every row'
+            )
+        if type(label) is not type(first):
+            raise SuiteError(
+                f"{row.where}: the label {label!r} is {_LABEL_TYPES[type(label)]}, and {first!r} in "
+                f"{labelled[0].where} is {_LABEL_TYPES[type(first)]}: write all labels of a data set alike"
+            )
+
+
+def read_rows(file: Path) -> Iterator[Row]:
+    """The rows of a JSONL file.
+
+    Raises:
+        SuiteError: it cannot be read, or a line is no row.
+    """
+    for where, row in json_lines(file):
+        if not isinstance(row, dict):
+            raise SuiteError(f"{where}: a row must be a JSON object")
+        yield _checked(Row(row, where))
 
 
 def _parquet(file: Path) -> Iterator[Row]:
     try:
-        from pyarrow import ArrowInvalid, parquet
+        from pyarrow import ArrowException, parquet
     except ImportError as exc:
         raise ImportError("Parquet rows need the extra: pip install 'traitroute[profile]'") from exc
     try:
         rows = parquet.read_table(file).to_pylist()
-    except ArrowInvalid as exc:
+    except (ArrowException, UnicodeDecodeError, OSError) as exc:
         raise SuiteError(f"{file} is not Parquet: {exc}") from exc
     for number, row in enumerate(rows, start=1):
-        yield _checked(row, f"{file}, row {number}")
+        yield _checked(Row(row, f"{file}, row {number}"))
 
 
-def _checked(row: Row, where: str) -> Row:
+def _checked(row: Row) -> Row:
     for column in ("input", "target"):
         if not isinstance(row.get(column), str):
-            raise SuiteError(f'{where}: the row needs "{column}" as text; it has {sorted(row)}')
+            raise SuiteError(f'{row.where}: the row needs "{column}" as text; it has {sorted(row)}')
     return row
 
 

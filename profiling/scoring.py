@@ -7,11 +7,18 @@ json     whole answer is the equal object    first object found is equal      no
 exact    equal after trimming                equal but for case and spaces    empty
 text     equal but for case and spaces       token F1 of at least 0.5         empty
 
-What is strictly right is leniently right too. Case and last full stops of a label never count.
+What is strictly right is leniently right too. Texts are compared in Unicode's composed form (NFC). Of a label, case,
+last full stops and the width of its characters never count, nor do marks that may be left out (Arabic and Hebrew vowels,
+variation selectors).
+
+A label that is named stands between other words. That asks for a border only where both sides are of scripts that put
+spaces between words: 是 is found in 答案是错误的, and "no" in no です, but "no" is not in "now". So one-character labels are found
+inside longer words of such scripts too; labels of two characters or more are safer there.
 """
 
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +26,17 @@ from typing import Any
 
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 _WORDS = re.compile(r"\w+|[^\w\s]")
+_FULL_STOPS = ".。।۔։።។။"
+_OPTIONAL_MARKS = re.compile(
+    "[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0640\u064b-\u0652\u0670\ufe00-\ufe0f\U000e0100-\U000e01ef]"
+)
+_OTHER_WIDTHS = re.compile("[\uff01-\uff5e\uff61-\uff9f]+")
+_JOINERS = ("\u200c", "\u200d")
+_UNSPACED = (
+    *("CJK ", "IDEOGRAPHIC ", "HIRAGANA ", "KATAKANA", "BOPOMOFO ", "YI ", "THAI ", "LAO "),
+    *("KHMER ", "MYANMAR ", "TIBETAN ", "JAVANESE ", "BALINESE ", "TAI ", "NEW TAI LUE "),
+)
+"""Scripts that put no space between words, by the names of their characters."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +51,25 @@ class Judgement:
 
 def judge(metric: str, output: str, answer: str, labels: tuple[str, ...] = ()) -> Judgement:
     """Judge `output` against the gold `answer` by `metric`; see the table of this module."""
+    output, answer = composed(output), composed(answer)
     if metric == "label":
         return _judge_label(output, answer, labels)
     return _JUDGES[metric](output.strip(), answer.strip())
 
 
+def composed(text: str) -> str:
+    """The text in NFC, in which é is one character however it was typed."""
+    return unicodedata.normalize("NFC", text)
+
+
+def bare_label(label: str) -> str:
+    """What counts of a label: those with the same rest are one label to the judge."""
+    return _folded(label).strip().rstrip(_FULL_STOPS)
+
+
 def _judge_label(output: str, answer: str, labels: tuple[str, ...]) -> Judgement:
-    whole, gold = _bare(output), _bare(answer)
-    bare = [_bare(label) for label in labels]
+    whole, gold = bare_label(output), bare_label(answer)
+    bare = [bare_label(label) for label in labels]
     named = bare.index(whole) if whole in bare else _first_label(output, labels)
     return Judgement(
         strict=whole == gold,
@@ -50,18 +79,57 @@ def _judge_label(output: str, answer: str, labels: tuple[str, ...]) -> Judgement
     )
 
 
-def _bare(label: str) -> str:
-    return label.strip().rstrip(".").casefold()
+def _folded(text: str) -> str:
+    """The text without case, and of one width; marks that may be left out are."""
+    if text.isascii():
+        return text.lower()
+    plain = _OPTIONAL_MARKS.sub("", composed(text))
+    narrow = _OTHER_WIDTHS.sub(lambda wide: unicodedata.normalize("NFKC", wide[0]), plain)
+    # Folding leaves the dot of the Turkish İ behind, which its small letter i has not.
+    return composed(narrow.casefold().replace("i\u0307", "i"))
 
 
 def _first_label(output: str, labels: tuple[str, ...]) -> int:
     """Index of the label named first; the longest of those that start at the same place."""
-    found = []
-    for index, label in enumerate(labels):
-        match = re.search(rf"(?<!\w){re.escape(label)}(?!\w)", output, re.IGNORECASE)
-        if match:
-            found.append((match.start(), -len(label), index))
+    text, found = _folded(output), []
+    for index, label in enumerate(map(_folded, labels)):
+        start = _find_word(text, label)
+        if start >= 0:
+            found.append((start, -len(label), index))
     return min(found)[2] if found else -1
+
+
+def _find_word(text: str, label: str) -> int:
+    """Where `label` first stands in `text` between other words, or -1."""
+    start = text.find(label)
+    while start >= 0:
+        end = start + len(label)
+        before, after = text[start - 1 : start], text[end : end + 1]
+        if not _goes_on(label[-1:], after) and not _belongs(before, label[:1], _UNSPACED):
+            return start
+        start = text.find(label, start + 1)
+    return -1
+
+
+def _goes_on(last: str, after: str) -> bool:
+    """Whether the word that `last` ends goes on with the character `after`."""
+    # Korean puts spaces between words, and endings right after them.
+    return _is_mark(after) or _belongs(after, last, (*_UNSPACED, "HANGUL "))
+
+
+def _belongs(neighbour: str, edge: str, unspaced: tuple[str, ...]) -> bool:
+    """Whether `neighbour` is of a word, and neither it nor the label's `edge` of a script without spaces."""
+    in_word = neighbour.isalnum() or neighbour == "_" or _is_mark(neighbour)
+    if not in_word or (neighbour + edge).isascii():
+        return in_word
+    return not any(unicodedata.name(c, "").startswith(unspaced) for c in neighbour + edge)
+
+
+def _is_mark(character: str) -> bool:
+    """Whether it is part of the character before it: an accent, a vowel sign, a joiner."""
+    return character in _JOINERS or (
+        character != "" and unicodedata.category(character) in ("Mn", "Mc")
+    )
 
 
 def _judge_number(output: str, answer: str) -> Judgement:

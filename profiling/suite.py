@@ -1,20 +1,22 @@
 """A suite: the tasks, base model and training settings of one profiling run, read from YAML."""
 
 import json
+import reprlib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..adapters import Method, Name, SuiteError
 from .ablation import Ablation
-from .rows import FolderSource
-from .scoring import judge
+from .rows import FolderSource, Row, check_labels
+from .scoring import composed, judge
 from .task import LISTED_LABELS, Metric, Task, TrainingSet
+from .text_files import parse_yaml, read_text
 
+SHOWN_ERRORS = 5
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -140,12 +142,7 @@ def load_suite(path: str | Path) -> Suite:
     file = Path(path)
     if not file.is_file() and file.name == str(path) and not file.suffix:
         return _parse(_built_in(file.name), f"built-in suite {file.name!r}")
-    try:
-        return _parse(file.read_text(encoding="utf-8"), str(file))
-    except OSError as exc:
-        raise SuiteError(f"suite {path} cannot be read: {exc.strerror}") from exc
-    except UnicodeDecodeError as exc:
-        raise SuiteError(f"suite {path} is not UTF-8 text: {exc.reason}") from exc
+    return _parse(read_text(file), str(file))
 
 
 def folder_suite(
@@ -178,25 +175,40 @@ def infer_task(folder: Path, name: str, *, source: bool, train: int, test: int) 
     """Infer labels, metric, prompt and token limit of a task from its rows."""
     rows = FolderSource(folder=folder)
     seen = rows.load(name, "train", 10**6, seed=0) + rows.load(name, "test", 10**6, seed=0)
-    labels = tuple(sorted({str(r["label"]).strip() for r in seen if "label" in r}))
-    if labels and not all("label" in r for r in seen):
-        raise SuiteError(
-            f'{folder / name}: some rows lack "label"; give one to every row, or to none'
-        )
+    labels = inferred_labels(seen, folder / name)
     choice = ", ".join(labels)
     ask = f"\nAnswer with one of: {choice}." if 0 < len(labels) <= LISTED_LABELS else ""
-    metric = _metric(seen, labels)
-    return Task(
-        name=name,
-        rows=rows,
-        prompt="{{ input }}" + ask,
-        labels=labels,
-        metric=metric,
-        source=source,
-        train=train,
-        test=test,
-        max_tokens=_max_tokens([r["target"] for r in seen], metric),
-    )
+    metric = inferred_metric(seen, labels)
+    try:
+        return Task(
+            name=name,
+            rows=rows,
+            prompt="{{ input }}" + ask,
+            labels=labels,
+            metric=metric,
+            source=source,
+            train=train,
+            test=test,
+            max_tokens=_max_tokens([r["target"] for r in seen], metric),
+        )
+    except ValidationError as exc:
+        raise SuiteError(_explain(exc, str(folder / name))) from exc
+
+
+def inferred_labels(rows: Sequence[Row], folder: Path) -> tuple[str, ...]:
+    """The classes of a data set's rows; none where they are not classified.
+
+    Raises:
+        SuiteError: some rows lack a label, or labels are no names of classes, or not written alike.
+    """
+    labelled = [row for row in rows if "label" in row]
+    check_labels(labelled)
+    if labelled and len(labelled) < len(rows):
+        lacking = next(row for row in rows if "label" not in row)
+        raise SuiteError(
+            f'{folder}: some rows lack "label" ({lacking.where} is the first); give one to every row, or to none'
+        )
+    return tuple(sorted({composed(str(row["label"]).strip()) for row in labelled}))
 
 
 def _given(**settings: Any) -> dict[str, Any]:
@@ -213,7 +225,8 @@ def _max_tokens(targets: Sequence[str], metric: Metric) -> int:
     return min(256, max(room, 96 if metric == "number" else 0))
 
 
-def _metric(rows: list[dict[str, Any]], labels: tuple[str, ...]) -> Metric:
+def inferred_metric(rows: Sequence[Row], labels: tuple[str, ...]) -> Metric:
+    """How answers like those of `rows` are judged."""
     if labels:
         return "label"
     if all("#### " in r["target"] or _is_number(r.get("answer", "")) for r in rows):
@@ -244,9 +257,7 @@ def _built_in(name: str) -> str:
 
 def _parse(text: str, where: str) -> Suite:
     try:
-        return Suite.model_validate(yaml.safe_load(text))
-    except yaml.YAMLError as exc:
-        raise SuiteError(f"{where} is not YAML: {exc}") from exc
+        return Suite.model_validate(parse_yaml(text, where))
     except ValidationError as exc:
         raise SuiteError(_explain(exc, where)) from exc
 
@@ -254,6 +265,10 @@ def _parse(text: str, where: str) -> Suite:
 def _explain(exc: ValidationError, where: str) -> str:
     def line(error: Any) -> str:
         key = ".".join(str(part) for part in error["loc"]) or "suite"
-        return f"{key}: {error['msg'].removeprefix('Value error, ')} (given: {str(error['input'])[:80]!r})"
+        # By reprlib: YAML can say in a few lines what takes gigabytes to print.
+        given = reprlib.repr(error["input"])
+        return f"{key}: {error['msg'].removeprefix('Value error, ')} (given: {given})"
 
-    return f"{where}: " + "; ".join(line(e) for e in exc.errors())
+    errors = exc.errors()
+    more = f"; and {len(errors) - SHOWN_ERRORS} more" if len(errors) > SHOWN_ERRORS else ""
+    return f"{where}: " + "; ".join(line(e) for e in errors[:SHOWN_ERRORS]) + more

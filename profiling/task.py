@@ -3,22 +3,30 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Annotated, Any, Literal
+from functools import cached_property, lru_cache
+from typing import Annotated, Literal
 
-from jinja2 import StrictUndefined, TemplateError, UndefinedError
+from jinja2 import StrictUndefined, Template, TemplateError, UndefinedError
 from jinja2.sandbox import SandboxedEnvironment
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from ..adapters import Name, SuiteError
-from .rows import Source
-from .scoring import judge
+from .rows import Row, Source
+from .scoring import bare_label, composed, judge
 
 Metric = Literal["label", "number", "exact", "json", "text"]
 LISTED_LABELS = 10
 """Up to so many labels are listed in the default prompt and get a probability each."""
 
+ANSWER = "{{ answer if answer is defined else (label if label is defined else target) }}"
+"""What a row's right answer is, where a task does not say otherwise."""
+
 _TEMPLATES = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=False)
+
+
+@lru_cache(maxsize=1024)
+def _template(text: str) -> Template:
+    return _TEMPLATES.from_string(text)
 
 
 class Example(BaseModel):
@@ -53,8 +61,8 @@ class Task(BaseModel):
     rows: Source
     prompt: str = "{{ input }}"
     target: str = "{{ target }}"
-    answer: str = "{{ answer if answer is defined else (label if label is defined else target) }}"
-    labels: tuple[str, ...] = ()
+    answer: str = ANSWER
+    labels: tuple[Annotated[str, AfterValidator(composed)], ...] = ()
     metric: Metric = "exact"
     source: bool = False
     train: Annotated[int, Field(ge=0)] = 200
@@ -71,11 +79,21 @@ class Task(BaseModel):
                 f"there is one class only, {self.labels[0]!r}: every answer would be right; "
                 "give rows of at least two classes, or another metric"
             )
+        seen: dict[str, str] = {}
+        for label in self.labels:
+            if not (bare := bare_label(label)):
+                raise ValueError(f"the label {label!r} has nothing that an answer could name")
+            if bare in seen:
+                raise ValueError(
+                    f"the labels {seen[bare]!r} and {label!r} are one to the judge, for whom case, last full "
+                    "stops and the width of characters do not count: write them alike"
+                )
+            seen[bare] = label
         if self.source and not self.train:
             raise ValueError('a source task needs training rows: set "train" above 0')
         for template in (self.prompt, self.target, self.answer):
             try:
-                _TEMPLATES.from_string(template)
+                _template(template)
             except TemplateError as exc:
                 raise ValueError(f"template {template!r} is not valid Jinja2: {exc}") from exc
         return self
@@ -121,12 +139,10 @@ class Task(BaseModel):
             SuiteError: the rows, labels or templates are not as they should be.
         """
         rows = self.rows.load(self.name, split, count, seed=self.seed)
-        examples = [self._example(row, split, i) for i, row in enumerate(rows)]
-        for i, example in enumerate(examples):
-            self._check_answer(example.answer, f"{split} row {i + 1}")
-        return examples
+        return [self._checked(self._example(row), row.where) for row in rows]
 
-    def _check_answer(self, answer: str, where: str) -> None:
+    def _checked(self, example: Example, where: str) -> Example:
+        answer = example.answer
         if self.labels and answer not in self.labels:
             raise SuiteError(
                 f"task {self.name}: {where} is labelled {answer!r}, "
@@ -134,23 +150,37 @@ class Task(BaseModel):
             )
         if not judge(self.metric, answer, answer, self.labels).lenient:
             raise SuiteError(
-                f"task {self.name}: no output can match the answer {answer[:80]!r} of {where} by the "
+                f"task {self.name}: {where}: no output can match the answer {answer[:80]!r} by the "
                 f'metric "{self.metric}"; choose another metric, or an "answer" template that fits it'
             )
+        # A task that is only measured may ask for something else than its rows' targets.
+        teaches = self.source or self.answer == ANSWER
+        if teaches and not judge(self.metric, example.target, answer, self.labels).lenient:
+            raise SuiteError(
+                f"task {self.name}: {where}: the target {example.target[:80]!r} is wrong by the answer "
+                f"{answer[:80]!r}: an adapter would be trained on one and judged by the other; make them agree "
+                'in the row, or by the task\'s "target" and "answer" templates'
+            )
+        return example
 
-    def _example(self, row: dict[str, Any], split: str, index: int) -> Example:
+    def _example(self, row: Row) -> Example:
         def render(name: str) -> str:
             template = getattr(self, name)
             try:
-                return _TEMPLATES.from_string(template).render(row).strip()
+                text = _template(template).render(row).strip()
+                text.encode()
+                return text
             except UndefinedError as exc:
                 raise SuiteError(
-                    f"task {self.name}: the {name} template {template!r} asks for what {split} row "
-                    f"{index + 1} lacks: {exc.message}; the row's columns are {sorted(row)}"
+                    f"task {self.name}: the {name} template {template!r} asks for what {row.where} "
+                    f"lacks: {exc.message}; the row's columns are {sorted(row)}"
                 ) from exc
             except (TemplateError, TypeError, ValueError, ArithmeticError) as exc:
                 raise SuiteError(
-                    f"task {self.name}: the {name} template failed on {split} row {index + 1}: {exc}"
+                    f"task {self.name}: the {name} template failed on {row.where}: {exc}"
                 ) from exc
 
-        return Example(prompt=render("prompt"), target=render("target"), answer=render("answer"))
+        prompt, target, answer = map(render, ("prompt", "target", "answer"))
+        return Example(
+            prompt=prompt, target=target, answer=composed(answer) if self.labels else answer
+        )

@@ -62,10 +62,12 @@ def test_an_unknown_version_is_refused(refusal: Run, two_versions: Path) -> None
 @pytest.mark.parametrize(
     ("rows", "told"),
     [
-        ('{"input": "a"}', "line 1: cannot be read as training rows ('target')"),
-        ('{"input": "a", "target": "b"}\n{"input": 1, "target": "b"}', "line 2: cannot be read"),
+        ('{"input": "a"}', 'line 1: the row needs "target" as text'),
+        ('{"input": "a", "target": "b"}\n{"input": 1, "target": "b"}', "line 2: the row needs"),
         ("", "holds no rows"),
-        ("no json", "line 1: cannot be read"),
+        ("no json", "line 1: not JSON"),
+        ('{"input": "\\ud83d", "target": "b"}', "line 1: \\ud83d is half a character"),
+        ("[" * 100_000, "line 1: nested too deeply"),
     ],
 )
 def test_bad_training_rows_are_refused_by_line(
@@ -80,6 +82,22 @@ def test_bad_training_rows_are_refused_by_line(
 def test_an_unknown_adapter_is_not_measured(refusal: Run, two_versions: Path) -> None:
     line = refusal("adapters", "measure", "frehs", "--registry", two_versions)
     assert "did you mean 'fresh'?" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("asked.jsonl", b'"a"\n{"text": "b"}', "asked.jsonl, line 2: a request is text"),
+        ("asked.jsonl", b'"\\ud83d"', "asked.jsonl, line 1: \\ud83d is half a character"),
+        ("asked.txt", "a\n".encode("utf-16"), "asked.txt, line 1: the file is UTF-16"),
+    ],
+)
+def test_bad_requests_are_refused_by_line(
+    refusal: Run, two_versions: Path, tmp_path: Path, name: str, content: bytes, told: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    asked = ("--registry", two_versions, "--requests", tmp_path / name)
+    assert told in refusal("profiles", "diff", 1, 2, *asked)
 
 
 def test_empty_requests_are_refused(refusal: Run, two_versions: Path, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_sample_is_seeded_and_without_repeats(tmp_path: Path) -> None:
         ([GOOD, {"input": "x"}], ["train.jsonl, line 2", '"target"', "['input']"]),
         ([GOOD, GOOD | {"target": 4}], ["line 2", '"target" as text']),
         (b'{"input": "a", "target": "b"}\nhello\n', ["line 2", "not JSON"]),
-        (b'\n{"input": "\xff"}', ["line 2", "not JSON"]),
+        (b'\n{"input": "\xff"}', ["line 2", "not UTF-8 text"]),
         ([GOOD, [1, 2]], ["line 2", "a row must be a JSON object"]),
         (b"\n \n", ["train.jsonl holds no rows"]),
     ],
@@ -54,6 +54,44 @@ def test_bad_file_is_named_with_its_line(
     with pytest.raises(SuiteError) as error:
         load(write(tmp_path, content))
     assert [part for part in parts if part not in str(error.value)] == []
+
+
+LABELLED = GOOD | {"label": "4"}
+
+
+@pytest.mark.parametrize(
+    ("label", "told"),
+    [
+        ("null", "the label is None, which names no class"),
+        ("NaN", "the label is nan, which names no class"),
+        ("-Infinity", "the label is -inf, which names no class"),
+        ('["4"]', "which names no class: give text"),
+        ('{"4": 1}', "which names no class: give text"),
+        ("4", "the label 4 is a whole number, and '4' in "),
+        ("4.0", "the label 4.0 is a decimal, and '4' in "),
+        ("true", "the label True is true or false, and '4' in "),
+    ],
+)
+def test_labels_that_name_no_class_or_are_not_written_alike_are_refused(
+    tmp_path: Path, label: str, told: str
+) -> None:
+    lines = [json.dumps(LABELLED), json.dumps(GOOD)[:-1] + f', "label": {label}}}']
+    with pytest.raises(SuiteError) as error:
+        load(write(tmp_path, "\n".join(lines).encode()))
+    assert "train.jsonl, line 2: " in str(error.value)
+    assert told in str(error.value)
+
+
+def test_one_beside_one_point_nought_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, [GOOD | {"label": label} for label in (1, 2, 1.0)])
+    with pytest.raises(SuiteError, match=r"line 3: the label 1\.0 is a decimal, and 1 in .*line 1"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("labels", [["a", "b"], [1, 2], [True, False], [0.5, 1.5]])
+def test_labels_of_one_kind_are_read(tmp_path: Path, labels: list[Any]) -> None:
+    write(tmp_path, [GOOD | {"label": label} for label in labels])
+    assert [row["label"] for row in load(tmp_path)] == labels
 
 
 def test_missing_task_folder_lists_those_there_are(tmp_path: Path) -> None:
@@ -78,6 +116,14 @@ def test_parquet_rows_are_read_and_a_broken_file_is_named(tmp_path: Path) -> Non
         load(tmp_path)
     parquet.write_table(pyarrow.Table.from_pylist([GOOD]), tmp_path / "sums" / "train.parquet")
     assert load(tmp_path) == [GOOD]
+    nameless = pyarrow.Table.from_pylist([LABELLED, GOOD])
+    parquet.write_table(nameless, tmp_path / "sums" / "train.parquet")
+    with pytest.raises(SuiteError, match=r"train\.parquet, row 2: the label is None"):
+        load(tmp_path)
+    columns = pyarrow.Table.from_arrays([pyarrow.array(["a"])] * 2, names=["input", "input"])
+    parquet.write_table(columns, tmp_path / "sums" / "train.parquet")
+    with pytest.raises(SuiteError, match=r"train\.parquet is not Parquet: .*input"):
+        load(tmp_path)
 
 
 def test_generated_rows_do_not_change_when_fewer_are_asked_for() -> None:

@@ -1,6 +1,8 @@
 """Every metric on outputs as models really give them."""
 
 import json
+import re
+import time
 
 import pytest
 from hypothesis import given
@@ -21,6 +23,38 @@ CASES = [
     ("label", "very good, I think", "very good", ("very", "very good"), False, True, False),
     ("label", "the U.S.", "U.S.", ("U.S.", "U.K."), False, True, False),
     ("label", "U.S.", "U.S.", ("U.S.", "U.K."), True, True, False),
+    ("label", "答案是肯定的。", "肯定", ("否定", "肯定"), False, True, False),
+    ("label", "是。", "是", ("否", "是"), True, True, False),
+    ("label", "我认为否", "是", ("否", "是"), False, False, False),
+    ("label", "この文は否定的です", "否定", ("否定", "肯定"), False, True, False),
+    ("label", "答えはyesです", "yes", ("no", "yes"), False, True, False),
+    ("label", "第11个", "1", ("1", "2"), False, False, True),
+    ("label", "คำตอบคือใช่ครับ", "ใช่", ("ไม่ใช่", "ใช่"), False, True, False),
+    ("label", "คำตอบคือไม่ใช่", "ใช่", ("ไม่ใช่", "ใช่"), False, False, False),
+    ("label", "ឆ្លើយថាបាទ។", "បាទ", ("បាទ", "ទេ"), False, True, False),
+    ("label", "답은 긍정입니다", "긍정", ("부정", "긍정"), False, True, False),
+    ("label", "비긍정", "긍정", ("부정", "긍정"), False, False, True),
+    ("label", "الجواب: نعم، بالتأكيد", "نعم", ("لا", "نعم"), False, True, False),
+    ("label", "نَعَمْ", "نعم", ("لا", "نعم"), True, True, False),
+    ("label", "بنعمة", "نعم", ("لا", "نعم"), False, False, True),
+    ("label", "התשובה: כֵּן.", "כן", ("לא", "כן"), False, True, False),
+    ("label", "लेबल सही है", "सही", ("गलत", "सही"), False, True, False),
+    ("label", "सहीं", "सही", ("गलत", "सही"), False, False, True),
+    ("label", "सही।", "सही", ("गलत", "सही"), True, True, False),
+    ("label", "cafe\u0301", "caf\u00e9", ("caf\u00e9", "bar"), True, True, False),
+    ("label", "caf\u00e9", "cafe\u0301", ("cafe\u0301", "bar"), True, True, False),
+    ("label", "a cafe\u0301 it is", "cafe", ("cafe", "bar"), False, False, True),
+    ("label", "ＹＥＳ．", "yes", ("no", "yes"), True, True, False),
+    ("label", "答えは１です", "1", ("1", "2"), False, True, False),
+    ("label", "ﾈｶﾞﾃｨﾌﾞです", "ネガティブ", ("ネガティブ", "ポジティブ"), False, True, False),
+    ("label", "GROSS", "groß", ("groß", "klein"), True, True, False),
+    ("label", "es ist GROSS, ja", "groß", ("groß", "klein"), False, True, False),
+    ("label", "İYİ", "iyi", ("iyi", "kötü"), True, True, False),
+    ("label", "❤️", "❤", ("❤", "👎"), True, True, False),
+    ("label", "(A", "(A", ("(A", "[B"), True, True, False),
+    ("label", ".* it is", ".*", (".*", "a+"), False, True, False),
+    ("exact", "cafe\u0301", "caf\u00e9", (), True, True, False),
+    ("text", "le cafe\u0301 noir", "le caf\u00e9 noir", (), True, True, False),
     ("number", "2 + 2 is 4\n#### 4", "#### 4", (), True, True, False),
     ("number", "#### 1,234", "1234", (), True, True, False),
     ("number", "so 1,234.0 in all", "1234", (), False, True, False),
@@ -69,6 +103,32 @@ def test_named_label_is_reported_by_its_index() -> None:
 def test_token_f1_counts_repeated_words_once_each() -> None:
     assert token_f1("a a b", "a b b") == pytest.approx(2 / 3)
     assert token_f1("a", "b") == 0.0
+
+
+pieces = st.sampled_from(["yes", "no", "not yes", "a+", "(A)", "_", ".", " ", "x", "1", "\n", "Y"])
+
+
+@given(output=st.lists(pieces, max_size=8).map("".join))
+def test_in_ascii_a_named_label_stands_between_what_are_no_word_characters(output: str) -> None:
+    labels = ("yes", "no", "not yes", "a+", "(A)", "1")
+    found = [
+        (match.start(), -len(label), i)
+        for i, label in enumerate(labels)
+        if (match := re.search(rf"(?<!\w){re.escape(label)}(?!\w)", output, re.IGNORECASE))
+    ]
+    named = min(found)[2] if found else -1
+    whole = output.strip().rstrip(".").lower()
+    known = [label.lower() for label in labels]
+    assert judge("label", output, "yes", labels).label == (
+        known.index(whole) if whole in known else named
+    )
+
+
+@pytest.mark.parametrize("output", ["yes" * 100_000, "是" * 300_000, "é" * 300_000 + "yes"])
+def test_long_answers_are_judged_at_once(output: str) -> None:
+    start = time.perf_counter()
+    judge("label", output, "yes" * 50, ("yes" * 50, "no"))
+    assert time.perf_counter() - start < 2
 
 
 texts = st.text(max_size=30)

@@ -97,7 +97,7 @@ def test_unreadable_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SuiteError, match=r"gone\.yaml cannot be read: No such file"):
         load_suite(tmp_path / "gone.yaml")
     (tmp_path / "image.yaml").write_bytes(b"\x89PNG\xff")
-    with pytest.raises(SuiteError, match=r"image\.yaml is not UTF-8 text"):
+    with pytest.raises(SuiteError, match=r"image\.yaml, line 1: not UTF-8 text"):
         load_suite(tmp_path / "image.yaml")
 
 
@@ -126,6 +126,35 @@ def test_folder_with_labels_on_some_rows_only_is_refused(folder: Path) -> None:
     )
     with pytest.raises(SuiteError, match='half: some rows lack "label"'):
         folder_suite(folder, ["mood", "half"], ["slots"])
+
+
+def test_a_folder_whose_labels_contradict_its_targets_is_refused(folder: Path) -> None:
+    rows = [{"input": "x", "target": t, "label": n} for n, t in enumerate(("down", "up"))]
+    write_task(folder, "signs", rows)
+    suite = folder_suite(folder, ["mood", "signs"], ["slots"])
+    with pytest.raises(SuiteError, match=r"signs/train\.jsonl, line 1: the target 'down' is wrong"):
+        suite.training_sets()
+
+
+def test_a_folder_whose_splits_write_labels_unlike_is_refused(folder: Path) -> None:
+    write_task(folder, "signs", [{"input": "x", "target": str(n), "label": n} for n in (0, 1)])
+    test = '{"input": "x", "target": "1", "label": "1"}'
+    (folder / "signs" / "test.jsonl").write_text(test)
+    with pytest.raises(SuiteError, match=r"test\.jsonl, line 1: the label '1' is text, and 0 in"):
+        folder_suite(folder, ["mood", "signs"], ["slots"])
+
+
+def test_a_folder_whose_labels_are_one_to_the_judge_is_refused(folder: Path) -> None:
+    write_task(folder, "signs", [{"input": "x", "target": t, "label": t} for t in ("Yes", "yes")])
+    with pytest.raises(SuiteError, match=r"signs: .*'Yes' and 'yes' are one to the judge"):
+        folder_suite(folder, ["mood", "signs"], ["slots"])
+
+
+def test_a_suite_that_names_gigabytes_in_few_lines_is_refused_at_once(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)]
+    with pytest.raises(SuiteError, match=r"and 9 more$"):
+        load(tmp_path, "\n".join(lines))
 
 
 def test_a_suite_is_altered_in_tasks_sizes_and_training() -> None:
