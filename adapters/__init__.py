@@ -8,6 +8,7 @@ from .adapter import (
     Method,
     Name,
     check_name,
+    check_not_base,
     serving_id,
 )
 from .adapter_files import AdapterFiles, Layer, inspect_adapter
@@ -83,6 +84,7 @@ __all__ = [
     "WeightsError",
     "cache_folder",
     "check_name",
+    "check_not_base",
     "inspect_adapter",
     "packed_texts",
     "serving_id",

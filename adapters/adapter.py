@@ -28,6 +28,31 @@ def check_name(name: str) -> str:
     return name
 
 
+def served_name(name: str) -> str:
+    """What tells one served model from another: some servers look at no case, and take NAME for NAME:latest."""
+    return name.casefold().removesuffix(":latest")
+
+
+def model_name(given: str) -> str:
+    """The last part of a path or Hub id, as `served_name`; of a folder in the Hub's cache, the one that names the model."""
+    parts = [part for part in given.replace("\\", "/").split("/") if part]
+    cached = next((part.split("--")[-1] for part in parts if part.startswith("models--")), None)
+    return served_name(cached or (parts[-1] if parts else given))
+
+
+def check_not_base(name: str, base_model: str) -> None:
+    """Check that an adapter for `base_model` is not called like it: servers would answer by the base model.
+
+    Raises:
+        ValueError: it is, whole or by the last part of its path or id.
+    """
+    if served_name(name) in (served_name(base_model), model_name(base_model)):
+        raise ValueError(
+            f"{name!r} is the name of the base model ({base_model}), by which servers answer without an adapter: choose "
+            "another name"
+        )
+
+
 Name = Annotated[str, AfterValidator(check_name)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, Table, func, select
 
-from .adapter import Adapter, check_name
+from .adapter import Adapter, check_name, check_not_base
 from .errors import ConflictError, RegistryError, UnknownNameError
 from .neighbours import COMPARED, PREFIX, SHOWN, told
 from .schema import adapters, replacements
@@ -28,7 +28,11 @@ def to_adapter(row: Row[Any]) -> Adapter:
 
 
 def check_collision(connection: Connection, adapter: Adapter) -> None:
-    """Refuse a serving id that other weights have, even those of the adapter being replaced."""
+    """Refuse the base model's name, and a serving id that other weights have, even those of the adapter being replaced."""
+    try:
+        check_not_base(adapter.name, adapter.base_model)
+    except ValueError as exc:
+        raise RegistryError(str(exc)) from exc
     for table in (adapters, replacements):
         query = select(table.c.name).where(
             table.c.serving_id == adapter.serving_id,

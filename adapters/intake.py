@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .adapter import Adapter, AdapterState, check_name
+from .adapter import Adapter, AdapterState, check_name, check_not_base, model_name
 from .adapter_files import AdapterFiles, inspect_adapter
 from .base_shapes import BaseShapes
 from .cache import cache_folder
@@ -86,6 +86,7 @@ class Intake:
         """
         _check_names(name, *tags, *filter(None, [source_task]))
         base = self._base_model()
+        _check_not_base(name, base)
         stated = {"tags": tuple(dict.fromkeys(tags)), "source_task": source_task}
         with self._fetched(uri, base, same_base=same_base) as fetched:
             if (known := self._known(name, fetched.files.digest)) is not None:
@@ -105,6 +106,7 @@ class Intake:
         old = self._registry.adapter(name)
         folder = self._base.folder if self._base else None
         base = Base(old.base_model, old.base_digest, folder)
+        _check_not_base(name, base)
         with self._fetched(uri, base, same_base=same_base) as fetched:
             if (known := self._waiting(name, fetched.files.digest)) is not None:
                 return Arrival(known, known=True)
@@ -211,6 +213,16 @@ def _check_names(*names: str) -> None:
         raise InputError(str(exc)) from exc
 
 
+def _check_not_base(name: str, base: Base) -> None:
+    """Check the name before anything is fetched; whoever records an adapter checks it too."""
+    try:
+        check_not_base(name, base.name)
+        if base.folder is not None:
+            check_not_base(name, str(base.folder))
+    except ValueError as exc:
+        raise InputError(str(exc)) from exc
+
+
 def _record(
     name: str, base: Base, fetched: _Fetched, *, licence: str | None, **stated: Any
 ) -> Adapter:
@@ -238,18 +250,11 @@ def _check_servable(folder: Path, files: AdapterFiles) -> None:
 def _check_base_name(folder: Path, files: AdapterFiles, base: Base, *, same_base: bool) -> None:
     """Compare what the configuration calls the base model; its shapes may be those of several models."""
     given = files.base_model
-    if given and not same_base and _model_name(given) != _model_name(base.name):
+    if given and not same_base and model_name(given) != model_name(base.name):
         raise WeightsError(
             f"{folder}: by its configuration it was trained for {shown(given)}, and this registry is for {base.name!r}: "
             "if that is the same model under another name, say so with --same-base (over HTTP, same_base)"
         )
-
-
-def _model_name(given: str) -> str:
-    """The last part of a path or Hub id; of a folder in the Hub's cache, the one that names the model."""
-    parts = [part for part in given.replace("\\", "/").split("/") if part]
-    cached = next((part.split("--")[-1] for part in parts if part.startswith("models--")), None)
-    return (cached or (parts[-1] if parts else given)).lower()
 
 
 def _local_folder(base: str) -> Path | None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..adapters import Method, Name, SuiteError
+from ..adapters import Method, Name, SuiteError, check_not_base
 from .ablation import Ablation
 from .rows import FolderSource, Row, check_labels
 from .scoring import composed, judge
@@ -66,6 +66,8 @@ class Suite(BaseModel):
         sources = [t.name for t in self.sources]
         if lost := [a.of for a in self.ablations if a.of not in sources]:
             raise ValueError(f'ablations alter source tasks {sources}; "of" names {lost}')
+        for name in (*sources, *(a.name for a in self.ablations)):
+            check_not_base(name, self.base_model)
         return self
 
     @property

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from ..adapters import Adapter, AdapterState, Registry, RegistryError
+from ..adapters.adapter import served_name
 from ..adapters.registry import servable
 from ..router import Router, RoutingProfile
 from .skills.snapshot import Snapshot
@@ -51,20 +52,24 @@ class Routed:
 
 @dataclass(frozen=True)
 class Contents:
-    """One revision: all `adapters`, and those that may be served (`offered`, with their `tags`), by name."""
+    """One revision: all `adapters`, and those that may be served (`offered`, with their `tags`), by name.
+
+    `shadowed` are the names of those that cannot be, since the server calls its base model so.
+    """
 
     revision: int
     adapters: Mapping[str, Adapter]
     offered: dict[str, Adapter]
+    shadowed: frozenset[str]
     tags: Mapping[str, frozenset[str]]
     routed: Routed
     snapshot: Snapshot | None
 
     @classmethod
     def read(
-        cls, registry: Registry, before: Self | None = None, *, hidden: Collection[str] = ()
+        cls, registry: Registry, before: Self | None = None, *, base_names: Collection[str] = ()
     ) -> Self:
-        """Read a registry of which `before` was read earlier; names that are `hidden` are not offered.
+        """Read a registry of which `before` was read earlier; what is called like one of `base_names` is not offered.
 
         Nothing of two revisions is mixed, so no profile is paired with the weights of another.
         """
@@ -75,13 +80,17 @@ class Contents:
                 before = None
             adapters = _adapters(registry, before)
             served = servable(adapters.values(), registry.replacements())
+            taken = {served_name(name) for name in base_names}
+            shadowed = frozenset(name for name in adapters if served_name(name) in taken)
             ready = frozenset(n for n, a in adapters.items() if a.state is AdapterState.READY)
+            ready -= shadowed
             routed = Routed.read(registry, ready, before and before.routed)
-        offered = {a.name: a for a in served if a.name not in hidden}
+        offered = {a.name: a for a in served if a.name not in shadowed}
         return cls(
             revision=revision,
             adapters=adapters,
             offered=offered,
+            shadowed=shadowed,
             tags={name: frozenset(a.tags) for name, a in offered.items()},
             routed=routed,
             snapshot=routed.snapshot and routed.snapshot.only(offered),

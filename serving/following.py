@@ -113,11 +113,17 @@ class RegistryFollower:
         known = self._contents
         if known is not None and registry.revision() == known.revision:
             return known
-        return Contents.read(registry, known, hidden=self._routing.base_names)
+        return Contents.read(registry, known, base_names=self._routing.base_names)
 
     def _take_over(self, contents: Contents, registry: Registry) -> None:
         """Runs on the event loop, so that no request sees half of it."""
         routed = contents.routed
+        if contents.shadowed - (self._contents.shadowed if self._contents else frozenset()):
+            _logger.warning(
+                "traitroute: not served: %s, for this server calls its base model so, and answers by it: add the "
+                "adapter under another name",
+                ", ".join(sorted(contents.shadowed)),
+            )
         self._offer(contents.offered, registry.weights)
         self._routing.adapters, self._routing.tags = frozenset(contents.offered), contents.tags
         if routed.router is not self._routing.router:

@@ -13,6 +13,7 @@ from ...adapters import (
     RegistryError,
     StoredProfile,
     TraitRouteError,
+    check_not_base,
 )
 from ...adapters.schema import SCHEMA_VERSION
 from ...router import Router
@@ -34,6 +35,7 @@ def check_registry(
             yield ok("registry", found)
             yield from _check_profile(registry)
             yield _check_adapters(registry)
+            yield _check_names(registry)
             yield from _check_stored(registry, on_weights)
     except (TraitRouteError, OSError) as exc:
         yield fail("registry", str(exc), _UNREADABLE)
@@ -84,6 +86,19 @@ def _check_adapters(registry: Registry) -> Finding:
     if not counts[AdapterState.READY]:
         return warn("adapters", found, "none is ready, so base answers: run `traitroute profile`")
     return ok("adapters", found)
+
+
+def _check_names(registry: Registry) -> Finding:
+    shadowed = []
+    for adapter in registry.adapters():
+        try:
+            check_not_base(adapter.name, adapter.base_model)
+        except ValueError:
+            shadowed.append(adapter.name)
+    if shadowed:
+        found = f"called like the base model, which may answer instead: {listed(shadowed)}"
+        return warn("names", found, "add the adapter under another name, and remove this one")
+    return ok("names", "no adapter is called like the base model")
 
 
 def _check_stored(registry: Registry, on_weights: Callable[[int, int], None]) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from traitroute.adapters import Adapter, check_name, serving_id
+from traitroute.adapters import Adapter, check_name, check_not_base, serving_id
 
 
 @given(st.binary(min_size=32, max_size=32))
@@ -35,3 +35,25 @@ def test_ordinary_names_are_accepted(name: str) -> None:
 def test_names_that_would_mislead_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"cannot be a name|is reserved"):
         check_name(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "base_model"),
+    [
+        ("smollm2-135m-instruct", "smollm2-135m-instruct"),
+        ("SmolLM2-135M-Instruct", "smollm2-135m-instruct"),
+        ("llama-3", "/models/Llama-3/"),
+        ("llama-3", "acme/Llama-3"),
+        ("llama-3", "C:\\models\\llama-3"),
+        ("llama-3", "/hub/models--acme--llama-3/snapshots/1"),
+        ("llama-3", "llama-3:latest"),
+    ],
+)
+def test_an_adapter_is_not_called_like_its_base_model(name: str, base_model: str) -> None:
+    with pytest.raises(ValueError, match="is the name of the base model"):
+        check_not_base(name, base_model)
+
+
+@pytest.mark.parametrize("base_model", ["llama", "acme/llama-3.1", "llama-3:8b", "llama-3/other"])
+def test_a_name_that_begins_alike_is_another(base_model: str) -> None:
+    check_not_base("llama-3", base_model)

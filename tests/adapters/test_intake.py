@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from sqlalchemy import create_engine, text
 from traitroute.adapters import (
     Adapter,
     AdapterState,
@@ -125,6 +126,32 @@ def test_a_name_that_cannot_be_one_is_refused(
 ) -> None:
     folder = str(make_adapter())
     refused(store, InputError, "cannot be a name|is reserved", lambda: intake.add(name, folder))
+
+
+@pytest.mark.parametrize("name", ["tiny-llama", "Tiny-Llama"])
+def test_the_base_models_name_is_refused_before_anything_is_read(
+    intake: Intake, store: Registry, name: str
+) -> None:
+    refused(store, InputError, "name of the base model", lambda: intake.add(name, "/nowhere"))
+
+
+def test_the_name_of_the_base_models_folder_is_refused(store: Registry, tmp_path: Path) -> None:
+    base = Base("acme/tiny", "f" * 64, base_folder(tmp_path / "served-as"))
+    intake = Intake(store, AllowedSources(typed=True), base=base)
+    refused(store, InputError, "name of the base", lambda: intake.add("served-as", "/nowhere"))
+    refused(store, InputError, "name of the base", lambda: intake.add("tiny", "/nowhere"))
+
+
+def test_no_weights_come_under_a_name_that_an_older_registry_shares_with_its_base(
+    intake: Intake, store: Registry, make_adapter: MakeAdapter
+) -> None:
+    intake.add("polite", str(make_adapter()))
+    engine = create_engine(f"sqlite:///{store.path}")
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE adapters SET base_model = 'acme/polite'"))
+    engine.dispose()
+    other = str(make_adapter("other", fill=0.25))
+    refused(store, InputError, "name of the base", lambda: intake.replace("polite", other))
 
 
 def test_a_taken_name_is_refused(

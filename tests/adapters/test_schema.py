@@ -26,7 +26,7 @@ def execute(path: Path, sql: str) -> list[tuple[object, ...]]:
 
 def adapter(**changes: object) -> Adapter:
     digest = "0" * 64
-    fields = {"name": "a", "base_model": "b", "base_digest": digest, "weights_digest": digest}
+    fields = {"name": "a", "base_model": "tiny", "base_digest": digest, "weights_digest": digest}
     return Adapter.model_validate(fields | {"rank": 1, "target_modules": ["q"]} | changes)
 
 

@@ -84,11 +84,20 @@ def change(registry: Registry, statement: str) -> None:
 def test_a_sound_registry_is_found_sound(registry: Registry) -> None:
     registry.set_state("fresh", AdapterState.DISABLED)
     found = findings(registry.path)
-    assert [f.verdict for f in found.values()] == [Verdict.OK] * 6
+    assert [f.verdict for f in found.values()] == [Verdict.OK] * 7
     assert "schema" in found["registry"].found
     assert found["profile"].found == "version 1, 0 days old"
     assert found["adapters"].found == "0 pending, 3 ready, 1 disabled"
     assert found["weights"].found == "3 servable adapters, every digest right"
+
+
+def test_an_adapter_of_an_older_registry_that_is_called_like_its_base_is_told(
+    registry: Registry,
+) -> None:
+    change(registry, "UPDATE adapters SET base_model = 'acme/Fresh:latest' WHERE name = 'fresh'")
+    found = findings(registry.path)["names"]
+    assert found.verdict is Verdict.WARN
+    assert found.found == "called like the base model, which may answer instead: fresh"
 
 
 def test_no_registry_ends_its_checks(tmp_path: Path) -> None:

@@ -88,6 +88,11 @@ def test_bad_suite_is_told_where_it_is_wrong(tmp_path: Path, text: str, parts: l
     assert [part for part in parts if part not in str(error.value)] == []
 
 
+def test_no_adapter_of_a_suite_is_called_like_its_base_model(tmp_path: Path) -> None:
+    with pytest.raises(SuiteError, match="'a' is the name of the base model"):
+        load(tmp_path, f"base_model: acme/A\n{GOOD}")
+
+
 def test_unknown_built_in_suite_lists_those_there_are() -> None:
     with pytest.raises(SuiteError, match=r"no built-in suite 'maxi'; built in: \['mini', "):
         load_suite("maxi")

@@ -45,6 +45,15 @@ def test_what_was_read_before_changes_nothing_but_the_time(measured: Registry) -
     assert after.routed.ready == whole.routed.ready == {"chef", "pilot"}
 
 
+def test_an_adapter_called_like_the_servers_base_model_is_neither_offered_nor_chosen(
+    measured: Registry,
+) -> None:
+    contents = Contents.read(measured, base_names=("Pilot:latest", "acme/chef", "base"))
+    assert contents.shadowed == {"pilot"}
+    assert set(contents.offered) == {"chef", "idle"}
+    assert contents.routed.ready == {"chef", "idle"}
+
+
 def test_who_may_be_chosen_changes_without_the_profile_being_read(
     measured: Registry, text_of: Any
 ) -> None:

@@ -61,6 +61,21 @@ def test_a_deleted_registry_takes_nothing_away(routing: Routing, tmp_path: Path)
     assert routing.adapters == {"code"}
 
 
+def test_an_adapter_called_like_the_base_model_is_told_as_not_served(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    path = registry_of(tmp_path / "registry.db", "code", "Llama")
+    routing = Routing(base_names=("llama", "base"))
+    following = follower(routing, path)
+    for _ in range(2):
+        asyncio.run(following.refresh())
+        with Registry.open(path) as registry:
+            registry.set_tags("code", ["work"])
+    assert routing.adapters == {"code"}
+    assert [r.message for r in caplog.records if "not served: Llama" in r.message] != []
+    assert len(caplog.records) <= 3
+
+
 def test_a_restored_registry_is_followed(routing: Routing, tmp_path: Path) -> None:
     path = registry_of(tmp_path / "registry.db", "code")
     following = follower(routing, path)
