@@ -1,10 +1,12 @@
 """The embedded server's application: OpenAI's surface over a `Decoder`, behind the routing that vLLM has too."""
 
 import asyncio
+import reprlib
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from jinja2 import TemplateError
 from starlette.applications import Starlette
@@ -24,17 +26,27 @@ from ..origins import cross_origin
 from ..own_routes import own_routes
 from ..replies import error_reply, model_reply
 from ..routing import AUTO, Routing, RoutingMiddleware
+from ..routing.refusal import RefusedError
 from .admission import QueueLimit
 from .answers import AnswerForm, Kind
 from .decoder import Decoder
 from .generation import GenerationError, Order
 from .loader import EmbeddedLoader
-from .requests import ChatRequest, CompletionRequest, RequestError, read_chat, read_completion
+from .prompts import Context
+from .requests import ChatRequest, CompletionRequest, read_chat, read_completion
 from .streams import EventStream, until_disconnect, whole
 
 ROUTING_BUDGET_S = 0.5
 """More than in front of vLLM: here the router waits for a turn beside the thread that decodes."""
 _CLOSED_BY_CLIENT = 499
+_ESCAPED = 12
+"""The most bytes that JSON takes for a character."""
+_OTHER_BYTES = 2**20
+"""What a body holds besides its prompt."""
+_READERS = 2
+"""How many prompts are read at a time: reading a long one takes much memory."""
+
+T = TypeVar("T")
 
 
 def embedded_app(
@@ -54,6 +66,7 @@ def embedded_app(
     `queue` is how many requests may be answered or wait at a time; pages of the web `origins` may read answers.
     """
     loader = EmbeddedLoader(decoder, base_digest=base_digest)
+    room = Context.of(tokenizer, context)
     routing = Routing(
         base_names=tuple(names),
         loader=loader,
@@ -61,8 +74,9 @@ def embedded_app(
         budget_s=ROUTING_BUDGET_S,
         origins=origins,
     )
+    routing.max_body_bytes = min(routing.max_body_bytes, room.characters * _ESCAPED + _OTHER_BYTES)
     following = RegistryFollower(routing, open_registry, loader.offer)
-    surface = _Surface(decoder, tokenizer, routing, loader, context, following.contact)
+    surface = _Surface(decoder, tokenizer, routing, loader, room, following.contact)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -73,6 +87,7 @@ def embedded_app(
         finally:
             await following.stop()
             await asyncio.to_thread(decoder.close)
+            surface.readers.shutdown(wait=False)
 
     keys = ApiKeys([api_key or ""])
     refusal = "the API key is missing or wrong"
@@ -92,7 +107,7 @@ def embedded_app(
             Middleware(QueueLimit, limit=queue),
             Middleware(RoutingMiddleware, routing=routing),
         ],
-        exception_handlers={HTTPException: _http_error, RequestError: _request_error},
+        exception_handlers={HTTPException: _http_error, RefusedError: _refused},
         lifespan=lifespan,
     )
     app.state.decoder = decoder
@@ -108,9 +123,10 @@ class _Surface:
         tokenizer: PromptTokenizer,
         routing: Routing,
         loader: EmbeddedLoader,
-        context: int,
+        context: Context,
         contact: RegistryContact,
     ) -> None:
+        self.readers = ThreadPoolExecutor(_READERS, thread_name_prefix="traitroute-reader")
         self._contact = contact
         self._decoder = decoder
         self._tokenizer = tokenizer
@@ -121,15 +137,14 @@ class _Surface:
 
     async def chat(self, request: Request) -> Response:
         """POST /v1/chat/completions."""
-        asked = read_chat(await _json(request))
-        messages = [message.plain() for message in asked.messages]
-        prompt = await asyncio.to_thread(self._read_messages, messages)
+        body = await _body(request)
+        asked, prompt = await self._in_reader(self._read_chat, body)
         return await self._answer(request, "chat", asked, prompt)
 
     async def complete(self, request: Request) -> Response:
         """POST /v1/completions."""
-        asked = read_completion(await _json(request))
-        prompt = await asyncio.to_thread(self._read_prompt, asked.prompt)
+        body = await _body(request)
+        asked, prompt = await self._in_reader(self._read_completion, body)
         return await self._answer(request, "completion", asked, prompt)
 
     async def model(self, request: Request) -> Response:
@@ -151,7 +166,7 @@ class _Surface:
                 "owned_by": "traitroute",
                 "root": served.weights_digest if (served := self._loader.adapter(name)) else None,
                 "parent": base if name in self._routing.adapters else None,
-                "max_model_len": self._context,
+                "max_model_len": self._context.tokens,
             }
             for name in names
         ]
@@ -187,7 +202,7 @@ class _Surface:
             temperature=asked.temperature,
             top_p=asked.top_p,
             seed=asked.seed,
-            stops=asked.stops,
+            stops=asked.stop,
             ignore_eos=asked.ignore_eos,
         )
         form = AnswerForm(kind, name)
@@ -214,50 +229,59 @@ class _Surface:
             return self._routing.base_names[0], None
         if (adapter := self._loader.adapter(model)) is not None:
             return model, adapter
-        raise HTTPException(404, f"the model {model!r} does not exist: see /v1/models")
+        raise HTTPException(404, f"the model {reprlib.repr(model)} does not exist: see /v1/models")
 
     def _room(self, prompt: list[int], limit: int | None) -> int:
-        room = self._context - len(prompt)
+        room = self._context.tokens - len(prompt)
         if room < (limit or 1):
-            raise RequestError(
+            raise RefusedError(
                 f"{len(prompt)} prompt tokens and {limit or 1} to generate are more than this "
-                f"server's context of {self._context}"
+                f"server's context of {self._context.tokens}"
             )
         return limit or room
 
-    def _read_messages(self, messages: list[dict[str, str]]) -> list[int]:
+    async def _in_reader(self, read: Callable[[Any], T], body: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self.readers, read, body)
+
+    def _read_chat(self, body: Any) -> tuple[ChatRequest, list[int]]:
+        asked = read_chat(body, self._context)
         try:
-            return self._checked(self._tokenizer.prompt(messages), "messages")
+            return asked, self._checked(self._tokenizer.prompt(asked.messages), "messages")
         except TemplateError as exc:
-            raise RequestError(
+            raise RefusedError(
                 f"the model's chat template refuses the messages: {exc}", param="messages"
             ) from exc
 
-    def _read_prompt(self, prompt: str | list[int]) -> list[int]:
-        ids = self._tokenizer.tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else prompt
-        return self._checked(ids, "prompt")
+    def _read_completion(self, body: Any) -> tuple[CompletionRequest, list[int]]:
+        asked = read_completion(body, self._context)
+        given = asked.prompt
+        ids = self._tokenizer.tokenizer(given)["input_ids"] if isinstance(given, str) else given
+        return asked, self._checked(ids, "prompt")
 
     def _checked(self, ids: list[int], param: str) -> list[int]:
         size = self._decoder.vocabulary
         if not ids:
-            raise RequestError("the prompt is empty: there is nothing to continue", param=param)
+            raise RefusedError("the prompt is empty: there is nothing to continue", param=param)
         if wrong := [i for i in ids if not 0 <= i < size]:
-            raise RequestError(f"the model has no token {wrong[0]}, only {size}", param=param)
+            raise RefusedError(f"the model has no token {wrong[0]}, only {size}", param=param)
         return ids
 
 
-async def _json(request: Request) -> Any:
+async def _body(request: Request) -> dict[str, Any]:
     try:
-        return await request.json()
+        body = await request.json()
     except (ValueError, RecursionError) as exc:
-        raise RequestError("the body is not JSON") from exc
+        raise RefusedError("the body is not JSON") from exc
+    if not isinstance(body, dict):
+        raise RefusedError("the body must be a JSON object")
+    return body
 
 
 async def _http_error(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
-    return error_reply(exc.status_code, exc.detail)
+    return error_reply(exc.status_code, exc.detail, headers=exc.headers)
 
 
-async def _request_error(request: Request, exc: Exception) -> Response:
-    assert isinstance(exc, RequestError)
-    return error_reply(400, str(exc), param=exc.param)
+async def _refused(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, RefusedError)
+    return exc.response()

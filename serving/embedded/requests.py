@@ -1,22 +1,29 @@
 """What a client asks for, checked: OpenAI's chat completions and completions, as far as they are offered here.
 
-What would change the answer and is not offered is refused; what changes nothing (`user`, `metadata`) is passed over.
+Every field is offered, not offered, or known to change nothing. What is not offered is refused unless it asks for nothing,
+and so is what is not known: it might have been meant to change the answer.
 """
 
+import difflib
+import reprlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
-from ...adapters import InputError
+from ..routing.refusal import RefusedError
+from .prompts import Context, kind, read_messages, read_prompt
 
 _OFF: dict[str, tuple[Any, ...]] = {
     "n": (1,),
     "best_of": (1,),
     "use_beam_search": (False,),
+    "length_penalty": (1,),
     "logprobs": (False,),
     "top_logprobs": (0,),
     "prompt_logprobs": (),
+    "return_tokens_as_token_ids": (False,),
     "echo": (False,),
     "suffix": ("",),
     "tools": ([],),
@@ -31,7 +38,12 @@ _OFF: dict[str, tuple[Any, ...]] = {
     "guided_grammar": (),
     "modalities": (["text"],),
     "audio": (),
+    "reasoning_effort": ("none",),
+    "verbosity": ("medium",),
+    "web_search_options": (),
+    "store": (False,),
     "logit_bias": ({},),
+    "logits_processors": ([],),
     "presence_penalty": (0,),
     "frequency_penalty": (0,),
     "repetition_penalty": (1,),
@@ -41,35 +53,67 @@ _OFF: dict[str, tuple[Any, ...]] = {
     "stop_token_ids": ([],),
     "bad_words": ([],),
     "allowed_token_ids": (),
+    "include_stop_str_in_output": (False,),
+    "skip_special_tokens": (True,),
+    "spaces_between_special_tokens": (True,),
+    "add_special_tokens": (),
     "truncate_prompt_tokens": (),
     "continue_final_message": (False,),
     "add_generation_prompt": (True,),
     "chat_template": (),
     "chat_template_kwargs": ({},),
     "documents": ([],),
+    "mm_processor_kwargs": ({},),
+    "priority": (0,),
 }
 """What is not offered, with the values that ask for nothing."""
 
-_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-_Stop = Annotated[str, Field(min_length=1)]
+_PASSED_OVER = frozenset(
+    {
+        "user",
+        "metadata",
+        "safety_identifier",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "service_tier",
+        "prediction",
+        "parallel_tool_calls",
+        "request_id",
+        "cache_salt",
+        "return_token_ids",
+    }
+)
+"""What changes no answer; who asks for token ids sees that there are none."""
+
+_STOPS = 16
+_STOP_CHARACTERS = 1000
+"""Every new piece of text is searched for the beginnings of stop strings, while all other rows wait."""
 
 
-class RequestError(InputError):
-    """A request is wrong, or asks for what is not offered; `param` names the field."""
-
-    def __init__(self, message: str, *, param: str | None = None) -> None:
-        super().__init__(message)
-        self.param = param
+def _stops(given: Any) -> tuple[str, ...]:
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        wrong = (
+            next(t for t in texts if not isinstance(t, str)) if isinstance(texts, list) else given
+        )
+        raise _wrong(f"wanted a text or a list of texts, not {kind(wrong)}")
+    if len(texts) > _STOPS:
+        raise _wrong(f"{len(texts)} stop strings are more than {_STOPS}")
+    if not all(0 < len(text) <= _STOP_CHARACTERS for text in texts):
+        raise _wrong(f"wanted texts of 1 to {_STOP_CHARACTERS} characters")
+    return tuple(texts)
 
 
 class _StreamOptions(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
     include_usage: bool = False
+    include_obfuscation: bool = False
+    continuous_usage_stats: Literal[False] = False
 
 
 class _Request(BaseModel):
     """What both kinds of request share."""
-
-    model_config = ConfigDict(extra="ignore")
 
     model: str
     stream: bool = False
@@ -77,43 +121,14 @@ class _Request(BaseModel):
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    stop: _Stop | Annotated[list[_Stop], Field(max_length=16)] = []
+    stop: Annotated[tuple[str, ...], BeforeValidator(_stops)] = ()
     ignore_eos: bool = False
-
-    @model_validator(mode="before")
-    @classmethod
-    def _nothing_for_null(cls, given: Any) -> Any:
-        return {k: v for k, v in given.items() if v is not None}
-
-    @property
-    def stops(self) -> tuple[str, ...]:
-        """The stop strings."""
-        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
-
-
-_Kind = TypeVar("_Kind", bound=_Request)
-
-
-class _Part(BaseModel):
-    type: Literal["text"]
-    text: str
-
-
-class _Message(BaseModel):
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[_Part]
-
-    def plain(self) -> dict[str, str]:
-        """The message as chat templates take it."""
-        content = self.content
-        text = content if isinstance(content, str) else "\n".join(part.text for part in content)
-        return {"role": _ROLES[self.role], "content": text}
 
 
 class ChatRequest(_Request):
     """The body of `/v1/chat/completions`."""
 
-    messages: Annotated[list[_Message], Field(min_length=1)]
+    messages: list[dict[str, str]]
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
 
@@ -126,7 +141,7 @@ class ChatRequest(_Request):
 class CompletionRequest(_Request):
     """The body of `/v1/completions`, with one prompt, as text or token ids."""
 
-    prompt: str | Annotated[list[int], Field(min_length=1)]
+    prompt: str | list[int]
     max_tokens: Annotated[int, Field(ge=1)] = 16
 
     @property
@@ -135,54 +150,63 @@ class CompletionRequest(_Request):
         return self.max_tokens
 
 
-def read_chat(body: Any) -> ChatRequest:
+_Kind = TypeVar("_Kind", ChatRequest, CompletionRequest)
+
+
+def read_chat(body: Mapping[str, Any], context: Context) -> ChatRequest:
     """Check the body of a chat request.
 
     Raises:
-        RequestError: it is wrong, or asks for what is not offered.
+        RefusedError: it is wrong, too long, or asks for what is not offered.
     """
-    return _read(ChatRequest, body)
+    _check_fields(ChatRequest, body)
+    return _validated(ChatRequest, body, messages=read_messages(body.get("messages"), context))
 
 
-def read_completion(body: Any) -> CompletionRequest:
+def read_completion(body: Mapping[str, Any], context: Context) -> CompletionRequest:
     """Check the body of a completion request.
 
     Raises:
-        RequestError: it is wrong, or asks for what is not offered.
+        RefusedError: it is wrong, too long, or asks for what is not offered.
     """
-    if isinstance(body, dict) and isinstance(body.get("prompt"), list):
-        body = {**body, "prompt": _only_prompt(body["prompt"])}
-    return _read(CompletionRequest, body)
+    _check_fields(CompletionRequest, body)
+    return _validated(CompletionRequest, body, prompt=read_prompt(body.get("prompt"), context))
 
 
-def _read(kind: type[_Kind], body: Any) -> _Kind:
-    if not isinstance(body, dict):
-        raise RequestError("the body must be a JSON object")
-    _check_offered(body)
+def _validated(form: type[_Kind], body: Mapping[str, Any], **read: Any) -> _Kind:
+    given = {name: body[name] for name in form.model_fields if body.get(name) is not None}
     try:
-        return kind.model_validate(body)
+        return form.model_validate(given | read)
     except ValidationError as exc:
-        first = exc.errors()[0]
+        first = exc.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
-        raise RequestError(f"{where}: {first['msg']}", param=where or None) from exc
+        raise RefusedError(f"{where[:100]}: {first['msg']}", param=where[:100]) from exc
 
 
-def _check_offered(body: Mapping[str, Any]) -> None:
-    for name, nothing in _OFF.items():
-        given = body.get(name)
-        if given is None or any(given == off and type(given) is type(off) for off in nothing):
+def _check_fields(form: type[BaseModel], body: Mapping[str, Any]) -> None:
+    """Refuse what is not offered, unless it asks for nothing, and what is not known."""
+    for name, given in body.items():
+        if given is None or name in form.model_fields or name in _PASSED_OVER:
             continue
-        if isinstance(given, float) and given in nothing:
-            continue
-        raise RequestError(
-            f'"{name}" is not offered by the embedded server: leave it out, or serve with vLLM',
-            param=name,
-        )
+        if name not in _OFF:
+            raise RefusedError(_unknown(name, form), param=name[:100])
+        if not any(_same(given, nothing) for nothing in _OFF[name]):
+            raise RefusedError(
+                f'"{name}" is not offered by the embedded server: leave it out, or serve with vLLM',
+                param=name,
+            )
 
 
-def _only_prompt(prompts: list[Any]) -> Any:
-    if prompts and not isinstance(prompts[0], int):
-        if len(prompts) > 1:
-            raise RequestError("send one prompt a request: several are not offered", param="prompt")
-        return prompts[0]
-    return prompts
+def _same(given: Any, nothing: Any) -> bool:
+    return given == nothing and (type(given) is type(nothing) or isinstance(given, float))
+
+
+def _unknown(name: str, form: type[BaseModel]) -> str:
+    known = [*form.model_fields, *_OFF, *_PASSED_OVER]
+    near = difflib.get_close_matches(name[:100], known)
+    meant = f"; did you mean {' or '.join(near)}?" if near else ""
+    return f"no field {reprlib.repr(name)} is known{meant} Leave it out, or serve with vLLM"
+
+
+def _wrong(message: str) -> PydanticCustomError:
+    return PydanticCustomError("wrong", "{message}", {"message": message})

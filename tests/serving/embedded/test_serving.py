@@ -274,10 +274,6 @@ def test_values_that_are_no_numbers_end_that_answer_only(house: Any, serve: Any)
         ({"messages": [{"role": "tool", "content": "w5"}]}, "messages.0.role: "),
         ({"messages": [{"role": "user", "content": " "}]}, "the prompt is empty"),
         ({"messages": [{"role": "user", "content": "hello"}]}, "the model has no token 64"),
-        (
-            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
-            "messages.0.content",
-        ),
     ],
 )
 def test_what_is_wrong_or_not_offered_is_said(
