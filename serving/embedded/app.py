@@ -26,6 +26,7 @@ from ..origins import cross_origin
 from ..own_routes import own_routes
 from ..replies import error_reply, model_reply
 from ..routing import AUTO, Routing, RoutingMiddleware
+from ..routing.body import REQUEST
 from ..routing.refusal import RefusedError
 from .admission import QueueLimit
 from .answers import AnswerForm, Kind
@@ -137,14 +138,12 @@ class _Surface:
 
     async def chat(self, request: Request) -> Response:
         """POST /v1/chat/completions."""
-        body = await _body(request)
-        asked, prompt = await self._in_reader(self._read_chat, body)
+        asked, prompt = await self._in_reader(self._read_chat, _body(request))
         return await self._answer(request, "chat", asked, prompt)
 
     async def complete(self, request: Request) -> Response:
         """POST /v1/completions."""
-        body = await _body(request)
-        asked, prompt = await self._in_reader(self._read_completion, body)
+        asked, prompt = await self._in_reader(self._read_completion, _body(request))
         return await self._answer(request, "completion", asked, prompt)
 
     async def model(self, request: Request) -> Response:
@@ -267,12 +266,9 @@ class _Surface:
         return ids
 
 
-async def _body(request: Request) -> dict[str, Any]:
-    try:
-        body = await request.json()
-    except (ValueError, RecursionError) as exc:
-        raise RefusedError("the body is not JSON") from exc
-    if not isinstance(body, dict):
+def _body(request: Request) -> dict[str, Any]:
+    body = request.scope.get(REQUEST)
+    if body is None:
         raise RefusedError("the body must be a JSON object")
     return body
 

@@ -64,7 +64,6 @@ _OFF: dict[str, tuple[Any, ...]] = {
     "chat_template_kwargs": ({},),
     "documents": ([],),
     "mm_processor_kwargs": ({},),
-    "priority": (0,),
 }
 """What is not offered, with the values that ask for nothing."""
 
@@ -80,6 +79,7 @@ _PASSED_OVER = frozenset(
         "parallel_tool_calls",
         "request_id",
         "cache_salt",
+        "priority",
         "return_token_ids",
     }
 )

@@ -186,6 +186,13 @@ class _IdleDecoder:
     def mixed(self) -> "_IdleDecoder":
         return self
 
+    @property
+    def tokenizer(self) -> "_IdleDecoder":
+        return self
+
+    def get_vocab(self) -> dict[str, int]:
+        return {"w": 0}
+
     def is_proven(self, digest: str) -> bool:
         return False
 

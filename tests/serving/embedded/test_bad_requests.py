@@ -160,6 +160,34 @@ def test_what_cannot_fit_is_refused_before_it_is_tokenized(
 
 
 @pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"messages": [user(f"w5 {HALF}")]}, "messages.0.content"),
+        ({"messages": [user([TEXT, {"type": "text", "text": HALF}])]}, "messages.0.content.1.text"),
+        ({"messages": [user("w5", name=HALF)]}, "messages.0.name"),
+        ({"stop": ["w1", HALF]}, "stop.1"),
+        ({"model": HALF}, "model"),
+        ({"model": "auto", "messages": [user(f"w10 {HALF}")]}, "messages.0.content"),
+        ({"user": HALF}, "user"),
+        ({"metadata": {"a": HALF}}, "metadata.a"),
+        ({"traitroute": {"session": HALF}}, "traitroute.session"),
+    ],
+)
+def test_half_a_character_is_refused_in_every_text(
+    client: httpx.Client, change: dict[str, Any], param: str
+) -> None:
+    found, text = error(client, CHAT, chat() | change)
+    assert found == param
+    assert "half of a surrogate pair" in text
+    whole = json.loads(json.dumps(chat() | change).replace("\\ud83d", "\\ud83d\\ude42"))
+    assert "surrogate" not in client.post(CHAT, json=whole).text
+
+
+def test_half_a_character_in_a_prompt_is_refused(client: httpx.Client) -> None:
+    assert error(client, COMPLETIONS, {"model": "red", "prompt": HALF})[0] == "prompt"
+
+
+@pytest.mark.parametrize(
     "body",
     [
         chat(user("w5 " * 2_700_000)),
@@ -236,5 +264,5 @@ def test_a_wrong_method_is_told_the_right_one(client: httpx.Client, method: str,
 
 
 def test_a_long_name_of_no_model_is_not_sent_back(client: httpx.Client) -> None:
-    _, text = error(client, CHAT, chat(model="x" * 100_000), 404)
+    _, text = error(client, CHAT, chat(model="x" * 1000), 404)
     assert len(text) < 200
