@@ -58,7 +58,8 @@ class Listening:
         try:
             if self._connection is None:
                 # What was written before the first LISTEN is read now.
-                await self._connect()
+                async with asyncio.timeout(LOOK_S):
+                    await self._connect()
                 return
             async for _ in self._connection.notifies(timeout=LOOK_S, stop_after=1):
                 await asyncio.sleep(random.uniform(0, SPREAD_S))

@@ -123,6 +123,23 @@ def test_a_backup_that_is_copied_over_the_file_is_followed(
     assert routing.adapters == {"code"}
 
 
+@pytest.mark.parametrize("content", [b"", b"SQLite format 3\0", b"name,score\n" * 800])
+def test_a_registry_that_is_damaged_takes_nothing_away(
+    routing: Routing, tmp_path: Path, content: bytes
+) -> None:
+    path = registry_of(tmp_path / "registry.db", "code")
+    backup = shutil.copy(path, tmp_path / "backup.db")
+    following = follower(routing, path)
+    asyncio.run(following.refresh())
+    path.write_bytes(content)
+    asyncio.run(following.refresh())
+    assert routing.adapters == {"code"}
+    assert not following.contact.reachable
+    shutil.copyfile(backup, path)
+    asyncio.run(following.refresh())
+    assert following.contact.reachable
+
+
 @pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir])
 def test_what_is_no_file_is_refused_at_once_and_takes_nothing_away(
     routing: Routing, tmp_path: Path, make: Callable[[Path], None]
