@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sqlalchemy import URL, Engine, create_engine
+from sqlalchemy import URL, Engine, NullPool, create_engine
 
 from .errors import DatabaseError, RegistryError, TraitRouteError
 from .faults import in_our_words
@@ -64,6 +64,9 @@ def open_file(path: Path, *, read_only: bool) -> Engine:
     engine = create_engine(
         URL.create("sqlite", database=path.as_uri(), query=_query(path, read_only=read_only)),
         connect_args={"timeout": BUSY_S},
+        # A reader's connection that stays would keep the last writer from emptying the file -wal, and what is left in
+        # that SQLite would apply to a backup that is put in the file's place.
+        poolclass=NullPool if read_only else None,
     )
     try:
         with in_our_words(path):

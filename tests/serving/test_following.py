@@ -107,18 +107,19 @@ def test_a_link_that_points_elsewhere_is_followed(routing: Routing, tmp_path: Pa
     assert routing.location == Location(tmp_path / "cook" / "registry.db")
 
 
-def test_a_backup_that_is_copied_over_the_file_is_followed(
-    routing: Routing, tmp_path: Path
+@pytest.mark.parametrize("restore", [shutil.copyfile, shutil.move])
+def test_a_backup_that_takes_the_files_place_is_followed(
+    routing: Routing, tmp_path: Path, restore: Callable[[Path, Path], object]
 ) -> None:
     path = registry_of(tmp_path / "registry.db", "code")
     backup = shutil.copy(path, tmp_path / "backup.db")
-    with Registry.open(path) as registry:
-        registry.remove_adapter("code")
     following = follower(routing, path)
     asyncio.run(following.refresh())
-    assert routing.adapters == set()
-    # The same file, in which SQLite goes by the pages that it read before.
-    shutil.copyfile(backup, path)
+    with Registry.open(path) as registry:
+        registry.remove_adapter("code")
+        asyncio.run(following.refresh())
+        assert routing.adapters == set()
+    restore(backup, path)
     asyncio.run(following.refresh())
     assert routing.adapters == {"code"}
 
