@@ -55,12 +55,14 @@ class Contents:
     """One revision: all `adapters`, and those that may be served (`offered`, with their `tags`), by name.
 
     `shadowed` are the names of those that cannot be, since the server calls its base model so.
+    `withheld` are the names of those that may not: disabled ones, and measured ones that were removed.
     """
 
     revision: int
     adapters: Mapping[str, Adapter]
     offered: dict[str, Adapter]
     shadowed: frozenset[str]
+    withheld: frozenset[str]
     tags: Mapping[str, frozenset[str]]
     routed: Routed
     snapshot: Snapshot | None
@@ -86,11 +88,14 @@ class Contents:
             ready -= shadowed
             routed = Routed.read(registry, ready, before and before.routed)
         offered = {a.name: a for a in served if a.name not in shadowed}
+        measured = routed.router.profile.adapters if routed.router is not None else ()
+        known = {*adapters, *measured} - offered.keys()
         return cls(
             revision=revision,
             adapters=adapters,
             offered=offered,
             shadowed=shadowed,
+            withheld=frozenset(n for n in known if served_name(n) not in taken),
             tags={name: frozenset(a.tags) for name, a in offered.items()},
             routed=routed,
             snapshot=routed.snapshot and routed.snapshot.only(offered),

@@ -124,6 +124,9 @@ class RegistryFollower:
                 "adapter under another name",
                 ", ".join(sorted(contents.shadowed)),
             )
+        # What was offered once and is no longer known was removed.
+        seen = contents.withheld | self._routing.withheld | self._routing.adapters
+        self._routing.withheld = seen - contents.offered.keys()
         self._offer(contents.offered, registry.weights)
         self._routing.adapters, self._routing.tags = frozenset(contents.offered), contents.tags
         if routed.router is not self._routing.router:

@@ -6,21 +6,32 @@ from http.client import HTTPException, HTTPResponse
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
+from ..addresses import proxy_of, public
 from .finding import Finding, fail, listed, ok, warn
 
 LIMIT_S = 10
 _WANTED = "give it as http://HOST:PORT; in a user's name or a password write '@' as %40, '/' as %2F, '?' as %3F, '#' as %23"
 
 
+class _NoRedirects(HTTPRedirectHandler):
+    """As the gateway does: the key is for this server and no other."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        """Follow none."""
+
+
 def check_upstream(url: str, *, key: str | None = None) -> Finding:
     """Ask the server at `url` (with or without /v1) for its models; `key` is its API key."""
+    check = f"upstream {public(url)}"
     try:
-        check = f"upstream {_public(url)}"
+        proxy, parts = proxy_of(url), urlsplit(url)
+        if "@" in parts.path + parts.query + parts.fragment:
+            raise ValueError("a part of a user's name or password ended the host")
     except ValueError:
-        # What is said of it may hold a part of a password.
-        return fail("upstream", "its URL cannot be read", _WANTED)
+        return fail(check, "its URL cannot be read", _WANTED)
+    through = f" through the proxy {public(proxy)}" if proxy else ""
     server = url.rstrip("/").removesuffix("/v1")
     try:
         names = _models(f"{server}/v1/models", key)
@@ -30,11 +41,13 @@ def check_upstream(url: str, *, key: str | None = None) -> Finding:
             advice = "name the variable with its key: --upstream-key-env NAME"
             return fail(check, f"refuses the key (status {exc.code})", advice)
         return fail(
-            check, f"status {exc.code} for /v1/models", "is it an OpenAI-compatible server?"
+            check,
+            f"status {exc.code} for /v1/models{through}",
+            "is it an OpenAI-compatible server?",
         )
     except (URLError, HTTPException, OSError) as exc:
         reason = getattr(exc, "reason", None) or type(exc).__name__
-        return fail(check, f"cannot be reached: {reason}", "start it, or mend the URL")
+        return fail(check, f"cannot be reached{through}: {reason}", "start it, or mend the URL")
     except (ValueError, KeyError, TypeError):
         return fail(check, "answers, but with no list of models", "is the URL right?")
     if not names:
@@ -69,12 +82,6 @@ def _open(url: str, key: str | None) -> HTTPResponse:
     user, _, _ = parts.netloc.rpartition("@")
     if user and not key:
         headers["authorization"] = f"Basic {b64encode(unquote(user).encode()).decode()}"
-    return urlopen(Request(_public(url), headers=headers), timeout=LIMIT_S)
-
-
-def _public(url: str) -> str:
-    """The URL without user, password and query; a ValueError where one cannot tell which they are."""
-    parts = urlsplit(url)
-    if "@" in parts.path + parts.query + parts.fragment:
-        raise ValueError("a part of a user's name or password ended the host")
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    proxy = proxy_of(url)
+    opener = build_opener(ProxyHandler({parts.scheme: proxy} if proxy else {}), _NoRedirects)
+    return opener.open(Request(public(url), headers=headers), timeout=LIMIT_S)

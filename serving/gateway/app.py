@@ -23,6 +23,7 @@ from .fleet import Fleet
 from .listing import given_names
 from .loader import FleetLoader
 from .options import GatewayOptions
+from .paths import MODELS, PlainPaths
 from .proxy import Proxy
 from .second_chance import SecondChance
 
@@ -35,7 +36,7 @@ def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry]) 
     fleet = Fleet(options)
     routing = Routing(base_names=(BASE,), origins=options.origins)
     loader = FleetLoader(fleet, routing, options)
-    routing.loader, routing.loaded = loader, loader.holds
+    routing.loader, routing.loaded, routing.resolve = loader, loader.holds, loader.resolve
     following = RegistryFollower(routing, open_registry, loader.offer)
     keys = ApiKeys([options.key or ""])
     pages = _Pages(fleet, routing, options, following.contact, keys)
@@ -56,13 +57,14 @@ def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry]) 
             Route(HEALTH, pages.health),
             Route("/metrics", pages.metrics),
             Route("/v1/models", pages.models),
-            Route("/v1/models/{name:path}", pages.model),
+            Route(MODELS + "{name:path}", pages.model),
             *own_routes(routing),
         ],
         default=Proxy(loader, options),
         redirect_slashes=False,
         lifespan=lifespan,
         middleware=[
+            Middleware(PlainPaths),
             *cross_origin(options.origins),
             Middleware(KeyCheck, keys=keys, message=refusal),
             Middleware(SecondChance, limit=routing.max_body_bytes),
@@ -128,21 +130,15 @@ class _Pages:
         return model_reply(request.path_params["name"], self._cards())
 
     async def models(self, request: Request) -> JSONResponse:
-        """The base model, `auto`, all adapters, and what else the upstreams list."""
+        """The base model, `auto`, all adapters, and what else the upstreams list: what may be asked for."""
         return JSONResponse({"object": "list", "data": self._cards()})
 
     def _cards(self) -> list[dict[str, Any]]:
         adapters = sorted(self._routing.adapters)
         ours = [_card(BASE), _card(AUTO), *(_card(name, parent=BASE) for name in adapters)]
-        aliases = self._options.aliases
-        shown = {BASE, AUTO, *(name for a in (BASE, *adapters) for name in given_names(a, aliases))}
-        listed = {name: card for u in self._fleet.healthy() for name, card in u.cards.items()}
-        # Names that the gateway loads under, and they alone, have an adapter before their `@`.
-        more = [
-            _card(name, parent=card.parent)
-            for name, card in sorted(listed.items())
-            if name not in shown and name.partition("@")[0] not in self._routing.adapters
-        ]
+        shown = {AUTO, *given_names(BASE, self._options.aliases)}
+        others = {name: card for u in self._fleet.healthy() for name, card in u.others.items()}
+        more = (_card(n, parent=c.parent) for n, c in sorted(others.items()) if n not in shown)
         return [*ours, *more]
 
 

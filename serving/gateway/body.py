@@ -1,81 +1,63 @@
-"""A request's body: read as far as it names a model, else passed through as it comes."""
+"""What a request asks for, of which every upstream must understand the same.
 
-import asyncio
-import json
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
+What was understood is what is sent: written anew from the parsed request, so that no upstream's parser finds in the
+client's bytes what ours did not (a key twice, an encoding, something behind the end). An adapter is named as `model` and
+nowhere else, for only there the registry is asked about it.
+"""
 
-from starlette.requests import ClientDisconnect
+import reprlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
-from .headers import Headers
+from ..routing.body import REQUEST, dump, off_loop, parse_object, read_body
+from ..routing.naming import named_beside
+from ..routing.refusal import RefusedError
 
-_OPAQUE = (b"multipart/", b"audio/", b"image/", b"video/", b"application/octet-stream")
 
-
+@dataclass(frozen=True)
 class Body:
-    """The body of one request.
+    """The body of one request: as it `came`, and as it was understood; both empty where none is read."""
 
-    `read` becomes set when the client has nothing more to send; from then on `receive` tells only of
-    its going away. `taken` says that an upstream was given a part of what cannot be given twice.
-    """
+    came: bytes = b""
+    request: Mapping[str, Any] = {}
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
-        self.read = asyncio.Event()
-        self.taken = False
-        self._receive = receive
-        self._head = bytearray()
-        headers = dict(scope["headers"])
-        self._length = headers.get(b"content-length")
-        self._present = self._length not in (None, b"0") or b"transfer-encoding" in headers
-        kind = headers.get(b"content-type", b"").strip().lower()
-        self._may_name_model = scope["method"] == "POST" and not kind.startswith(_OPAQUE)
-
-    async def request(self, limit: int) -> dict[str, Any]:
-        """The body as a JSON object; empty where it is none, or larger than `limit` bytes.
+    @classmethod
+    async def read(cls, scope: Scope, receive: Receive, limit: int) -> Self:
+        """Read and understand a JSON body, which routing may have parsed.
 
         Raises:
+            RefusedError: it is larger than `limit` bytes, no JSON object, or may name an adapter elsewhere than as `model`.
             ClientDisconnect: the client has gone.
         """
-        if not self._present:
-            self.read.set()
-        while self._may_name_model and not self.read.is_set() and len(self._head) <= limit:
-            self._head += await self._next()
-        if not self.read.is_set():
-            return {}
-        try:
-            request = json.loads(self._head or b"null")
-        except (ValueError, RecursionError):
-            return {}
-        return request if isinstance(request, dict) else {}
+        came = await read_body(receive, Headers(scope=scope), limit)
+        request = scope.get(REQUEST) or await off_loop(lambda: parse_object(came), came)
+        if not request:
+            raise RefusedError("the body must be a JSON object that says what is asked for")
+        if not isinstance(request.get("model"), str | None):
+            raise RefusedError('"model" must be the name of a model', param="model")
+        if (field := await off_loop(lambda: named_beside(request), came)) is not None:
+            raise RefusedError(
+                f'{reprlib.repr(field)} may name an adapter past the registry: name it as "model", and leave that out',
+                param=field[:64],
+            )
+        return cls(came, request)
 
-    def content(
-        self, request: Mapping[str, Any], fields: Mapping[str, Any] | None
-    ) -> bytes | AsyncIterator[bytes] | None:
-        """What to send: the same bytes, unless `fields` change the request."""
-        if fields and any(request.get(key) != value for key, value in fields.items()):
-            return json.dumps({**request, **fields}).encode()
-        if not self.read.is_set():
-            return self._stream()
-        return bytes(self._head) if self._present else None
+    @property
+    def model(self) -> str | None:
+        """The model that the request names; to name an empty one is to name none."""
+        return self.request.get("model") or None
 
-    def headers(self, content: bytes | AsyncIterator[bytes] | None) -> Headers:
-        """The length of a body that is streamed, where the client told it; httpx tells the others."""
-        streamed = content is not None and not isinstance(content, bytes)
-        return [(b"content-length", self._length)] if streamed and self._length else []
+    async def off_loop(self, work: Callable[[], Any]) -> Any:
+        """What `work` returns, which takes longer the larger the body is."""
+        return await off_loop(work, self.came)
 
-    async def _stream(self) -> AsyncIterator[bytes]:
-        self.taken = True
-        if self._head:
-            yield bytes(self._head)
-            self._head.clear()
-        while not self.read.is_set():
-            yield await self._next()
-
-    async def _next(self) -> bytes:
-        message = await self._receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        if not message.get("more_body", False):
-            self.read.set()
-        return message.get("body", b"")
+    async def content(self, fields: Mapping[str, Any] | None) -> bytes | None:
+        """What to send: the request, changed by `fields`."""
+        if not self.request:
+            return None
+        asked = {**self.request, **(fields or {})}
+        return await self.off_loop(lambda: dump(asked))

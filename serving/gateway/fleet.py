@@ -46,10 +46,10 @@ class Fleet:
         """The upstreams in rotation."""
         return [upstream for upstream in self.upstreams if upstream.healthy]
 
-    def offer(self, adapters: Sequence[Adapter]) -> None:
-        """Tell every upstream what the registry offers."""
+    def offer(self, adapters: Sequence[Adapter], withheld: Collection[str]) -> None:
+        """Tell every upstream what the registry offers, and the names of adapters that it does not."""
         for upstream in self.upstreams:
-            upstream.offer(adapters)
+            upstream.offer(adapters, withheld)
 
     def holding(self, adapter: Adapter) -> list[Target]:
         """The upstreams that have the adapter."""
@@ -60,10 +60,10 @@ class Fleet:
         """The upstreams whose base model can be named."""
         return [Target(u, {"model": u.base}) for u in self.healthy() if u.base is not None]
 
-    def listing(self, model: str | None) -> list[Target]:
-        """The upstreams that list `model`; where none does, any may say what it thinks of the request."""
-        healthy = self.healthy()
-        return [Target(u) for u in [u for u in healthy if model in u.cards] or healthy]
+    def listing(self, model: str) -> list[Target]:
+        """The upstreams that list `model`, which is no adapter of the registry."""
+        asked = [(upstream, upstream.other(model)) for upstream in self.healthy()]
+        return [Target(upstream, fields) for upstream, fields in asked if fields is not None]
 
     async def _keep_checking(self) -> None:
         while True:

@@ -19,6 +19,37 @@ _HOP_BY_HOP = frozenset(
         b"upgrade",
     )
 )
+# Of the client's connection to here; its body, which is written anew; and what makes another path or method of a request.
+_OF_THIS_REQUEST = frozenset(
+    (
+        b"content-encoding",
+        b"content-length",
+        b"content-md5",
+        b"expect",
+        b"host",
+        b"x-http-method",
+        b"x-http-method-override",
+        b"x-method-override",
+        b"x-original-url",
+        b"x-rewrite-url",
+        ADMIN_KEY.encode(),
+    )
+)
+_CREDENTIALS = frozenset(
+    (
+        b"api-key",
+        b"authorization",
+        b"cookie",
+        b"ocp-apim-subscription-key",
+        b"x-access-token",
+        b"x-amz-security-token",
+        b"x-api-key",
+        b"x-auth-token",
+        b"x-goog-api-key",
+    )
+)
+_OF_THE_UPSTREAM = frozenset((b"content-location", b"location", b"refresh"))
+"""They hold its address."""
 
 
 def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
@@ -34,17 +65,19 @@ def request_headers(
 ) -> Headers:
     """A client's headers for an upstream.
 
-    `authorization` replaces the client's own; empty, it is left out; None lets the client's pass. The
-    length, the host and the expectation of a "100 Continue" belong to the new connection, and the key of the gateway's
-    administrator is no upstream's business.
+    `authorization` replaces the client's credentials, in whichever header they are; empty, they are left out; None lets
+    them pass. The key of the gateway's administrator is no upstream's business.
     """
-    dropped = {b"host", b"content-length", b"expect", ADMIN_KEY.encode()}
-    if authorization is not None:
-        dropped.add(b"authorization")
+    dropped = _OF_THIS_REQUEST if authorization is None else _OF_THIS_REQUEST | _CREDENTIALS
     kept = [header for header in end_to_end(headers) if header[0] not in dropped]
     return [*kept, (b"authorization", authorization)] if authorization else kept
 
 
-def response_headers(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """An upstream's headers for the client; what says who answered is ours to say."""
-    return [h for h in end_to_end(headers) if not h[0].startswith(b"x-traitroute-")]
+def response_headers(headers: Iterable[tuple[bytes, bytes]], *, cookies: bool) -> Headers:
+    """An upstream's headers for the client; what says who answered is ours to say.
+
+    `cookies` says whether the upstream would be given its cookies back.
+    """
+    dropped = _OF_THE_UPSTREAM if cookies else _OF_THE_UPSTREAM | {b"set-cookie"}
+    kept = (header for header in end_to_end(headers) if header[0] not in dropped)
+    return [header for header in kept if not header[0].startswith(b"x-traitroute-")]

@@ -1,12 +1,12 @@
 """What an upstream lists under GET /v1/models, and which name there means which adapter.
 
-A name is believed only as far as it can be: names that the gateway gave carry the weights' digest, and
-a card whose root is a folder of the weight store shows it. Of any other name the operator says what it
+A name is believed only as far as it can be: a card whose root is a folder of the weight store shows the weights'
+digest, and a name that the gateway gave is believed by that alone. Of any other name the operator says what it
 stands for, at the time the upstream was started; once the registry has new weights, it is not used.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -54,24 +54,52 @@ def given_names(adapter: str, aliases: Aliases) -> tuple[str, ...]:
     return (*aliases.get(adapter, ()), adapter, f"{adapter}:latest")
 
 
+def names_by_root(cards: Mapping[str, Card]) -> dict[str, str]:
+    """The listed names of weights from a weight store, by digest."""
+    roots = ((rooted(card), name) for name, card in cards.items())
+    return {digest: name for digest, name in roots if digest is not None}
+
+
 def listed_name(
     adapter: Adapter, cards: Mapping[str, Card], aliases: Aliases, pins: Mapping[str, str]
 ) -> str | None:
-    """The name in `cards` that stands for exactly these weights.
+    """The name in `cards` that stands for the adapter's weights by the operator's word, where no root shows it.
 
     `pins` are the digests that names stood for when they were first seen.
     """
     digest = adapter.weights_digest
-    for name in (runtime_name(adapter), *given_names(adapter.name, aliases)):
-        if name in cards and (_rooted(cards[name]) or pins.get(name, digest)) == digest:
+    for name in given_names(adapter.name, aliases):
+        if name in cards and rooted(cards[name]) is None and pins.get(name, digest) == digest:
             return name
     return None
 
 
+def others(
+    cards: Mapping[str, Card], adapters: Collection[str], aliases: Aliases
+) -> dict[str, Card]:
+    """The listed models that have nothing to do with `adapters`, the registry's past and present ones by name.
+
+    What stands for an adapter is asked for by the adapter's name, so that the registry has a say: disabled and removed
+    ones are not found here by another name.
+    """
+    taken = {name for adapter in adapters for name in given_names(adapter, aliases)}
+    return {
+        name: card
+        for name, card in cards.items()
+        if name not in taken and name.partition("@")[0] not in adapters and rooted(card) is None
+    }
+
+
 def base_name(
-    adapters: Sequence[Adapter], cards: Mapping[str, Card], aliases: Aliases
+    adapters: Sequence[Adapter],
+    cards: Mapping[str, Card],
+    aliases: Aliases,
+    no_adapters: Mapping[str, Card],
 ) -> str | None:
-    """The upstream's name of the base model, or None where the listing leaves it open."""
+    """The upstream's name of the base model, or None where the listing leaves it open.
+
+    `no_adapters` are the `others` of the listing.
+    """
     given = aliases.get(BASE, ())
     expected = dict.fromkeys((*given, *(adapter.base_model for adapter in adapters)))
     if found := next((name for name in expected if name in cards), None):
@@ -79,13 +107,12 @@ def base_name(
     if given:
         # Some servers list nothing, and some of the hosted ones not everything.
         return given[0]
-    taken = {AUTO, *(name for a in adapters for name in given_names(a.name, aliases))}
-    roots = [card for card in cards.values() if card.parent is None and card.id not in taken]
+    roots = [c for c in no_adapters.values() if c.parent is None and c.id != AUTO]
     same = len({card.root or card.id for card in roots}) == 1
     return roots[0].id if same else None
 
 
-def _rooted(card: Card) -> str | None:
+def rooted(card: Card) -> str | None:
     """The digest that a card's root shows, where that is a folder of a weight store."""
     name = PurePosixPath(card.root or "").name
     return name if re.fullmatch(r"[0-9a-f]{64}", name) else None

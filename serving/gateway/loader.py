@@ -1,12 +1,14 @@
 """Make sure that an upstream has an adapter before a request is sent there."""
 
 import asyncio
+import reprlib
 import time
 from collections import defaultdict
 from collections.abc import Mapping
 
 from ...adapters import Adapter, TraitRouteError, WeightStore
 from ..routing import LoadError, Routing
+from ..routing.refusal import RefusedError
 from .fleet import Fleet, Target
 from .options import GatewayOptions
 from .upstream import NotSentError, Upstream
@@ -30,23 +32,49 @@ class FleetLoader:
     def offer(self, adapters: Mapping[str, Adapter], store: WeightStore) -> None:
         """Replace the adapters that may be served, by name."""
         self._adapters, self._store = adapters, store
-        self._fleet.offer(tuple(adapters.values()))
+        self._fleet.offer(tuple(adapters.values()), self._routing.withheld)
 
     def adapter(self, name: str | None) -> Adapter | None:
         """The adapter of that name, if the registry offers it."""
         return self._adapters.get(name) if name is not None else None
 
+    def resolve(self, model: str) -> str:
+        """What a model's name stands for: the base model, where an upstream calls it so."""
+        bases = (upstream.base for upstream in self._fleet.healthy())
+        return self._routing.base_names[0] if model in bases else model
+
     def any_healthy(self) -> bool:
         """Whether any upstream is in rotation."""
         return bool(self._fleet.healthy())
 
-    def targets(self, model: str | None) -> list[Target]:
-        """Who can answer a request for `model`, as the client or the router named it."""
+    def targets(self, model: str | None, path: str) -> list[Target]:
+        """Who can answer a request for `model` at `path`, as the client or the router named it.
+
+        Raises:
+            RefusedError: it is neither an adapter nor the base model nor anything else that an upstream lists, or no
+                upstream is asked at that path.
+        """
+        asked = self._named(model)
+        left = [target for target in asked if target.upstream.dialect.opens(path)]
+        if asked and not left:
+            raise RefusedError(f"no upstream here is asked for {path}", status=404)
+        return left
+
+    def _named(self, model: str | None) -> list[Target]:
+        if model is None:
+            return [Target(upstream) for upstream in self._fleet.healthy()]
         if (adapter := self.adapter(model)) is not None:
             return self._fleet.holding(adapter)
         if model in self._routing.base_names:
             return self._fleet.with_base()
-        return self._fleet.listing(model)
+        targets = self._fleet.listing(model)
+        if not targets and self.any_healthy():
+            raise RefusedError(
+                f"the model {reprlib.repr(model)} does not exist: GET /v1/models lists those that do",
+                status=404,
+                param="model",
+            )
+        return targets
 
     def holds(self, name: str) -> bool:
         """Whether an upstream in rotation has the adapter loaded."""

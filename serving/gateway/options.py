@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ...adapters import InputError
+from ..addresses import public
 
 
 class Load(StrEnum):
@@ -55,9 +56,9 @@ def _upstream_url(text: str) -> str:
         valid = url.scheme in ("http", "https") and url.hostname and url.port != 0
     except ValueError:
         url, valid = None, False
-    if url is None or not valid or url.username or url.query or url.fragment:
+    if url is None or not valid or "@" in text or url.query or url.fragment:
         raise InputError(
-            f"--upstream {text!r} is not the address of a server: wanted http:// or https://, a host and "
+            f"--upstream {public(text)!r} is not the address of a server: wanted http:// or https://, a host and "
             "perhaps a port and a path, as in http://localhost:8000 (keys go into --upstream-key-env)"
         )
     return f"{url.scheme}://{url.netloc}{url.path.rstrip('/').removesuffix('/v1')}"

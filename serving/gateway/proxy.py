@@ -1,4 +1,4 @@
-"""Forward requests to upstreams: nothing buffered on the way back, nothing sent twice.
+"""Forward requests to upstreams: what is open there and no more, nothing buffered on the way back, nothing sent twice.
 
 A chunk is asked of the upstream only when the client's connection has taken the one before, so a slow
 reader slows the upstream down and the gateway holds no queue. A client that goes away ends the request
@@ -11,30 +11,23 @@ from contextlib import suppress
 
 import httpx
 from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from ...adapters import Adapter
 from ..replies import error_reply
 from ..routing import LoadError
+from ..routing.endpoints import ENDPOINTS
+from ..routing.refusal import RefusedError
 from .body import Body
+from .dialects import has_body, open_method
 from .fleet import Target, choose, conversation_key
 from .headers import request_headers, response_headers
 from .loader import FleetLoader
 from .options import GatewayOptions
 from .upstream import NotSentError, Upstream
 
-MAX_MODEL_BYTES = 8 * 2**20
-"""Bodies beyond this size are passed on without a look at the model that they name."""
-
-_CLOSED = frozenset(
-    (
-        "/v1/load_lora_adapter",
-        "/v1/unload_lora_adapter",
-        "/load_lora_adapter",
-        "/load_lora_adapter_from_tensors",
-        "/unload_lora_adapter",
-    )
-)
+MAX_BODY_BYTES = 8 * 2**20
 _logger = logging.getLogger(__name__)
 
 
@@ -56,13 +49,28 @@ class Proxy:
         if scope["type"] != "http":
             await send({"type": "websocket.close"})
             return
-        if scope["path"] in _CLOSED or not _target(scope).startswith(b"/"):
-            message = f"{scope['path']} is not open through the gateway: ask the upstream itself"
-            await error_reply(403, message)(scope, receive, send)
+        path, method = scope["path"], open_method(scope["path"])
+        if method != scope["method"]:
+            await _closed(path, method)(scope, receive, send)
             return
-        call = _Call(scope, receive, send, self._loader, self._authorization)
-        with suppress(ClientDisconnect):
-            await call.run()
+        try:
+            body = Body()
+            if has_body(path):
+                body = await Body.read(scope, receive, MAX_BODY_BYTES)
+            await _Call(scope, receive, send, self._loader, self._authorization, body).run()
+        except RefusedError as refused:
+            anthropic = path in ENDPOINTS and ENDPOINTS[path].anthropic
+            await refused.response(anthropic=anthropic)(scope, receive, send)
+        except ClientDisconnect:
+            return
+
+
+def _closed(path: str, method: str | None) -> JSONResponse:
+    if method is None:
+        return error_reply(
+            404, f"{path[:200]} is not open through the gateway: ask the upstream itself"
+        )
+    return error_reply(405, f"{path} wants {method}", headers={"allow": method})
 
 
 class _Call:
@@ -75,11 +83,12 @@ class _Call:
         send: Send,
         loader: FleetLoader,
         authorization: bytes | None,
+        body: Body,
     ) -> None:
         self._scope, self._receive, self._send = scope, receive, send
         self._loader = loader
         self._authorization = authorization
-        self._body = Body(scope, receive)
+        self._body = body
         self._answered = False
 
     async def run(self) -> None:
@@ -100,18 +109,13 @@ class _Call:
             await asyncio.gather(forward, gone, return_exceptions=True)
 
     async def _gone(self) -> None:
-        await self._body.read.wait()
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
     async def _forward(self) -> None:
-        self._request = await self._body.request(MAX_MODEL_BYTES)
-        model = self._request.get("model")
-        self._model = model if isinstance(model, str) else None
-        conversation = conversation_key(self._request)
         tried: dict[Upstream, str] = {}
         while targets := await self._untried(tried):
-            target = choose(targets, conversation)
+            target = choose(targets, await self._conversation(targets))
             try:
                 with target.upstream.occupied():
                     await self._exchange(target)
@@ -120,24 +124,32 @@ class _Call:
                 tried[target.upstream] = str(exc)
         raise UntakenError(self._why(tried))
 
+    async def _conversation(self, targets: list[Target]) -> bytes | None:
+        """What the choice between targets goes by, where there is one."""
+        if len(targets) == 1:
+            return None
+        return await self._body.off_loop(lambda: conversation_key(self._body.request))
+
     async def _untried(self, tried: dict[Upstream, str]) -> list[Target]:
         """Who is left to ask; where that is nobody, another upstream may load the adapter."""
-        if self._body.taken:
-            return []
-        left = [t for t in self._loader.targets(self._model) if t.upstream not in tried]
-        if left or (adapter := self._loader.adapter(self._model)) is None:
+        left = self._left(tried)
+        if left or (adapter := self._loader.adapter(self._body.model)) is None:
             return left
         with suppress(LoadError):
             await self._loader.ensure(adapter.name)
-        return [t for t in self._loader.targets(adapter.name) if t.upstream not in tried]
+        return self._left(tried)
+
+    def _left(self, tried: dict[Upstream, str]) -> list[Target]:
+        targets = self._loader.targets(self._body.model, self._scope["path"])
+        return [target for target in targets if target.upstream not in tried]
 
     def _why(self, tried: dict[Upstream, str]) -> str:
         if tried:
             return "; ".join(tried.values())
         if not self._loader.any_healthy():
             return "no upstream answers: start one, or see /health for what each of them said"
-        if self._loader.adapter(self._model) is not None:
-            return f"no upstream has the adapter {self._model!r}, and none can load it"
+        if self._loader.adapter(self._body.model) is not None:
+            return f"no upstream has the adapter {self._body.model!r}, and none can load it"
         return (
             "no upstream says which of its models is the base model: name it with --alias base=NAME"
         )
@@ -148,9 +160,8 @@ class _Call:
         Raises:
             NotSentError: no connection was made.
         """
-        content = self._body.content(self._request, target.fields)
+        content = await self._body.content(target.fields)
         headers = request_headers(self._scope["headers"], authorization=self._authorization)
-        headers += self._body.headers(content)
         try:
             response = await target.upstream.send(
                 self._scope["method"], _target(self._scope), headers, content
@@ -158,20 +169,29 @@ class _Call:
         except httpx.HTTPError as exc:
             _logger.warning("upstream %s: %s", target.upstream.url, type(exc).__name__)
             message = f"the upstream broke off before it answered: {type(exc).__name__}"
-            self._answered = True
-            await error_reply(502, message)(self._scope, self._receive, self._send)
+            await self._fail(message)
             return
-        finally:
-            self._body.read.set()
         self._mark_absent(target, response.status_code)
         try:
-            await self._relay(response, target)
+            if response.has_redirect_location:
+                _logger.warning(
+                    "upstream %s redirects: give its final address", target.upstream.url
+                )
+                await self._fail(
+                    "the upstream wants to be asked elsewhere, where the gateway does not follow"
+                )
+            else:
+                await self._relay(response, target)
         finally:
             await response.aclose()
 
+    async def _fail(self, message: str) -> None:
+        self._answered = True
+        await error_reply(502, message)(self._scope, self._receive, self._send)
+
     def _mark_absent(self, target: Target, status: int) -> None:
         """An upstream restarted between two checks does not know a name that it once loaded."""
-        adapter: Adapter | None = self._loader.adapter(self._model)
+        adapter: Adapter | None = self._loader.adapter(self._body.model)
         if status == 404 and adapter is not None:
             target.upstream.forget(adapter)
 
@@ -179,7 +199,7 @@ class _Call:
         start = {
             "type": "http.response.start",
             "status": response.status_code,
-            "headers": response_headers(response.headers.raw),
+            "headers": response_headers(response.headers.raw, cookies=self._authorization is None),
         }
         await self._send(start)
         try:
@@ -196,7 +216,6 @@ class _Call:
 
 
 def _target(scope: Scope) -> bytes:
-    """Path and query as the client wrote them."""
-    path: bytes = scope.get("raw_path") or scope["path"].encode()
+    """The path that was compared, and the query as the client wrote it."""
     query: bytes = scope["query_string"]
-    return path.partition(b"?")[0] + (b"?" + query if query else b"")
+    return scope["path"].encode() + (b"?" + query if query else b"")

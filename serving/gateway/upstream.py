@@ -3,14 +3,15 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import httpx
 
-from ...adapters import Adapter
-from ..routing import AUTO, LoadError
+from ...adapters import Adapter, InputError
+from ..addresses import proxy_of, public
+from ..routing import AUTO, BASE, LoadError
 from .dialects import Dialect, dialect
 from .headers import Headers
 from .listing import (
@@ -18,6 +19,8 @@ from .listing import (
     base_name,
     given_names,
     listed_name,
+    names_by_root,
+    others,
     parse_cards,
     runtime_name,
 )
@@ -29,7 +32,7 @@ LOAD_S = 120.0
 MISSES = 2
 """How many checks in a row a busy server may answer too late before it counts as down."""
 
-_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 _LIMITS = httpx.Limits(
     max_connections=1024,
     max_keepalive_connections=128,
@@ -54,28 +57,44 @@ class Upstream:
         self.base: str | None = None
         self.dialect: Dialect = dialect(options.load, None)
         self.cards: Mapping[str, Card] = {}
+        self.others: Mapping[str, Card] = {}
         self._url = httpx.URL(url)
         self._load, self._aliases = options.load, options.aliases
         self._key = options.upstream_key
         self._adapters: Sequence[Adapter] = ()
+        self._withheld: Collection[str] | None = None
         self._names: dict[str, str] = {}
         self._pins: dict[str, str] = {}
         self._misses = 0
-        timeout = httpx.Timeout(None, connect=CONNECT_S, pool=CONNECT_S)
-        self._client = httpx.AsyncClient(timeout=timeout, limits=_LIMITS, follow_redirects=False)
+        proxy = proxy_of(url)
+        self._through = f" through the proxy {public(proxy)}" if proxy else ""
+        self._client = _client(proxy)
 
     async def close(self) -> None:
         """Close every connection."""
         await self._client.aclose()
 
-    def offer(self, adapters: Sequence[Adapter]) -> None:
-        """Take over what the registry offers."""
-        self._adapters = adapters
+    def offer(self, adapters: Sequence[Adapter], withheld: Collection[str]) -> None:
+        """Take over what the registry offers, and the names of adapters that it does not."""
+        self._adapters, self._withheld = adapters, withheld
         self._settle()
 
     def name_of(self, adapter: Adapter) -> str | None:
         """The name by which this server has exactly this adapter, or None."""
         return self._names.get(adapter.name)
+
+    def other(self, model: str) -> dict[str, Any] | None:
+        """What a request's body must say to be answered by a model that is no adapter of the registry; None: nothing.
+
+        Ollama lists `name:latest` of what its clients call `name`.
+        """
+        if model == self.base:
+            return {"model": model}
+        name = next((n for n in (model, f"{model}:latest") if n in self.others), None)
+        if name is None:
+            return None
+        adapted = self.others[name].parent is not None
+        return self.dialect.fields(name, self.base) if adapted else {"model": name}
 
     async def check(self) -> None:
         """Ask for the models; the answer decides whether the server is in rotation."""
@@ -91,7 +110,7 @@ class Upstream:
             # A server without this list is there all the same.
             self._up({})
         elif response.status_code != 200:
-            self.down(f"GET /v1/models answered {response.status_code}")
+            self.down(f"GET /v1/models{self._through} answered {response.status_code}")
         else:
             self._up(_parsed(response.content))
 
@@ -136,7 +155,7 @@ class Upstream:
         # Whoever asked first: what counts is whether it is there now.
         await self.check()
         if self.name_of(adapter) is None:
-            raise LoadError(f"{adapter.name}: {_refusal(response, path)}")
+            raise LoadError(f"{adapter.name}: {self._why_not(adapter, response, path)}")
 
     @contextmanager
     def occupied(self) -> Iterator[None]:
@@ -152,7 +171,7 @@ class Upstream:
         method: str,
         target: bytes,
         headers: Headers,
-        content: bytes | AsyncIterator[bytes] | None,
+        content: bytes | None,
     ) -> httpx.Response:
         """Send a request and return its response as soon as its headers are there, unread.
 
@@ -176,8 +195,14 @@ class Upstream:
     def _unsent(self, exc: httpx.TransportError) -> NotSentError:
         if isinstance(exc, httpx.PoolTimeout):
             return NotSentError(f"{self.url} has no connection free")
-        self.down(f"no connection: {type(exc).__name__}")
-        return NotSentError(f"{self.url} takes no connection")
+        self.down(f"no connection{self._through}: {type(exc).__name__}")
+        return NotSentError(f"{self.url} takes no connection{self._through}")
+
+    def _why_not(self, adapter: Adapter, response: httpx.Response, path: str) -> str:
+        name = runtime_name(adapter)
+        if response.is_success and name in self.cards:
+            return f"the upstream lists {name}, but not with the folder of its weights as root"
+        return _refusal(response, path)
 
     def _at(self, path: str) -> str:
         return self.url + path
@@ -189,7 +214,7 @@ class Upstream:
         self._misses += 1
         late = isinstance(exc, TimeoutError | httpx.ReadTimeout)
         if not (late and self.healthy) or self._misses >= MISSES:
-            self.down(f"GET /v1/models: {type(exc).__name__}")
+            self.down(f"GET /v1/models{self._through}: {type(exc).__name__}")
 
     def _up(self, cards: Mapping[str, Card]) -> None:
         if not self.healthy:
@@ -207,8 +232,14 @@ class Upstream:
     def _settle(self) -> None:
         """Work out which names stand for the adapters and the base model."""
         self._pin()
+        by_root = names_by_root(self.cards)
         found = (
-            (a.name, listed_name(a, self.cards, self._aliases, self._pins)) for a in self._adapters
+            (
+                a.name,
+                by_root.get(a.weights_digest)
+                or listed_name(a, self.cards, self._aliases, self._pins),
+            )
+            for a in self._adapters
         )
         named = {adapter: name for adapter, name in found if name is not None}
         if self.dialect.by_path:
@@ -217,7 +248,11 @@ class Upstream:
             kept = {a: p for a, p in self._names.items() if p.endswith(digests.get(a, "\0"))}
             named = kept | named
         self._names = named
-        self.base = base_name(self._adapters, self.cards, self._aliases)
+        known = {*self._aliases, *(self._withheld or ()), *(a.name for a in self._adapters)}
+        found = others(self.cards, known - {BASE}, self._aliases)
+        self.base = base_name(self._adapters, self.cards, self._aliases, found)
+        # Without a registry nobody knows which of them may be served.
+        self.others = {} if self._withheld is None else found
         if self.base is None and self._load is Load.LORAX:
             self.base = ""
 
@@ -232,6 +267,29 @@ class Upstream:
             for name in given_names(adapter.name, self._aliases):
                 if name in self.cards:
                     self._pins.setdefault(name, adapter.weights_digest)
+
+
+def _client(proxy: str | None) -> httpx.AsyncClient:
+    """The client of one upstream; the environment says by which proxy it is reached, and which certificates hold.
+
+    Raises:
+        InputError: the proxy's address is none, or of a kind that httpx cannot use.
+    """
+    try:
+        return httpx.AsyncClient(
+            timeout=httpx.Timeout(None, connect=CONNECT_S, pool=CONNECT_S),
+            limits=_LIMITS,
+            follow_redirects=False,
+            proxy=proxy,
+            trust_env=False,
+            verify=httpx.create_ssl_context(),
+        )
+    except (ValueError, ImportError, httpx.InvalidURL) as exc:
+        # Their messages hold the address, and its password.
+        raise InputError(
+            f"the proxy {public(proxy or '')} of the environment cannot be used ({type(exc).__name__}): wanted "
+            "http://HOST:PORT or https://HOST:PORT, or no proxy for this server by NO_PROXY"
+        ) from None
 
 
 def _parsed(content: bytes) -> dict[str, Card]:

@@ -6,6 +6,7 @@ an adapter beside it.
 """
 
 import reprlib
+from collections.abc import Mapping
 from typing import Any
 
 from .constraints import KEY, PREFIX, Limits
@@ -15,8 +16,11 @@ from .settings import Routing
 MAX_MODEL = 1024
 """How many characters a model's name may have: base models are named by paths, too."""
 
-_ADAPTER_FIELDS = frozenset({"adapter_id", "adapter_source", "lora", "lora_path", "lora_request"})
-"""By which LoRAX, SGLang, llama.cpp and others take an adapter."""
+_ADAPTER_WORDS = ("adapter", "lora")
+"""In the fields by which SGLang, LoRAX, TGI, TensorRT-LLM, llama.cpp, MLX and others take an adapter."""
+_MORE_MODELS = frozenset({"fallbacks", "models"})
+_SETTINGS = ("extra_body", "options", "parameters", "sampling_params")
+"""Objects in a request whose fields some servers take as they take its own."""
 
 
 def check_model(model: Any) -> None:
@@ -67,10 +71,27 @@ def check_sole(request: dict[str, Any] | None) -> None:
             f'"model" was {reprlib.repr(model)}, but must be text where constraints hold',
             param="model",
         )
-    for field in request:
-        if (folded := field.casefold()) in _ADAPTER_FIELDS or (folded == "model" != field):
-            raise RefusedError(
-                f'{reprlib.repr(field)} might name an adapter past the request\'s constraints: name it in "model"',
-                status=403,
-                param=field[:64],
-            )
+    if (field := named_beside(request)) is not None:
+        raise RefusedError(
+            f'{reprlib.repr(field)} might name an adapter past the request\'s constraints: name it in "model"',
+            status=403,
+            param=field[:64],
+        )
+
+
+def named_beside(request: Mapping[str, Any]) -> str | None:
+    """The field by which some server might take an adapter beside `model`; None where there is none.
+
+    To servers in Go `MODEL` is `model`.
+    """
+    settings = (request.get(key) for key in _SETTINGS)
+    for part in (request, *(each for each in settings if isinstance(each, dict))):
+        for field, value in part.items():
+            if field != "model" and value is not None and _may_name_adapter(field.casefold()):
+                return field
+    return None
+
+
+def _may_name_adapter(folded: str) -> bool:
+    listed = folded == "model" or folded in _MORE_MODELS
+    return listed or any(word in folded for word in _ADAPTER_WORDS)

@@ -50,8 +50,8 @@ class Routing:
     """What the middleware goes by; the server replaces fields as its registry changes.
 
     `base_names` are the names of the bare base model, the first of which its answers bear; `adapters`
-    are all other names that may be loaded, and `tags` what each of them is tagged with; `no_router` says
-    why `router` is None. `budget_s` is the time a decision may take, in seconds. `counts` counts outcomes
+    are all other names that may be loaded, and `tags` what each of them is tagged with; `withheld` are names of adapters
+    that the registry has or had and that may not be served; `no_router` says why `router` is None. `budget_s` is the time a decision may take, in seconds. `counts` counts outcomes
     of `auto` requests.
 
     `origins` are those of web pages that may speak MCP to the server, beside this machine's.
@@ -70,6 +70,7 @@ class Routing:
     base_names: tuple[str, ...] = (BASE,)
     adapters: frozenset[str] = frozenset()
     tags: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    withheld: frozenset[str] = frozenset()
     router: TextRouter | None = None
     no_router: str = "no-profile: the server is starting"
     loader: AdapterLoader = field(default_factory=NoLoader)

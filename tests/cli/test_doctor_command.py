@@ -235,6 +235,7 @@ def upstream(
             told = {"/v1/models": (status, body), "/metrics": (200, metrics)}.get(self.path)
             code, content = (404, b"") if told is None or told[1] is None else told
             self.send_response(code)
+            self.send_header("location", f"http://localhost:{server.server_address[1]}/metrics")
             self.end_headers()
             self.wfile.write(content or b"")
 
@@ -255,6 +256,7 @@ def upstream(
         (200, b"<html>", Verdict.FAIL, "no list of models"),
         (401, b"", Verdict.FAIL, "refuses the key"),
         (500, b"", Verdict.FAIL, "status 500"),
+        (302, b"", Verdict.FAIL, "status 302"),
     ],
 )
 @pytest.mark.parametrize("end", ["", "/", "/v1"])
@@ -271,6 +273,22 @@ def test_an_upstream_is_asked_for_its_models(
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9", "ftp://host", "host:80", "http://[", ""])
 def test_an_upstream_that_cannot_be_reached_fails(url: str) -> None:
     assert check_upstream(url).verdict is Verdict.FAIL
+
+
+def test_a_proxy_is_named_without_its_password_and_asked_of_no_server_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[str | None] = []
+    with upstream(200, b'{"data": [{"id": "tiny"}]}', seen) as address:
+        monkeypatch.setenv("http_proxy", f"http://me:secret@{address}")
+        monkeypatch.setenv("no_proxy", "")
+        far = check_upstream("http://gpu.example:8000")
+        assert len(seen) == 1
+        near = check_upstream("http://127.0.0.1:9")
+        assert len(seen) == 1
+    assert f"through the proxy http://{address}" in far.found
+    assert "proxy" not in near.found
+    assert "secret" not in str(far)
 
 
 @pytest.mark.parametrize(("reachable", "verdict"), [(b"0.0", Verdict.WARN), (b"1.0", Verdict.OK)])

@@ -54,6 +54,19 @@ def test_an_adapter_called_like_the_servers_base_model_is_neither_offered_nor_ch
     assert contents.routed.ready == {"chef", "idle"}
 
 
+def test_disabled_adapters_and_measured_ones_that_were_removed_are_withheld(
+    measured: Registry,
+) -> None:
+    before = Contents.read(measured)
+    measured.set_state("idle", AdapterState.DISABLED)
+    measured.remove_adapter("chef")
+    after = Contents.read(measured, before)
+    assert before.withheld.isdisjoint(before.offered)
+    assert {"idle", "chef"} <= after.withheld == Contents.read(measured).withheld
+    assert after.withheld.isdisjoint(after.offered)
+    assert Contents.read(measured, base_names=("chef",)).withheld.isdisjoint({"chef"})
+
+
 def test_who_may_be_chosen_changes_without_the_profile_being_read(
     measured: Registry, text_of: Any
 ) -> None:

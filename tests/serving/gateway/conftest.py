@@ -3,12 +3,14 @@
 import asyncio
 import json
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
@@ -45,7 +47,7 @@ class Upstream:
         self.refusal: str | None = None
         self.status = 200
         self.forgetful = False
-        self.parts: list[bytes] = []
+        self.redirect: str | None = None
         self.flooded = 0
         self.aborted = threading.Event()
         self.hold = threading.Event()
@@ -58,11 +60,9 @@ class Upstream:
         if path == "/v1/models" and scope["method"] == "GET":
             await reply(send, {"object": "list", "data": self.cards}, self.status)
             return
-        if path == "/echo":
-            await self._echo(receive, send)
-            return
         body = await read(receive)
-        target = scope["raw_path"] + b"?" + scope["query_string"]
+        query = scope["query_string"]
+        target = scope["raw_path"] + (b"?" + query if query else b"")
         self.requests.append(
             {"method": scope["method"], "target": target, "headers": headers, "body": body}
         )
@@ -76,11 +76,14 @@ class Upstream:
         await self._answer(path, asked, receive, send)
 
     async def _answer(self, path: str, asked: dict[str, Any], receive: Receive, send: Send) -> None:
-        if path.endswith("load_lora_adapter"):
+        if self.redirect is not None:
+            await send(start(307, [(b"location", self.redirect.encode())]))
+            await send({"type": "http.response.body", "body": b""})
+        elif path.endswith("load_lora_adapter"):
             await self._load(asked, send)
-        elif path == "/flood":
+        elif asked.get("play") == "flood":
             await self._flood(send)
-        elif path == "/hang":
+        elif asked.get("play") == "hang":
             while (await receive())["type"] != "http.disconnect":
                 pass
             self.aborted.set()
@@ -127,16 +130,6 @@ class Upstream:
             self.flooded += len(FLOOD)
         await send({"type": "http.response.body", "body": b""})
 
-    async def _echo(self, receive: Receive, send: Send) -> None:
-        """Note every part of the body as it comes, and give them all back at the end."""
-        more = True
-        while more:
-            message = await receive()
-            more = message.get("more_body", False)
-            self.parts.append(message.get("body", b""))
-        await send(start(200, []))
-        await send({"type": "http.response.body", "body": b"".join(self.parts)})
-
 
 def start(status: int, headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
     return {"type": "http.response.start", "status": status, "headers": headers}
@@ -153,7 +146,8 @@ async def read(receive: Receive) -> bytes:
 
 async def reply(send: Send, body: dict[str, Any], status: int) -> None:
     hop = [(b"connection", b"x-private"), (b"x-private", b"1"), (b"x-traitroute-adapter", b"lie")]
-    await send(start(status, [(b"content-type", b"application/json"), (b"x-kept", b"1"), *hop]))
+    theirs = [(b"set-cookie", b"node=7"), (b"content-location", b"http://inside:8000/"), *hop]
+    await send(start(status, [(b"content-type", b"application/json"), (b"x-kept", b"1"), *theirs]))
     await send({"type": "http.response.body", "body": json.dumps(body).encode()})
 
 
@@ -258,6 +252,15 @@ def gateway(stack: ExitStack, registry: Path) -> Gateway:
         return stack.enter_context(httpx.Client(base_url=url, timeout=20, trust_env=False))
 
     return run
+
+
+def raw(client: httpx.Client, request: bytes) -> int:
+    """The status of a request that is sent byte by byte as it stands, without a client that would mend it."""
+    url = urlsplit(str(client.base_url))
+    with socket.create_connection((url.hostname, url.port), timeout=20) as wire:
+        wire.sendall(request)
+        answer = wire.recv(65536)
+    return int(answer.split()[1])
 
 
 def ask(client: httpx.Client, text: str, model: str = "auto", **more: Any) -> httpx.Response:

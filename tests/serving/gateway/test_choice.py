@@ -227,7 +227,11 @@ def test_base_answers_when_the_only_upstream_with_the_adapter_has_just_gone(
 
 def test_with_all_upstreams_down_the_error_says_so_and_health_too(gateway: Gateway) -> None:
     client = gateway(f"http://127.0.0.1:{free_port()}")
-    for response in (ask(client, EGGS), ask(client, EGGS, model="cook"), client.get("/v1/files")):
+    for response in (
+        ask(client, EGGS),
+        ask(client, EGGS, model="cook"),
+        client.get("/v1/responses/resp_1"),
+    ):
         assert response.status_code == 503
         assert response.headers["retry-after"]
         assert "no upstream answers" in response.json()["error"]["message"]
