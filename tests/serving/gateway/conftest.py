@@ -57,7 +57,7 @@ class Upstream:
         if scope["type"] != "http":
             return
         path, headers = scope["path"], [(k.decode(), v.decode()) for k, v in scope["headers"]]
-        if path == "/v1/models" and scope["method"] == "GET":
+        if path.endswith("/v1/models") and scope["method"] == "GET":
             await reply(send, {"object": "list", "data": self.cards}, self.status)
             return
         body = await read(receive)

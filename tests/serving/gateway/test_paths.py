@@ -99,10 +99,9 @@ def test_no_way_of_writing_a_path_leads_past_the_list(
     upstream = serve(Upstream())
     upstream.loads = []
     client = gateway(upstream.url + prefix, key="user", upstream_key="operator")
-    seen = len(upstream.requests)
     for target in HIDDEN:
         assert raw(client, request(target)) in (400, 404), target
-    assert upstream.requests[seen:] == []
+    assert upstream.requests == []
     assert upstream.loads == []
 
 
