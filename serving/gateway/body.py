@@ -7,7 +7,7 @@ nowhere else, for only there the registry is asked about it.
 
 import reprlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from starlette.datastructures import Headers
@@ -23,7 +23,7 @@ class Body:
     """The body of one request: as it `came`, and as it was understood; both empty where none is read."""
 
     came: bytes = b""
-    request: Mapping[str, Any] = {}
+    request: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     async def read(cls, scope: Scope, receive: Receive, limit: int) -> Self:
@@ -39,10 +39,10 @@ class Body:
             raise RefusedError("the body must be a JSON object that says what is asked for")
         if not isinstance(request.get("model"), str | None):
             raise RefusedError('"model" must be the name of a model', param="model")
-        if (field := await off_loop(lambda: named_beside(request), came)) is not None:
+        if (beside := await off_loop(lambda: named_beside(request), came)) is not None:
             raise RefusedError(
-                f'{reprlib.repr(field)} may name an adapter past the registry: name it as "model", and leave that out',
-                param=field[:64],
+                f'{reprlib.repr(beside)} may name an adapter past the registry: name it as "model", and leave that out',
+                param=beside[:64],
             )
         return cls(came, request)
 

@@ -40,6 +40,8 @@ class FleetLoader:
 
     def resolve(self, model: str) -> str:
         """What a model's name stands for: the base model, where an upstream calls it so."""
+        if model in self._adapters:
+            return model
         bases = (upstream.base for upstream in self._fleet.healthy())
         return self._routing.base_names[0] if model in bases else model
 

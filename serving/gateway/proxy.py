@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from ...adapters import Adapter
 from ..replies import error_reply
 from ..routing import LoadError
-from ..routing.endpoints import ENDPOINTS
+from ..routing.endpoints import is_anthropic
 from ..routing.refusal import RefusedError
 from .body import Body
 from .dialects import has_body, open_method
@@ -59,8 +59,7 @@ class Proxy:
                 body = await Body.read(scope, receive, MAX_BODY_BYTES)
             await _Call(scope, receive, send, self._loader, self._authorization, body).run()
         except RefusedError as refused:
-            anthropic = path in ENDPOINTS and ENDPOINTS[path].anthropic
-            await refused.response(anthropic=anthropic)(scope, receive, send)
+            await refused.response(anthropic=is_anthropic(path))(scope, receive, send)
         except ClientDisconnect:
             return
 
@@ -187,7 +186,8 @@ class _Call:
 
     async def _fail(self, message: str) -> None:
         self._answered = True
-        await error_reply(502, message)(self._scope, self._receive, self._send)
+        reply = error_reply(502, message, anthropic=is_anthropic(self._scope["path"]))
+        await reply(self._scope, self._receive, self._send)
 
     def _mark_absent(self, target: Target, status: int) -> None:
         """An upstream restarted between two checks does not know a name that it once loaded."""
