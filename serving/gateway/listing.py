@@ -12,8 +12,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ...adapters import Adapter
+from ...adapters.adapter import served_name
 from ..routing import AUTO, BASE
 
+_PARTS = re.compile(r"[:@]")
 Aliases = Mapping[str, tuple[str, ...]]
 
 
@@ -80,13 +82,14 @@ def others(
     """The listed models that have nothing to do with `adapters`, the registry's past and present ones by name.
 
     What stands for an adapter is asked for by the adapter's name, so that the registry has a say: disabled and removed
-    ones are not found here by another name.
+    ones are not found here by another name. `cook@…`, `tiny:cook` and `Cook:7b` all speak of `cook`.
     """
-    taken = {name for adapter in adapters for name in given_names(adapter, aliases)}
+    taken = {served_name(name) for a in adapters for name in given_names(a, aliases)}
     return {
         name: card
         for name, card in cards.items()
-        if name not in taken and name.partition("@")[0] not in adapters and rooted(card) is None
+        if rooted(card) is None
+        and taken.isdisjoint({served_name(name), *_PARTS.split(name.casefold())})
     }
 
 

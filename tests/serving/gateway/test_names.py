@@ -35,7 +35,9 @@ def remove(registry: Path, name: str) -> None:
 def preloaded(registry: Path) -> Upstream:
     """An upstream that has `cook` under every name that there is."""
     digest = digest_of(registry, "cook")
-    upstream = Upstream("cook", "cook:latest", "chef", "other")
+    upstream = Upstream(
+        "cook", "cook:latest", "Cook:7b", "tiny:cook", "chef", "CHEF:latest", "other"
+    )
     for name, root in {
         f"cook@{digest[:12]}": f"/store/{digest}",
         "cook@anything": None,
