@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import RowMapping, func, insert, select
+from sqlalchemy import RowMapping, func, insert, select, update
 
 from . import schema
 from .errors import RegistryError, WeightsError
@@ -34,6 +34,8 @@ def copy_registry(
                     f"{target.location} holds {table.name} already: give an empty one to copy to"
                 )
         on_part("weights", _copy_weights(source, target))
+        secret = reading.execute(select(schema.meta.c.secret)).scalar_one()
+        writing.execute(update(schema.meta).values(secret=secret))
         for table in _TABLES:
             count = 0
             for rows in reading.execute(select(table)).mappings().partitions(_ROWS_AT_ONCE):

@@ -7,7 +7,8 @@
     │   ├── WeightsError      adapter weights refused: pickle, truncated, wrong base, unsupported
     │   ├── RegistryError     not a registry, a newer schema, what it does not hold
     │   │   ├── UnknownNameError  it holds nothing of that name
-    │   │   └── ConflictError   somebody else changed it first: read again and repeat
+    │   │   ├── ConflictError   somebody else changed it first: read again and repeat
+    │   │   └── TooManyError    so much at a time is not taken: come again later
     │   └── BaseModelError    the base model cannot be found or loaded
     └── RunError              the run went wrong: exit code 1 in the CLI
         ├── DatabaseError     a registry's database cannot be reached, read or written
@@ -50,6 +51,14 @@ class UnknownNameError(RegistryError):
 
 class ConflictError(RegistryError):
     """What was to be changed is no longer as it was read: read it again and repeat."""
+
+
+class TooManyError(RegistryError):
+    """More was given at a time than is taken; the rest may come in `wait_s` seconds."""
+
+    def __init__(self, message: str, *, wait_s: float) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
 
 
 class BaseModelError(InputError):

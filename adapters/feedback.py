@@ -12,7 +12,10 @@ Reward = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class Feedback(BaseModel):
-    """One decision, by its token: `adapter` (None: base), the gain predicted for it, and the reward once told."""
+    """One decision, by its token: `adapter` (None: base), the gain predicted for it, and the reward once told.
+
+    `giver` stands for the API key that told it, as `Registry.giver` has it, or for the server where there are no keys.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -23,3 +26,4 @@ class Feedback(BaseModel):
     reward: Reward | None = None
     created_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
     rewarded_at: datetime | None = None
+    giver: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None

@@ -1,32 +1,46 @@
 """The registry's feedback: decisions, and what became of them."""
 
-from datetime import UTC, datetime
+import hashlib
+import hmac
+from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from . import schema
 from .database import Database
-from .errors import ConflictError, DatabaseError, RegistryError
+from .errors import ConflictError, DatabaseError, RegistryError, TooManyError
 from .feedback import Feedback
 
+HOUR = timedelta(hours=1)
 _table = schema.feedback
 
 
 class FeedbackTable(Database):
     """Each decision is kept once and rewarded once; writing it does not change the revision."""
 
-    def put_feedback(self, *decisions: Feedback) -> None:
-        """Keep decisions, all or none.
+    def giver(self, identity: bytes) -> str:
+        """What stands for who tells outcomes: a hash with the registry's own secret, so that no key is kept."""
+        with self._transaction() as connection:
+            secret = connection.execute(select(schema.meta.c.secret)).scalar_one()
+        return hmac.digest(bytes.fromhex(secret), identity, hashlib.sha256).hex()[:32]
+
+    def put_feedback(self, *decisions: Feedback, hourly: int | None = None) -> None:
+        """Keep decisions, all or none; with `hourly`, no more of a giver's within an hour.
 
         Raises:
             ConflictError: a decision with one of the tokens is there already.
+            TooManyError: a giver told so many already.
         """
         rows = [decision.model_dump() for decision in decisions]
         try:
             with self._writing() as connection:
                 if rows:
                     connection.execute(insert(_table), rows)
+                # Counted after writing, which in SQLite keeps other writers out meanwhile.
+                if hourly is not None:
+                    for giver in {decision.giver for decision in decisions}:
+                        _check_rate(connection, giver, hourly)
         except DatabaseError as exc:
             if isinstance(exc.__cause__, IntegrityError):
                 raise ConflictError(
@@ -75,3 +89,15 @@ class FeedbackTable(Database):
         """Forget the decisions made before a time, and return how many they were."""
         with self._writing() as connection:
             return connection.execute(delete(_table).where(_table.c.created_at < before)).rowcount
+
+
+def _check_rate(connection: Connection, giver: str | None, hourly: int) -> None:
+    told, now = _table.c.rewarded_at, datetime.now(UTC)
+    newest = select(told).where(_table.c.giver == giver, told > now - HOUR).order_by(told.desc())
+    beyond = connection.execute(newest.offset(hourly).limit(1)).scalar()
+    if beyond is not None:
+        raise TooManyError(
+            f"{hourly} outcomes an hour are taken with one API key (by a server without keys: from all "
+            "alike), and were told: tell the rest later",
+            wait_s=max((beyond + HOUR - now).total_seconds(), 1.0),
+        )

@@ -1,6 +1,6 @@
 """The registry's tables.
 
-`traitroute_meta` has one row. Every future schema keeps its columns `application` and
+`traitroute_meta` has one row; its `secret` (hexadecimal) hashes what must not be kept. Every future schema keeps its columns `application` and
 `schema_version`, so that an old version can say that a registry is too new for it. How one schema
 became the next is told by `migrations`.
 """
@@ -14,6 +14,7 @@ from sqlalchemy import (
     DateTime,
     Dialect,
     Float,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -25,7 +26,7 @@ from sqlalchemy import (
 )
 
 APPLICATION = "traitroute"
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -51,6 +52,7 @@ meta = Table(
     Column("application", String(32), primary_key=True),
     Column("schema_version", Integer, nullable=False),
     Column("revision", Integer, nullable=False),
+    Column("secret", String(64), nullable=False, server_default=""),
 )
 
 
@@ -148,6 +150,8 @@ feedback = Table(
     Column("profile_version", Integer),
     Column("reward", Float),
     Column("rewarded_at", UtcDateTime),
+    Column("giver", String(32)),
+    Index("ix_feedback_giver", "giver", "rewarded_at"),
 )
 
 # What servers saw of the stream of requests: counts, and features of some that were like nothing profiled.

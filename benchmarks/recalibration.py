@@ -10,6 +10,8 @@ whether the answer was right. At the end of each day corrections are learnt from
 would after a bad update behind its name. The profile is never measured anew: that is what would mend this for good.
 
 A liar rewards the adapter that is chosen most with 0 whatever it answers (or base with 1, which harms all adapters at once).
+In the last table one API key of several lies so of all that it tells, and besides tells FLOOD outcomes a day of decisions that it
+asked for to that end; corrections are learnt from all outcomes alike, as before keys were told apart, and weighted per key.
 """
 
 import argparse
@@ -37,6 +39,7 @@ DAYS, DRIFT = 20, 5
 BOUNDS = (0.1, 0.2, 0.4)
 LOSSES = (0.0, 0.1, 0.2, 0.4)
 SEEDS = 20
+KEYS, FLOOD = (1, 2, 3, 5, 10), 1_000
 console = Console(width=150)
 
 
@@ -102,6 +105,19 @@ class Life:
     learnt: Array
 
 
+@dataclass(frozen=True)
+class Flood:
+    """One of `keys` API keys tells `reward` of all decisions for column `target`, and FLOOD more of them a day.
+
+    Unless `weighted`, nobody tells keys apart.
+    """
+
+    keys: int
+    target: int
+    reward: float
+    weighted: bool
+
+
 Lie = Callable[[Rows, Array, np.random.Generator], Array]
 """Rewards as told, of who answered and the true rewards."""
 
@@ -119,9 +135,10 @@ def live(
     seed: int,
     lie: Lie = honest,
     known: Array | None = None,
+    flood: Flood | None = None,
 ) -> Life:
     """Days of traffic; outcomes are `right` (n, 1 + a) from day DRIFT on. `known` corrections stand in for learning."""
-    rng = np.random.default_rng(seed)
+    rng, keyed = np.random.default_rng(seed), np.random.default_rng((seed, 1))
     learnt, told = np.zeros(len(world.adapters)), []
     reward, history = np.empty(DAYS), np.empty((DAYS, len(world.adapters)))
     for day in range(DAYS):
@@ -134,18 +151,50 @@ def live(
         reward[day], history[day] = got.mean(), learnt
         heard = rng.random(DAY) < 1 / TOLD
         rewards = lie(chosen, got, rng)
-        told.append(_rewarded(world, asked[heard], chosen[heard], rewards[heard]))
+        day_told = Told(asked[heard], chosen[heard], rewards[heard])
+        told.append(_rewarded(world, _flooded(world, day_told, learnt, flood, keyed)))
         if bound is not None:
             learnt = _learn(world, [r for each in told[-WINDOW:] for r in each], bound)
     return Life(reward, history)
 
 
-def _rewarded(world: World, asked: Rows, chosen: Rows, rewards: Array) -> list[Rewarded]:
+@dataclass(frozen=True)
+class Told:
+    """Outcomes told: requests, the columns that answered, rewards, and by which key (None: not told apart), all (m,)."""
+
+    asked: Rows
+    chosen: Rows
+    rewards: Array
+    keys: Rows | None = None
+
+
+def _flooded(
+    world: World, told: Told, learnt: Array, flood: Flood | None, rng: np.random.Generator
+) -> Told:
+    """What is told when one key, the first, lies and tells more than the others."""
+    if flood is None:
+        return told
+    keys = rng.integers(flood.keys, size=len(told.asked))
+    lies = (keys == 0) & (told.chosen == flood.target)
+    rows = np.flatnonzero(world.chosen(learnt) == flood.target)
+    more = rng.choice(rows, size=FLOOD) if len(rows) else rows
+    return Told(
+        asked=np.concatenate([told.asked, more]),
+        chosen=np.concatenate([told.chosen, np.full(len(more), flood.target)]),
+        rewards=np.concatenate(
+            [np.where(lies, flood.reward, told.rewards), np.full(len(more), flood.reward)]
+        ),
+        keys=np.concatenate([keys, np.zeros(len(more), np.intp)]) if flood.weighted else None,
+    )
+
+
+def _rewarded(world: World, told: Told) -> list[Rewarded]:
     found = []
-    for row, column, reward in zip(asked, chosen, rewards, strict=True):
+    keys = told.keys if told.keys is not None else np.zeros(len(told.asked), np.intp)
+    for row, column, reward, key in zip(told.asked, told.chosen, told.rewards, keys, strict=True):
         gain = world.gains[row, column - 1] if column else 0.0
         adapter = world.adapters[column - 1] if column else None
-        found.append(Rewarded(adapter, float(world.level[row] + gain), float(reward)))
+        found.append(Rewarded(adapter, float(world.level[row] + gain), float(reward), str(key)))
     return found
 
 
@@ -249,6 +298,30 @@ def lies(world: World, target: int) -> list[Found]:
     return rows
 
 
+def floods(world: World, target: int) -> list[Found]:
+    """One key's lies and flood about adapter `target`, or about base, without any drift."""
+    rows = []
+    plain = [live(world, world.right, bound=None, seed=seed) for seed in range(SEEDS)]
+    for name, column, reward in (
+        ("0 told of it", 1 + target, 0.0),
+        ("1 told of it", 1 + target, 1.0),
+        ("1 told of base", 0, 1.0),
+    ):
+        for keys in KEYS:
+            for weighted in (False, True):
+                flood = Flood(keys, column, reward, weighted)
+                case = (
+                    f"{name} by 1 of {keys} keys, {'weighted per key' if weighted else 'all alike'}"
+                )
+                for bound in (BOUNDS[0], BOUNDS[-1]):
+                    lives = [
+                        live(world, world.right, bound=bound, seed=seed, flood=flood)
+                        for seed in range(SEEDS)
+                    ]
+                    rows.append(found(case, f"{bound:g}", lives, plain, target))
+    return rows
+
+
 def shown(title: str, rows: Sequence[Found]) -> Table:
     """One line a case and bound, in percent of right answers."""
     table = Table(title=title, title_justify="left")
@@ -284,10 +357,15 @@ def main() -> None:
     world.check(np.linspace(-0.1, 0.1, len(world.adapters)))
     uses = np.bincount(world.chosen(np.zeros(len(world.adapters))), minlength=world.right.shape[1])
     target = int(uses[1:].argmax())
-    rows = {"drift": drifts(world, target), "lies": lies(world, target)}
+    rows = {
+        "drift": drifts(world, target),
+        "lies": lies(world, target),
+        "floods": floods(world, target),
+    }
     about = f"{world.adapters[target]}, chosen for {uses[1 + target] / uses.sum():.0%} of requests"
     console.print(shown(f"% right answers when {about}, drifts", rows["drift"]))
     console.print(shown(f"% right answers when feedback on {about}, lies", rows["lies"]))
+    console.print(shown(f"% right answers when one key floods {about}, with lies", rows["floods"]))
     if arguments.json:
         found_rows = {name: [asdict(row) for row in each] for name, each in rows.items()}
         arguments.json.write_text(json.dumps(found_rows, indent=1) + "\n")

@@ -1,12 +1,15 @@
 """The skills API over HTTP: read, check, compute off the event loop, answer."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from ...adapters import TooManyError
+from ..keys import KEY_DIGEST
 from ..openapi import Operation
 from ..paging import Page
 from ..replies import error_reply
@@ -14,7 +17,7 @@ from ..routing.body import read_body
 from ..routing.budget import TimeBudget
 from ..routing.refusal import RefusedError
 from ..routing.settings import Routing
-from .feedback import UnkeptError, keep_feedback
+from .feedback import FeedbackLimits, UnkeptError, keep_feedback
 from .models import (
     FeedbackKept,
     FeedbackRequest,
@@ -37,8 +40,12 @@ Answer = Callable[[Request], Awaitable[BaseModel]]
 
 
 def skill_operations(routing: Routing) -> list[Operation]:
-    """What the skills API can be asked, answered from the snapshot that `routing` has."""
-    api = _Api(routing)
+    """What the skills API can be asked, answered from the snapshot that `routing` has.
+
+    Raises:
+        InputError: the environment's limits of feedback are no numbers.
+    """
+    api = _Api(routing, FeedbackLimits.from_environment())
     select, plan, cards, card, traits, matrix, feedback = map(
         _answering,
         (api.select, api.plan, api.cards, api.card, api.traits, api.matrix, api.feedback),
@@ -57,8 +64,9 @@ def skill_operations(routing: Routing) -> list[Operation]:
 class _Api:
     """The endpoints, each from a request to a model."""
 
-    def __init__(self, routing: Routing) -> None:
+    def __init__(self, routing: Routing, limits: FeedbackLimits) -> None:
         self._routing = routing
+        self._limits = limits
         self._skills = ServedSkills(routing)
         # A thread of its own: a write may wait for other writers, and no routing may wait for that.
         self._writing = TimeBudget(workers=1, waiting=WAITING_FEEDBACK)
@@ -90,7 +98,12 @@ class _Api:
     async def feedback(self, request: Request) -> BaseModel:
         """POST /v1/feedback."""
         told, snapshot = await self._read(request, FeedbackRequest), self._skills.snapshot()
-        return await within(self._writing, lambda: keep_feedback(told, snapshot), WRITING_SECONDS)
+        key = request.scope.get(KEY_DIGEST)
+        return await within(
+            self._writing,
+            lambda: keep_feedback(told, snapshot, key=key, limits=self._limits),
+            WRITING_SECONDS,
+        )
 
     async def _read(self, request: Request, model: type[Asked]) -> Asked:
         body = await read_body(request.receive, request.headers, self._routing.max_body_bytes)
@@ -106,6 +119,9 @@ def _answering(endpoint: Answer) -> Callable[[Request], Awaitable[Response]]:
             text = await asyncio.to_thread(found.model_dump_json)
         except RefusedError as refused:
             return refused.response()
+        except TooManyError as exc:
+            wait = str(math.ceil(exc.wait_s))
+            return error_reply(429, str(exc), headers={"retry-after": wait})
         except (UnavailableError, UnkeptError) as exc:
             return error_reply(503, str(exc), headers={"retry-after": "1"})
         except ClientDisconnect:

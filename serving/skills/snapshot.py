@@ -92,13 +92,18 @@ class Snapshot:
         return self.router.version
 
     def token(self, decision: RoutingDecision, adapter: str | None, gain: float) -> str | None:
-        """The token of a decision by which `adapter` (None: base) answers; none where another profile made it."""
-        if decision.profile_version != self.version:
+        """The token of a decision by which `adapter` (None: base) answers.
+
+        There is none where another profile made it, or the adapter is one no more.
+        """
+        served = self.adapters.get(adapter) if adapter is not None else None
+        if decision.profile_version != self.version or (adapter is not None and served is None):
             return None
         near = decision.nearest_tasks[0].task if decision.nearest_tasks else None
         tasks = self.measured.tasks
         level = float(self.measured.base[tasks.index(near)]) if near in tasks else None
-        return DecisionToken(adapter, gain, level, self.version).sign(self.key)
+        weights = served.weights_digest if served else ""
+        return DecisionToken.of(adapter, gain, level, self.version, weights).sign(self.key)
 
 
 def _complain(profile: StoredProfile, what: str) -> None:

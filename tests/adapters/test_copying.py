@@ -70,6 +70,7 @@ def test_a_copy_holds_what_the_registry_holds(full: Registry, place: str, tmp_pa
         assert target.tasks() == full.tasks()
         assert target.cells()[0].outcomes.to_bytes() == full.cells()[0].outcomes.to_bytes()
         assert target.find_feedback("t") == full.find_feedback("t")
+        assert target.giver(b"a key") == full.giver(b"a key")
         target.weights.verify(target.adapter("math").weights_digest)
         assert target.revision() > before
 

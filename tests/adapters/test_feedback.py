@@ -1,10 +1,11 @@
 """How decisions turned out is kept once, in numbers."""
 
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 
 import pytest
 from pydantic import ValidationError
-from traitroute.adapters import ConflictError, Feedback, Registry, RegistryError
+from traitroute.adapters import ConflictError, Feedback, Registry, RegistryError, TooManyError
 
 
 def decision(token: str = "t1", **changes: object) -> Feedback:
@@ -73,3 +74,33 @@ def test_feedback_is_no_new_revision(registry: Registry) -> None:
     registry.put_feedback(decision())
     registry.reward_feedback("t1", 1)
     assert registry.revision() == before
+
+
+def test_a_giver_tells_so_much_an_hour_and_others_go_on(registry: Registry) -> None:
+    a, b = registry.giver(b"a"), registry.giver(b"b")
+    now = datetime.now(UTC)
+
+    def tell(token: str, giver: str, *, ago: float = 0.0) -> None:
+        told = now - timedelta(minutes=ago)
+        registry.put_feedback(
+            decision(token, giver=giver, reward=1, rewarded_at=told, created_at=told), hourly=2
+        )
+
+    tell("old", a, ago=61)
+    tell("t1", a, ago=50)
+    tell("t2", a)
+    with pytest.raises(TooManyError, match="2 outcomes an hour") as refused:
+        tell("t3", a)
+    assert 9 * 60 < refused.value.wait_s <= 10 * 60
+    assert registry.find_feedback("t3") is None
+    tell("t4", b)
+    assert {each.token for each in registry.feedback()} == {"old", "t1", "t2", "t4"}
+
+
+def test_of_a_key_nothing_but_a_hash_with_the_registrys_secret_is_kept(registry: Registry) -> None:
+    giver = registry.giver(b"a secret key")
+    registry.put_feedback(decision(giver=giver))
+    kept = registry.find_feedback("t1")
+    assert kept is not None and kept.giver == giver == registry.giver(b"a secret key")
+    assert giver != registry.giver(b"another key")
+    assert giver != sha256(b"a secret key").hexdigest()[:32]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from traitroute.adapters import Adapter, DatabaseError, Registry, RegistryError
+from traitroute.adapters.schema import SCHEMA_VERSION
 
 
 @pytest.fixture
@@ -92,9 +93,10 @@ def test_a_foreign_application_id_is_refused(path: Path) -> None:
 
 
 def test_a_newer_schema_asks_for_an_upgrade(path: Path) -> None:
-    execute(path, "UPDATE traitroute_meta SET schema_version = 7")
+    newer = SCHEMA_VERSION + 1
+    execute(path, f"UPDATE traitroute_meta SET schema_version = {newer}")
     execute(path, "ALTER TABLE traitroute_meta DROP COLUMN revision")
-    message = "written by a newer TraitRoute: schema 7, this version reads 6; upgrade"
+    message = f"a newer TraitRoute: schema {newer}, this version reads {SCHEMA_VERSION}; upgrade"
     with pytest.raises(RegistryError, match=message):
         Registry.open(path)
 

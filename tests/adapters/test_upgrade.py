@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from traitroute.adapters import AdapterState, Registry
 from traitroute.adapters.schema import SCHEMA_VERSION, metadata
 
 DIGEST = "a" * 64
+PIECE = sha256(b"\x00\xff").hexdigest()
 RELEASED_1 = f"""
 CREATE TABLE traitroute_meta (application VARCHAR(32) NOT NULL, schema_version INTEGER NOT NULL,
     revision INTEGER NOT NULL, PRIMARY KEY (application));
@@ -69,10 +71,20 @@ UPDATE traitroute_migrations SET version_num = '5';
 ALTER TABLE adapters ADD COLUMN revision INTEGER DEFAULT '0' NOT NULL;
 ALTER TABLE profiles ADD COLUMN revision INTEGER DEFAULT '0' NOT NULL;
 """,
+    6: f"""
+UPDATE traitroute_migrations SET version_num = '6';
+CREATE TABLE pieces (digest VARCHAR(64) NOT NULL, data BLOB NOT NULL, PRIMARY KEY (digest));
+ALTER TABLE profiles ADD COLUMN routing JSON DEFAULT '[]' NOT NULL;
+ALTER TABLE profiles ADD COLUMN matrices JSON DEFAULT '[]' NOT NULL;
+INSERT INTO pieces VALUES ('{PIECE}', x'00ff');
+UPDATE profiles SET routing = '["{PIECE}"]';
+ALTER TABLE profiles DROP COLUMN data;
+INSERT INTO feedback VALUES ('t', '2026-01-02 03:04:05.000000', 'math', 0.5, 1, 1.0, '2026-01-02 03:04:06.000000');
+""",
 }
 
 
-@pytest.fixture(params=[1, 2, 3, 4, 5])
+@pytest.fixture(params=[1, 2, 3, 4, 5, 6])
 def released(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     """A registry as an earlier version left it."""
     path = tmp_path / "old.db"
@@ -114,6 +126,23 @@ def test_many_openers_upgrade_once(released: Path) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(names, range(16))) == [["math", "new"]] * 16
+
+
+def test_feedback_of_an_older_registry_is_kept_and_nobody_stands_for_it(released: Path) -> None:
+    with Registry.open(released) as registry:
+        told = registry.feedback()
+        assert [(t.token, t.reward, t.giver) for t in told] in ([], [("t", 1.0, None)])
+        assert len(registry.giver(b"a key")) == 32
+
+
+def test_each_registry_hashes_keys_with_a_secret_of_its_own(tmp_path: Path) -> None:
+    given = set()
+    for name in ("a.db", "b.db"):
+        with Registry.create(tmp_path / name) as registry:
+            given.add(registry.giver(b"a key"))
+        with Registry.open(tmp_path / name, read_only=True) as registry:
+            given.add(registry.giver(b"a key"))
+    assert len(given) == 2
 
 
 def test_an_upgraded_registry_has_the_tables_of_a_new_one(released: Path, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def tell(path: Path, reward: float, count: int = 200) -> None:
             )
         )
         for _ in range(count):
-            token = DecisionToken("chef", 0.2, 0.5, 1).sign(b"key")
+            token = DecisionToken.of("chef", 0.2, 0.5, 1, "1" * 64).sign(b"key")
             registry.put_feedback(
                 Feedback(
                     token=token,

@@ -1,10 +1,18 @@
 """How a decision turned out: kept once, without text, and only for decisions that were made."""
 
+import base64
+import hashlib
+import hmac
+import json
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from traitroute.adapters import Registry
+from traitroute.adapters import InputError, Registry
+from traitroute.serving.keys import ApiKeys, KeyCheck
+from traitroute.serving.skills.feedback import FeedbackLimits
+from traitroute.serving.skills.rewards import read_rewards
 from traitroute.serving.skills.token import DecisionToken, TokenError
 
 Text = Callable[[str], str]
@@ -106,3 +114,117 @@ def test_where_the_registry_cannot_be_written_the_server_says_so(
     response = server.post("/v1/feedback", {"decision": decision, "reward": 1})
     assert response.status_code == 503
     assert str(registry.path) not in response.text
+
+
+DAY_S = 24 * 3600
+
+
+def made(server: Any, *, ago: float = 0.0, adapter: str = "chef", digest: str = "") -> str:
+    """A token that a server of the registry made so many seconds ago, by its own clock."""
+    snapshot = server.routing.snapshot
+    weights = (digest or snapshot.adapters[adapter].weights_digest)[:16]
+    token = DecisionToken(adapter, 0.5, 0.2, 1, weights, int(time.time() - ago))
+    return token.sign(snapshot.key)
+
+
+def tell(server: Any, token: str, reward: float = 0.0, key: str = "") -> Any:
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    told = {"decision": token, "reward": reward}
+    return server.post("/v1/feedback", told, headers=headers)
+
+
+@pytest.mark.parametrize("ago", [0, 6.9 * DAY_S, 7 * DAY_S + 200, -200])
+def test_feedback_is_taken_for_a_week_by_clocks_that_may_differ(
+    server: Any, registry: Registry, ago: float
+) -> None:
+    assert tell(server, made(server, ago=ago)).status_code == 200
+    [kept] = registry.feedback()
+    assert kept.created_at.timestamp() == pytest.approx(time.time() - ago, abs=30)
+
+
+@pytest.mark.parametrize(
+    ("ago", "status", "reason"),
+    [
+        (7 * DAY_S + 400, 410, "was made 7.0 days ago, and feedback is taken for 7 days"),
+        (400 * DAY_S, 410, "was made 400.0 days ago"),
+        (-400, 400, "set the clocks of this registry's servers"),
+    ],
+)
+def test_a_decision_too_old_or_yet_to_come_is_refused_with_the_reason(
+    server: Any, registry: Registry, ago: float, status: int, reason: str
+) -> None:
+    refused = tell(server, made(server, ago=ago))
+    assert refused.status_code == status
+    assert reason in refused.json()["error"]["message"]
+    assert registry.feedback() == []
+
+
+def test_hoarded_tokens_say_nothing_of_new_weights(server: Any, registry: Registry) -> None:
+    hoarded = [made(server) for _ in range(3)]
+    assert tell(server, hoarded[0]).status_code == 200
+    chef = registry.adapter("chef")
+    registry.add_adapter(chef.model_copy(update={"weights_digest": "b" * 64}), replace=True)
+    for refresh in (False, True):
+        if refresh:
+            server.refresh()
+        refused = tell(server, hoarded[1])
+        assert refused.status_code == 410
+        assert "has other weights since this decision" in refused.json()["error"]["message"]
+    assert tell(server, made(server)).status_code == 200
+    [read] = read_rewards(registry, chef.created_at)
+    assert read.adapter == "chef"
+    registry.remove_adapter("chef")
+    assert "was removed since" in tell(server, hoarded[2]).json()["error"]["message"]
+
+
+def test_tokens_of_the_first_format_are_refused_with_the_reason(server: Any) -> None:
+    content = {"adapter": "chef", "gain": 0.5, "level": 0.2, "version": 1, "id": "abc"}
+    payload = json.dumps(content, separators=(",", ":")).encode()
+    signature = hmac.digest(server.routing.snapshot.key, payload, hashlib.sha256)[:16]
+    parts = (base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in (payload, signature))
+    refused = tell(server, ".".join(parts))
+    assert refused.status_code == 410
+    assert "made by an older version of TraitRoute" in refused.json()["error"]["message"]
+
+
+def test_the_longest_token_is_kept() -> None:
+    longest = DecisionToken.of("a" * 64, -0.98765, 0.98765, 10**9, "f" * 64).sign(b"key")
+    assert len(longest) <= 255
+    assert DecisionToken.verify(longest, b"key").gain == -0.9877
+
+
+def test_each_key_tells_so_much_an_hour(
+    server: Any, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRAITROUTE_FEEDBACK_PER_HOUR", "3")
+    limited = type(server)(registry)
+    limited.app = KeyCheck(limited.app, keys=ApiKeys(["one", "two"]), message="")
+    tokens = [made(server) for _ in range(8)]
+    assert [tell(limited, token, key="one").status_code for token in tokens[:3]] == [200] * 3
+    refused = tell(limited, tokens[3], key="one")
+    assert refused.status_code == 429
+    assert 3500 < int(refused.headers["retry-after"]) <= 3600
+    assert "3 outcomes an hour are taken with one API key" in refused.json()["error"]["message"]
+    assert tell(limited, tokens[3], key="two").status_code == 200
+    assert len({kept.giver for kept in registry.feedback()}) == 2
+    stored = b"".join(f.read_bytes() for f in registry.path.parent.glob("registry.db*"))
+    assert hashlib.sha256(b"one").hexdigest()[:32].encode() not in stored
+
+
+def test_without_keys_all_that_a_server_hears_is_one_givers(
+    server: Any, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRAITROUTE_FEEDBACK_PER_HOUR", "2")
+    limited = type(server)(registry)
+    statuses = [tell(limited, made(server), key=f"made up {n}").status_code for n in range(3)]
+    assert statuses == [200, 200, 429]
+
+
+def test_a_limit_of_feedback_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert FeedbackLimits.from_environment() == FeedbackLimits(days=7, hourly=1000)
+    for variable in ("TRAITROUTE_FEEDBACK_DAYS", "TRAITROUTE_FEEDBACK_PER_HOUR"):
+        for wrong in ("0", "-1", "many", "nan", "1e30"):
+            monkeypatch.setenv(variable, wrong)
+            with pytest.raises(InputError, match=variable):
+                FeedbackLimits.from_environment()
+        monkeypatch.delenv(variable)

@@ -1,7 +1,8 @@
 """What feedback may change of predicted gains, and what it may not."""
 
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -13,12 +14,20 @@ from traitroute.serving.skills.recalibration import Correction, Rewarded, correc
 from traitroute.serving.skills.rewards import read_rewards
 from traitroute.serving.skills.token import DecisionToken
 
+
+def digest_of(adapter: str) -> str:
+    """As the registry's adapters have it."""
+    return sha256(adapter.encode()).hexdigest()
+
+
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
-def rewarded(adapter: str | None, count: int, mean: float, expected: float) -> list[Rewarded]:
-    """Decisions of which a share of `mean` turned out well."""
-    return [Rewarded(adapter, expected, float(i < mean * count)) for i in range(count)]
+def rewarded(
+    adapter: str | None, count: int, mean: float, expected: float, giver: str | None = None
+) -> list[Rewarded]:
+    """Decisions of which a share of `mean` turned out well, as one key tells."""
+    return [Rewarded(adapter, expected, float(i < mean * count), giver) for i in range(count)]
 
 
 def learnt(*parts: list[Rewarded], **options: Any) -> Correction:
@@ -51,12 +60,18 @@ def test_few_decisions_change_nothing() -> None:
 
 @given(
     told=st.lists(
-        st.tuples(st.sampled_from(["chef", None]), st.floats(-1, 2), st.floats(0, 1)), max_size=120
+        st.tuples(
+            st.sampled_from(["chef", None]),
+            st.floats(-1, 2),
+            st.floats(0, 1),
+            st.sampled_from(["a", "b", "c", None]),
+        ),
+        max_size=120,
     ),
     bound=st.floats(0.01, 1),
 )
 def test_no_feedback_pushes_an_adapter_beyond_the_bound(
-    told: list[tuple[str | None, float, float]], bound: float
+    told: list[tuple[str | None, float, float, str | None]], bound: float
 ) -> None:
     for each in corrections([Rewarded(*row) for row in told], bound=bound, least=2):
         assert abs(each.correction) <= bound
@@ -67,8 +82,60 @@ def test_unanimous_lies_stop_at_the_bound() -> None:
     assert found.correction == -0.1
 
 
+def test_keys_that_agree_count_by_how_much_they_told() -> None:
+    base = rewarded(None, 400, 0.3, 0.3)
+    alone = learnt(rewarded("chef", 400, 0.3, 0.6, "a"), base)
+    shared = learnt(rewarded("chef", 360, 0.3, 0.6, "a"), rewarded("chef", 40, 0.3, 0.6, "b"), base)
+    assert alone.correction < -0.04
+    assert shared.correction == pytest.approx(alone.correction, abs=0.002)
+
+
+@pytest.mark.parametrize("honest", [1, 2, 4, 9])
+@pytest.mark.parametrize("told_by_each", [5, 30])
+def test_one_keys_flood_of_lies_does_not_decide(honest: int, told_by_each: int) -> None:
+    truth = [
+        each
+        for key in range(honest)
+        for each in (
+            *rewarded("chef", told_by_each, 0.6, 0.6, f"key {key}"),
+            *rewarded(None, 100, 0.3, 0.3, f"key {key}"),
+        )
+    ]
+    for lie, told in ((-1, 0.0), (+1, 1.0)):
+        flood = rewarded("chef", 20_000, told, 0.6, "liar")
+        assert abs(learnt(flood).correction) == 0
+        alone = learnt(flood, rewarded(None, 100, 0.3, 0.3)).correction
+        assert lie * alone > 0.09
+        assert abs(learnt(flood, truth).correction) < 0.02
+
+
+def test_a_key_that_lies_of_base_harms_no_adapter() -> None:
+    truth = [
+        each
+        for key in "abc"
+        for each in (
+            *rewarded("chef", 50, 0.6, 0.6, key),
+            *rewarded(None, 50, 0.3, 0.3, key),
+        )
+    ]
+    assert abs(learnt(truth, rewarded(None, 20_000, 1.0, 0.3, "liar")).correction) < 0.02
+
+
+def test_a_drift_that_all_keys_see_is_learnt() -> None:
+    seen = [
+        each
+        for key in "abcde"
+        for each in (
+            *rewarded("chef", 100, 0.2, 0.6, key),
+            *rewarded(None, 100, 0.3, 0.3, key),
+        )
+    ]
+    assert learnt(seen).correction < -0.08
+
+
 def put(registry: Registry, adapter: str | None, version: int | None, **more: Any) -> None:
-    token = DecisionToken(adapter, 0.5, 0.2, version or 0).sign(b"key")
+    weights = "" if adapter is None else more.pop("weights", None) or digest_of(adapter)
+    token = DecisionToken.of(adapter, 0.5, 0.2, version or 0, weights).sign(b"key")
     gain = 0.0 if adapter is None else 0.5
     registry.put_feedback(
         Feedback(
@@ -86,7 +153,7 @@ def test_only_feedback_that_the_newest_profile_stands_for_is_read(registry: Regi
     old = registry.profile(1)
     put(registry, "chef", 1)
     put(registry, "gone", 1)
-    put(registry, "chef", 1, created_at=registry.adapter("chef").created_at - timedelta(days=1))
+    put(registry, "chef", 1, weights="f" * 64)
     [read] = read_rewards(registry, LONG_AGO)
     assert (read.adapter, read.expected) == ("chef", pytest.approx(0.7))
     profile = RoutingProfile.from_bytes(old.data)
