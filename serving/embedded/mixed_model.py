@@ -5,6 +5,7 @@ that new weights under an old name are another adapter. Adapters that would chan
 rows compute (a trained bias, replaced modules, decompositions of the base weights) are refused.
 """
 
+import json
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -12,10 +13,9 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel
-from safetensors import safe_open
 
-from ...adapters import TraitRouteError, WeightStore
-from ..engines.local_model import LocalModel
+from ...adapters import AdapterFiles, TraitRouteError, WeightsError, WeightStore
+from ..engines.local_model import LocalModel, load_weights, peft_config
 from ..routing import LoadError
 
 NO_ADAPTER = "__base__"
@@ -95,11 +95,14 @@ class MixedModel:
         full = len(self._loaded) >= self._max_loras
         if full and spare is None:
             raise NoSlotError
-        folder = _verified(digest, store)
+        files, folder = _verified(digest, store)
         try:
-            self._attach(digest, folder)
+            self._attach(files, folder)
         # What PEFT raises for weights that do not fit is of many kinds.
-        except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, OSError) as exc:
+        except (
+            *(RuntimeError, ValueError, TypeError, KeyError, AttributeError, OSError),
+            WeightsError,
+        ) as exc:
             self._detach(digest)
             raise LoadError(_short(exc, folder)) from exc
         self._loaded[digest] = None
@@ -109,15 +112,14 @@ class MixedModel:
             self._peft.set_adapter(digest, inference_mode=True)
             self._detach(spare)
 
-    def _attach(self, digest: str, folder: Path) -> None:
-        config = _mixable(LoraConfig.from_pretrained(str(folder)), _tensor_names(folder))
+    def _attach(self, files: AdapterFiles, folder: Path) -> None:
+        _check_mixable(files, folder)
+        digest, config = files.digest, peft_config(files)
         if self._peft is None:
             self._peft = PeftModel(self._base, config, adapter_name=digest)
         else:
             self._peft.add_adapter(digest, config)
-        result = self._peft.load_adapter(str(folder), digest, torch_device=self.local.device)
-        if result.missing_keys or result.unexpected_keys:
-            raise ValueError("its tensors are not those of this base model's layers")
+        load_weights(self._peft, folder, digest, self.local.device)
         # What fails, fails here and not in a batch with other requests.
         with torch.inference_mode():
             ids = torch.zeros(1, 1, dtype=torch.long, device=self.local.device)
@@ -135,39 +137,34 @@ class MixedModel:
             self._peft = None
 
 
-def _verified(digest: str, store: WeightStore) -> Path:
+def _verified(digest: str, store: WeightStore) -> tuple[AdapterFiles, Path]:
     try:
-        store.verify(digest)
-        return store.path(digest)
+        return store.verify(digest), store.path(digest)
     except (TraitRouteError, OSError) as exc:
         raise LoadError("its stored weights are damaged or missing") from exc
 
 
-def _tensor_names(folder: Path) -> list[str]:
-    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
-        return list(file.keys())
+def _check_mixable(files: AdapterFiles, folder: Path) -> None:
+    """Check that rows of other adapters compute as without this one, by all that PEFT would heed in its configuration.
 
-
-def _mixable(config: Any, tensors: Sequence[str]) -> LoraConfig:
-    """The configuration, if rows of other adapters compute as without this one."""
-    given = config.to_dict()
+    Raises:
+        ValueError: they might not, or it is not of a kind that is served.
+    """
+    given: dict[str, Any] = json.loads((folder / "adapter_config.json").read_bytes())
     others = sorted(
         key
         for key, value in given.items()
-        if key not in _HARMLESS and value and value != _PLAIN.get(key)
+        if key in _PLAIN and key not in _HARMLESS and value and value != _PLAIN[key]
     )
-    if given["init_lora_weights"] not in _HARMLESS_STARTS:
+    # Some starts change the base model's own weights.
+    if given.get("init_lora_weights", True) not in _HARMLESS_STARTS:
         others.append("init_lora_weights")
-    # PEFT would write these over the base model's own.
-    others += sorted(name for name in tensors if ".lora_" not in name)[:1]
     if others:
         raise ValueError(
             f"it cannot share batches with other adapters ({', '.join(others)}): serve it with vLLM"
         )
-    # A start that adds nothing: should PEFT fail midway, what it leaves behind changes no answer.
-    config.init_lora_weights = True
-    config.inference_mode = True
-    return config
+    if files.unservable is not None:
+        raise ValueError(files.unservable)
 
 
 def _short(error: Exception, folder: Path) -> str:

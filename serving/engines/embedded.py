@@ -13,7 +13,7 @@ from typing import Any
 
 from ...adapters import FinishReason, WeightStore
 from .engine import EngineRequest, EngineResult
-from .local_model import open_local_model
+from .local_model import load_weights, open_local_model, peft_config
 from .precision import Precision
 from .prompts import PromptTokenizer
 
@@ -36,6 +36,7 @@ class TransformersEngine:
         self._prompts = PromptTokenizer(base)
         self._weights = weights
         self._base: Any = local.model
+        self._device = local.device
         self._ends = local.ends
         self._merged: tuple[str | None, Any] = (None, self._base)
 
@@ -60,16 +61,14 @@ class TransformersEngine:
         self._base, self._merged = None, (None, None)
 
     def _model(self, digest: str | None) -> Any:
-        from peft import IA3Config, LoraConfig, PeftModel
+        from peft import PeftModel
 
         if self._merged[0] != digest:
             self._merged = (None, self._base)
         if digest is not None and self._merged[0] is None:
-            files = self._weights.verify(digest)
-            config = (IA3Config if files.method == "ia3" else LoraConfig)(**files.peft_settings())
-            peft_model: Any = PeftModel.from_pretrained(
-                copy.deepcopy(self._base), str(self._weights.path(digest)), config=config
-            )
+            files, folder = self._weights.verify(digest), self._weights.path(digest)
+            peft_model: Any = PeftModel(copy.deepcopy(self._base), peft_config(files), "it")
+            load_weights(peft_model, folder, "it", self._device)
             self._merged = (digest, peft_model.merge_and_unload().eval())
         return self._merged[1]
 

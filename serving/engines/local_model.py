@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...adapters import BaseModelError
+from ...adapters import AdapterFiles, BaseModelError, WeightsError
 from .precision import Precision, fastest_precision
 
 
@@ -51,3 +51,24 @@ def open_local_model(base: Path, precision: Precision | None = None) -> LocalMod
     ends = model.generation_config.eos_token_id
     ends = (ends,) if isinstance(ends, int) else tuple(ends or ())
     return LocalModel(model, device, precision, ends)
+
+
+def peft_config(files: AdapterFiles) -> Any:
+    """PEFT's configuration of an adapter, made of what was read off its tensors: PEFT runs patterns as it finds them."""
+    from peft import IA3Config, LoraConfig
+
+    kind = IA3Config if files.method == "ia3" else LoraConfig
+    return kind(**files.peft_settings(), inference_mode=True)
+
+
+def load_weights(model: Any, folder: Path, name: str, device: str) -> None:
+    """Load the weights in `folder` into the adapter `name` that `model`, a model of PEFT's, has already.
+
+    Raises:
+        WeightsError: not all of them have a place there, which PEFT passes over.
+    """
+    result = model.load_adapter(str(folder), name, torch_device=device)
+    if lost := sorted([*result.unexpected_keys, *result.missing_keys]):
+        raise WeightsError(
+            f"its tensors are not those of this base model's layers, {lost[0]} for one, and a part of an adapter is none"
+        )

@@ -54,9 +54,18 @@ class House:
         """Let new random weights wait to replace those of `name`."""
         return self.registry.replace_adapter(self._make(name, seed))
 
-    def _make(self, name: str, seed: int, **lora: Any) -> Adapter:
+    def put_edited(self, name: str, *, seed: int, edit: Callable[[Path], None]) -> Adapter:
+        """Give `name` random weights whose folder somebody edited."""
+        adapter = self._make(name, seed, edit=edit)
+        self.registry.add_adapter(adapter)
+        return adapter
+
+    def _make(
+        self, name: str, seed: int, edit: Callable[[Path], None] = lambda folder: None, **lora: Any
+    ) -> Adapter:
         folder = self.base.with_name(f"{name}-{seed}")
         self.tiny.save_adapter(self.base, folder, seed=seed, **{"lora_alpha": 8, **lora})
+        edit(folder)
         self.folders[name] = folder
         files = self.registry.weights.add(folder)
         return Adapter(

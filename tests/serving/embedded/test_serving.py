@@ -5,10 +5,12 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from safetensors.numpy import load_file, save_file
 from traitroute.serving import following
 
 CHAT = "/v1/chat/completions"
@@ -190,6 +192,47 @@ def test_an_adapter_of_other_shapes_is_refused_and_leaves_no_trace(
                 alone = house.alone(None if name == "base" else name, "w7 w57", 8)
                 assert text_of(client.post(CHAT, json=chat(name))) == alone
         assert error_of(client.post(CHAT, json=chat("small")))
+
+
+def rename(folder: Path, *, old: str, new: str) -> None:
+    """Rename layers of an adapter in its tensors."""
+    tensors = load_file(folder / "adapter_model.safetensors")
+    renamed = {name.replace(old, new): tensor for name, tensor in tensors.items()}
+    save_file(renamed, folder / "adapter_model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("base_model.model.model.", "base_model.model._orig_mod.model."),
+        ("base_model.model.model.", "base_model.model.language_model.model."),
+        ("layers.1.self_attn.q_proj", "layers.7.self_attn.q_proj"),
+        ("model.layers.1.", "_orig_mod.model.layers.1."),
+    ],
+)
+def test_half_an_adapter_is_none(house: Any, serve: Any, old: str, new: str) -> None:
+    house.put_edited("half", seed=5, edit=lambda folder: rename(folder, old=old, new=new))
+    with serve(house) as server, server.client() as client:
+        assert error_of(client.post(CHAT, json=chat("half"))).startswith("half: ")
+        for name in ("base", "green"):
+            alone = house.alone(None if name == "base" else name, "w7 w57", 8)
+            assert text_of(client.post(CHAT, json=chat(name))) == alone
+
+
+def test_a_strangers_pattern_is_never_run(house: Any, serve: Any) -> None:
+    def set_pattern(folder: Path) -> None:
+        config = json.loads((folder / "adapter_config.json").read_text())
+        # PEFT would try it on every module's name, and take twice as long for each letter more.
+        config["target_modules"] = "(([a-z0-9_]+)*[.]?)*!"
+        (folder / "adapter_config.json").write_text(json.dumps(config))
+
+    house.put("plain", seed=5)
+    house.put_edited("slow", seed=5, edit=set_pattern)
+    with serve(house) as server, server.client() as client:
+        since = time.monotonic()
+        answered = text_of(client.post(CHAT, json=chat("slow")))
+        assert time.monotonic() - since < 10
+        assert answered == house.alone("plain", "w7 w57", 8)
 
 
 def test_an_adapter_of_another_base_is_refused(house: Any, serve: Any) -> None:
