@@ -269,9 +269,12 @@ def validated(model: type[_Model], settings: dict[str, Any], path: object) -> _M
     try:
         return model.model_validate(settings)
     except ValidationError as exc:
-        first = exc.errors(include_url=False, include_context=False, include_input=False)[0]
+        errors = exc.errors(include_url=False, include_context=False, include_input=False)
+        # Of a list or a single value the kind that was not given says nothing.
+        first = next((e for e in errors if not e["type"].endswith("_type")), errors[0])
+        why = first["msg"].removeprefix("Value error, ")
         # What comes after the key is a stranger's.
-        raise WeightsError(f"{path}: {first['loc'][0]}: {first['msg']}") from exc
+        raise WeightsError(f"{path}: {first['loc'][0]}: {why}") from exc
 
 
 def unservable(settings: Mapping[str, Any]) -> str | None:

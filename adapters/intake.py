@@ -161,8 +161,9 @@ class Intake:
             yield _Fetched(str(place), folder, files, read_licence(folder / "README.md"))
 
     def _shapes(self, base: Base) -> BaseShapes:
-        if (folder := base.folder or _local_folder(base.name)) is not None:
-            return BaseShapes.of_folder(folder)
+        folder = base.folder or _local_folder(base.name)
+        if folder is not None and (shapes := BaseShapes.of_folder(folder)).complete:
+            return shapes
         measured = self._registry.adapters(
             AdapterState.READY, limit=_TELLING, base_digest=base.digest
         )

@@ -207,6 +207,7 @@ def read(folder: Path, base: BaseShapes) -> AdapterFiles | None:
 def check_loaded(model: Any, files: AdapterFiles, folder: Path) -> None:
     """Check that PEFT makes of the files the layers that were read, no more and no less, with the weights in them."""
     import peft
+    import torch
     from peft.tuners.lora import LoraLayer
     from safetensors.torch import load_file
 
@@ -226,8 +227,9 @@ def check_loaded(model: Any, files: AdapterFiles, folder: Path) -> None:
         saved = load_file(folder / WEIGHTS)
         for name, layer in layers.items():
             stem = f"base_model.model.{name}.lora_"
-            assert (layer.lora_A["it"].weight == saved[f"{stem}A.weight"]).all()
-            assert (layer.lora_B["it"].weight == saved[f"{stem}B.weight"]).all()
+            for side, matrices in (("A", layer.lora_A), ("B", layer.lora_B)):
+                held: Any = matrices["it"]
+                assert torch.equal(held.weight, saved[f"{stem}{side}.weight"])
     finally:
         loaded.unload()
 
