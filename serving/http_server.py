@@ -103,6 +103,13 @@ class Connection(H11Protocol):
         else:
             self.refuse(400, msg)
 
+    def shutdown(self) -> None:
+        """Wait for answers under way, but for nobody who has yet to ask."""
+        if self.late:
+            self.refuse(503, "the server is stopping")
+        else:
+            super().shutdown()
+
     def tick(self, limits: Limits) -> None:
         """Count one tick, and end what has gone on for too long."""
         unsent = self.transport.get_write_buffer_size()

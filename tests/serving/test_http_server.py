@@ -110,6 +110,13 @@ def answer(connection: socket.socket) -> tuple[int, Any]:
     return int(head.split()[1]) if head else 0, json.loads(body)["error"] if body else None
 
 
+def read_chunks(connection: socket.socket) -> None:
+    """Read an answer to its last chunk."""
+    heard = b""
+    while not heard.endswith(b"0\r\n\r\n"):
+        heard += connection.recv(65536)
+
+
 def drip(connection: socket.socket, part: bytes, every_s: float) -> float:
     """Send a part again and again until the server closes; the seconds until then."""
     start = time.monotonic()
@@ -172,7 +179,7 @@ def test_a_connection_that_asks_nothing_is_closed_without_a_word(connect: Connec
 
 def test_half_a_request_after_a_whole_one_is_given_up(connect: Connect) -> None:
     connection = connect(b"GET /a HTTP/1.1\r\nhost: x\r\n\r\n")
-    connection.recv(65536)
+    read_chunks(connection)
     connection.sendall(HALF)
     assert answer(connection)[0] == 408
 
@@ -228,6 +235,17 @@ def test_half_requests_shut_nobody_out(port: int, connect: Connect) -> None:
     assert healthy(port)
 
 
+def test_half_requests_hold_up_no_stop() -> None:
+    with ExitStack() as stack:
+        with running(App(), Limits()) as port:
+            for half in (HALF, BODY, b""):
+                connection = socket.create_connection(("127.0.0.1", port), 20)
+                stack.enter_context(connection).sendall(half)
+            assert healthy(port)
+            start = time.monotonic()
+        assert time.monotonic() - start < 5
+
+
 def test_requests_under_way_make_no_room(app: App, port: int, connect: Connect) -> None:
     app.streamed_s = 3.0
     streams = [
@@ -238,9 +256,7 @@ def test_requests_under_way_make_no_room(app: App, port: int, connect: Connect) 
     refused = connect(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
     assert refused.recv(65536).startswith(b"HTTP/1.1 503")
     for stream in streams:
-        heard = b""
-        while not heard.endswith(b"0\r\n\r\n"):
-            heard += stream.recv(65536)
+        read_chunks(stream)
     assert healthy(port)
 
 
