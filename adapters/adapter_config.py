@@ -175,6 +175,13 @@ class LoraConfig(_Config):
                     "the two files are not of one adapter"
                 )
 
+        stated, highest = max([self.r, *(self.rank_pattern or {}).values()]), max(ranks.values())
+        if stated > highest:
+            raise ValueError(
+                f"r: rank {stated} is no layer's, the highest is {highest}, and vLLM asks for room for {stated}: "
+                f"set r to {highest}, and take out of rank_pattern what counts for no layer"
+            )
+
     def _check_indices(self, layers: Collection[str]) -> None:
         wanted, found = self._depths(), {depth(name) for name in layers}
         if wanted and found != wanted:

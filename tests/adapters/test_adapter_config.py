@@ -116,6 +116,8 @@ def test_the_rank_is_the_highest_of_the_tensors(write_lora: WriteLora) -> None:
         ({"r": 512}, "has rank 2, but .* says r = 512"),
         ({"r": 512, "rank_pattern": {"zzz": 8}}, "rank_pattern: 'zzz' matches no layer"),
         ({"r": 4, "rank_pattern": {"q_proj": 16}}, "has rank 2, but .* says r = 16"),
+        ({"r": 8, "rank_pattern": {"q_proj": 2}}, "rank 8 is no layer's, the highest is 2"),
+        ({"rank_pattern": {"q_proj": 2, "self_attn.q_proj": 512}}, "rank 512 is no layer's"),
         ({"alpha_pattern": {"zzz": 8}}, "alpha_pattern: 'zzz' matches no layer"),
         ({"target_modules": ["q_proj", "v_proj"]}, "names 'v_proj', but there are no tensors"),
         ({"target_modules": ["v_proj"]}, "names 'v_proj', but there are no tensors"),
@@ -138,9 +140,9 @@ def test_tensors_and_configuration_are_of_one_adapter(
         {"target_modules": [Q.format(0), Q.format(1)]},
         {"target_modules": "all-linear"},
         {"layers_to_transform": [1, 0], "layers_pattern": "layers"},
-        {"r": 8, "rank_pattern": {"q_proj": 2}},
+        {"r": 1, "rank_pattern": {"q_proj": 2}},
         {
-            "r": 8,
+            "r": 1,
             "rank_pattern": {
                 "^model.layers.0.self_attn.q_proj": 2,
                 r"layers\.1\.self_attn\.q_proj": 2,

@@ -123,6 +123,7 @@ def sound(draw: st.DrawFn) -> Lora:
     if draw(st.booleans()):
         odd = draw(st.sampled_from(layers))
         ranks[odd] = draw(st.integers(1, 8))
+        config["r"] = min(config["r"], max(ranks.values()))
         config["rank_pattern"] = {odd: ranks[odd]}
         config["alpha_pattern"] = {odd.rpartition(".")[2]: 16}
     names = {
