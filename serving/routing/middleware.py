@@ -66,7 +66,7 @@ class RoutingMiddleware:
             await send({"type": "websocket.close", "code": 1008})
         elif scope["type"] != "http":
             await self.app(scope, receive, send)
-        elif endpoint := self._endpoint(scope):
+        elif endpoint := self._endpoint(scope := _without_slash(scope)):
             await self._serve(endpoint, scope, receive, send)
         elif decision := self._decision(scope):
             await self._told(decision)(scope, receive, send)
@@ -202,6 +202,14 @@ class RoutingMiddleware:
 
 def _path(scope: Scope) -> str:
     return scope["path"].removeprefix(scope.get("root_path", ""))
+
+
+def _without_slash(scope: Scope) -> Scope:
+    """The scope of a routed path that was asked for with a slash at its end: the app behind would redirect, unrouted."""
+    path: str = scope["path"]
+    if not path.endswith("/") or _path(scope)[:-1] not in ENDPOINTS:
+        return scope
+    return {**scope, "path": path[:-1], "raw_path": path[:-1].encode()}
 
 
 def _with_length(headers: RawHeaders, length: int) -> RawHeaders:

@@ -85,6 +85,15 @@ def test_auto_becomes_the_base_models_first_name_where_no_adapter_is_chosen(
     assert response.headers["x-traitroute-gain"] == "+0.000"
 
 
+def test_a_slash_at_the_end_of_a_routed_path_changes_nothing(routing: Routing) -> None:
+    body = {"model": "auto", "messages": [{"role": "user", "content": "code please"}]}
+    response = post(routing, json.dumps(body).encode(), f"{CHAT}/")
+    assert response.status_code == 200
+    assert response.headers["x-traitroute-adapter"] == received(response)["model"] == "code"
+    # The app behind redirects as it did.
+    assert post(routing, b"{}", "/v1/other/").status_code == 307
+
+
 def test_the_reason_is_one_short_printable_line(routing: Routing) -> None:
     reason = ask(routing, "code").headers["x-traitroute-reason"]
     assert reason.startswith("chosen for code surely long")
