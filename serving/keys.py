@@ -18,8 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from .page import page_paths
-from .replies import error_reply
-from .routing.endpoints import is_anthropic
+from .replies import asked_path, error_reply, is_anthropic
 
 HEALTH = "/health"
 KEY_DIGEST = "traitroute.key"
@@ -43,17 +42,17 @@ class ApiKeys:
         return bool(self._digests)
 
     def admit(self, scope: Scope) -> bool:
-        """Whether the request bears a key, as `Authorization: Bearer KEY`."""
+        """Whether the request bears a key."""
         return not self or self.find(scope) is not None
 
-    def find(self, scope: Scope, *, anthropic: bool = False) -> str | None:
-        """The key that the request bears, where it is one of these; `anthropic` lets it be told in `x-api-key` too."""
+    def find(self, scope: Scope) -> str | None:
+        """The key that the request bears, where it is one of these; Anthropic's clients tell it in `x-api-key`."""
         headers = Headers(scope=scope)
         scheme, _, key = _only(headers, "authorization").partition(" ")
         if scheme.lower() == "bearer" and self.match(key):
             return key
         key = _only(headers, "x-api-key")
-        return key if anthropic and self.match(key) else None
+        return key if is_anthropic(scope) and self.match(key) else None
 
     def match(self, key: str) -> bool:
         """Whether `key` is one of the keys."""
@@ -81,19 +80,17 @@ class KeyCheck:
         if scope["type"] == "lifespan" or not self._keys:
             await self.app(scope, receive, send)
             return
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        anthropic = is_anthropic(path)
         method = scope.get("method")
-        if (key := self._keys.find(scope, anthropic=anthropic)) is not None:
+        if (key := self._keys.find(scope)) is not None:
             await self.app(_borne(scope, key), receive, send)
-        elif path in self._open and method in ("GET", "HEAD"):
+        elif asked_path(scope) in self._open and method in ("GET", "HEAD"):
             await self.app(scope, receive, send)
         elif scope["type"] != "http":
             await WebSocketClose(_POLICY_VIOLATION)(scope, receive, send)
         elif method == "OPTIONS":
             await Response(status_code=204)(scope, receive, send)
         else:
-            await error_reply(401, self._message, anthropic=anthropic)(scope, receive, send)
+            await error_reply(401, self._message)(scope, receive, send)
 
 
 def _only(headers: Headers, name: str) -> str:

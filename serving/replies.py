@@ -1,13 +1,15 @@
-"""Errors and model cards in the form that OpenAI's clients read, alike from every server of ours; errors in Anthropic's too."""
+"""Errors and model cards in the form that OpenAI's clients read, alike from every server of ours; on Anthropic's paths, in its form."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel
 from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
 from ..adapters import BusyError, DatabaseError
 
+ANTHROPIC_PATHS = frozenset(("/v1/messages", "/v1/messages/count_tokens"))
 _KINDS = {401: "authentication_error", 403: "permission_error"}
 _ANTHROPIC_KINDS = _KINDS | {
     404: "not_found_error",
@@ -43,13 +45,10 @@ def error_reply(
     *,
     param: str | None = None,
     headers: Mapping[str, str] | None = None,
-    anthropic: bool = False,
 ) -> JSONResponse:
-    """An error as a response, as OpenAI's API has it or as Anthropic's."""
+    """An error as a response, as OpenAI's API has it, or as Anthropic's where its path was asked."""
     asked = {"www-authenticate": "Bearer"} if status == 401 else {}
-    openai = error_body(status, message, param=param)
-    content = _anthropic_body(status, message) if anthropic else openai
-    return JSONResponse(content, status, headers={**asked, **(headers or {})})
+    return _ErrorResponse(status, message, param=param, headers={**asked, **(headers or {})})
 
 
 def model_reply(name: str, cards: Iterable[Mapping[str, Any]]) -> JSONResponse:
@@ -61,12 +60,37 @@ def model_reply(name: str, cards: Iterable[Mapping[str, Any]]) -> JSONResponse:
     return error_reply(404, message, param="model")
 
 
-def _anthropic_body(status: int, message: str) -> dict[str, Any]:
-    kind = _ANTHROPIC_KINDS.get(status, "invalid_request_error" if status < 500 else "api_error")
-    return {"type": "error", "error": {"type": kind, "message": message}}
-
-
 def database_reply(error: DatabaseError) -> JSONResponse:
     """A registry that cannot be read or written now, with a time to try again where that may help."""
     headers = {"retry-after": "10"} if isinstance(error, BusyError) else {}
     return error_reply(503, str(error), headers=headers)
+
+
+def asked_path(scope: Scope) -> str:
+    """The path that was asked for, without the prefix that a proxy in front took off."""
+    return scope["path"].removeprefix(scope.get("root_path", "").rstrip("/"))
+
+
+def is_anthropic(scope: Scope) -> bool:
+    """Whether a request is for Anthropic's API."""
+    return asked_path(scope).removesuffix("/") in ANTHROPIC_PATHS
+
+
+class _ErrorResponse(JSONResponse):
+    """An error in two forms; the request says which is sent."""
+
+    def __init__(
+        self, status: int, message: str, *, param: str | None, headers: Mapping[str, str]
+    ) -> None:
+        super().__init__(error_body(status, message, param=param), status, headers)
+        kind = _ANTHROPIC_KINDS.get(
+            status, "invalid_request_error" if status < 500 else "api_error"
+        )
+        body = {"type": "error", "error": {"type": kind, "message": message}}
+        self._anthropic = JSONResponse(body, status, headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if is_anthropic(scope):
+            await self._anthropic(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)

@@ -17,7 +17,6 @@ from starlette.types import Receive, Scope, Send
 from ...adapters import Adapter
 from ..replies import error_reply
 from ..routing import LoadError
-from ..routing.endpoints import is_anthropic
 from ..routing.refusal import RefusedError
 from .body import Body
 from .dialects import has_body, open_method
@@ -59,7 +58,7 @@ class Proxy:
                 body = await Body.read(scope, receive, MAX_BODY_BYTES)
             await _Call(scope, receive, send, self._loader, self._authorization, body).run()
         except RefusedError as refused:
-            await refused.response(anthropic=is_anthropic(path))(scope, receive, send)
+            await refused.response()(scope, receive, send)
         except ClientDisconnect:
             return
 
@@ -186,7 +185,7 @@ class _Call:
 
     async def _fail(self, message: str) -> None:
         self._answered = True
-        reply = error_reply(502, message, anthropic=is_anthropic(self._scope["path"]))
+        reply = error_reply(502, message)
         await reply(self._scope, self._receive, self._send)
 
     def _mark_absent(self, target: Target, status: int) -> None:

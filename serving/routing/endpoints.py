@@ -29,7 +29,6 @@ class Endpoint:
     path: str
     fields: tuple[str, ...]
     wordless: tuple[str, ...] = ()
-    anthropic: bool = False
 
     def text(self, body: Mapping[str, Any], *, last: bool = False) -> str:
         """Return the first user turn that says something, or with `last` the last one; empty where none does.
@@ -61,8 +60,8 @@ ENDPOINTS = {
         Endpoint("/v1/chat/completions", ("messages",)),
         Endpoint("/v1/completions", ("prompt",), ("prompt_embeds",)),
         Endpoint("/v1/responses", ("input",), ("previous_response_id", "conversation", "prompt")),
-        Endpoint("/v1/messages", ("messages",), anthropic=True),
-        Endpoint("/v1/messages/count_tokens", ("messages",), anthropic=True),
+        Endpoint("/v1/messages", ("messages",)),
+        Endpoint("/v1/messages/count_tokens", ("messages",)),
         Endpoint("/v1/embeddings", _INPUT),
         Endpoint("/tokenize", ("messages", "prompt")),
         Endpoint("/pooling", _INPUT, ("data",)),
@@ -71,12 +70,6 @@ ENDPOINTS = {
 }
 OTHER = Endpoint("", ())
 """Any other path, of a request whose headers say which adapters may answer."""
-
-
-def is_anthropic(path: str) -> bool:
-    """Whether a path is one of Anthropic's API."""
-    endpoint = ENDPOINTS.get(path.removesuffix("/"))
-    return endpoint is not None and endpoint.anthropic
 
 
 def asked_model(headers: Headers, invocations_header: str) -> str | None:

@@ -94,7 +94,7 @@ class RoutingMiddleware:
         try:
             directed = await self._direct(await self._read(endpoint, scope, receive))
         except RefusedError as refused:
-            await refused.response(anthropic=endpoint.anthropic)(scope, receive, send)
+            await refused.response()(scope, receive, send)
             return
         except ClientDisconnect:
             return

@@ -14,6 +14,6 @@ class RefusedError(InputError):
         self.status = status
         self.param = param
 
-    def response(self, *, anthropic: bool = False) -> JSONResponse:
-        """Say so as OpenAI's API does, or as Anthropic's."""
-        return error_reply(self.status, str(self), param=self.param, anthropic=anthropic)
+    def response(self) -> JSONResponse:
+        """Say so in the form of the API that was asked."""
+        return error_reply(self.status, str(self), param=self.param)

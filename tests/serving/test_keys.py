@@ -11,7 +11,7 @@ from traitroute.serving.keys import ApiKeys, KeyCheck
 
 def scope(authorization: str | None) -> dict[str, Any]:
     headers = [] if authorization is None else [(b"authorization", authorization.encode())]
-    return {"type": "http", "headers": headers}
+    return {"type": "http", "path": "/v1/models", "headers": headers}
 
 
 @pytest.mark.parametrize(
@@ -107,6 +107,8 @@ def test_what_is_open_is_open_to_readers_alone() -> None:
 
 def test_a_prefix_before_every_path_opens_nothing() -> None:
     app = KeyCheck(everything, keys=ApiKeys(["one"]), message="a key is wanted")
+    for prefix in ("/", "/behind/"):
+        assert TestClient(app, root_path=prefix).get("/health").status_code == 200
     server = TestClient(app, root_path="/behind")
     assert server.get("/behind/health").status_code == 200
     assert server.get("/behind/invocations").status_code == 401

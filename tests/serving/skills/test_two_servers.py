@@ -37,3 +37,13 @@ def test_pages_may_read_every_header_of_routing(server: Any, text_of: Any) -> No
     )
     ours = {name for name in told.headers if name.startswith("x-traitroute-")}
     assert ours == {name for name in EXPOSED if name.startswith("x-traitroute-")}
+
+
+def test_anthropics_clients_are_told_in_their_form_what_is_wrong(client: TestClient) -> None:
+    asked = {"model": "nobody", "max_tokens": 1, "messages": [{"role": "user", "content": "a"}]}
+    refused = client.post("/v1/messages", json=asked)
+    assert (refused.status_code, refused.json()["error"]["type"]) == (401, "authentication_error")
+    for body in (asked, {"model": "auto"}, []):
+        told = client.post("/v1/messages", json=body, headers={"x-api-key": "secret"})
+        assert told.status_code in (400, 404, 502, 503), told.text
+        assert told.json()["type"] == "error"
