@@ -5,12 +5,15 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from ..origins import may_speak
 from ..replies import error_reply
 from ..routing import Routing
+from ..routing.body import off_loop, parse_object, read_body, replay
+from ..routing.refusal import RefusedError
 from ..skills.served import ServedSkills
 from .package import require_mcp
 
@@ -38,10 +41,18 @@ class McpEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             self._server = self._server or await asyncio.to_thread(self._open)
+            body = await read_body(receive, Headers(scope=scope), self._routing.max_body_bytes)
+            # The SDK reads bodies of any size and shape, and on the event loop.
+            await off_loop(lambda: parse_object(body), body)
         except ImportError as exc:
             await error_reply(501, str(exc))(scope, receive, send)
+        except RefusedError as refused:
+            await refused.response()(scope, receive, send)
+        except ClientDisconnect:
             return
-        await _converse(self._server, self._routing.origins, scope, receive, send)
+        else:
+            replayed = replay(body, receive)
+            await _converse(self._server, self._routing.origins, scope, replayed, send)
 
     def _open(self) -> "Server[Any]":
         require_mcp()

@@ -71,7 +71,7 @@ class _Answers:
         tool = TOOLS.get(asked.name)
         if tool is None:
             raise MCPError(
-                INVALID_PARAMS, f"there is no tool {asked.name!r}: call {', '.join(TOOLS)}"
+                INVALID_PARAMS, f"there is no tool {asked.name[:64]!r}: call {', '.join(TOOLS)}"
             )
         return await tool.call(self._skills, asked.arguments or {})
 
@@ -98,5 +98,7 @@ class _Answers:
 
     async def prompt(self, _: Context, asked: GetPromptRequestParams) -> GetPromptResult:
         if asked.name != PROMPT.name:
-            raise MCPError(INVALID_PARAMS, f"there is no prompt {asked.name!r}: get {PROMPT.name}")
+            raise MCPError(
+                INVALID_PARAMS, f"there is no prompt {asked.name[:64]!r}: get {PROMPT.name}"
+            )
         return work_by_skills((asked.arguments or {}).get("goal", ""))

@@ -68,7 +68,7 @@ class RoutingMiddleware:
             await self.app(scope, receive, send)
         elif endpoint := self._endpoint(scope := _without_slash(scope)):
             await self._serve(endpoint, scope, receive, send)
-        elif decision := self._decision(scope):
+        elif (decision := self._decision(scope)) is not None:
             await self._told(decision)(scope, receive, send)
         else:
             await self.app(scope, receive, send)

@@ -43,6 +43,19 @@ def test_no_session_is_kept_so_any_process_may_answer(url: str) -> None:
     assert all("mcp-session-id" not in a.headers for a in answers)
 
 
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b" " * (8 * 2**20 + 1), 413),
+        (b"[[]" + b",[]" * 200_000 + b"]", 413),
+        (b"[" * 101 + b"]" * 101, 400),
+        (b'{"jsonrpc": "2.0", "id": "\\ud83d", "method": "ping"}', 400),
+    ],
+)
+def test_a_body_beyond_the_limits_is_refused(url: str, body: bytes, status: int) -> None:
+    assert httpx.post(url, content=body, headers=ACCEPT | KEYED).status_code == status
+
+
 @pytest.mark.parametrize("key", ["", "Bearer wrong"])
 def test_without_the_key_nothing_is_answered(url: str, key: str) -> None:
     response = httpx.post(url, json=PING, headers=ACCEPT | {"authorization": key})
