@@ -4,7 +4,7 @@ import getpass
 import platform
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from . import schema
 from .changes import Changes, Listening, Polling
-from .errors import BusyError, RegistryError
+from .errors import RegistryError
 from .faults import in_our_words
 from .location import Location
 from .postgresql import CONNECTING, announce
-from .sqlite_file import FileState
+from .sqlite_file import RegistryFile
 
 _LONGEST_WAIT = text("SET LOCAL lock_timeout = '30s'")
 
@@ -41,8 +41,7 @@ class Database:
         self._engine = engine
         self._read_only = read_only
         self._frozen = threading.local()
-        self._named: Path | None = None
-        self._state: FileState | None = None
+        self._file: RegistryFile | None = None
 
     @property
     def path(self) -> Path:
@@ -58,18 +57,17 @@ class Database:
     @property
     def file(self) -> tuple[int, int] | None:
         """What tells the registry's file from others, also at the same path; None for one on a server."""
-        return self._state and (self._state.device, self._state.inode)
+        return self._file and self._file.identity
 
     def is_outdated(self) -> bool:
-        """Whether it must be opened anew to be read as it is: another file came to its path, or this one was copied over."""
-        just_written = (
-            self._state is not None and self._state.immutable and self._state.just_written
-        )
-        return just_written or self._has_changed()
+        """Whether it must be opened anew to be read as it is: another file came to its path, or SQLite would not look again."""
+        return self._file is not None and self._file.is_outdated()
 
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
+        if self._file is not None:
+            self._file.close()
 
     def revision(self) -> int:
         """Return a number that changes with every write to adapters or profiles; cheap to poll."""
@@ -92,7 +90,7 @@ class Database:
         with in_our_words(self.location), self._engine.connect() as connection:
             if self._on_server:
                 connection.execution_options(isolation_level="REPEATABLE READ")
-            with connection.begin(), self._unchanged():
+            with connection.begin(), self._file.unchanged() if self._file else nullcontext():
                 if not self._on_server:
                     # The driver begins a transaction by itself only before it writes.
                     connection.exec_driver_sql("BEGIN")
@@ -101,18 +99,6 @@ class Database:
                     yield
                 finally:
                     self._frozen.connection = None
-
-    @contextmanager
-    def _unchanged(self) -> Iterator[None]:
-        """Refuse what was read of a file that was written meanwhile, where SQLite does not keep the two apart."""
-        try:
-            yield
-        finally:
-            if self._state is not None and self._state.immutable and self._has_changed():
-                raise BusyError(f"{self.location} was written while it was read: try again")
-
-    def _has_changed(self) -> bool:
-        return self._named is not None and FileState.read(self._named) != self._state
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError
 
-from .errors import BusyError, DatabaseError
+from .errors import BusyError, DatabaseError, RegistryError, TraitRouteError
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class _Fault:
 
     what: str
     cure: str
-    kind: type[DatabaseError] = DatabaseError
+    kind: type[TraitRouteError] = DatabaseError
 
 
 _LOCKED = _Fault("it is locked by another process", "try again", BusyError)
@@ -25,7 +25,7 @@ _DISK = _Fault(
     "see whether it is full or over a quota, and the system's log",
 )
 _DAMAGED = _Fault("it is damaged", "restore it from a backup")
-_FOREIGN = _Fault("it is no SQLite database (any more)", "give another, or restore a backup")
+_FOREIGN = _Fault("it is not an SQLite file", "give another, or restore a backup", RegistryError)
 _READ_ONLY = _Fault(
     "it may not be written from here", "use it as a user who may write to the file and its folder"
 )
@@ -115,6 +115,7 @@ def in_our_words(place: object) -> Iterator[None]:
 
     Raises:
         DatabaseError: something happened within; its cause is SQLAlchemy's error.
+        RegistryError: it is no database.
     """
     try:
         yield

@@ -21,7 +21,7 @@ from .location import Location, Place
 from .postgresql import open_database
 from .profile_table import Origin, ProfileTable
 from .replacement_table import ReplacementTable
-from .sqlite_file import FileState, create_file, open_file
+from .sqlite_file import RegistryFile, create_file
 from .weights import WeightStore
 
 
@@ -65,16 +65,14 @@ class Registry(AdapterTable, ReplacementTable, CellTable, ProfileTable, Feedback
             DatabaseError: it cannot be reached or read.
         """
         location = Location.parse(given).absolute()
-        named, state = location.path, None
+        file = None
         if location.url is not None:
             engine = open_database(location.url, read_only=read_only, create=False)
         else:
-            # Before it is opened, so that what happens meanwhile is seen.
-            state = FileState.read(named or Path())
-            location = location.resolve()
-            engine = open_file(location.path or Path(), read_only=read_only)
-        registry = cls(engine, location, read_only=read_only, author=author)
-        registry._weights, registry._named, registry._state = weights, named, state
+            file = RegistryFile(location.path or Path(), read_only=read_only)
+            engine = file.engine
+        registry = cls(engine, location.resolve(), read_only=read_only, author=author)
+        registry._weights, registry._file = weights, file
         return registry
 
     def __enter__(self) -> Self:

@@ -155,12 +155,10 @@ def test_damaged_pages_are_told_as_damage(path: Path) -> None:
 def test_a_file_that_becomes_something_else_is_told_so(path: Path) -> None:
     with Registry.open(path, read_only=True) as registry:
         registry.revision()
-    path.write_bytes(b"SQLite format 3\0" + b"\xff" * 8000)
-    with pytest.raises(DatabaseError, match="it is no SQLite database"):
-        Registry.open(path)
-    path.write_bytes(b"name,score\n" * 800)
-    with pytest.raises(RegistryError, match="not an SQLite file"):
-        Registry.open(path)
+    for content in (b"SQLite format 3\0" + b"\xff" * 8000, b"name,score\n" * 800, b""):
+        path.write_bytes(content)
+        with pytest.raises(RegistryError, match="not an SQLite file"):
+            Registry.open(path)
 
 
 def test_a_table_that_is_gone_is_told_so(path: Path) -> None:

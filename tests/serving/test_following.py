@@ -91,6 +91,18 @@ def test_a_restored_registry_is_followed(routing: Routing, tmp_path: Path) -> No
     assert routing.tags == {"cook": frozenset({"spicy"})}
 
 
+def test_many_restored_registries_are_each_followed(routing: Routing, tmp_path: Path) -> None:
+    # A deleted file's number is given to the next one, unless somebody has it open.
+    path = registry_of(tmp_path / "registry.db", "first")
+    following = follower(routing, path)
+    asyncio.run(following.refresh())
+    for number in range(10):
+        remove(path)
+        registry_of(path, f"r{number}")
+        asyncio.run(following.refresh())
+        assert routing.adapters == {f"r{number}"}
+
+
 def test_a_link_that_points_elsewhere_is_followed(routing: Routing, tmp_path: Path) -> None:
     link = tmp_path / "current.db"
     for name in ("code", "cook"):
