@@ -6,6 +6,7 @@ Here seconds are counted while nothing but the client is waited for. So an answe
 server that was itself late blames nobody.
 """
 
+import asyncio
 import json
 import sys
 from dataclasses import dataclass
@@ -20,14 +21,15 @@ from .replies import error_body
 from .routing import KEEP_ALIVE_S
 
 if TYPE_CHECKING:
-    import asyncio
-
     from starlette.types import ASGIApp
 
 HEAD_BYTES = 16 * 2**10
 """The most that a request's line and headers take: h11's own limit, and Node's."""
 TICK_S = 1.0
 """How often uvicorn's main loop looks round."""
+_BODY_BYTES = 64 * 2**10
+_CHUNKED_BYTES = 2**10
+"""Little, for a chunk of one byte is six bytes that take h11 some 30 microseconds."""
 _SPARE_FILES = 64
 """What a process opens besides connections: the registry, libraries, standard streams."""
 
@@ -56,6 +58,7 @@ class Connection(H11Protocol):
         self._waited = 0.0
         self._unsent = 0
         self._unread = 0.0
+        self._refused = False
 
     @property
     def idle(self) -> bool:
@@ -65,7 +68,7 @@ class Connection(H11Protocol):
     @property
     def late(self) -> bool:
         """Whether the rest of a request is what is waited for, and nothing else."""
-        if self.idle or self.transport.is_closing():
+        if self.idle or self._refused or self.transport.is_closing():
             return False
         if self.conn.their_state is h11.IDLE:
             return True
@@ -76,20 +79,25 @@ class Connection(H11Protocol):
         busy = cycle.response_started or cycle.body or self.flow.read_paused
         return cycle.response_complete or not busy
 
-    def connection_made(self, transport: "asyncio.Transport") -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Take the connection, and make room for it where there is none."""
         if self.limit_concurrency and len(self.connections) + 1 >= self.limit_concurrency:
             self._make_room()
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
-        """Read on; a head in pieces, for one read may bring more than a head may have."""
+        """Read on; after a refusal only to throw away, for a client that is still sending would see no answer but a reset."""
         self.heard = self.loop.time()
-        while data and not self.transport.is_closing():
-            size = HEAD_BYTES if self.conn.their_state is h11.IDLE else len(data)
-            piece, data = data[:size], data[size:]
-            self._received += len(piece)
-            super().data_received(piece)
+        self._received += len(data)
+        if not self._refused:
+            super().data_received(data)
+
+    def bytes_a_turn(self) -> int:
+        """How much is read before others have their turn."""
+        if self.conn.their_state is h11.IDLE:
+            return HEAD_BYTES
+        chunked = self.headers and any(name == b"transfer-encoding" for name, _ in self.headers)
+        return _CHUNKED_BYTES if chunked else _BODY_BYTES
 
     def on_response_complete(self) -> None:
         """Begin to count for the next request."""
@@ -107,7 +115,9 @@ class Connection(H11Protocol):
         """Wait for answers under way, but for nobody who has yet to ask."""
         if self.late:
             self.refuse(503, "the server is stopping")
-        else:
+        if self._refused:
+            self.transport.close()
+        elif not self.transport.is_closing():
             super().shutdown()
 
     def tick(self, limits: Limits) -> None:
@@ -117,13 +127,15 @@ class Connection(H11Protocol):
         self._unsent = unsent
         if self._unread > limits.unread_s:
             self.transport.abort()
+        elif self._refused:
+            self.transport.close()
         elif self.late:
             self._waited += TICK_S
             if self._waited > limits.request_s + self._received / limits.rate:
                 self.refuse(408, "the request came too slowly: send it at once")
 
     def refuse(self, status: int, message: str) -> None:
-        """Close the connection, with an answer where something was asked."""
+        """Say no, where something was asked, and close the connection at the next tick."""
         if self._received and self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             body = json.dumps(error_body(status, message)).encode()
             headers = [
@@ -140,7 +152,11 @@ class Connection(H11Protocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        self.transport.close()
+        if self._received and self.transport.can_write_eof():
+            self._refused = True
+            self.transport.write_eof()
+        else:
+            self.transport.close()
 
     def _make_room(self) -> None:
         """Close those that were silent longest and have no request under way; a batch, for finding them takes time."""
@@ -152,7 +168,45 @@ class Connection(H11Protocol):
         silent.sort(key=lambda each: each.heard)
         for each in silent[: 1 + len(silent) // 16]:
             each.refuse(503, "the server has too many connections: try again later")
+            each.transport.close()
             self.connections.discard(each)
+
+
+class Reader(asyncio.BufferedProtocol):
+    """Hands a connection what comes in pieces, one a turn of the loop; else a read may bring 256 KiB, which may take seconds to parse."""
+
+    def __init__(self, **given: Any) -> None:
+        self._connection = Connection(**given)
+        self._buffer = bytearray()
+
+    def connection_made(self, transport: Any) -> None:
+        """Pass on."""
+        self._connection.connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Pass on."""
+        self._connection.connection_lost(exc)
+
+    def eof_received(self) -> None:
+        """Pass on."""
+        self._connection.eof_received()
+
+    def pause_writing(self) -> None:
+        """Pass on."""
+        self._connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Pass on."""
+        self._connection.resume_writing()
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        """Where the next piece goes."""
+        self._buffer = bytearray(self._connection.bytes_a_turn())
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Hand the piece on."""
+        self._connection.data_received(bytes(self._buffer[:nbytes]))
 
 
 def make_server(
@@ -165,11 +219,12 @@ def make_server(
             if isinstance(connection, Connection):
                 connection.tick(limits)
 
+    reader: Any = Reader
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
-        http=Connection,
+        http=reader,
         ws="none",
         h11_max_incomplete_event_size=HEAD_BYTES,
         limit_concurrency=_allowed(limits.connections),

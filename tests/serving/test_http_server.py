@@ -225,6 +225,24 @@ def test_only_who_reads_nothing_is_cut_off(app: App, connect: Connect, reads: bo
     assert app.done.wait(0.5) is not reads
 
 
+def test_a_body_in_tiny_chunks_holds_up_nobody(port: int, connect: Connect) -> None:
+    """A second and more when all that one read brings was parsed in one go."""
+    attack = connect(BODY.replace(b"content-length: 100000", b"transfer-encoding: chunked"))
+    over = threading.Event()
+
+    def send() -> None:
+        while not over.is_set():
+            attack.sendall(b"1\r\nx\r\n" * 10_000)
+
+    sending = threading.Thread(target=send)
+    sending.start()
+    with httpx.Client(trust_env=False, timeout=20) as client:
+        waits = [client.get(f"http://127.0.0.1:{port}/health").elapsed for _ in range(9)]
+    over.set()
+    sending.join()
+    assert sorted(waits)[4].total_seconds() < 0.5
+
+
 def test_half_requests_shut_nobody_out(port: int, connect: Connect) -> None:
     """Many more than there may be connections."""
     kinds = [HALF, BODY, b"", b"GET /a HTTP/1.1\r\nhost: x\r\n\r\n"]
