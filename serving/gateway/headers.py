@@ -19,7 +19,7 @@ _HOP_BY_HOP = frozenset(
         b"upgrade",
     )
 )
-# Of the client's connection to here; its body, which is written anew; and what makes another path or method of a request.
+# Of the client's connection to here; its body, which is written anew; and what makes another path, method or model of a request.
 _OF_THIS_REQUEST = frozenset(
     (
         b"content-encoding",
@@ -27,11 +27,13 @@ _OF_THIS_REQUEST = frozenset(
         b"content-md5",
         b"expect",
         b"host",
+        b"x-amzn-sagemaker-adapter-identifier",
         b"x-http-method",
         b"x-http-method-override",
         b"x-method-override",
         b"x-original-url",
         b"x-rewrite-url",
+        b"x-traitroute-model",
         ADMIN_KEY.encode(),
     )
 )

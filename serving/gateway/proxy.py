@@ -27,6 +27,7 @@ from .options import GatewayOptions
 from .upstream import NotSentError, Upstream
 
 MAX_BODY_BYTES = 8 * 2**20
+_EVERYWHERE = ("/v1/chat/completions", "/v1/completions")
 _logger = logging.getLogger(__name__)
 
 
@@ -189,9 +190,12 @@ class _Call:
         await reply(self._scope, self._receive, self._send)
 
     def _mark_absent(self, target: Target, status: int) -> None:
-        """An upstream restarted between two checks does not know a name that it once loaded."""
+        """An upstream restarted between two checks does not know a name that it once loaded.
+
+        At other paths a 404 says nothing of the name, and would take an adapter from everybody at anybody's wish.
+        """
         adapter: Adapter | None = self._loader.adapter(self._body.model)
-        if status == 404 and adapter is not None:
+        if status == 404 and adapter is not None and self._scope["path"] in _EVERYWHERE:
             target.upstream.forget(adapter)
 
     async def _relay(self, response: httpx.Response, target: Target) -> None:

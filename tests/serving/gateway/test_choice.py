@@ -275,6 +275,18 @@ def test_a_name_that_an_upstream_no_longer_knows_is_not_asked_for_again(
     assert len(upstream.loads) == 2
 
 
+def test_nobody_can_make_an_adapter_vanish_by_asking_where_its_server_answers_nothing(
+    gateway: Gateway, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("traitroute.serving.gateway.fleet.CHECK_EVERY_S", 600.0)
+    upstream = serve(Upstream("cook"))
+    client = gateway(upstream.url)
+    upstream.forgetful = True
+    assert client.post("/v1/audio/speech", json={"model": "cook"}).status_code == 404
+    upstream.forgetful = False
+    assert ask(client, EGGS).headers["x-traitroute-adapter"] == "cook"
+
+
 def test_the_models_are_base_auto_the_adapters_and_what_else_there_is(
     gateway: Gateway, serve: Serve
 ) -> None:

@@ -53,7 +53,7 @@ def test_without_keys_the_clients_pass(gateway: Gateway, serve: Serve) -> None:
     assert response.headers["set-cookie"] == "node=7"
 
 
-def test_headers_that_make_another_path_or_method_do_not_pass(
+def test_headers_that_make_another_path_method_or_model_do_not_pass(
     gateway: Gateway, serve: Serve
 ) -> None:
     upstream = serve(Upstream())
@@ -62,6 +62,7 @@ def test_headers_that_make_another_path_or_method_do_not_pass(
         "x-rewrite-url": "/sleep",
         "x-http-method-override": "DELETE",
         "content-encoding": "identity",
+        "x-amzn-sagemaker-adapter-identifier": "cook",
     }
     ask(gateway(upstream.url), "hi", model="base", headers=headers)
     assert not headers.keys() & dict(upstream.requests[0]["headers"]).keys()
