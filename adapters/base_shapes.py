@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -42,6 +43,8 @@ _FAMILIES = frozenset(
     + [f"{prefix}.{name}" for prefix in _PREFIXES for name in _EMBEDDINGS]
     + list(_HEADS)
 )
+TELLING = 8
+"""How many measured adapters are asked: a few name all layers that any of them changes."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +69,19 @@ class BaseShapes:
         return cls(layers, complete=bool(layers))
 
     @classmethod
+    def known(cls, folder: Path | None, measured: Iterable[Path]) -> "BaseShapes":
+        """Read the base model's own `folder`, or where that tells nothing the folders of adapters measured on it."""
+        if folder is not None and (shapes := cls.of_folder(folder)).complete:
+            return shapes
+        return cls.of_adapters(islice(measured, TELLING))
+
+    @classmethod
     def of_adapters(cls, folders: Iterable[Path]) -> "BaseShapes":
         """Read what adapters that were measured tell of the layers that they change."""
         layers: dict[str, Layer] = {}
         for folder in folders:
             # One that came before this reader was as strict tells nothing.
-            with suppress(WeightsError):
+            with suppress(WeightsError, OSError):
                 layers |= stored_layers(folder)
         return cls({name: _shape(each) for name, each in layers.items()})
 

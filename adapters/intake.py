@@ -11,16 +11,13 @@ from typing import Any
 
 from .adapter import Adapter, AdapterState, check_name, check_not_base, model_name
 from .adapter_files import AdapterFiles, inspect_adapter
-from .base_shapes import BaseShapes
+from .base_shapes import TELLING, BaseShapes
 from .cache import cache_folder
 from .errors import ConflictError, InputError, RegistryError, WeightsError
 from .full_match import check_full_match
 from .registry import Registry
 from .sources import AllowedSources, Source, fetch, read_licence
 from .tensor_file import shown
-
-_TELLING = 8
-"""How many measured adapters are asked for the base model's shapes: a few name all layers that any of them changes."""
 
 
 @dataclass(frozen=True)
@@ -161,14 +158,11 @@ class Intake:
             yield _Fetched(str(place), folder, files, read_licence(folder / "README.md"))
 
     def _shapes(self, base: Base) -> BaseShapes:
-        folder = base.folder or _local_folder(base.name)
-        if folder is not None and (shapes := BaseShapes.of_folder(folder)).complete:
-            return shapes
         measured = self._registry.adapters(
-            AdapterState.READY, limit=_TELLING, base_digest=base.digest
+            AdapterState.READY, limit=TELLING, base_digest=base.digest
         )
-        kept = [self._registry.weights.root / each.weights_digest for each in measured]
-        return BaseShapes.of_adapters(folder for folder in kept if folder.is_dir())
+        kept = (self._registry.weights.root / each.weights_digest for each in measured)
+        return BaseShapes.known(base.folder or _local_folder(base.name), kept)
 
     def _known(self, name: str, digest: str) -> Adapter | None:
         """The adapter of this name with these weights; any other with either is in the way."""

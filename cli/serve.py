@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..adapters import Adapter, InputError, Location, Registry, RegistryError
+from ..adapters import (
+    Adapter,
+    AdapterState,
+    InputError,
+    Location,
+    Registry,
+    RegistryError,
+    WeightsError,
+    WeightStore,
+)
+from ..adapters.adapter_files import stored_layers
 from .options import DEFAULT_REGISTRY, RegistryPath, WebOrigins, console
 
 if TYPE_CHECKING:
@@ -83,8 +93,10 @@ def serve(
 
     keyed = bool(key or (not embedded and os.environ.get("VLLM_API_KEY")))
     origins = read_origins(cors_origin or (), keyed=keyed)
-    model, adapters = _served(base, registry)
+    model, adapters, left_out = _served(base, registry)
     address = f"http://{host}:{port}/v1"
+    for name, why in left_out.items():
+        console.print(f"not served: {name}: {why}", soft_wrap=True, markup=False, highlight=False)
     console.print(f"serving {model.name} and {len(adapters)} adapters on {address}", soft_wrap=True)
     if not embedded:
         from ..serving.vllm import serve_command, serve_environment
@@ -97,7 +109,7 @@ def serve(
             max_model_len=max_model_len,
             options=[*_allowed(origins), *(vllm or ())],
         )
-        environment = serve_environment(registry, model.path)
+        environment = serve_environment(registry, model.path, base_digest=model.digest)
         # In the environment, for other users of the machine can read a command line.
         environment |= {"VLLM_API_KEY": key} if key else {}
         os.execvpe(command[0], command, environment)
@@ -156,18 +168,48 @@ def _api_key(variable: str | None) -> str | None:
     return key
 
 
-def _served(base: str | None, registry: Location) -> "tuple[BaseModelFolder, list[Adapter]]":
-    """The base model to serve, and the adapters that were trained for it."""
+def _served(
+    base: str | None, registry: Location
+) -> "tuple[BaseModelFolder, list[Adapter], dict[str, str]]":
+    """The base model to serve, the adapters for it as they are stored, and why others are left out, by their names."""
     from ..profiling import open_base_model
 
     with Registry.open(registry, read_only=True) as store:
-        adapters = store.servable()
+        adapters, weights = store.servable(), store.weights
+    # One that was never measured may be wrong about everything.
+    adapters.sort(key=lambda adapter: adapter.state is not AdapterState.READY)
     if base is None and not adapters:
         raise RegistryError(f"{registry} holds no adapters: name the base model to serve")
     model = open_base_model(base or adapters[0].base_model)
-    if other := [a.name for a in adapters if a.base_digest != model.digest]:
+    other = [a.name for a in adapters if a.base_digest != model.digest]
+    if other and len(other) == len(adapters):
         raise RegistryError(
             f"{', '.join(other)} were trained for {adapters[0].base_model}, not for {model.name} as "
             "it is now: serve that base, or disable them"
         )
-    return model, adapters
+    taken, left_out = [], {}
+    for adapter in adapters:
+        try:
+            taken.append(_as_stored(adapter, weights, model))
+        except (WeightsError, OSError) as exc:
+            left_out[adapter.name] = str(exc)
+    return model, taken, left_out
+
+
+def _as_stored(adapter: Adapter, weights: WeightStore, model: "BaseModelFolder") -> Adapter:
+    """The adapter with the rank and the modules of its stored tensors, whatever an older registry says of them.
+
+    Raises:
+        WeightsError: it is for another base model, or its weights are missing, or no adapter's.
+    """
+    if adapter.base_digest != model.digest:
+        raise WeightsError(
+            f"it was trained for {adapter.base_model}, not for {model.name} as it is now: remove it, or disable it"
+        )
+    layers = stored_layers(weights.path(adapter.weights_digest))
+    modules = {layer.rpartition(".")[2] for layer in layers}
+    found = {
+        "rank": max(layer.rank for layer in layers.values()),
+        "target_modules": tuple(sorted(modules)),
+    }
+    return adapter.model_copy(update=found)

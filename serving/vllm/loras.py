@@ -3,6 +3,9 @@
 vLLM numbers the adapters it loads by itself per process, so two API servers over one engine give one id
 to two adapters and answer from the wrong one. Ids here come from the weights' digest instead, and the
 weights are served from the immutable store: the engine reloads an evicted adapter from its path.
+
+vLLM passes over tensors for layers that it does not have or does not adapt, and copies matrices that are smaller than
+the layer's into a corner of it, all without a word. So what an adapter changes is compared with the base model first.
 """
 
 import asyncio
@@ -10,9 +13,18 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...adapters import Adapter, TraitRouteError, WeightStore
+from ...adapters import (
+    Adapter,
+    AdapterFiles,
+    AdapterState,
+    TraitRouteError,
+    WeightsError,
+    WeightStore,
+)
+from ...adapters.base_shapes import BaseShapes
 from ..routing import LoadError
 
 if TYPE_CHECKING:
@@ -29,7 +41,8 @@ class LoraLoader:
     """The `AdapterLoader` over vLLM's engine client and its table of LoRA requests by name.
 
     `room` is the number of adapters that may be loaded at all (None: any number); `modules` are those that the server
-    adapts (None: whichever an adapter has).
+    adapts (None: whichever an adapter has); `base` is the base model's folder (None: not at hand, so measured adapters
+    tell of its layers), and `base_digest` the base model that adapters must be for (None: whichever).
     """
 
     def __init__(
@@ -39,11 +52,14 @@ class LoraLoader:
         *,
         room: int | None = None,
         modules: Collection[str] | None = None,
+        base: Path | None = None,
+        base_digest: str | None = None,
     ) -> None:
         self._engine = engine
         self._requests = lora_requests
         self._room = room
         self._modules = None if modules is None else frozenset(modules)
+        self._base, self._base_digest = base, base_digest
         self._taken: dict[int, float] = {}
         self._adapters: Mapping[str, Adapter] = {}
         self._store: WeightStore | None = None
@@ -102,12 +118,17 @@ class LoraLoader:
     async def _load(self, adapter: Adapter, store: WeightStore) -> "LoRARequest":
         from vllm.lora.request import LoRARequest
 
-        self._check_modules(adapter)
-        await self._make_room(adapter)
+        if self._base_digest not in (None, adapter.base_digest):
+            raise LoadError(
+                f"{adapter.name}: it was trained for {adapter.base_model}, not for this base"
+            )
         try:
-            await asyncio.to_thread(store.verify, adapter.weights_digest)
+            files = await asyncio.to_thread(store.verify, adapter.weights_digest)
         except (TraitRouteError, OSError) as exc:
             raise LoadError(f"{adapter.name}: its stored weights are damaged or missing") from exc
+        self._check_modules(adapter.name, files)
+        await asyncio.to_thread(self._check_layers, adapter, files, store)
+        await self._make_room(adapter)
         path = str(store.path(adapter.weights_digest))
         request = LoRARequest(adapter.name, adapter.serving_id, path)
         try:
@@ -120,15 +141,31 @@ class LoraLoader:
         self._taken[adapter.serving_id] = math.inf
         return request
 
-    def _check_modules(self, adapter: Adapter) -> None:
-        # vLLM passes over what it does not adapt without a word, and so would serve half an adapter.
-        lost = set(adapter.target_modules) - (self._modules or set(adapter.target_modules))
-        if lost:
-            wanted = " ".join(sorted(set(adapter.target_modules) | (self._modules or set())))
+    def _check_modules(self, name: str, files: AdapterFiles) -> None:
+        if files.unservable is not None:
+            raise LoadError(f"{name}: {files.unservable}")
+        if self._modules is None:
+            return
+        if lost := set(files.target_modules) - self._modules:
+            wanted = " ".join(sorted(self._modules.union(files.target_modules)))
             raise LoadError(
-                f"{adapter.name}: this server does not adapt {', '.join(sorted(lost))}; restart it with "
+                f"{name}: this server does not adapt {', '.join(sorted(lost))}; restart it with "
                 f"--lora-target-modules {wanted}"
             )
+
+    def _check_layers(self, adapter: Adapter, files: AdapterFiles, store: WeightStore) -> None:
+        if self._base is None and adapter.state is AdapterState.READY:
+            # Where the base model's files are not at hand, those that were measured on it are what tells of it.
+            return
+        measured = [
+            store.root / each.weights_digest
+            for each in self._adapters.values()
+            if each.state is AdapterState.READY and each.base_digest == adapter.base_digest
+        ]
+        try:
+            BaseShapes.known(self._base, measured).check(files)
+        except (WeightsError, OSError) as exc:
+            raise LoadError(f"{adapter.name}: {exc}") from exc
 
     async def _make_room(self, adapter: Adapter) -> None:
         """Give away the slots of adapters that were withdrawn or replaced long ago, where they are needed."""

@@ -11,10 +11,12 @@ On vLLM's CPU build:
 - glibc gives every temporary back to the system unless told not to, which halves the speed of decoding.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
-from ...adapters import Adapter, InputError
+from ...adapters import Adapter
+from ...adapters.tensor_file import is_plain, shown
 from ..engines.precision import fastest_precision
 from ..routing import KEEP_ALIVE_S
 
@@ -23,6 +25,7 @@ PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 """What is adapted on CPUs where no adapter says what to: see above why something must be named."""
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The values vLLM takes for the highest LoRA rank."""
+_logger = logging.getLogger(__name__)
 
 CPU_VARIABLES = {
     "MALLOC_MMAP_MAX_": "0",
@@ -47,15 +50,12 @@ def engine_options(
 ) -> dict[str, Any]:
     """Engine arguments with room for `adapters`, and for `spare` more that come or replace others while it runs.
 
-    Raises:
-        InputError: an adapter's rank is beyond what vLLM serves.
+    An adapter that vLLM cannot serve keeps it from starting as little as one that comes later: it is passed over here
+    with a warning, and refused where it is asked for.
     """
+    adapters = [adapter for adapter in adapters if _fits(adapter)]
     highest = max((a.rank for a in adapters), default=16)
-    rank = next((r for r in LORA_RANKS if r >= highest), None)
-    if rank is None:
-        raise InputError(
-            f"an adapter has rank {highest}, but vLLM serves up to {LORA_RANKS[-1]}: disable it"
-        )
+    rank = next(r for r in LORA_RANKS if r >= highest)
     cpu, count = on_cpu(), max(len(adapters) + spare, 1)
     options: dict[str, Any] = {
         "generation_config": "vllm",
@@ -71,3 +71,15 @@ def engine_options(
     if cpu:
         options |= {"enforce_eager": True, "dtype": fastest_precision()}
     return options
+
+
+def _fits(adapter: Adapter) -> bool:
+    """Whether vLLM's options can be made for the adapter, by what the registry says of it, which may be anything."""
+    if adapter.rank > LORA_RANKS[-1]:
+        why = f"its rank is {adapter.rank}, and vLLM serves up to {LORA_RANKS[-1]}"
+    elif strange := [m for m in adapter.target_modules if "." in m or not is_plain(m)]:
+        why = f"{shown(strange[0])} is no module's name"
+    else:
+        return True
+    _logger.warning("traitroute: %s is left out of vLLM's options: %s", adapter.name, why)
+    return False

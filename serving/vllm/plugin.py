@@ -9,7 +9,9 @@ imported nowhere before it.
 import logging
 import os
 from argparse import Namespace
+from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starlette.middleware import Middleware
@@ -30,10 +32,13 @@ from .loras import LoraLoader
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.datastructures import State
+    from vllm.config import ModelConfig
     from vllm.config.lora import LoRAConfig
     from vllm.v1.engine.async_llm import AsyncLLM
 
 REGISTRY_VARIABLE = "TRAITROUTE_REGISTRY"
+DIGEST_VARIABLE = "TRAITROUTE_BASE_DIGEST"
+"""Which base model this is, where `traitroute serve` has looked: no adapter of another one is served."""
 BUDGET_VARIABLE = "TRAITROUTE_BUDGET_MS"
 SUPPORTED_VLLM = ">=0.26,<0.34"
 OPEN = frozenset(
@@ -56,6 +61,7 @@ its routes. None of them generates, holds a request's text or changes anything."
 _TOUCHED = {
     "vllm.v1.engine.async_llm:AsyncLLM": ("add_lora", "remove_lora"),
     "vllm.config.lora:LoRAConfig": ("max_loras", "target_modules"),
+    "vllm.config:ModelConfig": ("model", "revision"),
     "vllm.platforms:current_platform": ("is_cpu",),
     "vllm.lora.request:LoRARequest": ("lora_name", "lora_int_id", "lora_path"),
     "vllm.entrypoints.openai.models.protocol:BaseModelPath": ("name",),
@@ -127,6 +133,8 @@ class TraitRoutePlugin:
             models.lora_requests,
             room=_room(lora_config),
             modules=lora_config and lora_config.target_modules,
+            base=_folder(state.vllm_config.model_config),
+            base_digest=os.environ.get(DIGEST_VARIABLE) or None,
         )
         self.routing.base_names = tuple(path.name for path in models.base_model_paths)
         self._loader = loader
@@ -197,6 +205,22 @@ def _invocations_header() -> str:
     except ImportError:
         return ""
     return SageMakerLoRAApiHeader.ADAPTER_IDENTIFIER
+
+
+def _folder(model_config: "ModelConfig") -> Path | None:
+    """Where the base model's files lie on this machine."""
+    if (folder := Path(model_config.model)).is_dir():
+        return folder
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    with suppress(HFValidationError):
+        known = try_to_load_from_cache(
+            model_config.model, "config.json", revision=model_config.revision
+        )
+        if isinstance(known, str):
+            return Path(known).parent
+    return None
 
 
 def _room(lora_config: "LoRAConfig | None") -> int | None:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
-from ...adapters import Adapter, Location, Place, ServerError
+from ...adapters import Adapter, InputError, Location, Place, ServerError
 from ..routing import BASE
 from .options import (
     CPU_VARIABLES,
@@ -24,6 +24,9 @@ from .options import (
     engine_options,
     on_cpu,
 )
+
+# A server of this machine is not behind a proxy.
+_direct = build_opener(ProxyHandler({}))
 
 
 @dataclass(frozen=True)
@@ -49,17 +52,21 @@ def serve_command(
     `options` are handed to `vllm serve` as they are.
 
     Raises:
-        InputError: an adapter's rank is beyond what vLLM serves.
+        InputError: the base model's name would be taken for a flag.
     """
-    command = [str(Path(sys.executable).with_name("vllm")), "serve", str(base_model)]
-    command += ["--host", host, "--port", str(port)]
-    command += ["--served-model-name", _served_name(base_model), BASE]
-    command += _flags(engine_options(adapters, max_model_len=max_model_len, spare=SPARE_SLOTS))
-    return [*command, *options]
+    command = [str(Path(sys.executable).with_name("vllm")), "serve", _value(base_model)]
+    settings = {"host": host, "port": port, "served_model_name": [_served_name(base_model), BASE]}
+    settings |= engine_options(adapters, max_model_len=max_model_len, spare=SPARE_SLOTS)
+    return [*command, *_flags(settings), *options]
 
 
-def serve_environment(registry: Place, base_model: str | Path) -> dict[str, str]:
-    """This process's environment, with what the server needs; values already set are kept."""
+def serve_environment(
+    registry: Place, base_model: str | Path, *, base_digest: str | None = None
+) -> dict[str, str]:
+    """This process's environment, with what the server needs; values already set are kept.
+
+    With `base_digest` no adapter of another base model is served.
+    """
     defaults = PRIVACY_VARIABLES | SERVER_VARIABLES
     if on_cpu():
         defaults |= CPU_VARIABLES
@@ -71,6 +78,8 @@ def serve_environment(registry: Place, base_model: str | Path) -> dict[str, str]
         "VLLM_PLUGINS": ",".join(sorted(plugins)),
         "TRAITROUTE_REGISTRY": Location.parse(registry).absolute().reveal(),
     }
+    if base_digest is not None:
+        ours["TRAITROUTE_BASE_DIGEST"] = base_digest
     return defaults | dict(os.environ) | ours
 
 
@@ -148,8 +157,15 @@ def _flags(options: Mapping[str, Any]) -> list[str]:
     flags: list[str] = []
     for name, value in options.items():
         values = value if isinstance(value, list) else [] if value is True else [value]
-        flags += [f"--{name.replace('_', '-')}", *map(str, values)]
+        flags += [f"--{name.replace('_', '-')}", *map(_value, values)]
     return flags
+
+
+def _value(value: Any) -> str:
+    """A value as vLLM's command line takes it, which reads whatever begins with a hyphen as a flag."""
+    if (text := str(value)).startswith("-"):
+        raise InputError(f"{text!r} would be read as a flag of `vllm serve`: give another value")
+    return text
 
 
 def _await_health(process: subprocess.Popen[bytes], server: RunningServer, until: float) -> None:
@@ -158,7 +174,7 @@ def _await_health(process: subprocess.Popen[bytes], server: RunningServer, until
             raise ServerError(
                 f"{_name(process)} ended with code {process.returncode}:\n{_tail(server.log_path)}"
             )
-        with suppress(URLError, OSError), urlopen(f"{server.base_url}/health", timeout=5):
+        with suppress(URLError, OSError), _direct.open(f"{server.base_url}/health", timeout=5):
             return
         time.sleep(0.5)
     raise ServerError(f"{_name(process)} did not answer in time:\n{_tail(server.log_path)}")

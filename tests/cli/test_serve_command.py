@@ -1,11 +1,14 @@
 """`traitroute serve`: the base must be the one that the adapters were trained for."""
 
 import importlib
+import json
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -118,6 +121,55 @@ def test_without_vllm_the_embedded_server_serves_and_says_so(
     refused = run("serve", "--registry", registry, "--engine", "vllm")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "use --engine transformers" in refused.stderr
+
+
+def save_adapter(folder: Path, *, rank: int, module: str) -> Path:
+    folder.mkdir()
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": 8, "target_modules": [module]}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    stem = f"base_model.model.model.layers.0.self_attn.{module}.lora_"
+    halves = {
+        f"{stem}A.weight": np.ones((rank, 8), "f4"),
+        f"{stem}B.weight": np.ones((8, rank), "f4"),
+    }
+    save_file(halves, folder / "adapter_model.safetensors")
+    return folder
+
+
+@needs_vllm
+def test_no_bad_adapter_keeps_the_server_from_starting(
+    run: Run, registry: Path, base: Path, taken: Taken, tmp_path: Path
+) -> None:
+    """Each of an older registry: what it says of rank and modules is not what the tensors are."""
+    digest = open_base_model(str(base)).digest
+
+    def record(name: str, rank: int, module: str, said: dict[str, Any]) -> Path:
+        files = store.weights.add(save_adapter(tmp_path / name, rank=rank, module=module))
+        known = {"base_digest": digest, "rank": rank, "target_modules": (module,)}
+        known |= {"name": name, "base_model": str(base), "weights_digest": files.digest}
+        store.add_adapter(Adapter(**known | said))
+        return store.weights.path(files.digest) / "adapter_model.safetensors"
+
+    with Registry.open(registry) as store:
+        hostile = ("!", "--host=0.0.0.0", "--api-key=x")
+        record("wide", 16, "v_proj", {"rank": 4, "target_modules": hostile})
+        record("paths", 8, "k_proj", {"target_modules": ("self_attn.k_proj",)})
+        record("boasting", 2, "o_proj", {"rank": 2**40})
+        record("other", 64, "up_proj", {"base_digest": "2" * 64})
+        cut = record("cut", 3, "gate_proj", {})
+        cut.chmod(0o644)
+        cut.write_bytes(cut.read_bytes()[:-8])
+    ended = run("serve", "--registry", registry)
+    ((_, command, environment),) = taken
+    line = " ".join(command)
+    assert "--max-lora-rank 16 " in line
+    assert "--lora-target-modules k_proj o_proj v_proj" in line
+    assert "0.0.0.0" not in line
+    assert environment["TRAITROUTE_BASE_DIGEST"] == digest
+    assert "and 3 adapters on" in ended.stdout
+    assert "not served: coder: no weights 111" in ended.stdout
+    assert "not served: other: it was trained for" in ended.stdout
+    assert re.search("not served: cut: .* is truncated or corrupt", ended.stdout)
 
 
 @needs_vllm

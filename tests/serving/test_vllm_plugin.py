@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from traitroute.adapters import Adapter, Registry, ServerError
+from traitroute.adapters import Adapter, AdapterState, InputError, Registry, ServerError
 from traitroute.serving import following
 from traitroute.serving.engines.precision import fastest_precision
 from traitroute.serving.routing import LoadError
@@ -27,13 +27,19 @@ torch = pytest.importorskip("torch")
 CONFIG = '{"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}'
 
 
-def add_adapter(registry: Registry, name: str, folder: Path, seed: int = 0) -> Adapter:
+def add_adapter(
+    registry: Registry,
+    name: str,
+    folder: Path,
+    seed: int = 0,
+    given: dict[str, Any] | None = None,
+) -> Adapter:
     folder.mkdir()
     rng = np.random.default_rng(seed)
     prefix = "base_model.model.model.layers.0.self_attn.q_proj"
     tensors = {f"{prefix}.lora_A.weight": rng.normal(size=(4, 8)).astype(np.float32)}
     tensors[f"{prefix}.lora_B.weight"] = rng.normal(size=(8, 4)).astype(np.float32)
-    save_file(tensors, folder / "adapter_model.safetensors")
+    save_file(tensors if given is None else given, folder / "adapter_model.safetensors")
     (folder / "adapter_config.json").write_text(CONFIG)
     files = registry.weights.add(folder)
     adapter = Adapter(
@@ -194,9 +200,75 @@ def test_an_adapter_of_modules_that_the_server_does_not_adapt_is_refused(
     assert engine.added == []
 
 
+def base_folder(folder: Path) -> Path:
+    """A base model of one layer, whose projections take 8 features to 8."""
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    names = [f"model.layers.0.self_attn.{m}.weight" for m in ("q_proj", "v_proj")]
+    save_file({n: np.zeros((8, 8), np.float32) for n in names}, folder / "model.safetensors")
+    return folder
+
+
+def layer_tensors(layers: dict[str, int]) -> dict[str, Any]:
+    """The matrices of layers by their paths, of as many features in."""
+    shapes = {f"{n}.lora_A": (4, width) for n, width in layers.items()}
+    shapes |= {f"{n}.lora_B": (8, 4) for n in layers}
+    return {
+        f"base_model.model.{n}.weight": np.ones(shape, np.float32) for n, shape in shapes.items()
+    }
+
+
+LAYER = "model.layers.0.self_attn.q_proj"
+PARTS = [
+    {f"_orig_mod.{LAYER}": 8},
+    {f"language_model.{LAYER}": 8},
+    {LAYER: 8, f"_orig_mod.{LAYER}": 8},
+    {LAYER: 8, "model.layers.7.self_attn.q_proj": 8},
+    {LAYER: 8, "model.layers.0.mlp.q_proj": 8},
+    # vLLM copies it into a corner of the layer's own.
+    {LAYER: 4},
+    {LAYER: 16},
+]
+
+
+@pytest.mark.parametrize("layers", PARTS)
+@pytest.mark.parametrize("at_hand", [True, False])
+def test_what_vllm_would_serve_in_part_never_reaches_the_engine(
+    registry: Registry, tmp_path: Path, layers: dict[str, int], at_hand: bool
+) -> None:
+    add_adapter(registry, "code", tmp_path / "code")
+    registry.set_state("code", AdapterState.READY)
+    add_adapter(registry, "half", tmp_path / "half", given=layer_tensors(layers))
+    if at_hand:
+        registry.set_state("half", AdapterState.READY)
+    engine: Any = SmallEngine()
+    base = base_folder(tmp_path / "base") if at_hand else None
+    loader = LoraLoader(engine, {}, base=base)
+    loader.offer({a.name: a for a in registry.adapters()}, registry.weights)
+    with pytest.raises(LoadError, match=r"^half: "):
+        asyncio.run(loader.ensure("half"))
+    assert engine.added == []
+    asyncio.run(loader.ensure("code"))
+
+
+def test_an_adapter_of_another_base_model_never_reaches_the_engine(
+    registry: Registry, tmp_path: Path
+) -> None:
+    add_adapter(registry, "code", tmp_path / "code")
+    engine: Any = SmallEngine()
+    loader = LoraLoader(engine, {}, base_digest="1" * 64)
+    loader.offer({a.name: a for a in registry.adapters()}, registry.weights)
+    with pytest.raises(LoadError, match="trained for tiny, not for this base"):
+        asyncio.run(loader.ensure("code"))
+    assert engine.added == []
+
+
 def started_plugin(use: Callable[[TraitRoutePlugin], Any]) -> TraitRoutePlugin:
     models = SimpleNamespace(lora_requests={}, base_model_paths=[SimpleNamespace(name="tiny")])
-    config = SimpleNamespace(lora_config=SimpleNamespace(max_loras=4, target_modules=None))
+    config = SimpleNamespace(
+        lora_config=SimpleNamespace(max_loras=4, target_modules=None),
+        model_config=SimpleNamespace(model="acme/tiny", revision=None),
+    )
     state: Any = SimpleNamespace(openai_serving_models=models, vllm_config=config)
     engine: Any = SmallEngine()
     args: Any = None
@@ -252,6 +324,51 @@ def test_the_command_makes_room_for_every_adapter(registry: Registry, tmp_path: 
     slots = 2 + SPARE_SLOTS + (not torch.cuda.is_available())
     assert f"--max-lora-rank 32 --max-loras {slots} --max-cpu-loras {slots}" in command
     assert "--lora-target-modules q_proj v_proj" in command
+
+
+HOSTILE = [
+    "!",
+    "--host=0.0.0.0",
+    "--api-key=x",
+    "-x",
+    "",
+    "q proj",
+    "q_proj\n",
+    "café",
+    "a.b",
+    "x" * 400,
+]
+
+
+@pytest.mark.parametrize("module", HOSTILE)
+def test_what_an_older_registry_says_of_modules_reaches_no_command_line(
+    caplog: pytest.LogCaptureFixture, registry: Registry, tmp_path: Path, module: str
+) -> None:
+    adapter = add_adapter(registry, "code", tmp_path / "code")
+    bad = adapter.model_copy(update={"name": "bad", "target_modules": ("v_proj", module)})
+    alone = serve_command("org/tiny", [adapter], port=1234)
+    assert serve_command("org/tiny", [adapter, bad], port=1234) == alone
+    assert "bad is left out of vLLM's options" in caplog.text
+    (told,) = [record.message for record in caplog.records]
+    assert told.isascii()
+    assert told.isprintable()
+    assert len(told) < 200
+
+
+def test_a_rank_beyond_what_vllm_serves_does_not_keep_it_from_starting(
+    caplog: pytest.LogCaptureFixture, registry: Registry, tmp_path: Path
+) -> None:
+    adapter = add_adapter(registry, "code", tmp_path / "code")
+    bad = adapter.model_copy(update={"name": "bad", "rank": 2**70})
+    alone = serve_command("org/tiny", [adapter], port=1234)
+    assert serve_command("org/tiny", [adapter, bad], port=1234) == alone
+    assert "vLLM serves up to 512" in caplog.text
+
+
+@pytest.mark.parametrize("place", [{"base_model": "--api-key=x"}, {"host": "-h"}])
+def test_no_value_is_read_as_a_flag(place: dict[str, str]) -> None:
+    with pytest.raises(InputError, match="would be read as a flag"):
+        serve_command(**{"base_model": "org/tiny", "adapters": [], **place})  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU's type is vLLM's choice")

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from traitroute.adapters import Adapter, AdapterState, RefusalError, Registry, ServerError
 from traitroute.router import FitRequests, fit_profile
 from traitroute.serving.engines import EngineRequest, TransformersEngine
@@ -96,6 +97,27 @@ def register(registry: Registry, base: Path, name: str, *, rank: int, seed: int)
     registry.add_adapter(adapter)
 
 
+def register_half(registry: Registry, base: Path) -> None:
+    """Record an adapter of an older registry, of which vLLM would serve the first layer, under modules that are none."""
+    folder = base.with_name("half")
+    save_adapter(base, folder, rank=8, seed=11)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    renamed = {
+        k.replace("model.layers.1.", "_orig_mod.model.layers.1."): v for k, v in tensors.items()
+    }
+    save_file(renamed, folder / "adapter_model.safetensors")
+    files = registry.weights.add(folder)
+    adapter = registry.adapter("cook").model_copy(
+        update={
+            "name": "half",
+            "weights_digest": files.digest,
+            "target_modules": ("!", "--host=0.0.0.0", "--api-key=x"),
+            "state": AdapterState.PENDING,
+        }
+    )
+    registry.add_adapter(adapter)
+
+
 def put_profile(registry: Registry) -> None:
     """Fit a real profile in which each adapter helps the texts of its own topic."""
     names = list(TOPICS)
@@ -119,6 +141,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Registry]:
     for seed, name in enumerate(TOPICS):
         register(registry, base, name, rank=8, seed=seed)
     register(registry, base, "wide", rank=16, seed=9)
+    register_half(registry, base)
     put_profile(registry)
     return base, registry
 
@@ -210,7 +233,7 @@ def test_a_stream_carries_the_headers_and_the_model(client: httpx.Client) -> Non
 
 def test_the_model_list_shows_what_may_be_asked_for(client: httpx.Client) -> None:
     cards = {card["id"]: card for card in client.get("/v1/models").json()["data"]}
-    assert list(cards) == ["tiny", "base", "auto", "coder", "cook", "critic", "wide"]
+    assert list(cards) == ["tiny", "base", "auto", "coder", "cook", "critic", "half", "wide"]
     assert cards["cook"]["parent"] == "tiny"
 
 
@@ -400,6 +423,12 @@ def test_an_adapter_too_wide_for_the_server_is_refused_by_name(client: httpx.Cli
     assert response.status_code == 400
     assert "rank 16 is greater than max_lora_rank 8" in response.json()["error"]["message"]
     assert client.get("/health").status_code == 200
+
+
+def test_what_vllm_would_serve_in_part_is_refused_by_name(client: httpx.Client) -> None:
+    response = client.post(CHAT, json=body("half", "hello"))
+    assert response.status_code == 400
+    assert "it changes _orig_mod.model.layers.1." in response.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("model", ["auto", "wide"])
