@@ -233,15 +233,11 @@ class Upstream:
         """Work out which names stand for the adapters and the base model."""
         self._pin()
         by_root = names_by_root(self.cards)
-        found = (
-            (
-                a.name,
-                by_root.get(a.weights_digest)
-                or listed_name(a, self.cards, self._aliases, self._pins),
-            )
-            for a in self._adapters
-        )
-        named = {adapter: name for adapter, name in found if name is not None}
+        named: dict[str, str] = {}
+        for adapter in self._adapters:
+            given = listed_name(adapter, self.cards, self._aliases, self._pins)
+            if name := by_root.get(adapter.weights_digest) or given:
+                named[adapter.name] = name
         if self.dialect.by_path:
             # Paths are not listed, and stay good: new weights have a new path.
             digests = {a.name: a.weights_digest for a in self._adapters}
@@ -249,10 +245,10 @@ class Upstream:
             named = kept | named
         self._names = named
         known = {*self._aliases, *(self._withheld or ()), *(a.name for a in self._adapters)}
-        found = others(self.cards, known - {BASE}, self._aliases)
-        self.base = base_name(self._adapters, self.cards, self._aliases, found)
+        strangers = others(self.cards, known - {BASE}, self._aliases)
+        self.base = base_name(self._adapters, self.cards, self._aliases, strangers)
         # Without a registry nobody knows which of them may be served.
-        self.others = {} if self._withheld is None else found
+        self.others = {} if self._withheld is None else strangers
         if self.base is None and self._load is Load.LORAX:
             self.base = ""
 
