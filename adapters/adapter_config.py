@@ -65,7 +65,8 @@ _UNSERVED = {
     "target_parameters": f"it changes parameters that are no layers: {_RETRAIN} target_parameters",
     "trainable_token_indices": f"it replaces embeddings of tokens: {_RETRAIN} trainable_token_indices",
 }
-_CHANGED_BASES = ("pissa", "olora", "corda", "loftq")
+# These only begin the training; others (PiSSA, OLoRA, CorDA, LoftQ) change the base model. vLLM's list.
+_HARMLESS_STARTS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
 
 
 def _plain(name: str) -> str:
@@ -174,7 +175,6 @@ class LoraConfig(_Config):
                     f"{layer} has rank {rank}, but the configuration says r = {wanted}: "
                     "the two files are not of one adapter"
                 )
-
         stated, highest = max([self.r, *(self.rank_pattern or {}).values()]), max(ranks.values())
         if stated > highest:
             raise ValueError(
@@ -289,7 +289,7 @@ def unservable(settings: Mapping[str, Any]) -> str | None:
     if settings["peft_type"] != "LORA":
         return f"it is of type {settings['peft_type']}, and LoRA is served alone"
     start = settings.get("init_lora_weights")
-    if isinstance(start, str) and start.lower().startswith(_CHANGED_BASES):
+    if not (start is None or isinstance(start, bool) or start in _HARMLESS_STARTS):
         return (
             f"its training began with init_lora_weights={shown(start)}, which changes the base model: convert it by "
             "PEFT's path_initial_model_for_weight_conversion"

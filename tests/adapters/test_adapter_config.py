@@ -177,6 +177,9 @@ def test_a_pattern_is_kept_from_servers(write_lora: WriteLora) -> None:
         ({"use_qalora": True}, "QALoRA"),
         ({"kasa_config": {"beta": 1}}, "KaSA"),
         ({"layer_replication": [[0, 1]]}, "repeats layers"),
+        ({"init_lora_weights": "pissa_niter_4"}, "changes the base model"),
+        ({"init_lora_weights": "unheard_of"}, "changes the base model"),
+        ({"init_lora_weights": {"a": 1}}, "changes the base model"),
     ],
 )
 def test_what_no_server_applies_whole_is_told(
