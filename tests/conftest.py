@@ -94,10 +94,12 @@ class TinyModels:
         import transformers
 
         torch.manual_seed(seed)
-        given = {"r": 4, "lora_alpha": 2, "target_modules": list(modules)}
+        given: dict[str, Any] = {"r": 4, "lora_alpha": 2, "target_modules": list(modules)}
         config = peft.LoraConfig(**given | {"init_lora_weights": False} | lora)
         model = transformers.AutoModelForCausalLM.from_pretrained(base)
-        peft.get_peft_model(model, config).save_pretrained(str(folder))
+        adapted = peft.get_peft_model(model, config)
+        # Beside a LoRA of an embedding PEFT would save the embedding.
+        adapted.save_pretrained(str(folder), save_embedding_layers=False)
         return folder
 
     def numbers(self, text: str) -> list[int]:

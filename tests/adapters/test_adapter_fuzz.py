@@ -32,7 +32,7 @@ SIZES = {
         "mlp.up_proj": (48, 48),
         "mlp.down_proj": (48, 48),
     }.items()
-} | {"lm_head": (64, 48)}
+} | {"lm_head": (64, 48), "model.embed_tokens": (48, 64)}
 KEYS = (
     *("peft_type", "r", "lora_alpha", "target_modules", "exclude_modules", "layers_to_transform"),
     *("layers_pattern", "rank_pattern", "alpha_pattern", "bias", "use_dora", "use_rslora"),
@@ -110,6 +110,12 @@ class Lora:
         (folder / CONFIG).write_bytes(self.before + json.dumps(self.config).encode())
 
 
+def tensor_name(layer: str, side: str) -> str:
+    """What PEFT calls one of a layer's two matrices."""
+    kind = f"lora_embedding_{side}" if layer.endswith("embed_tokens") else f"lora_{side}.weight"
+    return f"base_model.model.{layer}.{kind}"
+
+
 @st.composite
 def sound(draw: st.DrawFn) -> Lora:
     """A LoRA as PEFT saves it, of any layers and ranks, its modules named in any way."""
@@ -138,7 +144,7 @@ def sound(draw: st.DrawFn) -> Lora:
         height, width = SIZES[layer]
         for side, shape in (("A", (rank, width)), ("B", (height, rank))):
             data = random.normal(size=shape).astype(np.float32).tobytes()
-            tensors[f"base_model.model.{layer}.lora_{side}.weight"] = ("F32", shape, data)
+            tensors[tensor_name(layer, side)] = ("F32", shape, data)
     return Lora(config, tensors)
 
 
@@ -226,11 +232,12 @@ def check_loaded(model: Any, files: AdapterFiles, folder: Path) -> None:
             n: layer.rank for n, layer in files.layers.items()
         }
         saved = load_file(folder / WEIGHTS)
-        for name, layer in layers.items():
-            stem = f"base_model.model.{name}.lora_"
-            for side, matrices in (("A", layer.lora_A), ("B", layer.lora_B)):
-                held: Any = matrices["it"]
-                assert torch.equal(held.weight, saved[f"{stem}{side}.weight"])
+        parameters = dict(loaded.named_parameters())
+        for layer in layers:
+            for side in "AB":
+                name = tensor_name(layer, side)
+                held = name.replace(".weight", ".it.weight") if "weight" in name else f"{name}.it"
+                assert torch.equal(parameters[held], saved[name])
     finally:
         loaded.unload()
 

@@ -165,6 +165,14 @@ def test_weights_that_vanish_are_refused_by_name_and_base_stands_in(house: Any, 
         assert text_of(routed) == house.alone(None, "w10 w11 w10", 8)
 
 
+def test_an_adapter_of_the_embedding_and_the_head_answers_as_alone(house: Any, serve: Any) -> None:
+    house.put("ends", seed=5, modules=["embed_tokens", "lm_head", "q_proj"])
+    with serve(house) as server, server.client() as client:
+        for name in ("ends", "base"):
+            alone = house.alone(None if name == "base" else name, "w7 w57", 8)
+            assert text_of(client.post(CHAT, json=chat(name))) == alone
+
+
 def test_what_would_change_other_rows_is_refused(house: Any, serve: Any) -> None:
     house.put("odd", seed=5, bias="lora_only")
     with serve(house) as server, server.client() as client:
