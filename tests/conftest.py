@@ -94,8 +94,8 @@ class TinyModels:
         import transformers
 
         torch.manual_seed(seed)
-        given: dict[str, Any] = {"r": 4, "lora_alpha": 2, "target_modules": list(modules)}
-        config = peft.LoraConfig(**given | {"init_lora_weights": False} | lora)
+        given: dict[str, Any] = {"r": 4, "lora_alpha": 2, "init_lora_weights": False}
+        config = peft.LoraConfig(**{**given, "target_modules": list(modules), **lora})
         model = transformers.AutoModelForCausalLM.from_pretrained(base)
         adapted = peft.get_peft_model(model, config)
         # Beside a LoRA of an embedding PEFT would save the embedding.
