@@ -20,7 +20,8 @@ from .errors import WeightsError
 
 Shape = tuple[int, int]
 _PREFIXES = ("model", "transformer", "gpt_neox")
-"""What transformers puts before the names in files that were saved without it."""
+"""What transformers puts before the names in files that were saved without it, which then begin with `_INNER`."""
+_INNER = ("h", "layers", "decoder")
 _HEADS, _EMBEDDINGS = ("lm_head", "embed_out"), ("embed_tokens", "wte", "embed_in")
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "out_proj", "qkv_proj", "dense")
 _MLP = ("gate_proj", "up_proj", "down_proj", "gate_up_proj", "fc1", "fc2")
@@ -125,9 +126,9 @@ class BaseShapes:
 
     def _find(self, name: str) -> str | None:
         """The layer that `name` means; files may leave out the model's own prefix, and a tied head."""
-        if name in self.layers:
-            return name
         first, _, rest = name.partition(".")
+        if name in self.layers and first not in _INNER:
+            return name
         if first in _PREFIXES and rest in self.layers and not self._has_prefix(first):
             return rest
         if name in _HEADS and self.complete:
