@@ -17,10 +17,7 @@ from ..adapters import (
     Location,
     Registry,
     RegistryError,
-    WeightsError,
-    WeightStore,
 )
-from ..adapters.adapter_files import stored_layers
 from .options import DEFAULT_REGISTRY, RegistryPath, WebOrigins, console
 
 if TYPE_CHECKING:
@@ -173,6 +170,7 @@ def _served(
 ) -> "tuple[BaseModelFolder, list[Adapter], dict[str, str]]":
     """The base model to serve, the adapters for it as they are stored, and why others are left out, by their names."""
     from ..profiling import open_base_model
+    from ..serving.vllm.options import as_stored
 
     with Registry.open(registry, read_only=True) as store:
         adapters, weights = store.servable(), store.weights
@@ -187,29 +185,4 @@ def _served(
             f"{', '.join(other)} were trained for {adapters[0].base_model}, not for {model.name} as "
             "it is now: serve that base, or disable them"
         )
-    taken, left_out = [], {}
-    for adapter in adapters:
-        try:
-            taken.append(_as_stored(adapter, weights, model))
-        except (WeightsError, OSError) as exc:
-            left_out[adapter.name] = str(exc)
-    return model, taken, left_out
-
-
-def _as_stored(adapter: Adapter, weights: WeightStore, model: "BaseModelFolder") -> Adapter:
-    """The adapter with the rank and the modules of its stored tensors, whatever an older registry says of them.
-
-    Raises:
-        WeightsError: it is for another base model, or its weights are missing, or no adapter's.
-    """
-    if adapter.base_digest != model.digest:
-        raise WeightsError(
-            f"it was trained for {adapter.base_model}, not for {model.name} as it is now: remove it, or disable it"
-        )
-    layers = stored_layers(weights.path(adapter.weights_digest))
-    modules = {layer.rpartition(".")[2] for layer in layers}
-    found = {
-        "rank": max(layer.rank for layer in layers.values()),
-        "target_modules": tuple(sorted(modules)),
-    }
-    return adapter.model_copy(update=found)
+    return model, *as_stored(adapters, weights, model.path, model.digest)

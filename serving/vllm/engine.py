@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ...adapters import Adapter, FinishReason, WeightStore
 from ..engines.engine import EngineRequest, EngineResult
 from ..engines.prompts import PromptTokenizer
-from .options import CPU_VARIABLES, PRIVACY_VARIABLES, engine_options, on_cpu
+from .options import CPU_VARIABLES, PRIVACY_VARIABLES, as_stored, engine_options, on_cpu
 
 if TYPE_CHECKING:
     from vllm.lora.request import LoRARequest
@@ -36,7 +36,8 @@ class VllmEngine:
         self._weights = weights
         self._prompts = PromptTokenizer(base)
         options: dict[str, Any] = {"dtype": "bfloat16"}
-        options |= engine_options(adapters, max_model_len=MAX_MODEL_LEN)
+        stored, _ = as_stored(adapters, weights, base)
+        options |= engine_options(stored, max_model_len=MAX_MODEL_LEN)
         self.name = f"vllm-{options['dtype']}-{'cpu' if self._cpu else 'cuda'}"
         self._llm: Any = LLM(model=str(base), **options)
 

@@ -26,6 +26,7 @@ from ...adapters import (
 )
 from ...adapters.base_shapes import BaseShapes
 from ..routing import LoadError
+from .options import lora_modules
 
 if TYPE_CHECKING:
     from vllm.lora.request import LoRARequest
@@ -146,8 +147,8 @@ class LoraLoader:
             raise LoadError(f"{name}: {files.unservable}")
         if self._modules is None:
             return
-        if lost := set(files.target_modules) - self._modules:
-            wanted = " ".join(sorted(self._modules.union(files.target_modules)))
+        if lost := (needed := lora_modules(files.layers)) - self._modules:
+            wanted = " ".join(sorted(self._modules | needed))
             raise LoadError(
                 f"{name}: this server does not adapt {', '.join(sorted(lost))}; restart it with "
                 f"--lora-target-modules {wanted}"

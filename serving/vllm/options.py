@@ -12,10 +12,13 @@ On vLLM's CPU build:
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
-from ...adapters import Adapter
+from ...adapters import Adapter, WeightsError, WeightStore
+from ...adapters.adapter_files import stored_layers
+from ...adapters.base_shapes import BaseShapes
 from ...adapters.tensor_file import is_plain, shown
 from ..engines.precision import fastest_precision
 from ..routing import KEEP_ALIVE_S
@@ -23,6 +26,7 @@ from ..routing import KEEP_ALIVE_S
 SPARE_SLOTS = 3
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """What is adapted on CPUs where no adapter says what to: see above why something must be named."""
+HEAD, EXPERTS = "lm_head", "experts"
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The values vLLM takes for the highest LoRA rank."""
 _logger = logging.getLogger(__name__)
@@ -73,12 +77,56 @@ def engine_options(
     return options
 
 
+def as_stored(
+    adapters: Iterable[Adapter],
+    weights: WeightStore,
+    base: Path,
+    base_digest: str | None = None,
+) -> tuple[list[Adapter], dict[str, str]]:
+    """The adapters with the rank and the modules of their stored tensors, and why others are left out, by their names.
+
+    What a registry says of them may be an older version's, which took it from a stranger's configuration. Of the
+    tensors only the headers are read: they are checked as a whole when an adapter is loaded.
+    """
+    taken: list[Adapter] = []
+    left_out: dict[str, str] = {}
+    shapes = BaseShapes.of_folder(base)
+    known = lora_modules(shapes.layers) | {HEAD}
+    for adapter in adapters:
+        try:
+            layers = stored_layers(weights.path(adapter.weights_digest))
+            modules = lora_modules(layers)
+            if base_digest not in (None, adapter.base_digest):
+                named = shown(adapter.base_model)
+                raise WeightsError(
+                    f"it was trained for {named}, not for this base model as it is now"
+                )
+            # vLLM does not start where it is told to adapt what is no layer.
+            if (strange := sorted(modules - known)) and shapes.complete:
+                raise WeightsError(f"it changes {strange[0]}, which is no layer of this base model")
+            rank = max(layer.rank for layer in layers.values())
+        except (WeightsError, OSError) as exc:
+            left_out[adapter.name] = str(exc)
+            continue
+        found = {"rank": rank, "target_modules": tuple(sorted(modules))}
+        taken.append(adapter.model_copy(update=found))
+    return taken, left_out
+
+
+def lora_modules(layers: Iterable[str]) -> set[str]:
+    """What vLLM calls the modules of layers by their paths: the last part, but all experts of a mixture are one."""
+    paths = [layer.split(".") for layer in layers]
+    return {EXPERTS if EXPERTS in path else path[-1] for path in paths}
+
+
 def _fits(adapter: Adapter) -> bool:
     """Whether vLLM's options can be made for the adapter, by what the registry says of it, which may be anything."""
     if adapter.rank > LORA_RANKS[-1]:
         why = f"its rank is {adapter.rank}, and vLLM serves up to {LORA_RANKS[-1]}"
     elif strange := [m for m in adapter.target_modules if "." in m or not is_plain(m)]:
         why = f"{shown(strange[0])} is no module's name"
+    elif HEAD in adapter.target_modules and on_cpu():
+        why = f"it changes {HEAD}, with which vLLM on CPUs ends at a request for prompt log-probabilities"
     else:
         return True
     _logger.warning("traitroute: %s is left out of vLLM's options: %s", adapter.name, why)

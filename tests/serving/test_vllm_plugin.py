@@ -1,6 +1,7 @@
 import asyncio
 import logging
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,9 +17,14 @@ from traitroute.serving.routing import LoadError
 from traitroute.serving.vllm import loras
 from traitroute.serving.vllm import plugin as plugin_module
 from traitroute.serving.vllm.loras import LoraLoader
-from traitroute.serving.vllm.options import SPARE_SLOTS
+from traitroute.serving.vllm.options import SPARE_SLOTS, as_stored, lora_modules
 from traitroute.serving.vllm.plugin import TraitRoutePlugin, check_vllm
-from traitroute.serving.vllm.process import serve_command, serve_environment
+from traitroute.serving.vllm.process import (
+    free_port,
+    running_process,
+    serve_command,
+    serve_environment,
+)
 
 pytest.importorskip("vllm", reason="the plugin runs inside vLLM: pip install 'traitroute[serve]'")
 fastapi = pytest.importorskip("fastapi", reason="the plugin runs inside vLLM's FastAPI app")
@@ -33,6 +39,7 @@ def add_adapter(
     folder: Path,
     seed: int = 0,
     given: dict[str, Any] | None = None,
+    config: str = CONFIG,
 ) -> Adapter:
     folder.mkdir()
     rng = np.random.default_rng(seed)
@@ -40,7 +47,7 @@ def add_adapter(
     tensors = {f"{prefix}.lora_A.weight": rng.normal(size=(4, 8)).astype(np.float32)}
     tensors[f"{prefix}.lora_B.weight"] = rng.normal(size=(8, 4)).astype(np.float32)
     save_file(tensors if given is None else given, folder / "adapter_model.safetensors")
-    (folder / "adapter_config.json").write_text(CONFIG)
+    (folder / "adapter_config.json").write_text(config)
     files = registry.weights.add(folder)
     adapter = Adapter(
         name=name,
@@ -355,6 +362,26 @@ def test_what_an_older_registry_says_of_modules_reaches_no_command_line(
     assert len(told) < 200
 
 
+def test_what_is_no_layer_of_the_base_model_is_not_named_to_vllm(
+    registry: Registry, tmp_path: Path
+) -> None:
+    """vLLM ends with an error where it is told to adapt a module that is none of its linear layers."""
+    add_adapter(registry, "code", tmp_path / "code")
+    block = layer_tensors({"model.layers.0.self_attn": 8})
+    config = CONFIG.replace("q_proj", "self_attn")
+    add_adapter(registry, "block", tmp_path / "block", given=block, config=config)
+    base = base_folder(tmp_path / "base")
+    taken, left_out = as_stored(registry.adapters(), registry.weights, base)
+    assert [adapter.name for adapter in taken] == ["code"]
+    assert left_out == {"block": "it changes self_attn, which is no layer of this base model"}
+
+
+def test_all_experts_of_a_mixture_are_one_module_of_vllms() -> None:
+    """Named by its own name, it would not be adapted, and the adapter served without it."""
+    paths = ["model.layers.0.mlp.experts.3.down_proj", "model.layers.0.self_attn.q_proj"]
+    assert lora_modules(paths) == {"experts", "q_proj"}
+
+
 def test_a_rank_beyond_what_vllm_serves_does_not_keep_it_from_starting(
     caplog: pytest.LogCaptureFixture, registry: Registry, tmp_path: Path
 ) -> None:
@@ -408,3 +435,18 @@ def test_our_warnings_are_told_whatever_vllm_imports() -> None:
     TraitRoutePlugin().attach_router(fastapi.FastAPI())
     logging.getLogger().setLevel(logging.ERROR)
     assert logging.getLogger("traitroute.serving.following").isEnabledFor(logging.WARNING)
+
+
+def test_a_proxy_does_not_stand_before_a_server_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "health").touch()
+    port = free_port()
+    server = ["-m", "http.server", "--bind", "127.0.0.1", "--directory", str(tmp_path), str(port)]
+    command, url = [sys.executable, *server], f"http://127.0.0.1:{port}"
+    with running_process(command, url, log_path=tmp_path / "log", start_limit_s=20) as running:
+        assert running.pid > 0
