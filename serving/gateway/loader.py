@@ -1,13 +1,13 @@
 """Make sure that an upstream has an adapter before a request is sent there."""
 
 import asyncio
-import reprlib
 import time
 from collections import defaultdict
 from collections.abc import Mapping
 
 from ...adapters import Adapter, TraitRouteError, WeightStore
 from ..routing import LoadError, Routing
+from ..routing.naming import no_such_model
 from ..routing.refusal import RefusedError
 from .fleet import Fleet, Target
 from .options import GatewayOptions
@@ -71,11 +71,7 @@ class FleetLoader:
             return self._fleet.with_base()
         targets = self._fleet.listing(model)
         if not targets and self.any_healthy():
-            raise RefusedError(
-                f"the model {reprlib.repr(model)} does not exist: GET /v1/models lists those that do",
-                status=404,
-                param="model",
-            )
+            raise no_such_model(model)
         return targets
 
     def holds(self, name: str) -> bool:

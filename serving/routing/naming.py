@@ -40,11 +40,13 @@ def check_admitted(routing: Routing, model: str | None, limits: Limits) -> None:
     """Check that who is asked for by the name `model` may answer; the base model always may.
 
     Raises:
-        RefusedError: it may not; the message names the constraint.
+        RefusedError: it may not: the registry withholds it, or a constraint, which the message names, does not admit it.
     """
     name = routing.resolve(model) if model else ""
     if not name or name in routing.base_names:
         return
+    if name in routing.withheld:
+        raise no_such_model(name)
     broken = limits.broken_by(name, routing.tags_of(name))
     if broken is not None:
         raise RefusedError(
@@ -53,6 +55,12 @@ def check_admitted(routing: Routing, model: str | None, limits: Limits) -> None:
             status=403,
             param="model",
         )
+
+
+def no_such_model(name: str) -> RefusedError:
+    """A refusal that does not tell a disabled or removed adapter from what never was."""
+    message = f"the model {reprlib.repr(name)} does not exist: GET /v1/models lists those that do"
+    return RefusedError(message, status=404, param="model")
 
 
 def check_sole(request: dict[str, Any] | None) -> None:

@@ -162,7 +162,8 @@ class TraitRoutePlugin:
             )
             for name in sorted(offered)
         ]
-        listing.data = [*(card for card in listing.data if card.id not in offered), auto, *ours]
+        known = offered | self.routing.withheld
+        listing.data = [*(card for card in listing.data if card.id not in known), auto, *ours]
         return listing.model_dump()
 
 

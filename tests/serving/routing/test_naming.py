@@ -44,6 +44,19 @@ def test_an_adapter_that_is_not_admitted_is_refused_by_name(
 
 
 @pytest.mark.parametrize("path", sorted(ENDPOINTS))
+def test_what_the_registry_withholds_reaches_no_app_that_may_have_preloaded_it(
+    server: Any, routing: Routing, path: str
+) -> None:
+    routing.invocations_header, routing.withheld = SAGEMAKER, frozenset({"old", "tiny"})
+    named = {SAGEMAKER: "old"} if path == INVOCATIONS else {}
+    response = server.post(path, {"model": "old", **BODIES}, named)
+    assert response.status_code == 404
+    assert "'old' does not exist" in response.text
+    named = {SAGEMAKER: "tiny"} if path == INVOCATIONS else {}
+    assert server.post(path, {"model": "tiny", **BODIES}, named).status_code == 200
+
+
+@pytest.mark.parametrize("path", sorted(ENDPOINTS))
 def test_constraints_hold_at_every_endpoint(server: Any, routing: Routing, path: str) -> None:
     routing.invocations_header = SAGEMAKER
     named = {SAGEMAKER: "code"} if path == INVOCATIONS else {}
