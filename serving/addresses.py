@@ -1,6 +1,7 @@
 """Addresses of other servers: how they are shown, and through which proxy they are reached."""
 
-from ipaddress import ip_address
+from contextlib import suppress
+from ipaddress import ip_address, ip_network
 from socket import inet_aton
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -15,19 +16,29 @@ def public(url: str) -> str:
 def proxy_of(url: str) -> str | None:
     """The proxy by which the environment wants `url` reached; a server on this machine is never behind one.
 
-    `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` mean what they mean to `urllib`.
+    `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` mean what they mean to `urllib`; `NO_PROXY` may hold networks too.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
     proxies = getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if not proxy or _is_here(host) or proxy_bypass(f"{host}:{parts.port}" if parts.port else host):
+    exempt = proxy_bypass(f"{host}:{parts.port}" if parts.port else host)
+    if not proxy or exempt or _is_here(host) or _is_within(host, proxies.get("no", "")):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
 
 
 def _cut(text: str) -> str:
     return text.partition("?")[0].partition("#")[0]
+
+
+def _is_within(host: str, no_proxy: str) -> bool:
+    """Whether `no_proxy` holds a network with this address, as in 10.0.0.0/8."""
+    for entry in no_proxy.split(","):
+        with suppress(ValueError):
+            if ip_address(host) in ip_network(entry.strip(), strict=False):
+                return True
+    return False
 
 
 def _is_here(host: str) -> bool:

@@ -132,6 +132,10 @@ def test_no_proxy_is_respected(monkeypatch: pytest.MonkeyPatch, http_proxy: Http
     assert proxy_of("http://gpu1.example:8000") is None
     assert proxy_of("http://a.internal") is None
     assert proxy_of("http://gpu2.example") == http_proxy.url
+    monkeypatch.setenv("NO_PROXY", "10.0.0.0/8, fd00::/8, gpu3.example:8000, x/y")
+    assert proxy_of("http://10.1.2.3:8000") is proxy_of("http://[fd00::7]") is None
+    assert proxy_of("http://gpu3.example:8000") is None
+    assert proxy_of("http://11.1.2.3") == proxy_of("http://gpu3.example:9") == http_proxy.url
 
 
 @pytest.mark.parametrize(
