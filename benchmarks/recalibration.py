@@ -1,15 +1,15 @@
 """What feedback is worth when an adapter drifts, and what it can do when it lies: a simulation on measured outcomes.
 
-    python benchmarks/recalibration.py                 the tables, half a minute on one core
+    python benchmarks/recalibration.py                 the tables, some five minutes on one core
     python benchmarks/recalibration.py --json OUT      and the figures
 
 Requests, and what every adapter and base answer to them, are the measured ones of `routing_outcomes.safetensors`; the router is
 fitted on four fifths of each task and meets the rest. A day is `DAY` requests drawn from those; one in `TOLD` is rewarded with
 whether the answer was right. At the end of each day corrections are learnt from the last `WINDOW` days, as
-`traitroute recalibrate --apply` does. On day `DRIFT` the adapter that is chosen most loses some of its right answers, as it
+`traitroute recalibrate --apply` does. On day `DRIFT` the adapter with the most right answers loses some of its right answers, as it
 would after a bad update behind its name. The profile is never measured anew: that is what would mend this for good.
 
-A liar rewards the adapter that is chosen most with 0 whatever it answers (or base with 1, which harms all adapters at once).
+A liar rewards that adapter with 0 whatever it answers (or base with 1, which harms all adapters at once).
 In the last table one API key of several lies so of all that it tells, and besides tells FLOOD outcomes a day of decisions that it
 asked for to that end; corrections are learnt from all outcomes alike, as before keys were told apart, and weighted per key.
 """
@@ -355,14 +355,15 @@ def main() -> None:
     arguments = parser.parse_args()
     world = replace(World.measured(arguments.outcomes), tolerance=arguments.tolerance)
     world.check(np.linspace(-0.1, 0.1, len(world.adapters)))
-    uses = np.bincount(world.chosen(np.zeros(len(world.adapters))), minlength=world.right.shape[1])
-    target = int(uses[1:].argmax())
+    chosen = world.chosen(np.zeros(len(world.adapters)))
+    columns = range(1, world.right.shape[1])
+    target = max(columns, key=lambda c: world.right[chosen == c, c].sum()) - 1
     rows = {
         "drift": drifts(world, target),
         "lies": lies(world, target),
         "floods": floods(world, target),
     }
-    about = f"{world.adapters[target]}, chosen for {uses[1 + target] / uses.sum():.0%} of requests"
+    about = f"{world.adapters[target]}, chosen for {np.mean(chosen == 1 + target):.0%} of requests"
     console.print(shown(f"% right answers when {about}, drifts", rows["drift"]))
     console.print(shown(f"% right answers when feedback on {about}, lies", rows["lies"]))
     console.print(shown(f"% right answers when one key floods {about}, with lies", rows["floods"]))
