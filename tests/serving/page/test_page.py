@@ -284,8 +284,8 @@ def test_what_a_request_says_is_never_markup(page: Any) -> None:
 
 
 def test_what_the_server_refuses_is_told_in_its_own_words(open_page: Open) -> None:
-    page = open_page(allowed="400")
+    page = open_page(allowed="413")
     drawn(page)
-    page.get_by_role("textbox", name="Request").fill("   ")
+    page.get_by_role("textbox", name="Request").fill("a" * 100_001)
     page.get_by_role("button", name="Choose").click()
-    expect(page.get_by_role("alert")).to_contain_text("task is empty")
+    expect(page.get_by_role("alert")).to_contain_text("more than 100000: shorten it")

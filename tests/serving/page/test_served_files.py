@@ -100,6 +100,6 @@ def test_the_gateway_opens_the_page_and_hands_nothing_on_without_its_key(tmp_pat
     options = GatewayOptions(("http://127.0.0.1:9",), key="a key")
     gateway = TestClient(gateway_app(options, lambda: Registry.open(tmp_path / "none.db")))
     assert gateway.get("/traits").text.startswith("<!doctype html>")
-    assert gateway.post("/traits").status_code == 405
+    assert gateway.post("/traits").status_code == 401
     for path in ("/traits/a/b", "/traits/other", "/v1/traits"):
         assert gateway.get(path).status_code == 401, path
