@@ -56,6 +56,7 @@ const BECAUSE = {
   adapter: "it is predicted to help",
   base: "no adapter is sure to help",
   constrained: "the request admits no adapter",
+  "no-text": "the request says nothing to route by",
   "no-profile": "nothing was profiled",
   "router-timeout": "the router took too long",
   "router-busy": "the router was busy",

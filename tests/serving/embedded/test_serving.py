@@ -369,3 +369,25 @@ def test_metrics_tell_of_routing_and_of_the_batch(client: httpx.Client) -> None:
 def test_an_unknown_model_or_path_is_not_found(client: httpx.Client) -> None:
     assert "'nosuch' does not exist" in error_of(client.post(CHAT, json=chat("nosuch")), 404)
     assert error_of(client.get("/v1/nosuch"), 404)
+
+
+def test_a_denied_adapter_does_not_answer_by_its_name(client: httpx.Client) -> None:
+    denied = {"x-traitroute-deny": "red"}
+    told = error_of(client.post(CHAT, json=chat("red"), headers=denied), 403)
+    assert "x-traitroute-deny" in told
+    assert client.post(CHAT, json=chat("green"), headers=denied).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        (CHAT, {"messages": [{"role": "system", "content": "w11 w12"}]}),
+        ("/v1/completions", {"prompt": [11, 12]}),
+    ],
+)
+def test_what_says_nothing_is_answered_by_base(
+    client: httpx.Client, path: str, asked: dict[str, Any]
+) -> None:
+    response = client.post(path, json={"model": "auto", "max_tokens": 2, **asked})
+    assert response.json()["model"] == "tiny"
+    assert response.headers["x-traitroute-reason"].startswith("no-text: ")

@@ -259,6 +259,22 @@ def test_without_a_registry_only_the_base_model_answers(
     assert ask(client, "hi", model="base").status_code == 200
 
 
+def test_a_denied_adapter_does_not_answer_by_its_name(
+    gateway: Gateway, serve: Serve, registry: Path
+) -> None:
+    upstream = serve(preloaded(registry))
+    client = gateway(upstream.url, aliases=CHEF)
+    denied, allowed = {"x-traitroute-deny": "cook"}, {"x-traitroute-allow": "coder"}
+    for model in ("cook", "chef", "cook:latest", "kitchen"):
+        for headers in (denied, allowed):
+            assert ask(client, "hi", model=model, headers=headers).status_code in (403, 404), model
+    assert ask(client, "hi", model="cook", headers=denied).status_code == 403
+    assert upstream.requests == []
+    for model in ("base", "tiny"):
+        assert ask(client, "hi", model=model, headers=allowed).status_code == 200
+    assert ask(client, "hi", model="other", headers=allowed).status_code == 403
+
+
 def test_a_large_request_does_not_hold_the_others_up(gateway: Gateway, serve: Serve) -> None:
     client = gateway(serve(Upstream()).url)
     body = b'{"model": "tiny", "x": [' + b'"a",' * 2_000_000 + b'"b"]}'
