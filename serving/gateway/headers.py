@@ -27,6 +27,7 @@ _OF_THIS_REQUEST = frozenset(
         b"content-md5",
         b"expect",
         b"host",
+        b"origin",
         b"x-amzn-sagemaker-adapter-identifier",
         b"x-http-method",
         b"x-http-method-override",
@@ -50,6 +51,9 @@ _CREDENTIALS = frozenset(
         b"x-goog-api-key",
     )
 )
+_CROSS_ORIGIN = b"access-control-"
+"""What web pages may do is between them and the gateway: an upstream's `*` would open its answers to every page, and some upstreams
+refuse what comes from a page that they do not know."""
 _OF_THE_UPSTREAM = frozenset((b"content-location", b"location", b"refresh"))
 """They hold its address."""
 
@@ -68,18 +72,21 @@ def request_headers(
     """A client's headers for an upstream.
 
     `authorization` replaces the client's credentials, in whichever header they are; empty, they are left out; None lets
-    them pass. The key of the gateway's administrator is no upstream's business.
+    them pass. The key of the gateway's administrator is no upstream's business, nor is which web page asked.
     """
     dropped = _OF_THIS_REQUEST if authorization is None else _OF_THIS_REQUEST | _CREDENTIALS
     kept = [header for header in end_to_end(headers) if header[0] not in dropped]
+    kept = [header for header in kept if not header[0].startswith(_CROSS_ORIGIN)]
     return [*kept, (b"authorization", authorization)] if authorization else kept
 
 
 def response_headers(headers: Iterable[tuple[bytes, bytes]], *, cookies: bool) -> Headers:
-    """An upstream's headers for the client; what says who answered is ours to say.
+    """An upstream's headers for the client; who answered, and which web pages may read it, is ours to say.
 
     `cookies` says whether the upstream would be given its cookies back.
     """
     dropped = _OF_THE_UPSTREAM if cookies else _OF_THE_UPSTREAM | {b"set-cookie"}
     kept = (header for header in end_to_end(headers) if header[0] not in dropped)
-    return [header for header in kept if not header[0].startswith(b"x-traitroute-")]
+    return [
+        header for header in kept if not header[0].startswith((b"x-traitroute-", _CROSS_ORIGIN))
+    ]

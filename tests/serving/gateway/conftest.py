@@ -147,6 +147,7 @@ async def read(receive: Receive) -> bytes:
 async def reply(send: Send, body: dict[str, Any], status: int) -> None:
     hop = [(b"connection", b"x-private"), (b"x-private", b"1"), (b"x-traitroute-adapter", b"lie")]
     theirs = [(b"set-cookie", b"node=7"), (b"content-location", b"http://inside:8000/"), *hop]
+    theirs += [(b"access-control-allow-origin", b"*"), (b"access-control-expose-headers", b"*")]
     await send(start(status, [(b"content-type", b"application/json"), (b"x-kept", b"1"), *theirs]))
     await send({"type": "http.response.body", "body": json.dumps(body).encode()})
 

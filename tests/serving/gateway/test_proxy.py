@@ -115,6 +115,21 @@ def test_headers_path_and_query_pass_and_hop_by_hop_headers_do_not(
     assert "x-traitroute-adapter" not in response.headers
 
 
+def test_which_pages_may_read_answers_is_the_gateways_to_say(
+    gateway: Gateway, serve: Serve
+) -> None:
+    upstream = serve(Upstream())
+    named, page = gateway(upstream.url, origins=("https://app.example",)), {"model": "tiny"}
+    for client in (named, gateway(upstream.url)):
+        for origin in ("https://app.example", "https://other.example"):
+            asked = {"origin": origin, "access-control-request-method": "POST"}
+            told = client.post(CHAT, json=page, headers=asked)
+            assert told.status_code == 200
+            welcome = client is named and origin == "https://app.example"
+            assert told.headers.get("access-control-allow-origin") == (origin if welcome else None)
+            assert headers_seen(upstream).keys().isdisjoint(asked)
+
+
 def test_nothing_is_added_to_a_request(gateway: Gateway, serve: Serve) -> None:
     upstream = serve(Upstream())
     client = gateway(upstream.url)
