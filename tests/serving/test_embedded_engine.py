@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from traitroute.adapters import Adapter, FinishReason, WeightStore
+from safetensors.numpy import load_file, save_file
+from traitroute.adapters import Adapter, FinishReason, WeightsError, WeightStore
 from traitroute.serving.engines import EngineRequest, TransformersEngine, embedded
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'traitroute[profile]'")
@@ -229,3 +230,22 @@ def _add_adapter(
         target_modules=files.target_modules,
     )
     return adapter, naive_log_likelihood(tuned, numbers(PROMPTS[2]), [20, 21])
+
+
+def test_a_part_of_an_adapter_is_not_measured(llama: Path, tmp_path: Path, tiny: Any) -> None:
+    tiny.save_adapter(llama, tmp_path / "half", seed=5)
+    weights = tmp_path / "half" / "adapter_model.safetensors"
+    tensors = load_file(weights)
+    save_file({n.replace("layers.1.", "layers.7."): t for n, t in tensors.items()}, weights)
+    engine = open_float32(llama, tmp_path)
+    files = WeightStore(tmp_path / "weights").add(tmp_path / "half")
+    adapter = Adapter(
+        name="half",
+        base_model="tiny",
+        base_digest="0" * 64,
+        weights_digest=files.digest,
+        rank=files.rank,
+        target_modules=files.target_modules,
+    )
+    with pytest.raises(WeightsError, match=r"layers\.7\..* a part of an adapter is none"):
+        engine.run([ask("w5", adapter=adapter, max_tokens=2)])
