@@ -16,8 +16,10 @@ import pytest
 
 pytest.importorskip("uvicorn", reason="needs it: pip install 'traitroute[gateway]'")
 
-from traitroute.serving.http_server import HEAD_BYTES, TICK_S, Limits, make_server
+from traitroute.serving.http_server import HEAD_BYTES, TICK_S, Limits
 from traitroute.serving.vllm import free_port
+
+from ..conftest import serving
 
 SHORT = Limits(request_s=1, rate=10_000, unread_s=2, connections=64)
 """Limits that a test can wait for."""
@@ -65,16 +67,8 @@ Connect = Callable[..., socket.socket]
 @contextmanager
 def running(app: Any, limits: Limits) -> Iterator[int]:
     """Serve the app from a thread; its port."""
-    server = make_server(
-        app, host="127.0.0.1", port=0, limits=limits, log_level="error", lifespan="off"
-    )
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield server.servers[0].sockets[0].getsockname()[1]
-    server.should_exit = True
-    thread.join(30)
+    with serving(app, limits=limits, lifespan="off") as url:
+        yield int(url.rpartition(":")[2])
 
 
 @pytest.fixture

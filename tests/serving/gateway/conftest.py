@@ -155,7 +155,7 @@ async def reply(send: Send, body: dict[str, Any], status: int) -> None:
 def running(app: Any, port: int = 0) -> AbstractContextManager[str]:
     """Serve the app in a thread; the URL."""
     lifespan = "off" if isinstance(app, Upstream) else "on"
-    return serving(app, port=port, lifespan=lifespan, ws="none", timeout_graceful_shutdown=1)
+    return serving(app, port=port, lifespan=lifespan, timeout_graceful_shutdown=1)
 
 
 def make_adapter(folder: Path, fill: float) -> Path:
