@@ -1,11 +1,15 @@
 """Where adapters may come from, and what is copied from there."""
 
 import os
+import posixpath
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from traitroute.adapters import AllowedSources, InputError, SourceError, WeightsError
 from traitroute.adapters.sources import Source, fetch, read_licence
 
@@ -114,6 +118,23 @@ def test_what_lies_under_a_listed_place_is_allowed(entry: str, uri: str) -> None
 def test_nothing_else_is_allowed(entry: str, uri: str) -> None:
     with pytest.raises(SourceError, match="may not come from"):
         AllowedSources.of([entry]).check(Source.parse(uri))
+
+
+PIECES = ["a", "..", ".", "%2e", "%252e", "..;x", ";", "/", "%2f", "%252F", "\\", "%5C", "@", "%00"]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=8).map("".join))
+def test_whatever_is_allowed_lies_under_the_place_however_a_server_reads_it(path: str) -> None:
+    allowed = AllowedSources.of(["https://host/allowed"])
+    try:
+        place = allowed.check(Source.parse(f"https://host/allowed/{path}"))
+    except SourceError:
+        return
+    read = urlsplit(str(place)).path
+    while (decoded := unquote(read)) != read:
+        read = decoded
+    parts = [part.partition(";")[0] for part in read.replace("\\", "/").split("/")]
+    assert posixpath.normpath("/".join(parts)).startswith("/allowed")
 
 
 def test_the_environment_lists_places(monkeypatch: pytest.MonkeyPatch) -> None:
