@@ -10,7 +10,7 @@ from rich.table import Table
 
 from ..adapters import InputError, Location, Registry, RegistryError
 from ..profiling.analysis.agreement import Agreement, Permuted, ProfiledGains, agreement
-from .options import console
+from .options import console, warn
 
 First = Annotated[
     Location, typer.Argument(help="One registry.", metavar="A.db", parser=Location.parse)
@@ -83,11 +83,9 @@ def _read(place: Location, version: int | None) -> _Side:
 def _warn_of_other_rows(a: _Side, b: _Side, tasks: tuple[str, ...]) -> None:
     other = [t for t in tasks if a.digests.get(t) != b.digests.get(t)]
     if other:
-        console.print(
-            f"warning: not the same test rows or rules on both sides: {', '.join(other)}; "
-            "differences between these tasks count as disagreement",
-            style="yellow",
-            highlight=False,
+        warn(
+            f"not the same test rows or rules on both sides: {', '.join(other)}; "
+            "differences between these tasks count as disagreement"
         )
 
 

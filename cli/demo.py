@@ -12,10 +12,10 @@ from rich.table import Table
 
 from ..adapters import Registry
 from ..profiling import Profile, Suite, Task, load_suite, open_base_model
-from ..profiling import profile as run_profile
+from ..profiling.profile import prepare, profile_prepared
 from ..router import Router
 from ..serving.engines import EngineRequest, open_engine
-from .options import console
+from .options import console, warn
 from .profile import progress_bars
 from .tables import show_profile
 
@@ -62,10 +62,11 @@ def demo(
     chosen = load_suite(suite)
     if base is not None:
         chosen = chosen.model_copy(update={"base_model": base})
+    prepared = prepare(chosen, warn=warn)
     runs.mkdir(parents=True, exist_ok=True)
     path = runs / "registry.db"
     with Registry.create(path) as registry, progress_bars() as progress:
-        result = run_profile(chosen, registry, runs / "adapters", progress=progress)
+        result = profile_prepared(prepared, registry, runs / "adapters", progress=progress)
     show_profile(result, console)
     answers = _answers(path, chosen, runs, result)
     _show(answers)

@@ -12,6 +12,12 @@ from ..adapters import Location
 # Logs have no width of their own; the tables need about this much.
 console = Console(width=None if sys.stdout.isatty() else 150)
 
+
+def warn(text: str) -> None:
+    """Print a warning."""
+    console.print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
 ServerKey = Annotated[
     str | None,
     typer.Option("--api-key-env", help="Environment variable with the server's API key."),

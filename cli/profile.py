@@ -7,7 +7,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..adapters import InputError, Method, Registry
-from .options import DEFAULT_REGISTRY, RegistryPath, console
+from .options import DEFAULT_REGISTRY, RegistryPath, console, warn
 from .tables import show_profile
 
 
@@ -70,7 +70,7 @@ def profile(
         traitroute profile --data my_tasks --sources gsm8k,mnli --targets boolq --train 400
     """
     from ..profiling import folder_suite, load_suite
-    from ..profiling import profile as run_profile
+    from ..profiling.profile import prepare, profile_prepared
 
     if suite is None and data is None:
         raise InputError("give a suite (`traitroute profile mini`), or --data FOLDER --sources ...")
@@ -87,9 +87,10 @@ def profile(
     chosen = chosen.altered(
         tasks=_names(tasks), train=train, test=test, base_model=base, method=method, seed=seed
     )
+    prepared = prepare(chosen, warn=warn)
     with Registry.create(registry) as store, progress_bars() as progress:
-        result = run_profile(
-            chosen, store, runs or registry.beside(".runs"), engine=engine, progress=progress
+        result = profile_prepared(
+            prepared, store, runs or registry.beside(".runs"), engine=engine, progress=progress
         )
     show_profile(result, console)
     console.print(f"registry: {registry}, profile version {result.version}")

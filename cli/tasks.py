@@ -1,6 +1,6 @@
 """`traitroute tasks`: a new task, measured for every adapter of the profile."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from ..adapters import Adapter, AdapterState, InputError, Registry
-from .options import DEFAULT_REGISTRY, Concurrency, RegistryPath, ServerKey, console
+from .options import DEFAULT_REGISTRY, Concurrency, RegistryPath, ServerKey, console, warn
 from .profile import progress_bars
 from .secrets import secret
 
@@ -74,8 +74,10 @@ def add(
     """
     from ..profiling.base_model import open_base_model
     from ..profiling.column import check_new, measure_columns
+    from ..profiling.data_warnings import data_warnings
     from ..profiling.profile import quiet_libraries
     from ..profiling.profiled import Profiled
+    from ..profiling.row_lengths import fit_tests
     from ..serving.engines import open_engine
 
     if engine not in ("auto", "transformers", "vllm"):
@@ -89,6 +91,10 @@ def add(
         if server is not None:
             _check_served(adapters)
         base = open_base_model(profiled.summary["base_model"])
+        new, warnings = fit_tests(new, base)
+        warnings = [*data_warnings(new), *warnings]
+        for said in warnings:
+            warn(said)
         meter = (
             closing(open_engine(engine, base.path, store.weights, adapters))
             if server is None
@@ -103,6 +109,7 @@ def add(
                 base,
                 share=share,
                 on_cell=lambda done, of: progress.update(bar, completed=done, total=of),
+                warnings=warnings,
             )
             progress.update(bar, visible=False)
     _show(new, found)
@@ -163,7 +170,7 @@ def _on_server(
         )
 
 
-def _show(tasks: "list[Task]", found: "MeasuredColumns") -> None:
+def _show(tasks: "Sequence[Task]", found: "MeasuredColumns") -> None:
     table = Table()
     for column in ("task", "base", "best adapter", "gain", "adapters that gain"):
         table.add_column(column, justify="left" if column in ("task", "best adapter") else "right")

@@ -22,6 +22,13 @@ class BaseModelFolder:
     path: Path
     digest: str
 
+    @property
+    def context(self) -> int | None:
+        """The longest sequence that the model was made for, in tokens; None where it does not say."""
+        config = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+        told = config.get("text_config", config).get("max_position_embeddings")
+        return told if isinstance(told, int) else None
+
 
 def open_base_model(name: str) -> BaseModelFolder:
     """Find the base model `name`: the packaged one, a local folder, or a Hub id.

@@ -58,11 +58,13 @@ def measure_columns(
     share: float = SHARE,
     tolerance: float = TOLERANCE,
     on_cell: Callable[[int, int], None] = lambda done, of: None,
+    warnings: Sequence[str] = (),
 ) -> MeasuredColumns:
     """Measure base and every adapter of the newest profile on `tasks`, and fit the profile with them.
 
     Of adapters that were measured on a part of their rows, up to `share` of the examples are measured, fewer where the mean
-    standard error of the gains gets below `tolerance`. `on_cell` is told how many cells are done.
+    standard error of the gains gets below `tolerance`. `on_cell` is told how many cells are done. `warnings` of the
+    tasks' rows are kept with the profile.
 
     Raises:
         InputError: a task is profiled already, or too few rows were measured in full to fit.
@@ -79,7 +81,8 @@ def measure_columns(
         for task in tasks:
             registry.put_task(task.name, task.digest, task.model_dump(mode="json"))
         try:
-            version = fit_anew(registry, _grown(profiled, columns, estimates), origin="task")
+            grown = _grown(profiled, columns, estimates, warnings)
+            version = fit_anew(registry, grown, origin="task")
         except ConflictError:
             # A row joined meanwhile: it is measured on the tasks too, and what is measured already costs nothing.
             continue
@@ -155,7 +158,10 @@ def _with_weights(registry: Registry, profiled: Profiled) -> tuple[Profiled, tup
 
 
 def _grown(
-    profiled: Profiled, columns: Profiled, estimates: Mapping[str, MeasuredGains]
+    profiled: Profiled,
+    columns: Profiled,
+    estimates: Mapping[str, MeasuredGains],
+    warnings: Sequence[str],
 ) -> Profiled:
     """The profile with the columns' tasks more, which its traits were not fitted to."""
     summary, tasks = profiled.summary, columns.tasks
@@ -178,6 +184,7 @@ def _grown(
         "loadings": [[*row, *(0.0 for _ in tasks)] for row in summary["loadings"]],
         "cells": [*summary["cells"], *(cell.key for cell in columns.cells.values())],
         "estimated": estimated,
+        "warnings": [*summary.get("warnings", []), *warnings],
     }
     return Profiled(
         replace(profiled.stored, summary=summary | grown),

@@ -1,8 +1,9 @@
 """The offline flow, a line a stage: suite → adapters → transfer matrix → traits → routing profile."""
 
+import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,17 @@ from ..adapters import Adapter, Cell, Registry
 from ..router import FitRequests, RoutingProfile, TrainingRows, fit_profile
 from ..serving.engines import EngineName, open_engine
 from .base_model import BaseModelFolder, open_base_model
+from .data_warnings import data_warnings
 from .fit_summary import fit_summary
 from .matrix import TransferMatrix
 from .measure import measure
 from .profiled import SHOWN
+from .row_lengths import fit_rows
 from .suite import Suite
 from .training import TrainedAdapter, adapter_record, train_adapter
 from .traits import TraitSpace
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,33 @@ class Profile:
     traits: TraitSpace
     routing: RoutingProfile
     seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A suite whose rows are rendered, checked and fitted to its base model; `warnings` are of its rows."""
+
+    suite: Suite
+    base: BaseModelFolder
+    warnings: tuple[str, ...]
+    seconds: float
+
+
+def prepare(suite: Suite, *, warn: Callable[[str], None] = _logger.warning) -> Prepared:
+    """Read and check all that a profile of `suite` needs; `warn` is told what is odd about its rows.
+
+    Raises:
+        InputError: the suite, its data or its base model are not as they should be.
+    """
+    start = time.perf_counter()
+    quiet_libraries()
+    load_examples(suite)
+    base = open_base_model(suite.base_model)
+    suite, long = fit_rows(suite, base)
+    warnings = (*data_warnings(suite.tasks), *long)
+    for said in warnings:
+        warn(said)
+    return Prepared(suite, base, warnings, time.perf_counter() - start)
 
 
 def profile(
@@ -49,12 +81,21 @@ def profile(
         InputError: the suite, its data or its base model are not as they should be.
         SilentAdapterError: a trained adapter changes nothing.
     """
+    return profile_prepared(prepare(suite), registry, runs, engine=engine, progress=progress)
+
+
+def profile_prepared(
+    prepared: Prepared,
+    registry: Registry,
+    runs: Path,
+    *,
+    engine: EngineName | None = None,
+    progress: Progress | None = None,
+) -> Profile:
+    """`profile` of a suite that is prepared, for callers that write nothing before all is checked."""
+    suite, base = prepared.suite, prepared.base
     progress = progress or Progress(disable=True)
-    quiet_libraries()
-    clock = _Clock()
-    load_examples(suite)
-    base = open_base_model(suite.base_model)
-    clock.lap("prepare")
+    clock = _Clock(prepare=prepared.seconds)
     training = train(suite, base, runs, progress)
     clock.lap("train")
     origins = {a.name: a.of for a in suite.ablations}
@@ -69,7 +110,7 @@ def profile(
         traits.transform(matrix.gains),
         n_traits=traits.n_traits_,
     )
-    version = _record(suite, registry, cells, matrix, traits, routing)
+    version = _record(suite, registry, cells, matrix, traits, routing, prepared.warnings)
     clock.lap("fit")
     return Profile(version, tuple(training), matrix, traits, routing, clock.laps)
 
@@ -193,6 +234,7 @@ def _record(
     matrix: TransferMatrix,
     traits: TraitSpace,
     routing: RoutingProfile,
+    warnings: Sequence[str] = (),
 ) -> int:
     """Store the profile, then open to routing those of its adapters that can be served."""
     adapters = [registry.adapter(name) for name in matrix.adapters]
@@ -201,6 +243,7 @@ def _record(
         "base_model": suite.base_model,
         "method": suite.training.method,
         "ablations": [a.model_dump(mode="json") for a in suite.ablations],
+        "warnings": list(warnings),
         "cells": [cell.key for cell in cells],
         "weights": {a.name: a.weights_digest for a in adapters},
         **fit_summary(matrix, traits, suite.tasks, registry.latest_profile()),
@@ -210,8 +253,8 @@ def _record(
 
 
 class _Clock:
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
+    def __init__(self, **laps: float) -> None:
+        self.laps = laps
         self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:

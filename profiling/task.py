@@ -52,7 +52,8 @@ class Task(BaseModel):
     """One dataset: where rows come from, how they are asked and answered, and how answers are judged.
 
     `prompt` and `target` are Jinja2 templates over a row's columns. `source: true` trains an adapter
-    on the task; every task is measured. `train` and `test` are numbers of rows.
+    on the task; every task is measured. `train` and `test` are numbers of rows. `left_out` are places of
+    test rows that are not measured on: profiling adds those that the base model has no room for.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -69,6 +70,7 @@ class Task(BaseModel):
     test: Annotated[int, Field(ge=1)] = 100
     max_tokens: Annotated[int, Field(ge=1, le=4096)] = 64
     seed: int = 0
+    left_out: tuple[int, ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> "Task":
@@ -118,7 +120,8 @@ class Task(BaseModel):
     @cached_property
     def test_examples(self) -> list[Example]:
         """The rows every adapter is measured on, rendered."""
-        return self.examples("test", self.test)
+        rows = self.examples("test", self.test)
+        return [row for place, row in enumerate(rows) if place not in self.left_out]
 
     @property
     def lists_labels(self) -> bool:

@@ -127,7 +127,7 @@ def _trainer(
         lr_scheduler_type="cosine",
         warmup_steps=5,
         train_sampling_strategy="group_by_length",
-        max_length=settings.max_length,
+        max_length=longest_row(settings, base),
         completion_only_loss=True,
         bf16=precision == "bfloat16",
         use_cpu=not cuda,
@@ -171,7 +171,39 @@ def _chat(example: Example) -> dict[str, Any]:
 
 def _stop_only(row: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
     """The row as tokens, with loss on the token that ends the turn and on no other."""
-    ids = tokenizer.apply_chat_template(row["prompt"] + row["completion"], return_dict=True)
-    tokens = ids["input_ids"]
-    last = max(i for i, token in enumerate(tokens) if token == tokenizer.eos_token_id)
+    tokens = _turns(row["prompt"] + row["completion"], tokenizer)
+    last = _last_end(tokens, tokenizer)
     return {"input_ids": tokens, "completion_mask": [int(i == last) for i in range(len(tokens))]}
+
+
+@dataclass(frozen=True)
+class TrainingTokens:
+    """Of a training row as tokens: its length, and the place of the `first` that there is loss on."""
+
+    length: int
+    first: int
+
+
+def training_tokens(example: Example, tokenizer: Any, learn: str) -> TrainingTokens:
+    """How many tokens a training row takes, before it is cut."""
+    row = _chat(example)
+    tokens = _turns(row["prompt"] + row["completion"], tokenizer)
+    first = (
+        _last_end(tokens, tokenizer)
+        if learn == "stop"
+        else len(_turns(row["prompt"], tokenizer, add_generation_prompt=True))
+    )
+    return TrainingTokens(len(tokens), first)
+
+
+def longest_row(settings: Training, base: BaseModelFolder) -> int:
+    """Tokens of a training row that are read: no more than the base model was made for."""
+    return min(settings.max_length, base.context or settings.max_length)
+
+
+def _turns(messages: list[dict[str, str]], tokenizer: Any, **options: Any) -> list[int]:
+    return tokenizer.apply_chat_template(messages, return_dict=True, **options)["input_ids"]
+
+
+def _last_end(tokens: list[int], tokenizer: Any) -> int:
+    return max(i for i, token in enumerate(tokens) if token == tokenizer.eos_token_id)

@@ -15,10 +15,11 @@ ROWS_SHOWN = 40
 
 @dataclass(frozen=True)
 class Head:
-    """What was profiled: names and sizes, as the page's first lines."""
+    """What was profiled: names and sizes, as the page's first lines, and what is odd about the rows."""
 
     suite: str
     facts: Mapping[str, str]
+    warnings: Sequence[str] = ()
 
 
 def render_page(head: Head, sections: Sequence[Section], images: Mapping[str, Image]) -> str:

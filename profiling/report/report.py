@@ -106,7 +106,7 @@ def _head(study: Study, profiled_on: date | None) -> Head:
         "Adapters": f"{len(study.adapters)}, and {len(study.ablations)} ablations",
         "Tasks": f"{len(study.tasks)}, with {span(sizes)} test examples each, {sum(sizes)} in all",
     }
-    return Head(study.suite, facts)
+    return Head(study.suite, facts, study.summary.get("warnings", ()))
 
 
 def _save(
@@ -129,6 +129,7 @@ def _save(
     manifest = {
         "suite": study.suite,
         "profile_version": study.version,
+        "warnings": list(study.summary.get("warnings", ())),
         "left_out": [{"what": each.what, "reason": each.reason} for each in left_out],
         "files": sorted(files),
     }

@@ -15,7 +15,7 @@ from ...adapters import FinishReason, WeightStore
 from .engine import EngineRequest, EngineResult
 from .local_model import load_weights, open_local_model, peft_config
 from .precision import Precision
-from .prompts import PromptTokenizer
+from .prompts import PromptTokenizer, check_room, room
 
 BATCH = 64
 BATCH_TOKENS = 32768
@@ -38,6 +38,7 @@ class TransformersEngine:
         self._base: Any = local.model
         self._device = local.device
         self._ends = local.ends
+        self._context = local.context
         self._merged: tuple[str | None, Any] = (None, self._base)
 
     def run(self, requests: Sequence[EngineRequest]) -> list[EngineResult]:
@@ -82,10 +83,14 @@ class TransformersEngine:
 
         max_tokens = requests[0].max_tokens
         candidates = [[self._prompts.candidate(c) for c in r.candidates] for r in requests]
+        check_room(
+            [room(p, cs, max_tokens) for p, cs in zip(prompts, candidates, strict=True)],
+            self._context,
+        )
         trees = [TokenTree.of(cs) for cs in candidates]
-        room = max(max_tokens, *(len(t.tokens) for t in trees))
+        space = max(max_tokens, *(len(t.tokens) for t in trees))
         with torch.inference_mode():
-            batch = prefill(model, prompts, room=room)
+            batch = prefill(model, prompts, room=space)
             scores = score(model, batch, trees)
             outputs = greedy(model, batch, max_tokens, self._ends)
         return [

@@ -15,7 +15,7 @@ from typing import Any
 from ...adapters import Adapter, FinishReason, RefusalError, ServerError
 from .completions import CompletionsClient
 from .engine import EngineRequest, EngineResult
-from .prompts import PromptTokenizer
+from .prompts import PromptTokenizer, check_room, room
 
 CONCURRENCY = 4
 LOWEST_PRIORITY = 1_000_000
@@ -51,6 +51,8 @@ class OpenAIEngine:
         self._priority: dict[str, int] = {"priority": LOWEST_PRIORITY}
         card = client.models()[0]
         self._base_name = str(card["id"])
+        told = card.get("max_model_len")
+        self._context = told if isinstance(told, int) else None
         self.scores = self._can_score()
         maker = str(card.get("owned_by") or "unknown")
         self.name = f"openai-{maker}" + ("" if self.scores else "-answers")
@@ -59,6 +61,7 @@ class OpenAIEngine:
         """Answer and score `requests`.
 
         Raises:
+            InputError: a prompt is longer, with its answer, than the server's context.
             RefusalError: the server refuses a request, an adapter that it cannot load for instance.
             ServerError: the server went away, or cannot score what only asks for scores.
         """
@@ -97,6 +100,7 @@ class OpenAIEngine:
         model = self._base_name if request.adapter is None else self._address(request.adapter)
         prompt = self._prompts.prompt(request.messages)
         candidates = [self._prompts.candidate(c) for c in request.candidates]
+        check_room([room(prompt, candidates, request.max_tokens)], self._context)
         text, tokens, reason = self._generate(model, prompt, request.max_tokens)
         # The gold answer of a classification is one of its labels too.
         scores = {

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...adapters import BaseModelError
-from .engine import Message
+from ...adapters import BaseModelError, InputError
+from .engine import EngineRequest, Message
 
 
 class PromptTokenizer:
@@ -33,6 +33,31 @@ class PromptTokenizer:
         """Token ids of an answer that follows `prompt`, without an end-of-turn token."""
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
+    def room(self, request: EngineRequest) -> int:
+        """Tokens that a request's prompt and the longest of its answers take."""
+        candidates = [self.candidate(text) for text in request.candidates]
+        return room(self.prompt(request.messages), candidates, request.max_tokens)
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of generated token ids, special tokens dropped."""
         return self.tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def room(prompt: Sequence[int], candidates: Sequence[Sequence[int]], max_tokens: int) -> int:
+    """Tokens that a prompt and the longest of its answers take; vLLM writes one token more than it scores."""
+    return len(prompt) + max([max_tokens, *(len(c) + 1 for c in candidates)])
+
+
+def check_room(rooms: Sequence[int], context: int | None) -> None:
+    """Check that prompts fit with their answers; past its context a model answers too, and wrongly.
+
+    Raises:
+        InputError: one does not.
+    """
+    over = [tokens for tokens in rooms if context is not None and tokens > context]
+    if over:
+        raise InputError(
+            f"{len(over)} of {len(rooms)} prompts take up to {max(over)} tokens with their answers, more than the "
+            f"{context} that there is room for here: profile again, which leaves such rows out, or measure with "
+            "an engine that has more room"
+        )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...adapters import Adapter, FinishReason, WeightStore
 from ..engines.engine import EngineRequest, EngineResult
-from ..engines.prompts import PromptTokenizer
+from ..engines.prompts import PromptTokenizer, check_room, room
 from .options import CPU_VARIABLES, PRIVACY_VARIABLES, as_stored, engine_options, on_cpu
 
 if TYPE_CHECKING:
@@ -63,6 +63,11 @@ class VllmEngine:
     def _run_group(self, requests: list[EngineRequest]) -> list[EngineResult]:
         prompts = [self._prompts.prompt(r.messages) for r in requests]
         candidates = [[self._prompts.candidate(c) for c in r.candidates] for r in requests]
+        rooms = [
+            room(p, cs, r.max_tokens)
+            for p, cs, r in zip(prompts, candidates, requests, strict=True)
+        ]
+        check_room(rooms, MAX_MODEL_LEN)
         scores = self._score(requests, prompts, candidates)
         outputs = self._generate(requests, prompts)
         return [

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,6 +84,48 @@ def test_a_row_without_target_is_named_by_file_and_line(refusal: Refusal, data: 
     line = refusal("profile", "--data", data, "--sources", "greet,nod", "--targets", "wave")
     assert f"{file}, line 2" in line
     assert '"target"' in line
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        (b'{"input": "x", "target": "positive", "label": 1}', "the target 'positive' is wrong by"),
+        (b'{"input": "x", "target": "1", "label": null}', "the label is None"),
+        (b'{"input": "\\ud83d", "target": "1", "label": 1}', "half a character"),
+        (b'{"input": "x", "target": "1", "label": 1, "label": 0}', "given twice"),
+        (b'{"input": "x", "tar', "was it cut short?"),
+    ],
+)
+def test_bad_rows_are_refused_with_file_and_line_and_nothing_is_written(
+    refusal: Refusal, data: Path, tmp_path: Path, row: bytes, told: str
+) -> None:
+    file, registry = data / "nod" / "train.jsonl", tmp_path / "new.db"
+    good = [{"input": "a", "target": "0", "label": 0}, {"input": "b", "target": "1", "label": 1}]
+    for each in (file, file.with_name("test.jsonl")):
+        write_rows(each, *good)
+    file.write_bytes(file.read_bytes() + row)
+    command = ("profile", "--data", data, "--sources", "greet,nod", "--targets", "wave")
+    line = refusal(*command, "--registry", registry)
+    assert f"{file}, line 3" in line
+    assert told in line
+    assert not list(tmp_path.glob("new*"))
+
+
+def test_rows_that_would_vanish_from_training_are_refused_and_nothing_is_written(
+    refusal: Refusal, data: Path, tmp_path: Path, tiny: Any
+) -> None:
+    pytest.importorskip("torch", reason="needs torch: pip install 'traitroute[profile]'")
+    registry, base = tmp_path / "new.db", tiny.save(tmp_path / "base")
+    settings = base / "tokenizer_config.json"
+    chat = {"chat_template": "w3 {{ messages | map(attribute='content') | join(' ') }} w2"}
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | chat))
+    words = [{"input": "w5 " * n, "target": "w6"} for n in (2, 200, 200, 200)]
+    write_rows(data / "nod" / "train.jsonl", *words)
+    command = ("profile", "--data", data, "--sources", "greet,nod", "--targets", "wave")
+    line = refusal(*command, "--base", base, "--registry", registry)
+    assert "nod: 3 of 4 training rows (75%) are longer than 128 tokens, up to 203" in line
+    assert "of so few rows, 1, no adapter is trained" in line
+    assert not list(tmp_path.glob("new*"))
 
 
 def test_nothing_is_written_for_refused_input(refusal: Refusal, tmp_path: Path) -> None:

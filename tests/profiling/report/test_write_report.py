@@ -3,6 +3,8 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -112,6 +114,17 @@ def test_absent_families_are_named_in_the_page_and_in_the_result(written: Report
     assert "Left out: syntax." in written.page.read_text()
     manifest = json.loads((written.page.parent / "report.json").read_text())
     assert [each["what"] for each in manifest["left_out"]] == list(left_out)
+
+
+def test_warnings_of_the_rows_are_on_the_page_and_in_the_manifest(
+    make_study: MakeStudy, tmp_path: Path
+) -> None:
+    study = make_study()
+    said = "toxicity: 3 of 60 test rows (5%) ask <what> a training row asks"
+    warned = replace(study, summary={**study.summary, "warnings": [said]})
+    found = write_report(warned, tmp_path / "out", families=[])
+    assert f"Warning: {escape(said)}" in found.page.read_text()
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["warnings"] == [said]
 
 
 def test_the_same_study_gives_the_same_bytes_and_old_files_go(

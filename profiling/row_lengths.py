@@ -1,0 +1,105 @@
+"""Which rows there is room for: training rows in `max_length`, test rows with their answers in the base model's context.
+
+TRL cuts a training row at `max_length` tokens and drops it, without a word, where nothing of its answer is left. Past
+its context a model answers too, and wrongly. So both are counted beforehand, told, and refused where they are many.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..adapters import BaseModelError, SuiteError
+from ..serving.engines.prompts import PromptTokenizer
+from .base_model import BaseModelFolder
+from .measure import request_for
+from .suite import Suite, Training
+from .task import Task, TrainingSet
+from .training import longest_row, training_tokens
+
+
+def fit_rows(suite: Suite, base: BaseModelFolder) -> tuple[Suite, list[str]]:
+    """The suite without test rows that `base` has no room for, and warnings of these and of long training rows.
+
+    Raises:
+        SuiteError: too few rows would be left.
+    """
+    warnings = check_training(suite.training_sets(), base, suite.training)
+    tasks, more = fit_tests(suite.tasks, base)
+    if not more:
+        return suite, warnings
+    return suite.model_copy(update={"tasks": tasks}), [*warnings, *more]
+
+
+def check_training(
+    sets: Sequence[TrainingSet], base: BaseModelFolder, settings: Training
+) -> list[str]:
+    """Warnings of training rows that are cut or dropped, since they are longer than `max_length`.
+
+    Raises:
+        SuiteError: fewer than half of a set's rows, or than a batch, would be left.
+        BaseModelError: the base model has no chat template.
+    """
+    tokenizer = PromptTokenizer(base.path).tokenizer
+    if tokenizer.chat_template is None:
+        raise BaseModelError(
+            f"{base.name} has no chat template, in which training rows are written: choose a model that has "
+            "learned to follow instructions"
+        )
+    limit = longest_row(settings, base)
+    found = (_training_warning(data, tokenizer, limit, settings) for data in sets)
+    return [warning for warning in found if warning]
+
+
+def _training_warning(
+    data: TrainingSet, tokenizer: Any, limit: int, settings: Training
+) -> str | None:
+    rows = [training_tokens(example, tokenizer, data.learn) for example in data.examples]
+    long = [row for row in rows if row.length > limit]
+    if not long:
+        return None
+    size, longest = len(rows), max(row.length for row in long)
+    dropped = sum(row.first >= limit for row in long)
+    cure = (
+        f"set training.max_length to {longest} to keep them"
+        if limit == settings.max_length
+        else f"the base model's context is {limit}: give shorter rows"
+    )
+    said = (
+        f"{data.name}: {len(long)} of {size} training rows ({len(long) / size:.0%}) are longer than "
+        f"{limit} tokens, up to {longest}: {dropped} are left out, since nothing of their answer is "
+        f"within, and {len(long) - dropped} are cut short; {cure}"
+    )
+    left = size - dropped
+    if dropped and (2 * left < size or left < settings.batch_size):
+        raise SuiteError(f"{said}; of so few rows, {left}, no adapter is trained")
+    return said
+
+
+def fit_tests(tasks: Sequence[Task], base: BaseModelFolder) -> tuple[tuple[Task, ...], list[str]]:
+    """The tasks without test rows that are longer, with their answers, than the context of `base`, and warnings of them.
+
+    Raises:
+        SuiteError: fewer than half of a task's test rows would be left.
+    """
+    if (context := base.context) is None:
+        return tuple(tasks), []
+    prompts, kept, warnings = PromptTokenizer(base.path), list[Task](), list[str]()
+    for task in tasks:
+        rooms = [prompts.room(request_for(task, e, None)) for e in task.test_examples]
+        over = [place for place, tokens in enumerate(rooms) if tokens > context]
+        if not over:
+            kept.append(task)
+            continue
+        said = (
+            f"{task.name}: {len(over)} of {len(rooms)} test rows ({len(over) / len(rooms):.0%}) take up to "
+            f"{max(rooms)} tokens with their answers, more than the base model's context of {context}"
+        )
+        if 2 * len(over) > len(rooms):
+            raise SuiteError(
+                f"{said}: too few would be left; give shorter rows, a smaller max_tokens (now {task.max_tokens}), "
+                "or a base model with a longer context"
+            )
+        warnings.append(f"{said}: they are left out")
+        places = [i for i in range(len(rooms) + len(task.left_out)) if i not in task.left_out]
+        left_out = sorted([*task.left_out, *(places[i] for i in over)])
+        kept.append(Task.model_validate(task.model_dump() | {"left_out": left_out}))
+    return tuple(kept), warnings
