@@ -30,6 +30,11 @@ class Endpoint:
     fields: tuple[str, ...]
     wordless: tuple[str, ...] = ()
 
+    @property
+    def routed(self) -> bool:
+        """Whether `auto` may be asked for here."""
+        return bool(self.fields)
+
     def text(self, body: Mapping[str, Any], *, last: bool = False) -> str:
         """Return the first user turn that says something, or with `last` the last one; empty where none does.
 

@@ -1,6 +1,7 @@
 """The ASGI middleware: find out whether a request is for `auto`, let it be chosen for, and hand it on."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -106,34 +107,31 @@ class RoutingMiddleware:
         headers = Headers(scope=scope)
         body = await read_body(receive, headers, self.routing.max_body_bytes)
         request = await off_loop(lambda: parse_object(body), body)
-        given = request.get(KEY) if request is not None and endpoint is not OTHER else None
+        given = request.get(KEY) if request is not None and endpoint.routed else None
         wanted = Constraints.of(headers, given, known=self.routing.adapters)
         return _Asked(endpoint, scope, body, request, wanted)
 
     async def _direct(self, asked: _Asked) -> _Directed:
         if asked.wanted.limits_adapters:
-            check_sole(asked.request)
+            await off_loop(partial(check_sole, asked.request), asked.body)
         model = (asked.request or {}).get("model")
         if asked.endpoint.path == INVOCATIONS:
             model = asked_model(asked.headers, self.routing.invocations_header)
         check_model(model)
-        if model == AUTO and asked.endpoint is not OTHER:
+        if model == AUTO and asked.endpoint.routed:
             return await self._route(asked)
         name = model if isinstance(model, str) else None
         check_admitted(self.routing, name, asked.wanted)
-        if name in self.routing.adapters and asked.endpoint is not OTHER:
+        if name in self.routing.adapters and asked.endpoint.routed:
             await self._load_named(name)
         return await self._handed_on(asked, name)
 
     async def _route(self, asked: _Asked) -> _Directed:
         wanted, request = asked.wanted, asked.request or {}
 
-        async def text() -> str:
-            find = lambda: asked.endpoint.text(request, last=wanted.reroute)  # noqa: E731
-            return await off_loop(find, asked.body)
-
+        find_text = partial(asked.endpoint.text, request, last=wanted.reroute)
         with self._tracing.span(asked.headers) as tell:
-            choice = await self._chooser.choose(text, wanted)
+            choice = await self._chooser.choose(lambda: off_loop(find_text, asked.body), wanted)
             tell(choice)
         self._record(choice)
         told = choice.headers() + self._token(choice)
@@ -150,7 +148,7 @@ class RoutingMiddleware:
         if request is None:
             return _Directed(scope, asked.body)
         fields = dict(request)
-        if asked.endpoint is not OTHER:
+        if asked.endpoint.routed:
             fields.pop(KEY, None)
         if asked.endpoint.path != INVOCATIONS and name is not None:
             fields["model"] = name

@@ -95,7 +95,8 @@ def named_beside(request: Mapping[str, Any]) -> str | None:
     settings = (request.get(key) for key in _SETTINGS)
     for part in (request, *(each for each in settings if isinstance(each, dict))):
         for field, value in part.items():
-            if field != "model" and value is not None and _may_name_adapter(field.casefold()):
+            is_model = part is request and field == "model"
+            if not is_model and value is not None and _may_name_adapter(field.casefold()):
                 return field
     return None
 

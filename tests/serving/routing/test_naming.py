@@ -122,7 +122,14 @@ def test_who_denies_an_adapter_denies_what_is_to_replace_it(server: Any, routing
 
 @pytest.mark.parametrize("model", ["auto", "cook"])
 @pytest.mark.parametrize(
-    "field", [{"Model": "code"}, {"MODEL": "code"}, {"adapter_id": "code"}, {"lora_path": "code"}]
+    "field",
+    [
+        {"Model": "code"},
+        {"MODEL": "code"},
+        {"adapter_id": "code"},
+        {"lora_path": "code"},
+        {"models": ["code"]},
+    ],
 )
 def test_no_other_field_names_an_adapter_where_constraints_hold(
     server: Any, model: str, field: dict[str, str]
@@ -131,6 +138,13 @@ def test_no_other_field_names_an_adapter_where_constraints_hold(
     assert response.status_code == 403
     assert response.json()["error"]["param"] in field
     assert server.chat("a", model=model, **field).status_code == 200
+
+
+@pytest.mark.parametrize("field", ["model", "MODEL", "adapter_id"])
+def test_no_settings_name_an_adapter_where_constraints_hold(server: Any, field: str) -> None:
+    for settings in ("parameters", "extra_body"):
+        response = server.chat("a", model="cook", headers=DENIED, **{settings: {field: "code"}})
+        assert response.status_code == 403
 
 
 @pytest.mark.parametrize("model", [["code"], {"name": "code"}, 1])
