@@ -1,5 +1,6 @@
 """What a database's error means and what helps against it, by the codes of SQLite and PostgreSQL: one table for all that read one."""
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -132,6 +133,9 @@ def _fault(error: DBAPIError | TimeoutError) -> _Fault:
     if name := getattr(cause, "sqlite_errorname", None):
         # SQLITE_BUSY_SNAPSHOT is a kind of SQLITE_BUSY.
         return _FAULTS.get(name) or _FAULTS.get("_".join(name.split("_")[:2]), _UNKNOWN)
+    if isinstance(cause, sqlite3.OperationalError):
+        # Python's driver itself: text that is none.
+        return _DAMAGED
     if state := getattr(cause, "sqlstate", None) or _state_by_words(str(cause)):
         return _FAULTS.get(state) or _FAULTS.get(state[:2], _UNKNOWN)
     return _AWAY if isinstance(error, OperationalError) else _UNKNOWN

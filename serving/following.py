@@ -2,9 +2,12 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
 
-from ..adapters import Adapter, Registry, TraitRouteError, WeightStore
+from ..adapters import Adapter, Registry, WeightStore
 from ..adapters.changes import Changes, Polling
 from .contact import RegistryContact
 from .contents import Contents
@@ -16,6 +19,7 @@ POLL_S = 1.0
 ANSWER_S = 15.0
 """After so long a registry that is asked counts as lost, though its answer is waited for: a server may hang, or a network drive."""
 _logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class RegistryFollower:
@@ -37,7 +41,7 @@ class RegistryFollower:
         self.contact = RegistryContact()
         self._registry: Registry | None = None
         self._changes: Changes = Polling(POLL_S)
-        self._look: asyncio.Task[tuple[Registry, Contents]] | None = None
+        self._look: asyncio.Future[tuple[Registry, Contents]] | None = None
         self._contents: Contents | None = None
         self._complaint = ""
 
@@ -58,7 +62,7 @@ class RegistryFollower:
 
     async def refresh(self) -> None:
         """Take over what the registry offers where it changed."""
-        look = self._look = self._look or asyncio.create_task(asyncio.to_thread(self._newest))
+        look = self._look = self._look or _begin(self._newest)
         await asyncio.wait({look}, timeout=ANSWER_S)
         if not look.done():
             self._lose(f"no answer for {ANSWER_S:g} s")
@@ -69,8 +73,8 @@ class RegistryFollower:
             if contents is not self._contents:
                 self._take_over(contents, registry)
             self._confirm()
-        except (TraitRouteError, ValueError, OSError) as exc:
-            self._lose(str(exc))
+        except Exception as exc:  # noqa: BLE001 - the outer boundary: a follower that ended here would do so in silence
+            self._lose(" ".join(str(exc).split()) or type(exc).__name__)
             # Who knows what becomes of it meanwhile; a database may be restored from a backup.
             self._contents = None
 
@@ -143,3 +147,18 @@ class RegistryFollower:
         if message != self._complaint:
             _logger.warning("traitroute: %s", message)
         self._complaint = message
+
+
+def _begin(work: Callable[[], T]) -> asyncio.Future[T]:
+    """Do `work` in a thread that no ending process waits for: the registry may never answer."""
+    future = Future[T]()
+
+    def do() -> None:
+        future.set_running_or_notify_cancel()
+        try:
+            future.set_result(work())
+        except Exception as exc:  # noqa: BLE001 - told by who waits for it
+            future.set_exception(exc)
+
+    threading.Thread(target=do, daemon=True).start()
+    return asyncio.wrap_future(future)

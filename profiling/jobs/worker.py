@@ -11,14 +11,15 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID, error
 from sqlalchemy import Engine, event
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import DBAPIError
 
 from ...adapters import Adapter, DatabaseError, Registry, RegistryError
+from ...adapters.faults import in_our_words
 from ...adapters.postgresql import open_database
 from ...serving.jobs.place import APPLICATION, APPLICATION_VERSION, QUEUE, jobs_url
 from .locks import Held, Locks
@@ -54,6 +55,7 @@ class Worker:
 
         Raises:
             RegistryError: the registry holds no profile that rows could join.
+            DatabaseError: the database with the jobs cannot be used.
         """
         if self.registry.latest_profile() is None:
             raise RegistryError(
@@ -62,6 +64,11 @@ class Worker:
             )
         held = self.locks.hold(_lock_of(self.name))
         assert held is not None, "a name of 32 random bits was taken"
+        with self._in_our_words():
+            self._launch()
+        self._look_around(held)
+
+    def _launch(self) -> None:
         DBOS(config=self._config())
         self._measure_row = register_workflow(self.steps, self._running)
         DBOS.launch()
@@ -71,7 +78,9 @@ class Worker:
             polling_interval_sec=LOOK_S,
             on_conflict="always_update",
         )
-        self._look_around(held)
+
+    def _in_our_words(self) -> AbstractContextManager[None]:
+        return in_our_words(f"the jobs of {self.registry.location}")
 
     def _config(self) -> DBOSConfig:
         return {
@@ -106,13 +115,14 @@ class Worker:
     def _look_around(self, held: Held) -> None:
         while not self.stopping.wait(LOOK_S):
             try:
-                if not held.renew():
-                    # The database was away, or another worker is taking up our jobs: it asks again.
-                    continue
-                self._enqueue_pending()
-                self._take_over()
-            except (DatabaseError, RegistryError, DBAPIError) as exc:
                 # The registry's database is DBOS's too, and each says in its own way that it is away.
+                with self._in_our_words():
+                    if not held.renew():
+                        # The database was away, or another worker is taking up our jobs: it asks again.
+                        continue
+                    self._enqueue_pending()
+                    self._take_over()
+            except (DatabaseError, RegistryError) as exc:
                 _logger.warning("traitroute: %s", exc)
 
     def _enqueue_pending(self) -> None:

@@ -4,13 +4,14 @@ import asyncio
 import os
 import select
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -169,6 +170,30 @@ def test_what_is_no_file_is_refused_at_once_and_takes_nothing_away(
     assert not following.contact.reachable
 
 
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("created_at", "5"), ("target_modules", "'5'"), ("base_model", "CAST(x'ff' AS TEXT)")],
+)
+def test_a_row_that_cannot_be_read_does_not_end_the_following(
+    routing: Routing, tmp_path: Path, column: str, value: str
+) -> None:
+    path = registry_of(tmp_path / "registry.db", "code")
+    following = follower(routing, path)
+    asyncio.run(following.refresh())
+
+    def change(statement: str, revision: int) -> None:
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(statement)
+            connection.execute(f"UPDATE traitroute_meta SET revision = {revision}")
+        asyncio.run(following.refresh())
+
+    change(f"UPDATE adapters SET {column} = {value}, revision = 9", 9)
+    assert routing.adapters == {"code"}
+    assert not following.contact.reachable
+    change("DELETE FROM adapters", 10)
+    assert following.contact.reachable and routing.adapters == set()
+
+
 def test_a_registry_that_gives_no_answer_counts_as_lost_until_it_does(
     routing: Routing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +216,29 @@ def test_a_registry_that_gives_no_answer_counts_as_lost_until_it_does(
 
     asyncio.run(run())
     assert routing.adapters == {"code"}
+
+
+def test_a_server_ends_while_its_registry_gives_no_answer(
+    routing: Routing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following_module, "ANSWER_S", 0.1)
+    mended = threading.Event()
+    given_up = threading.Timer(20, mended.set)
+    given_up.start()
+
+    def hang() -> Registry:
+        mended.wait()
+        return Registry.create(tmp_path / "registry.db")
+
+    async def run() -> None:
+        following = RegistryFollower(routing, hang, lambda *_: None)
+        await following.start()
+        await following.stop()
+
+    asyncio.run(run())
+    assert not mended.is_set()
+    mended.set()
+    given_up.cancel()
 
 
 READER = """

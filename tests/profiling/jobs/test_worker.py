@@ -1,6 +1,8 @@
 """An adapter that is added becomes routable, is set aside, or waits, whatever happens to its worker."""
 
 import random
+import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -149,3 +151,26 @@ def test_a_worker_told_to_stop_leaves_its_job_to_the_next(site) -> None:
     site.start_worker()
     site.await_state("new", AdapterState.READY)
     assert site.notes.late == []
+
+
+DAMAGED = """
+import os, sys
+from traitroute.adapters import Registry, RegistryError
+from traitroute.profiling.jobs.locks import open_locks
+from traitroute.profiling.jobs.worker import Worker
+registry = Registry.create(sys.argv[1])
+registry.put_profile(b"x", {"tasks": [], "weights": {}})
+try:
+    Worker(registry, None, open_locks(registry.location)).run()
+except RegistryError as exc:
+    print(exc, flush=True)
+# Threads of DBOS go on.
+os._exit(0)
+"""
+
+
+def test_jobs_that_are_damaged_are_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "registry.jobs.db").write_bytes(b"this is no database" * 100)
+    command = [sys.executable, "-c", DAMAGED, tmp_path / "registry.db"]
+    ended = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "the jobs of" in ended.stdout and "it is not an SQLite file" in ended.stdout
