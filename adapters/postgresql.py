@@ -7,7 +7,7 @@ from .errors import RegistryError, TraitRouteError
 from .faults import in_our_words
 from .location import Location
 from .schema import SCHEMA_VERSION
-from .upgrade import schema_of, upgrade
+from .upgrade import schema_of, upgrade, upgrading
 
 CHANNEL = "traitroute"
 """What is notified of every new revision."""
@@ -67,7 +67,8 @@ def _check_schema(url: URL, engine: Engine, *, read_only: bool, create: bool) ->
     if not schema and not create:
         raise RegistryError(f"no registry at {place}: make one with `traitroute profile`")
     if read_only:
-        open_database(url, read_only=False, create=create).dispose()
+        with upgrading(schema):
+            open_database(url, read_only=False, create=create).dispose()
         return
     with engine.begin() as connection:
         # Whoever comes first upgrades; another process waits here and finds it done.

@@ -16,7 +16,7 @@ from sqlalchemy import URL, Engine, NullPool, create_engine
 from .errors import BusyError, DatabaseError, RegistryError, TraitRouteError
 from .faults import in_our_words
 from .schema import SCHEMA_VERSION
-from .upgrade import schema_of, upgrade
+from .upgrade import schema_of, upgrade, upgrading
 
 BUSY_S = 30.0
 """So long a locked file is waited for."""
@@ -221,7 +221,8 @@ def _check_schema(path: Path, engine: Engine, *, read_only: bool) -> None:
     if schema == SCHEMA_VERSION:
         return
     if read_only:
-        RegistryFile(path, read_only=False).close()
+        with upgrading(schema):
+            RegistryFile(path, read_only=False).close()
     else:
         _upgrade(path, engine)
 

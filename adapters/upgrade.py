@@ -1,11 +1,13 @@
 """Bring a registry's tables to this version's schema, from nothing or from any schema that was released."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, select, update
 
-from .errors import RegistryError
+from .errors import DatabaseError, RegistryError
 from .schema import APPLICATION, SCHEMA_VERSION, meta
 
 _FOLDER = Path(__file__).parent / "migrations"
@@ -30,6 +32,16 @@ def schema_of(connection: Connection, place: str) -> int:
             f"this version reads {SCHEMA_VERSION}; upgrade"
         )
     return row.schema_version
+
+
+@contextmanager
+def upgrading(schema: int) -> Iterator[None]:
+    """Say what a registry was opened for writing for, where that fails and it was only to be read."""
+    try:
+        yield
+    except DatabaseError as exc:
+        why = f"its schema {schema} must become {SCHEMA_VERSION} before it can be read"
+        raise type(exc)(f"{exc} ({why})") from exc
 
 
 def upgrade(connection: Connection, place: str) -> None:

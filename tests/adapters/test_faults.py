@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from traitroute.adapters import (
     sqlite_file,
 )
 from traitroute.adapters.faults import in_our_words
+from traitroute.adapters.schema import SCHEMA_VERSION
 
 NOBODY = 65534
 
@@ -138,12 +139,11 @@ def test_a_disk_that_takes_no_more_is_not_called_damage(path: Path) -> None:
 
 
 def test_damaged_pages_are_told_as_damage(path: Path) -> None:
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection:
         (size,) = connection.execute("PRAGMA page_size").fetchone()
         (page,) = connection.execute(
             "SELECT rootpage FROM sqlite_schema WHERE name = 'adapters'"
         ).fetchone()
-    connection.close()
     with path.open("r+b") as file:
         file.seek((page - 1) * size)
         file.write(b"\xff" * size)
@@ -162,9 +162,8 @@ def test_a_file_that_becomes_something_else_is_told_so(path: Path) -> None:
 
 
 def test_a_table_that_is_gone_is_told_so(path: Path) -> None:
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("DROP TABLE replacements")
-    connection.close()
     changed = pytest.raises(DatabaseError, match="its tables are not as they were made")
     with Registry.open(path) as registry, changed:
         registry.replacements()
@@ -180,11 +179,23 @@ os.setgroups([])
 os.setgid(int(sys.argv[2]))
 os.setuid(int(sys.argv[2]))
 try:
-    with Registry.open(sys.argv[1]) as registry:
+    with Registry.open(sys.argv[1], read_only=sys.argv[3] == "True") as registry:
         registry.set_tags("code", ["x"])
 except DatabaseError as exc:
     print(exc)
 """
+
+
+def as_nobody(path: Path, *, read_only: bool = False) -> str:
+    """What a user is told who may write neither the registry nor its folder."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to start a process of another user")
+    # Others may not enter the folders of tests.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        there = shutil.copy2(path, folder)
+        command = [sys.executable, "-c", AS_NOBODY, there, str(NOBODY), str(read_only)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.mark.parametrize(
@@ -195,16 +206,16 @@ except DatabaseError as exc:
     ],
 )
 def test_what_one_may_not_do_is_told_so(path: Path, mode: int, said: str) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("needs root, to start a process of another user")
-    # Others may not enter the folders of tests.
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        there = Path(shutil.copy(path, folder))
-        there.chmod(mode)
-        command = [sys.executable, "-c", AS_NOBODY, there, str(NOBODY)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert said in done.stdout
+    path.chmod(mode)
+    assert said in as_nobody(path)
+
+
+def test_an_older_registry_that_one_may_only_read_says_what_is_to_be_done(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE traitroute_meta SET schema_version = 1")
+    told = as_nobody(path, read_only=True)
+    assert "it may not be written from here" in told
+    assert f"its schema 1 must become {SCHEMA_VERSION} before it can be read" in told
 
 
 @pytest.fixture
