@@ -107,9 +107,7 @@ def _json(text: str, where: str) -> Any:
             "or the like; write the whole character, or take it out"
         ) from exc
     except ValueError as exc:
-        reason = (
-            f"{exc.msg} at column {exc.colno}" if isinstance(exc, json.JSONDecodeError) else exc
-        )
+        reason = f"{exc.msg} (column {exc.colno})" if isinstance(exc, json.JSONDecodeError) else exc
         cut = "" if text.endswith("\n") else "; the file ends in this line: was it cut short?"
         raise SuiteError(f"{where}: not JSON: {reason}{cut}") from exc
 

@@ -47,7 +47,7 @@ def test_a_pair_of_escapes_is_one_character_and_odd_line_ends_stay_in_texts(tmp_
         (b'{"a":' * 100_000, "nested too deeply"),
         (b'{"a": "\x00"}', "holds NUL bytes"),
         (b"9" * 5000, "not JSON: Exceeds the limit"),
-        (b'{"a": 1} {"a": 2}', "not JSON: Extra data at column 10"),
+        (b'{"a": 1} {"a": 2}', "not JSON: Extra data (column 10)"),
         (b'{"a": "cut sho', "the file ends in this line: was it cut short?"),
     ],
 )
