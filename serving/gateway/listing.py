@@ -70,8 +70,12 @@ def listed_name(
     `pins` are the digests that names stood for when they were first seen.
     """
     digest = adapter.weights_digest
+    # What others are built upon is a base model, whatever an adapter is called.
+    bases = {card.parent for card in cards.values()}
     for name in given_names(adapter.name, aliases):
-        if name in cards and rooted(cards[name]) is None and pins.get(name, digest) == digest:
+        if name not in cards or name in bases or rooted(cards[name]) is not None:
+            continue
+        if pins.get(name, digest) == digest:
             return name
     return None
 

@@ -52,6 +52,17 @@ def names(client: httpx.Client) -> list[str]:
     return [card["id"] for card in client.get("/v1/models").json()["data"]]
 
 
+def test_the_upstreams_base_model_answers_for_no_adapter_that_is_called_so(
+    gateway: Gateway, serve: Serve
+) -> None:
+    upstream = serve(Upstream("critic", base="cook"))
+    client = gateway(upstream.url)
+    assert ask(client, "hi", model="critic").status_code == 200
+    refused = ask(client, "hi", model="cook")
+    assert refused.status_code == 400
+    assert "cook: no upstream has it" in refused.json()["error"]["message"]
+
+
 @pytest.mark.parametrize("withdraw", [disable, remove])
 @pytest.mark.parametrize("when", ["before the start", "while it runs"])
 def test_a_withdrawn_adapter_answers_by_no_name_and_is_not_listed(
