@@ -14,8 +14,8 @@ from scipy import stats
 from sklearn.metrics import cohen_kappa_score, confusion_matrix
 
 from ...adapters import InputError
-from .resampling import bootstrap_means, flipped_means
-from .significance import mean_bounds, wilson
+from .resampling import flipped_means
+from .significance import answer_bounds, wilson
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -160,7 +160,7 @@ def prior_shift(
     truth, hot, base_hot = (_one_hot(x, len(labels)) for x in (gold, said, said_by_base))
     rng = np.random.default_rng(seed)
     excess = np.concatenate([hot - truth, base_hot - truth], axis=1)
-    bounds = np.stack(mean_bounds(excess, bootstrap_means(excess, n_resamples, rng)), axis=1)
+    bounds = np.stack(answer_bounds(excess), axis=1)
     shift, base_shift = np.split(excess.mean(axis=0), 2)
     moved = _distance(shift - base_shift)
     swapped = _distance(flipped_means(hot - base_hot, n_resamples, rng))

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from ...adapters import InputError, Outcomes
 from .resampling import BOUNDS, Array, bootstrap_means, paired, sign_flip_p
-from .significance import GainTests, Interval, Score, compare, example_scores, mean_bounds
+from .significance import GainTests, Interval, Score, answer_bounds, compare, example_scores
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,13 @@ def explained(
     n_resamples: int = 2000,
     seed: int = 0,
 ) -> Explained:
-    """Set the gain of `adapter` beside that of its `control`, scores (n,) of the same examples.
+    """Set the gain of `adapter` beside that of its `control`, scores (n,) of the same examples, boolean if right or wrong.
 
     Raises:
         InputError: the three are not as long as one another, empty, or not finite.
     """
-    return _pooled([_columns(base, adapter, control)], n_resamples, seed)
+    answers = all(np.asarray(each).dtype == bool for each in (base, adapter, control))
+    return _pooled([_columns(base, adapter, control)], n_resamples, seed, answers=answers)
 
 
 def explained_rows(
@@ -84,8 +85,9 @@ def explained_rows(
             f"no task was measured with the base model, {adapter} and {control}; measure all three"
         )
     columns = [_columns(*(example_scores(outcomes[m, t], score) for m in members)) for t in shared]
-    rows = tuple(_pooled([c], n_resamples, seed) for c in columns)
-    return ExplainedRows(tuple(shared), rows, _pooled(columns, n_resamples, seed))
+    answers = score != "likelihood"
+    rows = tuple(_pooled([c], n_resamples, seed, answers=answers) for c in columns)
+    return ExplainedRows(tuple(shared), rows, _pooled(columns, n_resamples, seed, answers=answers))
 
 
 def ablation_effects(
@@ -116,16 +118,15 @@ def _columns(base: ArrayLike, adapter: ArrayLike, control: ArrayLike) -> Array:
     return np.stack([paired(a, b), paired(c, b), paired(a, c)], axis=1)
 
 
-def _pooled(tasks: Sequence[Array], n_resamples: int, seed: int) -> Explained:
-    """Means over `tasks` of their columns (n, 3), resampled within tasks."""
+def _pooled(tasks: Sequence[Array], n_resamples: int, seed: int, *, answers: bool) -> Explained:
+    """Means over `tasks` of their columns (n, 3), resampled within tasks; `answers` are right or wrong."""
     rng = np.random.default_rng(seed)
-    by_task = [bootstrap_means(c, n_resamples, rng) for c in tasks]
-    drawn = np.mean(by_task, axis=0)
+    drawn = np.mean([bootstrap_means(c, n_resamples, rng) for c in tasks], axis=0)
     # Weighted so that the mean over all examples is the mean over tasks of their means.
     total = sum(map(len, tasks))
     examples = np.concatenate([c * (total / (len(tasks) * len(c))) for c in tasks])
     means = examples.mean(axis=0)
-    low, high = _bounds(tasks, by_task)
+    low, high = _answer_bounds(tasks) if answers else np.percentile(drawn, BOUNDS, axis=0)
     p = sign_flip_p(examples, n_resamples, rng)
     gain, control_gain, beyond = (
         Interval(*map(float, row)) for row in np.stack([means, low, high, p], axis=1)
@@ -134,10 +135,10 @@ def _pooled(tasks: Sequence[Array], n_resamples: int, seed: int) -> Explained:
     return Explained(gain, control_gain, beyond, *share)
 
 
-def _bounds(tasks: Sequence[Array], drawn: Sequence[Array]) -> tuple[Array, Array]:
-    """95% bounds (3,) of the mean over tasks: Zou and Donner's (2008) for a sum of independent estimates, of each task's own."""
-    ends = np.array([mean_bounds(c, d) for c, d in zip(tasks, drawn, strict=True)])
-    means = np.array([c.mean(axis=0) for c in tasks])
+def _answer_bounds(tasks: Sequence[Array]) -> tuple[Array, Array]:
+    """95% bounds (3,) of the mean over tasks, from each task's own: Zou and Donner's (2008) for independent estimates."""
+    ends = np.array([answer_bounds(columns) for columns in tasks])
+    means = np.array([columns.mean(axis=0) for columns in tasks])
     reach = np.sqrt(np.sum((ends - means[:, None]) ** 2, axis=0)) / len(tasks)
     return means.mean(axis=0) - reach[0], means.mean(axis=0) + reach[1]
 

@@ -95,29 +95,25 @@ def mcnemar(adapter: ArrayLike, base: ArrayLike) -> float:
 
 
 def paired_bootstrap(differences: ArrayLike, *, n_resamples: int = 2000, seed: int = 0) -> Interval:
-    """Mean of paired differences (n,), its interval and its sign-flip p-value.
+    """Mean of paired differences (n,), its bootstrap interval and its sign-flip p-value.
 
     Raises:
         InputError: there is no difference, or one is not finite.
     """
     values = finite(differences)[:, None]
     rng = np.random.default_rng(seed)
-    low, high = mean_bounds(values, bootstrap_means(values, n_resamples, rng))
+    low, high = np.percentile(bootstrap_means(values, n_resamples, rng), BOUNDS, axis=0)
     p = sign_flip_p(values, n_resamples, rng)
     return Interval(float(values.mean()), float(low[0]), float(high[0]), float(p[0]))
 
 
-def mean_bounds(differences: Array, drawn: Array) -> tuple[Array, Array]:
-    """95% bounds (k,) of the means of paired differences (n, k); `drawn` (resamples, k) are their bootstrap means.
+def answer_bounds(differences: Array) -> tuple[Array, Array]:
+    """95% bounds (k,) of the means of paired differences (n, k) of what is right or wrong, each 1, 0 or -1.
 
-    Differences of answers that are right or wrong get the interval that skill cards show, since the bootstrap has no
-    width where no example differs.
+    They are those of skill cards, since a bootstrap has no width where no example differs.
     """
-    low, high = np.percentile(drawn, BOUNDS, axis=0)
-    won, lost = (differences == 1).sum(axis=0), (differences == -1).sum(axis=0)
-    counted = np.all(np.isin(differences, (-1.0, 0.0, 1.0)), axis=0)
-    exact = paired_interval(won, lost, np.full(won.shape, len(differences)))
-    return np.where(counted, exact[0], low), np.where(counted, exact[1], high)
+    won, lost = (differences > 0).sum(axis=0), (differences < 0).sum(axis=0)
+    return paired_interval(won, lost, np.full(won.shape, len(differences)))
 
 
 def discoveries(p_values: ArrayLike, *, q: float = 0.05) -> tuple[Array, NDArray[np.bool_]]:
@@ -190,9 +186,13 @@ def compare(
             values = np.stack([found[row, column] for row in rows], axis=1)
             examples[column] = len(values)
             rng = np.random.default_rng([seed, column])
-            drawn = bootstrap_means(values, n_resamples, rng)
+            bounds = (
+                np.percentile(bootstrap_means(values, n_resamples, rng), BOUNDS, axis=0)
+                if score == "likelihood"
+                else answer_bounds(values)
+            )
             p = sign_flip_p(values, flips, rng)
-            cells[:, rows, column] = np.stack([values.mean(axis=0), *mean_bounds(values, drawn), p])
+            cells[:, rows, column] = np.stack([values.mean(axis=0), *bounds, p])
     return _judged(tuple(pairs), tuple(tasks), cells, examples, q)
 
 
