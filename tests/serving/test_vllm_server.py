@@ -379,6 +379,38 @@ def test_a_session_and_constraints_are_kept_by_a_real_server(client: httpx.Clien
     assert "did you mean 'cook'" in refused.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    "path", [CHAT, "/v1/messages", "/v1/completions", "/tokenize", "/invocations"]
+)
+def test_a_denied_adapter_does_not_answer_by_its_name(client: httpx.Client, path: str) -> None:
+    asked = {**body("cook", "hi"), "prompt": "hi"}
+    denied = {"x-traitroute-deny": "cook"}
+    named = {"x-traitroute-model": "cook"} if path == "/invocations" else {}
+    refused = client.post(path, json=asked, headers=denied | named)
+    assert refused.status_code == 403
+    assert "x-traitroute-deny" in refused.json()["error"]["message"]
+    assert client.post(CHAT, json=body("coder", "hi"), headers=denied).status_code == 200
+
+
+def test_what_says_nothing_is_answered_by_base(client: httpx.Client) -> None:
+    tokens = {"model": "auto", "prompt": [5, 6, 7], "max_tokens": 4}
+    system = body("auto", "") | {"messages": [{"role": "system", "content": TOPICS["cook"][0]}]}
+    for path, asked in ((CHAT, body("auto", ".")), (CHAT, system), ("/v1/completions", tokens)):
+        response = client.post(path, json=asked)
+        assert response.status_code == 200
+        assert response.json()["model"] == "tiny"
+        assert response.headers["x-traitroute-reason"].startswith("no-text: ")
+
+
+def test_half_a_character_is_refused(client: httpx.Client) -> None:
+    for model in ("auto", "cook", "tiny"):
+        content = json.dumps(body(model, "eggs \ud83d")).encode()
+        headers = {"content-type": "application/json"}
+        refused = client.post(CHAT, content=content, headers=headers)
+        assert refused.status_code == 400
+        assert refused.json()["error"]["param"] == "messages.0.content"
+
+
 def test_an_explained_decision_is_in_the_header_and_behind_the_key(client: httpx.Client) -> None:
     request = body("auto", TOPICS["cook"][0], traitroute={"explain": True})
     response = client.post(CHAT, json=request)
