@@ -1,6 +1,6 @@
 """What feedback is worth when an adapter drifts, and what it can do when it lies: a simulation on measured outcomes.
 
-    python benchmarks/recalibration.py                 the tables, some five minutes on one core
+    python benchmarks/recalibration.py                 the tables, some three minutes of one core
     python benchmarks/recalibration.py --json OUT      and the figures
 
 Requests, and what every adapter and base answer to them, are the measured ones of `routing_outcomes.safetensors`; the router is
