@@ -18,6 +18,7 @@ from typing import Any, Literal
 from jinja2 import TemplateError
 
 from ..adapters import SuiteError
+from .text_files import check_yaml, read_text
 
 Row = dict[str, Any]
 _RENDERED = ("generate_until", "loglikelihood", "multiple_choice")
@@ -42,13 +43,15 @@ def harness_rows(
         raise SuiteError(
             f'harness task {name!r} has no rows to {split} on: set "{split}: 0", or name another'
         )
-    shared = _shared_choices(task)
+    rows: list[Row] = []
     try:
-        return [_row(task, doc, shared=shared) for doc in docs]
+        shared = _shared_choices(task)
+        rows.extend(_row(task, doc, shared=shared) for doc in docs)
     except (LookupError, SyntaxError, TemplateError, TypeError, ValueError) as exc:
         raise SuiteError(
-            f"harness task {name!r}: a row cannot be read: {exc}; name another"
+            f"harness task {name!r}: {split} row {len(rows) + 1} cannot be read: {exc}; name another"
         ) from exc
+    return rows
 
 
 @lru_cache(maxsize=32)
@@ -60,9 +63,10 @@ def _open(name: str, include_path: Path | None) -> Any:
     try:
         (task,) = manager.load([name])["tasks"].values()
     except (DatasetsError, TemplateError, OSError, LookupError, ValueError, RuntimeError) as exc:
+        reason = exc.__cause__ or exc
         raise SuiteError(
             f"harness task {name!r}: its data or its definition cannot be loaded "
-            f"({type(exc).__name__}: {exc}); check the network, or give a local task with include_path"
+            f"({type(reason).__name__}: {reason}); check the network, or give a local task with include_path"
         ) from exc
     if task.OUTPUT_TYPE not in _RENDERED or task.multiple_input or _beyond_text(task):
         raise SuiteError(
@@ -82,6 +86,9 @@ def _find(name: str, include_path: Path | None) -> Any:
         raise SuiteError(
             f"include_path {include_path} is no folder: give one that holds task YAML files"
         )
+    # The harness passes over files that it cannot read.
+    for file in sorted(include_path.rglob("*.yaml")) if include_path is not None else ():
+        check_yaml(read_text(file), str(file))
     own = _index(include_path, defaults=False) if include_path is not None else None
     if own is not None and name in own.all_subtasks:
         return own
@@ -135,6 +142,8 @@ def _row(task: Any, doc: Any, *, shared: bool) -> Row:
     if task.OUTPUT_TYPE != "multiple_choice":
         # Several right answers: the first is the one to learn.
         first = target[0] if isinstance(target, list) else target
+        if first is None:
+            raise ValueError("its answer is null")
         return {"input": text, "target": str(first).strip()}
     choices = [str(choice).strip() for choice in task.doc_to_choice(doc)]
     gold = _gold(target, choices)

@@ -6,7 +6,7 @@ another, a line that was cut short.
 
 import codecs
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,21 @@ def parse_yaml(text: str, where: str) -> Any:
     Raises:
         SuiteError: it is not YAML, gives a key twice, or holds half a character.
     """
+    return _of_yaml(yaml.load, text, where)
+
+
+def check_yaml(text: str, where: str) -> None:
+    """Check that `text` is YAML, of which tags and values are others' affair.
+
+    Raises:
+        SuiteError: it is not, gives a key twice, or holds half a character.
+    """
+    _of_yaml(yaml.compose, text, where)
+
+
+def _of_yaml(read: Callable[[str, Any], Any], text: str, where: str) -> Any:
     try:
-        return yaml.load(text, _StrictLoader)
+        return read(text, _StrictLoader)
     except RecursionError as exc:
         raise SuiteError(f"{where}: nested too deeply: give it flatter") from exc
     # The loader's own conversions raise the last three, for the date 2026-99-99 for instance.

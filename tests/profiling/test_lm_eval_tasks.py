@@ -9,6 +9,7 @@ import pytest
 from traitroute.adapters import SuiteError
 from traitroute.profiling import Task
 from traitroute.profiling.rows import HarnessSource
+from traitroute.profiling.text_files import check_yaml
 
 pytest.importorskip("lm_eval", reason="needs the extra lm-eval")
 
@@ -165,4 +166,39 @@ def test_missing_harness_says_how_to_install_it(
     source = harness_task(tmp_path, CAPITALS, **CHOICE)
     monkeypatch.setitem(sys.modules, "lm_eval.tasks", None)
     with pytest.raises(ImportError, match=r"pip install 'traitroute\[lm-eval\]'"):
+        load(source)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"task: local_task\noutput_type: [\n", "local_task.yaml is not YAML"),
+        ("task: local_task\n".encode("utf-16"), "line 1: the file is UTF-16"),
+        (b"task: local_task\ntask: other\n", "the key 'task' is given twice"),
+    ],
+)
+def test_a_task_file_that_the_harness_would_pass_over_is_refused(
+    tmp_path: Path, content: bytes, told: str
+) -> None:
+    (tmp_path / "local_task.yaml").write_bytes(content)
+    with pytest.raises(SuiteError, match=told):
+        load(HarnessSource(lm_eval="local_task", include_path=tmp_path))
+
+
+def test_tags_of_the_harness_are_left_to_it() -> None:
+    check_yaml("process_docs: !function utils.process\n", "task.yaml")
+
+
+def test_a_row_without_an_answer_is_named(tmp_path: Path) -> None:
+    rows = [{"q": "x", "a": "y"}, {"q": "x", "a": None}]
+    source = harness_task(tmp_path, rows, doc_to_text="{{q}}", doc_to_target="a")
+    with pytest.raises(SuiteError, match="test row 2 cannot be read: its answer is null"):
+        load(source)
+
+
+def test_data_cut_short_is_told_by_its_cause(tmp_path: Path) -> None:
+    row = {"q": "x", "a": "y"}
+    source = harness_task(tmp_path, [row], doc_to_text="{{q}}", doc_to_target="a")
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + '\n{"q":')
+    with pytest.raises(SuiteError, match=r"JSON parse error|Missing a name"):
         load(source)
