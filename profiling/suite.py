@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ..adapters import Method, Name, SuiteError, check_not_base
 from .ablation import Ablation
 from .rows import FolderSource, Row, check_labels
-from .scoring import composed, judge
+from .scoring import bare_label, composed, judge
 from .task import LISTED_LABELS, Metric, Task, TrainingSet
 from .text_files import parse_yaml, read_text
 
@@ -210,7 +210,15 @@ def inferred_labels(rows: Sequence[Row], folder: Path) -> tuple[str, ...]:
         raise SuiteError(
             f'{folder}: some rows lack "label" ({lacking.where} is the first); give one to every row, or to none'
         )
-    return tuple(sorted({composed(str(row["label"]).strip()) for row in labelled}))
+    found: dict[str, str] = {}
+    for row in labelled:
+        label = composed(str(row["label"]).strip())
+        if found.setdefault(bare_label(label), label) != label:
+            raise SuiteError(
+                f"{row.where}: the label {label!r} is {found[bare_label(label)]!r} to the judge, for whom case, last full "
+                "stops and the width of characters do not count: write them alike"
+            )
+    return tuple(sorted(found.values()))
 
 
 def _given(**settings: Any) -> dict[str, Any]:

@@ -119,10 +119,13 @@ def _json(text: str, where: str) -> Any:
             f"{where}: {half} is half a character (a lone surrogate): the text was cut inside an emoji "
             "or the like; write the whole character, or take it out"
         ) from exc
+    except json.JSONDecodeError as exc:
+        ends = exc.msg.startswith("Unterminated") or exc.pos >= len(text.rstrip())
+        last = ends and not text.endswith("\n")
+        cut = "; the file ends in this line: was it cut short?" if last else ""
+        raise SuiteError(f"{where}: not JSON: {exc.msg} (column {exc.colno}){cut}") from exc
     except ValueError as exc:
-        reason = f"{exc.msg} (column {exc.colno})" if isinstance(exc, json.JSONDecodeError) else exc
-        cut = "" if text.endswith("\n") else "; the file ends in this line: was it cut short?"
-        raise SuiteError(f"{where}: not JSON: {reason}{cut}") from exc
+        raise SuiteError(f"{where}: not JSON: {exc}") from exc
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

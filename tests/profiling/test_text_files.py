@@ -49,6 +49,7 @@ def test_a_pair_of_escapes_is_one_character_and_odd_line_ends_stay_in_texts(tmp_
         (b"9" * 5000, "not JSON: Exceeds the limit"),
         (b'{"a": 1} {"a": 2}', "not JSON: Extra data (column 10)"),
         (b'{"a": "cut sho', "the file ends in this line: was it cut short?"),
+        (b'{"a": 1,', "the file ends in this line: was it cut short?"),
     ],
 )
 def test_a_bad_line_is_told_with_file_and_line(tmp_path: Path, bad: bytes, told: str) -> None:
@@ -63,6 +64,13 @@ def test_a_bad_line_with_others_after_it_is_not_called_cut_short(tmp_path: Path)
         values(tmp_path, b'{"a": "cut sho\n{"a": 1}')
     assert "line 1: not JSON" in str(error.value)
     assert "cut short" not in str(error.value)
+
+
+def test_what_is_wrong_inside_the_last_line_is_not_called_cut_short(tmp_path: Path) -> None:
+    for content in (b'{"a": 1, "a": 2}', b'{"a": 1 "b": 2}'):
+        with pytest.raises(SuiteError, match="not JSON") as error:
+            values(tmp_path, content)
+        assert "cut short" not in str(error.value)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
