@@ -126,12 +126,30 @@ class HubSource(BaseModel):
         try:
             wanted = SandboxedEnvironment().compile_expression(self.where)
             rows = (Row(data[i], f"{self.hub}, {self.splits[split]} row {i + 1}") for i in order)
-            return list(islice((row for row in rows if wanted(**row)), count))
+            chosen = list(islice((row for row in rows if wanted(**row)), count))
         except (TemplateError, TypeError, ValueError) as exc:
             raise SuiteError(
                 f'task {task}: "where" ({self.where}) failed: {exc}; '
                 f"it is a Jinja2 expression over the columns {sorted(data.column_names)}"
             ) from exc
+        if count and not chosen:
+            raise SuiteError(
+                f'task {task}: no row of {self.hub}, {self.splits[split]} fulfils "where" ({self.where})'
+            )
+        self._check_labelled(chosen, data)
+        return chosen
+
+    def _check_labelled(self, rows: Sequence[Row], data: Any) -> None:
+        """Refuse rows without a class, which the Hub marks by -1: a list's item -1 is its last, and no error."""
+        from datasets import ClassLabel
+
+        for column, kind in data.features.items():
+            nameless = next((row for row in rows if row[column] == -1), None)
+            if isinstance(kind, ClassLabel) and nameless is not None:
+                raise SuiteError(
+                    f'{nameless.where}: its "{column}" is -1, which says that it has no class: leave such '
+                    f'rows out with where: "{column} >= 0"'
+                )
 
 
 class HarnessSource(BaseModel):

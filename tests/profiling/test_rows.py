@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from traitroute.adapters import SuiteError
-from traitroute.profiling.rows import FolderSource, GeneratorSource
+from traitroute.profiling.rows import FolderSource, GeneratorSource, HubSource
 
 GOOD = {"input": "2 + 2", "target": "4"}
 
@@ -135,6 +135,29 @@ def test_unknown_generator_lists_those_there_are() -> None:
     source = GeneratorSource(generator="poems")
     with pytest.raises(SuiteError, match=r"'poems'; use one of word_problems, "):
         source.load("x", "test", 4, seed=0)
+
+
+def test_rows_of_the_hub_are_chosen_by_their_columns_and_named() -> None:
+    datasets = pytest.importorskip("datasets")
+    data = datasets.Dataset.from_list([{"text": str(i), "label": i % 2} for i in range(6)])
+    source = HubSource(hub="acme/moods", where="label == 1")
+    rows = source._chosen("moods", "test", data, [4, 3, 1, 5], 2)
+    assert [(row["text"], row.where) for row in rows] == [
+        ("3", "acme/moods, test row 4"),
+        ("1", "acme/moods, test row 2"),
+    ]
+    with pytest.raises(SuiteError, match=r'no row of acme/moods, test fulfils "where"'):
+        source._chosen("moods", "test", data, [0, 2], 2)
+
+
+def test_rows_of_the_hub_without_a_class_are_refused() -> None:
+    datasets = pytest.importorskip("datasets")
+    classes = datasets.Features({"label": datasets.ClassLabel(names=["no", "yes"])})
+    data = datasets.Dataset.from_dict({"label": [0, -1, 1]}, features=classes)
+    with pytest.raises(SuiteError, match=r"test row 2: its \"label\" is -1.*label >= 0"):
+        HubSource(hub="acme/moods")._chosen("moods", "test", data, [0, 1, 2], 3)
+    known = HubSource(hub="acme/moods", where="label >= 0")
+    assert [r["label"] for r in known._chosen("moods", "test", data, [0, 1, 2], 3)] == [0, 1]
 
 
 def test_a_task_may_read_another_data_sets_rows(tmp_path: Path) -> None:
