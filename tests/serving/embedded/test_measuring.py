@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 
 import pytest
-from traitroute.adapters import RefusalError, ServerError
+from traitroute.adapters import InputError, RefusalError, ServerError
 from traitroute.serving.engines import EngineRequest, TransformersEngine
 from traitroute.serving.engines.completions import CompletionsClient
 from traitroute.serving.engines.openai import OpenAIEngine
@@ -49,6 +49,11 @@ def test_without_prompt_logprobs_likelihoods_are_unknown_and_the_name_says_so(
 def test_scores_alone_are_refused_where_the_server_gives_none(measuring) -> None:
     with pytest.raises(ServerError, match="cannot be scored there: measure through vLLM"):
         measuring.run([ask(None, max_tokens=0, candidates=("w1",))])
+
+
+def test_what_the_server_has_no_room_for_is_not_sent(measuring) -> None:
+    with pytest.raises(InputError, match=r"take up to \d+ tokens .* more than the 128"):
+        measuring.run([ask(None, "w11 " * 120)])
 
 
 def test_a_refusal_is_told_at_once(shared_house, measuring) -> None:
