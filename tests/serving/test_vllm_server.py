@@ -510,6 +510,9 @@ def test_mcp_is_answered_by_any_process_and_only_with_the_key(client: httpx.Clie
         assert "plan_skills" in {tool["name"] for tool in told}
     keyless = headers | {"authorization": ""}
     assert client.post("/mcp", json=ask, headers=keyless).status_code == 401
+    for origin, status in ((PAGE, 200), ("http://localhost", 200), ("https://b.example", 403)):
+        told = client.post("/mcp", json=ask, headers=headers | {"origin": origin})
+        assert told.status_code == status, origin
 
 
 def test_the_example_client_runs_against_the_server(client: httpx.Client) -> None:
