@@ -44,25 +44,24 @@ def check_training(
             f"{base.name} has no chat template, in which training rows are written: choose a model that has "
             "learned to follow instructions"
         )
-    limit = longest_row(settings, base)
-    found = (_training_warning(data, tokenizer, limit, settings) for data in sets)
+    found = (_training_warning(data, tokenizer, base, settings) for data in sets)
     return [warning for warning in found if warning]
 
 
 def _training_warning(
-    data: TrainingSet, tokenizer: Any, limit: int, settings: Training
+    data: TrainingSet, tokenizer: Any, base: BaseModelFolder, settings: Training
 ) -> str | None:
+    limit = longest_row(settings, base)
     rows = [training_tokens(example, tokenizer, data.learn) for example in data.examples]
     long = [row for row in rows if row.length > limit]
     if not long:
         return None
     size, longest = len(rows), max(row.length for row in long)
     dropped = sum(row.first >= limit for row in long)
-    cure = (
-        f"set training.max_length to {longest} to keep them"
-        if limit == settings.max_length
-        else f"the base model's context is {limit}: give shorter rows"
-    )
+    most = min(longest, base.context or longest)
+    cure = f"set training.max_length to {most} to keep them"
+    if most < longest:
+        cure = f"the base model's context is {most}: give shorter rows"
     said = (
         f"{data.name}: {len(long)} of {size} training rows ({len(long) / size:.0%}) are longer than "
         f"{limit} tokens, up to {longest}: {dropped} are left out, since nothing of their answer is "
