@@ -205,8 +205,9 @@ class Reader(asyncio.BufferedProtocol):
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Hand the piece on."""
-        self._connection.data_received(bytes(self._buffer[:nbytes]))
+        """Hand the piece on, and keep nothing for a client that may send no more."""
+        piece, self._buffer = bytes(self._buffer[:nbytes]), bytearray()
+        self._connection.data_received(piece)
 
 
 def make_server(
