@@ -276,7 +276,7 @@ def _explain(exc: ValidationError, where: str) -> str:
     def line(error: Any) -> str:
         key = ".".join(str(part) for part in error["loc"]) or "suite"
         # By reprlib: YAML can say in a few lines what takes gigabytes to print.
-        given = reprlib.repr(error["input"])
+        given = reprlib.repr(error["input"])[:80]
         return f"{key}: {error['msg'].removeprefix('Value error, ')} (given: {given})"
 
     errors = exc.errors()
