@@ -9,6 +9,7 @@ server that was itself late blames nobody.
 import asyncio
 import json
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -89,8 +90,13 @@ class Connection(H11Protocol):
         """Read on; after a refusal only to throw away, for a client that is still sending would see no answer but a reset."""
         self.heard = self.loop.time()
         self._received += len(data)
-        if not self._refused:
-            super().data_received(data)
+        if self._refused:
+            return
+        read = self.cycle if self.conn.their_state is h11.SEND_BODY else None
+        super().data_received(data)
+        if read and (self.cycle is not read or self.conn.their_state is h11.IDLE):
+            # The answer had not waited for that body; the next request gets no time for it.
+            self._received, self._waited = 0, 0.0
 
     def bytes_a_turn(self) -> int:
         """How much is read before others have their turn."""
@@ -143,12 +149,11 @@ class Connection(H11Protocol):
                 ("content-length", str(len(body))),
                 ("connection", "close"),
             ]
-            for event in (
-                h11.Response(status_code=status, headers=headers),
-                h11.Data(data=body),
-                h11.EndOfMessage(),
-            ):
-                self.transport.write(self.conn.send(event) or b"")
+            said = (h11.Response(status_code=status, headers=headers), h11.Data(data=body))
+            # Of HEAD only the first may be said.
+            with suppress(h11.LocalProtocolError):
+                for event in (*said, h11.EndOfMessage()):
+                    self.transport.write(self.conn.send(event) or b"")
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True
             self.cycle.message_event.set()

@@ -190,6 +190,20 @@ def test_a_body_that_trickles_is_given_up(connect: Connect, path: bytes) -> None
     assert drip(connection, b"a" * 10, 0.2) < SHORT.request_s + SLACK_S
 
 
+def test_a_body_that_nobody_waited_for_gives_the_next_request_no_time(connect: Connect) -> None:
+    connection = connect(BODY.replace(b"/read", b"/refuse"))
+    read_chunks(connection)
+    connection.sendall(b"a" * 100_000)
+    time.sleep(0.2)
+    assert drip(connection, b"a", 0.3) < SHORT.request_s + SLACK_S
+
+
+def test_half_a_head_request_is_given_up_and_the_server_lives(port: int, connect: Connect) -> None:
+    half = connect(BODY.replace(b"POST", b"HEAD"))
+    assert half.recv(65536).startswith(b"HTTP/1.1 408")
+    assert healthy(port)
+
+
 def test_a_body_that_comes_steadily_is_waited_for(connect: Connect) -> None:
     connection = connect(BODY)
     for _ in range(10):
