@@ -67,9 +67,17 @@ class LoraLoader:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._failures: dict[str, tuple[float, str]] = {}
 
-    def offer(self, adapters: Mapping[str, Adapter], store: WeightStore) -> None:
-        """Replace the adapters that may be loaded, by name; what is withdrawn is no longer served."""
-        for name in self._adapters.keys() - adapters.keys():
+    def offer(
+        self,
+        adapters: Mapping[str, Adapter],
+        store: WeightStore,
+        withheld: Collection[str] = (),
+    ) -> None:
+        """Replace the adapters that may be loaded, by name; what is withdrawn is no longer served.
+
+        Nor is what is `withheld`, which vLLM may have been told of on its command line.
+        """
+        for name in {*self._adapters, *withheld} - adapters.keys():
             self._requests.pop(name, None)
         self._adapters, self._store = adapters, store
         offered = {adapter.serving_id for adapter in adapters.values()}

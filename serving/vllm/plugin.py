@@ -9,6 +9,7 @@ imported nowhere before it.
 import logging
 import os
 from argparse import Namespace
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -20,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from ...adapters import Registry, RegistryError, ServerError
+from ...adapters import Adapter, Registry, RegistryError, ServerError, WeightStore
 from ..following import RegistryFollower
 from ..keys import ApiKeys, KeyCheck
 from ..origins import ANY, EXPOSED
@@ -143,8 +144,11 @@ class TraitRoutePlugin:
         # Any page may read answers where an operator says so; MCP asks for names (DNS rebinding).
         self.routing.origins = tuple(getattr(args, "allowed_origins", None) or ())
         path = os.environ.get(REGISTRY_VARIABLE, "")
-        self._following = RegistryFollower(self.routing, lambda: _open(path), loader.offer)
+        self._following = RegistryFollower(self.routing, lambda: _open(path), self._offer)
         await self._following.start()
+
+    def _offer(self, adapters: Mapping[str, Adapter], store: WeightStore) -> None:
+        self._loader.offer(adapters, store, self.routing.withheld)
 
     async def _show_model(self, request: Request) -> JSONResponse:
         return model_reply(request.path_params["name"], (await self._listing(request))["data"])

@@ -97,7 +97,7 @@ def target(request: pytest.FixtureRequest, house: tuple[Path, Registry]) -> Iter
 
 
 def _vllm(stack: ExitStack, base: Path, registry: Registry) -> str:
-    options = [*TINY_OPTIONS, "--api-key", KEY]
+    options = [*TINY_OPTIONS, "--api-key", KEY, "--lora-modules", _preloaded(registry)]
     log = base.with_name("vllm.log")
     return stack.enter_context(
         running_server(
@@ -113,9 +113,7 @@ def _vllm(stack: ExitStack, base: Path, registry: Registry) -> str:
 
 def _gateway(stack: ExitStack, base: Path, registry: Registry) -> str:
     """Before a vLLM without the plugin, which was told of the retired adapter and loads what its key's holder says."""
-    retired = registry.adapter(RETIRED)
-    preloaded = f"{RETIRED}={registry.weights.path(retired.weights_digest)}"
-    options = [*TINY_OPTIONS, "--api-key", UPSTREAM, "--lora-modules", preloaded]
+    options = [*TINY_OPTIONS, "--api-key", UPSTREAM, "--lora-modules", _preloaded(registry)]
     variables = {"VLLM_PLUGINS": "", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"}
     upstream = stack.enter_context(
         running_server(
@@ -133,6 +131,12 @@ def _gateway(stack: ExitStack, base: Path, registry: Registry) -> str:
     return _process(
         stack, [*command, "--upstream-key-env", "INTRUDERS_UPSTREAM_KEY"], base.with_name("gw.log")
     )
+
+
+def _preloaded(registry: Registry) -> str:
+    """The retired adapter, as vLLM is told of it on its command line."""
+    retired = registry.adapter(RETIRED)
+    return f"{RETIRED}={registry.weights.path(retired.weights_digest)}"
 
 
 def _embedded(stack: ExitStack, base: Path, registry: Registry) -> str:

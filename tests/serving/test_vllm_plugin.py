@@ -166,6 +166,13 @@ def test_a_withdrawn_adapter_is_no_longer_served(registry: Registry, tmp_path: P
         asyncio.run(loader.ensure("code"))
 
 
+def test_what_is_withheld_is_taken_from_vllm_that_preloaded_it(registry: Registry) -> None:
+    loader, requests = loader_of(registry, SmallEngine())
+    requests.update({"retired": object(), "vllms-own": object()})
+    loader.offer({}, registry.weights, {"retired"})
+    assert list(requests) == ["vllms-own"]
+
+
 def test_no_adapter_takes_the_slot_that_must_stay_empty(registry: Registry, tmp_path: Path) -> None:
     for seed, name in enumerate(["code", "cook"]):
         add_adapter(registry, name, tmp_path / name, seed=seed)
