@@ -111,6 +111,8 @@ def embedded_app(
         exception_handlers={HTTPException: _http_error, RefusedError: _refused},
         lifespan=lifespan,
     )
+    # A redirect would go to whatever the client says that this server is called.
+    app.router.redirect_slashes = False
     app.state.decoder = decoder
     return app
 

@@ -147,10 +147,12 @@ class OpenAIEngine:
 
     def _complete(self, model: str, prompt: Ids, **asked: Any) -> dict[str, Any]:
         body = {"model": model, "prompt": prompt, **_GREEDY, **asked}
+        priority = self._priority
         try:
-            return self._client.complete(body | self._priority)
+            return self._client.complete(body | priority)
         except RefusalError as exc:
-            if not self._priority or "priority" not in str(exc):
+            # Of several threads that were refused, each asks again.
+            if not priority or "priority" not in str(exc):
                 raise
             self._priority = {}
         return self._client.complete(body)

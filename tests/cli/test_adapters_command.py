@@ -55,7 +55,7 @@ def test_a_missing_registry_is_named(refusal: Refusal, tmp_path: Path) -> None:
 def test_another_kind_of_file_is_not_read_as_a_registry(refusal: Refusal, tmp_path: Path) -> None:
     path = tmp_path / "notes.db"
     path.write_text("hello")
-    assert f"{path} is not a registry" in refusal("adapters", "list", "--registry", path)
+    assert "it is not an SQLite file" in refusal("adapters", "list", "--registry", path)
 
 
 def test_a_database_of_another_application_is_not_a_registry(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from traitroute.adapters import SuiteError
 from traitroute.profiling import Task
-from traitroute.profiling.rows import HarnessSource
+from traitroute.profiling.rows import HarnessSource, Row
 from traitroute.profiling.text_files import check_yaml
 
 pytest.importorskip("lm_eval", reason="needs the extra lm-eval")
@@ -46,7 +46,7 @@ def harness_task(folder: Path, rows: list[dict[str, Any]], **config: Any) -> Har
     return HarnessSource(lm_eval="local_task", include_path=tasks)
 
 
-def load(source: HarnessSource, split: Any = "test", count: int = 10) -> list[dict[str, Any]]:
+def load(source: HarnessSource, split: Any = "test", count: int = 10) -> list[Row]:
     return source.load("column", split, count, seed=0)
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 from traitroute.adapters import SuiteError
-from traitroute.profiling.rows import FolderSource, GeneratorSource, HubSource
+from traitroute.profiling.rows import FolderSource, GeneratorSource, HubSource, Row
 
 GOOD = {"input": "2 + 2", "target": "4"}
 
 
-def load(folder: Path, *, count: int = 10, seed: int = 0) -> list[dict[str, Any]]:
+def load(folder: Path, *, count: int = 10, seed: int = 0) -> list[Row]:
     return FolderSource(folder=folder).load("sums", "train", count, seed=seed)
 
 

@@ -125,7 +125,8 @@ def test_a_backup_that_takes_the_files_place_is_followed(
     routing: Routing, tmp_path: Path, restore: Callable[[Path, Path], object]
 ) -> None:
     path = registry_of(tmp_path / "registry.db", "code")
-    backup = shutil.copy(path, tmp_path / "backup.db")
+    backup = tmp_path / "backup.db"
+    shutil.copy(path, backup)
     following = follower(routing, path)
     asyncio.run(following.refresh())
     with Registry.open(path) as registry:

@@ -44,13 +44,16 @@ def test_novel_requests_are_counted_and_sampled(
 
 
 def test_windows_reach_the_registry_without_text(registry: Path, router: Router) -> None:
+    async def text() -> str:
+        return STRANGE
+
     async def serve() -> None:
         routing = Routing()
         following = RegistryFollower(
             routing, lambda: Registry.open(registry, read_only=True), lambda *_: None
         )
         await following.start()
-        await Chooser(routing).choose(lambda: STRANGE, Constraints())
+        await Chooser(routing).choose(text, Constraints())
         await following.stop()
 
     asyncio.run(serve())

@@ -266,3 +266,10 @@ def test_a_wrong_method_is_told_the_right_one(client: httpx.Client, method: str,
 def test_a_long_name_of_no_model_is_not_sent_back(client: httpx.Client) -> None:
     _, text = error(client, CHAT, chat(model="x" * 1000), 404)
     assert len(text) < 200
+
+
+@pytest.mark.parametrize("path", ["/health/", "/v1/models/", "/v1/skills/"])
+def test_nobody_is_sent_to_a_host_of_the_clients_naming(client: httpx.Client, path: str) -> None:
+    reply = client.get(path, headers={"host": "evil.example"})
+    assert reply.status_code == 404
+    assert "location" not in reply.headers
