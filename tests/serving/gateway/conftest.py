@@ -131,6 +131,30 @@ class Upstream:
         await send({"type": "http.response.body", "body": b""})
 
 
+class RawServer:
+    """A server on a bare socket: each connection is read once, answered by `answer`, and closed."""
+
+    def __init__(self) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def answer(self, request: bytes) -> bytes:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                wire, _ = self._socket.accept()
+            except OSError:
+                return
+            with wire:
+                wire.sendall(self.answer(wire.recv(65536)))
+
+
 def start(status: int, headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
     return {"type": "http.response.start", "status": status, "headers": headers}
 

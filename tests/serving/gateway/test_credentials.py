@@ -1,8 +1,6 @@
 """Whose secrets go where: a client's never to an upstream that has a key, a password never to anybody, a proxy's neither."""
 
 import json
-import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +9,7 @@ from traitroute.adapters import InputError, Registry
 from traitroute.serving.addresses import proxy_of, public
 from traitroute.serving.gateway import GatewayOptions, gateway_app, upstream_urls
 
-from .conftest import Gateway, Serve, Upstream, ask
+from .conftest import Gateway, RawServer, Serve, Upstream, ask
 
 CLIENTS = {
     "authorization": "Bearer mine",
@@ -68,34 +66,23 @@ def test_headers_that_make_another_path_method_or_model_do_not_pass(
     assert not headers.keys() & dict(upstream.requests[0]["headers"]).keys()
 
 
-class HttpProxy:
-    """A proxy that notes what it is asked for, and answers by itself."""
+class HttpProxy(RawServer):
+    """A proxy that notes what it is asked for, and fails by itself."""
 
-    def __init__(self, answer: bytes) -> None:
+    def __init__(self) -> None:
         self.asked: list[bytes] = []
-        self._answer = answer
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://user:hunter2@127.0.0.1:{self._socket.getsockname()[1]}"
-        threading.Thread(target=self._serve, daemon=True).start()
+        super().__init__()
+        self.url = f"http://user:hunter2@{self.address}"
 
-    def close(self) -> None:
-        self._socket.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                wire, _ = self._socket.accept()
-            except OSError:
-                return
-            with wire:
-                self.asked.append(wire.recv(65536).partition(b"\r\n")[0])
-                wire.sendall(self._answer)
+    def answer(self, request: bytes) -> bytes:
+        self.asked.append(request.partition(b"\r\n")[0])
+        return b"HTTP/1.1 502 Bad\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 @pytest.fixture
 def http_proxy(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpProxy]:
     """One that the environment names for everything, and that fails."""
-    proxy = HttpProxy(b"HTTP/1.1 502 Bad\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+    proxy = HttpProxy()
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
         monkeypatch.setenv(name, proxy.url)
     for name in ("NO_PROXY", "no_proxy"):

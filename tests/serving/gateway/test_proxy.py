@@ -1,8 +1,6 @@
 """What passes between client and upstream, byte by byte and second by second."""
 
 import json
-import socket
-import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from .conftest import CHAT, Gateway, Serve, Upstream, ask, eventually, raw
+from .conftest import CHAT, Gateway, RawServer, Serve, Upstream, ask, eventually, raw
 
 STREAM = {"model": "base", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
 
@@ -202,34 +200,22 @@ def test_no_request_breaks_the_gateway(gateway: Gateway, serve: Serve) -> None:
     check()
 
 
-class Breaker:
+class Breaker(RawServer):
     """A server that lists its models, and breaks off every other request once it has read it."""
 
-    def __init__(self, answer: bytes) -> None:
+    def __init__(self, broken: bytes) -> None:
         self.received: list[bytes] = []
-        self._answer = answer
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._broken = broken
+        super().__init__()
+        self.url = f"http://{self.address}"
 
-    def close(self) -> None:
-        self._socket.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                wire, _ = self._socket.accept()
-            except OSError:
-                return
-            with wire:
-                request = wire.recv(65536)
-                if request.startswith(b"GET /v1/models"):
-                    body = json.dumps({"data": [{"id": "tiny"}]}).encode()
-                    head = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
-                    wire.sendall(head % len(body) + body)
-                else:
-                    self.received.append(request)
-                    wire.sendall(self._answer)
+    def answer(self, request: bytes) -> bytes:
+        if request.startswith(b"GET /v1/models"):
+            body = json.dumps({"data": [{"id": "tiny"}]}).encode()
+            head = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
+            return head % len(body) + body
+        self.received.append(request)
+        return self._broken
 
 
 def breaker(stack: ExitStack, answer: bytes = b"") -> Breaker:
