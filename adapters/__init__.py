@@ -11,10 +11,8 @@ from .adapter import (
     check_not_base,
     serving_id,
 )
-from .adapter_files import AdapterFiles, Layer, inspect_adapter
 from .cache import cache_folder
 from .cell import Cell, FinishReason, Outcomes, packed_texts
-from .cell_table import CellScore
 from .demand_window import DemandWindow
 from .errors import (
     BaseModelError,
@@ -35,12 +33,14 @@ from .errors import (
     WeightsError,
 )
 from .feedback import Feedback
-from .intake import Arrival, Base, Intake
-from .location import Location, Place
-from .profile_table import Origin, ProfileVersion, StoredProfile
-from .registry import Registry
-from .sources import AllowedSources
-from .weights import WeightStore
+from .importing import Base, Importer, ImportResult
+from .registry.cells import CellScore
+from .registry.location import Location, Place
+from .registry.profiles import Origin, ProfileVersion, StoredProfile
+from .registry.registry import Registry
+from .weights.adapter_files import AdapterFiles, Layer, inspect_adapter
+from .weights.sources import AllowedSources
+from .weights.store import WeightStore
 
 __all__ = [
     "RESERVED_NAMES",
@@ -48,7 +48,6 @@ __all__ = [
     "AdapterFiles",
     "AdapterState",
     "AllowedSources",
-    "Arrival",
     "Base",
     "BaseModelError",
     "BusyError",
@@ -60,8 +59,9 @@ __all__ = [
     "Digest",
     "Feedback",
     "FinishReason",
+    "ImportResult",
+    "Importer",
     "InputError",
-    "Intake",
     "Layer",
     "Location",
     "Method",

@@ -20,12 +20,12 @@ from rich.progress import Progress
 from rich.table import Table
 from traitroute.adapters import Registry
 from traitroute.profiling import open_base_model
-from traitroute.profiling.analysis.significance import Interval
-from traitroute.profiling.forecast import Forecasts, forecast_study, read_signals
-from traitroute.profiling.forecast_comparison import Comparison
-from traitroute.profiling.matrix import Score
+from traitroute.profiling.forecast.comparison import Comparison
+from traitroute.profiling.forecast.forecast import Forecasts, forecast_study, read_signals
+from traitroute.profiling.forecast.signals import SignalReader, signal_folder
+from traitroute.profiling.matrix.matrix import Score
 from traitroute.profiling.profile import quiet_libraries
-from traitroute.profiling.signals import SignalReader, signal_folder
+from traitroute.profiling.statistics.significance import Interval
 from traitroute.profiling.study import Study
 
 console = Console(width=150)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from traitroute.profiling import BaseModelFolder, Task, judge
-from traitroute.profiling.task import LISTED_LABELS
+from traitroute.profiling.tasks.task import LISTED_LABELS
 
 KINDS = ("choice", "generation")
 Verdicts = dict[tuple[str, str], NDArray[np.bool_]]

@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 from latency_texts import Rows
 from numpy.typing import NDArray
-from traitroute.profiling.traits import TraitSpace
+from traitroute.profiling.traits.space import TraitSpace
 from traitroute.router import FitRequests, Router, RoutingProfile, TrainingRows, fit_profile
 
 FITTED = 10

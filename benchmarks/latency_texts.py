@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from traitroute.profiling.generators import GENERATORS, generate
+from traitroute.profiling.tasks.generators import GENERATORS, generate
 
 SHORTEST, LONGEST = 50, 4_000
 

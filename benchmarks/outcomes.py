@@ -26,7 +26,7 @@ from routing_plan import HERE, Asked, Plan, Sizes, cell_file, read_folder_plan, 
 from traitroute.adapters import Adapter, InputError, WeightStore, packed_texts
 from traitroute.profiling import open_base_model, train_adapter
 from traitroute.profiling.base_model import BaseModelFolder
-from traitroute.profiling.measure import request_for, to_outcomes
+from traitroute.profiling.matrix.measure import request_for, to_outcomes
 from traitroute.profiling.profile import quiet_libraries
 from traitroute.profiling.training import adapter_record
 from traitroute.serving.engines import Engine, TransformersEngine

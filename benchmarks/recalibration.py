@@ -28,7 +28,7 @@ from routing_ours import OurRouter
 from routing_protocols import folds
 from routing_seen import see
 from routing_table import OutcomeTable
-from traitroute.router import RequestMarks, Router
+from traitroute.router import RequestTokens, Router
 from traitroute.serving.skills.recalibration import TOLERANCE, Rewarded, corrections
 
 Array = NDArray[np.float64]
@@ -53,7 +53,7 @@ class World:
     level: Array
     right: Array
     router: Router
-    marks: Sequence[RequestMarks]
+    marks: Sequence[RequestTokens]
     tolerance: float = TOLERANCE
 
     @classmethod

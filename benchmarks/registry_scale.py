@@ -31,13 +31,14 @@ from registry_fleet import Drawn, Fleet, fill, made_up
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import String, cast, func, select
-from traitroute.adapters import AdapterState, Registry, schema
-from traitroute.adapters.schema import metadata
-from traitroute.profiling.traits import TraitSpace
+from traitroute.adapters import AdapterState, Registry
+from traitroute.adapters.registry import tables as schema
+from traitroute.adapters.registry.tables import metadata
+from traitroute.profiling.traits.space import TraitSpace
 from traitroute.router import RoutingProfile, fit_profile
-from traitroute.serving.contents import Contents
-from traitroute.serving.following import RegistryFollower
-from traitroute.serving.routing import Routing
+from traitroute.serving.middleware import Routing
+from traitroute.serving.snapshot import RegistrySnapshot
+from traitroute.serving.watcher import RegistryWatcher
 
 TEXTS = 200
 REPEATS = 5
@@ -94,8 +95,8 @@ def measure(size: int, place: str, refit: int) -> Figures:
         opened = median(lambda: Registry.open(place, read_only=True).close())
         revision = median(registry.revision, 50)
         # First, for memory that was freed before is taken again unseen.
-        memory = grown(lambda: Contents.read(registry))
-        snapshot = median(lambda: Contents.read(registry), 3)
+        memory = grown(lambda: RegistrySnapshot.read(registry))
+        snapshot = median(lambda: RegistrySnapshot.read(registry), 3)
         routing = asyncio.run(follow(registry, fleet, drawn, summary))
         return Figures(
             adapters=size,
@@ -138,10 +139,10 @@ async def follow(
     """Time for a server to see an adapter added, and to route to one admitted; and how long its event loop stood still."""
     routing, offers = Routing(), []
     opened = lambda: Registry.open(registry.location, read_only=True, weights=Path("weights"))  # noqa: E731
-    follower = RegistryFollower(routing, opened, lambda adapters, _: offers.append(len(adapters)))
+    follower = RegistryWatcher(routing, opened, lambda adapters, _: offers.append(len(adapters)))
     await follower.start()
     await asyncio.sleep(0.5)
-    stop = await longest_stop(asyncio.to_thread(Contents.read, registry))
+    stop = await longest_stop(asyncio.to_thread(RegistrySnapshot.read, registry))
     adding, admitting = Follow(), Follow()
     newest = registry.latest_profile()
     assert newest is not None

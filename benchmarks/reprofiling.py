@@ -21,7 +21,7 @@ from reprofiling_ways import WAYS, Way, whole_row_again
 from rich.console import Console
 from rich.table import Table
 from routing_table import OutcomeTable
-from traitroute.profiling.anchor_row import TOLERANCE
+from traitroute.profiling.matrix.anchor_row import TOLERANCE
 
 HERE = Path(__file__).parent
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)

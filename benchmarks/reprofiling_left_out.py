@@ -10,7 +10,7 @@ from routing_ours import rows_of
 from routing_table import OutcomeTable
 from traitroute.profiling import TraitSpace
 from traitroute.router import FitRequests, RoutingProfile, TrainingRows, fit_profile
-from traitroute.router.home import worth_of
+from traitroute.router.training_profiles import worth_of
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]

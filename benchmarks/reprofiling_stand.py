@@ -21,7 +21,7 @@ from serving_stand import TINY_WEIGHTS, Stand, adapter_record, save_adapter, tin
 from serving_topics import TOPICS
 from traitroute.adapters import Adapter, AdapterState, Registry
 from traitroute.profiling import Task, TraitSpace, TransferMatrix, open_base_model
-from traitroute.profiling.measure import cell_key, measure
+from traitroute.profiling.matrix.measure import cell_key, measure
 from traitroute.router import FitRequests, fit_profile
 from traitroute.serving.engines import EngineRequest, TransformersEngine
 from traitroute.serving.engines.prompts import PromptTokenizer

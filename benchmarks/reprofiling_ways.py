@@ -15,8 +15,8 @@ from reprofiling_left_out import Array, LeftOut, Rows
 from scipy.optimize import minimize
 from scipy.special import expit
 from sklearn.cluster import KMeans
-from traitroute.profiling.anchor_row import AnchorRow, RowEstimate, rounds
-from traitroute.profiling.anchors import TaskAnchors
+from traitroute.profiling.matrix.anchor_row import AnchorRow, RowEstimate, rounds
+from traitroute.profiling.matrix.anchors import TaskAnchors
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ def check_texts(table: OutcomeTable, data: Path) -> str:
     """Read the texts behind the table anew, and compare digests and marks."""
     from routing_plan import conversation_digest, read_plan
     from traitroute.router import request_text
-    from traitroute.router.marks import RequestMarks
+    from traitroute.router.request_tokens import RequestTokens
 
     texts = {
         bytes(conversation_digest(c)): request_text({"messages": list(c)})
@@ -130,7 +130,7 @@ def check_texts(table: OutcomeTable, data: Path) -> str:
     }
     found = [(i, texts[d]) for i, d in enumerate(map(bytes, table.digest)) if d in texts]
     same = sum(
-        np.array_equal(RequestMarks.read(text).whole.places, table.marks[i].whole.places)
+        np.array_equal(RequestTokens.read(text).whole.places, table.marks[i].whole.places)
         for i, text in found
     )
     return f"{len(found)} of {len(table)} requests have their text in {data}; {same} give the same marks"

@@ -27,7 +27,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from traitroute.adapters import InputError
 from traitroute.profiling import BaseModelFolder, Task, judge, open_base_model
-from traitroute.profiling.measure import request_for
+from traitroute.profiling.matrix.measure import request_for
 from traitroute.profiling.profile import quiet_libraries
 from traitroute.profiling.training import RECORD
 from traitroute.serving.engines.precision import Precision, fastest_precision

@@ -14,7 +14,7 @@ from traitroute.adapters import Outcomes
 from traitroute.profiling import Task
 from traitroute.profiling.analysis.semantics import load_encoder
 from traitroute.router import request_text
-from traitroute.router.marks import RequestMarks
+from traitroute.router.request_tokens import RequestTokens
 
 SHOWN = 100
 """So many training rows of an adapter speak for its source in the table."""
@@ -45,7 +45,7 @@ def write_table(plan: Plan, work: Path, file: Path) -> None:
 def _requests(asked: Sequence[Asked], encode: "SentenceCache") -> dict[str, Any]:
     sent = [c for a in asked for c in a.conversations]
     texts = [request_text({"messages": list(c)}) for c in sent]
-    marks = [RequestMarks.read(t) for t in texts]
+    marks = [RequestTokens.read(t) for t in texts]
     places = np.repeat(np.arange(len(asked)), [len(a.conversations) for a in asked])
     return {
         "task": places.astype(np.int16),
@@ -88,8 +88,8 @@ def _arrow(asked: Sequence[Asked], work: Path) -> NDArray[np.int8]:
 def _sources(sources: Sequence[Task], encode: "SentenceCache") -> dict[str, Any]:
     shown = [t.training_examples[:SHOWN] for t in sources]
     prompts = [e.prompt for examples in shown for e in examples]
-    marks = [RequestMarks.read(p) for p in prompts]
-    answers = [RequestMarks.read(e.target).whole for examples in shown for e in examples]
+    marks = [RequestTokens.read(p) for p in prompts]
+    answers = [RequestTokens.read(e.target).whole for examples in shown for e in examples]
     places = np.repeat(np.arange(len(shown)), [len(e) for e in shown])
     return {
         "source_adapter": places.astype(np.int16),

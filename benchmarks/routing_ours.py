@@ -10,14 +10,14 @@ from routing_table import OutcomeTable
 from traitroute.profiling import TraitSpace
 from traitroute.router import (
     FitRequests,
-    RequestMarks,
+    RequestTokens,
     Router,
     RoutingProfile,
     TrainingRows,
     fit_profile,
 )
-from traitroute.router.marks import Counts
 from traitroute.router.novelty import Novelty
+from traitroute.router.request_tokens import Counts
 
 Rank = Literal["null", "all"] | None
 """Components kept: those above the null, all, or as many as predict held-out gains best."""
@@ -36,7 +36,7 @@ class OurRouter:
     random_state: int = 0
     probes: bool = True
     rows: Callable[[TrainingRows], TrainingRows | None] = _same
-    marks: Callable[[RequestMarks], RequestMarks] = _same
+    marks: Callable[[RequestTokens], RequestTokens] = _same
     profile: Callable[[RoutingProfile], RoutingProfile] = _same
 
     def fit(self, seen: Seen) -> "FittedRouter":
@@ -76,7 +76,7 @@ class FittedRouter:
 
     router: Router
     adapters: tuple[str, ...]
-    marks: Callable[[RequestMarks], RequestMarks] = _same
+    marks: Callable[[RequestTokens], RequestTokens] = _same
 
     def with_caution(self, caution: float) -> "FittedRouter":
         """The same with another caution."""
@@ -103,7 +103,7 @@ class FittedRouter:
 def rows_of(table: OutcomeTable, adapter: int) -> TrainingRows:
     """The training rows of an adapter that the table holds."""
     rows = np.flatnonzero(table.source_adapter == adapter)
-    prompts: list[RequestMarks] = table.source_marks[rows].tolist()
+    prompts: list[RequestTokens] = table.source_marks[rows].tolist()
     return TrainingRows(prompts, [table.source_answer_counts[i] for i in rows])
 
 

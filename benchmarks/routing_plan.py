@@ -14,7 +14,7 @@ from typing import Any, Literal
 import yaml
 from traitroute.adapters import Outcomes
 from traitroute.profiling import Suite, Task, load_suite
-from traitroute.profiling.suite import folder_suite
+from traitroute.profiling.tasks.suite import folder_suite
 
 HERE = Path(__file__).parent
 Kind = Literal["main", "probe", "reworded", "tools", "turns", "long", "confirmation"]

@@ -9,7 +9,7 @@ One safetensors file. Its metadata holds the names; its tensors, with n requests
     gold_probability (n, 1 + a) share of the gold label among the labels; NaN for tasks without
     output_tokens    (n, 1 + a)
     arrow            (n, 2) whether PEFT's Arrow over all adapters was right, strictly and leniently; -1 unmeasured
-    surface, words.*, edges.*   the marks of traitroute.router.marks, read from the routed text
+    surface, words.*, edges.*   the marks of traitroute.router.request_tokens, read from the routed text
     sentence         (n, 384) MiniLM embedding of the routed text
     source_*         (s, ...) the same of some training rows of each adapter, `source_adapter` (s,), and its answer's words
 """
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save_file
 from scipy.sparse import csr_matrix
-from traitroute.router.marks import N_HASHES, Counts, RequestMarks
+from traitroute.router.request_tokens import N_HASHES, Counts, RequestTokens
 
 SPARSE = ("words", "edges", "source_words", "source_edges", "source_answers")
 
@@ -75,12 +75,12 @@ class OutcomeTable:
 
     @cached_property
     def marks(self) -> NDArray[np.object_]:
-        """The requests' marks, (n,) of `RequestMarks`."""
+        """The requests' marks, (n,) of `RequestTokens`."""
         return _marks(self.surface, self.words, self.edges)
 
     @cached_property
     def source_marks(self) -> NDArray[np.object_]:
-        """Marks of the training prompts, (s,) of `RequestMarks`."""
+        """Marks of the training prompts, (s,) of `RequestTokens`."""
         return _marks(self.source_surface, self.source_words, self.source_edges)
 
     @cached_property
@@ -134,7 +134,7 @@ def _marks(
 ) -> NDArray[np.object_]:
     rows = zip(surface.astype(np.float64), _rows(words), _rows(edges), strict=True)
     marks = np.empty(len(surface), dtype=object)
-    marks[:] = [RequestMarks(*row) for row in rows]
+    marks[:] = [RequestTokens(*row) for row in rows]
     return marks
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from serving_client import CHAT, chat
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from traitroute.router import Router
-from traitroute.serving.routing import AUTO, Routing, RoutingMiddleware
+from traitroute.serving.middleware import AUTO, Routing, RoutingMiddleware
 
 ROUNDS = 5
 PLAIN = "no middleware"

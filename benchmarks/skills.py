@@ -30,8 +30,8 @@ from rich.table import Table
 from starlette.applications import Starlette
 from traitroute.adapters import Adapter, AdapterState, Location
 from traitroute.router import Router, RoutingProfile
-from traitroute.serving.own_routes import own_routes
-from traitroute.serving.routing import Routing
+from traitroute.serving.api_routes import api_routes
+from traitroute.serving.middleware import Routing
 from traitroute.serving.skills import PlanRequest, SelectRequest, Skills, Snapshot
 from traitroute.serving.skills.measured import Measured, paired_interval
 
@@ -125,7 +125,7 @@ def over_http(
 ) -> list[Times]:
     """The same through the routes."""
     routing = Routing(snapshot=found)
-    app = Starlette(routes=own_routes(routing))
+    app = Starlette(routes=api_routes(routing))
     plans = [{"steps": [{"task": text} for text in batch], "max_loss": 1.0} for batch in batches]
 
     async def ask() -> list[Times]:

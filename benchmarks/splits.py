@@ -10,7 +10,7 @@ rows, beside chance. Needs the core only.
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from traitroute.profiling.generators import GENERATORS, Row, generate, near_duplicates
+from traitroute.profiling.tasks.generators import GENERATORS, Row, generate, near_duplicates
 
 TRAIN, TEST = 400, 120
 

@@ -24,8 +24,8 @@ from routing_seen import see
 from routing_table import OutcomeTable
 from routing_trials import scores_of
 from traitroute.router import Router
-from traitroute.serving.demands.suggestion import suggestions
-from traitroute.serving.demands.watch import NOVEL
+from traitroute.serving.traffic.suggestion import suggestions
+from traitroute.serving.traffic.watch import NOVEL
 
 OUTCOMES = Path(__file__).parent / "routing_outcomes.safetensors"
 DECOYS = FAMILIAR = 5

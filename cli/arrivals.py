@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ..adapters import Adapter, AllowedSources, Base, Intake, Registry
+from ..adapters import Adapter, AllowedSources, Base, Importer, Registry
 from .options import DEFAULT_REGISTRY, RegistryPath, console
 
 AdapterName = Annotated[str, typer.Argument(help="The adapter's name.", show_default=False)]
@@ -70,7 +70,7 @@ def add(
     allowed = AllowedSources.from_environment(allow_root or (), typed=True)
     known_base = None if base is None else _base(base)
     with _opened(registry, base) as store, console.status("fetching and checking"):
-        arrival = Intake(store, allowed, base=known_base).add(
+        arrival = Importer(store, allowed, base=known_base).add(
             name,
             _typed(uri),
             tags=[tag.strip() for tag in tags.split(",") if tag.strip()],
@@ -102,7 +102,7 @@ def replace(
     """
     allowed = AllowedSources.from_environment(allow_root or (), typed=True)
     with Registry.open(registry) as store, console.status("fetching and checking"):
-        arrival = Intake(store, allowed).replace(
+        arrival = Importer(store, allowed).replace(
             name, _typed(uri), licence=licence, same_base=same_base
         )
     new = arrival.adapter

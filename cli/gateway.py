@@ -68,9 +68,9 @@ def gateway(
             parse_aliases,
             upstream_urls,
         )
-        from ..serving.http_server import serve_app
-        from ..serving.origins import read_origins
-        from ..serving.routing import BASE
+        from ..serving.http.origins import read_origins
+        from ..serving.http.server import serve_app
+        from ..serving.middleware import BASE
     except ImportError as exc:
         raise ImportError("the gateway needs an extra: pip install 'traitroute[gateway]'") from exc
 

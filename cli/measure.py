@@ -14,7 +14,7 @@ from .options import DEFAULT_REGISTRY, RegistryPath, console
 from .profile import progress_bars
 
 if TYPE_CHECKING:
-    from ..profiling.incremental import MeasuredRow
+    from ..profiling.matrix.row import MeasuredRow
 
 
 def measure(
@@ -56,9 +56,9 @@ def measure(
         traitroute adapters measure polite --share 0.3 --rows polite/train.jsonl
     """
     from ..profiling.base_model import open_base_model
-    from ..profiling.incremental import measure_row
+    from ..profiling.matrix.profiled import Profiled
+    from ..profiling.matrix.row import measure_row
     from ..profiling.profile import quiet_libraries
-    from ..profiling.profiled import Profiled
     from ..serving.engines import open_engine
 
     if engine not in ("auto", "transformers", "vllm"):
@@ -107,8 +107,8 @@ def _read_rows(file: Path) -> TrainingRows:
     Raises:
         InputError: it cannot be read, or a row lacks a text.
     """
-    from ..profiling.profiled import SHOWN
-    from ..profiling.rows import read_rows
+    from ..profiling.matrix.profiled import SHOWN
+    from ..profiling.tasks.sources import read_rows
 
     rows = list(islice(read_rows(file), SHOWN))
     if not rows:

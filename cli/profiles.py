@@ -80,7 +80,7 @@ def diff(
 
         traitroute profiles diff 3 4 --requests yesterday.jsonl
     """
-    from ..profiling.profiled import Profiled
+    from ..profiling.matrix.profiled import Profiled
     from ..profiling.versions import Reference, moved
 
     with Registry.open(registry, read_only=True) as store:
@@ -144,7 +144,7 @@ def refit(
         traitroute profiles refit
     """
     from ..profiling.drift import Drift
-    from ..profiling.profiled import Profiled
+    from ..profiling.matrix.profiled import Profiled
     from ..profiling.refit import refit as fit_anew
 
     with Registry.open(registry) as store:
@@ -170,7 +170,7 @@ def _read_requests(file: Path) -> list[str]:
     Raises:
         InputError: it cannot be read, or holds none.
     """
-    from ..profiling.text_files import json_lines, text_lines
+    from ..profiling.tasks.text_files import json_lines, text_lines
 
     if file.suffix == ".jsonl":
         found = [_request(row, where) for where, row in json_lines(file)]

@@ -8,8 +8,8 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from ..adapters import Location, Registry
-from ..adapters.cleaning import GRACE, clean
-from ..adapters.copying import copy_registry
+from ..adapters.cleanup import GRACE, clean
+from ..adapters.registry.copying import copy_registry
 from .options import DEFAULT_REGISTRY, RegistryPath, console
 
 app = typer.Typer(

@@ -11,7 +11,7 @@ from .options import DEFAULT_REGISTRY, RegistryPath, console
 from .profile import progress_bars
 
 if TYPE_CHECKING:
-    from ..profiling.forecast import Forecasts
+    from ..profiling.forecast.forecast import Forecasts
     from ..profiling.study import Study
 
 _UNASKED = "it takes minutes with the base model; run `traitroute report --forecast`"
@@ -73,9 +73,9 @@ def report(
 def _forecasts(study: "Study", registry: Location, progress: Progress) -> "Forecasts":
     """Every source forecast from the others; signals that an earlier run read are taken from beside the registry."""
     from ..profiling import open_base_model
-    from ..profiling.forecast import ALL, check, forecast_study, read_signals
+    from ..profiling.forecast.forecast import ALL, check, forecast_study, read_signals
+    from ..profiling.forecast.signals import SignalReader, signal_folder
     from ..profiling.profile import quiet_libraries
-    from ..profiling.signals import SignalReader, signal_folder
 
     check(study.adapters, ALL)
     quiet_libraries()

@@ -86,7 +86,7 @@ def serve(
     embedded = _is_embedded(engine)
     _check_options(embedded, max_loras=max_loras, queue=queue, vllm=vllm)
     key = _api_key(api_key_env)
-    from ..serving.origins import read_origins
+    from ..serving.http.origins import read_origins
 
     keyed = bool(key or (not embedded and os.environ.get("VLLM_API_KEY")))
     origins = read_origins(cors_origin or (), keyed=keyed)
@@ -122,7 +122,7 @@ def serve(
     )
     name = model.path.name if Path(model.name).is_dir() else model.name
     app = open_app(model.path, registry, name=name, base_digest=model.digest, options=options)
-    from ..serving.http_server import serve_app
+    from ..serving.http.server import serve_app
 
     serve_app(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=GRACE_S)
 

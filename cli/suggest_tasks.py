@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from ..adapters import DemandWindow, InputError, Registry, RegistryError
-from ..profiling.suite import infer_task
+from ..profiling.tasks.suite import infer_task
 from ..router import RoutingProfile
-from ..serving.demands.losses import Losses, losses_of
-from ..serving.demands.suggestion import (
+from ..serving.skills.rewards import read_rewards
+from ..serving.traffic.losses import Losses, losses_of
+from ..serving.traffic.suggestion import (
     Group,
     NovelShare,
     Suggestion,
@@ -22,7 +23,6 @@ from ..serving.demands.suggestion import (
     novelty_of,
     suggestions,
 )
-from ..serving.skills.rewards import read_rewards
 from .options import DEFAULT_REGISTRY, RegistryPath, console
 
 PROMPTS = 50

@@ -15,8 +15,8 @@ from .secrets import secret
 
 if TYPE_CHECKING:
     from ..profiling import BaseModelFolder, Task
-    from ..profiling.column import MeasuredColumns
-    from ..profiling.profiled import Profiled
+    from ..profiling.matrix.column import MeasuredColumns
+    from ..profiling.matrix.profiled import Profiled
     from ..serving.engines import Engine
 
 app = typer.Typer(no_args_is_help=True, help="Add tasks to the profile.")
@@ -73,11 +73,11 @@ def add(
         traitroute tasks add suite.yaml --server http://localhost:8000
     """
     from ..profiling.base_model import open_base_model
-    from ..profiling.column import check_new, measure_columns
-    from ..profiling.data_warnings import data_warnings
+    from ..profiling.matrix.column import check_new, measure_columns
+    from ..profiling.matrix.profiled import Profiled
     from ..profiling.profile import quiet_libraries
-    from ..profiling.profiled import Profiled
     from ..profiling.row_lengths import fit_tests
+    from ..profiling.tasks.data_warnings import data_warnings
     from ..serving.engines import open_engine
 
     if engine not in ("auto", "transformers", "vllm"):
@@ -121,7 +121,7 @@ def _tasks(place: str, names: str, test: int | None, profiled: "Profiled") -> "l
     Raises:
         InputError: there is none.
     """
-    from ..profiling.suite import infer_task, load_suite
+    from ..profiling.tasks.suite import infer_task, load_suite
 
     known = profiled.summary["tasks"]
     folder = Path(place)

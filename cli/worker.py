@@ -48,7 +48,7 @@ def worker(
     try:
         from ..profiling.jobs.locks import open_locks
         from ..profiling.jobs.pending import served_name
-        from ..profiling.jobs.row import RowSteps
+        from ..profiling.jobs.steps import RowSteps
         from ..profiling.jobs.worker import Worker
         from ..serving.engines.completions import CompletionsClient
         from ..serving.engines.openai import OpenAIEngine

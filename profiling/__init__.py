@@ -1,14 +1,14 @@
 """Datasets → LoRAs → transfer matrix → trait vectors → routing profile."""
 
 from .base_model import PACKAGED, BaseModelFolder, open_base_model
-from .matrix import TransferMatrix
-from .measure import measure
+from .matrix.matrix import TransferMatrix
+from .matrix.measure import measure
 from .profile import Profile, profile
-from .scoring import Judgement, judge
-from .suite import Suite, Training, folder_suite, load_suite
-from .task import Example, Task
+from .tasks.scoring import Judgement, judge
+from .tasks.suite import Suite, Training, folder_suite, load_suite
+from .tasks.task import Example, Task
 from .training import TrainedAdapter, train_adapter
-from .traits import TraitSpace
+from .traits.space import TraitSpace
 
 __all__ = [
     "PACKAGED",

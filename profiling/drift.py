@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .new_row import centre, project
-from .profiled import Profiled
-from .traits import Scaling, principal_components, task_scale
+from .matrix.new_row import centre, project
+from .matrix.profiled import Profiled
+from .traits.space import Scaling, principal_components, task_scale
 
 Array = NDArray[np.float64]
 GROWTH = 0.25

@@ -5,11 +5,11 @@ from dataclasses import asdict
 from typing import Any
 
 from ..adapters import StoredProfile
-from .matrix import TransferMatrix
-from .stability import adapter_stability, loading_stability
-from .task import Task
-from .trait_names import inherited_labels, name_traits, task_group
-from .traits import TraitSpace
+from .matrix.matrix import TransferMatrix
+from .tasks.task import Task
+from .traits.names import inherited_labels, name_traits, task_group
+from .traits.space import TraitSpace
+from .traits.stability import adapter_stability, loading_stability
 
 
 def fit_summary(

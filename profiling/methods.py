@@ -7,7 +7,7 @@ adapter of another method is recorded with its method and never routed to.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .suite import Training
+    from .tasks.suite import Training
 
 
 def peft_config(settings: "Training") -> Any:

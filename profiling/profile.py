@@ -15,15 +15,15 @@ from ..adapters import Adapter, Cell, Registry
 from ..router import FitRequests, RoutingProfile, TrainingRows, fit_profile
 from ..serving.engines import EngineName, open_engine
 from .base_model import BaseModelFolder, open_base_model
-from .data_warnings import data_warnings
 from .fit_summary import fit_summary
-from .matrix import TransferMatrix
-from .measure import measure
-from .profiled import SHOWN
+from .matrix.matrix import TransferMatrix
+from .matrix.measure import measure
+from .matrix.profiled import SHOWN
 from .row_lengths import fit_rows
-from .suite import Suite
+from .tasks.data_warnings import data_warnings
+from .tasks.suite import Suite
 from .training import TrainedAdapter, adapter_record, train_adapter
-from .traits import TraitSpace
+from .traits.space import TraitSpace
 
 _logger = logging.getLogger(__name__)
 

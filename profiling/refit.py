@@ -8,9 +8,9 @@ import numpy as np
 from ..adapters import InputError, Origin, Registry
 from ..router import FitRequests, fit_profile
 from .fit_summary import fit_summary
-from .matrix import TransferMatrix
-from .profiled import Profiled
-from .traits import TraitSpace
+from .matrix.matrix import TransferMatrix
+from .matrix.profiled import Profiled
+from .traits.space import TraitSpace
 
 LEAST_WHOLE = 2
 

@@ -10,9 +10,9 @@ from typing import Any
 from ..adapters import BaseModelError, SuiteError
 from ..serving.engines.prompts import PromptTokenizer
 from .base_model import BaseModelFolder
-from .measure import request_for
-from .suite import Suite, Training
-from .task import Task, TrainingSet
+from .matrix.measure import request_for
+from .tasks.suite import Suite, Training
+from .tasks.task import Task, TrainingSet
 from .training import longest_row, training_tokens
 
 

@@ -6,10 +6,10 @@ from functools import cached_property
 from typing import Any, Self
 
 from ..adapters import Cell, Outcomes, Registry, RegistryError
-from .ablation import Ablation
-from .matrix import Score, TransferMatrix
-from .task import Task, TrainingSet
-from .traits import TraitSpace
+from .matrix.matrix import Score, TransferMatrix
+from .tasks.ablation import Ablation
+from .tasks.task import Task, TrainingSet
+from .traits.space import TraitSpace
 
 
 @dataclass(frozen=True)

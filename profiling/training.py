@@ -18,8 +18,8 @@ from ..adapters import Adapter, AdapterFiles
 from ..serving.engines.precision import fastest_precision
 from .base_model import BaseModelFolder
 from .methods import peft_config
-from .suite import Training
-from .task import Example, TrainingSet
+from .tasks.suite import Training
+from .tasks.task import Example, TrainingSet
 
 RECORD = "training.json"
 Progress = Callable[[float], None]

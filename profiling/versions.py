@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from ..adapters import Adapter, AdapterState, Registry, StoredProfile
 from ..router import Router, RoutingProfile
-from .new_row import without
-from .profiled import Profiled
+from .matrix.new_row import without
+from .matrix.profiled import Profiled
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from .demand import DemandModel
 from .features import RequestFeatures
 from .fit import fit_profile
 from .folds import FitRequests
-from .home import TrainingRows
-from .marks import RequestMarks
 from .profile import RoutingProfile
 from .request import NO_TEXT, request_text
+from .request_tokens import RequestTokens
 from .router import Router
+from .training_profiles import TrainingRows
 
 __all__ = [
     "NO_TEXT",
@@ -18,7 +18,7 @@ __all__ = [
     "FitRequests",
     "NearTask",
     "RequestFeatures",
-    "RequestMarks",
+    "RequestTokens",
     "Router",
     "RoutingDecision",
     "RoutingProfile",

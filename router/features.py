@@ -18,13 +18,13 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.preprocessing import normalize
 from sklearn.utils.validation import check_is_fitted
 
-from .marks import N_HASHES, Counts, RequestMarks
+from .request_tokens import N_HASHES, Counts, RequestTokens
 
 Array = NDArray[np.float64]
 Array32 = NDArray[np.float32]
 
 
-Request = str | RequestMarks
+Request = str | RequestTokens
 """A request's text, or its marks where they were read already."""
 
 Directions = Callable[[csr_matrix], Array32]
@@ -129,9 +129,9 @@ class RequestFeatures(TransformerMixin, BaseEstimator):
         return np.clip(1 - np.sum(edges**2, axis=-1), 0, 1)
 
 
-def read_request(request: Request) -> RequestMarks:
+def read_request(request: Request) -> RequestTokens:
     """The marks of a request."""
-    return RequestMarks.read(request) if isinstance(request, str) else request
+    return RequestTokens.read(request) if isinstance(request, str) else request
 
 
 def _fit_words(texts: Sequence[Counts]) -> tuple[Array, csr_matrix]:

@@ -17,9 +17,9 @@ from threadpoolctl import threadpool_limits
 from .caution import CautionCurve, are_few
 from .demand import DemandModel, predictions
 from .folds import Arranged, FitRequests, Fold, unseen_mass
-from .home import home_weights, worth_of
 from .novelty import Novelty
 from .profile import RoutingProfile
+from .training_profiles import home_weights, worth_of
 
 Array = NDArray[np.float64]
 ALPHAS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)

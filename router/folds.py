@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold, KFold
 
 from .features import Request, RequestFeatures, read_request
-from .home import Homes, TrainingRows
-from .marks import N_HASHES
+from .request_tokens import N_HASHES
+from .training_profiles import TrainingProfiles, TrainingRows
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -98,9 +98,9 @@ class Arranged:
         return counts / np.bincount(self.tasks)[:, None].astype(np.float32)
 
     @cached_property
-    def homes(self) -> Homes:
+    def homes(self) -> TrainingProfiles:
         """Where the adapters are at home."""
-        return Homes.of(self.sources, self.features)
+        return TrainingProfiles.of(self.sources, self.features)
 
     @cached_property
     def evidence(self) -> Array:
@@ -138,7 +138,7 @@ class Arranged:
         inside, outside = ([self.texts[i] for i in rows] for rows in (train, test))
         features, rows = self.features.refitted([*inside, *self._prompts])
         X_train, X_test = rows[: len(inside)], features.transform(outside)
-        homes = Homes.of(self.sources, features)
+        homes = TrainingProfiles.of(self.sources, features)
         return Fold(
             train,
             test,

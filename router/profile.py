@@ -21,8 +21,8 @@ from safetensors.numpy import load, save
 from ..adapters import RegistryError
 from .demand import DemandModel
 from .features import RequestFeatures
-from .home import Homes, TrainingRows, worth_of
 from .novelty import Novelty
+from .training_profiles import TrainingProfiles, TrainingRows, worth_of
 
 Array = NDArray[np.float64]
 Fitted = TypeVar("Fitted", RequestFeatures, DemandModel)
@@ -62,7 +62,7 @@ class RoutingProfile:
     n_traits: int
     features: RequestFeatures
     demand: DemandModel
-    homes: Homes
+    homes: TrainingProfiles
     novelty: Novelty
     home_weights: Array
     centroids: Array
@@ -99,7 +99,10 @@ class RoutingProfile:
         One that is there already is replaced in its place. Of its measured `gains` (tasks,) the profile keeps what it would not
         expect of such traits and training, without which a small fleet would take the newcomer for its likeness.
         """
-        homes, weights = Homes.of([rows], self.features), np.median(self.home_weights, axis=0)
+        homes, weights = (
+            TrainingProfiles.of([rows], self.features),
+            np.median(self.home_weights, axis=0),
+        )
         scores = trait_scores[: self.trait_scores.shape[1]]
         expected = self._expected(scores, homes, weights)
         residuals = np.zeros(len(self.tasks)) if gains is None else gains - expected
@@ -117,7 +120,7 @@ class RoutingProfile:
             places[self.adapters.index(name)] = places.pop()
         return added.take(places)
 
-    def _expected(self, scores: Array, homes: Homes, weights: Array) -> Array:
+    def _expected(self, scores: Array, homes: TrainingProfiles, weights: Array) -> Array:
         """Gains (tasks,) that are expected of one adapter, of these trait scores (r,), where it was not measured."""
         demand = self.demand.predict(self.centroids)[:, : 1 + len(scores)]
         evidence = homes.of_tasks(self.centroids, self.words)[:, 0]
@@ -156,7 +159,9 @@ class RoutingProfile:
             header["corrections"] = dict(self.corrections)
         tensors = {"trait_scores": self.trait_scores, "centroids": self.centroids}
         tensors |= {"residuals": self.residuals, "words": self.words}
-        tensors |= {f"homes.{f.name}": getattr(self.homes, f.name) for f in fields(Homes)}
+        tensors |= {
+            f"homes.{f.name}": getattr(self.homes, f.name) for f in fields(TrainingProfiles)
+        }
         tensors["home_weights"] = self.home_weights
         tensors |= {f"features.{n}": getattr(self.features, n) for n in _FEATURE_ARRAYS}
         tensors |= {f"demand.{n}": getattr(self.demand, n) for n in _DEMAND_ARRAYS}
@@ -185,7 +190,9 @@ class RoutingProfile:
                 n_traits=header["n_traits"],
                 features=features,
                 demand=demand,
-                homes=Homes(**{f.name: arrays[f"homes.{f.name}"] for f in fields(Homes)}),
+                homes=TrainingProfiles(
+                    **{f.name: arrays[f"homes.{f.name}"] for f in fields(TrainingProfiles)}
+                ),
                 home_weights=arrays["home_weights"],
                 centroids=arrays["centroids"],
                 words=arrays["words"],

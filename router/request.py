@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..adapters import InputError
-from .marks import cut
+from .request_tokens import cut
 
 NO_TEXT = "no-text: the request says nothing to route by, neither a word nor a sum"
 """Why the base model answers a request whose text does not say something."""

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from ..adapters import AdapterState, Registry, RegistryError, StoredProfile
 from .decision import Affinity, Change, NearTask, RoutingDecision
 from .features import Request, read_request
-from .home import KINDS, worth_of
 from .profile import RoutingProfile
 from .request import NO_TEXT, says_something
+from .training_profiles import KINDS, worth_of
 
 Array = NDArray[np.float64]
 

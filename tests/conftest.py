@@ -171,7 +171,7 @@ def make_adapter(tmp_path: Path) -> MakeAdapter:
 def serving(app: Any, **options: Any) -> Iterator[str]:
     """Serve an ASGI app from a thread of this process, as our servers do; its URL. `options` are uvicorn's."""
     pytest.importorskip("uvicorn", reason="needs it: pip install 'traitroute[embedded]'")
-    from traitroute.serving.http_server import make_server
+    from traitroute.serving.http.server import make_server
 
     server = make_server(app, host="127.0.0.1", **{"port": 0, "log_level": "error"} | options)
     thread = threading.Thread(target=server.run, daemon=True)

@@ -21,8 +21,8 @@ from scipy.spatial import procrustes
 from scipy.stats import permutation_test
 
 from ...adapters import InputError
-from ..traits import principal_components
-from .mantel import Mantel, mantel
+from ..statistics.mantel import Mantel, mantel
+from ..traits.space import principal_components
 
 Array = NDArray[np.float64]
 Verdict = Literal["agree", "not shown", "too few"]

@@ -14,8 +14,8 @@ from scipy import stats
 from sklearn.metrics import cohen_kappa_score, confusion_matrix
 
 from ...adapters import InputError
-from .resampling import flipped_means
-from .significance import answer_bounds, wilson
+from ..statistics.resampling import flipped_means
+from ..statistics.significance import answer_bounds, wilson
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]

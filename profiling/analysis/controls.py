@@ -12,8 +12,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ...adapters import InputError, Outcomes
-from .resampling import BOUNDS, Array, bootstrap_means, paired, sign_flip_p
-from .significance import GainTests, Interval, Score, answer_bounds, compare, example_scores
+from ..statistics.resampling import BOUNDS, Array, bootstrap_means, paired, sign_flip_p
+from ..statistics.significance import (
+    GainTests,
+    Interval,
+    Score,
+    answer_bounds,
+    compare,
+    example_scores,
+)
 
 
 @dataclass(frozen=True)

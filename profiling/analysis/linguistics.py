@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import jensenshannon
 
 from ...adapters import InputError
-from .resampling import BOUNDS, bootstrap_means
+from ..statistics.resampling import BOUNDS, bootstrap_means
 
 if TYPE_CHECKING:
     from spacy.language import Language

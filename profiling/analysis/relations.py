@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import false_discovery_control
 
 from ...adapters import InputError
+from ..statistics.resampling import BOUNDS, bootstrap_means
 from .linguistics import Syntax, count_matrix
-from .resampling import BOUNDS, bootstrap_means
 
 Array = NDArray[np.float64]
 

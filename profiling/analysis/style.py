@@ -23,8 +23,8 @@ from itertools import pairwise, product
 import numpy as np
 
 from ...adapters import InputError
+from ..statistics.similarity import Array, Similarity, cosines, similarity
 from .linguistics import Syntax
-from .similarity import Array, Similarity, cosines, similarity
 
 _FUNCTION_WORDS = """
     a about after all also an and any are as at be because been before between both but by can could did

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..ablation import Ablation
 from ..analysis.controls import Explained, ExplainedRows, ablation_effects, explained_rows
-from ..analysis.significance import GainTests
-from ..matrix import Score
+from ..matrix.matrix import Score
+from ..statistics.significance import GainTests
 from ..study import Study
+from ..tasks.ablation import Ablation
 from .missing import Missing
 
 ABLATION_SCORES: tuple[Score, ...] = ("strict", "lenient")

@@ -14,7 +14,7 @@ from ..analysis.classes import (
     prior_shift,
     summarise,
 )
-from ..analysis.significance import discoveries
+from ..statistics.significance import discoveries
 from ..study import Study
 from .corpus import Corpus
 from .missing import Missing

@@ -10,7 +10,7 @@ from ...adapters import SuiteError
 from ..analysis.linguistics import Syntax, load_parser, parse
 from ..analysis.semantics import Encoder, load_encoder
 from ..study import Study
-from ..task import Example
+from ..tasks.task import Example
 
 if TYPE_CHECKING:
     from spacy.language import Language

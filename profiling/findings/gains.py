@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...adapters import Outcomes
-from ..analysis.significance import GainTests, compare_with_base, wilson
-from ..matrix import Score
+from ..matrix.matrix import Score
+from ..statistics.significance import GainTests, compare_with_base, wilson
 from ..study import Study
 
 Array = NDArray[np.float64]

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..analysis.mantel import Mantel, mantel
 from ..analysis.semantics import embed, semantic_similarity
-from ..analysis.similarity import Similarity
 from ..analysis.style import style_features, style_similarity
-from ..matrix import Score
+from ..matrix.matrix import Score
+from ..statistics.mantel import Mantel, mantel
+from ..statistics.similarity import Similarity
 from ..study import Study
 from .corpus import Corpus
 from .gains import SCORES

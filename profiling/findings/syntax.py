@@ -11,7 +11,7 @@ import numpy as np
 
 from ..analysis.linguistics import Syntax, SyntaxProfile, profile_syntax, syntax_distance
 from ..analysis.relations import RelationRatio, relation_success
-from ..matrix import Score, example_scores
+from ..matrix.matrix import Score, example_scores
 from ..study import Study
 from .corpus import Corpus
 from .missing import Missing, attempt

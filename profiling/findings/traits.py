@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...adapters import Outcomes
-from ..stability import Stability, adapter_stability, loading_stability
 from ..study import Study
-from ..trait_names import TraitName, name_traits, task_group
-from ..traits import TraitSpace
+from ..traits.names import TraitName, name_traits, task_group
+from ..traits.space import TraitSpace
+from ..traits.stability import Stability, adapter_stability, loading_stability
 
 Array = NDArray[np.float64]
 

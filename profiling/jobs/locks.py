@@ -15,8 +15,8 @@ from filelock import FileLock, Timeout
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from ...adapters.faults import in_our_words
-from ...adapters.location import Location
+from ...adapters.registry.database_errors import in_our_words
+from ...adapters.registry.location import Location
 
 _SHARED_FILES = 512
 """Locks waited for share so many files: two of one file wait for each other, and do no harm."""

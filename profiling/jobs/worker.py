@@ -19,12 +19,12 @@ from sqlalchemy import Engine, event
 from sqlalchemy.engine import ExceptionContext
 
 from ...adapters import Adapter, DatabaseError, Registry, RegistryError
-from ...adapters.faults import in_our_words
-from ...adapters.postgresql import open_database
+from ...adapters.registry.database_errors import in_our_words
+from ...adapters.registry.postgresql import open_database
 from ...serving.jobs.place import APPLICATION, APPLICATION_VERSION, QUEUE, jobs_url
 from .locks import Held, Locks
 from .pending import pending
-from .row import RowSteps
+from .steps import RowSteps
 from .workflow import job_id, register_workflow
 
 LOOK_S = 1.0

@@ -6,8 +6,8 @@ from dbos import DBOS
 
 from ...adapters import ServerError
 from ...serving.jobs.board import FIND, MEASURE
-from .row import RowSteps
-from .told import Told, told
+from .outcome import Told, told
+from .steps import RowSteps
 
 WORKFLOW = "measure-row"
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 300.0

@@ -9,8 +9,8 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Scope
 
-from ..keys import ApiKeys
-from ..replies import error_reply
+from ..http.errors import error_reply
+from ..http.keys import ApiKeys
 
 VARIABLE = "TRAITROUTE_ADMIN_KEY"
 HEADER = "x-traitroute-admin-key"

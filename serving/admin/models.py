@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ...adapters import Adapter, Name
-from ..paging import PageOf
+from ..http.paging import PageOf
 
 Text = Annotated[str, Field(min_length=1, max_length=2000)]
 Licence = Annotated[str, Field(min_length=1, max_length=64)]

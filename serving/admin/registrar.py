@@ -9,13 +9,13 @@ from ...adapters import (
     AdapterState,
     AllowedSources,
     ConflictError,
-    Intake,
+    Importer,
     Location,
     Registry,
     RegistryError,
 )
-from ..paging import Page
-from ..routing.refusal import RefusedError
+from ..http.paging import Page
+from ..http.refusal import RefusedError
 from .models import AdapterChange, AdapterList, AdapterRecord, NewAdapter, NewWeights
 
 _AUTHOR = "the admin API"
@@ -49,14 +49,14 @@ class Registrar:
     def add(self, new: NewAdapter) -> tuple[AdapterRecord, bool]:
         """Add an adapter and describe it; false where it was there already, with the same weights."""
         with self._opened() as registry:
-            arrival = Intake(registry, self._allowed).add(**dict(new))
+            arrival = Importer(registry, self._allowed).add(**dict(new))
             return _described(arrival.adapter, registry.replacement(new.name)), not arrival.known
 
     def replace(self, name: str, new: NewWeights, match: str | None) -> AdapterRecord:
         """Let new weights wait to take the name over, and describe the adapter that they will replace."""
         with self._opened() as registry:
             _expected(registry, name, match)
-            arrival = Intake(registry, self._allowed).replace(name, **dict(new))
+            arrival = Importer(registry, self._allowed).replace(name, **dict(new))
             return _described(registry.adapter(name), arrival.adapter)
 
     def withdraw(self, name: str) -> AdapterRecord:

@@ -19,14 +19,14 @@ from ...adapters import (
     UnknownNameError,
     WeightsError,
 )
-from ..openapi import Endpoint, Operation
-from ..paging import Page
-from ..replies import database_reply, error_reply
-from ..routing.body import read_body
-from ..routing.budget import SaturatedError, TimeBudget
-from ..routing.refusal import RefusedError
-from ..routing.settings import Routing
+from ..http.body import read_body
+from ..http.errors import database_reply, error_reply
+from ..http.openapi import Endpoint, Operation
+from ..http.paging import Page
+from ..http.refusal import RefusedError
 from ..skills.reading import Asked, read_json, read_page
+from ..state import Routing
+from ..timeouts import SaturatedError, TimeBudget
 from .key import AdminKey
 from .models import (
     AdapterChange,

@@ -8,7 +8,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
-from ..addresses import proxy_of, public
+from ..http.addresses import proxy_of, public
 from .finding import Finding, fail, listed, ok, warn
 
 LIMIT_S = 10

@@ -2,7 +2,7 @@
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..replies import error_reply
+from ..http.errors import error_reply
 
 RETRY_AFTER_S = 1
 

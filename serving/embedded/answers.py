@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..replies import error_body
+from ..http.errors import error_body
 from .generation import Finish
 
 Kind = Literal["chat", "completion"]

@@ -17,17 +17,17 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ...adapters import Adapter, Registry
-from ..contact import RegistryContact
+from ..api_routes import api_routes
 from ..engines.prompts import PromptTokenizer
-from ..following import RegistryFollower
-from ..keys import ApiKeys, KeyCheck
-from ..metrics_page import Reading, metrics_page
-from ..origins import cross_origin
-from ..own_routes import own_routes
-from ..replies import error_reply, model_reply
-from ..routing import AUTO, Routing, RoutingMiddleware
-from ..routing.body import REQUEST
-from ..routing.refusal import RefusedError
+from ..health import RegistryHealth
+from ..http.body import REQUEST
+from ..http.errors import error_reply, model_reply
+from ..http.keys import ApiKeys, KeyCheck
+from ..http.metrics_page import Reading, metrics_page
+from ..http.origins import cross_origin
+from ..http.refusal import RefusedError
+from ..middleware import AUTO, Routing, RoutingMiddleware
+from ..watcher import RegistryWatcher
 from .admission import QueueLimit
 from .answers import AnswerForm, Kind
 from .decoder import Decoder
@@ -76,7 +76,7 @@ def embedded_app(
         origins=origins,
     )
     routing.max_body_bytes = min(routing.max_body_bytes, room.characters * _ESCAPED + _OTHER_BYTES)
-    following = RegistryFollower(routing, open_registry, loader.offer)
+    following = RegistryWatcher(routing, open_registry, loader.offer)
     surface = _Surface(decoder, tokenizer, routing, loader, room, following.contact)
 
     @asynccontextmanager
@@ -100,7 +100,7 @@ def embedded_app(
             Route("/v1/models/{name:path}", surface.model),
             Route("/health", surface.health),
             Route("/metrics", surface.metrics),
-            *own_routes(routing),
+            *api_routes(routing),
         ],
         middleware=[
             *cross_origin(origins),
@@ -127,7 +127,7 @@ class _Surface:
         routing: Routing,
         loader: EmbeddedLoader,
         context: Context,
-        contact: RegistryContact,
+        contact: RegistryHealth,
     ) -> None:
         self.readers = ThreadPoolExecutor(_READERS, thread_name_prefix="traitroute-reader")
         self._contact = contact

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...adapters import Place, Registry
-from ..routing import BASE
+from ..middleware import BASE
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette

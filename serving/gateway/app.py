@@ -11,21 +11,21 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
 from ...adapters import Registry
-from ..contact import RegistryContact
-from ..following import RegistryFollower
-from ..keys import HEALTH, ApiKeys, KeyCheck
-from ..metrics_page import Reading, metrics_page
-from ..origins import cross_origin
-from ..own_routes import own_routes
-from ..replies import model_reply
-from ..routing import AUTO, BASE, Routing, RoutingMiddleware
+from ..api_routes import api_routes
+from ..health import RegistryHealth
+from ..http.errors import model_reply
+from ..http.keys import HEALTH, ApiKeys, KeyCheck
+from ..http.metrics_page import Reading, metrics_page
+from ..http.origins import cross_origin
+from ..middleware import AUTO, BASE, Routing, RoutingMiddleware
+from ..watcher import RegistryWatcher
 from .fleet import Fleet
 from .listing import given_names
 from .loader import FleetLoader
 from .options import GatewayOptions
 from .paths import MODELS, PlainPaths
 from .proxy import Proxy
-from .second_chance import SecondChance
+from .retry import Retry
 
 
 def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry]) -> ASGIApp:
@@ -37,7 +37,7 @@ def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry]) 
     routing = Routing(base_names=(BASE,), origins=options.origins)
     loader = FleetLoader(fleet, routing, options)
     routing.loader, routing.loaded, routing.resolve = loader, loader.holds, loader.resolve
-    following = RegistryFollower(routing, open_registry, loader.offer)
+    following = RegistryWatcher(routing, open_registry, loader.offer)
     keys = ApiKeys([options.key or ""])
     pages = _Pages(fleet, routing, options, following.contact, keys)
 
@@ -58,7 +58,7 @@ def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry]) 
             Route("/metrics", pages.metrics),
             Route("/v1/models", pages.models),
             Route(MODELS + "{name:path}", pages.model),
-            *own_routes(routing),
+            *api_routes(routing),
         ],
         default=Proxy(loader, options),
         redirect_slashes=False,
@@ -67,7 +67,7 @@ def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry]) 
             Middleware(PlainPaths),
             *cross_origin(options.origins),
             Middleware(KeyCheck, keys=keys, message=refusal),
-            Middleware(SecondChance, limit=routing.max_body_bytes),
+            Middleware(Retry, limit=routing.max_body_bytes),
             Middleware(RoutingMiddleware, routing=routing),
         ],
     )
@@ -81,7 +81,7 @@ class _Pages:
         fleet: Fleet,
         routing: Routing,
         options: GatewayOptions,
-        contact: RegistryContact,
+        contact: RegistryHealth,
         keys: ApiKeys,
     ) -> None:
         self._fleet = fleet

@@ -13,9 +13,9 @@ from typing import Any, Self
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
-from ..routing.body import REQUEST, dump, off_loop, parse_object, read_body
-from ..routing.naming import named_beside
-from ..routing.refusal import RefusedError
+from ..http.body import REQUEST, dump, off_loop, parse_object, read_body
+from ..http.refusal import RefusedError
+from ..middleware.naming import named_beside
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from ...adapters import Adapter
 from ...adapters.adapter import served_name
-from ..routing import AUTO, BASE
+from ..middleware import AUTO, BASE
 
 _PARTS = re.compile(r"[:@]")
 Aliases = Mapping[str, tuple[str, ...]]

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from ...adapters import Adapter, TraitRouteError, WeightStore
-from ..routing import LoadError, Routing
-from ..routing.naming import no_such_model
-from ..routing.refusal import RefusedError
+from ..http.refusal import RefusedError
+from ..middleware import LoadError, Routing
+from ..middleware.naming import no_such_model
 from .fleet import Fleet, Target
 from .options import GatewayOptions
 from .upstream import NotSentError, Upstream

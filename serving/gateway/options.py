@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ...adapters import InputError
-from ..addresses import public
+from ..http.addresses import public
 
 
 class Load(StrEnum):

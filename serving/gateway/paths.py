@@ -8,8 +8,8 @@ import re
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ..http.errors import error_reply
 from ..page import page_paths
-from ..replies import error_reply
 
 MODELS = "/v1/models/"
 """Below it slashes may be encoded, as OpenAI's clients do with a model's name: nothing of it is handed on."""

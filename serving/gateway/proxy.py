@@ -15,9 +15,9 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from ...adapters import Adapter
-from ..replies import error_reply
-from ..routing import LoadError
-from ..routing.refusal import RefusedError
+from ..http.errors import error_reply
+from ..http.refusal import RefusedError
+from ..middleware import LoadError
 from .body import Body
 from .dialects import has_body, open_method
 from .fleet import Target, choose, conversation_key

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 
 from ...adapters import Adapter, InputError
-from ..addresses import proxy_of, public
-from ..routing import AUTO, BASE, LoadError
+from ..http.addresses import proxy_of, public
+from ..middleware import AUTO, BASE, LoadError
 from .dialects import Dialect, dialect
 from .headers import Headers
 from .listing import (

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Engine, create_engine, inspect
 
 from ...adapters import Location, RegistryError, UnknownNameError
-from ...adapters.faults import in_our_words
-from ...adapters.postgresql import open_database
+from ...adapters.registry.database_errors import in_our_words
+from ...adapters.registry.postgresql import open_database
 from .job import Job, JobState
 from .place import APPLICATION, QUEUE, SCHEMA, jobs_file, jobs_url
 

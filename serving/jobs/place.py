@@ -5,7 +5,7 @@ DBOS Transact keeps them (schema `dbos` on PostgreSQL); everything in it is JSON
 
 from pathlib import Path
 
-from ...adapters.location import Location
+from ...adapters.registry.location import Location
 
 QUEUE = "measure-rows"
 SCHEMA = "dbos"

@@ -8,9 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ...adapters import DatabaseError, RegistryError, UnknownNameError
-from ..openapi import Operation
-from ..replies import database_reply, error_reply
-from ..routing import Routing
+from ..http.errors import database_reply, error_reply
+from ..http.openapi import Operation
+from ..middleware import Routing
 from .board import JobBoard
 from .job import Job, JobList
 

@@ -9,11 +9,11 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from ..origins import may_speak
-from ..replies import error_reply
-from ..routing import Routing
-from ..routing.body import off_loop, parse_object, read_body, replay
-from ..routing.refusal import RefusedError
+from ..http.body import off_loop, parse_object, read_body, replay
+from ..http.errors import error_reply
+from ..http.origins import may_speak
+from ..http.refusal import RefusedError
+from ..middleware import Routing
 from ..skills.served import ServedSkills
 from .package import require_mcp
 

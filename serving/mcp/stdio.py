@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable
 
 from ...adapters import Registry
-from ..following import RegistryFollower
-from ..routing import Routing
+from ..middleware import Routing
 from ..skills.served import ServedSkills
+from ..watcher import RegistryWatcher
 from .package import require_mcp
 
 
@@ -26,7 +26,7 @@ async def _serve(open_registry: Callable[[], Registry]) -> None:
     from .server import skills_server
 
     routing = Routing()
-    following = RegistryFollower(routing, open_registry, lambda *_: None)
+    following = RegistryWatcher(routing, open_registry, lambda *_: None)
     server = skills_server(ServedSkills(routing))
     await following.start()
     try:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from ..replies import error_reply
+from ..http.errors import error_reply
 from .served_file import ServedFile
 
 PATH = "/traits"

@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
-from ..paging import Page
-from ..routing.body import parse
-from ..routing.refusal import RefusedError
+from ..http.body import parse
+from ..http.paging import Page
+from ..http.refusal import RefusedError
 
 Asked = TypeVar("Asked", bound=BaseModel)
 

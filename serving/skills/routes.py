@@ -9,14 +9,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from ...adapters import TooManyError
-from ..keys import KEY_DIGEST
-from ..openapi import Operation
-from ..paging import Page
-from ..replies import error_reply
-from ..routing.body import read_body
-from ..routing.budget import TimeBudget
-from ..routing.refusal import RefusedError
-from ..routing.settings import Routing
+from ..http.body import read_body
+from ..http.errors import error_reply
+from ..http.keys import KEY_DIGEST
+from ..http.openapi import Operation
+from ..http.paging import Page
+from ..http.refusal import RefusedError
+from ..state import Routing
+from ..timeouts import TimeBudget
 from .feedback import FeedbackLimits, UnkeptError, keep_feedback
 from .models import (
     FeedbackKept,

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from ..paging import Page
-from ..routing.budget import SaturatedError, TimeBudget
-from ..routing.settings import Routing
+from ..http.paging import Page
+from ..state import Routing
+from ..timeouts import SaturatedError, TimeBudget
 from .models import (
     Matrix,
     Plan,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..paging import Page
+from ..http.paging import Page
 from .models import Loading, SkillTrait, Trait, TraitMap, TraitScores
 
 

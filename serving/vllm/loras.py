@@ -24,8 +24,8 @@ from ...adapters import (
     WeightsError,
     WeightStore,
 )
-from ...adapters.base_shapes import BaseShapes
-from ..routing import LoadError
+from ...adapters.weights.base_shapes import BaseShapes
+from ..middleware import LoadError
 from .options import lora_modules
 
 if TYPE_CHECKING:

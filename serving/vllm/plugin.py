@@ -22,12 +22,12 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from ...adapters import Adapter, Registry, RegistryError, ServerError, WeightStore
-from ..following import RegistryFollower
-from ..keys import ApiKeys, KeyCheck
-from ..origins import ANY, EXPOSED
-from ..own_routes import own_routes
-from ..replies import model_reply
-from ..routing import AUTO, Routing, RoutingMiddleware
+from ..api_routes import api_routes
+from ..http.errors import model_reply
+from ..http.keys import ApiKeys, KeyCheck
+from ..http.origins import ANY, EXPOSED
+from ..middleware import AUTO, Routing, RoutingMiddleware
+from ..watcher import RegistryWatcher
 from .loras import LoraLoader
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class TraitRoutePlugin:
         self.routing.budget_s = _budget_s(os.environ.get(BUDGET_VARIABLE, "50"))
         self.routing.invocations_header = _invocations_header()
         app.add_middleware(RoutingMiddleware, routing=self.routing)
-        app.router.routes.extend(own_routes(self.routing))
+        app.router.routes.extend(api_routes(self.routing))
         # Only newer versions let a plugin's route replace theirs; being first works in all of them.
         app.router.routes[:0] = [
             Route("/v1/models", self._list_models),
@@ -144,7 +144,7 @@ class TraitRoutePlugin:
         # Any page may read answers where an operator says so; MCP asks for names (DNS rebinding).
         self.routing.origins = tuple(getattr(args, "allowed_origins", None) or ())
         path = os.environ.get(REGISTRY_VARIABLE, "")
-        self._following = RegistryFollower(self.routing, lambda: _open(path), self._offer)
+        self._following = RegistryWatcher(self.routing, lambda: _open(path), self._offer)
         await self._following.start()
 
     def _offer(self, adapters: Mapping[str, Adapter], store: WeightStore) -> None:

@@ -10,10 +10,15 @@ import pytest
 from traitroute.adapters import Cell, Outcomes, Registry
 from traitroute.profiling import Example, Task, load_suite, open_base_model
 from traitroute.profiling.analysis.style import STYLE_NAMES
-from traitroute.profiling.generators import generate
-from traitroute.profiling.prediction import source_task
-from traitroute.profiling.signals import SignalReader, Signals, answer_form, signal_folder
-from traitroute.profiling.task import Metric
+from traitroute.profiling.forecast.prediction import source_task
+from traitroute.profiling.forecast.signals import (
+    SignalReader,
+    Signals,
+    answer_form,
+    signal_folder,
+)
+from traitroute.profiling.tasks.generators import generate
+from traitroute.profiling.tasks.task import Metric
 
 for library in ("transformers", "datasets"):
     pytest.importorskip(library, reason="needs the extra: pip install 'traitroute[profile]'")

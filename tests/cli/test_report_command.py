@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from traitroute.adapters import Cell, Outcomes, Registry
-from traitroute.profiling.task import Task
+from traitroute.profiling.tasks.task import Task
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("pyarrow")

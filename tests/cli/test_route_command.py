@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from traitroute.adapters import Registry, sqlite_file
+from traitroute.adapters import Registry
+from traitroute.adapters.registry import sqlite as sqlite_file
 from traitroute.router import Router, RoutingDecision
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

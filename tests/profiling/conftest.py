@@ -13,10 +13,10 @@ from traitroute.adapters import Adapter, FinishReason, Registry
 from traitroute.profiling import TransferMatrix, measure
 from traitroute.profiling.base_model import BaseModelFolder
 from traitroute.profiling.fit_summary import fit_summary
-from traitroute.profiling.incremental import MeasuredRow, measure_row
-from traitroute.profiling.rows import GeneratorSource
-from traitroute.profiling.task import Task
-from traitroute.profiling.traits import TraitSpace
+from traitroute.profiling.matrix.row import MeasuredRow, measure_row
+from traitroute.profiling.tasks.sources import GeneratorSource
+from traitroute.profiling.tasks.task import Task
+from traitroute.profiling.traits.space import TraitSpace
 from traitroute.router import FitRequests, fit_profile
 from traitroute.serving.engines import EngineRequest, EngineResult
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from traitroute.adapters import BaseModelError, InputError, WeightStore
 from traitroute.profiling.base_model import BaseModelFolder, open_base_model
-from traitroute.profiling.measure import request_for
+from traitroute.profiling.matrix.measure import request_for
 from traitroute.profiling.row_lengths import check_training, fit_rows, fit_tests
-from traitroute.profiling.suite import Suite, Training
-from traitroute.profiling.task import Example, Task, TrainingSet
+from traitroute.profiling.tasks.suite import Suite, Training
+from traitroute.profiling.tasks.task import Example, Task, TrainingSet
 from traitroute.profiling.training import train_adapter
 from traitroute.serving.engines import TransformersEngine
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from traitroute.adapters import AdapterState, InputError
 from traitroute.profiling.drift import Drift, usual_residual
-from traitroute.profiling.profiled import Profiled
+from traitroute.profiling.matrix.profiled import Profiled
 from traitroute.profiling.refit import refit
 from traitroute.profiling.versions import Reference, moved, roll_back
 from traitroute.router import Router

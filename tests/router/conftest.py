@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from traitroute.profiling.traits import TraitSpace
+from traitroute.profiling.traits.space import TraitSpace
 from traitroute.router import FitRequests, Router, RoutingProfile, fit_profile
 
 ADAPTERS = ("chef", "pilot", "idle")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from traitroute.router import RequestFeatures
-from traitroute.router.marks import MAX_CHARS
+from traitroute.router.request_tokens import MAX_CHARS
 
 TEXTS = [f"solve {i} plus {i + 2} now?" for i in range(20)] + ["review: I loved it!"] * 5
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from traitroute.profiling.traits import TraitSpace
+from traitroute.profiling.traits.space import TraitSpace
 from traitroute.router import FitRequests, Router, RoutingProfile, fit_profile
 from traitroute.router.caution import FEW_TASKS
 from traitroute.router.fit import to_demand, to_gains

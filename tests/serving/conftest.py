@@ -13,8 +13,8 @@ import pytest
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp
 from traitroute.adapters import Adapter, AdapterState, Cell, Outcomes, Registry
-from traitroute.profiling.matrix import TransferMatrix
-from traitroute.profiling.traits import TraitSpace
+from traitroute.profiling.matrix.matrix import TransferMatrix
+from traitroute.profiling.traits.space import TraitSpace
 from traitroute.router import FitRequests, fit_profile
 from traitroute.serving.gateway import GatewayOptions, gateway_app
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from traitroute.adapters import Adapter, Outcomes, WeightStore
 from traitroute.profiling import PACKAGED, Task, Training, open_base_model, train_adapter
-from traitroute.profiling.measure import request_for, to_outcomes
+from traitroute.profiling.matrix.measure import request_for, to_outcomes
 from traitroute.profiling.training import adapter_record
 from traitroute.serving.engines import Engine, open_engine
 

@@ -11,8 +11,8 @@ from starlette.routing import Mount, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 from traitroute.adapters import ServerError
-from traitroute.serving.keys import ApiKeys
-from traitroute.serving.origins import EXPOSED
+from traitroute.serving.http.keys import ApiKeys
+from traitroute.serving.http.origins import EXPOSED
 from traitroute.serving.page import page_paths
 
 pytest.importorskip("vllm", reason="the plugin runs inside vLLM: pip install 'traitroute[serve]'")

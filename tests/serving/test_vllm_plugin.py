@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from traitroute.adapters import Adapter, AdapterState, InputError, Registry, ServerError
-from traitroute.serving import following
+from traitroute.serving import watcher as following
 from traitroute.serving.engines.precision import fastest_precision
-from traitroute.serving.routing import LoadError
+from traitroute.serving.middleware import LoadError
 from traitroute.serving.vllm import loras
 from traitroute.serving.vllm import plugin as plugin_module
 from traitroute.serving.vllm.loras import LoraLoader
@@ -441,7 +441,7 @@ def test_time_of_a_decision_is_set_in_milliseconds() -> None:
 def test_our_warnings_are_told_whatever_vllm_imports() -> None:
     TraitRoutePlugin().attach_router(fastapi.FastAPI())
     logging.getLogger().setLevel(logging.ERROR)
-    assert logging.getLogger("traitroute.serving.following").isEnabledFor(logging.WARNING)
+    assert logging.getLogger("traitroute.serving.watcher").isEnabledFor(logging.WARNING)
 
 
 def test_a_proxy_does_not_stand_before_a_server_of_this_machine(

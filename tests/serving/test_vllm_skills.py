@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 from traitroute.adapters import Registry
 from traitroute.router import Router
-from traitroute.serving.keys import ApiKeys
+from traitroute.serving.http.keys import ApiKeys
 from traitroute.serving.skills import Snapshot
 
 fastapi = pytest.importorskip("fastapi", reason="the plugin runs inside vLLM's FastAPI app")

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...analysis.significance import GAIN, SIDE_EFFECT, GainTests
 from ...findings.ablations import Control
+from ...statistics.significance import GAIN, SIDE_EFFECT, GainTests
 from .style import BLUE, GREY, ORANGE, intervals, new_figure, panels, short_name
 
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...analysis.significance import GAIN, SIDE_EFFECT
 from ...findings import GainFindings
-from ...matrix import Score
+from ...matrix.matrix import Score
+from ...statistics.significance import GAIN, SIDE_EFFECT
 from .heat_map import heat_map
 from .style import colour_bar, new_figure, short_name, signed_limit
 

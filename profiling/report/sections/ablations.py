@@ -3,9 +3,9 @@
 import numpy as np
 
 from ...analysis.controls import Explained
-from ...analysis.significance import GAIN, SIDE_EFFECT, GainTests
 from ...findings import AblationFindings, Missing
 from ...findings.ablations import Control
+from ...statistics.significance import GAIN, SIDE_EFFECT, GainTests
 from ..figures.ablations import ablation_effects, explained_shares
 from ..section import LeftOut, Picture, Section
 from ..tables import Row, Table

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from ...analysis.significance import GAIN, SIDE_EFFECT, GainTests
 from ...findings import GainFindings
-from ...matrix import Score
+from ...matrix.matrix import Score
+from ...statistics.significance import GAIN, SIDE_EFFECT, GainTests
 from ..figures.gains import gain_map, share_map
 from ..section import Picture, Section
 from ..tables import Table

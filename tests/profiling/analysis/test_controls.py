@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from traitroute.adapters import InputError, Outcomes
 from traitroute.profiling.analysis.controls import ablation_effects, explained, explained_rows
-from traitroute.profiling.analysis.significance import mcnemar, paired_bootstrap
+from traitroute.profiling.statistics.significance import mcnemar, paired_bootstrap
 
 Cells = dict[tuple[str | None, str], Outcomes]
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from traitroute.adapters import Adapter, AdapterState, Registry
 from traitroute.profiling import Task, TraitSpace, TransferMatrix, open_base_model
-from traitroute.profiling.measure import cell_key, measure
+from traitroute.profiling.matrix.measure import cell_key, measure
 from traitroute.router import FitRequests, fit_profile
 from traitroute.serving.engines import EngineRequest, TransformersEngine
 from traitroute.serving.jobs import Job, JobBoard

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pytest
 from traitroute.adapters import Cell, Outcomes, packed_texts
-from traitroute.profiling.ablation import Ablation
 from traitroute.profiling.study import Study
-from traitroute.profiling.task import Task
+from traitroute.profiling.tasks.ablation import Ablation
+from traitroute.profiling.tasks.task import Task
 
 MakeStudy = Callable[..., Study]
 Chances = Mapping[tuple[str | None, str], float]

@@ -5,9 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from traitroute.adapters import SuiteError
-from traitroute.profiling.ablation import Ablation
 from traitroute.profiling.analysis.relations import RelationRatio
-from traitroute.profiling.analysis.significance import mcnemar
 from traitroute.profiling.findings import (
     AblationFindings,
     ClassFindings,
@@ -24,8 +22,10 @@ from traitroute.profiling.findings import (
     find_syntax,
     find_traits,
 )
+from traitroute.profiling.statistics.significance import mcnemar
 from traitroute.profiling.study import Study
-from traitroute.profiling.task import Task
+from traitroute.profiling.tasks.ablation import Ablation
+from traitroute.profiling.tasks.task import Task
 
 MakeStudy = Callable[..., Study]
 GAIN = {("entailment", "toxicity"): 0.8}

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from traitroute.adapters import InputError
-from traitroute.profiling.ablation import Ablation
 from traitroute.profiling.findings import Corpus
 from traitroute.profiling.report import Report, Table, write_report
 from traitroute.profiling.report.families import FAMILIES
 from traitroute.profiling.study import Study
-from traitroute.profiling.task import Task
+from traitroute.profiling.tasks.ablation import Ablation
+from traitroute.profiling.tasks.task import Task
 
 pytest.importorskip("matplotlib")
 parquet = pytest.importorskip("pyarrow.parquet")

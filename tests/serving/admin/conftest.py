@@ -15,8 +15,8 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from traitroute.adapters import Adapter, AdapterState, Registry
 from traitroute.serving.admin import admin_operations
-from traitroute.serving.following import RegistryFollower
-from traitroute.serving.routing import Routing
+from traitroute.serving.middleware import Routing
+from traitroute.serving.watcher import RegistryWatcher
 
 KEY = "a secret of the operator's"
 LAYER = "base_model.model.model.layers.0.self_attn.q_proj"
@@ -84,7 +84,7 @@ def open_office(tmp_path: Path) -> OpenOffice:
                 )
             )
             path, routing = registry.path, Routing()
-            following = RegistryFollower(
+            following = RegistryWatcher(
                 routing, lambda: Registry.open(path, read_only=True), lambda *_: None
             )
             asyncio.run(following.refresh())

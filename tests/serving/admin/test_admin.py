@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from traitroute.adapters import AdapterState, RegistryError, sqlite_file
+from traitroute.adapters import AdapterState, RegistryError
+from traitroute.adapters.registry import sqlite as sqlite_file
 
 KEY_HEADER = "x-traitroute-admin-key"
 

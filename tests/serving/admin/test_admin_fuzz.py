@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 
-from ...adapters.test_adapter_fuzz import Lora, spoilt
+from ...adapters.weights.test_adapter_fuzz import Lora, spoilt
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from safetensors.numpy import load_file, save_file
-from traitroute.serving import following
+from traitroute.serving import watcher as following
 
 CHAT = "/v1/chat/completions"
 

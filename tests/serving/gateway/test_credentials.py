@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from traitroute.adapters import InputError, Registry
-from traitroute.serving.addresses import proxy_of, public
 from traitroute.serving.gateway import GatewayOptions, gateway_app, upstream_urls
+from traitroute.serving.http.addresses import proxy_of, public
 
 from .conftest import Gateway, RawServer, Serve, Upstream, ask
 

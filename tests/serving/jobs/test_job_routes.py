@@ -7,7 +7,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from traitroute.adapters import Registry
 from traitroute.serving.jobs import job_operations
-from traitroute.serving.routing import Routing
+from traitroute.serving.middleware import Routing
 
 pytest.importorskip("dbos", reason="needs DBOS: pip install 'traitroute[worker]'")
 

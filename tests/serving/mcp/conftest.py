@@ -13,10 +13,10 @@ pytest.importorskip("mcp", reason="needs MCP: pip install 'traitroute[skills]'")
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from traitroute.adapters import Registry
-from traitroute.serving.following import RegistryFollower
 from traitroute.serving.mcp.server import skills_server
-from traitroute.serving.routing import Routing
+from traitroute.serving.middleware import Routing
 from traitroute.serving.skills.served import ServedSkills
+from traitroute.serving.watcher import RegistryWatcher
 
 from ...conftest import serving
 
@@ -39,7 +39,7 @@ def talking_to(server: Any) -> Talk:
 def talk(filled: Path) -> Talk:
     """Talk to a server in this process."""
     routing = Routing()
-    following = RegistryFollower(
+    following = RegistryWatcher(
         routing, lambda: Registry.open(filled, read_only=True), lambda *_: None
     )
     asyncio.run(following.refresh())

@@ -114,7 +114,7 @@ found = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *a: None if name in ("mcp", "mcp_types") else found(name, *a)
 from starlette.applications import Starlette
 from traitroute.serving.mcp import mcp_routes
-from traitroute.serving.routing import Routing
+from traitroute.serving.middleware import Routing
 app = Starlette(routes=mcp_routes(Routing()))
 async def main():
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://t") as c:

@@ -10,10 +10,10 @@ import httpx
 import numpy as np
 import pytest
 from traitroute.adapters import Adapter, AdapterState, Cell, Outcomes, Registry
-from traitroute.profiling.matrix import TransferMatrix
-from traitroute.profiling.stability import loading_stability
-from traitroute.profiling.trait_names import name_traits
-from traitroute.profiling.traits import TraitSpace
+from traitroute.profiling.matrix.matrix import TransferMatrix
+from traitroute.profiling.traits.names import name_traits
+from traitroute.profiling.traits.space import TraitSpace
+from traitroute.profiling.traits.stability import loading_stability
 from traitroute.router import FitRequests, fit_profile
 
 from ...conftest import serving

@@ -10,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from traitroute.adapters import Registry
-from traitroute.serving.following import RegistryFollower
-from traitroute.serving.own_routes import own_routes
-from traitroute.serving.routing import Routing, RoutingMiddleware
+from traitroute.serving.api_routes import api_routes
+from traitroute.serving.middleware import Routing, RoutingMiddleware
 from traitroute.serving.skills import Skills
+from traitroute.serving.watcher import RegistryWatcher
 
 
 class EveryAdapter:
@@ -30,7 +30,7 @@ class Server:
         self.routing = Routing(loader=EveryAdapter())
         self.registry = registry
         echo = Route("/v1/chat/completions", _echo, methods=["POST"])
-        routes = [echo, *own_routes(self.routing)]
+        routes = [echo, *api_routes(self.routing)]
         self.app = RoutingMiddleware(Starlette(routes=routes), routing=self.routing)
         self.refresh()
 
@@ -38,7 +38,7 @@ class Server:
         """Take over what the registry has."""
 
         async def once() -> None:
-            follower = RegistryFollower(self.routing, self._open, lambda *_: None)
+            follower = RegistryWatcher(self.routing, self._open, lambda *_: None)
             await follower.start()
             await follower.stop()
 

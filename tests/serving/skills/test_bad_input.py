@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from traitroute.adapters import Registry
-from traitroute.serving.routing import Routing
+from traitroute.serving.middleware import Routing
 
 REFUSED = [
     ({}, 400, None),

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from traitroute.adapters import AdapterState, Registry
-from traitroute.profiling.matrix import TransferMatrix
+from traitroute.profiling.matrix.matrix import TransferMatrix
 from traitroute.serving.skills.measured import paired_interval
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from traitroute.adapters import InputError, Registry
-from traitroute.serving.keys import ApiKeys, KeyCheck
+from traitroute.serving.http.keys import ApiKeys, KeyCheck
 from traitroute.serving.skills.feedback import FeedbackLimits
 from traitroute.serving.skills.rewards import read_rewards
 from traitroute.serving.skills.token import DecisionToken, TokenError

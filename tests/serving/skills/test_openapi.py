@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from starlette.routing import Route
-from traitroute.serving.own_routes import own_routes
+from traitroute.serving.api_routes import api_routes
 
 UNDESCRIBED = ("/v1/openapi.json", "/mcp", "/traits")
 """The description itself, another protocol's, and a page for people."""
@@ -14,7 +14,7 @@ def test_every_route_is_described(server: Any) -> None:
     described = server.get("/v1/openapi.json").json()
     routes = {
         (route.path, method.lower())
-        for route in own_routes(server.routing)
+        for route in api_routes(server.routing)
         if isinstance(route, Route) and not route.path.startswith(UNDESCRIBED)
         for method in (route.methods or set()) - {"HEAD"}
     }

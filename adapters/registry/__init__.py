@@ -1,0 +1,1 @@
+"""The registry: its tables, one concept a module, in an SQLite file or a PostgreSQL database."""

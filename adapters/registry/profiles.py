@@ -1,0 +1,218 @@
+"""The registry's fitted profiles, as versions whose arrays are never changed; numbers are not used twice."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
+from ..errors import ConflictError, RegistryError
+from . import tables as schema
+from .chunks import forget_chunks, put_chunks, read_chunks
+from .database import Database
+from .summary import as_lists, pack, unpack
+
+Origin = Literal["fit", "row", "task", "rollback", "recalibration"]
+"""How a profile version was made: fitted anew, by one more row or task, as a copy of an earlier version, or by feedback."""
+
+_SAME_PREDICTIONS = ("row", "recalibration")
+"""How versions are made that predict for all other adapters what their parent does, corrections aside."""
+_LONGEST_LABEL = 80
+_table = schema.profiles
+
+
+@dataclass(frozen=True)
+class ProfileVersion:
+    """One version of the profile without its contents: quick to list. `parent` is the version it was made from."""
+
+    version: int
+    created_at: datetime
+    origin: str
+    parent: int | None
+
+
+@dataclass(frozen=True)
+class StoredProfile:
+    """One version of a fitted profile: safetensors bytes and a JSON summary, last written in a `revision` of the registry."""
+
+    version: int
+    data: bytes
+    summary: dict[str, Any]
+    created_at: datetime
+    origin: str = "fit"
+    parent: int | None = None
+    revision: int = field(default=0, compare=False)
+
+
+class ProfileTable(Database):
+    """Servers route with the newest version."""
+
+    def put_profile(
+        self,
+        data: bytes,
+        summary: dict[str, Any],
+        *,
+        origin: Origin = "fit",
+        parent: int | None = None,
+        ready: Collection[str] = (),
+    ) -> int:
+        """Keep a profile as a new version, set the adapters `ready` that it measured, and return its number.
+
+        Raises:
+            ConflictError: `parent`, from which it was made, is no longer the newest version; a rollback may have any.
+        """
+        with self._revising() as connection:
+            version = self._insert_profile(connection, data, summary, origin, parent)
+            adapters = schema.adapters
+            change = {"state": "ready", "measured": True, "note": None} | self._signature()
+            for name in ready:
+                connection.execute(update(adapters).where(adapters.c.name == name).values(change))
+            return version
+
+    def profile(self, version: int) -> StoredProfile:
+        """Return one version of the profile.
+
+        Raises:
+            RegistryError: there is no such version.
+        """
+        with self.frozen(), self._transaction() as connection:
+            row = connection.execute(select(_table).where(_table.c.version == version)).first()
+            if row is None:
+                raise RegistryError(_unknown(connection, version))
+            return _stored(connection, row)
+
+    def latest_profile(self, *, arrays: bool = False) -> StoredProfile | None:
+        """Return the newest profile, or None where none was fitted.
+
+        With `arrays` the summary has arrays in place of its tables, which of thousands of adapters is far quicker to read.
+        """
+        query = select(_table).order_by(_table.c.version.desc()).limit(1)
+        with self.frozen(), self._transaction() as connection:
+            row = connection.execute(query).first()
+            return None if row is None else _stored(connection, row, arrays=arrays)
+
+    def newest_profile(self) -> tuple[int, int] | None:
+        """The newest profile's version, and the revision that last wrote it, without reading the profile."""
+        query = select(_table.c.version, _table.c.revision).order_by(_table.c.version.desc())
+        with self._transaction() as connection:
+            row = connection.execute(query.limit(1)).first()
+        return None if row is None else (row.version, row.revision)
+
+    def profile_versions(self) -> list[int]:
+        """List the profile versions, oldest first."""
+        return [each.version for each in self.profile_history()]
+
+    def profile_history(self) -> list[ProfileVersion]:
+        """List how each profile version came about, oldest first."""
+        with self._transaction() as connection:
+            return _history(connection)
+
+    def lineage(self) -> list[int]:
+        """The newest version and those it was made from without fitting anew: their features are the same, newest first."""
+        made = {each.version: each for each in self.profile_history()}
+        found = [max(made)] if made else []
+        while found and made[found[-1]].origin in _SAME_PREDICTIONS:
+            parent = made[found[-1]].parent
+            if parent is None:
+                break
+            found.append(parent)
+        return found
+
+    def forget_profiles(self, *, keep: int) -> list[int]:
+        """Forget all but the newest `keep` versions, for each is a whole profile, and return which those were.
+
+        Raises:
+            RegistryError: `keep` is below 1.
+        """
+        if keep < 1:
+            raise RegistryError(f"{keep} profile versions cannot be kept: servers need at least 1")
+        with self._revising() as connection:
+            forgotten = [each.version for each in _history(connection)][:-keep]
+            if forgotten:
+                connection.execute(delete(_table).where(_table.c.version <= forgotten[-1]))
+                forget_chunks(connection)
+            return forgotten
+
+    def set_trait_label(self, version: int, index: int, label: str) -> None:
+        """Call component `index` (from 1) of a profile version `label`; an empty label removes it.
+
+        Kept in the profile's summary under "trait_labels".
+
+        Raises:
+            RegistryError: there is no such version or component, or the label is longer than 80
+                characters or has some that do not print.
+        """
+        label = _checked_label(label)
+        with self._revising() as connection:
+            query = select(_table.c.summary).where(_table.c.version == version)
+            summary = connection.execute(query).scalar_one_or_none()
+            if summary is None:
+                raise RegistryError(_unknown(connection, version))
+            known = len(summary.get("loadings", ()))
+            if not 1 <= index <= known:
+                raise RegistryError(
+                    f"profile version {version} has no component {index}: it has {known}, "
+                    "counted from 1"
+                )
+            labels = {**summary.get("trait_labels", {}), str(index): label}
+            summary["trait_labels"] = {i: kept for i, kept in labels.items() if kept}
+            change = update(_table).where(_table.c.version == version)
+            connection.execute(change.values(summary=summary))
+
+    def _insert_profile(
+        self,
+        connection: Connection,
+        data: bytes,
+        summary: dict[str, Any],
+        origin: Origin,
+        parent: int | None,
+    ) -> int:
+        """Insert the next version, within a transaction that raised the revision."""
+        newest = connection.execute(select(func.max(_table.c.version))).scalar_one()
+        if parent is not None and origin != "rollback" and parent != newest:
+            raise ConflictError(
+                f"this profile was made from version {parent}, but the newest is {newest or 'none'}: "
+                "make it again from that one"
+            )
+        # Counted here and not by the database, whose sequences leave a gap where a transaction fails.
+        version, (told, tables) = (newest or 0) + 1, pack(summary)
+        parts = {"routing": put_chunks(connection, data), "summary": told}
+        parts["matrices"] = put_chunks(connection, tables)
+        made = {"created_at": datetime.now(UTC), "origin": origin, "parent": parent}
+        connection.execute(insert(_table).values({"version": version} | parts | made))
+        return version
+
+
+def _stored(connection: Connection, row: Row[Any], *, arrays: bool = False) -> StoredProfile:
+    summary = unpack(row.summary, read_chunks(connection, row.matrices))
+    return StoredProfile(
+        version=row.version,
+        data=read_chunks(connection, row.routing),
+        summary=summary if arrays else as_lists(summary),
+        created_at=row.created_at,
+        origin=row.origin,
+        parent=row.parent,
+        revision=row.revision,
+    )
+
+
+def _history(connection: Connection) -> list[ProfileVersion]:
+    columns = (_table.c.version, _table.c.created_at, _table.c.origin, _table.c.parent)
+    query = select(*columns).order_by(_table.c.version)
+    return [ProfileVersion(**row._mapping) for row in connection.execute(query)]
+
+
+def _unknown(connection: Connection, version: int) -> str:
+    known = ", ".join(str(each.version) for each in _history(connection)) or "none yet"
+    return f"no profile version {version}; versions: {known}"
+
+
+def _checked_label(label: str) -> str:
+    label = label.strip()
+    if len(label) > _LONGEST_LABEL or not label.isprintable():
+        raise RegistryError(
+            f"{label[:_LONGEST_LABEL]!r} cannot be a trait's label: "
+            f"use 1 to {_LONGEST_LABEL} printable characters, or none to remove the label"
+        )
+    return label

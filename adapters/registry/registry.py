@@ -1,0 +1,154 @@
+"""The registry: adapters, tasks, measured cells, fitted profiles and feedback, in a file or a PostgreSQL database.
+
+The weights of `team.db` lie beside it in `team.weights/`; a registry in a database says where its weights lie.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Self
+
+from sqlalchemy import select
+
+from ..adapter import Adapter, AdapterState
+from ..errors import RegistryError
+from ..weights.store import WeightStore
+from . import tables as schema
+from .adapters import AdapterTable
+from .cells import CellTable
+from .feedback import FeedbackTable
+from .location import Location, Place
+from .postgresql import open_database
+from .profiles import Origin, ProfileTable
+from .replacements import ReplacementTable
+from .sqlite import RegistryFile, create_file
+from .traffic import DemandTable
+
+
+class Registry(AdapterTable, ReplacementTable, CellTable, ProfileTable, FeedbackTable, DemandTable):
+    """Everything that is known of a base model's adapters; safe to use from several threads."""
+
+    _weights: Path | None = None
+
+    @classmethod
+    def create(
+        cls,
+        given: Place,
+        *,
+        weights: Path | None = None,
+        author: str | None = None,
+    ) -> Self:
+        """Open the registry at a path or URL, making an empty one where there is none."""
+        location = Location.parse(given)
+        if location.url is not None:
+            open_database(location.url, read_only=False, create=True).dispose()
+        elif location.path is not None and not location.path.exists():
+            create_file(location.path.resolve())
+        return cls.open(location, weights=weights, author=author)
+
+    @classmethod
+    def open(
+        cls,
+        given: Place,
+        *,
+        read_only: bool = False,
+        weights: Path | None = None,
+        author: str | None = None,
+    ) -> Self:
+        """Open the registry at a path, or at a URL `postgresql+psycopg://USER@HOST/DATABASE`.
+
+        `weights` is the folder of the weights, by default the one beside the file, or `$TRAITROUTE_WEIGHTS` for a URL;
+        `author` who makes the changes, by default the user of this machine.
+
+        Raises:
+            RegistryError: there is none, or its schema is newer.
+            DatabaseError: it cannot be reached or read.
+        """
+        location = Location.parse(given).absolute()
+        file = None
+        if location.url is not None:
+            engine = open_database(location.url, read_only=read_only, create=False)
+        else:
+            file = RegistryFile(location.path or Path(), read_only=read_only)
+            engine = file.engine
+        registry = cls(engine, location.resolve(), read_only=read_only, author=author)
+        registry._weights, registry._file = weights, file
+        return registry
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def weights(self) -> WeightStore:
+        """The store of the adapters' weights.
+
+        Raises:
+            RegistryError: the registry is on a server and nobody said where its weights lie.
+        """
+        if self._weights is not None:
+            return WeightStore(self._weights)
+        if self.location.path is not None:
+            return WeightStore(self.location.beside(".weights"))
+        if not (folder := os.environ.get("TRAITROUTE_WEIGHTS")):
+            raise RegistryError(
+                f"where do the weights of {self.location} lie? Set TRAITROUTE_WEIGHTS to a folder "
+                "that every server and administrator shares"
+            )
+        return WeightStore(Path(folder))
+
+    def named_weights(self) -> frozenset[str]:
+        """The digests of the weights that an adapter, a pending replacement or a version of the profile names."""
+        columns = (schema.adapters.c.weights_digest, schema.replacements.c.weights_digest)
+        profiled = select(schema.profiles.c.summary["weights"])
+        with self.frozen(), self._transaction() as connection:
+            named = {d for c in columns for d in connection.execute(select(c)).scalars()}
+            for weights in connection.execute(profiled).scalars():
+                named.update((weights or {}).values())
+        return frozenset(named)
+
+    def servable(self) -> list[Adapter]:
+        """List the adapters that a vLLM server may load: not disabled, and of a method it runs.
+
+        A pending replacement is among them as NAME@VERSION, by which it can be measured where it will be served.
+        """
+        return servable(self.adapters(), self.replacements())
+
+    def admit(
+        self,
+        measured: Adapter,
+        data: bytes,
+        summary: dict[str, Any],
+        *,
+        parent: int | None,
+        origin: Origin = "row",
+    ) -> int:
+        """Make a measured adapter routable together with the profile that holds its row; return the profile's version.
+
+        A pending replacement takes its name over here. All happens in one transaction, so no server sees the new
+        weights with the old row. `parent` is the version that the profile was made from.
+
+        Raises:
+            ConflictError: another profile or other weights came first; nothing is changed.
+        """
+        with self._revising() as connection:
+            version = self._insert_profile(connection, data, summary, origin, parent)
+            self._take_in(connection, measured)
+            return version
+
+
+def servable(adapters: Iterable[Adapter], replacements: Iterable[Adapter]) -> list[Adapter]:
+    """See `Registry.servable`, of adapters and pending replacements that were read."""
+    named = [each.model_copy(update={"name": _alias(each)}) for each in replacements]
+    return [
+        each
+        for each in [*adapters, *named]
+        if each.vllm_serves and each.state is not AdapterState.DISABLED
+    ]
+
+
+def _alias(replacement: Adapter) -> str:
+    """A name that no adapter can have, so that it stands in nobody's way."""
+    return f"{replacement.name}@{replacement.version}"

@@ -1,0 +1,234 @@
+"""A registry in one SQLite file: how it is made, recognised, connected to, and told from what it was."""
+
+import errno
+import os
+import sqlite3
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlalchemy import URL, Engine, NullPool, create_engine
+
+from ..errors import BusyError, DatabaseError, RegistryError, TraitRouteError
+from .database_errors import in_our_words
+from .tables import SCHEMA_VERSION
+from .upgrade import schema_of, upgrade, upgrading
+
+BUSY_S = 30.0
+"""So long a locked file is waited for."""
+
+_CLOCK_NS = 10**9
+"""Times at which files are written differ by this at the latest, on any file system."""
+
+
+def create_file(path: Path) -> None:
+    """Make an empty registry at `path`; if another process makes it first, leave that one.
+
+    Raises:
+        RegistryError: its folder cannot be made or written.
+        DatabaseError: its disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with in_our_words(path):
+            _draft_and_link(path)
+    except OSError as exc:
+        raise RegistryError(f"no registry can be made at {path}: {exc.strerror or exc}") from exc
+
+
+def _draft_and_link(path: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix=".creating-", dir=path.parent) as scratch:
+        draft = Path(scratch) / path.name
+        engine = create_engine(URL.create("sqlite", database=str(draft)))
+        with engine.connect() as connection:
+            # Persistent: lets servers read while a profiling run writes.
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+        _upgrade(path, engine)
+        engine.dispose()
+        # A link appears complete or not at all, and unlike a rename never replaces a file.
+        with suppress(FileExistsError):
+            os.link(draft, path)
+
+
+class RegistryFile:
+    """A registry's file that is open: `engine` connects to it, and `is_outdated` where that shows no longer what is at `named`.
+
+    SQLite goes on reading a file that was deleted, and does not look again at one that it was told is immutable.
+
+    Raises:
+        RegistryError: there is no such file, it is not a registry, or its schema is newer.
+        DatabaseError: it is damaged, locked, or may not be read.
+    """
+
+    def __init__(self, named: Path, *, read_only: bool) -> None:
+        _check_kind(named)
+        path = named.resolve()
+        self._named = named
+        self._pin = _pin(path) if read_only else None
+        # Read before it is opened, so that what happens meanwhile is seen.
+        self._state = _State.read(named)
+        self.engine = create_engine(
+            URL.create("sqlite", database=path.as_uri(), query=_query(path, read_only=read_only)),
+            connect_args={"timeout": BUSY_S},
+            # A reader's connection that stays would keep the last writer from emptying the file -wal, and what is left
+            # in that SQLite would apply to a backup that is put in the file's place.
+            poolclass=NullPool if read_only else None,
+        )
+        try:
+            with in_our_words(path):
+                _check_schema(path, self.engine, read_only=read_only)
+        except TraitRouteError:
+            self.close()
+            raise
+
+    @property
+    def identity(self) -> tuple[int, int] | None:
+        """What tells this file from any other that comes to its path while this one is open."""
+        return self._state and (self._state.device, self._state.inode)
+
+    def is_outdated(self) -> bool:
+        """Whether it must be opened anew to be read as it is."""
+        state = self._state
+        # Written to again in the moment of its last write it would look the same.
+        return _State.read(self._named) != state or bool(state and state.immutable and state.recent)
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Refuse what was read of a file that was written meanwhile, where SQLite does not keep the two apart.
+
+        Raises:
+            BusyError: it was.
+        """
+        try:
+            yield
+        finally:
+            state = self._state
+            if state and state.immutable and _State.read(self._named) != state:
+                raise BusyError(f"{self._named} was written while it was read: try again")
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+        if self._pin is not None:
+            self._pin.close()
+
+
+@dataclass(frozen=True)
+class _State:
+    """What is at a path, links followed."""
+
+    device: int
+    inode: int
+    size: int
+    written_ns: int
+    immutable: bool
+    recent: bool = field(compare=False)
+
+    @classmethod
+    def read(cls, path: Path) -> "_State | None":
+        """None where there is no file."""
+        try:
+            found, immutable = path.stat(), _is_immutable(path.resolve())
+        except OSError:
+            return None
+        recent = time.time_ns() - found.st_mtime_ns < _CLOCK_NS
+        file = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        return cls(*file, immutable, recent=recent)
+
+
+def _check_kind(path: Path) -> None:
+    """Refuse what is no file before it is opened: that would wait for who writes to a pipe."""
+    try:
+        found = path.stat()
+        if stat.S_ISREG(found.st_mode) and not os.access(path, os.R_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except (FileNotFoundError, NotADirectoryError) as exc:
+        raise RegistryError(
+            f"no registry at {path}: check the path, or make one with `traitroute profile`"
+        ) from exc
+    except OSError as exc:
+        raise DatabaseError(
+            f"{path} cannot be read ({exc.strerror or exc}): check its permissions and its folder's"
+        ) from exc
+    if stat.S_ISDIR(found.st_mode):
+        raise RegistryError(f"{path} is a folder: give the registry's file")
+    if not stat.S_ISREG(found.st_mode):
+        raise RegistryError(f"{path} is a pipe, a socket or a device: give the registry's file")
+    if not found.st_size:
+        # SQLite takes it for a database without tables.
+        raise RegistryError(
+            f"{path} is empty, not an SQLite file: give another, or restore a backup"
+        )
+
+
+def _pin(path: Path) -> sqlite3.Connection:
+    """A connection that reads nothing and locks nothing: while it is there, no other file is given this one's number.
+
+    Only SQLite may open the file: closed by anybody else, it would lose the locks of all connections of this process.
+    """
+    uri = f"{path.as_uri()}?mode=ro&immutable=1"
+    with suppress(sqlite3.Error):
+        return sqlite3.connect(uri, uri=True, check_same_thread=False)
+    return sqlite3.connect(":memory:", check_same_thread=False)
+
+
+def _query(path: Path, *, read_only: bool) -> dict[str, str]:
+    if not read_only:
+        return {"uri": "true", "mode": "rw"}
+    query = {"uri": "true", "mode": "ro"}
+    if not _may_write(path):
+        # Made by who may not write the database itself, the file -shm would keep its owner out.
+        query["readonly_shm"] = "1"
+    if _is_immutable(path):
+        query["immutable"] = "1"
+    return query
+
+
+def _may_write(file: Path) -> bool:
+    return os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)
+
+
+def _is_immutable(file: Path) -> bool:
+    """Whether the file can only be read as one that nobody writes: there is no writer, and nothing may be made beside it.
+
+    In WAL mode SQLite makes two files beside a database even to read it. While there is a writer they are there, and who
+    reads with them sees what it writes.
+    """
+    if _may_write(file):
+        return False
+    wal, shared, journal = (
+        file.with_name(f"{file.name}-{ending}") for ending in ("wal", "shm", "journal")
+    )
+    in_use = (
+        (wal.exists() and shared.exists()) or _holds_something(wal) or _holds_something(journal)
+    )
+    return not in_use
+
+
+def _holds_something(file: Path) -> bool:
+    return file.exists() and file.stat().st_size > 0
+
+
+def _check_schema(path: Path, engine: Engine, *, read_only: bool) -> None:
+    with engine.connect() as connection:
+        schema = schema_of(connection, str(path))
+    if not schema:
+        raise RegistryError(f"{path} is an SQLite file but not TraitRoute's: give another path")
+    if schema == SCHEMA_VERSION:
+        return
+    if read_only:
+        with upgrading(schema):
+            RegistryFile(path, read_only=False).close()
+    else:
+        _upgrade(path, engine)
+
+
+def _upgrade(path: Path, engine: Engine) -> None:
+    with engine.begin() as connection:
+        # Whoever comes first upgrades; another process waits here and finds it done.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        upgrade(connection, str(path))

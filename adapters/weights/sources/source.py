@@ -1,0 +1,111 @@
+"""Where an adapter comes from, read from what somebody wrote.
+
+A source is kept in the registry and shown in lists, so one that could hold a secret (a user, a password, a signature
+behind a question mark) is refused; credentials belong in the environment, where fsspec and the Hub look for them.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+from urllib.parse import unquote, urlsplit
+
+from ...errors import SourceError
+
+HUB = "hf"
+_LONGEST = 2000
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w.%-]+)?", re.ASCII)
+_HUB_KINDS = frozenset({"buckets", "datasets", "kernels", "models", "spaces"})
+_WANTED = "give a folder's absolute path, a Hub id ORG/NAME[@REVISION], or a URL such as s3://BUCKET/FOLDER"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A folder of this machine, or a URL whose file system fsspec knows; exactly one of the two is given."""
+
+    folder: Path | None = None
+    url: str | None = None
+
+    @classmethod
+    def parse(cls, uri: str) -> Self:
+        """Read a folder's absolute path, a Hub id or a URL, without looking whether anything is there.
+
+        Raises:
+            SourceError: it is none of these, climbs with `..`, or holds credentials.
+        """
+        if len(uri) > _LONGEST or not uri.isprintable() or not uri.strip():
+            raise SourceError(f"no place can be read from {uri[:80]!r}: {_WANTED}")
+        if _HUB_ID.fullmatch(uri):
+            uri = f"{HUB}://{uri}"
+        if "://" not in uri:
+            return cls(folder=_folder(uri, uri))
+        scheme, _, rest = uri.partition("://")
+        if scheme.lower() in ("file", "local"):
+            return cls(folder=_folder(rest, uri))
+        return cls(url=_checked_url(f"{scheme.lower()}://{rest.rstrip('/')}"))
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The URL's scheme, host or bucket, and folders, by which one URL is found to lie under another.
+
+        A revision of the Hub's is left out: who allows a repository allows all of it.
+        """
+        scheme, _, rest = (self.url or "").partition("://")
+        parts = (scheme, *(part for part in rest.split("/") if part))
+        return tuple(p.partition("@")[0] for p in parts) if scheme == HUB else parts
+
+    def __str__(self) -> str:
+        return self.url or str(self.folder)
+
+
+def _folder(path: str, uri: str) -> Path:
+    if not path.startswith("/"):
+        raise SourceError(f"{uri!r} is no place: {_WANTED}")
+    if ".." in path.split("/"):
+        raise SourceError(f"{uri!r} climbs with '..': give the path without it")
+    return Path(path)
+
+
+def _checked_url(url: str) -> str:
+    try:
+        split = urlsplit(url)
+    except ValueError as exc:
+        raise SourceError(f"{url[:80]!r} is no URL ({exc}): {_WANTED}") from exc
+    if "::" in url:
+        raise SourceError(f"{split.scheme}: chained URLs ('::') are not taken: {_WANTED}")
+    # Told without the URL itself, for it may hold what must not be shown.
+    if "@" in split.netloc or split.query or split.fragment:
+        raise SourceError(
+            f"the {split.scheme} URL holds a user, a password, '?' or '#': give it without, for it is kept and "
+            "shown; credentials belong in the environment"
+        )
+    path = _decoded(split.path)
+    # Some servers read `..;` as `..`, and a backslash as a slash.
+    if {"..", "."} & {part.partition(";")[0] for part in path.split("/")} or "\\" in path:
+        raise SourceError(f"{url!r} climbs with '..': give the URL without it")
+    if "//" in path or not split.netloc:
+        raise SourceError(f"{url!r} has an empty part: give the URL without it")
+    if split.scheme == HUB:
+        _check_hub(url)
+    return url
+
+
+def _decoded(path: str) -> str:
+    """The path as the last of several servers may read it, each of which decodes once."""
+    while (decoded := unquote(path)) != path:
+        path = decoded
+    return path
+
+
+def _check_hub(url: str) -> None:
+    parts = url.partition("://")[2].split("/")
+    revision = _decoded(parts[1].partition("@")[2]) if len(parts) > 1 else ""
+    if revision.split("/")[0] == "refs":
+        raise SourceError(
+            f"{url!r} names a reference such as refs/pr/1, a pull request that anybody may open: give a branch, tag "
+            "or commit of the repository's own"
+        )
+    if not _HUB_ID.fullmatch("/".join(parts[:2])) or any("@" in part for part in parts[2:]):
+        raise SourceError(f"{url!r} is no Hub id: give hf://ORG/NAME[@REVISION]")
+    if parts[0] in _HUB_KINDS:
+        raise SourceError(f"{url!r} is none of the Hub's models: give hf://ORG/NAME[@REVISION]")

@@ -1,0 +1,1 @@
+"""Gains predicted from a data set, before an adapter is trained on it."""

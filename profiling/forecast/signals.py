@@ -1,0 +1,222 @@
+"""Signals of a dataset: what can be known of it before an adapter is trained on it.
+
+Of a source the training rows are read, of a target the test rows. Texts are prompt and answer, so that style,
+syntax and meaning see both; each reader cuts them as it states (linguistics.MAX_CHARACTERS,
+semantics.MAX_TOKENS, loss_probe.MAX_TOKENS), lengths are of whole answers.
+
+What was read lies in a folder beside the registry, `<stem>.signals/<digest>.safetensors` with the arrays and
+`<digest>.json` with the rest, written last: without it the reading does not count. The digest covers rows,
+base model and readers, not the floating-point type, in which machines differ.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from ...adapters import Location, Place
+from ...serving.engines.precision import fastest_precision
+from ..analysis import classes, linguistics, semantics, style
+from ..analysis.lengths import QUANTILES
+from ..base_model import BaseModelFolder
+from ..tasks.scoring import judge
+from ..tasks.task import Example, Metric
+from . import loss_probe
+from .loss_probe import LossProbe
+
+if TYPE_CHECKING:
+    from spacy.language import Language
+
+    from ..analysis.semantics import Encoder
+
+Array = NDArray[np.float64]
+Form = Literal["label", "number", "json", "text"]
+
+LENGTHS, TEXTS = 256, 64
+"""Examples whose answers are counted, and of these whose texts are parsed and embedded."""
+_FORMAT = 1
+_ARRAYS = ("lengths", "class_counts", "style", "meaning", "nats", "gradient")
+
+
+@dataclass(frozen=True)
+class Signals:
+    """One dataset: `lengths` (n,) of answers in tokens, `class_counts` (labels,), mean `style` and `meaning`.
+
+    `nats` (m,) is the base model's loss per answer token of each example read, `gradient` (512,) as in
+    loss_probe.py. `relations` are shares of dependency relations. `label` tells answers from a list;
+    `number` and `json` are forms of the others, `text` what is left.
+    """
+
+    form: Form
+    labels: tuple[str, ...]
+    relations: dict[str, float]
+    lengths: NDArray[np.int32]
+    class_counts: NDArray[np.int64]
+    style: Array
+    meaning: Array
+    nats: Array
+    gradient: Array
+
+    @property
+    def log_length(self) -> float:
+        """Mean of log(1 + answer tokens)."""
+        return float(np.log1p(self.lengths).mean())
+
+    @property
+    def length_quantiles(self) -> Array:
+        """Answer tokens at 5, 25, 50, 75 and 95%."""
+        return np.asarray(np.quantile(self.lengths, QUANTILES), dtype=np.float64)
+
+    @cached_property
+    def classes(self) -> classes.ClassSummary | None:
+        """Count, entropy and imbalance of the classes, or None where answers come from no list."""
+        if not self.labels:
+            return None
+        return classes.summarise(
+            np.repeat(np.arange(len(self.labels)), self.class_counts), self.labels
+        )
+
+    @property
+    def entropy_bits(self) -> float:
+        """Of the classes; 0 where there are none."""
+        return self.classes.entropy_bits if self.classes else 0.0
+
+    @property
+    def nats_per_token(self) -> float:
+        """The logarithm of the base model's perplexity, a mean over examples."""
+        return float(self.nats.mean())
+
+
+class SignalReader:
+    """Reads signals of datasets, each once; model, parser and encoder are loaded when first needed."""
+
+    def __init__(
+        self,
+        base: BaseModelFolder,
+        folder: Path,
+        *,
+        parser: "Language | None" = None,
+        encoder: "Encoder | None" = None,
+        seed: int = 0,
+    ) -> None:
+        self._base, self._folder, self._seed = base, folder, seed
+        self._given_parser, self._given_encoder = parser, encoder
+        self._probe = LossProbe(base, seed=seed)
+
+    def read(
+        self, examples: Sequence[Example], *, labels: Sequence[str] = (), metric: Metric = "exact"
+    ) -> Signals:
+        """Signals of `examples`, from the folder where they were read before.
+
+        Raises:
+            BaseModelError: the base model cannot be loaded.
+            ImportError: the extras `profile` or `linguistics` are missing.
+        """
+        kept = list(examples[:LENGTHS])
+        place = self._folder / self._digest(kept, labels, metric)
+        if (known := _load(place)) is not None:
+            return known
+        signals = self._measure(kept, tuple(labels), metric)
+        _save(signals, place, fastest_precision())
+        return signals
+
+    def _measure(self, examples: list[Example], labels: tuple[str, ...], metric: Metric) -> Signals:
+        texts = [f"{e.prompt}\n{e.target}" for e in examples[:TEXTS]]
+        parsed = linguistics.parse(texts, self._parser)
+        shares = linguistics.profile_syntax(parsed, n_resamples=1).relations
+        reading = self._probe.read(examples)
+        return Signals(
+            form=answer_form(examples, labels, metric),
+            labels=labels,
+            relations={name: share.value for name, share in shares.items()},
+            lengths=self._probe.lengths([e.target for e in examples]),
+            class_counts=np.array([sum(e.answer == c for e in examples) for c in labels], np.int64),
+            style=style.style_features(texts, parsed).values.mean(axis=0),
+            meaning=semantics.embed(texts, self._encoder).mean(axis=0, dtype=np.float64),
+            nats=reading.nats,
+            gradient=reading.gradient,
+        )
+
+    def _digest(self, examples: Sequence[Example], labels: Sequence[str], metric: Metric) -> str:
+        rules = [
+            _FORMAT,
+            LENGTHS,
+            TEXTS,
+            linguistics.MAX_CHARACTERS,
+            semantics.MAX_TOKENS,
+            self._seed,
+        ]
+        probe = [
+            getattr(loss_probe, n) for n in ("MAX_TOKENS", "LOSSES", "GRADIENTS", "RANK", "MODULES")
+        ]
+        rows = [e.model_dump() for e in examples]
+        parts = [self._base.digest, rules, probe, list(labels), metric, rows]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    @cached_property
+    def _parser(self) -> "Language":
+        return self._given_parser or linguistics.load_parser()
+
+    @cached_property
+    def _encoder(self) -> "Encoder":
+        return self._given_encoder or semantics.load_encoder()
+
+
+def signal_folder(registry: Place) -> Path:
+    """Where signals are kept for this registry."""
+    return Location.parse(registry).beside(".signals")
+
+
+def answer_form(examples: Sequence[Example], labels: Sequence[str], metric: Metric) -> Form:
+    """The form of a dataset's answers; numbers are known by the answers too, not by the metric alone."""
+    if labels:
+        return "label"
+    if metric == "json":
+        return "json"
+    numbers = all(judge("number", e.answer, e.answer).lenient for e in examples)
+    return "number" if metric == "number" or numbers else "text"
+
+
+def _save(signals: Signals, place: Path, precision: str) -> None:
+    arrays = {name: np.ascontiguousarray(getattr(signals, name)) for name in _ARRAYS}
+    record: dict[str, Any] = {
+        "format": _FORMAT,
+        "form": signals.form,
+        "labels": signals.labels,
+        "relations": signals.relations,
+        "precision": precision,
+    }
+    place.parent.mkdir(parents=True, exist_ok=True)
+    _replace(place.with_suffix(".safetensors"), save(arrays))
+    _replace(place.with_suffix(".json"), json.dumps(record).encode())
+
+
+def _load(place: Path) -> Signals | None:
+    """What `_save` wrote; None where it is not there, was cut off or is of another format."""
+    try:
+        record = json.loads(place.with_suffix(".json").read_text(encoding="utf-8"))
+        arrays = load_file(place.with_suffix(".safetensors"))
+        return Signals(
+            form=record["form"],
+            labels=tuple(record["labels"]),
+            relations=record["relations"],
+            **{name: arrays[name] for name in _ARRAYS},
+        )
+    except (OSError, ValueError, KeyError, SafetensorError):
+        return None
+
+
+def _replace(file: Path, data: bytes) -> None:
+    """Write `file` in one step, so that no reader sees half of it."""
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")
+    part.write_bytes(data)
+    part.replace(file)

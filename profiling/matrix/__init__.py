@@ -1,0 +1,1 @@
+"""The transfer matrix: measured whole, by row, or by column."""

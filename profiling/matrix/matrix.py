@@ -1,0 +1,78 @@
+"""The transfer matrix: scores and gains of every adapter on every task, with names."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...adapters import Cell, Outcomes, SuiteError
+
+Array = NDArray[np.float64]
+Score = Literal["strict", "lenient", "likelihood"]
+
+
+@dataclass(frozen=True)
+class TransferMatrix:
+    """`scores` (adapters, tasks) and `base` (tasks,): means of a score over a task's examples.
+
+    By default the share of strictly correct answers, in [0, 1]. `example_gains` holds for each task
+    an array (examples, adapters): the adapter's score less the base model's on every example; for
+    right or wrong answers +1 where the adapter alone is right, -1 where base alone is, else 0.
+    """
+
+    adapters: tuple[str, ...]
+    tasks: tuple[str, ...]
+    base: Array
+    scores: Array
+    example_gains: tuple[Array, ...]
+
+    @property
+    def gains(self) -> Array:
+        """Score of each adapter less the base model's, shape (adapters, tasks); negative: side effect."""
+        return self.scores - self.base
+
+    @property
+    def paired(self) -> dict[str, list[list[int]]]:
+        """How many examples only the adapter got right ("won"), how many only base ("lost"), and of how many in all.
+
+        Each is (adapters, tasks); the intervals of skill cards are read off these.
+        """
+        by_task = [
+            ((gains > 0).sum(axis=0), (gains < 0).sum(axis=0), np.full(gains.shape[1], len(gains)))
+            for gains in self.example_gains
+        ]
+        parts = [np.stack(part, axis=1).tolist() for part in zip(*by_task, strict=True)]
+        return dict(zip(("won", "lost", "examples"), parts, strict=True))
+
+    @classmethod
+    def from_cells(cls, cells: Sequence[Cell], *, score: Score = "strict") -> Self:
+        """Arrange `cells`; adapters and tasks keep the order in which they first come.
+
+        Raises:
+            SuiteError: a cell of the matrix is missing.
+        """
+        found = {(c.adapter, c.task): example_scores(c.outcomes, score) for c in cells}
+        adapters = tuple(dict.fromkeys(c.adapter for c in cells if c.adapter is not None))
+        tasks = tuple(dict.fromkeys(c.task for c in cells))
+        missing = [(a, t) for a in (None, *adapters) for t in tasks if (a, t) not in found]
+        if missing:
+            raise SuiteError(f"{len(missing)} cells are not measured yet, first {missing[0]}")
+        gains = tuple(
+            np.stack([found[a, t] - found[None, t] for a in adapters], axis=1) for t in tasks
+        )
+        return cls(
+            adapters=adapters,
+            tasks=tasks,
+            base=np.array([found[None, t].mean() for t in tasks]),
+            scores=np.array([[found[a, t].mean() for t in tasks] for a in adapters]),
+            example_gains=gains,
+        )
+
+
+def example_scores(outcomes: Outcomes, score: Score) -> Array:
+    """The score of every example, shape (n,): 0 or 1, or nats per target token for `likelihood`."""
+    if score == "likelihood":
+        return outcomes.log_likelihood / np.maximum(outcomes.target_tokens, 1).astype(np.float64)
+    return getattr(outcomes, score).astype(np.float64)

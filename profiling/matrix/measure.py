@@ -1,0 +1,152 @@
+"""Measure cells of the transfer matrix: every adapter, and the base model, on every task."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ...adapters import Adapter, Cell, Outcomes, Registry, SilentAdapterError, packed_texts
+from ...serving.engines import Engine, EngineRequest, EngineResult
+from ..base_model import BaseModelFolder
+from ..tasks.scoring import judge
+from ..tasks.task import Example, Task
+
+
+def measure(
+    engine: Engine,
+    registry: Registry,
+    base: BaseModelFolder,
+    adapters: Sequence[Adapter],
+    tasks: Sequence[Task],
+    *,
+    keep_outputs: bool = False,
+    on_cell: Callable[[Cell], None] = lambda cell: None,
+) -> list[Cell]:
+    """Measure the base model and `adapters` on `tasks`; cells already in `registry` are not repeated.
+
+    With `keep_outputs` newly measured cells hold the texts too. Every finished cell is committed before the next begins, so a killed run loses at most one.
+
+    Raises:
+        SilentAdapterError: an adapter answered exactly as the base model did, everywhere; its cells
+            are removed.
+    """
+    rows: list[list[Cell]] = []
+    for adapter in (None, *adapters):
+        row = []
+        for task in tasks:
+            cell = measured_cell(engine, registry, base, adapter, task, keep_outputs=keep_outputs)
+            on_cell(cell)
+            row.append(cell)
+        rows.append(row)
+        if adapter is not None and matches_base(row, rows[0]):
+            registry.remove_cells([cell.key for cell in row])
+            raise SilentAdapterError(
+                f"adapter {adapter.name} answered exactly as the base model on all {len(row)} tasks: "
+                "it was not applied, or its weights do nothing; its row was not kept. Check its "
+                "target modules and train it again"
+            )
+    return [cell for row in rows for cell in row]
+
+
+def measured_cell(
+    engine: Engine,
+    registry: Registry,
+    base: BaseModelFolder,
+    adapter: Adapter | None,
+    task: Task,
+    *,
+    keep_outputs: bool = False,
+) -> Cell:
+    """The cell of `adapter` (None: the base model) on `task`: measured and kept, unless `registry` has it already."""
+    key = cell_key(base.digest, adapter, task.digest, engine.name)
+    found = registry.find_cell(key)
+    outcomes = (
+        found.outcomes if found else measure_cell(engine, adapter, task, keep_outputs=keep_outputs)
+    )
+    cell = Cell(key, adapter.name if adapter else None, task.name, outcomes)
+    # Named anew: the cell may have been measured when the same weights had another name.
+    if found is None or (found.adapter, found.task) != (cell.adapter, cell.task):
+        registry.put_cell(cell)
+    return cell
+
+
+def cell_key(base_digest: str, adapter: Adapter | None, task_digest: str, engine: str) -> str:
+    """Digest of base, weights, task and settings: what determines a cell's outcomes."""
+    weights = adapter.weights_digest if adapter else None
+    parts = json.dumps([1, base_digest, weights, task_digest, engine])
+    return hashlib.sha256(parts.encode()).hexdigest()
+
+
+def matches_base(row: Sequence[Cell], base_row: Sequence[Cell]) -> bool:
+    """Whether an adapter's outputs equal the base model's on every example of every task.
+
+    The classic silent failure of multi-LoRA evaluation: the adapter was never applied. Likelihoods are
+    not compared, since rounding differs from batch to batch.
+    """
+    return all(
+        np.array_equal(cell.outcomes.output_digest, base_cell.outcomes.output_digest)
+        for cell, base_cell in zip(row, base_row, strict=True)
+    )
+
+
+def measure_cell(
+    engine: Engine, adapter: Adapter | None, task: Task, *, keep_outputs: bool = False
+) -> Outcomes:
+    """Measure `adapter` (None: the base model) on every test example of `task`."""
+    examples = task.test_examples
+    results = engine.run([request_for(task, e, adapter) for e in examples])
+    outcomes = to_outcomes(task, examples, results)
+    return (
+        replace(outcomes, **packed_texts([r.text for r in results])) if keep_outputs else outcomes
+    )
+
+
+def request_for(task: Task, example: Example, adapter: Adapter | None) -> EngineRequest:
+    """The engine request that measures `adapter` on one example of `task`."""
+    return EngineRequest(
+        messages=({"role": "user", "content": example.prompt},),
+        adapter=adapter,
+        max_tokens=task.max_tokens,
+        candidates=_candidates(task, example),
+    )
+
+
+def _candidates(task: Task, example: Example) -> tuple[str, ...]:
+    """The gold target first, then every label where there are few."""
+    return (example.target, *(task.labels if task.lists_labels else ()))
+
+
+def to_outcomes(
+    task: Task, examples: Sequence[Example], results: Sequence[EngineResult]
+) -> Outcomes:
+    """Judge the engine's results on `examples`, in their order."""
+    judged = [
+        judge(task.metric, r.text, e.answer, task.labels)
+        for e, r in zip(examples, results, strict=True)
+    ]
+    label_scores = np.array([r.log_likelihoods[1:] for r in results], dtype=np.float64)
+    return Outcomes(
+        strict=np.array([j.strict for j in judged], dtype=np.bool_),
+        lenient=np.array([j.lenient for j in judged], dtype=np.bool_),
+        parse_failure=np.array([j.parse_failure for j in judged], dtype=np.bool_),
+        log_likelihood=np.array([r.log_likelihoods[0] for r in results], dtype=np.float32),
+        target_tokens=np.array([r.candidate_tokens[0] for r in results], dtype=np.int32),
+        output_tokens=np.array([r.output_tokens for r in results], dtype=np.int32),
+        finish_reason=np.array([r.finish_reason for r in results], dtype=np.uint8),
+        predicted_label=np.array([j.label for j in judged], dtype=np.int32),
+        output_digest=np.array([_text_digest(r.text) for r in results], dtype=np.uint64),
+        label_probabilities=_softmax(label_scores).astype(np.float32),
+    )
+
+
+def _softmax(scores: np.ndarray) -> np.ndarray:
+    if scores.shape[1] == 0:
+        return scores
+    shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def _text_digest(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

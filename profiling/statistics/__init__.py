@@ -1,0 +1,1 @@
+"""Tests and intervals: bootstrap, permutation tests, false-discovery control."""

@@ -1,0 +1,227 @@
+"""Which gains and side effects are real: intervals, paired tests against base, false-discovery control.
+
+Every test here is one test: the sign-flip permutation of paired differences, whose null is that adapter
+and base model are exchangeable on each example. Where all non-zero differences share one size, as for
+right-or-wrong answers, its exact form is the binomial on discordant pairs, which is McNemar's exact
+test; elsewhere flips are drawn and p = (b + 1) / (B + 1). Benjamini-Hochberg then runs over the whole
+family of cells. Its promise is proved for independent and some positively dependent tests; cells of one
+task depend on each other through the base model's answers, and a test simulates that case.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from ...adapters import InputError, Outcomes
+from ...serving.skills.measured import paired_interval
+from ..matrix.matrix import Score, example_scores
+from .resampling import BOUNDS, Array, bootstrap_means, finite, paired, sign_flip_p, sign_p
+
+GAIN, SIDE_EFFECT, NOT_SHOWN, NOT_MEASURED = VERDICTS = (
+    "gain",
+    "side effect",
+    "not shown",
+    "not measured",
+)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean, its 95% bounds, and the two-sided p-value of its being zero."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+
+
+@dataclass(frozen=True)
+class GainTests:
+    """Paired comparisons, every array of shape (adapters, tasks); NaN where a cell is not measured.
+
+    `gain` is a mean difference per example: a share of examples in [-1, 1] for right-or-wrong scores,
+    nats per target token for "likelihood". `low` and `high` bound it at 95%, cell by cell, not jointly.
+    `q_value` is the smallest false-discovery rate at which
+    the cell would be called; `verdict` calls it at `q`. `examples` (tasks,) are counts.
+    """
+
+    adapters: tuple[str, ...]
+    tasks: tuple[str, ...]
+    gain: Array
+    low: Array
+    high: Array
+    p: Array
+    q_value: Array
+    verdict: NDArray[np.str_]
+    examples: NDArray[np.int64]
+    q: float
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of cells with each verdict."""
+        return {word: int(np.sum(self.verdict == word)) for word in VERDICTS}
+
+
+def wilson(successes: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[Array, Array]:
+    """Wilson score bounds of `successes` out of `n`, elementwise; (0, 1) where n is 0.
+
+    Raises:
+        InputError: a count of successes is negative or above n.
+    """
+    k, total = np.broadcast_arrays(np.asarray(successes, float), np.asarray(n, float))
+    if np.any((k < 0) | (k > total)):
+        raise InputError("successes must lie between 0 and n; count them over the same examples")
+    z = float(stats.norm.ppf((1 + level) / 2))
+    known = np.maximum(total, 1)
+    share = k / known
+    center = (share + z**2 / (2 * known)) / (1 + z**2 / known)
+    spread = np.sqrt(share * (1 - share) / known + (z / (2 * known)) ** 2) * z / (1 + z**2 / known)
+    low = np.where(k == 0, 0.0, center - spread)
+    high = np.where(k == total, 1.0, center + spread)
+    return low, high
+
+
+def mcnemar(adapter: ArrayLike, base: ArrayLike) -> float:
+    """Exact two-sided McNemar p-value of right-or-wrong answers, both (n,); 1 with no discordant pair.
+
+    Raises:
+        InputError: the two are not as long as one another, or empty.
+    """
+    right, wrong = np.asarray(adapter, bool), np.asarray(base, bool)
+    return float(sign_p(paired(right, wrong)[:, None])[0])
+
+
+def paired_bootstrap(differences: ArrayLike, *, n_resamples: int = 2000, seed: int = 0) -> Interval:
+    """Mean of paired differences (n,), its bootstrap interval and its sign-flip p-value.
+
+    Raises:
+        InputError: there is no difference, or one is not finite.
+    """
+    values = finite(differences)[:, None]
+    rng = np.random.default_rng(seed)
+    low, high = np.percentile(bootstrap_means(values, n_resamples, rng), BOUNDS, axis=0)
+    p = sign_flip_p(values, n_resamples, rng)
+    return Interval(float(values.mean()), float(low[0]), float(high[0]), float(p[0]))
+
+
+def answer_bounds(differences: Array) -> tuple[Array, Array]:
+    """95% bounds (k,) of the means of paired differences (n, k) of what is right or wrong, each 1, 0 or -1.
+
+    They are those of skill cards, since a bootstrap has no width where no example differs.
+    """
+    won, lost = (differences > 0).sum(axis=0), (differences < 0).sum(axis=0)
+    return paired_interval(won, lost, np.full(won.shape, len(differences)))
+
+
+def discoveries(p_values: ArrayLike, *, q: float = 0.05) -> tuple[Array, NDArray[np.bool_]]:
+    """Benjamini-Hochberg q-values of a whole family, any shape, and which of them are at most `q`.
+
+    NaN marks a cell that was not measured: it stays NaN, is no discovery and does not widen the family.
+
+    Raises:
+        InputError: a p-value lies outside [0, 1].
+    """
+    p = np.asarray(p_values, dtype=float)
+    measured = ~np.isnan(p)
+    if np.any((p[measured] < 0) | (p[measured] > 1)):
+        raise InputError("p-values must lie in [0, 1]; mark cells without a test by NaN")
+    values = np.full(p.shape, np.nan)
+    if measured.any():
+        values[measured] = stats.false_discovery_control(p[measured], method="bh")
+    return values, measured & (np.nan_to_num(values, nan=1.0) <= q)
+
+
+def compare_with_base(
+    outcomes: Mapping[tuple[str | None, str], Outcomes],
+    adapters: Sequence[str],
+    tasks: Sequence[str],
+    *,
+    score: Score = "strict",
+    q: float = 0.05,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> GainTests:
+    """Test every adapter's gain over the base model (key None) on every task.
+
+    Raises:
+        InputError: two cells of a task hold different numbers of examples, or a score is not finite.
+    """
+    pairs = {name: (name, None) for name in adapters}
+    return compare(outcomes, pairs, tasks, score=score, q=q, n_resamples=n_resamples, seed=seed)
+
+
+def compare(
+    outcomes: Mapping[tuple[str | None, str], Outcomes],
+    pairs: Mapping[str, tuple[str | None, str | None]],
+    tasks: Sequence[str],
+    *,
+    score: Score = "strict",
+    q: float = 0.05,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> GainTests:
+    """Test the gain of each pair's first member over its second on every task, as one family.
+
+    Rows of the result carry the names of `pairs`. Drawn p-values take at least 2·cells/q flips, so that
+    one strong effect alone can pass the correction.
+
+    Raises:
+        InputError: two cells of a task hold different numbers of examples, or a score is not finite.
+    """
+    found = {
+        (row, column): _differences(outcomes, pair, task, score)
+        for row, pair in enumerate(pairs.values())
+        for column, task in enumerate(tasks)
+        if all((member, task) in outcomes for member in pair)
+    }
+    flips = max(n_resamples, int(np.ceil(2 * len(found) / q)))
+    cells = np.full((4, len(pairs), len(tasks)), np.nan)
+    examples = np.zeros(len(tasks), dtype=np.int64)
+    for column in range(len(tasks)):
+        rows = [row for row, c in found if c == column]
+        if rows:
+            values = np.stack([found[row, column] for row in rows], axis=1)
+            examples[column] = len(values)
+            rng = np.random.default_rng([seed, column])
+            bounds = (
+                np.percentile(bootstrap_means(values, n_resamples, rng), BOUNDS, axis=0)
+                if score == "likelihood"
+                else answer_bounds(values)
+            )
+            p = sign_flip_p(values, flips, rng)
+            cells[:, rows, column] = np.stack([values.mean(axis=0), *bounds, p])
+    return _judged(tuple(pairs), tuple(tasks), cells, examples, q)
+
+
+def _differences(
+    outcomes: Mapping[tuple[str | None, str], Outcomes],
+    pair: tuple[str | None, str | None],
+    task: str,
+    score: Score,
+) -> Array:
+    first, second = (example_scores(outcomes[member, task], score) for member in pair)
+    try:
+        return paired(first, second)
+    except InputError as exc:
+        names = " and ".join(member or "the base model" for member in pair)
+        raise InputError(f"{names} on task {task}: {exc}") from exc
+
+
+def _judged(
+    adapters: tuple[str, ...],
+    tasks: tuple[str, ...],
+    cells: Array,
+    examples: NDArray[np.int64],
+    q: float,
+) -> GainTests:
+    gain, low, high, p = cells
+    q_value, called = discoveries(p, q=q)
+    verdict = np.select(
+        [np.isnan(p), called & (gain > 0), called & (gain < 0)],
+        [NOT_MEASURED, GAIN, SIDE_EFFECT],
+        NOT_SHOWN,
+    )
+    return GainTests(adapters, tasks, gain, low, high, p, q_value, verdict, examples, q)

@@ -1,0 +1,240 @@
+"""Where a task's rows come from: a generator of ours, a local folder, a Hub dataset, or lm-evaluation-harness."""
+
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ...adapters import Name, SuiteError
+from .generators import generate
+from .lm_eval import harness_rows
+from .text_files import json_lines
+
+Split = Literal["train", "test"]
+_LABEL_TYPES = {str: "text", bool: "true or false", int: "a whole number", float: "a decimal"}
+
+
+class Row(dict[str, Any]):
+    """A row's columns; `where` names its place in messages, file and line for instance."""
+
+    def __init__(self, columns: Mapping[str, Any], where: str) -> None:
+        super().__init__(columns)
+        self.where = where
+
+
+class GeneratorSource(BaseModel):
+    """Rows made by one of our own generators, from a seed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    generator: str
+    pool: dict[Split, Annotated[int, Field(ge=1)]] = {"train": 400, "test": 120}
+
+    def load(self, task: str, split: Split, count: int, *, seed: int) -> list[Row]:
+        """The first `count` rows of the split; a larger pool leaves rows that no profile has seen."""
+        sizes = {s: max(n, count) if s == split else n for s, n in self.pool.items()}
+        rows = generate(self.generator, train=sizes["train"], test=sizes["test"], seed=seed)
+        kept = enumerate(rows[split][:count], start=1)
+        return [Row(row, f"generator {self.generator}, {split} row {i}") for i, row in kept]
+
+
+class FolderSource(BaseModel):
+    """Rows of `<folder>/<task>/{train,test}.{jsonl,parquet}`.
+
+    `dataset` names that subfolder where it is not the task's name: one data set may be asked in many ways.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    folder: Path
+    dataset: Name | None = None
+
+    def load(self, task: str, split: Split, count: int, *, seed: int) -> list[Row]:
+        """A seeded sample of `count` rows of the split, or all of them where it has fewer.
+
+        Raises:
+            SuiteError: folder, file or row is not as it should be.
+        """
+        if count == 0:
+            return []
+        name = self.dataset or task
+        folder = self.folder / name
+        if not folder.is_dir():
+            known = sorted(p.name for p in self.folder.glob("*") if p.is_dir())
+            raise SuiteError(f"{self.folder} has no task folder {name!r}; it has {known or 'none'}")
+        files = [folder / f"{split}.jsonl", folder / f"{split}.parquet"]
+        file = next((f for f in files if f.is_file()), None)
+        if file is None:
+            raise SuiteError(f"{folder} has neither {split}.jsonl nor {split}.parquet")
+        rows = list(read_rows(file) if file.suffix == ".jsonl" else _parquet(file))
+        if not rows:
+            raise SuiteError(f"{file} holds no rows")
+        check_labels(rows)
+        return _sample(rows, count, seed)
+
+
+class HubSource(BaseModel):
+    """Rows of a dataset on the Hugging Face Hub: the names of its splits, and which rows to take.
+
+    A split may be a slice (`train[:90%]`); `where` is a Jinja2 expression over a row's columns.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    hub: str
+    config: str | None = None
+    revision: str | None = None
+    splits: dict[Split, str] = {"train": "train", "test": "test"}
+    where: str = "true"
+
+    def load(self, task: str, split: Split, count: int, *, seed: int) -> list[Row]:
+        """A seeded sample of `count` rows of the split.
+
+        Raises:
+            SuiteError: the dataset cannot be loaded.
+            ImportError: the `profile` extra is missing.
+        """
+        try:
+            from datasets import load_dataset
+        except ImportError as exc:
+            raise ImportError(
+                "Hub datasets need the extra: pip install 'traitroute[profile]'"
+            ) from exc
+        try:
+            data = load_dataset(
+                self.hub, self.config, revision=self.revision, split=self.splits[split]
+            )
+        except (OSError, ValueError, RuntimeError) as exc:
+            raise SuiteError(
+                f"task {task}: the Hub dataset {self.hub!r} cannot be loaded: {exc}; "
+                "check the id and the network, or use a local folder"
+            ) from exc
+        order = random.Random(seed).sample(range(len(data)), len(data))
+        return self._chosen(task, split, data, order, count)
+
+    def _chosen(
+        self, task: str, split: Split, data: Any, order: Sequence[int], count: int
+    ) -> list[Row]:
+        """The first `count` rows in `order` that fulfil `where`; large datasets are never read whole."""
+        from jinja2 import TemplateError
+        from jinja2.sandbox import SandboxedEnvironment
+
+        try:
+            wanted = SandboxedEnvironment().compile_expression(self.where)
+            rows = (Row(data[i], f"{self.hub}, {self.splits[split]} row {i + 1}") for i in order)
+            chosen = list(islice((row for row in rows if wanted(**row)), count))
+        except (TemplateError, TypeError, ValueError) as exc:
+            raise SuiteError(
+                f'task {task}: "where" ({self.where}) failed: {exc}; '
+                f"it is a Jinja2 expression over the columns {sorted(data.column_names)}"
+            ) from exc
+        if count and not chosen:
+            raise SuiteError(
+                f'task {task}: no row of {self.hub}, {self.splits[split]} fulfils "where" ({self.where})'
+            )
+        self._check_labelled(chosen, data)
+        return chosen
+
+    def _check_labelled(self, rows: Sequence[Row], data: Any) -> None:
+        """Refuse rows without a class, which the Hub marks by -1: a list's item -1 is its last, and no error."""
+        from datasets import ClassLabel
+
+        for column, kind in data.features.items():
+            nameless = next((row for row in rows if row[column] == -1), None)
+            if isinstance(kind, ClassLabel) and nameless is not None:
+                raise SuiteError(
+                    f'{nameless.where}: its "{column}" is -1, which says that it has no class: leave such '
+                    f'rows out with where: "{column} >= 0"'
+                )
+
+
+class HarnessSource(BaseModel):
+    """Rows of the lm-evaluation-harness task `lm_eval`; see lm_eval_tasks.py for what is taken over."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    lm_eval: str
+    include_path: Path | None = None
+
+    def load(self, task: str, split: Split, count: int, *, seed: int) -> list[Row]:
+        """A seeded sample of `count` rows of the split.
+
+        Raises:
+            SuiteError: there is no such harness task, or its data cannot be loaded.
+            ImportError: the `lm-eval` extra is missing.
+        """
+        if count == 0:
+            return []
+        found = harness_rows(self.lm_eval, split, include_path=self.include_path)
+        where = f"harness task {self.lm_eval}, {split} row"
+        return _sample(
+            [Row(row, f"{where} {i}") for i, row in enumerate(found, start=1)], count, seed
+        )
+
+
+Source = GeneratorSource | FolderSource | HubSource | HarnessSource
+
+
+def check_labels(rows: Sequence[Row]) -> None:
+    """Check that the labels of a data set name classes, and are written alike, so that 1 and 1.0 are not two classes.
+
+    Raises:
+        SuiteError: one is no text, number or true or false, or they are of several kinds.
+    """
+    labelled = [row for row in rows if "label" in row]
+    for row in labelled:
+        label, first = row["label"], labelled[0]["label"]
+        if type(label) not in _LABEL_TYPES or (
+            isinstance(label, float) and not math.isfinite(label)
+        ):
+            raise SuiteError(
+                f"{row.where}: the label is {str(label)[:80]}, which names no class: give text, or leave "
+                '"label" out of every row'
+            )
+        if type(label) is not type(first):
+            raise SuiteError(
+                f"{row.where}: the label {label!r} is {_LABEL_TYPES[type(label)]}, and {first!r} in "
+                f"{labelled[0].where} is {_LABEL_TYPES[type(first)]}: write all labels of a data set alike"
+            )
+
+
+def read_rows(file: Path) -> Iterator[Row]:
+    """The rows of a JSONL file.
+
+    Raises:
+        SuiteError: it cannot be read, or a line is no row.
+    """
+    for where, row in json_lines(file):
+        if not isinstance(row, dict):
+            raise SuiteError(f"{where}: a row must be a JSON object")
+        yield _checked(Row(row, where))
+
+
+def _parquet(file: Path) -> Iterator[Row]:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError as exc:
+        raise ImportError("Parquet rows need the extra: pip install 'traitroute[profile]'") from exc
+    try:
+        rows = parquet.read_table(file).to_pylist()
+    except (ArrowException, UnicodeDecodeError, OSError) as exc:
+        raise SuiteError(f"{file} is not Parquet: {exc}") from exc
+    for number, row in enumerate(rows, start=1):
+        yield _checked(Row(row, f"{file}, row {number}"))
+
+
+def _checked(row: Row) -> Row:
+    for column in ("input", "target"):
+        if not isinstance(row.get(column), str):
+            raise SuiteError(f'{row.where}: the row needs "{column}" as text; it has {sorted(row)}')
+    return row
+
+
+def _sample(rows: list[Row], count: int, seed: int) -> list[Row]:
+    if count >= len(rows):
+        return rows
+    return random.Random(seed).sample(rows, count)

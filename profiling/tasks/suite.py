@@ -1,0 +1,284 @@
+"""A suite: the tasks, base model and training settings of one profiling run, read from YAML."""
+
+import json
+import reprlib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ...adapters import Method, Name, SuiteError, check_not_base
+from .ablation import Ablation
+from .scoring import bare_label, composed, judge
+from .sources import FolderSource, Row, check_labels
+from .task import LISTED_LABELS, Metric, Task, TrainingSet
+from .text_files import parse_yaml, read_text
+
+SHOWN_ERRORS = 5
+ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+class Training(BaseModel):
+    """How every adapter of a suite is trained (PEFT through TRL's SFTTrainer); IA3 has no rank."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: Method = "lora"
+    rank: Annotated[int, Field(ge=1, le=512)] = 16
+    alpha: Annotated[int, Field(ge=1)] = 32
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    target_modules: tuple[str, ...] = ALL_LINEAR
+    epochs: Annotated[float, Field(gt=0)] = 1.0
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    batch_size: Annotated[int, Field(ge=1)] = 4
+    max_length: Annotated[int, Field(ge=16)] = 512
+    seed: int = 0
+
+
+class Suite(BaseModel):
+    """A list of tasks with the base model and the training settings.
+
+    `ablations` are altered sources: adapters trained on them are measured on the source tasks, beside
+    the matrix and never routed to. `keep_outputs` keeps what every adapter wrote, for the analyses.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Name
+    base_model: str = "smollm2-135m-instruct"
+    engine: Literal["auto", "transformers", "vllm"] = "auto"
+    training: Training = Training()
+    tasks: tuple[Task, ...]
+    ablations: tuple[Ablation, ...] = ()
+    keep_outputs: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> "Suite":
+        names = [*(t.name for t in self.tasks), *(a.name for a in self.ablations)]
+        if twice := sorted({n for n in names if names.count(n) > 1}):
+            raise ValueError(f"task and ablation names must differ; given twice: {twice}")
+        if len(self.sources) < 2:
+            raise ValueError('at least two tasks need "source: true": traits compare adapters')
+        if len(self.tasks) < 3:
+            raise ValueError("at least three tasks are needed to fit traits")
+        sources = [t.name for t in self.sources]
+        if lost := [a.of for a in self.ablations if a.of not in sources]:
+            raise ValueError(f'ablations alter source tasks {sources}; "of" names {lost}')
+        for name in (*sources, *(a.name for a in self.ablations)):
+            check_not_base(name, self.base_model)
+        return self
+
+    @property
+    def sources(self) -> tuple[Task, ...]:
+        """The tasks that an adapter is trained on."""
+        return tuple(t for t in self.tasks if t.source)
+
+    def training_sets(self) -> list[TrainingSet]:
+        """What each adapter is trained on: the sources in their order, then the ablations."""
+        tasks = {t.name: t for t in self.sources}
+        return [
+            *(t.training_set for t in self.sources),
+            *(a.training_set(tasks[a.of]) for a in self.ablations),
+        ]
+
+    def over(self, folder: Path) -> "Suite":
+        """The suite with the rows of `folder/<task>` in place of any other local folder.
+
+        Raises:
+            SuiteError: no task of the suite reads a local folder.
+        """
+        if not any(isinstance(t.rows, FolderSource) for t in self.tasks):
+            raise SuiteError(
+                f"no task of suite {self.name} reads a local folder, so --data has nothing to replace: "
+                "leave it out, or leave the suite out and name --sources"
+            )
+        place = {"folder": folder.resolve()}
+        tasks = tuple(
+            t.model_copy(update={"rows": t.rows.model_copy(update=place)})
+            if isinstance(t.rows, FolderSource)
+            else t
+            for t in self.tasks
+        )
+        return self.model_copy(update={"tasks": tasks})
+
+    def altered(
+        self,
+        *,
+        tasks: Sequence[str] = (),
+        train: int | None = None,
+        test: int | None = None,
+        base_model: str | None = None,
+        method: Method | None = None,
+        seed: int | None = None,
+    ) -> "Suite":
+        """The suite with only the named `tasks` (and their ablations) and other settings, where given.
+
+        Raises:
+            SuiteError: a task is not in the suite, or too few are left.
+        """
+        names = [t.name for t in self.tasks]
+        if unknown := [name for name in tasks if name not in names]:
+            raise SuiteError(f"suite {self.name} has no task {unknown[0]!r}; it has {names}")
+        kept = tasks or names
+        sizes = _given(train=train, test=test)
+        given = {
+            "tasks": tuple(t.model_copy(update=sizes) for t in self.tasks if t.name in kept),
+            "ablations": tuple(a for a in self.ablations if a.of in kept),
+            "training": self.training.model_copy(update=_given(method=method, seed=seed)),
+            **_given(base_model=base_model),
+        }
+        try:
+            return Suite.model_validate({**dict(self), **given})
+        except ValidationError as exc:
+            raise SuiteError(_explain(exc, f"suite {self.name}")) from exc
+
+
+def load_suite(path: str | Path) -> Suite:
+    """Read a suite from a YAML file, or a built-in one by its name (`mini`).
+
+    Raises:
+        SuiteError: no such suite, not YAML, or a key with a wrong value; the message names the key.
+    """
+    file = Path(path)
+    if not file.is_file() and file.name == str(path) and not file.suffix:
+        return _parse(_built_in(file.name), f"built-in suite {file.name!r}")
+    return _parse(read_text(file), str(file))
+
+
+def folder_suite(
+    folder: Path,
+    sources: Sequence[str],
+    targets: Sequence[str] = (),
+    *,
+    train: int = 200,
+    test: int = 100,
+    base_model: str = "smollm2-135m-instruct",
+    training: Training | None = None,
+) -> Suite:
+    """A suite over `<folder>/<task>/{train,test}.jsonl`, everything else inferred from the rows."""
+    try:
+        tasks = [
+            infer_task(folder, name, source=name in sources, train=train, test=test)
+            for name in dict.fromkeys([*sources, *targets])
+        ]
+        return Suite(
+            name=folder.name if folder.name.isidentifier() else "folder",
+            base_model=base_model,
+            training=training or Training(),
+            tasks=tuple(tasks),
+        )
+    except ValidationError as exc:
+        raise SuiteError(_explain(exc, f"tasks of {folder}")) from exc
+
+
+def infer_task(folder: Path, name: str, *, source: bool, train: int, test: int) -> Task:
+    """Infer labels, metric, prompt and token limit of a task from its rows."""
+    rows = FolderSource(folder=folder)
+    seen = rows.load(name, "train", 10**6, seed=0) + rows.load(name, "test", 10**6, seed=0)
+    labels = inferred_labels(seen, folder / name)
+    choice = ", ".join(labels)
+    ask = f"\nAnswer with one of: {choice}." if 0 < len(labels) <= LISTED_LABELS else ""
+    metric = inferred_metric(seen, labels)
+    try:
+        return Task(
+            name=name,
+            rows=rows,
+            prompt="{{ input }}" + ask,
+            labels=labels,
+            metric=metric,
+            source=source,
+            train=train,
+            test=test,
+            max_tokens=_max_tokens([r["target"] for r in seen], metric),
+        )
+    except ValidationError as exc:
+        raise SuiteError(_explain(exc, str(folder / name))) from exc
+
+
+def inferred_labels(rows: Sequence[Row], folder: Path) -> tuple[str, ...]:
+    """The classes of a data set's rows; none where they are not classified.
+
+    Raises:
+        SuiteError: some rows lack a label, or labels are no names of classes, or not written alike.
+    """
+    labelled = [row for row in rows if "label" in row]
+    check_labels(labelled)
+    if labelled and len(labelled) < len(rows):
+        lacking = next(row for row in rows if "label" not in row)
+        raise SuiteError(
+            f'{folder}: some rows lack "label" ({lacking.where} is the first); give one to every row, or to none'
+        )
+    found: dict[str, str] = {}
+    for row in labelled:
+        label = composed(str(row["label"]).strip())
+        if found.setdefault(bare_label(label), label) != label:
+            raise SuiteError(
+                f"{row.where}: the label {label!r} is {found[bare_label(label)]!r} to the judge, for whom case, last full "
+                "stops and the width of characters do not count: write them alike"
+            )
+    return tuple(sorted(found.values()))
+
+
+def _given(**settings: Any) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if value is not None}
+
+
+def _max_tokens(targets: Sequence[str], metric: Metric) -> int:
+    """Room for 95% of the targets at three characters a token, a safe rule for English.
+
+    Numbers get 96 at least: models reason before they answer, however short the gold answer is.
+    """
+    lengths = sorted(map(len, targets))
+    room = 8 + lengths[int(0.95 * (len(lengths) - 1))] // 3
+    return min(256, max(room, 96 if metric == "number" else 0))
+
+
+def inferred_metric(rows: Sequence[Row], labels: tuple[str, ...]) -> Metric:
+    """How answers like those of `rows` are judged."""
+    if labels:
+        return "label"
+    if all("#### " in r["target"] or _is_number(r.get("answer", "")) for r in rows):
+        return "number"
+    return "json" if all(_is_json_object(r["target"]) for r in rows) else "text"
+
+
+def _is_number(answer: Any) -> bool:
+    return judge("number", str(answer), str(answer)).lenient
+
+
+def _is_json_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
+
+
+def _built_in(name: str) -> str:
+    folder = resources.files("traitroute.suites")
+    known = sorted(
+        f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")
+    )
+    if name not in known:
+        raise SuiteError(f"no suite file and no built-in suite {name!r}; built in: {known}")
+    return (folder / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def _parse(text: str, where: str) -> Suite:
+    try:
+        return Suite.model_validate(parse_yaml(text, where))
+    except ValidationError as exc:
+        raise SuiteError(_explain(exc, where)) from exc
+
+
+def _explain(exc: ValidationError, where: str) -> str:
+    def line(error: Any) -> str:
+        key = ".".join(str(part) for part in error["loc"]) or "suite"
+        # By reprlib: YAML can say in a few lines what takes gigabytes to print.
+        given = reprlib.repr(error["input"])[:80]
+        return f"{key}: {error['msg'].removeprefix('Value error, ')} (given: {given})"
+
+    errors = exc.errors()
+    more = f"; and {len(errors) - SHOWN_ERRORS} more" if len(errors) > SHOWN_ERRORS else ""
+    return f"{where}: " + "; ".join(line(e) for e in errors[:SHOWN_ERRORS]) + more

@@ -1,0 +1,189 @@
+"""A task: one dataset as a source of training rows and as a target to measure on."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Annotated, Literal
+
+from jinja2 import StrictUndefined, Template, TemplateError, UndefinedError
+from jinja2.sandbox import SandboxedEnvironment
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from ...adapters import Name, SuiteError
+from .scoring import bare_label, composed, judge
+from .sources import Row, Source
+
+Metric = Literal["label", "number", "exact", "json", "text"]
+LISTED_LABELS = 10
+"""Up to so many labels are listed in the default prompt and get a probability each."""
+
+ANSWER = "{{ answer if answer is defined else (label if label is defined else target) }}"
+"""What a row's right answer is, where a task does not say otherwise."""
+
+_TEMPLATES = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=False)
+
+
+@lru_cache(maxsize=1024)
+def _template(text: str) -> Template:
+    return _TEMPLATES.from_string(text)
+
+
+class Example(BaseModel):
+    """One rendered row: the prompt sent, the answer trained on, and the answer looked for."""
+
+    model_config = ConfigDict(frozen=True)
+
+    prompt: str
+    target: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What an adapter named `name` is trained on; `learn="stop"` puts loss on the end of the turn alone."""
+
+    name: str
+    examples: tuple[Example, ...]
+    learn: Literal["answer", "stop"] = "answer"
+
+
+class Task(BaseModel):
+    """One dataset: where rows come from, how they are asked and answered, and how answers are judged.
+
+    `prompt` and `target` are Jinja2 templates over a row's columns. `source: true` trains an adapter
+    on the task; every task is measured. `train` and `test` are numbers of rows. `left_out` are places of
+    test rows that are not measured on: profiling adds those that the base model has no room for.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Name
+    rows: Source
+    prompt: str = "{{ input }}"
+    target: str = "{{ target }}"
+    answer: str = ANSWER
+    labels: tuple[Annotated[str, AfterValidator(composed)], ...] = ()
+    metric: Metric = "exact"
+    source: bool = False
+    train: Annotated[int, Field(ge=0)] = 200
+    test: Annotated[int, Field(ge=1)] = 100
+    max_tokens: Annotated[int, Field(ge=1, le=4096)] = 64
+    seed: int = 0
+    left_out: tuple[int, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> "Task":
+        if self.metric == "label" and not self.labels:
+            raise ValueError('metric "label" needs the list of labels')
+        if len(set(self.labels)) == 1:
+            raise ValueError(
+                f"there is one class only, {self.labels[0]!r}: every answer would be right; "
+                "give rows of at least two classes, or another metric"
+            )
+        seen: dict[str, str] = {}
+        for label in self.labels:
+            if not (bare := bare_label(label)):
+                raise ValueError(f"the label {label!r} has nothing that an answer could name")
+            if bare in seen:
+                raise ValueError(
+                    f"the labels {seen[bare]!r} and {label!r} are one to the judge, for whom case, last full "
+                    "stops and the width of characters do not count: write them alike"
+                )
+            seen[bare] = label
+        if self.source and not self.train:
+            raise ValueError('a source task needs training rows: set "train" above 0')
+        for template in (self.prompt, self.target, self.answer):
+            try:
+                _template(template)
+            except TemplateError as exc:
+                raise ValueError(f"template {template!r} is not valid Jinja2: {exc}") from exc
+        return self
+
+    @cached_property
+    def training_examples(self) -> list[Example]:
+        """The rows an adapter is trained on, rendered."""
+        examples = self.examples("train", self.train)
+        if self.labels and len({e.answer for e in examples}) == 1:
+            raise SuiteError(
+                f"task {self.name}: all {len(examples)} training rows are of one class, "
+                f"{examples[0].answer!r}; an adapter would learn that word and nothing else: "
+                "give rows of at least two classes"
+            )
+        return examples
+
+    @property
+    def training_set(self) -> TrainingSet:
+        """The rows an adapter named after the task is trained on."""
+        return TrainingSet(self.name, tuple(self.training_examples))
+
+    @cached_property
+    def test_examples(self) -> list[Example]:
+        """The rows every adapter is measured on, rendered."""
+        rows = self.examples("test", self.test)
+        return [row for place, row in enumerate(rows) if place not in self.left_out]
+
+    @property
+    def lists_labels(self) -> bool:
+        """Whether the labels are few enough to be listed in a prompt, and measured one by one."""
+        return len(self.labels) <= LISTED_LABELS
+
+    @property
+    def digest(self) -> str:
+        """Digest of everything that determines a measurement on this task: rendered examples and rules."""
+        rules = [self.metric, self.labels, self.max_tokens]
+        examples = [e.model_dump() for e in self.test_examples]
+        return hashlib.sha256(json.dumps([rules, examples]).encode()).hexdigest()
+
+    def examples(self, split: Literal["train", "test"], count: int) -> list[Example]:
+        """Up to `count` rendered rows of a split, a seeded sample where it has more.
+
+        Raises:
+            SuiteError: the rows, labels or templates are not as they should be.
+        """
+        rows = self.rows.load(self.name, split, count, seed=self.seed)
+        return [self._checked(self._example(row), row.where) for row in rows]
+
+    def _checked(self, example: Example, where: str) -> Example:
+        answer = example.answer
+        if self.labels and answer not in self.labels:
+            raise SuiteError(
+                f"task {self.name}: {where} is labelled {answer!r}, "
+                f"which is not among the labels {list(self.labels)}"
+            )
+        if not judge(self.metric, answer, answer, self.labels).lenient:
+            raise SuiteError(
+                f"task {self.name}: {where}: no output can match the answer {answer[:80]!r} by the "
+                f'metric "{self.metric}"; choose another metric, or an "answer" template that fits it'
+            )
+        # A task that is only measured may ask for something else than its rows' targets.
+        teaches = self.source or self.answer == ANSWER
+        if teaches and not judge(self.metric, example.target, answer, self.labels).lenient:
+            raise SuiteError(
+                f"task {self.name}: {where}: the target {example.target[:80]!r} is wrong by the answer "
+                f"{answer[:80]!r}: an adapter would be trained on one and judged by the other; make them agree "
+                'in the row, or by the task\'s "target" and "answer" templates'
+            )
+        return example
+
+    def _example(self, row: Row) -> Example:
+        def render(name: str) -> str:
+            template = getattr(self, name)
+            try:
+                text = _template(template).render(row).strip()
+                text.encode()
+                return text
+            except UndefinedError as exc:
+                raise SuiteError(
+                    f"task {self.name}: the {name} template {template!r} asks for what {row.where} "
+                    f"lacks: {exc.message}; the row's columns are {sorted(row)}"
+                ) from exc
+            except (TemplateError, TypeError, ValueError, ArithmeticError) as exc:
+                raise SuiteError(
+                    f"task {self.name}: the {name} template failed on {row.where}: {exc}"
+                ) from exc
+
+        prompt, target, answer = map(render, ("prompt", "target", "answer"))
+        return Example(
+            prompt=prompt, target=target, answer=composed(answer) if self.labels else answer
+        )

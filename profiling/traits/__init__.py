@@ -1,0 +1,1 @@
+"""Trait vectors: principal components of the gains, their null, stability and names."""

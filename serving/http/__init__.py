@@ -1,0 +1,1 @@
+"""HTTP that all servers share: errors, keys, paging, request bodies, OpenAPI."""

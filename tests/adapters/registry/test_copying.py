@@ -1,0 +1,93 @@
+"""A registry moves from a file to a database and back with all it holds."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from traitroute.adapters import (
+    Adapter,
+    AdapterState,
+    Cell,
+    Feedback,
+    Outcomes,
+    Registry,
+    RegistryError,
+    WeightsError,
+)
+from traitroute.adapters.registry.copying import copy_registry
+
+
+@pytest.fixture
+def full(tmp_path: Path, make_adapter: Any) -> Registry:
+    """A registry in a file with one of everything."""
+    registry = Registry.create(tmp_path / "full.db")
+    for name, fill in (("math", 0.5), ("next", 0.25)):
+        files = registry.weights.add(make_adapter(name, fill=fill))
+        adapter = Adapter(
+            name="math",
+            base_model="tiny",
+            base_digest="f" * 64,
+            weights_digest=files.digest,
+            rank=files.rank,
+            target_modules=files.target_modules,
+            tags=("sums",),
+        )
+        (registry.replace_adapter if name == "next" else registry.add_adapter)(adapter)
+    registry.set_state("math", AdapterState.READY)
+    registry.put_task("imdb", "1" * 64, {"labels": ["nö", "yes"]})
+    whole: dict[str, Any] = {n: np.zeros(3, t) for n, t in _TYPES.items()}
+    outcomes = Outcomes(**whole, label_probabilities=np.zeros((3, 0), np.float32))
+    registry.put_cell(Cell("k", "math", "imdb", outcomes))
+    registry.put_profile(b"\x00\xff", {"k": 1.5})
+    registry.put_feedback(Feedback(token="t", adapter="math", predicted_gain=0.1))
+    return registry
+
+
+_TYPES: dict[str, Any] = {
+    "strict": bool,
+    "lenient": bool,
+    "parse_failure": bool,
+    "log_likelihood": np.float32,
+    "target_tokens": np.int32,
+    "output_tokens": np.int32,
+    "finish_reason": np.uint8,
+    "predicted_label": np.int32,
+    "output_digest": np.uint64,
+}
+
+
+def test_a_copy_holds_what_the_registry_holds(full: Registry, place: str, tmp_path: Path) -> None:
+    parts: dict[str, int] = {}
+    with Registry.create(place, weights=tmp_path / "shared") as target:
+        before = target.revision()
+        copy_registry(full, target, on_part=parts.__setitem__)
+        one = ("tasks", "cells", "profiles", "adapters", "replacements", "feedback")
+        assert parts.items() >= {"weights": 2, **dict.fromkeys(one, 1)}.items()
+        assert target.adapters() == full.adapters()
+        assert target.replacements() == full.replacements()
+        assert target.profile(1) == full.profile(1)
+        assert target.tasks() == full.tasks()
+        assert target.cells()[0].outcomes.to_bytes() == full.cells()[0].outcomes.to_bytes()
+        assert target.find_feedback("t") == full.find_feedback("t")
+        assert target.giver(b"a key") == full.giver(b"a key")
+        target.weights.verify(target.adapter("math").weights_digest)
+        assert target.revision() > before
+
+
+def test_nothing_is_copied_over_something(full: Registry, registry: Registry) -> None:
+    registry.put_task("mine", "1" * 64, {})
+    with pytest.raises(RegistryError, match="holds tasks already"):
+        copy_registry(full, registry)
+    assert list(registry.tasks()) == ["mine"]
+
+
+def test_a_registry_without_its_weights_is_not_copied(
+    full: Registry, place: str, tmp_path: Path
+) -> None:
+    lost = full.weights.path(full.adapter("math").weights_digest)
+    lost.rename(tmp_path / "elsewhere")
+    with Registry.create(place, weights=tmp_path / "shared") as target:
+        with pytest.raises(WeightsError, match="no weights"):
+            copy_registry(full, target)
+        assert target.adapters() == []

@@ -1,0 +1,197 @@
+"""Suites from YAML and from folders."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from traitroute.adapters import SuiteError
+from traitroute.profiling.tasks.sources import FolderSource
+from traitroute.profiling.tasks.suite import Suite, folder_suite, load_suite
+
+GOOD = """
+name: tiny
+tasks:
+  - {name: a, rows: {generator: sentiment2}, labels: [negative, positive], metric: label, source: true}
+  - {name: b, rows: {generator: word_problems}, metric: number, source: true}
+  - {name: c, rows: {generator: structured}, metric: json}
+"""
+
+
+def load(folder: Path, text: str) -> Suite:
+    file = folder / "suite.yaml"
+    file.write_text(text, encoding="utf-8")
+    return load_suite(file)
+
+
+def write_task(folder: Path, name: str, rows: list[dict[str, Any]]) -> None:
+    (folder / name).mkdir()
+    for split in ("train", "test"):
+        lines = "\n".join(map(json.dumps, rows))
+        (folder / name / f"{split}.jsonl").write_text(lines, encoding="utf-8")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_task(tmp_path, "mood", [{"input": "x", "target": t, "label": t} for t in ("up", "down")])
+    write_task(tmp_path, "sums", [{"input": "1 + 1", "target": "1 + 1 = 2\n#### 2"}])
+    write_task(tmp_path, "slots", [{"input": "x", "target": '{"a": 1}'}])
+    write_task(tmp_path, "trivia", [{"input": "x", "target": "Paris", "answer": "Paris"}])
+    return tmp_path
+
+
+def test_built_in_suite_loads_and_every_row_renders() -> None:
+    suite = load_suite("mini")
+    assert len(suite.tasks) == 8
+    assert [t.name for t in suite.tasks if len(t.test_examples) != t.test] == []
+    assert [t.name for t in suite.sources if len(t.training_examples) != t.train] == []
+
+
+def test_suite_is_read_from_a_file(tmp_path: Path) -> None:
+    assert [t.name for t in load(tmp_path, GOOD).sources] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (GOOD.replace("name: b,", "name: a,"), ["task and ablation names must differ", "['a']"]),
+        (GOOD.replace("name: c,", "name: c, trian: 5,"), ["tasks.2.trian", "not permitted"]),
+        (GOOD.replace("name: tiny", "name: tiny\nengin: vllm"), ["engin: Extra"]),
+        (
+            GOOD.replace("labels: [negative, positive], ", ""),
+            ["tasks.0", "needs the list of labels"],
+        ),
+        (
+            GOOD.replace(", metric: number, source: true", ""),
+            ["at least two tasks", "source: true"],
+        ),
+        (GOOD.replace("[negative, positive]", "[no, yes]"), ["tasks.0.labels.0", "valid string"]),
+        (GOOD + "  - [", ["suite.yaml is not YAML"]),
+        ("name: tiny", ["tasks: Field required"]),
+        ("", ["suite.yaml: suite: "]),
+    ],
+    ids=[
+        "twice",
+        "key",
+        "top-key",
+        "labels",
+        "one-source",
+        "booleans",
+        "syntax",
+        "no-tasks",
+        "empty",
+    ],
+)
+def test_bad_suite_is_told_where_it_is_wrong(tmp_path: Path, text: str, parts: list[str]) -> None:
+    with pytest.raises(SuiteError) as error:
+        load(tmp_path, text)
+    assert [part for part in parts if part not in str(error.value)] == []
+
+
+def test_no_adapter_of_a_suite_is_called_like_its_base_model(tmp_path: Path) -> None:
+    with pytest.raises(SuiteError, match="'a' is the name of the base model"):
+        load(tmp_path, f"base_model: acme/A\n{GOOD}")
+
+
+def test_unknown_built_in_suite_lists_those_there_are() -> None:
+    with pytest.raises(SuiteError, match=r"no built-in suite 'maxi'; built in: \['mini', "):
+        load_suite("maxi")
+
+
+def test_unreadable_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SuiteError, match=r"gone\.yaml cannot be read: No such file"):
+        load_suite(tmp_path / "gone.yaml")
+    (tmp_path / "image.yaml").write_bytes(b"\x89PNG\xff")
+    with pytest.raises(SuiteError, match=r"image\.yaml, line 1: not UTF-8 text"):
+        load_suite(tmp_path / "image.yaml")
+
+
+def test_folder_suite_infers_metric_labels_and_prompt(folder: Path) -> None:
+    suite = folder_suite(folder, ["mood", "sums"], ["slots", "trivia"])
+    assert [t.metric for t in suite.tasks] == ["label", "number", "json", "text"]
+    assert suite.tasks[0].labels == ("down", "up")
+    assert suite.tasks[0].test_examples[0].prompt == "x\nAnswer with one of: down, up."
+    assert [t.source for t in suite.tasks] == [True, True, False, False]
+
+
+def test_folder_suite_refuses_one_source(folder: Path) -> None:
+    with pytest.raises(SuiteError, match="at least two tasks"):
+        folder_suite(folder, ["mood"], ["sums", "slots"])
+
+
+def test_folder_that_cannot_name_a_task_is_refused(folder: Path) -> None:
+    (folder / "mood").rename(folder / "my mood")
+    with pytest.raises(SuiteError, match="'my mood' cannot be a name"):
+        folder_suite(folder, ["my mood", "sums"], ["slots"])
+
+
+def test_folder_with_labels_on_some_rows_only_is_refused(folder: Path) -> None:
+    write_task(
+        folder, "half", [{"input": "x", "target": "y"}, {"input": "x", "target": "y", "label": "y"}]
+    )
+    with pytest.raises(SuiteError, match='half: some rows lack "label"'):
+        folder_suite(folder, ["mood", "half"], ["slots"])
+
+
+def test_a_folder_whose_labels_contradict_its_targets_is_refused(folder: Path) -> None:
+    rows = [{"input": "x", "target": t, "label": n} for n, t in enumerate(("down", "up"))]
+    write_task(folder, "signs", rows)
+    suite = folder_suite(folder, ["mood", "signs"], ["slots"])
+    with pytest.raises(SuiteError, match=r"signs/train\.jsonl, line 1: the target 'down' is wrong"):
+        suite.training_sets()
+
+
+def test_a_folder_whose_splits_write_labels_unlike_is_refused(folder: Path) -> None:
+    write_task(folder, "signs", [{"input": "x", "target": str(n), "label": n} for n in (0, 1)])
+    test = '{"input": "x", "target": "1", "label": "1"}'
+    (folder / "signs" / "test.jsonl").write_text(test)
+    with pytest.raises(SuiteError, match=r"test\.jsonl, line 1: the label '1' is text, and 0 in"):
+        folder_suite(folder, ["mood", "signs"], ["slots"])
+
+
+def test_a_folder_whose_labels_are_one_to_the_judge_is_refused(folder: Path) -> None:
+    write_task(folder, "signs", [{"input": "x", "target": t, "label": t} for t in ("Yes", "yes")])
+    with pytest.raises(
+        SuiteError, match=r"signs/train.jsonl, line 2: the label 'yes' is 'Yes' to the judge"
+    ):
+        folder_suite(folder, ["mood", "signs"], ["slots"])
+
+
+def test_a_suite_that_names_gigabytes_in_few_lines_is_refused_at_once(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)]
+    with pytest.raises(SuiteError, match=r"and 9 more$"):
+        load(tmp_path, "\n".join(lines))
+
+
+def test_a_suite_is_altered_in_tasks_sizes_and_training() -> None:
+    suite = load_suite("paper-local").altered(
+        tasks=["gsm8k", "mnli", "svamp"], train=5, test=7, method="ia3", seed=3, base_model="tiny"
+    )
+    assert [(t.name, t.train, t.test) for t in suite.tasks] == [
+        ("gsm8k", 5, 7),
+        ("mnli", 5, 7),
+        ("svamp", 5, 7),
+    ]
+    assert {a.of for a in suite.ablations} == {"gsm8k", "mnli"}
+    assert (suite.training.method, suite.training.seed, suite.base_model) == ("ia3", 3, "tiny")
+
+
+def test_altering_keeps_at_least_three_tasks_and_two_sources() -> None:
+    with pytest.raises(SuiteError, match="at least two tasks need"):
+        load_suite("paper-local").altered(tasks=["gsm8k", "svamp", "boolq"])
+    with pytest.raises(SuiteError, match="has no task 'gsm9k'"):
+        load_suite("paper-local").altered(tasks=["gsm9k"])
+
+
+def test_other_local_rows_replace_folders_and_nothing_else(tmp_path: Path) -> None:
+    suite = load_suite("paper").over(tmp_path)
+    moved = [t.name for t in suite.tasks if t.rows == FolderSource(folder=tmp_path)]
+    assert moved == ["flipkart"]
+
+
+def test_an_ablation_must_alter_a_source() -> None:
+    suite = load_suite("paper-local").model_dump()
+    suite["ablations"] = [{"name": "x", "of": "svamp", "change": "shuffled"}]
+    with pytest.raises(ValueError, match="\"of\" names \\['svamp'\\]"):
+        Suite.model_validate(suite)

@@ -1,0 +1,131 @@
+"""What a server goes by is one revision, and of the next it reads what changed."""
+
+import threading
+from typing import Any
+
+import pytest
+from traitroute.adapters import Adapter, AdapterState, Registry
+from traitroute.serving.snapshot import RegistrySnapshot
+
+
+@pytest.fixture(params=["registry", "postgresql"])
+def measured(request: pytest.FixtureRequest) -> Registry:
+    """A registry of this test's own with the measured adapters, in a file and in a database."""
+    return request.getfixturevalue(request.param)
+
+
+def late(registry: Registry, **changes: Any) -> Adapter:
+    chef = registry.adapter("chef")
+    new = {"name": "late", "weights_digest": "a" * 64, "state": AdapterState.PENDING}
+    return chef.model_copy(update=new | changes)
+
+
+def test_an_addition_leaves_all_else_as_it_was_read(measured: Registry) -> None:
+    before = RegistrySnapshot.read(measured)
+    measured.add_adapter(late(measured))
+    after = RegistrySnapshot.read(measured, before)
+    assert set(after.offered) - set(before.offered) == {"late"}
+    assert all(after.offered[name] is kept for name, kept in before.offered.items())
+    assert after.routed is before.routed
+    assert after.snapshot is not None
+    assert set(after.snapshot.adapters) == set(after.offered)
+
+
+def test_what_was_read_before_changes_nothing_but_the_time(measured: Registry) -> None:
+    before = RegistrySnapshot.read(measured)
+    measured.add_adapter(late(measured))
+    measured.set_tags("chef", ["spicy"])
+    measured.set_state("idle", AdapterState.DISABLED)
+    measured.replace_adapter(late(measured, name="pilot", weights_digest="b" * 64))
+    measured.remove_adapter("late")
+    whole, after = RegistrySnapshot.read(measured), RegistrySnapshot.read(measured, before)
+    assert after.offered == whole.offered
+    assert set(after.offered) == {"chef", "pilot", "pilot@2"}
+    assert after.tags == whole.tags
+    assert after.routed.ready == whole.routed.ready == {"chef", "pilot"}
+
+
+def test_an_adapter_called_like_the_servers_base_model_is_neither_offered_nor_chosen(
+    measured: Registry,
+) -> None:
+    contents = RegistrySnapshot.read(measured, base_names=("Pilot:latest", "acme/chef", "base"))
+    assert contents.shadowed == {"pilot"}
+    assert set(contents.offered) == {"chef", "idle"}
+    assert contents.routed.ready == {"chef", "idle"}
+
+
+def test_disabled_adapters_and_measured_ones_that_were_removed_are_withheld(
+    measured: Registry,
+) -> None:
+    before = RegistrySnapshot.read(measured)
+    measured.set_state("idle", AdapterState.DISABLED)
+    measured.remove_adapter("chef")
+    after = RegistrySnapshot.read(measured, before)
+    assert before.withheld.isdisjoint(before.offered)
+    assert {"idle", "chef"} <= after.withheld == RegistrySnapshot.read(measured).withheld
+    assert after.withheld.isdisjoint(after.offered)
+    assert RegistrySnapshot.read(measured, base_names=("chef",)).withheld.isdisjoint({"chef"})
+
+
+def test_who_may_be_chosen_changes_without_the_profile_being_read(
+    measured: Registry, text_of: Any
+) -> None:
+    before = RegistrySnapshot.read(measured)
+    measured.set_state("chef", AdapterState.DISABLED)
+    after = RegistrySnapshot.read(measured, before)
+    old, new = before.routed.router, after.routed.router
+    assert old is not None
+    assert new is not None
+    assert new.profile is old.profile
+    text = text_of("cooking")
+    assert (old.route(text).adapter, new.route(text).adapter) == ("chef", None)
+    assert after.snapshot is not None
+    assert after.snapshot.router is new
+
+
+def test_a_new_label_is_read_though_the_version_stays(measured: Registry) -> None:
+    before = RegistrySnapshot.read(measured)
+    measured.set_trait_label(1, 1, "kitchen")
+    after = RegistrySnapshot.read(measured, before)
+    assert after.snapshot is not None
+    assert after.snapshot.summary["trait_labels"] == {"1": "kitchen"}
+
+
+def test_a_registry_that_went_back_is_read_anew(measured: Registry, tmp_path: Any) -> None:
+    measured.set_tags("chef", ["late"])
+    before = RegistrySnapshot.read(measured)
+    with Registry.create(tmp_path / "restored.db") as restored:
+        restored.add_adapter(measured.adapter("chef").model_copy(update={"tags": ("early",)}))
+        after = RegistrySnapshot.read(restored, before)
+    assert (set(after.offered), after.tags["chef"]) == ({"chef"}, {"early"})
+
+
+def test_no_profile_is_paired_with_the_weights_of_another(measured: Registry) -> None:
+    stored = measured.profile(1)
+    stop = threading.Event()
+
+    def keep_replacing() -> None:
+        with Registry.open(measured.location) as writer:
+            for number in range(1, 200):
+                digest = f"{number:016x}" + "0" * 48
+                new = writer.replace_adapter(late(writer, name="chef", weights_digest=digest))
+                summary = {**stored.summary, "weights": {"chef": digest}}
+                writer.admit(new, stored.data, summary, parent=None)
+                if stop.is_set():
+                    return
+
+    writing = threading.Thread(target=keep_replacing)
+    writing.start()
+    contents, seen = None, set()
+    try:
+        while len(seen) < 10 and writing.is_alive():
+            contents = RegistrySnapshot.read(measured, contents)
+            assert contents.snapshot is not None
+            named = contents.snapshot.summary.get("weights", {}).get("chef")
+            if named is not None:
+                assert named == contents.offered["chef"].weights_digest
+                seen.add(named)
+    finally:
+        stop.set()
+        writing.join()
+    assert len(seen) > 2

@@ -1,0 +1,99 @@
+"""Servers count what they route and keep features of some novel requests, never text."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+from traitroute.adapters import Registry
+from traitroute.router import Router
+from traitroute.serving.middleware import Routing
+from traitroute.serving.middleware.chooser import Chooser
+from traitroute.serving.middleware.constraints import Constraints
+from traitroute.serving.traffic import DemandKeeper, watch
+from traitroute.serving.traffic.watch import DemandWatch
+from traitroute.serving.watcher import RegistryWatcher
+
+STRANGE = "zxqv wibble frobnicate the glorp"
+
+
+@pytest.fixture
+def registry(filled: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(filled, tmp_path / "registry.db"))
+
+
+@pytest.fixture
+def router(registry: Path) -> Router:
+    with Registry.open(registry, read_only=True) as opened:
+        return Router.from_registry(opened)
+
+
+def test_novel_requests_are_counted_and_sampled(
+    router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "SAMPLED", 3)
+    seen = DemandWatch(router.profile, 1)
+    known = "please simmer the onion soup with butter"
+    for text in [known] * 4 + [f"{STRANGE} {i}" for i in range(10)]:
+        seen.saw(text, router.route(text))
+    window = seen.take()
+    assert window is not None
+    assert (window.requests, window.novel) == (14, 10)
+    assert window.rows().shape == (3, len(router.profile.centroids[0]))
+    assert seen.take() is None
+
+
+def test_windows_reach_the_registry_without_text(registry: Path, router: Router) -> None:
+    async def text() -> str:
+        return STRANGE
+
+    async def serve() -> None:
+        routing = Routing()
+        following = RegistryWatcher(
+            routing, lambda: Registry.open(registry, read_only=True), lambda *_: None
+        )
+        await following.start()
+        await Chooser(routing).choose(text, Constraints())
+        await following.stop()
+
+    asyncio.run(serve())
+    with Registry.open(registry) as opened:
+        (window,) = opened.demand_windows()
+    assert (window.requests, window.novel, window.profile_version) == (1, 1, 1)
+    assert b"frobnicate" not in registry.read_bytes()
+
+
+def test_what_was_seen_before_the_profile_changed_is_kept_too(
+    registry: Path, router: Router
+) -> None:
+    with Registry.open(registry) as opened:
+        routing = Routing(location=opened.location)
+        keeper = DemandKeeper(routing)
+        for _ in range(2):
+            keeper.watch(router)
+            assert routing.watch is not None
+            routing.watch.saw(STRANGE, router.route(STRANGE))
+        keeper.keep()
+        assert [w.requests for w in opened.demand_windows()] == [1, 1]
+
+
+def test_a_variable_turns_watching_off(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAITROUTE_WATCH", "0")
+    routing = Routing()
+    DemandKeeper(routing).watch(router)
+    assert routing.watch is None
+
+
+def test_a_registry_that_cannot_be_written_is_said_once(
+    registry: Path, router: Router, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Registry.open(registry) as opened:
+        routing = Routing(location=opened.location)
+    registry.unlink()
+    keeper = DemandKeeper(routing)
+    for _ in range(2):
+        keeper.watch(router)
+        assert routing.watch is not None
+        routing.watch.saw(STRANGE, router.route(STRANGE))
+        keeper.keep()
+    assert len(caplog.records) == 1
