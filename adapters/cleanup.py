@@ -44,9 +44,7 @@ def clean(registry: Registry, *, grace: timedelta = GRACE, free: bool = False) -
     return [*_weights(store, named, grace, free=free), *_scratch(store, grace, free=free)]
 
 
-def _weights(
-    store: WeightStore, named: frozenset[str], grace: timedelta, *, free: bool
-) -> Iterator[Leftover]:
+def _weights(store: WeightStore, named: frozenset[str], grace: timedelta, *, free: bool) -> Iterator[Leftover]:
     for digest in store.digests():
         if digest in named:
             store.unmark(digest)

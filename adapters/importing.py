@@ -92,9 +92,7 @@ class Importer:
             self._registry.weights.keep(fetched.folder, fetched.files)
             return self._recorded(adapter)
 
-    def replace(
-        self, name: str, uri: str, *, licence: str | None = None, same_base: bool = False
-    ) -> ImportResult:
+    def replace(self, name: str, uri: str, *, licence: str | None = None, same_base: bool = False) -> ImportResult:
         """Let the weights at `uri` wait to take the name over; the old ones are served until they are measured.
 
         Raises:
@@ -134,8 +132,7 @@ class Importer:
         if len(found) != 1:
             several = ", ".join(sorted(set(found.values()))) or "none yet"
             raise RegistryError(
-                f"which base model is the adapter for? The registry has adapters for: {several}; "
-                "say it with --base"
+                f"which base model is the adapter for? The registry has adapters for: {several}; say it with --base"
             )
         (digest,) = found
         return Base(found[digest], digest)
@@ -158,9 +155,7 @@ class Importer:
             yield _Fetched(str(place), folder, files, read_licence(folder / "README.md"))
 
     def _shapes(self, base: Base) -> BaseShapes:
-        measured = self._registry.adapters(
-            AdapterState.READY, limit=TELLING, base_digest=base.digest
-        )
+        measured = self._registry.adapters(AdapterState.READY, limit=TELLING, base_digest=base.digest)
         kept = (self._registry.weights.root / each.weights_digest for each in measured)
         return BaseShapes.known(base.folder or _local_folder(base.name), kept)
 
@@ -218,9 +213,7 @@ def _check_not_base(name: str, base: Base) -> None:
         raise InputError(str(exc)) from exc
 
 
-def _record(
-    name: str, base: Base, fetched: _Fetched, *, licence: str | None, **stated: Any
-) -> Adapter:
+def _record(name: str, base: Base, fetched: _Fetched, *, licence: str | None, **stated: Any) -> Adapter:
     return Adapter(
         name=name,
         base_model=base.name,

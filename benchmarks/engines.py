@@ -46,15 +46,12 @@ def measure(engine_name: str, folder: str, *, rows: int) -> dict[str, tuple[floa
     """Tokens generated and prompt tokens scored a second, for the base model and for one LoRA."""
     base = open_base_model(PACKAGED)
     task = Task.model_validate(
-        {"name": "word_problems", "rows": {"generator": "word_problems"}, "source": True}
-        | {"train": 8, "test": rows}
+        {"name": "word_problems", "rows": {"generator": "word_problems"}, "source": True} | {"train": 8, "test": rows}
     )
     trained = train_adapter(task.training_set, base, Training(), Path(folder) / "adapter")
     weights = WeightStore(Path(folder) / "weights")
     adapter = adapter_record("speed", task.name, base, weights.add(trained.folder))
-    engine = open_engine(
-        "vllm" if engine_name == "vllm" else "transformers", base.path, weights, [adapter]
-    )
+    engine = open_engine("vllm" if engine_name == "vllm" else "transformers", base.path, weights, [adapter])
     speeds: dict[str, tuple[float, float]] = {}
     for who, used in (("warm", adapter), ("base", None), ("lora", adapter)):
         prompts = [({"role": "user", "content": e.prompt},) for e in task.test_examples]

@@ -88,8 +88,7 @@ def _conclude(found: Forecasts) -> None:
             for gain, form in ((comparison.hidden_rho, "+.2f"), (comparison.hidden_mae, "+.1f"))
         )
         console.print(
-            f"hidden statistics less semantic similarity, {comparison.cells} cells: "
-            f"rho {rho}; error {mae}",
+            f"hidden statistics less semantic similarity, {comparison.cells} cells: rho {rho}; error {mae}",
             highlight=False,
         )
     console.print(
@@ -100,9 +99,7 @@ def _conclude(found: Forecasts) -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("registry", type=Path)
     parser.add_argument("--score", choices=get_args(Score), default="strict")
     parser.add_argument("--seed", type=int, default=0)

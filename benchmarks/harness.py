@@ -53,8 +53,7 @@ def choice_verdicts(task: Task, scores: Sequence[Sequence[float]]) -> NDArray[np
 def text_verdicts(task: Task, texts: Sequence[str]) -> NDArray[np.bool_]:
     """Judge generated answers by the task's metric."""
     judged = [
-        judge(task.metric, text, e.answer, task.labels)
-        for text, e in zip(texts, task.test_examples, strict=True)
+        judge(task.metric, text, e.answer, task.labels) for text, e in zip(texts, task.test_examples, strict=True)
     ]
     return np.array([[j.strict, j.lenient] for j in judged])
 

@@ -97,9 +97,7 @@ def main() -> None:
         arguments.json.write_text(json.dumps(record, indent=1) + "\n")
 
 
-def interleaved(
-    contenders: Sequence[Contender], texts: Sequence[str], rng: np.random.Generator
-) -> NDArray[np.float64]:
+def interleaved(contenders: Sequence[Contender], texts: Sequence[str], rng: np.random.Generator) -> NDArray[np.float64]:
     """Milliseconds of each decision, (contenders, texts after the warm-up)."""
     for contender in contenders:
         for text in texts[:WARM_UP]:
@@ -203,9 +201,7 @@ def keep_to_one_core() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--texts", type=int, default=1_000)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of adapters")

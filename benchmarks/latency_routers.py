@@ -39,9 +39,7 @@ class Contender:
     start: Path | None = None
 
 
-def our_contenders(
-    rows: Rows, sizes: Sequence[int], folder: Path, rng: np.random.Generator
-) -> list[Contender]:
+def our_contenders(rows: Rows, sizes: Sequence[int], folder: Path, rng: np.random.Generator) -> list[Contender]:
     """TraitRoute's router for each number of adapters, fitted on `rows`."""
     fitted = fitted_profile(rows, rng)
     contenders = []
@@ -81,17 +79,13 @@ def enlarged(profile: RoutingProfile, size: int, rng: np.random.Generator) -> Ro
         profile,
         adapters=tuple(f"adapter-{i}" for i in range(size)),
         trait_scores=rng.multivariate_normal(supply.mean(axis=0), spread, size),
-        residuals=np.vstack(
-            [np.zeros((FITTED, tasks)), rng.normal(0, 0.05, (size, tasks))], dtype=np.float32
-        )[:size],
+        residuals=np.vstack([np.zeros((FITTED, tasks)), rng.normal(0, 0.05, (size, tasks))], dtype=np.float32)[:size],
         homes=profile.homes.take(like),
         home_weights=profile.home_weights[like],
     )
 
 
-def their_contenders(
-    sizes: Sequence[int], utterances: int, folder: Path, rng: np.random.Generator
-) -> list[Contender]:
+def their_contenders(sizes: Sequence[int], utterances: int, folder: Path, rng: np.random.Generator) -> list[Contender]:
     """MiniLM alone, and semantic-router on it for each number of routes; `acall` is its fastest call."""
     from semantic import PackagedMiniLM
 

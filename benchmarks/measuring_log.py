@@ -79,9 +79,7 @@ class MeasuringLog:
         headers = {"content-type": "application/json"}
         client: httpx.AsyncClient = request.app.state.client
         try:
-            reply = await client.request(
-                request.method, request.url.path, content=body, headers=headers
-            )
+            reply = await client.request(request.method, request.url.path, content=body, headers=headers)
         except httpx.TransportError:
             return Response(status_code=503)
         return Response(reply.content, reply.status_code, media_type="application/json")

@@ -65,11 +65,7 @@ def do(job: Job, plan: Plan, work: Path) -> str:
     base = open_base_model(plan.suite.base_model)
     store = WeightStore(work / "weights")
     adapter = _adapter(job.source, plan, base, work, store) if job.source else None
-    wanted = [
-        a
-        for a in plan.asked
-        if a.name in job.names and not cell_file(work, job.source, a).is_file()
-    ]
+    wanted = [a for a in plan.asked if a.name in job.names and not cell_file(work, job.source, a).is_file()]
     if wanted:
         engine = TransformersEngine(base.path, store)
         for asked in wanted:
@@ -77,9 +73,7 @@ def do(job: Job, plan: Plan, work: Path) -> str:
     return f"{job.source or 'base'}: {', '.join(job.names) or 'trained'}"
 
 
-def _adapter(
-    name: str, plan: Plan, base: BaseModelFolder, work: Path, store: WeightStore
-) -> Adapter:
+def _adapter(name: str, plan: Plan, base: BaseModelFolder, work: Path, store: WeightStore) -> Adapter:
     task = next(t for t in plan.sources if t.name == name)
     work.mkdir(parents=True, exist_ok=True)
     with (work / f"{name}.lock").open("w") as lock:
@@ -105,9 +99,7 @@ def _measure(engine: Engine, adapter: Adapter | None, asked: Asked, file: Path) 
     draft.replace(file)
     seconds = time.perf_counter() - start
     with (file.parent / "seconds.jsonl").open("a") as log:
-        log.write(
-            json.dumps({"task": asked.name, "rows": len(requests), "seconds": seconds}) + "\n"
-        )
+        log.write(json.dumps({"task": asked.name, "rows": len(requests), "seconds": seconds}) + "\n")
 
 
 def run(plan: Plan, work: Path, processes: int) -> None:
@@ -117,9 +109,7 @@ def run(plan: Plan, work: Path, processes: int) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with (
         # A process a job: an allocator that keeps its memory never gives back what training took.
-        ProcessPoolExecutor(
-            processes, mp_context=get_context("spawn"), max_tasks_per_child=1
-        ) as pool,
+        ProcessPoolExecutor(processes, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool,
         Progress() as progress,
     ):
         jobs = jobs_of(plan)
@@ -131,21 +121,15 @@ def run(plan: Plan, work: Path, processes: int) -> None:
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of task data sets")
     parser.add_argument("--work", type=Path, default=Path("runs/routing"), help="kept between runs")
     parser.add_argument("--sources", help="your own tasks to train adapters on, comma-separated")
     sizes = Sizes()
     parser.add_argument("--train", type=int, default=sizes.train, help="training rows of a source")
     parser.add_argument("--test", type=int, default=sizes.test, help="test rows of a task")
-    parser.add_argument(
-        "--few", type=int, default=sizes.few, help="test rows of a reworded task or probe"
-    )
-    parser.add_argument(
-        "--agent", type=int, default=sizes.agent, help="test rows of a task in each agent form"
-    )
+    parser.add_argument("--few", type=int, default=sizes.few, help="test rows of a reworded task or probe")
+    parser.add_argument("--agent", type=int, default=sizes.agent, help="test rows of a task in each agent form")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="only write the table")
     parser.add_argument("--out", type=Path, default=HERE / "routing_outcomes.safetensors")

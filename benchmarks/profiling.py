@@ -122,9 +122,7 @@ def run_ours(base: BaseModelFolder, folders: Sequence[Path], tasks: Sequence[Tas
     side = Side()
     with tempfile.TemporaryDirectory() as scratch, Registry.create(Path(scratch, "r.db")) as store:
         adapters = _records(base, folders, store)
-        engine = side.clock(
-            "load", lambda: open_engine("transformers", base.path, store.weights, adapters)
-        )
+        engine = side.clock("load", lambda: open_engine("transformers", base.path, store.weights, adapters))
         for adapter in (None, *adapters):
             ready = EngineRequest(({"role": "user", "content": "?"},), adapter, 0, ("!",))
             side.clock("load", lambda ready=ready: engine.run([ready]))
@@ -201,8 +199,7 @@ def score_table(harness: Verdicts, ours: Verdicts, tasks: Sequence[Task]) -> Tab
         table.add_row(
             adapter,
             *(
-                f"{100 * a[:, 0].mean():.0f} / {100 * b[:, 0].mean():.0f} "
-                f"({alike(a, b).sum()}/{len(a)})"
+                f"{100 * a[:, 0].mean():.0f} / {100 * b[:, 0].mean():.0f} ({alike(a, b).sum()}/{len(a)})"
                 for a, b in cells
             ),
         )

@@ -66,12 +66,7 @@ class World:
         base = dict(zip(seen.task_names, seen.task_means(seen.scores)[:, 0], strict=True))
         decisions = [router.route(m, ranked=len(table.adapters)) for m in asked.marks]
         places = {name: i for i, name in enumerate(table.adapters)}
-        gains = np.array(
-            [
-                [g for _, g in sorted((places[a.adapter], a.gain) for a in d.ranking)]
-                for d in decisions
-            ]
-        )
+        gains = np.array([[g for _, g in sorted((places[a.adapter], a.gain) for a in d.ranking)] for d in decisions])
         return cls(
             adapters=table.adapters,
             gains=gains,
@@ -168,9 +163,7 @@ class Told:
     keys: Rows | None = None
 
 
-def _flooded(
-    world: World, told: Told, learnt: Array, flood: Flood | None, rng: np.random.Generator
-) -> Told:
+def _flooded(world: World, told: Told, learnt: Array, flood: Flood | None, rng: np.random.Generator) -> Told:
     """What is told when one key, the first, lies and tells more than the others."""
     if flood is None:
         return told
@@ -181,9 +174,7 @@ def _flooded(
     return Told(
         asked=np.concatenate([told.asked, more]),
         chosen=np.concatenate([told.chosen, np.full(len(more), flood.target)]),
-        rewards=np.concatenate(
-            [np.where(lies, flood.reward, told.rewards), np.full(len(more), flood.reward)]
-        ),
+        rewards=np.concatenate([np.where(lies, flood.reward, told.rewards), np.full(len(more), flood.reward)]),
         keys=np.concatenate([keys, np.zeros(len(more), np.intp)]) if flood.weighted else None,
     )
 
@@ -199,10 +190,7 @@ def _rewarded(world: World, told: Told) -> list[Rewarded]:
 
 
 def _learn(world: World, rewarded: Sequence[Rewarded], bound: float) -> Array:
-    learnt = {
-        each.adapter: each.correction
-        for each in corrections(rewarded, bound=bound, tolerance=world.tolerance)
-    }
+    learnt = {each.adapter: each.correction for each in corrections(rewarded, bound=bound, tolerance=world.tolerance)}
     return np.array([learnt.get(name, 0.0) for name in world.adapters])
 
 
@@ -243,9 +231,7 @@ class Found:
     most: float
 
 
-def found(
-    case: str, bound: str, lives: Sequence[Life], plain: Sequence[Life], target: int
-) -> Found:
+def found(case: str, bound: str, lives: Sequence[Life], plain: Sequence[Life], target: int) -> Found:
     """Sum up the lives of one case; `plain` are those without recalibration."""
     rewards = np.array([life.reward for life in lives])
     late = rewards[:, 2 * DRIFT :].mean(axis=1)
@@ -291,9 +277,7 @@ def lies(world: World, target: int) -> list[Found]:
             (f"1 told of {share:.0%} of base's", liar(0, 1.0, share)),
         ):
             for bound in BOUNDS:
-                lives = [
-                    live(world, world.right, bound=bound, seed=s, lie=lie) for s in range(SEEDS)
-                ]
+                lives = [live(world, world.right, bound=bound, seed=s, lie=lie) for s in range(SEEDS)]
                 rows.append(found(name, f"{bound:g}", lives, plain, target))
     return rows
 
@@ -310,14 +294,9 @@ def floods(world: World, target: int) -> list[Found]:
         for keys in KEYS:
             for weighted in (False, True):
                 flood = Flood(keys, column, reward, weighted)
-                case = (
-                    f"{name} by 1 of {keys} keys, {'weighted per key' if weighted else 'all alike'}"
-                )
+                case = f"{name} by 1 of {keys} keys, {'weighted per key' if weighted else 'all alike'}"
                 for bound in (BOUNDS[0], BOUNDS[-1]):
-                    lives = [
-                        live(world, world.right, bound=bound, seed=seed, flood=flood)
-                        for seed in range(SEEDS)
-                    ]
+                    lives = [live(world, world.right, bound=bound, seed=seed, flood=flood) for seed in range(SEEDS)]
                     rows.append(found(case, f"{bound:g}", lives, plain, target))
     return rows
 
@@ -345,9 +324,7 @@ def shown(title: str, rows: Sequence[Found]) -> Table:
 
 def main() -> None:
     """Simulate, print the tables, and write the figures where asked."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = Path(__file__).with_name("routing_outcomes.safetensors")
     parser.add_argument("--outcomes", type=Path, default=default)
     parser.add_argument("--tolerance", type=float, default=TOLERANCE)

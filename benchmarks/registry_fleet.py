@@ -46,9 +46,7 @@ class Fleet:
         self.table = OutcomeTable.load(outcomes)
         self.random = np.random.default_rng(seed)
         kinds = np.array(self.table.kinds)
-        order = [
-            i for kind in ("main", "probe", "confirmation") for i in np.flatnonzero(kinds == kind)
-        ]
+        order = [i for kind in ("main", "probe", "confirmation") for i in np.flatnonzero(kinds == kind)]
         self.places = np.array(order[:TASKS])
         self.tasks = [self.table.tasks[i] for i in self.places]
         self.rows = np.flatnonzero(np.isin(self.table.task, self.places))
@@ -131,15 +129,11 @@ class Fleet:
             "scores": np.round(self.base + drawn.gains, 4).tolist(),
             "trait_scores": np.round(drawn.scores, 6).tolist(),
             "paired": {part: count.tolist() for part, count in counts.items()},
-            "weights": {
-                name: made_up(name, i).weights_digest for i, name in enumerate(drawn.names)
-            },
+            "weights": {name: made_up(name, i).weights_digest for i, name in enumerate(drawn.names)},
             "joined": list(drawn.names[MEASURED_WHOLE:]),
             "estimated": {
                 name: {"errors": errors, "examples": [EXAMPLES // 10] * shape[1]}
-                for name, errors in zip(
-                    drawn.names[MEASURED_WHOLE:], self._errors(drawn).tolist(), strict=True
-                )
+                for name, errors in zip(drawn.names[MEASURED_WHOLE:], self._errors(drawn).tolist(), strict=True)
             },
         }
 

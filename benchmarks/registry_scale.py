@@ -133,9 +133,7 @@ def route(fleet: Fleet, drawn: Drawn) -> dict[str, Any]:
     return {"route_ms": statistics.median(times), "route_p99_ms": float(np.quantile(times, 0.99))}
 
 
-async def follow(
-    registry: Registry, fleet: Fleet, drawn: Drawn, summary: dict[str, Any]
-) -> dict[str, Any]:
+async def follow(registry: Registry, fleet: Fleet, drawn: Drawn, summary: dict[str, Any]) -> dict[str, Any]:
     """Time for a server to see an adapter added, and to route to one admitted; and how long its event loop stood still."""
     routing, offers = Routing(), []
     opened = lambda: Registry.open(registry.location, read_only=True, weights=Path("weights"))  # noqa: E731
@@ -150,9 +148,7 @@ async def follow(
     whole = stored(registry)
     for i in range(REPEATS):
         adapter = made_up(f"late-{i}", len(drawn.names) + i, state=AdapterState.PENDING)
-        await adding.see(
-            lambda a=adapter: registry.add_adapter(a), lambda a=adapter: a.name in routing.adapters
-        )
+        await adding.see(lambda a=adapter: registry.add_adapter(a), lambda a=adapter: a.name in routing.adapters)
         profile = profile.with_adapter(adapter.name, drawn.scores[i])
         summary = with_row(summary, adapter.name)
         admit = partial(registry.admit, adapter, profile.to_bytes(), summary, parent=version)
@@ -269,13 +265,9 @@ def empty(url: str) -> None:
 
 def main() -> None:
     """Measure every size in a process of its own, and print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="100,1000,10000")
-    parser.add_argument(
-        "--url", help="an empty PostgreSQL database, whose tables are dropped after"
-    )
+    parser.add_argument("--url", help="an empty PostgreSQL database, whose tables are dropped after")
     parser.add_argument(
         "--refit",
         type=int,

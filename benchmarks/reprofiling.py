@@ -89,10 +89,7 @@ def interval(cases: Sequence[Sequence[Found]]) -> dict[str, Any]:
 def curve(cases: Sequence[LeftOut], way: Way, shares: Sequence[float]) -> dict[str, Any]:
     """The figures of a way at each share."""
     seeds = range(SEEDS if way.by_chance else 1)
-    return {
-        f"{share:g}": interval([[judge(case, way, share, s) for s in seeds] for case in cases])
-        for share in shares
-    }
+    return {f"{share:g}": interval([[judge(case, way, share, s) for s in seeds] for case in cases]) for share in shares}
 
 
 def report(curves: Mapping[str, Mapping[str, Any]], console: Console) -> None:
@@ -137,9 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="How few examples place a new adapter?")
     parser.add_argument("--outcomes", type=Path, default=HERE / "routing_outcomes.safetensors")
     parser.add_argument("--json", type=Path)
-    parser.add_argument(
-        "--only", default="", help="ways, comma-separated, by the start of their names"
-    )
+    parser.add_argument("--only", default="", help="ways, comma-separated, by the start of their names")
     parser.add_argument("--score", choices=["strict", "lenient"], default="strict")
     given = parser.parse_args()
     start = time.perf_counter()
@@ -155,9 +150,7 @@ def main() -> None:
                 curves[name][STOPPED] = curve(cases, stopping, [1.0])["1"]
     curves[AGAIN] = {AGAIN: curve(cases, whole_row_again, [1.0])["1"]}
     report(curves, Console(width=170))
-    print(
-        f"{len(table.adapters)} adapters, {cases[0].size} examples a row, {time.perf_counter() - start:.0f} s"
-    )
+    print(f"{len(table.adapters)} adapters, {cases[0].size} examples a row, {time.perf_counter() - start:.0f} s")
     if given.json:
         given.json.write_text(json.dumps({"score": given.score, "curve": curves}, indent=1))
 

@@ -66,10 +66,7 @@ def column(table: OutcomeTable, name: str) -> Column:
     elsewhere = np.flatnonzero(table.dataset != name)
     routed = {key: choose(p, table, asked) for key, p in (("before", before), ("after", after))}
     old, new = choose(before, table, elsewhere), choose(after, table, elsewhere)
-    same = [
-        np.concatenate([choose(p, table, elsewhere), choose(p, table, asked)])
-        for p in (after, kept)
-    ]
+    same = [np.concatenate([choose(p, table, elsewhere), choose(p, table, asked)]) for p in (after, kept)]
     scores = table.strict.astype(np.float64)
     best = int(scores[measured].mean(axis=0).argmax())
     tokens = table.output_tokens.astype(np.float64)
@@ -122,11 +119,7 @@ def choose(profile: RoutingProfile, table: OutcomeTable, rows: Rows) -> Rows:
 
 def summary(columns: Sequence[Column]) -> Mapping[str, Any]:
     """Means over the data sets, and scores as shares of what the best adapter of each has."""
-    means = {
-        name: float(np.mean([getattr(c, name) for c in columns]))
-        for name in asdict(columns[0])
-        if name != "name"
-    }
+    means = {name: float(np.mean([getattr(c, name) for c in columns])) for name in asdict(columns[0]) if name != "name"}
     return means | {f"{n}_of_best": means[n] / means["best"] for n in ("base", "before", "after")}
 
 
@@ -143,9 +136,7 @@ def report(columns: Sequence[Column], console: Console) -> None:
     means = summary(columns)
     table.add_row("mean", *(f"{means[name]:.3f}" for name in names))
     console.print(table)
-    of_best = ", ".join(
-        f"{n} {100 * means[f'{n}_of_best']:.1f}%" for n in ("base", "before", "after")
-    )
+    of_best = ", ".join(f"{n} {100 * means[f'{n}_of_best']:.1f}%" for n in ("base", "before", "after"))
     console.print(f"of the best adapter of each data set: {of_best}")
 
 

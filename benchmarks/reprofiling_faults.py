@@ -156,9 +156,7 @@ def main() -> None:
     sys.exit(1 if wrong or found.verdicts.get("wrong adapter") else 0)
 
 
-def _run(
-    system: LiveSystem, database: PostgresServer, names: Sequence[str], rng: random.Random
-) -> Found:
+def _run(system: LiveSystem, database: PostgresServer, names: Sequence[str], rng: random.Random) -> Found:
     system.profile()
     registry, finished = system.registry, set[str]()
 

@@ -130,10 +130,7 @@ def join(outcomes: Outcomes, fleet: Sequence[int], new: int) -> dict[str, Joined
 def summary(found: Sequence[Mapping[str, Joined]]) -> dict[str, dict[str, float]]:
     """Mean figures of each way."""
     return {
-        way: {
-            key: float(np.mean([asdict(each[way])[key] for each in found]))
-            for key in asdict(found[0][way])
-        }
+        way: {key: float(np.mean([asdict(each[way])[key] for each in found])) for key in asdict(found[0][way])}
         for way in found[0]
     }
 

@@ -159,8 +159,7 @@ def left_out(table: OutcomeTable, adapter: int, score: str = "strict") -> LeftOu
         n_traits=traits.n_traits_,
     )
     likelihood, gold = (
-        np.nan_to_num(values[pool].astype(np.float64))
-        for values in (table.likelihood, table.gold_probability)
+        np.nan_to_num(values[pool].astype(np.float64)) for values in (table.likelihood, table.gold_probability)
     )
     columns = [0, *(1 + i for i in others)]
     own = 1 + adapter

@@ -31,10 +31,7 @@ def errors(profiled: Profiled, adapter: str, share: float) -> tuple[float, float
     found = row.estimate()
     rng = np.random.default_rng(0)
     each = max(1, round(row.done / len(right)))
-    drawn = [
-        [rng.choice(r, min(each, len(r)), replace=False).mean() for r in right]
-        for _ in range(SEEDS)
-    ]
+    drawn = [[rng.choice(r, min(each, len(r)), replace=False).mean() for r in right] for _ in range(SEEDS)]
     ours, random = np.abs(found.scores - exact).mean(), np.abs(np.array(drawn) - exact).mean()
     return row.done / row.size, 100 * float(ours), 100 * float(random), 100 * found.error
 

@@ -133,9 +133,7 @@ class LiveSystem:
         command += ["--share", str(share)]
         place = {"TRAITROUTE_REGISTRY": self.registry.location.reveal()}
         with (self.folder / "worker.log").open("ab") as log:
-            self._workers.append(
-                subprocess.Popen(command, stdout=log, stderr=log, env=dict(os.environ) | place)
-            )
+            self._workers.append(subprocess.Popen(command, stdout=log, stderr=log, env=dict(os.environ) | place))
 
     def kill_worker(self) -> None:
         """SIGKILL to the newest worker."""
@@ -204,10 +202,7 @@ class LiveSystem:
         """Requests of the adapter's topic; right is what it answers itself."""
         rows: Sequence[str] = TOPICS[adapter.name]
         prompts = [f"{rows[i % len(rows)]} {'abcdefgh'[i // len(rows)]}" for i in range(EXAMPLES)]
-        asked = [
-            EngineRequest(({"role": "user", "content": p},), adapter, ANSWER_TOKENS)
-            for p in prompts
-        ]
+        asked = [EngineRequest(({"role": "user", "content": p},), adapter, ANSWER_TOKENS) for p in prompts]
         pairs = zip(prompts, engine.run(asked), strict=True)
         told = [json.dumps({"input": p, "target": r.text.strip() or "-"}) for p, r in pairs]
         name = f"of-{adapter.name}"

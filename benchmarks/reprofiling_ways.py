@@ -117,13 +117,9 @@ def _fit_2pl(case: LeftOut) -> tuple[Array, Array, Array]:
         value = (np.logaddexp(0, z) - right * z).sum() + ((slope - 1) ** 2).sum() / 2
         value += (offset**2).sum() / 18 + (ability**2).sum() / 2
         gradient = [(off * ability).sum(axis=1) + slope - 1, off.sum(axis=1) + offset / 9]
-        return float(value), np.concatenate(
-            [*gradient, (off * slope[:, None]).sum(axis=0) + ability]
-        )
+        return float(value), np.concatenate([*gradient, (off * slope[:, None]).sum(axis=0) + ability])
 
-    start = np.concatenate(
-        [np.ones(n), np.zeros(n), _standardised(right.mean(axis=0)[:, None])[:, 0]]
-    )
+    start = np.concatenate([np.ones(n), np.zeros(n), _standardised(right.mean(axis=0)[:, None])[:, 0]])
     found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
     return found[:n], found[n : 2 * n], found[2 * n :]
 
@@ -179,9 +175,7 @@ def anchors_fixed(case: LeftOut, share: float, seed: int) -> Estimated:
     )
 
 
-def anchors_in_rounds(
-    case: LeftOut, share: float, seed: int, *, tolerance: float = 0.0
-) -> Estimated:
+def anchors_in_rounds(case: LeftOut, share: float, seed: int, *, tolerance: float = 0.0) -> Estimated:
     """Ours: anchors, each round of them where the earlier ones left most doubt."""
     return _in_rounds(case, _anchors(case), share, tolerance)
 
@@ -198,9 +192,7 @@ def _anchors(case: LeftOut, own: bool = False) -> tuple[TaskAnchors, ...]:
     return tuple(TaskAnchors.of(case.known[m], marks[m]) for m in case.members)
 
 
-def _in_rounds(
-    case: LeftOut, anchors: tuple[TaskAnchors, ...], share: float, tolerance: float
-) -> Estimated:
+def _in_rounds(case: LeftOut, anchors: tuple[TaskAnchors, ...], share: float, tolerance: float) -> Estimated:
     row = AnchorRow(anchors)
     for upto in rounds(case.size, 0, share):
         for task, places in row.next(int(upto) - row.done).items():
@@ -227,9 +219,7 @@ def _again(case: LeftOut, share: float, seed: int) -> Estimated:
     """The whole row on examples drawn anew from its own: what measuring on other examples of the same tasks would change."""
     rng = np.random.default_rng(seed)
     rows = np.concatenate([rng.choice(members, len(members)) for members in case.members])
-    return Estimated(
-        rows, case.means((case.own - case.known[:, 0])[rows]), np.zeros(len(case.gains))
-    )
+    return Estimated(rows, case.means((case.own - case.known[:, 0])[rows]), np.zeros(len(case.gains)))
 
 
 def _standardised(columns: NDArray[Any]) -> Array:

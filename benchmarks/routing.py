@@ -75,25 +75,15 @@ def _interval(ends: list[float]) -> str:
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--outcomes", type=Path, default=OUTCOMES, help="an outcome table")
-    parser.add_argument(
-        "--data", type=Path, help="folder of task data: check the table against its texts"
-    )
+    parser.add_argument("--data", type=Path, help="folder of task data: check the table against its texts")
     parser.add_argument("--score", choices=("strict", "lenient"), default="strict")
-    parser.add_argument(
-        "--protocols", default="", help=f"of {', '.join(PROTOCOLS)}; comma-separated"
-    )
+    parser.add_argument("--protocols", default="", help=f"of {', '.join(PROTOCOLS)}; comma-separated")
     parser.add_argument("--only", default="", help="routers to run, comma-separated")
     parser.add_argument("--ablations", action="store_true", help="our router with parts left out")
-    parser.add_argument(
-        "--seeds", action="store_true", help="our router fitted with other random numbers"
-    )
-    parser.add_argument(
-        "--curves", nargs="?", const=",".join(CURVES), help=f"of {', '.join(CURVES)}; alone: all"
-    )
+    parser.add_argument("--seeds", action="store_true", help="our router fitted with other random numbers")
+    parser.add_argument("--curves", nargs="?", const=",".join(CURVES), help=f"of {', '.join(CURVES)}; alone: all")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, help="write every figure here")
     return parser.parse_args()
@@ -129,10 +119,7 @@ def check_texts(table: OutcomeTable, data: Path) -> str:
         for c in asked.conversations
     }
     found = [(i, texts[d]) for i, d in enumerate(map(bytes, table.digest)) if d in texts]
-    same = sum(
-        np.array_equal(RequestTokens.read(text).whole.places, table.marks[i].whole.places)
-        for i, text in found
-    )
+    same = sum(np.array_equal(RequestTokens.read(text).whole.places, table.marks[i].whole.places) for i, text in found)
     return f"{len(found)} of {len(table)} requests have their text in {data}; {same} give the same marks"
 
 

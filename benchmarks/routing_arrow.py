@@ -41,9 +41,7 @@ BATCH = 32
 class ArrowModel:
     """PEFT's Arrow model over the adapters in `folders`; `key` is the digest of what determines its answers."""
 
-    def __init__(
-        self, base: BaseModelFolder, folders: Sequence[Path], *, precision: Precision | None = None
-    ) -> None:
+    def __init__(self, base: BaseModelFolder, folders: Sequence[Path], *, precision: Precision | None = None) -> None:
         import torch
         from peft import ArrowConfig, create_arrow_model
         from traitroute.serving.engines.attention import keeps_all_keys, use_grouped_attention
@@ -51,9 +49,7 @@ class ArrowModel:
 
         precision = precision or fastest_precision()
         cuda = torch.cuda.is_available()
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            base.path, dtype=getattr(torch, precision)
-        )
+        model: Any = AutoModelForCausalLM.from_pretrained(base.path, dtype=getattr(torch, precision))
         if not cuda and keeps_all_keys(model):
             use_grouped_attention(model)
         # Without a seed the directions differ from run to run: fifteen steps of power iteration find them.
@@ -138,9 +134,7 @@ def trained_folders(work: Path, sources: Sequence[str]) -> list[Path]:
     folders = [work / "runs" / name for name in sources]
     complete = [f for f in folders if (f / RECORD).is_file()]
     if not complete:
-        raise InputError(
-            f"no trained adapter in {work / 'runs'}; run benchmarks/outcomes.py with this --work first"
-        )
+        raise InputError(f"no trained adapter in {work / 'runs'}; run benchmarks/outcomes.py with this --work first")
     return complete
 
 
@@ -184,9 +178,7 @@ def show(cells: dict[str, ArrowCell]) -> None:
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of task data sets")
     parser.add_argument(
         "--work",

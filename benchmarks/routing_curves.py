@@ -39,9 +39,7 @@ class Study:
         """The table's scores, (n, 1 + a)."""
         return scores_of(self.table, self.score)
 
-    def share_of_best(
-        self, kept: Callable[[Fold], NDArray[np.intp]], adapters: NDArray[np.intp] | None = None
-    ) -> Row:
+    def share_of_best(self, kept: Callable[[Fold], NDArray[np.intp]], adapters: NDArray[np.intp] | None = None) -> Row:
         """Data sets left out, fitted on the rows `kept` of each fold: the share of the best adapter, of each router compared."""
         parts = fold_list(self.table, "unseen_loto")
         only = None if adapters is None else tuple(adapters.tolist())
@@ -53,9 +51,7 @@ class Study:
         scores = self.scores[:, columns]
         answers = self.pool.answers(jobs)
         return {
-            name: _figures(
-                self.table, scores, parts, np.concatenate([a.choices[name] for a in answers])
-            )["% of best"]
+            name: _figures(self.table, scores, parts, np.concatenate([a.choices[name] for a in answers]))["% of best"]
             for name in COMPARED
         }
 
@@ -81,10 +77,7 @@ def guard(study: Study) -> list[Row]:
         fitted = OURS["traitroute"].fit(seen)
         for caution in CAUTIONS:
             chosen[caution].append(fitted.with_caution(caution).choose(asked))
-    return [
-        {"caution": c, **_figures(table, scores, parts, np.concatenate(found))}
-        for c, found in chosen.items()
-    ]
+    return [{"caution": c, **_figures(table, scores, parts, np.concatenate(found))} for c, found in chosen.items()]
 
 
 def calibration(study: Study, *, protocol: str) -> list[Row]:
@@ -129,10 +122,7 @@ def by_examples(study: Study) -> list[Row]:
         parts = [fold.fit[task[fold.fit] == t][:count] for t in np.unique(task[fold.fit])]
         return np.concatenate(parts)
 
-    return [
-        {"examples a task": n, **study.share_of_best(partial(first, count=n))}
-        for n in (10, 25, 50, 100)
-    ]
+    return [{"examples a task": n, **study.share_of_best(partial(first, count=n))} for n in (10, 25, 50, 100)]
 
 
 def by_adapters(study: Study) -> list[Row]:
@@ -141,10 +131,7 @@ def by_adapters(study: Study) -> list[Row]:
     total = len(study.table.adapters)
     for count in (3, 5, 7, total):
         rng = np.random.default_rng(count)
-        draws = [
-            np.sort(rng.choice(total, count, replace=False))
-            for _ in range(DRAWS if count < total else 1)
-        ]
+        draws = [np.sort(rng.choice(total, count, replace=False)) for _ in range(DRAWS if count < total else 1)]
         found = [study.share_of_best(lambda fold: fold.fit, kept) for kept in draws]
         rows.append({"adapters": count, **_average(found)})
     return rows
@@ -160,9 +147,7 @@ CURVES: dict[str, Callable[[Study], list[Row]]] = {
 }
 
 
-def _figures(
-    table: OutcomeTable, scores: Array, parts: Iterable[Fold], choice: NDArray[np.intp]
-) -> dict[str, float]:
+def _figures(table: OutcomeTable, scores: Array, parts: Iterable[Fold], choice: NDArray[np.intp]) -> dict[str, float]:
     rows = np.concatenate([fold.test for fold in parts])
     names = np.array(table.tasks)[table.task[rows]]
     found = summary(task_scores(scores[rows], choice, reference(scores[rows], names)))

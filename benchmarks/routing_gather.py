@@ -61,9 +61,7 @@ def _requests(asked: Sequence[Asked], encode: "SentenceCache") -> dict[str, Any]
 def _outcomes(asked: Sequence[Asked], cells: Sequence[Sequence[Outcomes]]) -> dict[str, Any]:
     def column(read: Callable[[Outcomes, int], NDArray[Any]]) -> NDArray[Any]:
         """(n, 1 + adapters) of what `read` takes from a cell, given its task's place."""
-        return np.concatenate(
-            [np.stack([read(c, i) for c in row], axis=1) for i, row in enumerate(cells)]
-        )
+        return np.concatenate([np.stack([read(c, i) for c in row], axis=1) for i, row in enumerate(cells)])
 
     likelihood = column(lambda c, i: c.log_likelihood / np.maximum(c.target_tokens, 1))
     gold = column(lambda c, i: _gold_probability(asked[i].task, c))

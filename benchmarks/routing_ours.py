@@ -92,9 +92,7 @@ class FittedRouter:
     def forecast(self, requests: Requests) -> tuple[Rows, np.ndarray]:
         """The best-ranked column for each request and the gain predicted of it, (n,) each."""
         ranked = [self.router.route(self.marks(m)).ranking[0] for m in requests.marks]
-        return np.array([self._column(r.adapter) for r in ranked]), np.array(
-            [r.gain for r in ranked]
-        )
+        return np.array([self._column(r.adapter) for r in ranked]), np.array([r.gain for r in ranked])
 
     def _column(self, name: str | None) -> int:
         return 0 if name is None else 1 + self.adapters.index(name)
@@ -117,13 +115,9 @@ ABLATIONS: dict[str, OurRouter] = {
         profile=lambda p: replace(p, novelty=Novelty(known=0.0, new=1e6, spread=1e3))
     ),
     "without training rows": OurRouter(rows=lambda rows: None),
-    "training rows: prompts only": OurRouter(
-        rows=lambda rows: replace(rows, answers=[NO_WORDS] * len(rows.answers))
-    ),
+    "training rows: prompts only": OurRouter(rows=lambda rows: replace(rows, answers=[NO_WORDS] * len(rows.answers))),
     "training rows: answers only": OurRouter(rows=lambda rows: replace(rows, prompts=[])),
-    "without surface marks": OurRouter(
-        marks=lambda m: replace(m, surface=np.zeros_like(m.surface))
-    ),
+    "without surface marks": OurRouter(marks=lambda m: replace(m, surface=np.zeros_like(m.surface))),
     "without probes": OurRouter(probes=False),
     "as many traits as exceed the null": OurRouter(rank="null"),
     "no trait bottleneck": OurRouter(rank="all"),

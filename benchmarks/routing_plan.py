@@ -84,9 +84,7 @@ def read_plan(data: Path, sizes: Sizes | None = None) -> Plan:
     tasks = {t.name: t for t in suite.tasks if t.name not in spec["left_out"]}
     for name, limit in spec["max_tokens"].items():
         tasks[name] = tasks[name].model_copy(update={"max_tokens": limit})
-    main = {
-        n: t.model_copy(update={"test": sizes.test, "train": sizes.train}) for n, t in tasks.items()
-    }
+    main = {n: t.model_copy(update={"test": sizes.test, "train": sizes.train}) for n, t in tasks.items()}
     asked = [Asked("main", n, t, {}) for n, t in main.items()]
     for probe in spec["probes"]:
         rows = {"folder": str(data.resolve()), "dataset": probe["dataset"]}
@@ -94,9 +92,7 @@ def read_plan(data: Path, sizes: Sizes | None = None) -> Plan:
         task = Task.model_validate({"rows": rows, "test": sizes.few, **settings})
         asked.append(Asked("probe", probe["dataset"], task, {}))
     for name, prompt in spec["reworded"].items():
-        asked.append(
-            Asked("reworded", name, _variant(tasks[name], "reworded", sizes.few, prompt=prompt), {})
-        )
+        asked.append(Asked("reworded", name, _variant(tasks[name], "reworded", sizes.few, prompt=prompt), {}))
     frame = spec["agent"]
     for kind in AGENT_KINDS:
         for name in frame["tasks"]:

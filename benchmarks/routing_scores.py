@@ -120,10 +120,7 @@ def summary(found: TaskScores) -> dict[str, Any]:
         "tasks_below_base": int(found.below.sum()),
         "tasks": len(found.names),
         "top1_agreement": float(found.agreement.mean()),
-        "regret": {
-            name: float(np.quantile(regret, q))
-            for name, q in (("median", 0.5), ("p90", 0.9), ("max", 1.0))
-        },
+        "regret": {name: float(np.quantile(regret, q)) for name, q in (("median", 0.5), ("p90", 0.9), ("max", 1.0))},
         "by_task": {
             n: {"achieved": float(a), "base": float(b), "best": float(r)}
             for n, a, b, r in zip(found.names, found.achieved, found.base, found.best, strict=True)

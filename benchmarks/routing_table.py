@@ -129,9 +129,7 @@ class OutcomeTable:
         return cls(**values, **arrays)
 
 
-def _marks(
-    surface: NDArray[np.float32], words: csr_matrix, edges: csr_matrix
-) -> NDArray[np.object_]:
+def _marks(surface: NDArray[np.float32], words: csr_matrix, edges: csr_matrix) -> NDArray[np.object_]:
     rows = zip(surface.astype(np.float64), _rows(words), _rows(edges), strict=True)
     marks = np.empty(len(surface), dtype=object)
     marks[:] = [RequestTokens(*row) for row in rows]
@@ -142,9 +140,7 @@ def to_sparse(counts: Sequence[Counts]) -> csr_matrix:
     """One row a text, (n, N_HASHES)."""
     ends = np.cumsum([0, *(len(c.places) for c in counts)])
     places = np.concatenate([c.places for c in counts])
-    return csr_matrix(
-        (np.concatenate([c.counts for c in counts]), places, ends), shape=(len(counts), N_HASHES)
-    )
+    return csr_matrix((np.concatenate([c.counts for c in counts]), places, ends), shape=(len(counts), N_HASHES))
 
 
 def _rows(matrix: csr_matrix) -> list[Counts]:
@@ -162,8 +158,6 @@ def _packed(name: str, matrix: csr_matrix) -> dict[str, NDArray[Any]]:
 
 
 def _unpacked(name: str, arrays: dict[str, NDArray[Any]]) -> csr_matrix:
-    counts, places, ends, width = (
-        arrays.pop(f"{name}.{part}") for part in ("counts", "places", "ends", "width")
-    )
+    counts, places, ends, width = (arrays.pop(f"{name}.{part}") for part in ("counts", "places", "ends", "width"))
     shape = (len(ends) - 1, int(width[0]))
     return csr_matrix((counts.astype(np.float64), places.astype(np.int32), ends), shape=shape)

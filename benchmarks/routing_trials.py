@@ -97,9 +97,7 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def answers(
-        self, jobs: Sequence[Job], advance: Callable[[], None] = lambda: None
-    ) -> list[Answers]:
+    def answers(self, jobs: Sequence[Job], advance: Callable[[], None] = lambda: None) -> list[Answers]:
         """The answers of `jobs`, in their order; `advance` is called after each."""
         waiting = [self._pool.submit(answer, job) for job in jobs]
         for future in waiting:
@@ -119,9 +117,7 @@ class Trial:
     seconds: dict[str, float]
 
     @classmethod
-    def of(
-        cls, table: OutcomeTable, scores: Array, protocol: str, answers: Sequence[Answers]
-    ) -> "Trial":
+    def of(cls, table: OutcomeTable, scores: Array, protocol: str, answers: Sequence[Answers]) -> "Trial":
         """Put together what was answered in the folds of `protocol`."""
         parts = fold_list(table, protocol)
         rows = np.concatenate([fold.test for fold in parts])

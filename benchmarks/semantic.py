@@ -28,8 +28,7 @@ try:
     from semantic_router.schema import RouteChoice
 except ImportError as exc:
     raise ImportError(
-        f"the baseline semantic-router cannot be imported ({exc}): "
-        "pip install --no-deps -r requirements/baselines.txt",
+        f"the baseline semantic-router cannot be imported ({exc}): pip install --no-deps -r requirements/baselines.txt",
         name="semantic_router",
     ) from exc
 
@@ -84,9 +83,7 @@ class BestRoutes:
 class SemanticRouterBaseline:
     """`semantic-router` with one route an adapter; learns `adapters_` and `router_`."""
 
-    def __init__(
-        self, *, top_k: int = 5, aggregation: Literal["mean", "max", "sum"] = "mean"
-    ) -> None:
+    def __init__(self, *, top_k: int = 5, aggregation: Literal["mean", "max", "sum"] = "mean") -> None:
         self.top_k = top_k
         self.aggregation: Literal["mean", "max", "sum"] = aggregation
 
@@ -105,15 +102,12 @@ class SemanticRouterBaseline:
             raise InputError(f"no utterances for {', '.join(silent)}: give each adapter at least 1")
         self.adapters_ = tuple(adapter_names)
         self._encoder = GivenVectors(
-            vectors={
-                f"{n}/{i}": v for n in self.adapters_ for i, v in enumerate(utterance_vectors[n])
-            }
+            vectors={f"{n}/{i}": v for n in self.adapters_ for i, v in enumerate(utterance_vectors[n])}
         )
         self.router_ = IndexedRouter(
             encoder=self._encoder,
             routes=[
-                Route(name=n, utterances=[f"{n}/{i}" for i in range(len(utterance_vectors[n]))])
-                for n in self.adapters_
+                Route(name=n, utterances=[f"{n}/{i}" for i in range(len(utterance_vectors[n]))]) for n in self.adapters_
             ],
             index=LocalIndex(),
             top_k=self.top_k,
@@ -142,9 +136,6 @@ class SemanticRouterBaseline:
         self._encoder.vectors = dict(zip(keys, vectors, strict=True))
 
         async def ask() -> list[RouteChoice]:
-            return [
-                cast(RouteChoice, await self.router_.acall(key, threshold=threshold))
-                for key in keys
-            ]
+            return [cast(RouteChoice, await self.router_.acall(key, threshold=threshold)) for key in keys]
 
         return asyncio.run(ask())

@@ -74,9 +74,7 @@ def main() -> None:
     stated["load_average_after"] = os.getloadavg()[0]
     console.print(found.shown, sentence(stated), highlight=False)
     if arguments.json:
-        arguments.json.write_text(
-            json.dumps(stated | found.record, indent=1, default=_plain) + "\n"
-        )
+        arguments.json.write_text(json.dumps(stated | found.record, indent=1, default=_plain) + "\n")
 
 
 def overhead(arguments: argparse.Namespace, bars: Progress) -> Found:
@@ -93,9 +91,7 @@ def throughput(arguments: argparse.Namespace, bars: Progress) -> Found:
     rows = read_rows(None, np.random.default_rng(arguments.seed))
     # Only then has vLLM a path that resets the prefix cache.
     variables = {"VLLM_SERVER_DEV_MODE": "1"}
-    with packaged_stand(
-        arguments.registry, rows, options=arguments.vllm, variables=variables
-    ) as stand:
+    with packaged_stand(arguments.registry, rows, options=arguments.vllm, variables=variables) as stand:
         found, rates = measure_throughput(
             stand,
             arguments.rounds,
@@ -112,9 +108,7 @@ def sessions(arguments: argparse.Namespace, bars: Progress) -> Found:
     """Measure what staying on one adapter saves."""
     rows = read_rows(None, np.random.default_rng(arguments.seed))
     with packaged_stand(arguments.registry, rows, options=arguments.vllm) as stand:
-        found, turns = measure_sessions(
-            stand, arguments.conversations, _tracks(bars), seed=arguments.seed
-        )
+        found, turns = measure_sessions(stand, arguments.conversations, _tracks(bars), seed=arguments.seed)
     return Found(found.table(), asdict(found) | {"turns": [asdict(t) for t in turns]})
 
 
@@ -141,9 +135,7 @@ def burst(arguments: argparse.Namespace, bars: Progress) -> Found:
     """Measure what comes of many requests at once."""
     with tiny_stand(options=arguments.vllm) as stand:
         found = asyncio.run(
-            measure_bursts(
-                stand, arguments.sizes, arguments.bursts, _tracks(bars), seed=arguments.seed
-            )
+            measure_bursts(stand, arguments.sizes, arguments.bursts, _tracks(bars), seed=arguments.seed)
         )
     return Found(bursts_table(found), {"bursts": [asdict(each) for each in found]})
 
@@ -151,9 +143,7 @@ def burst(arguments: argparse.Namespace, bars: Progress) -> Found:
 def replacement(arguments: argparse.Namespace, bars: Progress) -> Found:
     """Replace an adapter under load."""
     with tiny_stand(options=arguments.vllm) as stand:
-        found = asyncio.run(
-            measure_replacement(stand, arguments.concurrency, arguments.hold, seed=arguments.seed)
-        )
+        found = asyncio.run(measure_replacement(stand, arguments.concurrency, arguments.hold, seed=arguments.seed))
     return Found(found.table(), asdict(found))
 
 
@@ -172,9 +162,7 @@ def faults(arguments: argparse.Namespace, bars: Progress) -> Found:
                 seed=arguments.seed,
             )
         )
-    return Found(
-        faults_table(found, arguments.concurrency), {"faults": [asdict(seen) for seen in found]}
-    )
+    return Found(faults_table(found, arguments.concurrency), {"faults": [asdict(seen) for seen in found]})
 
 
 def conditions() -> dict[str, Any]:
@@ -221,9 +209,7 @@ def _tracks(bars: Progress) -> Callable[[Any, str], Iterable[Any]]:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     runs = (overhead, throughput, sessions, load, burst, replacement, faults)
     commands = parser.add_subparsers(required=True, metavar="|".join(r.__name__ for r in runs))
     for run in runs:
@@ -269,9 +255,7 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
         only = f", and {PLAIN} alone" if name == "faults" else ""
         add("--plain", action="store_true", help=plain + only)
     if name == "load":
-        gateway = (
-            "a gateway before vLLM without the plugin, which loads what the gateway has it load"
-        )
+        gateway = "a gateway before vLLM without the plugin, which loads what the gateway has it load"
         add("--gateway", action="store_true", help=gateway)
     if name == "replacement":
         add("--concurrency", type=int, default=200, help="streams at a time [200]")

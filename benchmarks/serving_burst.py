@@ -67,9 +67,7 @@ def table(found: Sequence[Bursts]) -> Table:
     return shown
 
 
-async def measure_bursts(
-    stand: Stand, sizes: Sequence[int], bursts: int, track: Any, *, seed: int
-) -> list[Bursts]:
+async def measure_bursts(stand: Stand, sizes: Sequence[int], bursts: int, track: Any, *, seed: int) -> list[Bursts]:
     """Send `bursts` bursts of each size, one size after the other."""
     rng = np.random.default_rng(seed)
     host, port = stand.server.base_url.removeprefix("http://").split(":")
@@ -113,9 +111,7 @@ def _request(host: str, text: str) -> bytes:
     return head.encode() + body
 
 
-async def _read(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, text: str, begin: float
-) -> Answer:
+async def _read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, text: str, begin: float) -> Answer:
     async with asyncio.timeout(PATIENCE_S):
         raw = io.BytesIO(await reader.read())
     seconds = time.perf_counter() - begin

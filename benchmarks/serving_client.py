@@ -56,9 +56,7 @@ async def open_client(base_url: str, connections: int) -> AsyncIterator[httpx.As
         yield client
 
 
-async def stream_answer(
-    client: httpx.AsyncClient, asked: str, prompt: str, *, max_tokens: int
-) -> Answer:
+async def stream_answer(client: httpx.AsyncClient, asked: str, prompt: str, *, max_tokens: int) -> Answer:
     """Ask, and read the stream to its end."""
     told: dict[str, Any] = {"asked": asked, "prompt": prompt, "began": time.monotonic()}
     body = chat(asked, prompt, max_tokens=max_tokens, stream=True)

@@ -59,9 +59,7 @@ class Seen:
 
 def table(found: Sequence[Seen], concurrency: int) -> Table:
     """Two lines a fault."""
-    shown = Table(
-        title=f"faults under {concurrency} streams at a time", title_justify="left", show_lines=True
-    )
+    shown = Table(title=f"faults under {concurrency} streams at a time", title_justify="left", show_lines=True)
     for name in ("fault", "when", "status", "auto, by reason", "answers", "slowest s", "noted"):
         shown.add_column(name)
     for seen in found:

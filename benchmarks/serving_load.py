@@ -91,9 +91,7 @@ async def measure_load(
         answers: list[Answer] = []
         workers = [
             asyncio.create_task(
-                keep_asking(
-                    client, truth, over, answers.append, random.Random(f"{seed} {i}"), auto=auto
-                )
+                keep_asking(client, truth, over, answers.append, random.Random(f"{seed} {i}"), auto=auto)
             )
             for i in range(concurrency)
         ]

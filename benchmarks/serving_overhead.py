@@ -63,9 +63,7 @@ class Overhead:
         return shown
 
 
-def measure_overhead(
-    stand: Stand, count: int, track: Any, *, seed: int
-) -> tuple[Overhead, NDArray[np.float64]]:
+def measure_overhead(stand: Stand, count: int, track: Any, *, seed: int) -> tuple[Overhead, NDArray[np.float64]]:
     """Measure, and return the times too: ms, (texts, `ARMS`)."""
     rng = np.random.default_rng(seed)
     drawn = request_texts(stand.rows, 2 * (count + WARM_UP), rng)

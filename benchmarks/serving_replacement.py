@@ -63,9 +63,7 @@ class Replacement:
         shown.add_row("status", listed(self.statuses))
         shown.add_row("answers of the other adapters and base", listed(self.verdicts))
         shown.add_row("of the replaced one, before the new weights were due", listed(self.before))
-        shown.add_row(
-            f"in the {self.seen_within_s:.0f} s in which both are right", listed(self.between)
-        )
+        shown.add_row(f"in the {self.seen_within_s:.0f} s in which both are right", listed(self.between))
         shown.add_row("later", listed(self.after))
         shown.add_row("last answer by the old weights began after", f"{self.last_old_s:+.2f} s")
         shown.add_row("first by the new ones", f"{self.first_new_s:+.2f} s")
@@ -83,17 +81,13 @@ async def measure_replacement(
 ) -> Replacement:
     """Keep `concurrency` streams open, replace an adapter's weights after `hold_s`, and admit them as long after."""
     victim = next(iter(stand.rows))
-    folder = await asyncio.to_thread(
-        save_adapter, stand.base_path, stand.folder / "replacement", seed=1000
-    )
+    folder = await asyncio.to_thread(save_adapter, stand.base_path, stand.folder / "replacement", seed=1000)
     profile = topic_profile().to_bytes()
     async with open_client(stand.server.base_url, concurrency + 2) as client:
         prompts = [text for rows in stand.rows.values() for text in rows[:PROMPTS_EACH]]
         truth, over, answers = await learn_truth(client, stand, prompts), asyncio.Event(), []
         workers = [
-            asyncio.create_task(
-                keep_asking(client, truth, over, answers.append, random.Random(f"{seed} {i}"))
-            )
+            asyncio.create_task(keep_asking(client, truth, over, answers.append, random.Random(f"{seed} {i}")))
             for i in range(concurrency)
         ]
         try:

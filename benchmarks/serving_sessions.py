@@ -76,9 +76,7 @@ class Sessions:
         return shown
 
 
-def measure_sessions(
-    stand: Stand, count: int, track: Any, *, seed: int
-) -> tuple[Sessions, list[Turn]]:
+def measure_sessions(stand: Stand, count: int, track: Any, *, seed: int) -> tuple[Sessions, list[Turn]]:
     """Hold `count` conversations both ways."""
     rng = np.random.default_rng(seed)
     turns: list[Turn] = []
@@ -139,9 +137,7 @@ def _arm(name: str, turns: Sequence[Turn]) -> Arm:
     )
 
 
-def _hold(
-    client: httpx.Client, arm: str, conversation: int, opening: str, script: Messages
-) -> list[Turn]:
+def _hold(client: httpx.Client, arm: str, conversation: int, opening: str, script: Messages) -> list[Turn]:
     """Ask the turns of one conversation in their order."""
     first = {"role": "user", "content": opening + script[0]["content"]}
     messages = [first, *script[1:]]

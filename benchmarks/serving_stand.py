@@ -29,9 +29,7 @@ TINY_OPTIONS = ("--dtype", "float32", "--max-loras", SLOTS, "--max-cpu-loras", S
 TINY_WEIGHTS, PACKAGED_WEIGHTS = 0.5, 0.02
 """Spread of the random weights: such that tiny adapters change every answer, and SmolLM2's stay numbers."""
 
-TEMPLATE = (
-    "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}assistant:"
-)
+TEMPLATE = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}assistant:"
 
 
 @dataclass(frozen=True)
@@ -127,9 +125,7 @@ def save_adapter(base: Path, folder: Path, *, seed: int, weights: float = TINY_W
     return folder
 
 
-def save_adapters(
-    base: Path, folders: Sequence[Path], *, weights: float, first_seed: int = 0
-) -> None:
+def save_adapters(base: Path, folders: Sequence[Path], *, weights: float, first_seed: int = 0) -> None:
     """Write LoRAs of random weights, each of a seed of its own."""
     import peft
     import torch
@@ -171,9 +167,7 @@ def topic_profile() -> RoutingProfile:
     centred = cells - cells.mean(axis=0)
     u, s, _ = np.linalg.svd(centred)
     rank = len(names) - 1
-    return fit_profile(
-        names, FitRequests(texts, tasks, gains), (u * s)[:, :rank], n_traits=2, rank=rank
-    )
+    return fit_profile(names, FitRequests(texts, tasks, gains), (u * s)[:, :rank], n_traits=2, rank=rank)
 
 
 @contextmanager

@@ -155,10 +155,7 @@ async def registry_locked(site: Site) -> AsyncIterator[None]:
 async def clients_leave(site: Site) -> AsyncIterator[None]:
     """Clients hang up in the middle of long streams."""
     prompts = site.truth.prompts
-    leaving = [
-        leave_early(site.client, AUTO, prompts[i % len(prompts)], LONG_ANSWER)
-        for i in range(LEAVING)
-    ]
+    leaving = [leave_early(site.client, AUTO, prompts[i % len(prompts)], LONG_ANSWER) for i in range(LEAVING)]
     await asyncio.gather(*leaving)
     await asyncio.sleep(1)
     now = await metrics_of(site.client)

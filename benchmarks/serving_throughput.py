@@ -107,9 +107,7 @@ def measure_throughput(
     return found, rates
 
 
-def alike(
-    router: Router, rows: Rows, count: int, rng: np.random.Generator
-) -> tuple[str, Sequence[str]]:
+def alike(router: Router, rows: Rows, count: int, rng: np.random.Generator) -> tuple[str, Sequence[str]]:
     """Return the adapter that the router chooses most often, and `count` texts that it chooses it for."""
     chosen: defaultdict[str, list[str]] = defaultdict(list)
     for text in request_texts(rows, DRAWN * count, rng):
@@ -153,7 +151,5 @@ def _run(command: Sequence[str], folder: Path, requests: int) -> float:
         raise ServerError(f"vllm bench serve ended with {done.returncode}:\n{done.stderr[-2000:]}")
     result = json.loads((folder / "result.json").read_text())
     if result["completed"] != requests:
-        raise ServerError(
-            f"{requests - result['completed']} of {requests} requests of vllm bench serve failed"
-        )
+        raise ServerError(f"{requests - result['completed']} of {requests} requests of vllm bench serve failed")
     return result["request_throughput"]

@@ -64,17 +64,13 @@ class Clocks:
 
     def __exit__(self, *_: object) -> None:
         wall, cpu = self._begin
-        self.spent.append(
-            ((time.perf_counter_ns() - wall) / 1e6, (time.process_time_ns() - cpu) / 1e6)
-        )
+        self.spent.append(((time.perf_counter_ns() - wall) / 1e6, (time.process_time_ns() - cpu) / 1e6))
 
     def times(self, asked: str, adapters: int, warm: int) -> Times:
         """Quantiles, the first `warm` left out."""
         kept = np.array(self.spent[warm:])
         middle, high = np.median(kept, axis=0), np.quantile(kept, 0.99, axis=0)
-        return Times(
-            asked, adapters, len(kept), *map(float, (middle[0], high[0], middle[1], high[1]))
-        )
+        return Times(asked, adapters, len(kept), *map(float, (middle[0], high[0], middle[1], high[1])))
 
 
 def snapshot(profile: RoutingProfile, rng: np.random.Generator) -> Snapshot:
@@ -120,9 +116,7 @@ def timed(asked: str, adapters: int, ask: Callable[[int], object], count: int, w
     return clocks.times(asked, adapters, warm)
 
 
-def over_http(
-    found: Snapshot, texts: Sequence[str], batches: Sequence[Sequence[str]]
-) -> list[Times]:
+def over_http(found: Snapshot, texts: Sequence[str], batches: Sequence[Sequence[str]]) -> list[Times]:
     """The same through the routes."""
     routing = Routing(snapshot=found)
     app = Starlette(routes=api_routes(routing))
@@ -139,9 +133,7 @@ def over_http(
     return asyncio.run(ask())
 
 
-async def _asked(
-    client: httpx.AsyncClient, asked: str, bodies: Sequence[object], warm: int, found: Snapshot
-) -> Times:
+async def _asked(client: httpx.AsyncClient, asked: str, bodies: Sequence[object], warm: int, found: Snapshot) -> Times:
     path = f"/v1/skills/{asked.split()[0]}"
     clocks = Clocks()
     for body in bodies:
@@ -155,9 +147,7 @@ def measure(found: Snapshot, texts: Sequence[str], batches: Sequence[Sequence[st
     """All questions to one snapshot."""
     skills, n = Skills(found), len(found.adapters)
     selects = [SelectRequest(task=text) for text in texts]
-    plans = [
-        PlanRequest(steps=[SelectRequest(task=t) for t in batch], max_loss=1.0) for batch in batches
-    ]
+    plans = [PlanRequest(steps=[SelectRequest(task=t) for t in batch], max_loss=1.0) for batch in batches]
     return [
         timed("select", n, lambda i: skills.select(selects[i]), len(selects), WARM_UP),
         timed(f"plan of {STEPS}", n, lambda i: skills.plan(plans[i]), len(plans), 2),
@@ -167,9 +157,7 @@ def measure(found: Snapshot, texts: Sequence[str], batches: Sequence[Sequence[st
 
 def main() -> None:
     """Measure, print the table, and write it where asked."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--texts", type=int, default=1_000)
     parser.add_argument("--plans", type=int, default=40)

@@ -36,8 +36,7 @@ def _bag_of_words(rows: dict[str, list[Row]]) -> str:
     if "label" not in rows["train"][0]:
         return ""
     inputs, labels = (
-        {split: [row.get(column, "") for row in rows[split]] for split in rows}
-        for column in ("input", "label")
+        {split: [row.get(column, "") for row in rows[split]] for split in rows} for column in ("input", "label")
     )
     model = make_pipeline(CountVectorizer(ngram_range=(1, 2)), LogisticRegression(max_iter=1000))
     score = model.fit(inputs["train"], labels["train"]).score(inputs["test"], labels["test"])

@@ -31,9 +31,7 @@ class SteadyClients:
 
 
 @contextmanager
-def steady_clients(
-    system: LiveSystem, *, but: Collection[str] = (), seed: int = 0
-) -> Iterator[SteadyClients]:
+def steady_clients(system: LiveSystem, *, but: Collection[str] = (), seed: int = 0) -> Iterator[SteadyClients]:
     """Ask `auto`, base and the first adapters for as long as the block lasts; those in `but` are not asked by name."""
     loop, over, ready = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
     found: list[SteadyClients] = []

@@ -61,8 +61,7 @@ def turn(table: OutcomeTable, rows_of: Mapping[str, NDArray[np.intp]], lacking: 
     came = np.concatenate([mine, theirs])
     novel = np.array([router.route(m).novelty >= NOVEL for m in table.marks[came]])
     candidates = {
-        name: features.transform(table.marks[rows_of[name][:PROMPTS]].tolist())
-        for name in (lacking, *decoys)
+        name: features.transform(table.marks[rows_of[name][:PROMPTS]].tolist()) for name in (lacking, *decoys)
     }
     rows = features.transform(table.marks[came[novel]].tolist())
     found = suggestions(rows, candidates, router.profile)
@@ -88,9 +87,7 @@ def fitted(table: OutcomeTable, *, out: set[str], streamed: NDArray[np.intp]) ->
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--outcomes", type=Path, default=OUTCOMES, help="an outcome table")
     parser.add_argument("--json", type=Path, help="write every figure here")
     args = parser.parse_args()
@@ -107,9 +104,7 @@ def main() -> None:
 
 
 def _show(turns: list[Turn], console: Console) -> None:
-    table = Table(
-        title="what is suggested for requests of a data set left out", title_justify="left"
-    )
+    table = Table(title="what is suggested for requests of a data set left out", title_justify="left")
     for column in ("lacking", "its requests novel", "familiar ones novel", "suggested", "covers"):
         table.add_column(column)
     for t in turns:

@@ -73,17 +73,13 @@ def show_adapter(
         console.print(f"{key}: {value}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"vLLM serves it: {'yes' if adapter.vllm_serves else 'no, profiled only'}")
     if stored is None or name not in stored.summary["adapters"]:
-        console.print(
-            "not in the matrix of a profile: measured beside it as an ablation, or not yet"
-        )
+        console.print("not in the matrix of a profile: measured beside it as an ablation, or not yet")
         return
     summary = stored.summary
     row = summary["adapters"].index(name)
     table = Table(title=f"measured (profile version {stored.version})", title_justify="left")
     for column in ("task", "base", "adapter", "gain"):
         table.add_column(column)
-    for task, base, score in zip(
-        summary["tasks"], summary["base"], summary["scores"][row], strict=True
-    ):
+    for task, base, score in zip(summary["tasks"], summary["base"], summary["scores"][row], strict=True):
         table.add_row(task, f"{base:.2f}", f"{score:.2f}", f"{score - base:+.2f}")
     console.print(table)

@@ -25,14 +25,10 @@ AllowRoot = Annotated[
         "Folders of this machine need none.",
     ),
 ]
-Licence = Annotated[
-    str | None, typer.Option(help="The adapter's licence [default: the one in its README].")
-]
+Licence = Annotated[str | None, typer.Option(help="The adapter's licence [default: the one in its README].")]
 SameBase = Annotated[
     bool,
-    typer.Option(
-        "--same-base", help="Its base model is the registry's, though its configuration says other."
-    ),
+    typer.Option("--same-base", help="Its base model is the registry's, though its configuration says other."),
 ]
 
 
@@ -40,16 +36,12 @@ def add(
     name: AdapterName,
     uri: Uri,
     registry: RegistryPath = DEFAULT_REGISTRY,
-    tags: Annotated[
-        str, typer.Option(help="Words by which requests may ask for it, comma-separated.")
-    ] = "",
+    tags: Annotated[str, typer.Option(help="Words by which requests may ask for it, comma-separated.")] = "",
     source_task: Annotated[str | None, typer.Option(help="The task it was trained on.")] = None,
     licence: Licence = None,
     base: Annotated[
         str | None,
-        typer.Option(
-            help="Base model: for a registry without adapters, which is made where there is none."
-        ),
+        typer.Option(help="Base model: for a registry without adapters, which is made where there is none."),
     ] = None,
     same_base: SameBase = False,
     allow_root: AllowRoot = None,
@@ -102,9 +94,7 @@ def replace(
     """
     allowed = AllowedSources.from_environment(allow_root or (), typed=True)
     with Registry.open(registry) as store, console.status("fetching and checking"):
-        arrival = Importer(store, allowed).replace(
-            name, _typed(uri), licence=licence, same_base=same_base
-        )
+        arrival = Importer(store, allowed).replace(name, _typed(uri), licence=licence, same_base=same_base)
     new = arrival.adapter
     if arrival.known:
         _say(f"these weights wait already to replace {name}: nothing changed")

@@ -20,9 +20,7 @@ def adapter_card(store: Registry, name: str) -> str:
     """
     snapshot = Snapshot.read(store, Router.from_registry(store))
     if snapshot is None:
-        raise RegistryError(
-            "the newest profile is too old to make a card of: run `traitroute profile` again"
-        )
+        raise RegistryError("the newest profile is too old to make a card of: run `traitroute profile` again")
     adapter = store.adapter(name)
     return model_card(Skills(snapshot.only({adapter.name: adapter})).card(name))
 
@@ -34,9 +32,7 @@ def write_card(text: str, folder: Path) -> Path:
         RegistryError: there is no such folder, or its README.md was written by a person.
     """
     if not folder.is_dir():
-        raise RegistryError(
-            f"{folder} is no folder: give the one that the adapter's weights lie in"
-        )
+        raise RegistryError(f"{folder} is no folder: give the one that the adapter's weights lie in")
     file = folder / README
     if file.exists() and not any(mark in file.read_text(errors="replace") for mark in _OURS):
         raise RegistryError(f"{file} was written by somebody else: move it away first")

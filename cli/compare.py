@@ -12,9 +12,7 @@ from ..adapters import InputError, Location, Registry, RegistryError
 from ..profiling.analysis.agreement import Agreement, Permuted, ProfiledGains, agreement
 from .options import console, warn
 
-First = Annotated[
-    Location, typer.Argument(help="One registry.", metavar="A.db", parser=Location.parse)
-]
+First = Annotated[Location, typer.Argument(help="One registry.", metavar="A.db", parser=Location.parse)]
 Second = Annotated[
     Location,
     typer.Argument(help="The other; it may be the same.", metavar="B.db", parser=Location.parse),

@@ -44,9 +44,7 @@ class Answer:
 def demo(
     runs: Annotated[Path, typer.Option(help="Where everything is written.")] = Path("runs/demo"),
     suite: Annotated[str, typer.Option(help="A suite file, or a built-in suite.")] = "mini",
-    base: Annotated[
-        str | None, typer.Option(help="Base model: a Hub id or a folder, instead of the suite's.")
-    ] = None,
+    base: Annotated[str | None, typer.Option(help="Base model: a Hub id or a folder, instead of the suite's.")] = None,
 ) -> None:
     """Train adapters, measure them, fit traits, serve with vLLM, send requests to `auto`, stop.
 
@@ -95,9 +93,7 @@ def _answers(path: Path, suite: Suite, runs: Path, result: Profile) -> list[Answ
     return _served(path, suite, requests, runs / "server.log", list(result.matrix.adapters))
 
 
-def _served(
-    path: Path, suite: Suite, requests: list[str], log: Path, adapters: list[str]
-) -> list[Answer]:
+def _served(path: Path, suite: Suite, requests: list[str], log: Path, adapters: list[str]) -> list[Answer]:
     """Answers of a real `vllm serve` with our plugin, through the openai client; every third streams."""
     from openai import OpenAI
 

@@ -30,9 +30,7 @@ def gateway(
     ] = None,
     load: Annotated[
         str,
-        typer.Option(
-            help="How upstreams may be made to load adapters they lack: none, vllm, sglang or lorax."
-        ),
+        typer.Option(help="How upstreams may be made to load adapters they lack: none, vllm, sglang or lorax."),
     ] = "none",
     weights: Annotated[
         Path | None,

@@ -11,9 +11,7 @@ from ..adapters import AdapterState, Registry, RegistryError
 from ..serving.jobs import Job, JobBoard, JobState
 from .options import DEFAULT_REGISTRY, RegistryPath, console
 
-app = typer.Typer(
-    no_args_is_help=True, help="List, show and retry the jobs of `traitroute worker`."
-)
+app = typer.Typer(no_args_is_help=True, help="List, show and retry the jobs of `traitroute worker`.")
 JobId = Annotated[str, typer.Argument(help="The job's id, as `traitroute jobs list` shows it.")]
 
 

@@ -22,9 +22,7 @@ def measure(
     registry: RegistryPath = DEFAULT_REGISTRY,
     share: Annotated[
         float,
-        typer.Option(
-            min=0.0, max=1.0, help="The largest share of the row's examples that is measured."
-        ),
+        typer.Option(min=0.0, max=1.0, help="The largest share of the row's examples that is measured."),
     ] = 0.1,
     error: Annotated[
         float,

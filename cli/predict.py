@@ -16,16 +16,12 @@ if TYPE_CHECKING:
 
 
 def predict(
-    data: Annotated[
-        Path, typer.Argument(help="A folder with train.jsonl; with --name, a folder of such.")
-    ],
+    data: Annotated[Path, typer.Argument(help="A folder with train.jsonl; with --name, a folder of such.")],
     registry: RegistryPath = DEFAULT_REGISTRY,
     name: Annotated[str | None, typer.Option(help="The task's folder inside DATA.")] = None,
     prompt: Annotated[
         str | None,
-        typer.Option(
-            help="Jinja2 template over a row's columns; default: the input, and its labels."
-        ),
+        typer.Option(help="Jinja2 template over a row's columns; default: the input, and its labels."),
     ] = None,
     method: Annotated[
         str,
@@ -88,9 +84,7 @@ def _table(found: "Prediction") -> Table:
     for column in ("base %", "forecast", f"{found.level:.0%} interval", "mean of sources"):
         table.add_column(column, justify="right", no_wrap=True)
     row = found.row
-    figures = zip(
-        found.tasks, found.base, row.gains, row.low, row.high, found.mean_row, strict=True
-    )
+    figures = zip(found.tasks, found.base, row.gains, row.low, row.high, found.mean_row, strict=True)
     for task, base, gain, low, high, mean in figures:
         table.add_row(
             escape(f"{task} (own)" if task == found.name else task),

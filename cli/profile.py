@@ -24,38 +24,22 @@ def profile(
             "--sources all there is."
         ),
     ] = None,
-    sources: Annotated[
-        str, typer.Option(help="With --data: tasks to train an adapter on, comma-separated.")
-    ] = "",
-    targets: Annotated[
-        str, typer.Option(help="With --data: further tasks that are only measured.")
-    ] = "",
+    sources: Annotated[str, typer.Option(help="With --data: tasks to train an adapter on, comma-separated.")] = "",
+    targets: Annotated[str, typer.Option(help="With --data: further tasks that are only measured.")] = "",
     train: Annotated[
         int | None,
         typer.Option(min=1, help="Training rows per source [default: the suite's, or 200]."),
     ] = None,
-    test: Annotated[
-        int | None, typer.Option(min=1, help="Test rows per task [default: the suite's, or 100].")
-    ] = None,
-    tasks: Annotated[
-        str, typer.Option(help="Only these tasks of the suite, comma-separated.")
-    ] = "",
+    test: Annotated[int | None, typer.Option(min=1, help="Test rows per task [default: the suite's, or 100].")] = None,
+    tasks: Annotated[str, typer.Option(help="Only these tasks of the suite, comma-separated.")] = "",
     method: Annotated[
         Method | None,
         typer.Option(help="PEFT method, instead of the suite's; vLLM serves lora and rslora."),
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of the training, instead of the suite's.")
-    ] = None,
-    base: Annotated[
-        str | None, typer.Option(help="Base model: a Hub id or a folder, instead of the suite's.")
-    ] = None,
-    engine: Annotated[
-        str | None, typer.Option(help="auto, transformers or vllm, instead of the suite's.")
-    ] = None,
-    runs: Annotated[
-        Path | None, typer.Option(help="Where training runs are kept, to resume them.")
-    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the training, instead of the suite's.")] = None,
+    base: Annotated[str | None, typer.Option(help="Base model: a Hub id or a folder, instead of the suite's.")] = None,
+    engine: Annotated[str | None, typer.Option(help="auto, transformers or vllm, instead of the suite's.")] = None,
+    runs: Annotated[Path | None, typer.Option(help="Where training runs are kept, to resume them.")] = None,
 ) -> None:
     """Train one adapter per source task, measure all on all tasks, fit traits, write the registry.
 
@@ -84,14 +68,10 @@ def profile(
         chosen = folder_suite(data or Path(), _names(sources), _names(targets))
     else:
         chosen = load_suite(suite) if data is None else load_suite(suite).over(data)
-    chosen = chosen.altered(
-        tasks=_names(tasks), train=train, test=test, base_model=base, method=method, seed=seed
-    )
+    chosen = chosen.altered(tasks=_names(tasks), train=train, test=test, base_model=base, method=method, seed=seed)
     prepared = prepare(chosen, warn=warn)
     with Registry.create(registry) as store, progress_bars() as progress:
-        result = profile_prepared(
-            prepared, store, runs or registry.beside(".runs"), engine=engine, progress=progress
-        )
+        result = profile_prepared(prepared, store, runs or registry.beside(".runs"), engine=engine, progress=progress)
     show_profile(result, console)
     console.print(f"registry: {registry}, profile version {result.version}")
 

@@ -11,9 +11,7 @@ from rich.table import Table
 from ..adapters import InputError, Registry
 from .options import DEFAULT_REGISTRY, RegistryPath, console
 
-app = typer.Typer(
-    no_args_is_help=True, help="List, compare and roll back profile versions; fit anew."
-)
+app = typer.Typer(no_args_is_help=True, help="List, compare and roll back profile versions; fit anew.")
 Version = Annotated[int, typer.Argument(min=1, help="A version, as `profiles list` shows it.")]
 
 
@@ -124,18 +122,13 @@ def rollback(version: Version, registry: RegistryPath = DEFAULT_REGISTRY) -> Non
         found = roll_back(store, version)
     console.print(f"version {found.version} holds what version {version} held")
     if found.left_out:
-        console.print(
-            f"left out, since their weights were replaced: {', '.join(found.left_out)}; "
-            "measure them again"
-        )
+        console.print(f"left out, since their weights were replaced: {', '.join(found.left_out)}; measure them again")
 
 
 @app.command("refit")
 def refit(
     registry: RegistryPath = DEFAULT_REGISTRY,
-    force: Annotated[
-        bool, typer.Option("--force", help="Fit even if nothing asks for it.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Fit even if nothing asks for it.")] = False,
 ) -> None:
     """Fit traits and routing anew from stored outcomes, where the adapters that joined ask for it; nothing is measured.
 

@@ -16,12 +16,8 @@ from .options import DEFAULT_REGISTRY, RegistryPath, console
 
 def recalibrate(
     registry: RegistryPath = DEFAULT_REGISTRY,
-    apply: Annotated[
-        bool, typer.Option("--apply", help="Keep the corrections, as a new profile version.")
-    ] = False,
-    reset: Annotated[
-        bool, typer.Option("--reset", help="With --apply: take all corrections back.")
-    ] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Keep the corrections, as a new profile version.")] = False,
+    reset: Annotated[bool, typer.Option("--reset", help="With --apply: take all corrections back.")] = False,
     bound: Annotated[
         float,
         typer.Option(min=0.001, max=1.0, help="No correction exceeds this, in score points."),
@@ -61,20 +57,14 @@ def _show(found: list[Correction], profile: RoutingProfile, *, of_base: int) -> 
     for column in ("adapter", "decisions", "better than predicted", "correction", "until now"):
         table.add_column(column)
     for each in found:
-        difference = (
-            "too few decisions"
-            if each.difference is None
-            else f"{each.difference:+.3f} ± {each.error:.3f}"
-        )
+        difference = "too few decisions" if each.difference is None else f"{each.difference:+.3f} ± {each.error:.3f}"
         until_now = f"{profile.corrections.get(each.adapter, 0.0):+.3f}"
         row = (each.adapter, str(each.decisions), difference, f"{each.correction:+.3f}", until_now)
         table.add_row(*row)
     console.print(table)
 
 
-def _kept(
-    store: Registry, stored: StoredProfile, profile: RoutingProfile, found: list[Correction]
-) -> str:
+def _kept(store: Registry, stored: StoredProfile, profile: RoutingProfile, found: list[Correction]) -> str:
     """Store the corrections, if they are others than those in force, and say so."""
     learnt = {each.adapter: each.correction for each in found if each.correction}
     if learnt == profile.corrections:

@@ -12,12 +12,8 @@ from ..adapters.cleanup import GRACE, clean
 from ..adapters.registry.copying import copy_registry
 from .options import DEFAULT_REGISTRY, RegistryPath, console
 
-app = typer.Typer(
-    no_args_is_help=True, help="Copy a registry, or free what its weight store no longer needs."
-)
-Source = Annotated[
-    Location, typer.Argument(help="The registry to copy.", metavar="FROM", parser=Location.parse)
-]
+app = typer.Typer(no_args_is_help=True, help="Copy a registry, or free what its weight store no longer needs.")
+Source = Annotated[Location, typer.Argument(help="The registry to copy.", metavar="FROM", parser=Location.parse)]
 Target = Annotated[
     Location,
     typer.Argument(help="A new file, or an empty database.", metavar="TO", parser=Location.parse),
@@ -51,9 +47,7 @@ def copy(source: Source, target: Target) -> None:
 @app.command("clean")
 def clean_store(
     registry: RegistryPath = DEFAULT_REGISTRY,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="Remove what may go; without, list it.")
-    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove what may go; without, list it.")] = False,
     grace_hours: Annotated[
         float, typer.Option(min=0, help="How long nothing must have named weights before they go.")
     ] = GRACE / timedelta(hours=1),

@@ -19,12 +19,8 @@ _UNASKED = "it takes minutes with the base model; run `traitroute report --forec
 
 def report(
     registry: RegistryPath = DEFAULT_REGISTRY,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to write; default: `<registry stem>-report`.")
-    ] = None,
-    version: Annotated[
-        int | None, typer.Option(help="Profile version; default: the latest.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; default: `<registry stem>-report`.")] = None,
+    version: Annotated[int | None, typer.Option(help="Profile version; default: the latest.")] = None,
     forecast: Annotated[
         bool,
         typer.Option(
@@ -52,11 +48,7 @@ def report(
         digests = store.task_digests()
         profiled_on = store.profile(study.version).created_at.date()
     with progress_bars() as progress:
-        forecasts = (
-            attempt(lambda: _forecasts(study, registry, progress))
-            if forecast
-            else Missing(_UNASKED)
-        )
+        forecasts = attempt(lambda: _forecasts(study, registry, progress)) if forecast else Missing(_UNASKED)
         result = write_report(
             study,
             folder,

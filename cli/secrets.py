@@ -14,9 +14,7 @@ def secret(option: str, variable: str | None) -> str | None:
     if variable is None:
         return None
     if not (value := os.environ.get(variable)):
-        raise InputError(
-            f"{option} {variable}: no such environment variable is set: export it first"
-        )
+        raise InputError(f"{option} {variable}: no such environment variable is set: export it first")
     if not (value.isascii() and value.isprintable()):
         raise InputError(f"{option} {variable}: a key is printable ASCII text on one line")
     return value

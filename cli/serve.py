@@ -37,24 +37,18 @@ class ServingEngine(StrEnum):
 
 
 def serve(
-    base: Annotated[
-        str | None, typer.Argument(help="Base model; by default the one in the registry.")
-    ] = None,
+    base: Annotated[str | None, typer.Argument(help="Base model; by default the one in the registry.")] = None,
     registry: RegistryPath = DEFAULT_REGISTRY,
     engine: Annotated[
         ServingEngine,
-        typer.Option(
-            help="vllm, transformers (this process), or auto: vllm where it is installed."
-        ),
+        typer.Option(help="vllm, transformers (this process), or auto: vllm where it is installed."),
     ] = ServingEngine.AUTO,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     max_model_len: Annotated[int, typer.Option(min=1, help="Longest context, in tokens.")] = 2048,
     api_key_env: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", help="Environment variable with the key that clients must give."
-        ),
+        typer.Option(metavar="NAME", help="Environment variable with the key that clients must give."),
     ] = None,
     cors_origin: WebOrigins = None,
     max_loras: Annotated[
@@ -68,9 +62,7 @@ def serve(
             help="transformers: requests answered or waiting at a time; more get a 429 [default: 128].",
         ),
     ] = None,
-    vllm: Annotated[
-        list[str] | None, typer.Option("--vllm", help="A further `vllm serve` flag; repeatable.")
-    ] = None,
+    vllm: Annotated[list[str] | None, typer.Option("--vllm", help="A further `vllm serve` flag; repeatable.")] = None,
 ) -> None:
     """Serve the base model and all adapters; requests with `"model": "auto"` are routed.
 
@@ -130,24 +122,18 @@ def serve(
 def _is_embedded(engine: ServingEngine) -> bool:
     installed = find_spec("vllm") is not None
     if engine is ServingEngine.VLLM and not installed:
-        raise ImportError(
-            "serving with vLLM needs vLLM: pip install 'traitroute[serve]', "
-            "or use --engine transformers"
-        )
+        raise ImportError("serving with vLLM needs vLLM: pip install 'traitroute[serve]', or use --engine transformers")
     if engine is ServingEngine.AUTO and not installed:
         console.print("vLLM is not installed: serving with transformers in this process")
     return engine is ServingEngine.TRANSFORMERS or not installed
 
 
-def _check_options(
-    embedded: bool, *, max_loras: int | None, queue: int | None, vllm: Sequence[str] | None
-) -> None:
+def _check_options(embedded: bool, *, max_loras: int | None, queue: int | None, vllm: Sequence[str] | None) -> None:
     if embedded and vllm:
         raise InputError("--vllm gives flags to `vllm serve`, but this is --engine transformers")
     if not embedded and (max_loras or queue):
         raise InputError(
-            "--max-loras and --queue are for --engine transformers; vLLM takes its own: "
-            "--vllm --max-loras=N"
+            "--max-loras and --queue are for --engine transformers; vLLM takes its own: --vllm --max-loras=N"
         )
 
 
@@ -165,9 +151,7 @@ def _api_key(variable: str | None) -> str | None:
     return key
 
 
-def _served(
-    base: str | None, registry: Location
-) -> "tuple[BaseModelFolder, list[Adapter], dict[str, str]]":
+def _served(base: str | None, registry: Location) -> "tuple[BaseModelFolder, list[Adapter], dict[str, str]]":
     """The base model to serve, the adapters for it as they are stored, and why others are left out, by their names."""
     from ..profiling import open_base_model
     from ..serving.vllm.options import as_stored

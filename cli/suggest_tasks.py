@@ -55,9 +55,7 @@ def suggest_tasks(
         windows = [w for w in store.demand_windows(since=since) if w.profile_version in lineage]
         losses = losses_of(read_rewards(store, since))
     if not windows:
-        console.print(
-            f"no server has routed requests with profile version {stored.version} in {days} days yet"
-        )
+        console.print(f"no server has routed requests with profile version {stored.version} in {days} days yet")
         return
     profile = RoutingProfile.from_bytes(stored.data)
     rows = _rows(windows)
@@ -105,8 +103,7 @@ def _show_losses(losses: Losses | None) -> None:
         return
     console.print(
         f"rewards less what was expected: {losses.earlier:+.3f} in the earlier half of {losses.rewarded} decisions, "
-        f"{losses.later:+.3f} in the later"
-        + (f": falling (p = {losses.p:.3f})" if losses.p < RISING else ""),
+        f"{losses.later:+.3f} in the later" + (f": falling (p = {losses.p:.3f})" if losses.p < RISING else ""),
         highlight=False,
     )
 

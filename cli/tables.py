@@ -19,9 +19,7 @@ def show_profile(result: Profile, console: Console) -> None:
 def show_matrix(result: Profile, console: Console) -> None:
     """Print score of base and adapters on each task, in percent; gains in green, losses in red."""
     matrix = result.matrix
-    table = Table(
-        title="transfer matrix: % strictly correct (gain over base)", title_justify="left"
-    )
+    table = Table(title="transfer matrix: % strictly correct (gain over base)", title_justify="left")
     table.add_column("adapter \\ task", overflow="fold")
     for task in matrix.tasks:
         table.add_column(task, justify="right", overflow="fold")
@@ -40,9 +38,7 @@ def show_traits(result: Profile, console: Console) -> None:
     rows = zip(traits.explained_variance_ratio_, traits.null_, traits.p_values_, strict=True)
     for i, (share, null, p) in enumerate(rows):
         order = abs(traits.components_[i]).argsort()[::-1][:3]
-        loadings = ", ".join(
-            f"{result.matrix.tasks[j]} {traits.components_[i, j]:+.2f}" for j in order
-        )
+        loadings = ", ".join(f"{result.matrix.tasks[j]} {traits.components_[i, j]:+.2f}" for j in order)
         figures = (f"{i + 1}", f"{100 * share:.1f}%", f"{100 * null:.1f}%", f"{p:.3f}")
         table.add_row(*figures, "yes" if traits.supported_[i] else "no", loadings)
     console.print(table)

@@ -38,12 +38,8 @@ def add(
         ),
     ],
     registry: RegistryPath = DEFAULT_REGISTRY,
-    names: Annotated[
-        str, typer.Option("--tasks", help="Only these tasks of the suite, comma-separated.")
-    ] = "",
-    test: Annotated[
-        int | None, typer.Option(min=1, help="Test rows [default: the suite's, or 100].")
-    ] = None,
+    names: Annotated[str, typer.Option("--tasks", help="Only these tasks of the suite, comma-separated.")] = "",
+    test: Annotated[int | None, typer.Option(min=1, help="Test rows [default: the suite's, or 100].")] = None,
     share: Annotated[
         float,
         typer.Option(
@@ -55,9 +51,7 @@ def add(
     engine: Annotated[str, typer.Option(help="auto, transformers or vllm.")] = "auto",
     server: Annotated[
         str | None,
-        typer.Option(
-            help="URL of a running server of the registry's adapters: measure there, at its lowest priority."
-        ),
+        typer.Option(help="URL of a running server of the registry's adapters: measure there, at its lowest priority."),
     ] = None,
     api_key_env: ServerKey = None,
     concurrency: Concurrency = 4,
@@ -165,9 +159,7 @@ def _on_server(
     from ..serving.engines.openai import OpenAIEngine
 
     with CompletionsClient(url, api_key=key) as client:
-        yield OpenAIEngine(
-            client, base.path, concurrency=concurrency, address=lambda a: served_name(store, a)
-        )
+        yield OpenAIEngine(client, base.path, concurrency=concurrency, address=lambda a: served_name(store, a))
 
 
 def _show(tasks: "Sequence[Task]", found: "MeasuredColumns") -> None:
@@ -176,21 +168,15 @@ def _show(tasks: "Sequence[Task]", found: "MeasuredColumns") -> None:
         table.add_column(column, justify="left" if column in ("task", "best adapter") else "right")
     for i, task in enumerate(tasks):
         base = next(c.score for c in found.cells if c.adapter is None and c.task == task.name)
-        gains = {
-            c.adapter: c.score - base for c in found.cells if c.adapter and c.task == task.name
-        }
+        gains = {c.adapter: c.score - base for c in found.cells if c.adapter and c.task == task.name}
         gains |= {name: float(row.gains[i]) for name, row in found.estimates.items()}
         best = max(gains, key=lambda name: gains[name])
         helped = sum(gain > 0 for gain in gains.values())
-        table.add_row(
-            task.name, f"{base:.2f}", best, f"{gains[best]:+.2f}", f"{helped} of {len(gains)}"
-        )
+        table.add_row(task.name, f"{base:.2f}", best, f"{gains[best]:+.2f}", f"{helped} of {len(gains)}")
     console.print(table)
     if found.gone:
         console.print(
             f"their weights are gone, and so are their rows: {', '.join(found.gone)}",
             soft_wrap=True,
         )
-    console.print(
-        f"{found.examples} answers in {found.seconds:.0f} s; profile version {found.version}"
-    )
+    console.print(f"{found.examples} answers in {found.seconds:.0f} s; profile version {found.version}")

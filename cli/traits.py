@@ -56,9 +56,7 @@ def _parse(label: str) -> tuple[int, str]:
 def _show(stored: StoredProfile) -> None:
     summary = stored.summary
     if "loadings" not in summary:
-        raise RegistryError(
-            f"profile version {stored.version} keeps no loadings: run `traitroute profile` again"
-        )
+        raise RegistryError(f"profile version {stored.version} keeps no loadings: run `traitroute profile` again")
     console.print(_components(stored.version, summary))
     console.print(_projections(summary))
     for i, name in enumerate(summary.get("trait_names", ()), start=1):
@@ -74,8 +72,7 @@ def _show(stored: StoredProfile) -> None:
 
 def _components(version: int, summary: dict[str, Any]) -> Table:
     table = Table(
-        title=f"components of the gains (profile version {version}, "
-        f"{summary.get('scaling', 'raw')} gains)",
+        title=f"components of the gains (profile version {version}, {summary.get('scaling', 'raw')} gains)",
         title_justify="left",
     )
     for column in ("", "variance", "95% of null", "p", "stability"):
@@ -99,9 +96,7 @@ def _components(version: int, summary: dict[str, Any]) -> Table:
 
 def _projections(summary: dict[str, Any]) -> Table:
     shown = min(_PROJECTED, len(summary["loadings"]))
-    table = Table(
-        title=f"trait scores of the adapters (first {shown} components)", title_justify="left"
-    )
+    table = Table(title=f"trait scores of the adapters (first {shown} components)", title_justify="left")
     table.add_column("adapter", overflow="fold")
     for i in range(shown):
         table.add_column(escape(_label(summary, i)) or f"{i + 1}", justify="right", overflow="fold")

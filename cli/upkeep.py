@@ -60,9 +60,7 @@ def enable(name: AdapterName, registry: RegistryPath = DEFAULT_REGISTRY) -> None
 
 def tag(
     name: AdapterName,
-    tags: Annotated[
-        list[str] | None, typer.Argument(help="Its tags from now on; none removes all.")
-    ] = None,
+    tags: Annotated[list[str] | None, typer.Argument(help="Its tags from now on; none removes all.")] = None,
     registry: RegistryPath = DEFAULT_REGISTRY,
 ) -> None:
     """Tag an adapter, in place of the tags it has; requests may ask for adapters by their tags.

@@ -30,9 +30,7 @@ def worker(
             help="Share of a row's examples that is measured at most; 1 is all of them.",
         ),
     ] = 0.1,
-    jobs: Annotated[
-        int, typer.Option(min=1, max=16, help="Adapters that are measured at a time.")
-    ] = 1,
+    jobs: Annotated[int, typer.Option(min=1, max=16, help="Adapters that are measured at a time.")] = 1,
 ) -> None:
     """Measure every adapter that waits, and open it to routing.
 
@@ -65,13 +63,9 @@ def worker(
                 f"{registry} holds no profile yet, which tells the tasks to measure on: run `traitroute profile` first"
             )
         base = open_base_model(stored.summary["base_model"])
-        engine = OpenAIEngine(
-            client, base.path, concurrency=concurrency, address=lambda a: served_name(store, a)
-        )
+        engine = OpenAIEngine(client, base.path, concurrency=concurrency, address=lambda a: served_name(store, a))
         if not engine.scores:
-            console.print(
-                "the server gives no log-probabilities of prompts: answers are measured, likelihoods are not"
-            )
+            console.print("the server gives no log-probabilities of prompts: answers are measured, likelihoods are not")
         locks = open_locks(store.location)
         work = Worker(store, RowSteps(store, engine, base, locks, share), locks, jobs, say=_say)
         for number in (signal.SIGTERM, signal.SIGINT):

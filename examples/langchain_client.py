@@ -30,9 +30,7 @@ def main() -> None:
         max_completion_tokens=32,
         include_response_headers=True,
     )
-    rating = ChatPromptTemplate.from_template(
-        "Rate the remark as positive, neutral or negative.\n{remark}"
-    )
+    rating = ChatPromptTemplate.from_template("Rate the remark as positive, neutral or negative.\n{remark}")
     remarks = sys.argv[1:] or REMARKS
     answers = (rating | model).batch([{"remark": remark} for remark in remarks])
     for remark, answer in zip(remarks, answers, strict=True):

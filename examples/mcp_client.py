@@ -35,9 +35,7 @@ async def converse(client: Client) -> None:
     chosen = await ask(client, "select_skill", task=STEPS[0], k=3)
     print(f"  {chosen['reason']}")
     for skill in chosen["ranking"]:
-        print(
-            f"  {skill['name']}: {skill['gain']:+.2f} [{skill['low']:+.2f}, {skill['high']:+.2f}]"
-        )
+        print(f"  {skill['name']}: {skill['gain']:+.2f} [{skill['low']:+.2f}, {skill['high']:+.2f}]")
 
     steps = [{"task": step} for step in STEPS]
     show_plan(await ask(client, "plan_skills", steps=steps))
@@ -76,9 +74,7 @@ async def main() -> None:
     key = os.environ.get("OPENAI_API_KEY", "none")
     async with (
         httpx2.AsyncClient(headers={"authorization": f"Bearer {key}"}) as http,
-        Client(
-            streamable_http_client(base.removesuffix("/v1") + "/mcp", http_client=http)
-        ) as client,
+        Client(streamable_http_client(base.removesuffix("/v1") + "/mcp", http_client=http)) as client,
     ):
         await converse(client)
 

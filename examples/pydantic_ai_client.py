@@ -35,9 +35,7 @@ async def main() -> None:
         api_key=os.environ.get("OPENAI_API_KEY", "none"),
         http_client=DefaultAsyncHttpxClient(event_hooks={"response": [show_gain]}),
     )
-    model = OpenAIChatModel(
-        "auto", provider=OpenAICompatibleProvider("traitroute", openai_client=client)
-    )
+    model = OpenAIChatModel("auto", provider=OpenAICompatibleProvider("traitroute", openai_client=client))
     agent = Agent(model, model_settings=OpenAIChatModelSettings(temperature=0, max_tokens=32))
     for request in sys.argv[1:] or REQUESTS:
         print(f"request: {request!r}")

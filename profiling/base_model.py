@@ -84,11 +84,7 @@ def _from_hub(name: str) -> Path:
     except ImportError as exc:
         raise ImportError("Hub models need the extra: pip install 'traitroute[profile]'") from exc
     try:
-        return Path(
-            snapshot_download(
-                name, allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.model"]
-            )
-        )
+        return Path(snapshot_download(name, allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.model"]))
     except (OSError, HFValidationError, ValueError) as exc:
         raise BaseModelError(
             f"base model {name!r} is neither {PACKAGED!r}, a local folder, nor a Hub id that can be "

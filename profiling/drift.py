@@ -82,9 +82,7 @@ def unexpressed(summary: Mapping[str, Any], gains: Array) -> float:
     return float(np.sqrt(np.mean((gains - expressed) ** 2)))
 
 
-def usual_residual(
-    example_gains: Sequence[Array], scaling: Scaling = "raw", *, random_state: int = 0
-) -> float:
+def usual_residual(example_gains: Sequence[Array], scaling: Scaling = "raw", *, random_state: int = 0) -> float:
     """The upper end of the band of residuals that left-out adapters have, by resampled examples.
 
     `example_gains` holds for each task an array (examples, adapters), of three adapters at least.

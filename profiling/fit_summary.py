@@ -45,9 +45,7 @@ def fit_summary(
         "null_mean": traits.null_mean_.tolist(),
         "p_values": traits.p_values_.tolist(),
         "trait_names": [asdict(name) for name in names],
-        "trait_labels": inherited_labels(
-            previous and previous.summary, matrix.tasks, traits.components_
-        ),
+        "trait_labels": inherited_labels(previous and previous.summary, matrix.tasks, traits.components_),
         "stability": {
             "examples": noise.to_summary(),
             "adapters": adapter_stability(matrix.gains, **found).to_summary(),

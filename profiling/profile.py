@@ -126,9 +126,7 @@ def load_examples(suite: Suite) -> None:
     _ = suite.training_sets()
 
 
-def train(
-    suite: Suite, base: BaseModelFolder, runs: Path, progress: Progress
-) -> list[TrainedAdapter]:
+def train(suite: Suite, base: BaseModelFolder, runs: Path, progress: Progress) -> list[TrainedAdapter]:
     """Train an adapter on every source and ablation of the suite into `runs/<name>`."""
     trained = []
     sets = suite.training_sets()
@@ -161,9 +159,7 @@ def quiet_libraries() -> None:
     datasets.disable_progress_bars()
 
 
-def _register(
-    trained: TrainedAdapter, source: str, base: BaseModelFolder, registry: Registry
-) -> Adapter:
+def _register(trained: TrainedAdapter, source: str, base: BaseModelFolder, registry: Registry) -> Adapter:
     """Record a trained adapter; one that is known with these weights keeps its state, and its routing."""
     adapter = adapter_record(trained.name, source, base, registry.weights.add(trained.folder))
     for known in registry.adapters():
@@ -220,10 +216,7 @@ def _fit_requests(suite: Suite, matrix: TransferMatrix) -> FitRequests:
         texts=[e.prompt for t in suite.tasks for e in t.test_examples],
         tasks=[t.name for t in suite.tasks for _ in t.test_examples],
         gains=np.concatenate(matrix.example_gains),
-        sources=[
-            TrainingRows.read([e.prompt for e in sets[a]], [e.target for e in sets[a]])
-            for a in matrix.adapters
-        ],
+        sources=[TrainingRows.read([e.prompt for e in sets[a]], [e.target for e in sets[a]]) for a in matrix.adapters],
     )
 
 

@@ -47,9 +47,7 @@ def fit_anew(registry: Registry, profiled: Profiled, *, origin: Origin = "fit") 
     )
     summary = profiled.summary | fit_summary(matrix, traits, profiled.tasks, profiled.stored)
     summary |= {"joined": [], "paired": _paired(profiled, matrix)}
-    return registry.put_profile(
-        routing.to_bytes(), summary, origin=origin, parent=profiled.stored.version
-    )
+    return registry.put_profile(routing.to_bytes(), summary, origin=origin, parent=profiled.stored.version)
 
 
 def check_enough(profiled: Profiled) -> None:

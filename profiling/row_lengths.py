@@ -29,9 +29,7 @@ def fit_rows(suite: Suite, base: BaseModelFolder) -> tuple[Suite, list[str]]:
     return suite.model_copy(update={"tasks": tasks}), [*warnings, *more]
 
 
-def check_training(
-    sets: Sequence[TrainingSet], base: BaseModelFolder, settings: Training
-) -> list[str]:
+def check_training(sets: Sequence[TrainingSet], base: BaseModelFolder, settings: Training) -> list[str]:
     """Warnings of training rows that are cut or dropped, since they are longer than `max_length`.
 
     Raises:
@@ -48,9 +46,7 @@ def check_training(
     return [warning for warning in found if warning]
 
 
-def _training_warning(
-    data: TrainingSet, tokenizer: Any, base: BaseModelFolder, settings: Training
-) -> str | None:
+def _training_warning(data: TrainingSet, tokenizer: Any, base: BaseModelFolder, settings: Training) -> str | None:
     limit = longest_row(settings, base)
     rows = [training_tokens(example, tokenizer, data.learn) for example in data.examples]
     long = [row for row in rows if row.length > limit]

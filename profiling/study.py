@@ -40,15 +40,11 @@ class Study:
         """
         profile = registry.latest_profile() if version is None else registry.profile(version)
         if profile is None:
-            raise RegistryError(
-                f"{registry.location} holds no profile yet: run `traitroute profile`"
-            )
+            raise RegistryError(f"{registry.location} holds no profile yet: run `traitroute profile`")
         summary = profile.summary
         cells = registry.cells(keys=summary["cells"])
         if len(cells) < len(set(summary["cells"])):
-            raise RegistryError(
-                f"profile version {profile.version} has lost cells: run `traitroute profile` again"
-            )
+            raise RegistryError(f"profile version {profile.version} has lost cells: run `traitroute profile` again")
         specs = registry.tasks()
         ablations = [Ablation.model_validate(a) for a in summary.get("ablations", [])]
         return cls(

@@ -105,9 +105,7 @@ def _trained(name: str, folder: Path, record: dict[str, Any], *, reused: bool) -
     return TrainedAdapter(name, folder, seconds, tokens, loss, reused=reused)
 
 
-def _trainer(
-    data: TrainingSet, base: BaseModelFolder, settings: Training, folder: Path, progress: Progress
-) -> Any:
+def _trainer(data: TrainingSet, base: BaseModelFolder, settings: Training, folder: Path, progress: Progress) -> Any:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
     from trl.trainer.sft_config import SFTConfig

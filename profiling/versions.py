@@ -41,14 +41,11 @@ class RolledBack:
     left_out: tuple[str, ...]
 
 
-def moved(
-    registry: Registry, before: StoredProfile, after: StoredProfile, requests: Reference
-) -> list[Moved]:
+def moved(registry: Registry, before: StoredProfile, after: StoredProfile, requests: Reference) -> list[Moved]:
     """Requests that `after` routes otherwise than `before`, among the adapters that are ready now."""
     ready = frozenset(a.name for a in registry.adapters(AdapterState.READY))
     old, new = (
-        Router(RoutingProfile.from_bytes(each.data), version=each.version, routable=ready)
-        for each in (before, after)
+        Router(RoutingProfile.from_bytes(each.data), version=each.version, routable=ready) for each in (before, after)
     )
     found = []
     for place, (text, kind) in enumerate(zip(requests.texts, requests.kinds, strict=True)):

@@ -38,9 +38,7 @@ class CautionCurve:
     harmed: NDArray[np.bool_]
 
     @classmethod
-    def of(
-        cls, predicted: Array, error: Array, gains: Array, groups: NDArray[np.intp]
-    ) -> "CautionCurve":
+    def of(cls, predicted: Array, error: Array, gains: Array, groups: NDArray[np.intp]) -> "CautionCurve":
         """Route requests by `predicted` (n, adapters) with standard errors `error` (n,); `gains` (n, adapters) are measured.
 
         `groups` (n,) numbers what is left out together. A group is harmed where its mean gain is significantly below zero, by a

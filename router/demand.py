@@ -30,9 +30,7 @@ class _Centered:
         return cls(center, mean, weighted @ centered, weighted @ (targets - mean))
 
 
-def predictions(
-    alphas: Sequence[float], rows: Array, targets: Array, weights: Array, new: Array
-) -> Array:
+def predictions(alphas: Sequence[float], rows: Array, targets: Array, weights: Array, new: Array) -> Array:
     """What a `DemandModel` of each penalty, fitted to `rows` (n, p), says of `new` (m, p); shape (alphas, m, outputs).
 
     One decomposition serves all penalties.
@@ -54,9 +52,7 @@ class DemandModel(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit features `X` (n, p) to targets `y` (n, outputs) or (n,), rows weighted by `sample_weight` (n,)."""
-        rows, targets = validate_data(
-            self, X, y, multi_output=True, y_numeric=True, dtype=np.float64
-        )
+        rows, targets = validate_data(self, X, y, multi_output=True, y_numeric=True, dtype=np.float64)
         weights = _check_sample_weight(sample_weight, rows, dtype=np.float64)
         centered = _Centered.of(rows, targets, weights)
         gram = centered.gram + self.alpha * np.eye(rows.shape[1])

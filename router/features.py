@@ -112,10 +112,8 @@ class RequestFeatures(TransformerMixin, BaseEstimator):
         surface = np.clip((marks.surface - self.center_) / self.scale_, -3, 3)
         blocks = [
             surface / np.sqrt(len(surface)),
-            _tf_idf(marks.whole, self.whole_idf_)
-            @ self.whole_basis_.take(marks.whole.places, axis=0),
-            _tf_idf(marks.edges, self.edges_idf_)
-            @ self.edges_basis_.take(marks.edges.places, axis=0),
+            _tf_idf(marks.whole, self.whole_idf_) @ self.whole_basis_.take(marks.whole.places, axis=0),
+            _tf_idf(marks.edges, self.edges_idf_) @ self.edges_basis_.take(marks.edges.places, axis=0),
         ]
         return np.concatenate(blocks, dtype=np.float64)
 

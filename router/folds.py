@@ -116,9 +116,7 @@ class Arranged:
     @cached_property
     def known(self) -> list[Fold]:
         """Folds that hold out requests of profiled tasks."""
-        folds = KFold(
-            min(KNOWN_FOLDS, len(self.tasks)), shuffle=True, random_state=self.random_state
-        )
+        folds = KFold(min(KNOWN_FOLDS, len(self.tasks)), shuffle=True, random_state=self.random_state)
         return [self._anew(a, b) for a, b in folds.split(self.tasks)]
 
     @cached_property

@@ -159,9 +159,7 @@ class RoutingProfile:
             header["corrections"] = dict(self.corrections)
         tensors = {"trait_scores": self.trait_scores, "centroids": self.centroids}
         tensors |= {"residuals": self.residuals, "words": self.words}
-        tensors |= {
-            f"homes.{f.name}": getattr(self.homes, f.name) for f in fields(TrainingProfiles)
-        }
+        tensors |= {f"homes.{f.name}": getattr(self.homes, f.name) for f in fields(TrainingProfiles)}
         tensors["home_weights"] = self.home_weights
         tensors |= {f"features.{n}": getattr(self.features, n) for n in _FEATURE_ARRAYS}
         tensors |= {f"demand.{n}": getattr(self.demand, n) for n in _DEMAND_ARRAYS}
@@ -177,9 +175,7 @@ class RoutingProfile:
         """
         try:
             arrays, header = load(data), _header(data)
-            features = _restore(
-                RequestFeatures(**header["features"]), "features.", _FEATURE_ARRAYS, arrays
-            )
+            features = _restore(RequestFeatures(**header["features"]), "features.", _FEATURE_ARRAYS, arrays)
             demand = _restore(DemandModel(**header["demand"]), "demand.", _DEMAND_ARRAYS, arrays)
             demand.n_features_in_ = len(demand.coef_)
             return cls(
@@ -190,9 +186,7 @@ class RoutingProfile:
                 n_traits=header["n_traits"],
                 features=features,
                 demand=demand,
-                homes=TrainingProfiles(
-                    **{f.name: arrays[f"homes.{f.name}"] for f in fields(TrainingProfiles)}
-                ),
+                homes=TrainingProfiles(**{f.name: arrays[f"homes.{f.name}"] for f in fields(TrainingProfiles)}),
                 home_weights=arrays["home_weights"],
                 centroids=arrays["centroids"],
                 words=arrays["words"],
@@ -220,9 +214,7 @@ def _header(data: bytes) -> dict[str, Any]:
     return header
 
 
-def _restore(
-    estimator: Fitted, prefix: str, names: tuple[str, ...], arrays: dict[str, Any]
-) -> Fitted:
+def _restore(estimator: Fitted, prefix: str, names: tuple[str, ...], arrays: dict[str, Any]) -> Fitted:
     for name in names:
         setattr(estimator, name, arrays[prefix + name])
     return estimator

@@ -53,12 +53,8 @@ def _turns(messages: Any) -> list[Any]:
 
 
 def _user_text(message: Any) -> str:
-    if not isinstance(message, Mapping) or not isinstance(
-        message.get("role", message.get("type")), str
-    ):
-        raise InputError(
-            f'each message must be an object with a "role", and not {reprlib.repr(message)}'
-        )
+    if not isinstance(message, Mapping) or not isinstance(message.get("role", message.get("type")), str):
+        raise InputError(f'each message must be an object with a "role", and not {reprlib.repr(message)}')
     return _content_text(message.get("content")) if message.get("role") == "user" else ""
 
 
@@ -87,6 +83,4 @@ def _prompts(prompt: Any) -> Iterable[str]:
             return (each for each in prompt if isinstance(each, str))
         if isinstance(prompt[0], int | list):
             return ()
-    raise InputError(
-        'no text to route: the body needs "messages" with a message, or "prompt" as text or token ids'
-    )
+    raise InputError('no text to route: the body needs "messages" with a message, or "prompt" as text or token ids')

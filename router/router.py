@@ -142,13 +142,7 @@ class Router:
         demand, own = asked[:r], np.zeros(len(self._names))
         own[self._joined] = self._residuals @ asked[r:].astype(np.float32)
         evidence = self._homes.row(features, marks)
-        gains = (
-            demand[0]
-            + self._supply @ demand[1:]
-            + own
-            + worth_of(evidence, self._home_weights)
-            + self._corrections
-        )
+        gains = demand[0] + self._supply @ demand[1:] + own + worth_of(evidence, self._home_weights) + self._corrections
         reach = float(p.reach(new))
         return _Reading(features, demand, own, evidence, gains, reach, novelty)
 
@@ -160,15 +154,12 @@ class Router:
     def _nearest(self, features: Array, n: int = 3) -> tuple[NearTask, ...]:
         cosines = self._centroids @ features / max(float(np.linalg.norm(features)), 1e-12)
         return tuple(
-            NearTask(task=self.profile.tasks[i], similarity=float(cosines[i]))
-            for i in _best_first(cosines, n)
+            NearTask(task=self.profile.tasks[i], similarity=float(cosines[i])) for i in _best_first(cosines, n)
         )
 
     def _contributions(self, best: int, read: _Reading) -> dict[str, float]:
         parts = (self._supply[best] * read.demand[1:]).tolist()
-        known = dict(
-            zip(KINDS, (read.evidence[best] * self._home_weights[best]).tolist(), strict=True)
-        )
+        known = dict(zip(KINDS, (read.evidence[best] * self._home_weights[best]).tolist(), strict=True))
         learnt = {"feedback": float(self._corrections[best])} if self.profile.corrections else {}
         if best in self._joined:
             learnt["own row"] = float(read.own[best])
@@ -227,6 +218,4 @@ def _reason(best: Affinity | None, chosen: Affinity | None, nearest: tuple[NearT
             f"base: no adapter is sure to help, best is {best.adapter} at {best.gain:+.2f} "
             f"[{best.low:+.2f}, {best.high:+.2f}]{like}"
         )
-    return (
-        f"{best.adapter}: predicted gain {best.gain:+.2f} [{best.low:+.2f}, {best.high:+.2f}]{like}"
-    )
+    return f"{best.adapter}: predicted gain {best.gain:+.2f} [{best.low:+.2f}, {best.high:+.2f}]{like}"

@@ -110,9 +110,7 @@ class TrainingProfiles:
         rows, width = self.words.shape
         ends = np.arange(0, rows * width + 1, width)
         # Copied, since dropping zeros moves what is left in place.
-        answers = csr_matrix(
-            (self.shares.ravel(), self.words.ravel(), ends), shape=(rows, N_HASHES), copy=True
-        )
+        answers = csr_matrix((self.shares.ravel(), self.words.ravel(), ends), shape=(rows, N_HASHES), copy=True)
         answers.eliminate_zeros()
         return answers
 
@@ -135,9 +133,7 @@ class TrainingProfiles:
         )
 
 
-def _home(
-    rows: TrainingRows | None, features: RequestFeatures
-) -> tuple[Array, float, float, NDArray[np.int64], Array]:
+def _home(rows: TrainingRows | None, features: RequestFeatures) -> tuple[Array, float, float, NDArray[np.int64], Array]:
     rows = rows or TrainingRows([], [])
     return (*_at_home(rows.prompts, features), *_answered(rows.answers))
 

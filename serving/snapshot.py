@@ -68,9 +68,7 @@ class RegistrySnapshot:
     snapshot: Snapshot | None
 
     @classmethod
-    def read(
-        cls, registry: Registry, before: Self | None = None, *, base_names: Collection[str] = ()
-    ) -> Self:
+    def read(cls, registry: Registry, before: Self | None = None, *, base_names: Collection[str] = ()) -> Self:
         """Read a registry of which `before` was read earlier; what is called like one of `base_names` is not offered.
 
         Nothing of two revisions is mixed, so no profile is paired with the weights of another.

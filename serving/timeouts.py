@@ -27,9 +27,7 @@ class SaturatedError(Exception):
 class TimeBudget:
     """Runs work in at most `workers` threads, with at most `waiting` pieces unfinished, none of which waits longer than `wait_s`."""
 
-    def __init__(
-        self, *, workers: int = WORKERS, waiting: int = WAITING, wait_s: float = WAIT_S
-    ) -> None:
+    def __init__(self, *, workers: int = WORKERS, waiting: int = WAITING, wait_s: float = WAIT_S) -> None:
         self._workers = workers
         self._waiting = waiting
         self._wait_s = wait_s

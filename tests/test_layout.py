@@ -75,9 +75,7 @@ def test_wheel_holds_the_packages_and_nothing_else(tmp_path: Path) -> None:
     pytest.importorskip("build")
     copy_project(tmp_path / "project")
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path]
-    run = subprocess.run(
-        [*command, tmp_path / "project"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    run = subprocess.run([*command, tmp_path / "project"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
     [wheel] = tmp_path.glob("*.whl")
     names = ZipFile(wheel).namelist()

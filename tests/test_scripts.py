@@ -64,9 +64,7 @@ class Pip:
         ("ruamel.yaml~=0.18", "ruamel.yaml"),
     ],
 )
-def test_a_requirement_names_its_package(
-    install: ModuleType, requirement: str, package: str
-) -> None:
+def test_a_requirement_names_its_package(install: ModuleType, requirement: str, package: str) -> None:
     assert install._package(requirement) == package
 
 

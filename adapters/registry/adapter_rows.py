@@ -79,8 +79,7 @@ def check_no_replacement(connection: Connection, name: str) -> None:
     if find_replacement(connection, name) is not None:
         change = _last_change(connection, replacements, name)
         raise ConflictError(
-            f"a replacement of {name!r} {change} and is not measured yet: wait for it, "
-            "or withdraw it first"
+            f"a replacement of {name!r} {change} and is not measured yet: wait for it, or withdraw it first"
         )
 
 
@@ -100,9 +99,7 @@ def _unknown(connection: Connection, name: str) -> str:
     if not total:
         return f"no adapter named {name!r}: the registry holds none yet, so add one first"
     names = select(column).order_by(column)
-    near = (
-        names if total <= COMPARED else names.where(func.substr(column, 1, PREFIX) == name[:PREFIX])
-    )
+    near = names if total <= COMPARED else names.where(func.substr(column, 1, PREFIX) == name[:PREFIX])
     alike = connection.execute(near.limit(COMPARED)).scalars().all()
     shown = connection.execute(names.limit(SHOWN)).scalars().all()
     return f"no adapter named {name!r}{told(name, alike, shown=sorted(shown), total=total)}"

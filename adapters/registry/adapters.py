@@ -31,8 +31,7 @@ class AdapterTable(Database):
             old = connection.execute(query).first()
             if old and not replace:
                 raise RegistryError(
-                    f"an adapter named {adapter.name!r} is there already: "
-                    "choose another name, or replace it"
+                    f"an adapter named {adapter.name!r} is there already: choose another name, or replace it"
                 )
             connection.execute(delete(_table).where(same_name))
             row = to_row(adapter) | self._signature()
@@ -116,9 +115,7 @@ class AdapterTable(Database):
             connection.execute(update(_table).where(_table.c.name == name).values(change))
             return find_adapter(connection, name)
 
-    def set_tags(
-        self, name: str, tags: Sequence[str], *, expected: Adapter | None = None
-    ) -> Adapter:
+    def set_tags(self, name: str, tags: Sequence[str], *, expected: Adapter | None = None) -> Adapter:
         """Tag the adapter named `name` with `tags`, in place of those it has, and return it as it now is.
 
         Raises:

@@ -21,11 +21,7 @@ def cut(blob: bytes) -> list[bytes]:
     A tensor that a row is appended to keeps all its whole pieces. Other bytes are cut every `PIECE` bytes.
     """
     places = [0, *_beginnings(blob), len(blob)]
-    return [
-        blob[i : min(i + PIECE, end)]
-        for start, end in pairwise(places)
-        for i in range(start, end, PIECE)
-    ]
+    return [blob[i : min(i + PIECE, end)] for start, end in pairwise(places) for i in range(start, end, PIECE)]
 
 
 def _beginnings(blob: bytes) -> list[int]:

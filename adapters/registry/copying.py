@@ -30,9 +30,7 @@ def copy_registry(
     with source._transaction() as reading, target._revising() as writing:
         for table in _TABLES:
             if writing.execute(select(func.count()).select_from(table)).scalar_one():
-                raise RegistryError(
-                    f"{target.location} holds {table.name} already: give an empty one to copy to"
-                )
+                raise RegistryError(f"{target.location} holds {table.name} already: give an empty one to copy to")
         on_part("weights", _copy_weights(source, target))
         secret = reading.execute(select(schema.meta.c.secret)).scalar_one()
         writing.execute(update(schema.meta).values(secret=secret))

@@ -32,9 +32,7 @@ class Database:
     commit.
     """
 
-    def __init__(
-        self, engine: Engine, location: Location, *, read_only: bool, author: str | None = None
-    ) -> None:
+    def __init__(self, engine: Engine, location: Location, *, read_only: bool, author: str | None = None) -> None:
         """Use `Registry.create` or `Registry.open` instead, which check what is there."""
         self.location = location
         self.author = author or _user()

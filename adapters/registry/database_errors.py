@@ -27,9 +27,7 @@ _DISK = _Fault(
 )
 _DAMAGED = _Fault("it is damaged", "restore it from a backup")
 _FOREIGN = _Fault("it is not an SQLite file", "give another, or restore a backup", RegistryError)
-_READ_ONLY = _Fault(
-    "it may not be written from here", "use it as a user who may write to the file and its folder"
-)
+_READ_ONLY = _Fault("it may not be written from here", "use it as a user who may write to the file and its folder")
 _UNFINISHED = _Fault(
     "a write to it was cut short, and what may only read cannot mend that",
     "open it once as a user who may write to the file and its folder",
@@ -40,12 +38,8 @@ _CLOSED = _Fault(
     "check the permissions of the file, of its folder, and of the files -wal and -shm beside it (what may only "
     "read needs both or neither), and the limit of open files",
 )
-_AWAY = _Fault(
-    "its server cannot be reached", "check that the server runs, then try again", BusyError
-)
-_STRANGER = _Fault(
-    "its server does not let us in", "check user and password (as PGPASSWORD, or in ~/.pgpass)"
-)
+_AWAY = _Fault("its server cannot be reached", "check that the server runs, then try again", BusyError)
+_STRANGER = _Fault("its server does not let us in", "check user and password (as PGPASSWORD, or in ~/.pgpass)")
 _ABSENT = _Fault("its server has no such database", "make it (createdb), or give another")
 _CROWDED = _Fault("too many use it at once", "try again, or allow more connections", BusyError)
 _REFUSED = _Fault("the user lacks a right there", "GRANT it, or use another user")

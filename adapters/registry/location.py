@@ -36,9 +36,7 @@ class Location:
         try:
             url = make_url(str(given))
         except (ArgumentError, ValueError) as exc:
-            raise RegistryError(
-                f"the registry's URL cannot be read: {_WANTED}; {_ESCAPES}"
-            ) from exc
+            raise RegistryError(f"the registry's URL cannot be read: {_WANTED}; {_ESCAPES}") from exc
         # Then it holds what belongs to a password, and must not be shown.
         if any("@" in (part or "") for part in (url.host, url.database)):
             raise RegistryError(f"the registry's URL holds an '@' too many: {_ESCAPES}")

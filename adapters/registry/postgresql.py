@@ -49,9 +49,7 @@ def _engine(url: URL, *, read_only: bool) -> Engine:
         # Pinged first: the server may have been started anew since a connection was last used.
         return create_engine(url, connect_args=given, pool_pre_ping=True, execution_options=options)
     except ImportError as exc:
-        raise RegistryError(
-            f"{Location(url=url)} needs psycopg: pip install 'traitroute[postgresql]'"
-        ) from exc
+        raise RegistryError(f"{Location(url=url)} needs psycopg: pip install 'traitroute[postgresql]'") from exc
     except ArgumentError as exc:
         raise RegistryError(
             f"the hosts and ports of {Location(url=url)} cannot be read: mend what follows its `?`"

@@ -152,8 +152,7 @@ class ProfileTable(Database):
             known = len(summary.get("loadings", ()))
             if not 1 <= index <= known:
                 raise RegistryError(
-                    f"profile version {version} has no component {index}: it has {known}, "
-                    "counted from 1"
+                    f"profile version {version} has no component {index}: it has {known}, counted from 1"
                 )
             labels = {**summary.get("trait_labels", {}), str(index): label}
             summary["trait_labels"] = {i: kept for i, kept in labels.items() if kept}

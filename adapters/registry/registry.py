@@ -142,11 +142,7 @@ class Registry(AdapterTable, ReplacementTable, CellTable, ProfileTable, Feedback
 def servable(adapters: Iterable[Adapter], replacements: Iterable[Adapter]) -> list[Adapter]:
     """See `Registry.servable`, of adapters and pending replacements that were read."""
     named = [each.model_copy(update={"name": _alias(each)}) for each in replacements]
-    return [
-        each
-        for each in [*adapters, *named]
-        if each.vllm_serves and each.state is not AdapterState.DISABLED
-    ]
+    return [each for each in [*adapters, *named] if each.vllm_serves and each.state is not AdapterState.DISABLED]
 
 
 def _alias(replacement: Adapter) -> str:

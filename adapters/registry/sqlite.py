@@ -147,9 +147,7 @@ def _check_kind(path: Path) -> None:
         if stat.S_ISREG(found.st_mode) and not os.access(path, os.R_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except (FileNotFoundError, NotADirectoryError) as exc:
-        raise RegistryError(
-            f"no registry at {path}: check the path, or make one with `traitroute profile`"
-        ) from exc
+        raise RegistryError(f"no registry at {path}: check the path, or make one with `traitroute profile`") from exc
     except OSError as exc:
         raise DatabaseError(
             f"{path} cannot be read ({exc.strerror or exc}): check its permissions and its folder's"
@@ -160,9 +158,7 @@ def _check_kind(path: Path) -> None:
         raise RegistryError(f"{path} is a pipe, a socket or a device: give the registry's file")
     if not found.st_size:
         # SQLite takes it for a database without tables.
-        raise RegistryError(
-            f"{path} is empty, not an SQLite file: give another, or restore a backup"
-        )
+        raise RegistryError(f"{path} is empty, not an SQLite file: give another, or restore a backup")
 
 
 def _pin(path: Path) -> sqlite3.Connection:
@@ -200,12 +196,8 @@ def _is_immutable(file: Path) -> bool:
     """
     if _may_write(file):
         return False
-    wal, shared, journal = (
-        file.with_name(f"{file.name}-{ending}") for ending in ("wal", "shm", "journal")
-    )
-    in_use = (
-        (wal.exists() and shared.exists()) or _holds_something(wal) or _holds_something(journal)
-    )
+    wal, shared, journal = (file.with_name(f"{file.name}-{ending}") for ending in ("wal", "shm", "journal"))
+    in_use = (wal.exists() and shared.exists()) or _holds_something(wal) or _holds_something(journal)
     return not in_use
 
 

@@ -47,8 +47,7 @@ def unpack(told: dict[str, Any], tables: bytes) -> dict[str, Any]:
     if f"{_ESTIMATED}.{_ESTIMATES[0]}" in arrays:
         columns = [arrays[f"{_ESTIMATED}.{part}"] for part in _ESTIMATES]
         found[_ESTIMATED] = {
-            name: dict(zip(_ESTIMATES, row, strict=True))
-            for name, *row in zip(told[_ESTIMATED], *columns, strict=True)
+            name: dict(zip(_ESTIMATES, row, strict=True)) for name, *row in zip(told[_ESTIMATED], *columns, strict=True)
         }
     return found
 

@@ -59,9 +59,7 @@ meta = Table(
 def _revision() -> Column[int]:
     """The registry's revision in which the row was last written, so that servers read what is new to them."""
     newest = select(meta.c.revision).scalar_subquery()
-    return Column(
-        "revision", Integer, nullable=False, server_default="0", default=newest, onupdate=newest
-    )
+    return Column("revision", Integer, nullable=False, server_default="0", default=newest, onupdate=newest)
 
 
 def _adapter_columns() -> list[Column[object]]:

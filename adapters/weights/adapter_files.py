@@ -157,16 +157,13 @@ def absence(name: str, present: Collection[str], place: str | Path) -> str:
     return f"{place} has no {name}: give the folder that PEFT saved"
 
 
-def _read(
-    folder: Path, config_file: IO[bytes], weights: IO[bytes], copy_to: Path | None
-) -> AdapterFiles:
+def _read(folder: Path, config_file: IO[bytes], weights: IO[bytes], copy_to: Path | None) -> AdapterFiles:
     config_json = read_bytes(config_file, LARGEST_CONFIG + 1, folder / CONFIG)
     settings = parse_settings(config_json, folder / CONFIG)
     kind = settings.get("peft_type")
     if kind not in ("LORA", "IA3"):
         raise WeightsError(
-            f"{folder}: peft_type is {shown(kind)}; "
-            "'LORA' adapters can be served, 'IA3' ones profiled, and no others"
+            f"{folder}: peft_type is {shown(kind)}; 'LORA' adapters can be served, 'IA3' ones profiled, and no others"
         )
     config = validated(LoraConfig if kind == "LORA" else Ia3Config, settings, folder / CONFIG)
     digest = hashlib.sha256(canonical(settings) + b"\n")
@@ -263,9 +260,7 @@ def _joined(name: str, pair: Mapping[str, Tensor]) -> Layer:
         )
     (rank, width), (height, other) = a.shape, b.shape
     if rank != other:
-        raise ValueError(
-            f"{name} has lora_A of rank {rank} and lora_B of rank {other}: save it again"
-        )
+        raise ValueError(f"{name} has lora_A of rank {rank} and lora_B of rank {other}: save it again")
     if not (1 <= rank <= HIGHEST_RANK and width and height):
         raise ValueError(
             f"{name} has rank {rank} and takes {width} features to {height}; ranks from 1 to {HIGHEST_RANK} are taken"

@@ -160,9 +160,7 @@ def _check_finite(chunk: bytes, tensor: Tensor, path: object) -> None:
     kind, exponent = _NUMBERS[tensor.dtype]
     bits = np.frombuffer(chunk, kind)
     if ((bits & bits.dtype.type(exponent)) == exponent).any():
-        raise WeightsError(
-            f"{path}: {tensor.name} holds NaN or infinity: the training diverged, repeat it"
-        )
+        raise WeightsError(f"{path}: {tensor.name} holds NaN or infinity: the training diverged, repeat it")
 
 
 def _chunks(file: IO[bytes], size: int, path: object) -> Iterator[bytes]:
@@ -190,6 +188,4 @@ def _read_exactly(file: IO[bytes], size: int, path: object) -> bytes:
 
 
 def _corrupt(path: object, why: str) -> WeightsError:
-    return WeightsError(
-        f"{path} is truncated or corrupt ({why}): copy it again (with Git LFS: git lfs pull)"
-    )
+    return WeightsError(f"{path} is truncated or corrupt ({why}): copy it again (with Git LFS: git lfs pull)")

@@ -126,9 +126,7 @@ class Agreement:
         return f"Agreement of the traits is not shown on {shape} ({seen}); {cells} (p = {self.gains.p:.3g})."
 
 
-def agreement(
-    a: ProfiledGains, b: ProfiledGains, *, n_permutations: int = 9999, seed: int = 0
-) -> Agreement:
+def agreement(a: ProfiledGains, b: ProfiledGains, *, n_permutations: int = 9999, seed: int = 0) -> Agreement:
     """Compare two profiles on their common adapters and tasks, matched by name.
 
     Raises:
@@ -152,9 +150,7 @@ def agreement(
         canonical_correlations=np.cos(subspace_angles(scores_a, scores_b))[::-1],
         loading_angles=np.degrees(subspace_angles(loadings_a, loadings_b))[::-1],
         by_task=_column_correlations(first, second),
-        by_adapter=_column_correlations(
-            (first - first.mean(axis=0)).T, (second - second.mean(axis=0)).T
-        ),
+        by_adapter=_column_correlations((first - first.mean(axis=0)).T, (second - second.mean(axis=0)).T),
     )
 
 
@@ -182,8 +178,7 @@ def _traits(gains: Array) -> tuple[Array, Array]:
     centred = gains - gains.mean(axis=0)
     if np.allclose(centred, 0):
         raise InputError(
-            "on one side every adapter has the same gains: no traits to compare; "
-            "profile with adapters that differ"
+            "on one side every adapter has the same gains: no traits to compare; profile with adapters that differ"
         )
     _, loadings = principal_components(gains)
     return centred @ loadings.T, loadings.T
@@ -224,6 +219,4 @@ def _column_correlations(a: Array, b: Array) -> Array:
     """Pearson's r of each pair of columns, NaN where one is constant."""
     x, y = a - a.mean(axis=0), b - b.mean(axis=0)
     spread = np.sqrt(np.sum(x**2, axis=0) * np.sum(y**2, axis=0))
-    return np.divide(
-        np.sum(x * y, axis=0), spread, out=np.full(len(spread), np.nan), where=spread > 1e-12
-    )
+    return np.divide(np.sum(x * y, axis=0), spread, out=np.full(len(spread), np.nan), where=spread > 1e-12)

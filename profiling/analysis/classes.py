@@ -106,9 +106,7 @@ def aligned_shares(source: ClassSummary, labels: Sequence[str]) -> Array:
     Labels are matched without regard to case; shares stay those of the whole source, so they need not
     sum to 1.
     """
-    known = {
-        name.casefold(): share for name, share in zip(source.labels, source.shares, strict=True)
-    }
+    known = {name.casefold(): share for name, share in zip(source.labels, source.shares, strict=True)}
     return np.array([known.get(name.casefold(), np.nan) for name in labels])
 
 
@@ -195,9 +193,7 @@ def _pair(true: ArrayLike, predicted: ArrayLike, labels: Sequence[str]) -> tuple
     gold = _indices(true, labels, unlabelled=False)
     said = _indices(predicted, labels, unlabelled=True)
     if len(gold) != len(said):
-        raise InputError(
-            f"got {len(gold)} true and {len(said)} predicted classes; give both for the same examples"
-        )
+        raise InputError(f"got {len(gold)} true and {len(said)} predicted classes; give both for the same examples")
     return gold, said
 
 
@@ -205,9 +201,7 @@ def _indices(classes: ArrayLike, labels: Sequence[str], *, unlabelled: bool) -> 
     found = np.asarray(classes)
     least = -1 if unlabelled else 0
     if found.ndim != 1 or not found.size or not np.issubdtype(found.dtype, np.integer):
-        raise InputError(
-            f"got classes of shape {found.shape} and type {found.dtype}; give one label index an example"
-        )
+        raise InputError(f"got classes of shape {found.shape} and type {found.dtype}; give one label index an example")
     if found.min() < least or found.max() >= len(labels):
         raise InputError(
             f"class indices lie in [{found.min()}, {found.max()}] where {len(labels)} labels allow "

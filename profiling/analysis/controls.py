@@ -88,9 +88,7 @@ def explained_rows(
     members = (None, adapter, control)
     shared = [task for task in tasks if all((m, task) in outcomes for m in members)]
     if not shared:
-        raise InputError(
-            f"no task was measured with the base model, {adapter} and {control}; measure all three"
-        )
+        raise InputError(f"no task was measured with the base model, {adapter} and {control}; measure all three")
     columns = [_columns(*(example_scores(outcomes[m, t], score) for m in members)) for t in shared]
     answers = score != "likelihood"
     rows = tuple(_pooled([c], n_resamples, seed, answers=answers) for c in columns)
@@ -135,9 +133,7 @@ def _pooled(tasks: Sequence[Array], n_resamples: int, seed: int, *, answers: boo
     means = examples.mean(axis=0)
     low, high = _answer_bounds(tasks) if answers else np.percentile(drawn, BOUNDS, axis=0)
     p = sign_flip_p(examples, n_resamples, rng)
-    gain, control_gain, beyond = (
-        Interval(*map(float, row)) for row in np.stack([means, low, high, p], axis=1)
-    )
+    gain, control_gain, beyond = (Interval(*map(float, row)) for row in np.stack([means, low, high, p], axis=1))
     share = _share(gain, control_gain, drawn)
     return Explained(gain, control_gain, beyond, *share)
 

@@ -147,9 +147,7 @@ def habit(
     drawn, null = _resampled(samples, best, whole, n_resamples, np.random.default_rng(seed))
     p = float((np.sum(null >= distance - 1e-9) + 1) / (n_resamples + 1))
     told = drawn[~np.isnan(drawn)]
-    bounds = (
-        np.percentile(told, (2.5, 97.5)) if told.size and not np.isnan(weight) else [np.nan] * 2
-    )
+    bounds = np.percentile(told, (2.5, 97.5)) if told.size and not np.isnan(weight) else [np.nan] * 2
     alike = bool(stats.ks_2samp(samples[0], samples[1], method="asymp").pvalue >= 0.05)
     cut_base, cut_source, cut_adapter = (_share_cut(x, limit) for x in samples)
     return LengthHabit(

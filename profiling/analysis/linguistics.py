@@ -107,9 +107,7 @@ def load_parser(name: str | None = None) -> "Language":
 
     found = name or next((n for n in PARSERS if spacy.util.is_package(n)), None)
     if found is None:
-        raise InputError(
-            f"no English parser: neither {' nor '.join(PARSERS)} is installed: {_INSTALL}"
-        )
+        raise InputError(f"no English parser: neither {' nor '.join(PARSERS)} is installed: {_INSTALL}")
     try:
         parser = spacy.load(found, exclude=list(_UNUSED))
     except (OSError, ValueError) as exc:
@@ -130,14 +128,10 @@ def parse(texts: Sequence[str], parser: "Language") -> list[Syntax]:
     """Parse `texts` in batches, each cut to `MAX_CHARACTERS`; an empty text has no tokens."""
     cut_texts = (text[:MAX_CHARACTERS] for text in texts)
     docs = parser.pipe(cut_texts, batch_size=_BATCH)
-    return [
-        _syntax(doc, cut=len(text) > MAX_CHARACTERS) for doc, text in zip(docs, texts, strict=True)
-    ]
+    return [_syntax(doc, cut=len(text) > MAX_CHARACTERS) for doc, text in zip(docs, texts, strict=True)]
 
 
-def profile_syntax(
-    parsed: Sequence[Syntax], *, n_resamples: int = 1000, seed: int = 0
-) -> SyntaxProfile:
+def profile_syntax(parsed: Sequence[Syntax], *, n_resamples: int = 1000, seed: int = 0) -> SyntaxProfile:
     """Describe the syntax of a dataset, with intervals over its texts.
 
     Raises:
@@ -150,16 +144,12 @@ def profile_syntax(
     depth = np.array([p.depth for p in spoken], dtype=float)
     means = np.array([(p.depth, p.distance) for p in spoken])
     resampled = bootstrap_means(means, n_resamples, random)
-    quantiles = np.quantile(
-        random.choice(depth, size=(n_resamples, len(depth))), _QUANTILES, axis=1
-    )
+    quantiles = np.quantile(random.choice(depth, size=(n_resamples, len(depth))), _QUANTILES, axis=1)
     return SyntaxProfile(
         relations=_shares([p.relation_counts for p in spoken], n_resamples, random),
         pos=_shares([p.pos_counts for p in spoken], n_resamples, random),
         depth=_estimate(means[:, 0].mean(), resampled[:, 0]),
-        depth_quantiles={
-            q: _estimate(np.quantile(depth, q), quantiles[i]) for i, q in enumerate(_QUANTILES)
-        },
+        depth_quantiles={q: _estimate(np.quantile(depth, q), quantiles[i]) for i, q in enumerate(_QUANTILES)},
         distance=_estimate(means[:, 1].mean(), resampled[:, 1]),
         texts=len(parsed),
         tokens=sum(p.tokens for p in spoken),
@@ -179,14 +169,10 @@ def syntax_distance(a: SyntaxProfile, b: SyntaxProfile) -> float:
 
 def count_matrix(counts: Sequence[Mapping[str, int]], names: Sequence[str]) -> Array:
     """Counts of `names` in each text, shape (n_texts, n_names)."""
-    return np.array([[c.get(name, 0) for name in names] for c in counts], dtype=float).reshape(
-        len(counts), len(names)
-    )
+    return np.array([[c.get(name, 0) for name in names] for c in counts], dtype=float).reshape(len(counts), len(names))
 
 
-def _shares(
-    counts: Sequence[Mapping[str, int]], n_resamples: int, random: np.random.Generator
-) -> dict[str, Estimate]:
+def _shares(counts: Sequence[Mapping[str, int]], n_resamples: int, random: np.random.Generator) -> dict[str, Estimate]:
     """Share of each tag among all tokens, the most frequent first."""
     totals = sum((Counter(c) for c in counts), Counter[str]())
     names = [name for name, _ in totals.most_common()]

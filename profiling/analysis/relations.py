@@ -118,9 +118,7 @@ def _ratio(successes: Array) -> Array:
     return (successes[0] + SMOOTHING) / (successes[1] + SMOOTHING)
 
 
-def _interval(
-    outcomes: Array, holds: Array, n_resamples: int, random: np.random.Generator
-) -> tuple[Array, Array]:
+def _interval(outcomes: Array, holds: Array, n_resamples: int, random: np.random.Generator) -> tuple[Array, Array]:
     # A text more that only the adapter gets right, and one that only base does: else nothing varies where both fail on all.
     outcomes = np.hstack([outcomes, np.eye(2)])
     holds = np.vstack([holds, np.ones((2, holds.shape[1]))])

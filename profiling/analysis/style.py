@@ -81,16 +81,12 @@ def style_features(texts: Sequence[str], parsed: Sequence[Syntax]) -> StyleFeatu
         InputError: there is not one parse for each text.
     """
     if len(texts) != len(parsed):
-        raise InputError(
-            f"{len(texts)} texts with {len(parsed)} parses; wanted the parse of each text"
-        )
+        raise InputError(f"{len(texts)} texts with {len(parsed)} parses; wanted the parse of each text")
     rows = [_features(text, syntax) for text, syntax in zip(texts, parsed, strict=True)]
     return StyleFeatures(STYLE_NAMES, np.array(rows).reshape(len(rows), len(STYLE_NAMES)))
 
 
-def style_similarity(
-    features: Mapping[str, StyleFeatures], *, n_resamples: int = 200, seed: int = 0
-) -> Similarity:
+def style_similarity(features: Mapping[str, StyleFeatures], *, n_resamples: int = 200, seed: int = 0) -> Similarity:
     """Cosine of the datasets' mean features, standardised over the datasets, with split halves.
 
     A similarity is relative to the other datasets given: 0 is "as unlike as the average pair", and the
@@ -100,9 +96,7 @@ def style_similarity(
         InputError: fewer than three datasets, or a dataset with fewer than two texts.
     """
     if len(features) < 3:
-        raise InputError(
-            f"{len(features)} datasets; style is standardised over the datasets and needs three or more"
-        )
+        raise InputError(f"{len(features)} datasets; style is standardised over the datasets and needs three or more")
     groups = {name: one.values for name, one in features.items()}
     return similarity(groups, _compare, n_resamples=n_resamples, seed=seed)
 

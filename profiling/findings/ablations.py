@@ -62,9 +62,7 @@ def find_ablations(
     )
 
 
-def _control(
-    study: Study, ablation: Ablation, tasks: tuple[str, ...], settings: dict[str, Any]
-) -> Control:
+def _control(study: Study, ablation: Ablation, tasks: tuple[str, ...], settings: dict[str, Any]) -> Control:
     def set_beside(on: list[str]) -> ExplainedRows:
         return explained_rows(study.outcomes, ablation.of, ablation.name, on, **settings)
 

@@ -40,9 +40,7 @@ class ClassFindings:
         return [pair for pair, value in self.q_values.items() if value <= self.q]
 
 
-def find_classes(
-    study: Study, corpus: Corpus, *, n_resamples: int = 2000, seed: int = 0
-) -> ClassFindings | Missing:
+def find_classes(study: Study, corpus: Corpus, *, n_resamples: int = 2000, seed: int = 0) -> ClassFindings | Missing:
     """Set predicted against true classes on every label task.
 
     Raises:
@@ -59,9 +57,7 @@ def find_classes(
         for adapter in study.adapters:
             said = study.outcomes[adapter, name].predicted_label
             confusions[adapter, name] = confusion(true[name], said, labels)
-            shifts[adapter, name] = prior_shift(
-                said, base, true[name], labels, n_resamples=n_resamples, seed=seed
-            )
+            shifts[adapter, name] = prior_shift(said, base, true[name], labels, n_resamples=n_resamples, seed=seed)
     values, _ = discoveries([s.p for s in shifts.values()])
     return ClassFindings(
         adapters=study.adapters,

@@ -72,9 +72,7 @@ class Corpus:
         found = {}
         for task in self.study.tasks:
             source = task in self.study.adapters
-            rows = (self.study.training_set(task).examples if source else self.test_examples(task))[
-                : self.texts
-            ]
+            rows = (self.study.training_set(task).examples if source else self.test_examples(task))[: self.texts]
             found[task] = [f"{row.prompt}\n{row.target}" for row in rows]
         return found
 

@@ -45,9 +45,7 @@ class GainFindings:
     shares: Mapping[str, Shares]
 
 
-def find_gains(
-    study: Study, *, q: float = 0.05, n_resamples: int = 2000, seed: int = 0
-) -> GainFindings:
+def find_gains(study: Study, *, q: float = 0.05, n_resamples: int = 2000, seed: int = 0) -> GainFindings:
     """Test every gain by strict, lenient and likelihood scores, each score a family of its own."""
     tasks = tuple(study.tasks)
     tests: Mapping[Score, GainTests] = {
@@ -72,9 +70,7 @@ def find_gains(
 
 
 def _shares(study: Study, of: Callable[[Outcomes], NDArray]) -> Shares:
-    rows = [
-        [study.outcomes[name, task] for task in study.tasks] for name in (None, *study.adapters)
-    ]
+    rows = [[study.outcomes[name, task] for task in study.tasks] for name in (None, *study.adapters)]
     hits = np.array([[int(np.sum(of(cell))) for cell in row] for row in rows])
     n = np.array([[len(cell) for cell in row] for row in rows])
     low, high = wilson(hits, n)

@@ -62,15 +62,11 @@ class LengthFindings:
         return {pair: found for pair, found in self.habits.items() if pair[0] != pair[1]}
 
 
-def find_lengths(
-    study: Study, *, n_resamples: int = 400, seed: int = 0
-) -> LengthFindings | Missing:
+def find_lengths(study: Study, *, n_resamples: int = 400, seed: int = 0) -> LengthFindings | Missing:
     """Place the output lengths of every adapter on every source task between base model and source."""
     tasks = tuple(t for t in study.tasks if t in study.adapters)
     if not tasks:
-        return Missing(
-            "no adapter was trained on a task of this profile, so no source's lengths are known"
-        )
+        return Missing("no adapter was trained on a task of this profile, so no source's lengths are known")
     adapters = tuple(a for a in study.adapters if a in tasks)
     gold = {t: study.outcomes[None, t].target_tokens for t in tasks}
     limits = {t: study.tasks[t].max_tokens for t in tasks}
@@ -104,8 +100,6 @@ def _densities(
     source: NDArray,
 ) -> Lengths:
     others = [t for t in tasks if t != adapter] or list(tasks)
-    by_adapter, by_base = (
-        np.concatenate([wrote[name, t] for t in others]) for name in (adapter, None)
-    )
+    by_adapter, by_base = (np.concatenate([wrote[name, t] for t in others]) for name in (adapter, None))
     grid = length_grid(by_adapter, by_base, source)
     return Lengths(grid, *(density(sample, grid) for sample in (by_base, source, by_adapter)))

@@ -57,9 +57,7 @@ def find_similarity(study: Study, corpus: Corpus, *, seed: int = 0) -> Similarit
     found: dict[str, Similarity | Missing] = {
         "style": attempt(lambda: _style(corpus, seed)),
         "semantic": attempt(
-            lambda: semantic_similarity(
-                {name: embed(texts, corpus.encoder) for name, texts in data.items()}, seed=seed
-            )
+            lambda: semantic_similarity({name: embed(texts, corpus.encoder) for name, texts in data.items()}, seed=seed)
         ),
     }
     style, semantic = found["style"], found["semantic"]
@@ -78,18 +76,11 @@ def find_similarity(study: Study, corpus: Corpus, *, seed: int = 0) -> Similarit
 def rows_of(similarity: Similarity, sources: tuple[str, ...], tasks: tuple[str, ...]) -> Array:
     """Similarity of each source to each task, (sources, tasks); NaN where they are the same."""
     place = {name: i for i, name in enumerate(similarity.names)}
-    return np.array(
-        [
-            [np.nan if s == t else similarity.values[place[s], place[t]] for t in tasks]
-            for s in sources
-        ]
-    )
+    return np.array([[np.nan if s == t else similarity.values[place[s], place[t]] for t in tasks] for s in sources])
 
 
 def _style(corpus: Corpus, seed: int) -> Similarity:
-    features = {
-        name: style_features(texts, corpus.parsed_data[name]) for name, texts in corpus.data.items()
-    }
+    features = {name: style_features(texts, corpus.parsed_data[name]) for name, texts in corpus.data.items()}
     return style_similarity(features, seed=seed)
 
 

@@ -61,8 +61,7 @@ def find_syntax(
     score, share = _score(study)
     settings = {"n_resamples": n_resamples, "n_permutations": n_permutations, "seed": seed}
     relations: Mapping[str, list[RelationRatio]] | Missing = Missing(
-        "the base model answers no prompt rightly, strictly or leniently, so there is no success to "
-        "form a ratio to"
+        "the base model answers no prompt rightly, strictly or leniently, so there is no success to form a ratio to"
     )
     if share > 0:
         relations = {a: _relations(study, corpus, a, score, settings) for a in study.adapters}
@@ -93,28 +92,19 @@ def _relations(
     others = [t for t in study.tasks if t != adapter]
     parsed = [syntax for t in others for syntax in corpus.prompts[t]]
     right = [
-        np.concatenate([example_scores(study.outcomes[name, t], score) for t in others])
-        for name in (adapter, None)
+        np.concatenate([example_scores(study.outcomes[name, t], score) for t in others]) for name in (adapter, None)
     ]
     return relation_success(parsed, *right, length_bands=LENGTH_BANDS, **settings)
 
 
 def _writing(study: Study, corpus: Corpus) -> Mapping[str, Writing] | Missing:
-    if any(
-        study.outcomes[a, t].texts is None for a in (None, *study.adapters) for t in study.tasks
-    ):
-        return Missing(
-            "what the adapters wrote was not kept: set `keep_outputs: true` in the suite and profile again"
-        )
+    if any(study.outcomes[a, t].texts is None for a in (None, *study.adapters) for t in study.tasks):
+        return Missing("what the adapters wrote was not kept: set `keep_outputs: true` in the suite and profile again")
     found = {}
     for adapter in study.adapters:
         answers = corpus.parse(_answers(study, corpus, adapter))
-        wrote, by_base = (
-            corpus.parse(_texts(study, name, adapter, corpus.texts)) for name in (adapter, None)
-        )
-        if all(
-            any(p.tokens for p in group) for group in (answers[::2], answers[1::2], wrote, by_base)
-        ):
+        wrote, by_base = (corpus.parse(_texts(study, name, adapter, corpus.texts)) for name in (adapter, None))
+        if all(any(p.tokens for p in group) for group in (answers[::2], answers[1::2], wrote, by_base)):
             found[adapter] = Writing(
                 adapter=_distance(wrote, answers),
                 base=_distance(by_base, answers),

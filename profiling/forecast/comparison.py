@@ -103,14 +103,10 @@ def coverage(gains: Array, rows: ForecastRow) -> float:
     return float(inside[measured].mean())
 
 
-def compare(
-    cells: Cells, gains: Array, features: PairFeatures, own: NDArray[np.bool_], seed: int
-) -> Comparison:
+def compare(cells: Cells, gains: Array, features: PairFeatures, own: NDArray[np.bool_], seed: int) -> Comparison:
     """Forecast each source from the others by every method, fitted to and judged on `cells` alone."""
     kept = cells_of(cells, gains, own)
-    figures = {
-        name: _row_figures(kept, leave_one_out(kept, features, name).gains) for name in METHODS
-    }
+    figures = {name: _row_figures(kept, leave_one_out(kept, features, name).gains) for name in METHODS}
     base, hidden, semantic = (figures[n] for n in (MEAN_ROW, HIDDEN_STATISTICS, SEMANTIC))
     return Comparison(
         cells=cells,
@@ -127,9 +123,7 @@ def _row_figures(measured: Array, predicted: Array) -> Array:
         for m, p in zip(measured, predicted, strict=True)
         for kept in [np.isfinite(m) & np.isfinite(p)]
     ]
-    return np.array(
-        [[_rho(m, p) for m, p in pairs], [100 * np.abs(m - p).mean() for m, p in pairs]]
-    )
+    return np.array([[_rho(m, p) for m, p in pairs], [100 * np.abs(m - p).mean() for m, p in pairs]])
 
 
 def _rho(measured: Array, predicted: Array) -> float:
@@ -144,9 +138,7 @@ def _rho(measured: Array, predicted: Array) -> float:
 def _score(name: str, found: Array, base: Array, seed: int) -> MethodScore:
     rho, mae = (_mean(values, seed) for values in found)
     rho_gain, mae_gain = (_mean(values, seed) for values in found - base)
-    return MethodScore(
-        name, rho.mean, rho.low, rho.high, mae.mean, mae.low, mae.high, rho_gain, mae_gain, *found
-    )
+    return MethodScore(name, rho.mean, rho.low, rho.high, mae.mean, mae.low, mae.high, rho_gain, mae_gain, *found)
 
 
 def _mean(values: Array, seed: int) -> Interval:

@@ -89,9 +89,7 @@ class Forecasts:
     @property
     def paper_claim(self) -> str:
         """The verdict in one sentence, with its figures."""
-        hidden, semantic, mean = (
-            self.transfer.method(name) for name in (HIDDEN_STATISTICS, SEMANTIC, MEAN_ROW)
-        )
+        hidden, semantic, mean = (self.transfer.method(name) for name in (HIDDEN_STATISTICS, SEMANTIC, MEAN_ROW))
         found, n = self.transfer.hidden_rho, int(np.isfinite(hidden.rhos).sum())
         error = self.transfer.hidden_mae
         few = f"; {n} sources are too few to show anything" if n < TELLING_SOURCES else ""
@@ -157,9 +155,7 @@ def forecast_study(
     return compare_methods(matrix.gains, features, method=method, seed=seed)
 
 
-def compare_methods(
-    gains: Array, features: PairFeatures, *, method: str = ALL, seed: int = 0
-) -> Forecasts:
+def compare_methods(gains: Array, features: PairFeatures, *, method: str = ALL, seed: int = 0) -> Forecasts:
     """Forecast each row of `gains` (sources, tasks), NaN where not measured, from the other rows.
 
     Raises:

@@ -54,9 +54,7 @@ class Forecaster:
         return ForecastRow(gains, gains - self.width, gains + self.width)
 
 
-def fit_forecaster(
-    gains: Array, features: Array, *, with_mean: bool = False, level: float = LEVEL
-) -> Forecaster:
+def fit_forecaster(gains: Array, features: Array, *, with_mean: bool = False, level: float = LEVEL) -> Forecaster:
     """Fit to `gains` (sources, tasks), NaN where not measured, and `features` (sources, tasks, f).
 
     No features and no mean as a feature: the forecast is the mean row.
@@ -66,8 +64,7 @@ def fit_forecaster(
     """
     if len(gains) < MIN_SOURCES:
         raise InputError(
-            f"{len(gains)} measured sources; wanted at least {MIN_SOURCES} to fit a forecast: "
-            "profile more source tasks"
+            f"{len(gains)} measured sources; wanted at least {MIN_SOURCES} to fit a forecast: profile more source tasks"
         )
     errors = np.stack(
         [

@@ -81,9 +81,7 @@ class LossProbe:
         ids, first = self._tokens(example)
         tokens = torch.tensor([ids], device=self._model.device)
         logits = self._model(input_ids=tokens).logits[0, first - 1 : -1]
-        return torch.nn.functional.cross_entropy(
-            logits.float(), tokens[0, first:], reduction="none"
-        )
+        return torch.nn.functional.cross_entropy(logits.float(), tokens[0, first:], reduction="none")
 
     def _tokens(self, example: Example) -> tuple[list[int], int]:
         """Token ids, and where the answer begins among them."""
@@ -120,17 +118,11 @@ class LossProbe:
             from peft import LoraConfig, get_peft_model
             from transformers import AutoModelForCausalLM
         except ImportError as exc:
-            raise ImportError(
-                "forecasts need the extra: pip install 'traitroute[profile]'"
-            ) from exc
+            raise ImportError("forecasts need the extra: pip install 'traitroute[profile]'") from exc
         try:
-            model = AutoModelForCausalLM.from_pretrained(
-                self._base.path, dtype=getattr(torch, fastest_precision())
-            )
+            model = AutoModelForCausalLM.from_pretrained(self._base.path, dtype=getattr(torch, fastest_precision()))
         except (OSError, ValueError) as exc:
-            raise BaseModelError(
-                f"{self._base.path} holds no causal language model: {exc}"
-            ) from exc
+            raise BaseModelError(f"{self._base.path} holds no causal language model: {exc}") from exc
         adapter = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=list(MODULES))
         with torch.random.fork_rng():
             torch.manual_seed(self._seed)

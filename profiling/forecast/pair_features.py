@@ -53,9 +53,7 @@ class PairFeatures:
         return type(self)(tuple(sources), self.tasks, self.names, self.values[kept])
 
 
-def pair_features(
-    sources: Mapping[str, Signals], targets: Mapping[str, Signals], base_scores: Array
-) -> PairFeatures:
+def pair_features(sources: Mapping[str, Signals], targets: Mapping[str, Signals], base_scores: Array) -> PairFeatures:
     """Features of every source with every target; `base_scores` (targets,) are the base model's."""
     seen = list(targets.values())
     center, scale = _standard([t.style for t in seen])

@@ -85,9 +85,7 @@ def predict(
     new = reader.read(task.training_examples, labels=task.labels, metric=task.metric)
     on_dataset(task.name)
     signals = read_signals(study, reader, on_dataset=on_dataset)
-    features = pair_features(
-        {name: signals.sources[name] for name in rest}, signals.targets, matrix.base
-    )
+    features = pair_features({name: signals.sources[name] for name in rest}, signals.targets, matrix.base)
     known = matrix.gains[[matrix.adapters.index(name) for name in rest]]
     judged = compare_methods(known, features, method=method, seed=seed)
     cells: Cells = "all" if task.name in matrix.tasks else "cross-task"

@@ -81,9 +81,7 @@ class Signals:
         """Count, entropy and imbalance of the classes, or None where answers come from no list."""
         if not self.labels:
             return None
-        return classes.summarise(
-            np.repeat(np.arange(len(self.labels)), self.class_counts), self.labels
-        )
+        return classes.summarise(np.repeat(np.arange(len(self.labels)), self.class_counts), self.labels)
 
     @property
     def entropy_bits(self) -> float:
@@ -112,9 +110,7 @@ class SignalReader:
         self._given_parser, self._given_encoder = parser, encoder
         self._probe = LossProbe(base, seed=seed)
 
-    def read(
-        self, examples: Sequence[Example], *, labels: Sequence[str] = (), metric: Metric = "exact"
-    ) -> Signals:
+    def read(self, examples: Sequence[Example], *, labels: Sequence[str] = (), metric: Metric = "exact") -> Signals:
         """Signals of `examples`, from the folder where they were read before.
 
         Raises:
@@ -155,9 +151,7 @@ class SignalReader:
             semantics.MAX_TOKENS,
             self._seed,
         ]
-        probe = [
-            getattr(loss_probe, n) for n in ("MAX_TOKENS", "LOSSES", "GRADIENTS", "RANK", "MODULES")
-        ]
+        probe = [getattr(loss_probe, n) for n in ("MAX_TOKENS", "LOSSES", "GRADIENTS", "RANK", "MODULES")]
         rows = [e.model_dump() for e in examples]
         parts = [self._base.digest, rules, probe, list(labels), metric, rows]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -71,9 +71,7 @@ class RowSteps:
         engine = _SomeParts(self.engine)
         with self.locks.wait(f"row {weights}"):
             try:
-                found = measure_row(
-                    adapter, engine, self.registry, self.base, share=self.share, full=self.full
-                )
+                found = measure_row(adapter, engine, self.registry, self.base, share=self.share, full=self.full)
             except _EnoughError:
                 return {"examples": engine.examples, "seconds": time.monotonic() - start}
         return {"examples": engine.examples, "version": found.version}
@@ -82,9 +80,7 @@ class RowSteps:
         """Disable the adapter, or give up the replacement, and note why."""
         adapter = self._pending(name, weights)
         if is_replacement(self.registry, adapter):
-            self.registry.withdraw_replacement(
-                name, note=f"its replacement was set aside: {reason}"
-            )
+            self.registry.withdraw_replacement(name, note=f"its replacement was set aside: {reason}")
         else:
             self.registry.set_state(name, AdapterState.DISABLED, note=reason, expected=adapter)
         return {}

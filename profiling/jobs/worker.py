@@ -132,9 +132,7 @@ class Worker:
         stored = self.registry.latest_profile()
         tasks: list[str] = stored.summary["tasks"] if stored else []
         digests = self.registry.task_digests()
-        known = hashlib.sha256(
-            "".join(f"{t}={digests.get(t)};" for t in tasks).encode()
-        ).hexdigest()
+        known = hashlib.sha256("".join(f"{t}={digests.get(t)};" for t in tasks).encode()).hexdigest()
         for adapter in pending(self.registry):
             self._enqueue(adapter, tasks, known)
         self._revision = revision
@@ -143,9 +141,7 @@ class Worker:
         created = adapter.created_at.strftime("%Y%m%dT%H%M%S%f")
         identity = job_id(adapter.name, adapter.weights_digest, created, tasks_digest)
         with SetWorkflowID(identity):
-            handle = DBOS.enqueue_workflow(
-                QUEUE, self._measure_row, adapter.name, adapter.weights_digest, tasks
-            )
+            handle = DBOS.enqueue_workflow(QUEUE, self._measure_row, adapter.name, adapter.weights_digest, tasks)
         if identity not in self._seen:
             self._seen.add(identity)
             self.say(f"job {identity}")
@@ -160,9 +156,7 @@ class Worker:
             _logger.debug("another worker was first to try %s again", identity)
 
     def _take_over(self) -> None:
-        under_way = DBOS.list_workflows(
-            status="PENDING", queue_name=QUEUE, load_input=False, load_output=False
-        )
+        under_way = DBOS.list_workflows(status="PENDING", queue_name=QUEUE, load_input=False, load_output=False)
         workers = {w.executor_id for w in under_way if w.executor_id}
         if self._running:
             workers.discard(self.name)

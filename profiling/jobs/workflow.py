@@ -47,15 +47,11 @@ def register_workflow(steps: RowSteps, running: set[str]) -> Callable[[str, str,
                     of_adapter=False,
                 )
         while _goes_on(found):
-            found = _patiently(
-                f"{MEASURE} {name}", lambda: steps.measure_parts(name, weights), of_adapter=True
-            )
+            found = _patiently(f"{MEASURE} {name}", lambda: steps.measure_parts(name, weights), of_adapter=True)
             done += found.get("examples", 0)
         if "refused" in found:
             reason = found["refused"]
-            undone = _patiently(
-                "set aside", lambda: steps.set_aside(name, weights, reason), of_adapter=True
-            )
+            undone = _patiently("set aside", lambda: steps.set_aside(name, weights, reason), of_adapter=True)
             found = undone or found
         return {"done": done, "most": most, **_state(found)}
 

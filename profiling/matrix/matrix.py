@@ -59,9 +59,7 @@ class TransferMatrix:
         missing = [(a, t) for a in (None, *adapters) for t in tasks if (a, t) not in found]
         if missing:
             raise SuiteError(f"{len(missing)} cells are not measured yet, first {missing[0]}")
-        gains = tuple(
-            np.stack([found[a, t] - found[None, t] for a in adapters], axis=1) for t in tasks
-        )
+        gains = tuple(np.stack([found[a, t] - found[None, t] for a in adapters], axis=1) for t in tasks)
         return cls(
             adapters=adapters,
             tasks=tasks,

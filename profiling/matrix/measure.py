@@ -62,9 +62,7 @@ def measured_cell(
     """The cell of `adapter` (None: the base model) on `task`: measured and kept, unless `registry` has it already."""
     key = cell_key(base.digest, adapter, task.digest, engine.name)
     found = registry.find_cell(key)
-    outcomes = (
-        found.outcomes if found else measure_cell(engine, adapter, task, keep_outputs=keep_outputs)
-    )
+    outcomes = found.outcomes if found else measure_cell(engine, adapter, task, keep_outputs=keep_outputs)
     cell = Cell(key, adapter.name if adapter else None, task.name, outcomes)
     # Named anew: the cell may have been measured when the same weights had another name.
     if found is None or (found.adapter, found.task) != (cell.adapter, cell.task):
@@ -91,16 +89,12 @@ def matches_base(row: Sequence[Cell], base_row: Sequence[Cell]) -> bool:
     )
 
 
-def measure_cell(
-    engine: Engine, adapter: Adapter | None, task: Task, *, keep_outputs: bool = False
-) -> Outcomes:
+def measure_cell(engine: Engine, adapter: Adapter | None, task: Task, *, keep_outputs: bool = False) -> Outcomes:
     """Measure `adapter` (None: the base model) on every test example of `task`."""
     examples = task.test_examples
     results = engine.run([request_for(task, e, adapter) for e in examples])
     outcomes = to_outcomes(task, examples, results)
-    return (
-        replace(outcomes, **packed_texts([r.text for r in results])) if keep_outputs else outcomes
-    )
+    return replace(outcomes, **packed_texts([r.text for r in results])) if keep_outputs else outcomes
 
 
 def request_for(task: Task, example: Example, adapter: Adapter | None) -> EngineRequest:
@@ -118,14 +112,9 @@ def _candidates(task: Task, example: Example) -> tuple[str, ...]:
     return (example.target, *(task.labels if task.lists_labels else ()))
 
 
-def to_outcomes(
-    task: Task, examples: Sequence[Example], results: Sequence[EngineResult]
-) -> Outcomes:
+def to_outcomes(task: Task, examples: Sequence[Example], results: Sequence[EngineResult]) -> Outcomes:
     """Judge the engine's results on `examples`, in their order."""
-    judged = [
-        judge(task.metric, r.text, e.answer, task.labels)
-        for e, r in zip(examples, results, strict=True)
-    ]
+    judged = [judge(task.metric, r.text, e.answer, task.labels) for e, r in zip(examples, results, strict=True)]
     label_scores = np.array([r.log_likelihoods[1:] for r in results], dtype=np.float64)
     return Outcomes(
         strict=np.array([j.strict for j in judged], dtype=np.bool_),

@@ -64,9 +64,7 @@ def join(stored: StoredProfile, row: NewRow) -> JoinedProfile:
         )
     summary = {**stored.summary, **_centre(stored.summary)}
     scores = project(summary, row.gains)
-    routing = RoutingProfile.from_bytes(stored.data).with_adapter(
-        row.adapter, scores, row.training, gains=row.gains
-    )
+    routing = RoutingProfile.from_bytes(stored.data).with_adapter(row.adapter, scores, row.training, gains=row.gains)
     # Shown as gains over the profile's base row, which another engine may have measured.
     shown = (np.array(summary["base"]) + row.gains).tolist()
     place = _place(summary["adapters"], row.adapter)
@@ -88,9 +86,7 @@ def without(stored: StoredProfile, names: Collection[str], cells: Collection[str
     kept = [i for i, name in enumerate(summary["adapters"]) if name not in names]
     routing = RoutingProfile.from_bytes(stored.data)
     rows = [i for i, name in enumerate(routing.adapters) if name not in names]
-    told: dict[str, Any] = {
-        part: [summary[part][i] for i in kept] for part in ("adapters", "scores", "trait_scores")
-    }
+    told: dict[str, Any] = {part: [summary[part][i] for i in kept] for part in ("adapters", "scores", "trait_scores")}
     told["cells"] = [key for key in summary["cells"] if key not in cells]
     for part in ("weights", "estimated"):
         told[part] = {n: v for n, v in summary.get(part, {}).items() if n not in names}
@@ -139,10 +135,7 @@ def _paired(summary: Mapping[str, Any], row: NewRow, place: int) -> dict[str, An
         return {}
     nothing = [0] * len(row.tasks)
     return {
-        "paired": {
-            part: _put(rows, place, row.paired.get(part, nothing))
-            for part, rows in summary["paired"].items()
-        }
+        "paired": {part: _put(rows, place, row.paired.get(part, nothing)) for part, rows in summary["paired"].items()}
     }
 
 

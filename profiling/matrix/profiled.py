@@ -75,10 +75,7 @@ class Profiled:
     def anchors(self, *, without: str) -> list[TaskAnchors]:
         """Each task's anchors, as base and the adapters measured in full tell, one of them left out."""
         known = [None, *(name for name in self.whole if name != without)]
-        return [
-            self._anchors(task, [self.outcomes(name, task) for name in known])
-            for task in self.tasks
-        ]
+        return [self._anchors(task, [self.outcomes(name, task) for name in known]) for task in self.tasks]
 
     def training_rows(self, source: str | None) -> TrainingRows | None:
         """What an adapter trained on the task `source` was shown, where that is one of the profile's source tasks."""

@@ -103,6 +103,4 @@ def _admit(registry: Registry, profiled: Profiled, adapter: Adapter, row: NewRow
             if newest is None or newest.version == stored.version:
                 raise
             stored = newest
-    raise ConflictError(
-        f"the profile changed {_ATTEMPTS} times while {adapter.name} joined it: try again"
-    )
+    raise ConflictError(f"the profile changed {_ATTEMPTS} times while {adapter.name} joined it: try again")

@@ -140,9 +140,7 @@ class RowMeter:
         return measured_cell(self.engine, self.registry, self.base, adapter, task)
 
 
-def anchor_key(
-    base_digest: str, adapter: Adapter, task_digest: str, engine: str, places: Places
-) -> str:
+def anchor_key(base_digest: str, adapter: Adapter, task_digest: str, engine: str, places: Places) -> str:
     """Digest of what determines the outcomes of some of a task's examples; no whole cell has such a key."""
     parts = [2, base_digest, adapter.weights_digest, task_digest, engine, places.tolist()]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -24,14 +24,6 @@ class Head:
 
 def render_page(head: Head, sections: Sequence[Section], images: Mapping[str, Image]) -> str:
     """The page as HTML; `images` by the names of the sections' pictures."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    source = (
-        resources.files("traitroute.profiling.report")
-        .joinpath("page.html.jinja")
-        .read_text(encoding="utf-8")
-    )
-    return environment.from_string(source).render(
-        head=head, sections=sections, images=images, rows_shown=ROWS_SHOWN
-    )
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    source = resources.files("traitroute.profiling.report").joinpath("page.html.jinja").read_text(encoding="utf-8")
+    return environment.from_string(source).render(head=head, sections=sections, images=images, rows_shown=ROWS_SHOWN)

@@ -76,9 +76,7 @@ def check_folder(out: Path) -> None:
         raise InputError(f"{out} is a file; give a folder for the report, or a new name")
 
 
-def _sections(
-    study: Study, corpus: Corpus, families: Sequence[Family], progress: Progress
-) -> Iterator[Section]:
+def _sections(study: Study, corpus: Corpus, families: Sequence[Family], progress: Progress) -> Iterator[Section]:
     bar = progress.add_task("report", total=len(families))
     for family in families:
         progress.update(bar, description=f"report: {family.title.lower()}")
@@ -101,8 +99,7 @@ def _head(study: Study, profiled_on: date | None) -> Head:
         "Suite": study.suite,
         "Base model": study.base_model or "not recorded",
         "Method": study.summary.get("method", "lora"),
-        "Profile": f"version {study.version}"
-        + (f", of {profiled_on.isoformat()}" if profiled_on else ""),
+        "Profile": f"version {study.version}" + (f", of {profiled_on.isoformat()}" if profiled_on else ""),
         "Adapters": f"{len(study.adapters)}, and {len(study.ablations)} ablations",
         "Tasks": f"{len(study.tasks)}, with {span(sizes)} test examples each, {sum(sizes)} in all",
     }
@@ -119,9 +116,7 @@ def _save(
 ) -> tuple[Path, ...]:
     """Write all files, then the page, then take away what only an earlier report had."""
     files = {
-        f"figures/{name}.{kind}": getattr(image, kind)
-        for name, image in images.items()
-        for kind in ("png", "svg")
+        f"figures/{name}.{kind}": getattr(image, kind) for name, image in images.items() for kind in ("png", "svg")
     }
     files |= {f"tables/{t.name}.csv": t.to_csv() for t in tables}
     files |= {f"tables/{t.name}.parquet": t.to_parquet() for t in tables}
@@ -149,8 +144,4 @@ def _listed(out: Path) -> set[str]:
     except (OSError, ValueError, LookupError, TypeError):
         return set()
     # A list is only text: nothing outside the two folders is ever taken away.
-    return {
-        n
-        for n in names
-        if isinstance(n, str) and n.split("/")[0] in ("figures", "tables") and n.count("/") == 1
-    }
+    return {n for n in names if isinstance(n, str) and n.split("/")[0] in ("figures", "tables") and n.count("/") == 1}

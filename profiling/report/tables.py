@@ -41,9 +41,7 @@ class Table:
             import pyarrow as pa
             from pyarrow import parquet
         except ImportError as exc:
-            raise ImportError(
-                'Parquet tables need pyarrow: pip install "traitroute[report]"', name="pyarrow"
-            ) from exc
+            raise ImportError('Parquet tables need pyarrow: pip install "traitroute[report]"', name="pyarrow") from exc
         buffer = io.BytesIO()
         parquet.write_table(pa.Table.from_pylist([_known(row) for row in self.rows]), buffer)
         return buffer.getvalue()
@@ -61,7 +59,5 @@ def _text(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     if isinstance(value, float):
-        return (
-            "0" if value == 0 else f"{value:.3f}" if 0.001 <= abs(value) < 1000 else f"{value:.3g}"
-        )
+        return "0" if value == 0 else f"{value:.3f}" if 0.001 <= abs(value) < 1000 else f"{value:.3g}"
     return str(value)

@@ -53,9 +53,7 @@ def mantel(a: ArrayLike, b: ArrayLike, *, n_permutations: int = 9999, seed: int 
     left = np.where(np.triu(np.ones(first.shape), k=1) > 0, first, np.nan) if paired else first
     r, cells = _spearman(left, second)
     if math.isnan(r):
-        raise InputError(
-            f"{cells} cells to compare, all of one matrix equal: wanted two matrices that vary"
-        )
+        raise InputError(f"{cells} cells to compare, all of one matrix equal: wanted two matrices that vary")
     null = [
         _spearman(left, second[np.ix_(order, order)] if paired else second[order])[0]
         for order in _orders(len(first), n_permutations, np.random.default_rng(seed))
@@ -74,9 +72,7 @@ def _result(r: float, null: Array, cells: int, *, exact: bool) -> Mantel:
 
 def _check(a: Array, b: Array) -> None:
     if a.ndim != 2 or a.shape != b.shape or len(a) < 3:
-        raise InputError(
-            f"matrices of shapes {a.shape} and {b.shape}; wanted equal shapes with three rows or more"
-        )
+        raise InputError(f"matrices of shapes {a.shape} and {b.shape}; wanted equal shapes with three rows or more")
 
 
 def _symmetric(matrix: Array) -> bool:

@@ -24,9 +24,7 @@ def bootstrap_means(values: Array, n_resamples: int, rng: np.random.Generator) -
     """Means (n_resamples, k) of rows of `values` (n, k) drawn with replacement, columns together."""
     n = len(values)
     equal = np.full(n, 1 / n)
-    return np.concatenate(
-        [rng.multinomial(n, equal, size=size) @ values / n for size in _chunks(n_resamples, n)]
-    )
+    return np.concatenate([rng.multinomial(n, equal, size=size) @ values / n for size in _chunks(n_resamples, n)])
 
 
 def flipped_means(values: Array, n_resamples: int, rng: np.random.Generator) -> Array:

@@ -82,19 +82,14 @@ def _check(groups: Mapping[str, Array]) -> None:
     shapes = {name: np.shape(vectors) for name, vectors in groups.items()}
     widths = {shape[1:] for shape in shapes.values()}
     if len(groups) < 2 or len(widths) > 1:
-        raise InputError(
-            f"vectors of shapes {shapes}; wanted two datasets or more, all (n_texts, f) with one f"
-        )
+        raise InputError(f"vectors of shapes {shapes}; wanted two datasets or more, all (n_texts, f) with one f")
     if short := [name for name, shape in shapes.items() if shape[0] < 2]:
         raise InputError(
-            f"too few texts in {', '.join(short)}: give at least two for each dataset, "
-            "so that halves can be compared"
+            f"too few texts in {', '.join(short)}: give at least two for each dataset, so that halves can be compared"
         )
 
 
-def _split_half(
-    groups: Mapping[str, Array], compare: Compare, random: np.random.Generator
-) -> Array:
+def _split_half(groups: Mapping[str, Array], compare: Compare, random: np.random.Generator) -> Array:
     """Similarity of two random halves of each dataset (d,), with all halves compared together."""
     first, second = [], []
     for vectors in groups.values():

@@ -93,11 +93,7 @@ def _balanced(ablation: Ablation, source: Task, draw: random.Random) -> Sequence
 
 def _imbalanced(ablation: Ablation, source: Task, draw: random.Random) -> Sequence[Example]:
     classes = _by_class(ablation, source, source.examples("train", POOL * source.train))
-    major = (
-        ablation.label
-        if ablation.label is not None
-        else max(classes, key=lambda c: len(classes[c]))
-    )
+    major = ablation.label if ablation.label is not None else max(classes, key=lambda c: len(classes[c]))
     if major not in classes:
         raise SuiteError(
             f"ablation {ablation.name}: {source.name} has no rows of class {major!r}; "
@@ -115,9 +111,7 @@ def _by_length(ablation: Ablation, source: Task, draw: random.Random) -> Sequenc
     return draw.sample(pool[: max(source.train, len(pool) // 3)], min(source.train, len(pool)))
 
 
-def _by_class(
-    ablation: Ablation, source: Task, rows: Sequence[Example]
-) -> dict[str, list[Example]]:
+def _by_class(ablation: Ablation, source: Task, rows: Sequence[Example]) -> dict[str, list[Example]]:
     if not source.labels:
         raise SuiteError(
             f"ablation {ablation.name}: {ablation.change!r} needs classes, and {source.name} has "

@@ -24,9 +24,7 @@ Row = dict[str, Any]
 _RENDERED = ("generate_until", "loglikelihood", "multiple_choice")
 
 
-def harness_rows(
-    name: str, split: Literal["train", "test"], *, include_path: Path | None = None
-) -> list[Row]:
+def harness_rows(name: str, split: Literal["train", "test"], *, include_path: Path | None = None) -> list[Row]:
     """Every row of a split of the harness task `name`: `input`, `target` and, with choices, `label` and `choices`.
 
     "test" is the split that the harness evaluates on, which for many tasks is called validation. With
@@ -40,9 +38,7 @@ def harness_rows(
     task = _open(name, include_path)
     docs = _docs(task, split)
     if not docs:
-        raise SuiteError(
-            f'harness task {name!r} has no rows to {split} on: set "{split}: 0", or name another'
-        )
+        raise SuiteError(f'harness task {name!r} has no rows to {split} on: set "{split}: 0", or name another')
     rows: list[Row] = []
     try:
         shared = _shared_choices(task)
@@ -83,9 +79,7 @@ def _beyond_text(task: Any) -> bool:
 def _find(name: str, include_path: Path | None) -> Any:
     """The harness's index that holds `name`; its own 13,000 tasks are indexed only where needed."""
     if include_path is not None and not include_path.is_dir():
-        raise SuiteError(
-            f"include_path {include_path} is no folder: give one that holds task YAML files"
-        )
+        raise SuiteError(f"include_path {include_path} is no folder: give one that holds task YAML files")
     # The harness passes over files that it cannot read.
     for file in sorted(include_path.rglob("*.yaml")) if include_path is not None else ():
         check_yaml(read_text(file), str(file))
@@ -97,9 +91,7 @@ def _find(name: str, include_path: Path | None) -> Any:
         return manager
     if name in manager.all_tasks:
         members = ", ".join(sorted(n for n in manager.all_subtasks if n.startswith(name))[:8])
-        raise SuiteError(
-            f"{name!r} is a group of harness tasks: name one of them, such as {members}"
-        )
+        raise SuiteError(f"{name!r} is a group of harness tasks: name one of them, such as {members}")
     yours = own.all_subtasks[:20] if own is not None else []
     near = [*yours, *get_close_matches(name, manager.all_subtasks, n=8, cutoff=0.5)]
     raise SuiteError(
@@ -113,9 +105,7 @@ def _index(include_path: Path | None, *, defaults: bool) -> Any:
     try:
         from lm_eval.tasks import TaskManager
     except ImportError as exc:
-        raise ImportError(
-            "lm-evaluation-harness tasks need the extra: pip install 'traitroute[lm-eval]'"
-        ) from exc
+        raise ImportError("lm-evaluation-harness tasks need the extra: pip install 'traitroute[lm-eval]'") from exc
     path = str(include_path) if include_path is not None else None
     return TaskManager(include_path=path, include_defaults=defaults)
 

@@ -127,9 +127,7 @@ def _belongs(neighbour: str, edge: str, unspaced: tuple[str, ...]) -> bool:
 
 def _is_mark(character: str) -> bool:
     """Whether it is part of the character before it: an accent, a vowel sign, a joiner."""
-    return character in _JOINERS or (
-        character != "" and unicodedata.category(character) in ("Mn", "Mc")
-    )
+    return character in _JOINERS or (character != "" and unicodedata.category(character) in ("Mn", "Mc"))
 
 
 def _judge_number(output: str, answer: str) -> Judgement:
@@ -152,9 +150,7 @@ def _judge_json(output: str, answer: str) -> Judgement:
     gold = _first_object(answer)
     found = _first_object(output)
     equal = found is not None and found == gold
-    return Judgement(
-        strict=equal and _is_object(output), lenient=equal, parse_failure=found is None
-    )
+    return Judgement(strict=equal and _is_object(output), lenient=equal, parse_failure=found is None)
 
 
 def _is_object(text: str) -> bool:
@@ -175,9 +171,7 @@ def _first_object(text: str) -> Any:
 
 
 def _judge_exact(output: str, answer: str) -> Judgement:
-    return Judgement(
-        strict=output == answer, lenient=_plain(output) == _plain(answer), parse_failure=not output
-    )
+    return Judgement(strict=output == answer, lenient=_plain(output) == _plain(answer), parse_failure=not output)
 
 
 def _judge_text(output: str, answer: str) -> Judgement:

@@ -101,13 +101,9 @@ class HubSource(BaseModel):
         try:
             from datasets import load_dataset
         except ImportError as exc:
-            raise ImportError(
-                "Hub datasets need the extra: pip install 'traitroute[profile]'"
-            ) from exc
+            raise ImportError("Hub datasets need the extra: pip install 'traitroute[profile]'") from exc
         try:
-            data = load_dataset(
-                self.hub, self.config, revision=self.revision, split=self.splits[split]
-            )
+            data = load_dataset(self.hub, self.config, revision=self.revision, split=self.splits[split])
         except (OSError, ValueError, RuntimeError) as exc:
             raise SuiteError(
                 f"task {task}: the Hub dataset {self.hub!r} cannot be loaded: {exc}; "
@@ -116,9 +112,7 @@ class HubSource(BaseModel):
         order = random.Random(seed).sample(range(len(data)), len(data))
         return self._chosen(task, split, data, order, count)
 
-    def _chosen(
-        self, task: str, split: Split, data: Any, order: Sequence[int], count: int
-    ) -> list[Row]:
+    def _chosen(self, task: str, split: Split, data: Any, order: Sequence[int], count: int) -> list[Row]:
         """The first `count` rows in `order` that fulfil `where`; large datasets are never read whole."""
         from jinja2 import TemplateError
         from jinja2.sandbox import SandboxedEnvironment
@@ -133,9 +127,7 @@ class HubSource(BaseModel):
                 f"it is a Jinja2 expression over the columns {sorted(data.column_names)}"
             ) from exc
         if count and not chosen:
-            raise SuiteError(
-                f'task {task}: no row of {self.hub}, {self.splits[split]} fulfils "where" ({self.where})'
-            )
+            raise SuiteError(f'task {task}: no row of {self.hub}, {self.splits[split]} fulfils "where" ({self.where})')
         self._check_labelled(chosen, data)
         return chosen
 
@@ -171,9 +163,7 @@ class HarnessSource(BaseModel):
             return []
         found = harness_rows(self.lm_eval, split, include_path=self.include_path)
         where = f"harness task {self.lm_eval}, {split} row"
-        return _sample(
-            [Row(row, f"{where} {i}") for i, row in enumerate(found, start=1)], count, seed
-        )
+        return _sample([Row(row, f"{where} {i}") for i, row in enumerate(found, start=1)], count, seed)
 
 
 Source = GeneratorSource | FolderSource | HubSource | HarnessSource
@@ -188,9 +178,7 @@ def check_labels(rows: Sequence[Row]) -> None:
     labelled = [row for row in rows if "label" in row]
     for row in labelled:
         label, first = row["label"], labelled[0]["label"]
-        if type(label) not in _LABEL_TYPES or (
-            isinstance(label, float) and not math.isfinite(label)
-        ):
+        if type(label) not in _LABEL_TYPES or (isinstance(label, float) and not math.isfinite(label)):
             raise SuiteError(
                 f"{row.where}: the label is {str(label)[:80]}, which names no class: give text, or leave "
                 '"label" out of every row'

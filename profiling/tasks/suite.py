@@ -96,9 +96,7 @@ class Suite(BaseModel):
             )
         place = {"folder": folder.resolve()}
         tasks = tuple(
-            t.model_copy(update={"rows": t.rows.model_copy(update=place)})
-            if isinstance(t.rows, FolderSource)
-            else t
+            t.model_copy(update={"rows": t.rows.model_copy(update=place)}) if isinstance(t.rows, FolderSource) else t
             for t in self.tasks
         )
         return self.model_copy(update={"tasks": tasks})
@@ -257,9 +255,7 @@ def _is_json_object(text: str) -> bool:
 
 def _built_in(name: str) -> str:
     folder = resources.files("traitroute.suites")
-    known = sorted(
-        f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")
-    )
+    known = sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
     if name not in known:
         raise SuiteError(f"no suite file and no built-in suite {name!r}; built in: {known}")
     return (folder / f"{name}.yaml").read_text(encoding="utf-8")

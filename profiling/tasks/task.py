@@ -148,8 +148,7 @@ class Task(BaseModel):
         answer = example.answer
         if self.labels and answer not in self.labels:
             raise SuiteError(
-                f"task {self.name}: {where} is labelled {answer!r}, "
-                f"which is not among the labels {list(self.labels)}"
+                f"task {self.name}: {where} is labelled {answer!r}, which is not among the labels {list(self.labels)}"
             )
         if not judge(self.metric, answer, answer, self.labels).lenient:
             raise SuiteError(
@@ -179,11 +178,7 @@ class Task(BaseModel):
                     f"lacks: {exc.message}; the row's columns are {sorted(row)}"
                 ) from exc
             except (TemplateError, TypeError, ValueError, ArithmeticError) as exc:
-                raise SuiteError(
-                    f"task {self.name}: the {name} template failed on {row.where}: {exc}"
-                ) from exc
+                raise SuiteError(f"task {self.name}: the {name} template failed on {row.where}: {exc}") from exc
 
         prompt, target, answer = map(render, ("prompt", "target", "answer"))
-        return Example(
-            prompt=prompt, target=target, answer=composed(answer) if self.labels else answer
-        )
+        return Example(prompt=prompt, target=target, answer=composed(answer) if self.labels else answer)

@@ -81,9 +81,7 @@ def _lines(file: Path) -> Iterator[tuple[str, str]]:
                 number += 1
                 where = f"{file}, line {number}"
                 if len(line) > LONGEST_LINE:
-                    raise SuiteError(
-                        f"{where}: longer than {LONGEST_LINE // 2**20} MiB: give one row a line"
-                    )
+                    raise SuiteError(f"{where}: longer than {LONGEST_LINE // 2**20} MiB: give one row a line")
                 yield where, _decoded(line, where, first=number == 1)
     except OSError as exc:
         raise SuiteError(f"{file} cannot be read: {exc.strerror}") from exc
@@ -93,9 +91,7 @@ def _decoded(line: bytes, where: str, *, first: bool) -> str:
     if first and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise SuiteError(f"{where}: the file is UTF-16: save it as UTF-8")
     if b"\0" in line:
-        raise SuiteError(
-            f"{where}: holds NUL bytes: text has none; if the file is UTF-16, save it as UTF-8"
-        )
+        raise SuiteError(f"{where}: holds NUL bytes: text has none; if the file is UTF-16, save it as UTF-8")
     try:
         return line.removeprefix(codecs.BOM_UTF8 if first else b"").decode("utf-8")
     except UnicodeDecodeError as exc:

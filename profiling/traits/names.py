@@ -155,9 +155,7 @@ def _firm(loadings: Array, sign_share: Array) -> Array:
     return np.where(sign_share >= STEADY_SIGN, loadings, 0)
 
 
-def _describe(
-    sides: Sequence[_Side], firm: Array, tasks: Sequence[str], families: Sequence[str]
-) -> tuple[str, str]:
+def _describe(sides: Sequence[_Side], firm: Array, tasks: Sequence[str], families: Sequence[str]) -> tuple[str, str]:
     """A name for the sides of a component, and the evidence."""
     spread = 1 / sum(float(np.sum(side.loadings**4)) for side in sides)
     if len(sides) == 1 and sides[0].group is None and spread >= len(tasks) / 2:
@@ -167,9 +165,7 @@ def _describe(
     return ", ".join(name for name, _ in named), "; ".join(why for _, why in named)
 
 
-def _side_name(
-    side: _Side, firm: Array, tasks: Sequence[str], families: Sequence[str]
-) -> tuple[str, str]:
+def _side_name(side: _Side, firm: Array, tasks: Sequence[str], families: Sequence[str]) -> tuple[str, str]:
     """What to call a side, and why: its group, or its strongest tasks, firm ones where there are any."""
     if side.group:
         called = side.group

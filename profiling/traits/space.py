@@ -61,16 +61,12 @@ class TraitSpace(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         Raises:
             ValueError: an adapter or a task has no measured cell, or `scaling` is not known.
         """
-        gains = validate_data(
-            self, X, dtype=np.float64, ensure_min_samples=2, ensure_all_finite="allow-nan"
-        )
+        gains = validate_data(self, X, dtype=np.float64, ensure_min_samples=2, ensure_all_finite="allow-nan")
         check_measured(gains)
         self.scale_ = task_scale(gains, self.scaling)
         scaled = gains / self.scale_
         incomplete = bool(np.isnan(scaled).any())
-        self.imputation_rank_ = (
-            choose_rank(scaled, random_state=self.random_state) if incomplete else 0
-        )
+        self.imputation_rank_ = choose_rank(scaled, random_state=self.random_state) if incomplete else 0
         filled = complete(scaled, self.imputation_rank_)
         self.mean_ = filled.mean(axis=0) * self.scale_
         singular, self.components_ = principal_components(filled)
@@ -177,8 +173,7 @@ def _refuse_empty(missing: NDArray[np.bool_], axis: int) -> None:
     if empty:
         what = "adapters in rows" if axis == 1 else "tasks in columns"
         raise ValueError(
-            f"no gain is measured for the {what} {empty}: "
-            "measure at least one cell of each, or leave them out"
+            f"no gain is measured for the {what} {empty}: measure at least one cell of each, or leave them out"
         )
 
 

@@ -164,6 +164,4 @@ def _chance(r: int, tasks: int) -> float:
         return 1.0
     frames = ortho_group.rvs(tasks, size=_CHANCE_DRAWS, random_state=0)[:, :r]
     fixed = np.eye(r, tasks)
-    return float(
-        np.median([np.abs(np.sum(match_components(fixed, f) * fixed, axis=1)) for f in frames])
-    )
+    return float(np.median([np.abs(np.sum(match_components(fixed, f) * fixed, axis=1)) for f in frames]))

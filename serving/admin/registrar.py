@@ -98,8 +98,7 @@ def _expected(registry: Registry, name: str, match: str | None) -> Adapter:
     adapter = registry.adapter(name)
     if match is not None and match.strip('"') not in ("*", _tag(adapter)):
         raise ConflictError(
-            f"{name!r} is not as you read it (If-Match): somebody changed it since; "
-            "read it again and repeat the change"
+            f"{name!r} is not as you read it (If-Match): somebody changed it since; read it again and repeat the change"
         )
     return adapter
 

@@ -59,9 +59,7 @@ def admin_operations(routing: Routing) -> list[Operation]:
         act("GET", one, api.show),
         act("PATCH", one, api.change, body=AdapterChange, conditional=True),
         act("DELETE", one, api.remove, AdapterDeleted, conditional=True),
-        act(
-            "PUT", f"{one}/weights", api.replace, body=NewWeights, statuses=(202,), conditional=True
-        ),
+        act("PUT", f"{one}/weights", api.replace, body=NewWeights, statuses=(202,), conditional=True),
         act("DELETE", f"{one}/replacement", api.withdraw),
     ]
 

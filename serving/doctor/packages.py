@@ -57,9 +57,7 @@ def _check_parts() -> Finding:
     check = "vllm parts"
     command = [sys.executable, "-c", _CHECK]
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=CHECK_LIMIT_S
-        )
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=CHECK_LIMIT_S)
     except subprocess.TimeoutExpired:
         found = f"vLLM was not imported in {CHECK_LIMIT_S} s"
         return fail(check, found, "see whether `python -c 'import vllm'` ends")

@@ -12,7 +12,9 @@ from ..http.addresses import proxy_of, public
 from .finding import Finding, fail, listed, ok, warn
 
 LIMIT_S = 10
-_WANTED = "give it as http://HOST:PORT; in a user's name or a password write '@' as %40, '/' as %2F, '?' as %3F, '#' as %23"
+_WANTED = (
+    "give it as http://HOST:PORT; in a user's name or a password write '@' as %40, '/' as %2F, '?' as %3F, '#' as %23"
+)
 
 
 class _NoRedirects(HTTPRedirectHandler):

@@ -46,9 +46,7 @@ class AnswerForm:
 
     def opening(self) -> bytes:
         """The event before any text: chat names the role, completions need none."""
-        return (
-            self._delta({"role": "assistant", "content": ""}, None) if self.kind == "chat" else b""
-        )
+        return self._delta({"role": "assistant", "content": ""}, None) if self.kind == "chat" else b""
 
     def chunk(self, text: str, finish: Finish | None) -> bytes:
         """An event with some text, and at the end why it ended."""

@@ -184,9 +184,7 @@ class _Surface:
     async def metrics(self, request: Request) -> Response:
         """GET /metrics: Prometheus metrics of routing, and how full the batch is."""
         counts = {"rows": self._decoder.rows, "waiting": self._decoder.waiting}
-        return metrics_page(
-            *(Reading(f"traitroute_embedded_{k}", f"Requests: {k}.", n) for k, n in counts.items())
-        )
+        return metrics_page(*(Reading(f"traitroute_embedded_{k}", f"Requests: {k}.", n) for k, n in counts.items()))
 
     async def _answer(
         self,
@@ -249,9 +247,7 @@ class _Surface:
         try:
             return asked, self._checked(self._tokenizer.prompt(asked.messages), "messages")
         except TemplateError as exc:
-            raise RefusedError(
-                f"the model's chat template refuses the messages: {exc}", param="messages"
-            ) from exc
+            raise RefusedError(f"the model's chat template refuses the messages: {exc}", param="messages") from exc
 
     def _read_completion(self, body: Any) -> tuple[CompletionRequest, list[int]]:
         asked = read_completion(body, self._context)

@@ -152,17 +152,13 @@ def _check_mixable(files: AdapterFiles, folder: Path) -> None:
     """
     given: dict[str, Any] = json.loads((folder / "adapter_config.json").read_bytes())
     others = sorted(
-        key
-        for key, value in given.items()
-        if key in _PLAIN and key not in _HARMLESS and value and value != _PLAIN[key]
+        key for key, value in given.items() if key in _PLAIN and key not in _HARMLESS and value and value != _PLAIN[key]
     )
     # Some starts change the base model's own weights.
     if given.get("init_lora_weights", True) not in _HARMLESS_STARTS:
         others.append("init_lora_weights")
     if others:
-        raise ValueError(
-            f"it cannot share batches with other adapters ({', '.join(others)}): serve it with vLLM"
-        )
+        raise ValueError(f"it cannot share batches with other adapters ({', '.join(others)}): serve it with vLLM")
     if files.unservable is not None:
         raise ValueError(files.unservable)
 

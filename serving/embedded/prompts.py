@@ -69,9 +69,7 @@ class Context:
         if not items:
             refuse(param, "the list is empty")
         if len(items) > self.tokens:
-            refuse(
-                param, f"{len(items)} items are more than this server's context of {self.tokens}"
-            )
+            refuse(param, f"{len(items)} items are more than this server's context of {self.tokens}")
 
 
 def read_messages(given: Any, context: Context) -> list[dict[str, str]]:
@@ -160,9 +158,7 @@ def _texts(parts: list[Any], where: str) -> Iterable[str]:
     for i, part in enumerate(parts):
         form = part.get("type") if isinstance(part, dict) else None
         if isinstance(form, str) and form in _PARTS:
-            refuse(
-                f"{where}.{i}", f"{_PARTS[form]} parts are not taken by this server; wanted text"
-            )
+            refuse(f"{where}.{i}", f"{_PARTS[form]} parts are not taken by this server; wanted text")
         text = part.get("text") if form == "text" else None
         if not isinstance(text, str):
             refuse(f"{where}.{i}", 'wanted a text part, as in {"type": "text", "text": "..."}')

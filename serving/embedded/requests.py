@@ -93,9 +93,7 @@ _STOP_CHARACTERS = 1000
 def _stops(given: Any) -> tuple[str, ...]:
     texts = [given] if isinstance(given, str) else given
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        wrong = (
-            next(t for t in texts if not isinstance(t, str)) if isinstance(texts, list) else given
-        )
+        wrong = next(t for t in texts if not isinstance(t, str)) if isinstance(texts, list) else given
         raise _wrong(f"wanted a text or a list of texts, not {kind(wrong)}")
     if len(texts) > _STOPS:
         raise _wrong(f"{len(texts)} stop strings are more than {_STOPS}")

@@ -45,9 +45,7 @@ def open_app(
         BaseModelError: `base` holds no model that transformers can load.
     """
     if missing := [package for package in _NEEDED if find_spec(package) is None]:
-        raise ImportError(
-            f"the embedded server needs {', '.join(missing)}: pip install 'traitroute[embedded]'"
-        )
+        raise ImportError(f"the embedded server needs {', '.join(missing)}: pip install 'traitroute[embedded]'")
     from ..engines.local_model import open_local_model
     from ..engines.prompts import PromptTokenizer
     from .app import embedded_app

@@ -58,9 +58,7 @@ class EventStream(Response):
         yield DONE
 
 
-async def whole(
-    form: AnswerForm, first: Piece, rest: AsyncIterator[Piece], prompt_tokens: int
-) -> Response:
+async def whole(form: AnswerForm, first: Piece, rest: AsyncIterator[Piece], prompt_tokens: int) -> Response:
     """The answer in one piece, when all of it is there."""
     texts, last = [first.text], first
     async for last in rest:

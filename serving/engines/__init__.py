@@ -11,9 +11,7 @@ from .engine import Engine, EngineRequest, EngineResult
 EngineName = Literal["auto", "transformers", "vllm"]
 
 
-def open_engine(
-    name: EngineName, base: Path, weights: WeightStore, adapters: Sequence[Adapter]
-) -> Engine:
+def open_engine(name: EngineName, base: Path, weights: WeightStore, adapters: Sequence[Adapter]) -> Engine:
     """Open an engine over `base`, with room for `adapters`.
 
     `auto` means vLLM on a GPU and transformers on a CPU, where vLLM's LoRA kernels are slow.

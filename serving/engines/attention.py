@@ -50,7 +50,5 @@ def grouped_attention(
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attend from `query` (batch, heads, tokens, size) to `key` and `value` with fewer heads."""
-    output = scaled_dot_product_attention(
-        query, key, value, attn_mask=attention_mask, scale=scaling, enable_gqa=True
-    )
+    output = scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, scale=scaling, enable_gqa=True)
     return output.transpose(1, 2).contiguous(), None

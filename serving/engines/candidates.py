@@ -41,9 +41,7 @@ class TokenTree:
             for token in candidate[:-1]:
                 path.append(nodes.setdefault((path[-1], token), len(nodes)))
             paths.append(path)
-        return cls(
-            candidates, [token for _, token in nodes], [parent for parent, _ in nodes], paths
-        )
+        return cls(candidates, [token for _, token in nodes], [parent for parent, _ in nodes], paths)
 
     def lineage(self) -> torch.Tensor:
         """(nodes, nodes) booleans: which are a node's ancestors, itself included."""
@@ -70,9 +68,7 @@ def score(model: Any, batch: PromptBatch, trees: Sequence[TokenTree]) -> list[li
     return scores
 
 
-def _read_trees(
-    model: Any, batch: PromptBatch, trees: Sequence[TokenTree], start: int
-) -> list[torch.Tensor]:
+def _read_trees(model: Any, batch: PromptBatch, trees: Sequence[TokenTree], start: int) -> list[torch.Tensor]:
     """Logits (nodes, vocabulary) after every node of each tree; tree 0 belongs to row `start`."""
     rows, width = len(trees), max(len(t.tokens) for t in trees)
     if width == 0:
@@ -99,9 +95,7 @@ def _read_trees(
     return [row[: len(t.tokens)] for row, t in zip(logits, trees, strict=True)]
 
 
-def _sums(
-    logits: torch.Tensor, paths: Sequence[list[int]], candidates: Sequence[list[int]]
-) -> list[float]:
+def _sums(logits: torch.Tensor, paths: Sequence[list[int]], candidates: Sequence[list[int]]) -> list[float]:
     """Scores of one prompt's candidates, from `logits` (1 + nodes, vocabulary), the prompt's first."""
     norms = logits.float().logsumexp(dim=-1)
     sums = []
@@ -139,9 +133,7 @@ def _score_apart(model: Any, batch: PromptBatch, trees: Sequence[TokenTree]) -> 
     return [[scores[row, tuple(c)] for c in tree.candidates] for row, tree in enumerate(trees)]
 
 
-def _continue(
-    model: Any, batch: PromptBatch, pairs: Sequence[tuple[int, tuple[int, ...]]]
-) -> torch.Tensor:
+def _continue(model: Any, batch: PromptBatch, pairs: Sequence[tuple[int, tuple[int, ...]]]) -> torch.Tensor:
     """Logits (pairs, tokens, vocabulary) after the tokens of each candidate, padded on the right."""
     width = max(1, *(len(tokens) for _, tokens in pairs))
     padded = [[*tokens, *[0] * (width - len(tokens))] for _, tokens in pairs]

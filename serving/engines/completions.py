@@ -37,9 +37,7 @@ class CompletionsClient:
         self._patience_s = patience_s
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         # A proxy of the environment would see every prompt.
-        self._http = httpx.Client(
-            base_url=self.url, headers=headers, timeout=timeout_s, trust_env=False
-        )
+        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout_s, trust_env=False)
 
     def __enter__(self) -> Self:
         return self
@@ -86,15 +84,11 @@ class CompletionsClient:
             # Several clients that were turned away together should not come back together.
             wait_s = max(wait_s, pause * random.uniform(0.5, 1.0))
             if time.monotonic() + wait_s > until:
-                raise ServerError(
-                    f"{self.url}{path} stayed busy or away for {self._patience_s:g} s: {trouble}"
-                )
+                raise ServerError(f"{self.url}{path} stayed busy or away for {self._patience_s:g} s: {trouble}")
             time.sleep(wait_s)
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
-    def _try(
-        self, method: str, path: str, more: dict[str, Any]
-    ) -> tuple[dict[str, Any] | str, float]:
+    def _try(self, method: str, path: str, more: dict[str, Any]) -> tuple[dict[str, Any] | str, float]:
         """The reply, or what stood in its way and how many seconds the server asks to be left alone."""
         try:
             response = self._http.request(method, path, **more)
@@ -104,8 +98,7 @@ class CompletionsClient:
             return f"status {response.status_code}: {_told(response)}", _retry_after(response)
         if not response.is_success:
             raise RefusalError(
-                f"{self.url}{path} refused the request with status {response.status_code}: "
-                f"{_told(response)}",
+                f"{self.url}{path} refused the request with status {response.status_code}: {_told(response)}",
                 status=response.status_code,
             )
         try:

@@ -69,9 +69,7 @@ def prefill(
     return PromptBatch(cache, mask, torch.cat(logits)[back], shareable=True)
 
 
-def greedy(
-    model: Any, batch: PromptBatch, max_tokens: int, ends: Collection[int]
-) -> list[list[int]]:
+def greedy(model: Any, batch: PromptBatch, max_tokens: int, ends: Collection[int]) -> list[list[int]]:
     """Tokens that follow each prompt, up to `max_tokens`, without the end token; uses up the cache."""
     outputs: list[list[int]] = [[] for _ in batch.mask]
     rows = list(range(len(outputs)))
@@ -123,8 +121,7 @@ def join(batches: Sequence[PromptBatch], *, room: int) -> PromptBatch:
     width = max(widths)
     parts = [last_tokens(batch.cache, n) for batch, n in zip(batches, widths, strict=True)]
     masks = [
-        torch.nn.functional.pad(batch.mask[:, -n:], (width - n, 0))
-        for batch, n in zip(batches, widths, strict=True)
+        torch.nn.functional.pad(batch.mask[:, -n:], (width - n, 0)) for batch, n in zip(batches, widths, strict=True)
     ]
     logits = torch.cat([batch.logits for batch in batches])
     return PromptBatch(stacked(parts, room=room), torch.cat(masks), logits, shareable=True)
@@ -166,9 +163,7 @@ def _read(
     rests = [p[prefix:] for p in prompts]
     width = max(map(len, rests))
     ids = torch.tensor([[0] * (width - len(r)) + r for r in rests], device=model.device)
-    mask = torch.tensor(
-        [[1] * prefix + [0] * (width - len(r)) + [1] * len(r) for r in rests], device=model.device
-    )
+    mask = torch.tensor([[1] * prefix + [0] * (width - len(r)) + [1] * len(r) for r in rests], device=model.device)
     logits = next_logits(model, ids, mask, cache, adapters)
     return PromptBatch(cache, mask, logits, shareable=False)
 

@@ -28,9 +28,7 @@ class TransformersEngine:
     `precision` is by default the one that this machine computes fastest.
     """
 
-    def __init__(
-        self, base: Path, weights: WeightStore, *, precision: Precision | None = None
-    ) -> None:
+    def __init__(self, base: Path, weights: WeightStore, *, precision: Precision | None = None) -> None:
         local = open_local_model(base, precision)
         self.name = f"transformers-{local.precision}-{local.device}"
         self._prompts = PromptTokenizer(base)
@@ -51,9 +49,7 @@ class TransformersEngine:
             for batch in _batches(order, requests, prompts):
                 # The scorer reads neighbours together.
                 batch.sort(key=lambda i: sum(map(len, requests[i].candidates)))
-                answers = self._run_batch(
-                    model, [requests[i] for i in batch], [prompts[i] for i in batch]
-                )
+                answers = self._run_batch(model, [requests[i] for i in batch], [prompts[i] for i in batch])
                 results |= dict(zip(batch, answers, strict=True))
         return [results[i] for i in range(len(requests))]
 
@@ -73,9 +69,7 @@ class TransformersEngine:
             self._merged = (digest, peft_model.merge_and_unload().eval())
         return self._merged[1]
 
-    def _run_batch(
-        self, model: Any, requests: list[EngineRequest], prompts: list[list[int]]
-    ) -> list[EngineResult]:
+    def _run_batch(self, model: Any, requests: list[EngineRequest], prompts: list[list[int]]) -> list[EngineResult]:
         import torch
 
         from .candidates import TokenTree, score
@@ -93,10 +87,7 @@ class TransformersEngine:
             batch = prefill(model, prompts, room=space)
             scores = score(model, batch, trees)
             outputs = greedy(model, batch, max_tokens, self._ends)
-        return [
-            self._result(*answer, max_tokens)
-            for answer in zip(outputs, scores, candidates, strict=True)
-        ]
+        return [self._result(*answer, max_tokens) for answer in zip(outputs, scores, candidates, strict=True)]
 
     def _result(
         self, tokens: list[int], scores: list[float], candidates: list[list[int]], max_tokens: int

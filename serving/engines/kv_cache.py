@@ -77,11 +77,7 @@ def roomy_like(cache: Any, *, rows: int, length: int, room: int) -> Cache:
         # Zeros, for a masked key that is not a number would still spoil the sum.
         return states.new_zeros(rows, states.shape[1], length + room, states.shape[3])
 
-    return Cache(
-        layers=[
-            RoomyLayer(empty(layer.keys), empty(layer.values), length) for layer in cache.layers
-        ]
-    )
+    return Cache(layers=[RoomyLayer(empty(layer.keys), empty(layer.values), length) for layer in cache.layers])
 
 
 def copy_rows(part: Any, into: Any, rows: Sequence[int], *, prefix: int) -> None:

@@ -103,9 +103,7 @@ class OpenAIEngine:
         check_room([room(prompt, candidates, request.max_tokens)], self._context)
         text, tokens, reason = self._generate(model, prompt, request.max_tokens)
         # The gold answer of a classification is one of its labels too.
-        scores = {
-            c: self._score(model, prompt, list(c)) for c in dict.fromkeys(map(tuple, candidates))
-        }
+        scores = {c: self._score(model, prompt, list(c)) for c in dict.fromkeys(map(tuple, candidates))}
         return EngineResult(
             text=text,
             output_tokens=tokens,

@@ -17,17 +17,15 @@ class PromptTokenizer:
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(base)
         except (OSError, ValueError) as exc:
-            raise BaseModelError(
-                f"{base} holds no tokenizer that transformers can load: {exc}"
-            ) from exc
+            raise BaseModelError(f"{base} holds no tokenizer that transformers can load: {exc}") from exc
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """Token ids up to and including the start of the assistant's turn."""
         if self.tokenizer.chat_template is None:
             return self.tokenizer("\n".join(m["content"] for m in messages) + "\n")["input_ids"]
-        return self.tokenizer.apply_chat_template(
-            list(messages), add_generation_prompt=True, return_dict=True
-        )["input_ids"]
+        return self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=True)[
+            "input_ids"
+        ]
 
     def candidate(self, text: str) -> list[int]:
         """Token ids of an answer that follows `prompt`, without an end-of-turn token."""

@@ -66,9 +66,7 @@ def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     return [header for header in lower if header[0] not in dropped]
 
 
-def request_headers(
-    headers: Iterable[tuple[bytes, bytes]], *, authorization: bytes | None
-) -> Headers:
+def request_headers(headers: Iterable[tuple[bytes, bytes]], *, authorization: bytes | None) -> Headers:
     """A client's headers for an upstream.
 
     `authorization` replaces the client's credentials, in whichever header they are; empty, they are left out; None lets
@@ -87,6 +85,4 @@ def response_headers(headers: Iterable[tuple[bytes, bytes]], *, cookies: bool) -
     """
     dropped = _OF_THE_UPSTREAM if cookies else _OF_THE_UPSTREAM | {b"set-cookie"}
     kept = (header for header in end_to_end(headers) if header[0] not in dropped)
-    return [
-        header for header in kept if not header[0].startswith((b"x-traitroute-", _CROSS_ORIGIN))
-    ]
+    return [header for header in kept if not header[0].startswith((b"x-traitroute-", _CROSS_ORIGIN))]

@@ -62,9 +62,7 @@ def names_by_root(cards: Mapping[str, Card]) -> dict[str, str]:
     return {digest: name for digest, name in roots if digest is not None}
 
 
-def listed_name(
-    adapter: Adapter, cards: Mapping[str, Card], aliases: Aliases, pins: Mapping[str, str]
-) -> str | None:
+def listed_name(adapter: Adapter, cards: Mapping[str, Card], aliases: Aliases, pins: Mapping[str, str]) -> str | None:
     """The name in `cards` that stands for the adapter's weights by the operator's word, where no root shows it.
 
     `pins` are the digests that names stood for when they were first seen.
@@ -80,9 +78,7 @@ def listed_name(
     return None
 
 
-def others(
-    cards: Mapping[str, Card], adapters: Collection[str], aliases: Aliases
-) -> dict[str, Card]:
+def others(cards: Mapping[str, Card], adapters: Collection[str], aliases: Aliases) -> dict[str, Card]:
     """The listed models that have nothing to do with `adapters`, the registry's past and present ones by name.
 
     What stands for an adapter is asked for by the adapter's name, so that the registry has a say: disabled and removed
@@ -92,8 +88,7 @@ def others(
     return {
         name: card
         for name, card in cards.items()
-        if rooted(card) is None
-        and taken.isdisjoint({served_name(name), *_PARTS.split(name.casefold())})
+        if rooted(card) is None and taken.isdisjoint({served_name(name), *_PARTS.split(name.casefold())})
     }
 
 

@@ -121,9 +121,7 @@ class FleetLoader:
         """Verify the weights and say where the upstreams see them."""
         digest, store = adapter.weights_digest, self._store
         if store is None or not self._can_load():
-            raise LoadError(
-                f"{adapter.name}: no upstream has it, and --load allows none to load it"
-            )
+            raise LoadError(f"{adapter.name}: no upstream has it, and --load allows none to load it")
         try:
             await asyncio.to_thread(store.verify, digest)
         except (TraitRouteError, OSError) as exc:

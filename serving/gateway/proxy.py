@@ -66,9 +66,7 @@ class Proxy:
 
 def _closed(path: str, method: str | None) -> JSONResponse:
     if method is None:
-        return error_reply(
-            404, f"{path[:200]} is not open through the gateway: ask the upstream itself"
-        )
+        return error_reply(404, f"{path[:200]} is not open through the gateway: ask the upstream itself")
     return error_reply(405, f"{path} wants {method}", headers={"allow": method})
 
 
@@ -149,9 +147,7 @@ class _Call:
             return "no upstream answers: start one, or see /health for what each of them said"
         if self._loader.adapter(self._body.model) is not None:
             return f"no upstream has the adapter {self._body.model!r}, and none can load it"
-        return (
-            "no upstream says which of its models is the base model: name it with --alias base=NAME"
-        )
+        return "no upstream says which of its models is the base model: name it with --alias base=NAME"
 
     async def _exchange(self, target: Target) -> None:
         """Send the request and hand on the answer.
@@ -162,9 +158,7 @@ class _Call:
         content = await self._body.content(target.fields)
         headers = request_headers(self._scope["headers"], authorization=self._authorization)
         try:
-            response = await target.upstream.send(
-                self._scope["method"], _target(self._scope), headers, content
-            )
+            response = await target.upstream.send(self._scope["method"], _target(self._scope), headers, content)
         except httpx.HTTPError as exc:
             _logger.warning("upstream %s: %s", target.upstream.url, type(exc).__name__)
             message = f"the upstream broke off before it answered: {type(exc).__name__}"
@@ -173,12 +167,8 @@ class _Call:
         self._mark_absent(target, response.status_code)
         try:
             if response.has_redirect_location:
-                _logger.warning(
-                    "upstream %s redirects: give its final address", target.upstream.url
-                )
-                await self._fail(
-                    "the upstream wants to be asked elsewhere, where the gateway does not follow"
-                )
+                _logger.warning("upstream %s redirects: give its final address", target.upstream.url)
+                await self._fail("the upstream wants to be asked elsewhere, where the gateway does not follow")
             else:
                 await self._relay(response, target)
         finally:
@@ -210,9 +200,7 @@ class _Call:
                 await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
         except httpx.HTTPError as exc:
             # Left incomplete, the client sees the connection break, as it did here.
-            _logger.warning(
-                "upstream %s broke off an answer: %s", target.upstream.url, type(exc).__name__
-            )
+            _logger.warning("upstream %s broke off an answer: %s", target.upstream.url, type(exc).__name__)
             return
         self._answered = True
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -100,9 +100,7 @@ class Upstream:
         """Ask for the models; the answer decides whether the server is in rotation."""
         try:
             async with asyncio.timeout(CHECK_S):
-                response = await self._client.get(
-                    self._at("/v1/models"), headers=self._own_headers()
-                )
+                response = await self._client.get(self._at("/v1/models"), headers=self._own_headers())
         except (httpx.HTTPError, TimeoutError) as exc:
             self._missed(exc)
             return
@@ -139,15 +137,11 @@ class Upstream:
             self._names[adapter.name] = path
             return
         if self.dialect.load_path is None:
-            raise LoadError(
-                f"{adapter.name}: no upstream has it, and --load allows none to load it"
-            )
+            raise LoadError(f"{adapter.name}: no upstream has it, and --load allows none to load it")
         body = {"lora_name": runtime_name(adapter), "lora_path": path}
         url = self._at(self.dialect.load_path)
         try:
-            response = await self._client.post(
-                url, json=body, headers=self._own_headers(), timeout=LOAD_S
-            )
+            response = await self._client.post(url, json=body, headers=self._own_headers(), timeout=LOAD_S)
         except _NOT_SENT as exc:
             raise self._unsent(exc) from exc
         except httpx.HTTPError as exc:

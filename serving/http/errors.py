@@ -79,13 +79,9 @@ def is_anthropic(scope: Scope) -> bool:
 class _ErrorResponse(JSONResponse):
     """An error in two forms; the request says which is sent."""
 
-    def __init__(
-        self, status: int, message: str, *, param: str | None, headers: Mapping[str, str]
-    ) -> None:
+    def __init__(self, status: int, message: str, *, param: str | None, headers: Mapping[str, str]) -> None:
         super().__init__(error_body(status, message, param=param), status, headers)
-        kind = _ANTHROPIC_KINDS.get(
-            status, "invalid_request_error" if status < 500 else "api_error"
-        )
+        kind = _ANTHROPIC_KINDS.get(status, "invalid_request_error" if status < 500 else "api_error")
         body = {"type": "error", "error": {"type": kind, "message": message}}
         self._anthropic = JSONResponse(body, status, headers)
 

@@ -68,9 +68,7 @@ class KeyCheck:
     on as a bearer token, for checks further in.
     """
 
-    def __init__(
-        self, app: ASGIApp, *, keys: ApiKeys, message: str, also_open: Collection[str] = ()
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, keys: ApiKeys, message: str, also_open: Collection[str] = ()) -> None:
         self.app = app
         self._keys = keys
         self._message = message

@@ -98,9 +98,7 @@ def document(operations: Sequence[Operation], *, admin_header: str) -> dict[str,
 
 
 def _parameters(o: Operation) -> list[dict[str, Any]]:
-    named = [
-        _parameter(name, "path", {"type": "string"}) for name in re.findall(r"{(\w+)}", o.path)
-    ]
+    named = [_parameter(name, "path", {"type": "string"}) for name in re.findall(r"{(\w+)}", o.path)]
     if o.query is not None:
         asked = o.query.model_json_schema()["properties"]
         named += [_parameter(name, "query", schema) for name, schema in asked.items()]

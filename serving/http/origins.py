@@ -46,8 +46,7 @@ def read_origins(given: Iterable[str], *, keyed: bool) -> tuple[str, ...]:
     origins = tuple(text if text == ANY else _origin(text) for text in given)
     if ANY in origins and not keyed:
         raise InputError(
-            "--cors-origin '*' lets every web page use a server that asks for no key: set a key, or "
-            "name the origins"
+            "--cors-origin '*' lets every web page use a server that asks for no key: set a key, or name the origins"
         )
     return origins
 

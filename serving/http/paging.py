@@ -18,9 +18,7 @@ class Page(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     limit: Annotated[int, Field(ge=1, le=MOST_ROWS, description="How many rows.")] = PAGE
-    after: Annotated[
-        str, Field(description="Go on after this row: `next` of the page before.", max_length=64)
-    ] = ""
+    after: Annotated[str, Field(description="Go on after this row: `next` of the page before.", max_length=64)] = ""
 
     def of_sorted(self, names: Sequence[str]) -> tuple[slice, str | None]:
         """The rows that are asked for, of `names` in order, and the `after` of the next page."""

@@ -165,11 +165,7 @@ class Connection(H11Protocol):
 
     def _make_room(self) -> None:
         """Close those that were silent longest and have no request under way; a batch, for finding them takes time."""
-        silent = [
-            each
-            for each in self.connections
-            if isinstance(each, Connection) and (each.idle or each.late)
-        ]
+        silent = [each for each in self.connections if isinstance(each, Connection) and (each.idle or each.late)]
         silent.sort(key=lambda each: each.heard)
         for each in silent[: 1 + len(silent) // 16]:
             each.refuse(503, "the server has too many connections: try again later")
@@ -215,9 +211,7 @@ class Reader(asyncio.BufferedProtocol):
         self._connection.data_received(piece)
 
 
-def make_server(
-    app: "ASGIApp", *, host: str, port: int, limits: Limits = Limits(), **settings: Any
-) -> uvicorn.Server:
+def make_server(app: "ASGIApp", *, host: str, port: int, limits: Limits = Limits(), **settings: Any) -> uvicorn.Server:
     """The server of `app`, with `settings` of uvicorn's."""
 
     async def tick() -> None:
@@ -243,9 +237,7 @@ def make_server(
     return server
 
 
-def serve_app(
-    app: "ASGIApp", *, host: str, port: int, limits: Limits = Limits(), **settings: Any
-) -> None:
+def serve_app(app: "ASGIApp", *, host: str, port: int, limits: Limits = Limits(), **settings: Any) -> None:
     """Serve until the process is told to stop; `settings` are uvicorn's.
 
     Raises:

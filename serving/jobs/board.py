@@ -66,9 +66,7 @@ class JobBoard:
         with self._client() as client:
             job = _job(client, _find(client, job_id))
             if job.state not in (JobState.FAILED, JobState.SET_ASIDE) or client is None:
-                raise RegistryError(
-                    f"job {job_id} is {job.state}: only failed jobs and those set aside can be retried"
-                )
+                raise RegistryError(f"job {job_id} is {job.state}: only failed jobs and those set aside can be retried")
             client.rewind_workflow(job_id, queue_name=QUEUE)
             return _job(client, _find(client, job_id))
 

@@ -75,9 +75,7 @@ async def _converse(
     security = TransportSecuritySettings(
         allowed_hosts=[headers.get("host", "")], allowed_origins=asking if welcome else []
     )
-    manager = StreamableHTTPSessionManager(
-        server, json_response=True, stateless=True, security_settings=security
-    )
+    manager = StreamableHTTPSessionManager(server, json_response=True, stateless=True, security_settings=security)
     # Its tasks must end where they began. A host's lifespan is not always ours to begin them in, vLLM's is not;
     # with no sessions to keep, they begin and end with the request.
     async with manager.run():

@@ -37,6 +37,4 @@ def work_by_skills(goal: str) -> GetPromptResult:
     if not goal.strip():
         raise MCPError(INVALID_PARAMS, "the argument goal is empty: say what is to be reached")
     text = TextContent(text=_TEXT.format(goal=goal))
-    return GetPromptResult(
-        description=PROMPT.description, messages=[PromptMessage(role="user", content=text)]
-    )
+    return GetPromptResult(description=PROMPT.description, messages=[PromptMessage(role="user", content=text)])

@@ -61,9 +61,7 @@ async def read_resource(skills: ServedSkills, uri: str) -> TextResourceContents:
             text = (await skills.traits(Page(limit=MOST_ROWS))).model_dump_json()
             return TextResourceContents(uri=uri, mime_type="application/json", text=text)
         if not uri.startswith(SKILL):
-            raise RefusedError(
-                f"there is no resource {uri[:256]!r}: see {TRAIT_MAP} and {SKILL}NAME"
-            )
+            raise RefusedError(f"there is no resource {uri[:256]!r}: see {TRAIT_MAP} and {SKILL}NAME")
         card = await skills.card(uri.removeprefix(SKILL))
         return TextResourceContents(uri=uri, mime_type="text/markdown", text=card_markdown(card))
     except RefusedError as exc:

@@ -70,14 +70,10 @@ class _Answers:
     async def call(self, _: Context, asked: CallToolRequestParams) -> CallToolResult:
         tool = TOOLS.get(asked.name)
         if tool is None:
-            raise MCPError(
-                INVALID_PARAMS, f"there is no tool {asked.name[:64]!r}: call {', '.join(TOOLS)}"
-            )
+            raise MCPError(INVALID_PARAMS, f"there is no tool {asked.name[:64]!r}: call {', '.join(TOOLS)}")
         return await tool.call(self._skills, asked.arguments or {})
 
-    async def resources(
-        self, _: Context, asked: PaginatedRequestParams | None
-    ) -> ListResourcesResult:
+    async def resources(self, _: Context, asked: PaginatedRequestParams | None) -> ListResourcesResult:
         try:
             names = sorted(self._skills.snapshot().adapters)
         except UnavailableError:
@@ -85,9 +81,7 @@ class _Answers:
             return ListResourcesResult(resources=[])
         return resource_page(names, asked.cursor if asked else None)
 
-    async def templates(
-        self, _: Context, asked: PaginatedRequestParams | None
-    ) -> ListResourceTemplatesResult:
+    async def templates(self, _: Context, asked: PaginatedRequestParams | None) -> ListResourceTemplatesResult:
         return ListResourceTemplatesResult(resource_templates=TEMPLATES)
 
     async def read(self, _: Context, asked: ReadResourceRequestParams) -> ReadResourceResult:
@@ -98,7 +92,5 @@ class _Answers:
 
     async def prompt(self, _: Context, asked: GetPromptRequestParams) -> GetPromptResult:
         if asked.name != PROMPT.name:
-            raise MCPError(
-                INVALID_PARAMS, f"there is no prompt {asked.name[:64]!r}: get {PROMPT.name}"
-            )
+            raise MCPError(INVALID_PARAMS, f"there is no prompt {asked.name[:64]!r}: get {PROMPT.name}")
         return work_by_skills((asked.arguments or {}).get("goal", ""))

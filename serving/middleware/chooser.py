@@ -75,9 +75,7 @@ class Chooser:
         return replace(choice, seconds=time.perf_counter() - start)
 
     async def _route(self, router: TextRouter, text: str, options: dict[str, Any]) -> Choice:
-        decision = await self._routing.budget.run(
-            lambda: self._watched(router, text, options), self._routing.budget_s
-        )
+        decision = await self._routing.budget.run(lambda: self._watched(router, text, options), self._routing.budget_s)
         among = options.get("among")
         if among is not None and decision.adapter is not None and decision.adapter not in among:
             return Choice.base("router-error: it chose an adapter that the request does not admit")

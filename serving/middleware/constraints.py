@@ -67,9 +67,7 @@ class Limits(BaseModel):
             return "deny"
         return None if set(self.tags) <= set(tags) else "tags"
 
-    def among(
-        self, adapters: Iterable[str], tags: Callable[[str], Collection[str]]
-    ) -> frozenset[str]:
+    def among(self, adapters: Iterable[str], tags: Callable[[str], Collection[str]]) -> frozenset[str]:
         """Those of `adapters` that may answer; `tags` says what an adapter is tagged with."""
         left = frozenset(adapters) - frozenset(self.deny)
         if self.allow is not None:
@@ -207,9 +205,7 @@ def _lines(headers: Headers) -> list[dict[str, Any]]:
             continue
         field = _FIELDS.get(name)
         if field is None:
-            raise RefusedError(
-                f"no header {reprlib.repr(name)} is known: send {', '.join(_FIELDS)}, or leave it out"
-            )
+            raise RefusedError(f"no header {reprlib.repr(name)} is known: send {', '.join(_FIELDS)}, or leave it out")
         given.append({field: _READERS[field](value)})
     return given
 
@@ -225,8 +221,7 @@ def _refusal(error: ValidationError, part: str) -> RefusedError:
         )
     where = _where(part, field)
     return RefusedError(
-        f"{where} was {reprlib.repr(fault['input'])}, but must be {_WANTED[field]}: "
-        "mend it, or leave it out",
+        f"{where} was {reprlib.repr(fault['input'])}, but must be {_WANTED[field]}: mend it, or leave it out",
         param=where,
     )
 

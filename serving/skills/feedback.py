@@ -95,9 +95,7 @@ def keep_feedback(
     except (DatabaseError, RegistryError) as exc:
         _logger.warning("traitroute: feedback is not kept: %s", exc)
         raise UnkeptError("the registry takes no feedback now: try again later") from exc
-    return FeedbackKept(
-        skill=made.adapter or "base", profile_version=made.version, reward=told.reward
-    )
+    return FeedbackKept(skill=made.adapter or "base", profile_version=made.version, reward=told.reward)
 
 
 def _verified(token: str, registry: Registry, snapshot: Snapshot) -> DecisionToken:
@@ -134,9 +132,7 @@ def _check_age(made: DecisionToken, limits: FeedbackLimits) -> None:
             f"{limits.days:g} days: tell outcomes sooner ({DAYS_VARIABLE} sets it)"
         )
     if age < -CLOCK_SKEW_S:
-        message = (
-            f"this decision lies {-age:.0f} s ahead: set the clocks of this registry's servers"
-        )
+        message = f"this decision lies {-age:.0f} s ahead: set the clocks of this registry's servers"
         raise RefusedError(message, param="decision")
 
 

@@ -44,15 +44,11 @@ class Measured:
             ValueError: its parts do not fit together.
         """
         adapters, tasks = tuple(summary["adapters"]), tuple(summary["tasks"])
-        won, lost, examples = _kept(summary) or _discordant(
-            registry.cells(keys=summary["cells"]), adapters, tasks
-        )
+        won, lost, examples = _kept(summary) or _discordant(registry.cells(keys=summary["cells"]), adapters, tasks)
         base, scores = np.array(summary["base"], float), np.array(summary["scores"], float)
         shape = (len(adapters), len(tasks))
         if scores.shape != shape or examples.shape != shape:
-            raise ValueError(
-                f"{scores.shape} scores of {len(adapters)} adapters on {len(tasks)} tasks"
-            )
+            raise ValueError(f"{scores.shape} scores of {len(adapters)} adapters on {len(tasks)} tasks")
         low, high = paired_interval(won, lost, examples)
         gains = scores - base
         places = {name: i for i, name in enumerate(adapters)}
@@ -129,9 +125,7 @@ def _kept(summary: Mapping[str, Any]) -> tuple[Counts, Counts, Counts] | None:
     return won, lost, examples
 
 
-def _discordant(
-    cells: list[Cell], adapters: tuple[str, ...], tasks: tuple[str, ...]
-) -> tuple[Counts, Counts, Counts]:
+def _discordant(cells: list[Cell], adapters: tuple[str, ...], tasks: tuple[str, ...]) -> tuple[Counts, Counts, Counts]:
     """How many examples only the adapter, and only base, got right, and of how many, each (a, t)."""
     right = {(c.adapter, c.task): c.outcomes.strict for c in cells}
     won, lost, examples = (np.zeros((len(adapters), len(tasks)), np.int64) for _ in range(3))

@@ -31,9 +31,7 @@ class SelectRequest(_Request):
     task: Annotated[str | None, Field(description="The sub-task's text.")] = None
     messages: Annotated[
         list[dict[str, Any]] | None,
-        Field(
-            description="Chat messages, as for /v1/chat/completions; the first user turn is read."
-        ),
+        Field(description="Chat messages, as for /v1/chat/completions; the first user turn is read."),
     ] = None
     tools: Annotated[
         list[dict[str, Any]] | None,

@@ -15,8 +15,7 @@ def read_rewards(registry: Registry, since: datetime) -> list[Rewarded]:
     Decisions by weights that were replaced are left out, and so are those whose request resembled no known task.
     """
     corrected = {
-        version: RoutingProfile.from_bytes(registry.profile(version).data).corrections
-        for version in registry.lineage()
+        version: RoutingProfile.from_bytes(registry.profile(version).data).corrections for version in registry.lineage()
     }
     weights = {adapter.name: adapter.weights_digest for adapter in registry.adapters()}
     found = []

@@ -51,17 +51,13 @@ class Weighed:
         """The predicted gain that each skill sure enough to help, or base, gives up against the choice."""
         decision, limit = self.decision, self.request.constraints.min_gain or 0.0
         sure = {a.adapter: a.gain for a in decision.ranking[:PLANNED] if a.low > limit}
-        return {
-            skill: max(decision.gain - gain, 0.0) for skill, gain in (sure | {BASE: 0.0}).items()
-        }
+        return {skill: max(decision.gain - gain, 0.0) for skill, gain in (sure | {BASE: 0.0}).items()}
 
 
 class Skills:
     """Answers from one `snapshot`; `loaded` says whether the server has an adapter loaded (None: not known)."""
 
-    def __init__(
-        self, snapshot: Snapshot, *, loaded: Callable[[str], bool | None] = lambda _: None
-    ) -> None:
+    def __init__(self, snapshot: Snapshot, *, loaded: Callable[[str], bool | None] = lambda _: None) -> None:
         self.snapshot = snapshot
         self._loaded = loaded
 
@@ -97,9 +93,7 @@ class Skills:
     def assigned(self, weighed: Sequence[Weighed], max_loss: float) -> Plan:
         """The plan of steps that were weighed."""
         found = assign([step.losses for step in weighed], max_loss)
-        steps = tuple(
-            self._planned(step, skill) for step, skill in zip(weighed, found.skills, strict=True)
-        )
+        steps = tuple(self._planned(step, skill) for step, skill in zip(weighed, found.skills, strict=True))
         return Plan(
             steps=steps,
             switches=found.switches,
@@ -117,10 +111,7 @@ class Skills:
         return SkillList(
             base_model=self.snapshot.summary["base_model"],
             profile_version=self.snapshot.version,
-            skills=tuple(
-                skill_summary(self.snapshot, adapters[name], self._loaded(name))
-                for name in names[rows]
-            ),
+            skills=tuple(skill_summary(self.snapshot, adapters[name], self._loaded(name)) for name in names[rows]),
             next=following,
         )
 
@@ -177,8 +168,7 @@ class Skills:
             ranking=self._ranking(decision, weighed.request.k),
             demand=self._demand(decision),
             nearest_tasks=tuple(
-                LikeTask(task=near.task, similarity=near.similarity)
-                for near in decision.nearest_tasks
+                LikeTask(task=near.task, similarity=near.similarity) for near in decision.nearest_tasks
             ),
             profile_version=decision.profile_version,
             decision=self._token(decision) if signed else None,

@@ -21,9 +21,7 @@ from ...adapters import InputError
 FORMAT = 2
 _FORMAT_1 = {"adapter", "gain", "level", "version", "id"}
 _DIGITS = 16
-_PAYLOAD = TypeAdapter(
-    tuple[Literal[2], str | None, float, float | None, int, str | None, int, str]
-)
+_PAYLOAD = TypeAdapter(tuple[Literal[2], str | None, float, float | None, int, str | None, int, str])
 
 
 class TokenError(InputError):
@@ -59,9 +57,7 @@ class DecisionToken:
     id: str = field(default_factory=_new_id)
 
     @classmethod
-    def of(
-        cls, adapter: str | None, gain: float, level: float | None, version: int, weights: str
-    ) -> Self:
+    def of(cls, adapter: str | None, gain: float, level: float | None, version: int, weights: str) -> Self:
         """The token of a decision made now, by the digest of the `weights` that answer (empty: base)."""
         rounded = None if level is None else round(level, 4)
         return cls(adapter, round(gain, 4), rounded, version, weights[:_DIGITS] or None)

@@ -16,9 +16,7 @@ def trait_map(summary: Mapping[str, Any], version: int, page: Page) -> TraitMap:
         traits=tuple(_trait(summary, i) for i in range(len(summary["loadings"]))),
         skills=tuple(
             TraitScores(name=name, scores=tuple(scores))
-            for name, scores in zip(
-                summary["adapters"][rows], summary["trait_scores"][rows], strict=True
-            )
+            for name, scores in zip(summary["adapters"][rows], summary["trait_scores"][rows], strict=True)
         ),
         next=following,
     )
@@ -30,9 +28,7 @@ def skill_traits(summary: Mapping[str, Any], adapter: str) -> tuple[SkillTrait, 
         return ()
     scores = summary["trait_scores"][summary["adapters"].index(adapter)]
     return tuple(
-        SkillTrait(
-            index=i + 1, name=trait_name(summary, i), score=score, trait=is_trait(summary, i)
-        )
+        SkillTrait(index=i + 1, name=trait_name(summary, i), score=score, trait=is_trait(summary, i))
         for i, score in enumerate(scores)
     )
 
@@ -69,15 +65,11 @@ def _trait(summary: Mapping[str, Any], i: int) -> Trait:
     )
 
 
-def _loadings(
-    summary: Mapping[str, Any], stability: Mapping[str, Any], i: int
-) -> tuple[Loading, ...]:
+def _loadings(summary: Mapping[str, Any], stability: Mapping[str, Any], i: int) -> tuple[Loading, ...]:
     low, high = _at(stability.get("loading_low"), i), _at(stability.get("loading_high"), i)
     return tuple(
         Loading(task=task, weight=weight, low=_at(low, j), high=_at(high, j))
-        for j, (task, weight) in enumerate(
-            zip(summary["tasks"], summary["loadings"][i], strict=True)
-        )
+        for j, (task, weight) in enumerate(zip(summary["tasks"], summary["loadings"][i], strict=True))
     )
 
 

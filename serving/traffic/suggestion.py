@@ -76,9 +76,7 @@ def groups_of(rows: Array, profile: RoutingProfile, *, random_state: int = 0) ->
     return sorted(found, key=lambda group: -group.share)
 
 
-def suggestions(
-    rows: Array, candidates: Mapping[str, Array], profile: RoutingProfile
-) -> list[Suggestion]:
+def suggestions(rows: Array, candidates: Mapping[str, Array], profile: RoutingProfile) -> list[Suggestion]:
     """Rank candidates, features of their prompts (m, p), by the share of novel requests (n, p) each adds."""
     if not len(rows) or not candidates:
         return []
@@ -94,9 +92,7 @@ def suggestions(
     return found
 
 
-def _covered(
-    unit: Array, candidates: Mapping[str, Array], profile: RoutingProfile
-) -> NDArray[np.bool_]:
+def _covered(unit: Array, candidates: Mapping[str, Array], profile: RoutingProfile) -> NDArray[np.bool_]:
     """Which requests each candidate covers, (n, candidates)."""
     known = (unit @ _unit(profile.centroids).T).max(axis=1)
     likeness, least = [], []

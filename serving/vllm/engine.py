@@ -45,10 +45,7 @@ class VllmEngine:
         """Answer and score `requests`; adapters share batches, base has its own on CPUs (`options`)."""
         groups = [list(range(len(requests)))]
         if self._cpu:
-            groups = [
-                [i for i in groups[0] if (requests[i].adapter is None) is base]
-                for base in (True, False)
-            ]
+            groups = [[i for i in groups[0] if (requests[i].adapter is None) is base] for base in (True, False)]
         results: dict[int, EngineResult] = {}
         for group in filter(None, groups):
             answers = self._run_group([requests[i] for i in group])
@@ -63,10 +60,7 @@ class VllmEngine:
     def _run_group(self, requests: list[EngineRequest]) -> list[EngineResult]:
         prompts = [self._prompts.prompt(r.messages) for r in requests]
         candidates = [[self._prompts.candidate(c) for c in r.candidates] for r in requests]
-        rooms = [
-            room(p, cs, r.max_tokens)
-            for p, cs, r in zip(prompts, candidates, requests, strict=True)
-        ]
+        rooms = [room(p, cs, r.max_tokens) for p, cs, r in zip(prompts, candidates, requests, strict=True)]
         check_room(rooms, MAX_MODEL_LEN)
         scores = self._score(requests, prompts, candidates)
         outputs = self._generate(requests, prompts)
@@ -78,9 +72,7 @@ class VllmEngine:
                 log_likelihoods=tuple(row_scores),
                 candidate_tokens=tuple(map(len, row_candidates)),
             )
-            for (tokens, reason), row_scores, row_candidates in zip(
-                outputs, scores, candidates, strict=True
-            )
+            for (tokens, reason), row_scores, row_candidates in zip(outputs, scores, candidates, strict=True)
         ]
 
     def _generate(
@@ -100,9 +92,7 @@ class VllmEngine:
             stopped = answer.finish_reason == "stop"
             tokens = list(answer.token_ids)
             # vLLM counts the end-of-turn token among the answer's; the embedded engine does not.
-            outputs[i] = (
-                (tokens[:-1], FinishReason.STOP) if stopped else (tokens, FinishReason.LENGTH)
-            )
+            outputs[i] = (tokens[:-1], FinishReason.STOP) if stopped else (tokens, FinishReason.LENGTH)
         return outputs
 
     def _score(
@@ -123,14 +113,10 @@ class VllmEngine:
         scores: list[list[float]] = [[] for _ in candidates]
         for (row, c), output in zip(pairs, done, strict=True):
             steps = output.prompt_logprobs[len(prompts[row]) :]
-            scores[row].append(
-                float(sum(step[token].logprob for step, token in zip(steps, c, strict=True)))
-            )
+            scores[row].append(float(sum(step[token].logprob for step, token in zip(steps, c, strict=True))))
         return scores
 
-    def _call(
-        self, prompts: list[list[int]], sampling: list[Any], adapters: list[Adapter | None]
-    ) -> list[Any]:
+    def _call(self, prompts: list[list[int]], sampling: list[Any], adapters: list[Adapter | None]) -> list[Any]:
         if not prompts:
             return []
         return self._llm.generate(

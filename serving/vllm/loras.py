@@ -128,9 +128,7 @@ class LoraLoader:
         from vllm.lora.request import LoRARequest
 
         if self._base_digest not in (None, adapter.base_digest):
-            raise LoadError(
-                f"{adapter.name}: it was trained for {adapter.base_model}, not for this base"
-            )
+            raise LoadError(f"{adapter.name}: it was trained for {adapter.base_model}, not for this base")
         try:
             files = await asyncio.to_thread(store.verify, adapter.weights_digest)
         except (TraitRouteError, OSError) as exc:

@@ -49,9 +49,7 @@ def on_cpu() -> bool:
     return not torch.cuda.is_available()
 
 
-def engine_options(
-    adapters: Sequence[Adapter], *, max_model_len: int, spare: int = 0
-) -> dict[str, Any]:
+def engine_options(adapters: Sequence[Adapter], *, max_model_len: int, spare: int = 0) -> dict[str, Any]:
     """Engine arguments with room for `adapters`, and for `spare` more that come or replace others while it runs.
 
     An adapter that vLLM cannot serve keeps it from starting as little as one that comes later: it is passed over here
@@ -98,9 +96,7 @@ def as_stored(
             modules = lora_modules(layers)
             if base_digest not in (None, adapter.base_digest):
                 named = shown(adapter.base_model)
-                raise WeightsError(
-                    f"it was trained for {named}, not for this base model as it is now"
-                )
+                raise WeightsError(f"it was trained for {named}, not for this base model as it is now")
             # vLLM does not start where it is told to adapt what is no layer.
             if (strange := sorted(modules - known)) and shapes.complete:
                 raise WeightsError(f"it changes {strange[0]}, which is no layer of this base model")

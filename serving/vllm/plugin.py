@@ -96,9 +96,7 @@ def check_vllm() -> None:
 def _unfit(part: str) -> ServerError:
     from vllm import __version__
 
-    return ServerError(
-        f"vLLM {__version__} lacks {part}, which TraitRoute needs: install vllm{SUPPORTED_VLLM}"
-    )
+    return ServerError(f"vLLM {__version__} lacks {part}, which TraitRoute needs: install vllm{SUPPORTED_VLLM}")
 
 
 class TraitRoutePlugin:
@@ -161,9 +159,7 @@ class TraitRoutePlugin:
         base, offered = listing.data[0], self.routing.adapters
         auto = base.model_copy(update={"id": AUTO, "root": None})
         ours = [
-            base.model_copy(
-                update={"id": name, "root": self._loader.weights(name), "parent": base.id}
-            )
+            base.model_copy(update={"id": name, "root": self._loader.weights(name), "parent": base.id})
             for name in sorted(offered)
         ]
         known = offered | self.routing.withheld
@@ -220,9 +216,7 @@ def _folder(model_config: "ModelConfig") -> Path | None:
     from huggingface_hub.errors import HFValidationError
 
     with suppress(HFValidationError):
-        known = try_to_load_from_cache(
-            model_config.model, "config.json", revision=model_config.revision
-        )
+        known = try_to_load_from_cache(model_config.model, "config.json", revision=model_config.revision)
         if isinstance(known, str):
             return Path(known).parent
     return None
@@ -237,9 +231,7 @@ def _room(lora_config: "LoRAConfig | None") -> int | None:
 
 def _open(path: str) -> Registry:
     if not path:
-        raise RegistryError(
-            f"no registry was named: set {REGISTRY_VARIABLE} to the path or URL of one"
-        )
+        raise RegistryError(f"no registry was named: set {REGISTRY_VARIABLE} to the path or URL of one")
     return Registry.open(path, read_only=True)
 
 

@@ -60,9 +60,7 @@ def serve_command(
     return [*command, *_flags(settings), *options]
 
 
-def serve_environment(
-    registry: Place, base_model: str | Path, *, base_digest: str | None = None
-) -> dict[str, str]:
+def serve_environment(registry: Place, base_model: str | Path, *, base_digest: str | None = None) -> dict[str, str]:
     """This process's environment, with what the server needs; values already set are kept.
 
     With `base_digest` no adapter of another base model is served.
@@ -103,9 +101,7 @@ def running_server(
         ServerError: the server ended or did not answer in time; the message ends with its log.
     """
     port = free_port(host) if port is None else port
-    command = serve_command(
-        base_model, adapters, host=host, port=port, max_model_len=max_model_len, options=options
-    )
+    command = serve_command(base_model, adapters, host=host, port=port, max_model_len=max_model_len, options=options)
     environment = serve_environment(registry, base_model) | dict(variables or {})
     url = f"http://{host}:{port}"
     with running_process(
@@ -129,9 +125,7 @@ def running_process(
         ServerError: the server ended or did not answer in time; the message ends with its log.
     """
     with log_path.open("wb") as log:
-        process = subprocess.Popen(
-            command, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
     server = RunningServer(base_url, log_path, process.pid)
     try:
         _await_health(process, server, time.monotonic() + start_limit_s)
@@ -171,9 +165,7 @@ def _value(value: Any) -> str:
 def _await_health(process: subprocess.Popen[bytes], server: RunningServer, until: float) -> None:
     while time.monotonic() < until:
         if process.poll() is not None:
-            raise ServerError(
-                f"{_name(process)} ended with code {process.returncode}:\n{_tail(server.log_path)}"
-            )
+            raise ServerError(f"{_name(process)} ended with code {process.returncode}:\n{_tail(server.log_path)}")
         with suppress(URLError, OSError), _direct.open(f"{server.base_url}/health", timeout=5):
             return
         time.sleep(0.5)

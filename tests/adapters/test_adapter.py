@@ -29,9 +29,7 @@ def test_ordinary_names_are_accepted(name: str) -> None:
     assert check_name(name) == name
 
 
-@pytest.mark.parametrize(
-    "name", ["", "auto", "Base", "a/b", "a..b", ".hidden", "a b", "a\n", "a" * 65]
-)
+@pytest.mark.parametrize("name", ["", "auto", "Base", "a/b", "a..b", ".hidden", "a b", "a\n", "a" * 65])
 def test_names_that_would_mislead_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"cannot be a name|is reserved"):
         check_name(name)

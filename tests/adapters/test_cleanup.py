@@ -34,8 +34,7 @@ def store(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def record(name: str, digest: str) -> Adapter:
     fields = {"name": name, "base_model": "tiny", "base_digest": "f" * 64, "rank": 2}
     return Adapter.model_validate(
-        fields
-        | {"weights_digest": digest, "target_modules": ("q_proj",), "state": AdapterState.READY}
+        fields | {"weights_digest": digest, "target_modules": ("q_proj",), "state": AdapterState.READY}
     )
 
 
@@ -49,9 +48,7 @@ def there(store: WeightStore) -> set[str]:
     return {path.name for path in store.root.iterdir() if path.is_dir()}
 
 
-def test_only_what_nothing_names_goes(
-    registry: Registry, store: WeightStore, make_adapter: MakeAdapter
-) -> None:
+def test_only_what_nothing_names_goes(registry: Registry, store: WeightStore, make_adapter: MakeAdapter) -> None:
     served, waiting, profiled, removed, orphan = (
         store.add(make_adapter(str(i), fill=i / 8)).digest for i in range(1, 6)
     )
@@ -94,9 +91,7 @@ def test_weights_that_are_named_again_begin_anew(
     store.verify(digest)
 
 
-def test_scratch_folders_of_the_dead_go_and_those_in_use_stay(
-    registry: Registry, store: WeightStore
-) -> None:
+def test_scratch_folders_of_the_dead_go_and_those_in_use_stay(registry: Registry, store: WeightStore) -> None:
     for name in ("dead", "busy"):
         folder = store.root / f".adding-{name}"
         folder.mkdir(parents=True)
@@ -120,9 +115,7 @@ def test_a_removal_that_was_cut_short_is_finished_or_undone(
     assert there(store) == (set() if marked else {digest})
 
 
-def test_weights_added_while_they_are_freed_are_there(
-    tmp_path: Path, make_adapter: MakeAdapter
-) -> None:
+def test_weights_added_while_they_are_freed_are_there(tmp_path: Path, make_adapter: MakeAdapter) -> None:
     store, folder = WeightStore(tmp_path / "store"), make_adapter()
     digest = store.add(folder).digest
     freed = 0

@@ -97,9 +97,7 @@ def test_the_second_add_of_the_same_adapter_changes_nothing(
     assert contents(store) == before
 
 
-def test_of_many_adds_at_once_one_is_the_first(
-    place: str, make_adapter: MakeAdapter, tmp_path: Path
-) -> None:
+def test_of_many_adds_at_once_one_is_the_first(place: str, make_adapter: MakeAdapter, tmp_path: Path) -> None:
     folder = str(make_adapter())
     with Registry.create(place, weights=tmp_path / "weights") as store:
         intake = Importer(store, AllowedSources(typed=True), base=BASE)
@@ -109,9 +107,7 @@ def test_of_many_adds_at_once_one_is_the_first(
     assert sorted(arrival.known for arrival in arrivals) == [False, *[True] * 7]
 
 
-def refused(
-    store: Registry, error: type[InputError], why: str, act: Callable[[], Any]
-) -> InputError:
+def refused(store: Registry, error: type[InputError], why: str, act: Callable[[], Any]) -> InputError:
     before = contents(store)
     with pytest.raises(error, match=why) as refusal:
         act()
@@ -129,9 +125,7 @@ def test_a_name_that_cannot_be_one_is_refused(
 
 
 @pytest.mark.parametrize("name", ["tiny-llama", "Tiny-Llama"])
-def test_the_base_models_name_is_refused_before_anything_is_read(
-    intake: Importer, store: Registry, name: str
-) -> None:
+def test_the_base_models_name_is_refused_before_anything_is_read(intake: Importer, store: Registry, name: str) -> None:
     refused(store, InputError, "name of the base model", lambda: intake.add(name, "/nowhere"))
 
 
@@ -154,9 +148,7 @@ def test_no_weights_come_under_a_name_that_an_older_registry_shares_with_its_bas
     refused(store, InputError, "name of the base", lambda: intake.replace("polite", other))
 
 
-def test_a_taken_name_is_refused(
-    intake: Importer, store: Registry, make_adapter: MakeAdapter
-) -> None:
+def test_a_taken_name_is_refused(intake: Importer, store: Registry, make_adapter: MakeAdapter) -> None:
     intake.add("polite", str(make_adapter()))
     other = str(make_adapter("other", fill=0.25))
     refused(store, ConflictError, "there already", lambda: intake.add("polite", other))
@@ -213,9 +205,7 @@ def test_what_a_stranger_wrote_is_never_run_passed_on_or_shown(
     assert str(error).isprintable()
 
 
-def test_a_pattern_that_means_the_layers_is_taken(
-    intake: Importer, store: Registry, make_adapter: MakeAdapter
-) -> None:
+def test_a_pattern_that_means_the_layers_is_taken(intake: Importer, store: Registry, make_adapter: MakeAdapter) -> None:
     pattern = r"model\.layers\.\d+\.self_attn\.(q_proj|v_proj)"
     adapter = intake.add("polite", str(make_adapter(target_modules=pattern))).adapter
     assert adapter.target_modules == ("q_proj", "v_proj")
@@ -227,18 +217,12 @@ def test_keys_that_servers_would_pass_over_are_refused(
 ) -> None:
     folder = make_adapter()
     weights = load_file(folder / "adapter_model.safetensors")
-    renamed = {
-        n.replace("base_model.model.", f"base_model.model.{prefix}"): w for n, w in weights.items()
-    }
+    renamed = {n.replace("base_model.model.", f"base_model.model.{prefix}"): w for n, w in weights.items()}
     save_file(renamed, folder / "adapter_model.safetensors")
-    refused(
-        store, WeightsError, "no such layer is known", lambda: intake.add("polite", str(folder))
-    )
+    refused(store, WeightsError, "no such layer is known", lambda: intake.add("polite", str(folder)))
 
 
-def test_what_was_checked_is_moved_into_the_store(
-    intake: Importer, store: Registry, make_adapter: MakeAdapter
-) -> None:
+def test_what_was_checked_is_moved_into_the_store(intake: Importer, store: Registry, make_adapter: MakeAdapter) -> None:
     kept = store.weights.path(intake.add("polite", str(make_adapter())).adapter.weights_digest)
     assert {f.stat().st_mode & 0o777 for f in kept.iterdir()} == {0o444}
     assert [f.name for f in store.weights.root.iterdir()] == [kept.name]
@@ -260,9 +244,7 @@ def test_pickles_alone_and_truncated_weights_are_refused(
     refused(store, WeightsError, "truncated", lambda: intake.add("p", str(cut)))
 
 
-def test_places_that_are_not_allowed_are_not_read(
-    store: Registry, make_adapter: MakeAdapter, tmp_path: Path
-) -> None:
+def test_places_that_are_not_allowed_are_not_read(store: Registry, make_adapter: MakeAdapter, tmp_path: Path) -> None:
     (tmp_path / "allowed").mkdir()
     (tmp_path / "allowed/link").symlink_to(make_adapter())
     intake = Importer(store, AllowedSources.of([str(tmp_path / "allowed")]), base=BASE)
@@ -281,9 +263,7 @@ def test_the_same_base_under_another_name_is_taken_on_the_callers_word(
     "called",
     ["/old/place/Tiny-Llama/", "acme/tiny-llama", "/hub/models--acme--tiny-llama/snapshots/1"],
 )
-def test_a_base_is_known_by_the_last_part_of_its_name(
-    intake: Importer, make_adapter: MakeAdapter, called: str
-) -> None:
+def test_a_base_is_known_by_the_last_part_of_its_name(intake: Importer, make_adapter: MakeAdapter, called: str) -> None:
     folder = make_adapter(base_model_name_or_path=called)
     assert intake.add("polite", str(folder)).adapter.name == "polite"
 
@@ -322,18 +302,14 @@ def test_without_the_files_measured_adapters_tell_the_shapes(
     refused(store, WeightsError, "takes 24 features", lambda: intake.add("polite", other))
 
 
-def test_a_quantised_base_tells_no_shapes(
-    store: Registry, make_adapter: MakeAdapter, tmp_path: Path
-) -> None:
+def test_a_quantised_base_tells_no_shapes(store: Registry, make_adapter: MakeAdapter, tmp_path: Path) -> None:
     folder = base_folder(tmp_path / "tiny-llama")
     (folder / "config.json").write_text(json.dumps({"quantization_config": {"bits": 4}}))
     intake = Importer(store, AllowedSources(typed=True), base=Base("tiny-llama", "f" * 64, folder))
     assert intake.add("wide", str(reshape(make_adapter(), width=16))).adapter.rank == 2
 
 
-def test_half_a_pair_of_matrices_is_refused(
-    intake: Importer, store: Registry, make_adapter: MakeAdapter
-) -> None:
+def test_half_a_pair_of_matrices_is_refused(intake: Importer, store: Registry, make_adapter: MakeAdapter) -> None:
     folder = make_adapter()
     half = {f"{STEM.format(layer=0, module='q_proj')}.lora_A.weight": np.ones((2, 8), np.float32)}
     save_file(half, folder / "adapter_model.safetensors")
@@ -364,9 +340,7 @@ def test_a_replacement_waits_and_the_old_weights_stay(
     assert intake.replace("polite", new.uri or "").known
 
 
-def test_replacements_that_are_none_are_refused(
-    intake: Importer, store: Registry, make_adapter: MakeAdapter
-) -> None:
+def test_replacements_that_are_none_are_refused(intake: Importer, store: Registry, make_adapter: MakeAdapter) -> None:
     first, second = str(make_adapter("a")), str(make_adapter("b", fill=0.25))
     intake.add("polite", first)
     intake.add("kind", second)

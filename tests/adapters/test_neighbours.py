@@ -17,9 +17,7 @@ def test_the_nearest_of_many_is_named() -> None:
 def test_a_registry_says_the_same(registry: Registry) -> None:
     made = {"base_model": "tiny", "base_digest": "f" * 64, "rank": 1, "target_modules": ("q",)}
     for i, name in enumerate(NAMES[::2]):
-        registry.add_adapter(
-            Adapter.model_validate({"name": name, "weights_digest": f"{i:016x}{0:048}", **made})
-        )
+        registry.add_adapter(Adapter.model_validate({"name": name, "weights_digest": f"{i:016x}{0:048}", **made}))
     with pytest.raises(UnknownNameError) as caught:
         registry.adapter("law-0101")
     assert str(caught.value) == f"no adapter named 'law-0101'{hint('law-0101', NAMES[::2])}"

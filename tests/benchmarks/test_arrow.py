@@ -12,9 +12,7 @@ from traitroute.profiling.training import adapter_record
 from traitroute.serving.engines import EngineRequest, TransformersEngine
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'traitroute[profile]'")
-transformers = pytest.importorskip(
-    "transformers", reason="needs transformers: pip install 'traitroute[profile]'"
-)
+transformers = pytest.importorskip("transformers", reason="needs transformers: pip install 'traitroute[profile]'")
 peft = pytest.importorskip("peft", reason="needs PEFT: pip install 'traitroute[profile]'")
 
 PROMPTS = [
@@ -33,9 +31,7 @@ def base(tmp_path_factory: pytest.TempPathFactory, tiny: Any) -> BaseModelFolder
 
 
 @pytest.fixture(scope="module")
-def folders(
-    base: BaseModelFolder, tmp_path_factory: pytest.TempPathFactory, tiny: Any
-) -> list[Path]:
+def folders(base: BaseModelFolder, tmp_path_factory: pytest.TempPathFactory, tiny: Any) -> list[Path]:
     """Four random adapters, as outcomes.py leaves trained ones."""
     runs = tmp_path_factory.mktemp("work") / "runs"
     saved = []
@@ -56,14 +52,10 @@ def some_task(folder: Path) -> Task:
     return Task.model_validate({"name": "words", "rows": {"folder": str(folder)}, "max_tokens": 4})
 
 
-def test_answers_equal_plain_generation_of_each_prompt(
-    base: BaseModelFolder, folders: list[Path], tiny: Any
-) -> None:
+def test_answers_equal_plain_generation_of_each_prompt(base: BaseModelFolder, folders: list[Path], tiny: Any) -> None:
     routed = arrow.ArrowModel(base, folders, precision="float32")
     answers = routed.answer([numbers(p) for p in PROMPTS], 12)
-    assert [numbers(a) for a in answers] == [
-        tiny.plain_answer(routed.model, numbers(p), 12) for p in PROMPTS
-    ]
+    assert [numbers(a) for a in answers] == [tiny.plain_answer(routed.model, numbers(p), 12) for p in PROMPTS]
     with routed.model.disable_adapter():
         assert routed.answer([numbers(p) for p in PROMPTS], 12) != answers
 
@@ -101,9 +93,7 @@ def test_cells_over_different_adapters_are_not_read_together(tmp_path: Path) -> 
         arrow.read_arrow(tmp_path, ["one", "two"])
 
 
-def test_only_adapters_whose_training_is_complete_are_routed_to(
-    folders: list[Path], tmp_path: Path
-) -> None:
+def test_only_adapters_whose_training_is_complete_are_routed_to(folders: list[Path], tmp_path: Path) -> None:
     work = folders[0].parents[1]
     assert arrow.trained_folders(work, ["b", "later", "a"]) == [folders[1], folders[0]]
     with pytest.raises(InputError, match=r"no trained adapter in .*runs"):

@@ -30,9 +30,7 @@ def test_decisions_are_those_of_the_router(case: LeftOut) -> None:
 
 
 @pytest.mark.parametrize("name", WAYS)
-def test_a_way_measures_the_share_it_is_given_and_reads_nothing_else(
-    case: LeftOut, name: str
-) -> None:
+def test_a_way_measures_the_share_it_is_given_and_reads_nothing_else(case: LeftOut, name: str) -> None:
     found = WAYS[name](case, 0.1, 0)
     assert len(np.unique(found.rows)) == len(found.rows) <= 0.11 * case.size
     unseen = np.ones(case.size, dtype=bool)

@@ -11,11 +11,7 @@ from traitroute.adapters import SuiteError
 def write_task(folder: Path, name: str, labels: tuple[str, ...]) -> None:
     (folder / name).mkdir()
     for part in ("train", "test"):
-        rows = [
-            {"input": f"{part} {name} {i}", "target": label, "label": label}
-            for i in range(4)
-            for label in labels
-        ]
+        rows = [{"input": f"{part} {name} {i}", "target": label, "label": label} for i in range(4) for label in labels]
         (folder / name / f"{part}.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
 

@@ -12,10 +12,7 @@ import semantic
 
 NAMES = ("cook", "pilot", "judge")
 AXES = np.eye(4)
-UTTERANCES = {
-    name: AXES[i] + 0.05 * np.random.default_rng(i).normal(size=(8, 4))
-    for i, name in enumerate(NAMES)
-}
+UTTERANCES = {name: AXES[i] + 0.05 * np.random.default_rng(i).normal(size=(8, 4)) for i, name in enumerate(NAMES)}
 
 
 def test_unmistakable_requests_go_to_their_adapter() -> None:

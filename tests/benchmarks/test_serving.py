@@ -145,9 +145,7 @@ def test_weights_are_judged_by_when_they_were_due(began: float, text: str, wrong
     told: dict[str, Any] = {"prompt": "p", "status": 200, "seconds": 0.1}
     answer = Answer(asked="code", model="code", began=began, text=text, **told)
     other = Answer(asked="cook", model="cook", began=began, text="two", **told)
-    found = replacement_summary(
-        [answer, other], Truth(SAID, "tiny"), "code", {"p": "newer"}, 10, 1, SEEN_WITHIN_S
-    )
+    found = replacement_summary([answer, other], Truth(SAID, "tiny"), "code", {"p": "newer"}, 10, 1, SEEN_WITHIN_S)
     assert found.wrong == wrong
 
 

@@ -94,9 +94,7 @@ def test_what_is_wrong_with_an_add_is_one_line(refusal: Refusal, team: Path, sav
     assert "no adapter folder" in refusal("adapters", "add", "x", "./gone", "--registry", team)
 
 
-def test_the_hub_is_off_until_it_is_allowed(
-    refusal: Refusal, team: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_hub_is_off_until_it_is_allowed(refusal: Refusal, team: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRAITROUTE_ALLOWED_SOURCES", raising=False)
     command = ("adapters", "add", "x", "acme/polite", "--registry", team)
     assert "the Hub is switched off here" in refusal(*command)
@@ -107,9 +105,7 @@ def test_the_hub_is_off_until_it_is_allowed(
     assert "cannot be read" in refusal(*command, "--allow-root", "hub")
 
 
-def test_the_first_adapter_needs_a_base_model(
-    run: Run, refusal: Refusal, tmp_path: Path, save: Save
-) -> None:
+def test_the_first_adapter_needs_a_base_model(run: Run, refusal: Refusal, tmp_path: Path, save: Save) -> None:
     base = tmp_path / "tiny"
     base.mkdir()
     (base / "config.json").write_text("{}")

@@ -58,9 +58,7 @@ def test_another_kind_of_file_is_not_read_as_a_registry(refusal: Refusal, tmp_pa
     assert "it is not an SQLite file" in refusal("adapters", "list", "--registry", path)
 
 
-def test_a_database_of_another_application_is_not_a_registry(
-    refusal: Refusal, tmp_path: Path
-) -> None:
+def test_a_database_of_another_application_is_not_a_registry(refusal: Refusal, tmp_path: Path) -> None:
     path = tmp_path / "other.db"
     with sqlite3.connect(path) as database:
         database.execute("CREATE TABLE notes (text TEXT)")

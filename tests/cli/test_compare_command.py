@@ -86,8 +86,6 @@ def test_too_little_in_common_is_one_line(refusal: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("versions", [("--version-a", 7), ("--version-b", 7)])
-def test_unknown_version_names_those_there_are(
-    refusal: Run, tmp_path: Path, versions: tuple[str, int]
-) -> None:
+def test_unknown_version_names_those_there_are(refusal: Run, tmp_path: Path, versions: tuple[str, int]) -> None:
     a, b = registry(tmp_path / "a.db", seed=0), registry(tmp_path / "b.db", seed=0)
     assert "no profile version 7; versions: 1" in str(refusal("compare", a, b, *versions))

@@ -224,9 +224,7 @@ def test_without_vllm_the_embedded_server_remains(
 
 
 @contextmanager
-def upstream(
-    status: int, body: bytes, seen: list[str | None], *, metrics: bytes | None = None
-) -> Iterator[str]:
+def upstream(status: int, body: bytes, seen: list[str | None], *, metrics: bytes | None = None) -> Iterator[str]:
     """A server that lists its models so, and its metrics; `seen` collects the keys it was given."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -260,9 +258,7 @@ def upstream(
     ],
 )
 @pytest.mark.parametrize("end", ["", "/", "/v1"])
-def test_an_upstream_is_asked_for_its_models(
-    status: int, body: bytes, verdict: Verdict, told: str, end: str
-) -> None:
+def test_an_upstream_is_asked_for_its_models(status: int, body: bytes, verdict: Verdict, told: str, end: str) -> None:
     seen: list[str | None] = []
     with upstream(status, body, seen) as address:
         finding = check_upstream(f"http://{address}{end}", key="k")

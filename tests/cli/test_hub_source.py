@@ -66,9 +66,7 @@ def hub(repository: Path) -> Iterator[tuple[str, list[str]]]:
         yield url, read
 
 
-def test_an_adapter_of_the_hub_comes_in_without_its_pickle(
-    hub: tuple[str, list[str]], tmp_path: Path
-) -> None:
+def test_an_adapter_of_the_hub_comes_in_without_its_pickle(hub: tuple[str, list[str]], tmp_path: Path) -> None:
     url, read = hub
     path = tmp_path / "team.db"
     with Registry.create(path) as registry:

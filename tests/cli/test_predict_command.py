@@ -127,9 +127,7 @@ def rows(stdout: str) -> dict[str, list[str]]:
     return {row[0]: row[1:] for row in ([c.strip() for c in line.split("│")] for line in lines)}
 
 
-def test_every_profiled_task_gets_a_forecast_inside_its_interval(
-    run: Run, registry: Path, data: Path
-) -> None:
+def test_every_profiled_task_gets_a_forecast_inside_its_interval(run: Run, registry: Path, data: Path) -> None:
     ended = run("predict", data / "reviews", "--registry", registry)
     assert ended.returncode == 0, ended.stderr
     shown = rows(ended.stdout)
@@ -139,18 +137,14 @@ def test_every_profiled_task_gets_a_forecast_inside_its_interval(
         assert low < float(gain) < high
 
 
-def test_it_says_how_far_to_trust_it_and_that_the_mean_row_is_as_good(
-    run: Run, registry: Path, data: Path
-) -> None:
+def test_it_says_how_far_to_trust_it_and_that_the_mean_row_is_as_good(run: Run, registry: Path, data: Path) -> None:
     shown = run("predict", data, "--name", "reviews", "--registry", registry).stdout
     assert f"method: all, fitted to {len(SOURCES)} sources (cross-task cells)" in shown
     assert f"on the {len(SOURCES)} sources here, each left out in turn, the error is" in shown
     assert "the mean row is as good, as far as these sources can show" in shown
 
 
-def test_the_mean_row_alone_forecasts_the_mean_of_the_sources(
-    run: Run, registry: Path, data: Path
-) -> None:
+def test_the_mean_row_alone_forecasts_the_mean_of_the_sources(run: Run, registry: Path, data: Path) -> None:
     ended = run("predict", data / "reviews", "--registry", registry, "--method", "mean row")
     assert all(row[1] == row[3] for row in rows(ended.stdout).values())
     assert "as good" not in ended.stdout

@@ -135,9 +135,7 @@ def test_nothing_is_written_for_refused_input(refusal: Refusal, tmp_path: Path) 
 
 
 @pytest.mark.skipif(not find_spec("datasets"), reason="needs pip install 'traitroute[profile]'")
-def test_a_base_model_that_is_not_there_is_refused_without_a_network(
-    data: Path, tmp_path: Path
-) -> None:
+def test_a_base_model_that_is_not_there_is_refused_without_a_network(data: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from traitroute.cli import main; main()", "profile"]
     command += ["--data", str(data), "--sources", "greet,nod", "--targets", "wave"]
     command += ["--base", "nobody/no-such-model", "--registry", str(tmp_path / "new.db")]

@@ -33,9 +33,7 @@ def test_versions_are_listed_with_how_they_were_made(run: Run, two_versions: Pat
     assert "an adapter joined" in shown
 
 
-def test_diff_counts_the_decisions_that_changed(
-    run: Run, two_versions: Path, tmp_path: Path
-) -> None:
+def test_diff_counts_the_decisions_that_changed(run: Run, two_versions: Path, tmp_path: Path) -> None:
     asked = tmp_path / "asked.txt"
     asked.write_text("fix this compiler error a\nbake bread without yeast a\n")
     command = ("profiles", "diff", 1, 2, "--registry", two_versions, "--requests", asked)

@@ -24,9 +24,7 @@ def registry(tmp_path: Path) -> Path:
         for i in range(100):
             token = DecisionToken(None, 0.0, 0.5, 1).sign(b"key")
             registry.put_feedback(
-                Feedback(
-                    token=token, adapter=None, predicted_gain=0.0, profile_version=1, reward=i % 2
-                )
+                Feedback(token=token, adapter=None, predicted_gain=0.0, profile_version=1, reward=i % 2)
             )
     return path
 

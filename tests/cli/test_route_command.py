@@ -25,9 +25,7 @@ def decide(path: Path, text: str) -> RoutingDecision:
 
 
 @pytest.mark.parametrize(("text", "chosen"), [(COOKING, "cook"), (UNKNOWN, "base")])
-def test_prints_the_adapter_or_base_and_nothing_else(
-    run: Run, profiled: Path, text: str, chosen: str
-) -> None:
+def test_prints_the_adapter_or_base_and_nothing_else(run: Run, profiled: Path, text: str, chosen: str) -> None:
     ended = run("route", text, "--registry", profiled)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"{chosen}\n", "")
 
@@ -38,9 +36,7 @@ def test_a_dash_reads_standard_input(run: Run, profiled: Path, end: str) -> None
     assert RoutingDecision.model_validate_json(ended.stdout) == decide(profiled, COOKING)
 
 
-def test_the_registry_may_come_from_the_environment(
-    run: Run, profiled: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_registry_may_come_from_the_environment(run: Run, profiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRAITROUTE_REGISTRY", str(profiled))
     assert run("route", COOKING).stdout == "cook\n"
 
@@ -74,12 +70,8 @@ def test_json_is_the_decision_of_the_router(run: Run, profiled: Path, text: str)
     assert RoutingDecision.model_validate_json(ended.stdout) == decide(profiled, text)
 
 
-@pytest.mark.parametrize(
-    ("text", "stdin"), [("", b""), (" \n", b""), ("-", b"\n"), (".", b""), ("42", b"")]
-)
-def test_a_request_without_words_is_for_base(
-    run: Run, profiled: Path, text: str, stdin: bytes
-) -> None:
+@pytest.mark.parametrize(("text", "stdin"), [("", b""), (" \n", b""), ("-", b"\n"), (".", b""), ("42", b"")])
+def test_a_request_without_words_is_for_base(run: Run, profiled: Path, text: str, stdin: bytes) -> None:
     ended = run("route", text, "--explain", "--registry", profiled, stdin=stdin)
     assert ended.stdout.startswith("base\nno-text: ")
     assert ended.returncode == 0
@@ -94,9 +86,7 @@ def test_an_argument_that_is_not_text_is_still_routed(run: Run, profiled: Path) 
     assert run("route", undecodable, "--registry", profiled).stdout == "base\n"
 
 
-def test_a_registry_without_a_profile_says_how_to_make_one(
-    refusal: Refusal, tmp_path: Path
-) -> None:
+def test_a_registry_without_a_profile_says_how_to_make_one(refusal: Refusal, tmp_path: Path) -> None:
     Registry.create(tmp_path / "empty.db").close()
     line = refusal("route", COOKING, "--registry", tmp_path / "empty.db")
     assert "no profile yet" in line

@@ -58,16 +58,12 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> Taken:
     return calls
 
 
-def test_adapters_of_another_base_are_refused_by_name(
-    refusal: Refusal, profiled: Path, base: Path
-) -> None:
+def test_adapters_of_another_base_are_refused_by_name(refusal: Refusal, profiled: Path, base: Path) -> None:
     line = refusal("serve", base, "--registry", profiled)
     assert "coder, cook, critic, fresh were trained for tiny" in line
 
 
-def test_a_base_changed_since_training_is_refused(
-    refusal: Refusal, registry: Path, base: Path
-) -> None:
+def test_a_base_changed_since_training_is_refused(refusal: Refusal, registry: Path, base: Path) -> None:
     (base / "config.json").write_text('{"changed": true}')
     line = refusal("serve", "--registry", registry)
     assert "coder were trained for" in line

@@ -41,9 +41,7 @@ def write_rows(folder: Path) -> None:
         (folder / f"{split}.jsonl").write_text(lines)
 
 
-def test_a_folder_that_is_profiled_already_is_refused(
-    refusal: Run, registry: Path, tmp_path: Path
-) -> None:
+def test_a_folder_that_is_profiled_already_is_refused(refusal: Run, registry: Path, tmp_path: Path) -> None:
     line = refusal("tasks", "add", tmp_path / "known" / "coder", "--registry", registry)
     assert "task coder is in profile version 2 already" in line
 
@@ -64,18 +62,14 @@ def test_an_engine_that_is_none_is_refused(refusal: Run, registry: Path) -> None
     assert "--engine is auto, transformers or vllm, not 'abacus'" in line
 
 
-def test_a_missing_base_model_is_told_before_anything_is_measured(
-    run: Run, registry: Path, tmp_path: Path
-) -> None:
+def test_a_missing_base_model_is_told_before_anything_is_measured(run: Run, registry: Path, tmp_path: Path) -> None:
     write_rows(tmp_path / "odd")
     ended = run("tasks", "add", tmp_path / "odd", "--registry", registry)
     assert ended.returncode != 0
     assert "nowhere" in ended.stderr
 
 
-def test_a_disabled_adapter_cannot_be_measured_on_a_server(
-    refusal: Run, registry: Path, tmp_path: Path
-) -> None:
+def test_a_disabled_adapter_cannot_be_measured_on_a_server(refusal: Run, registry: Path, tmp_path: Path) -> None:
     write_rows(tmp_path / "odd")
     with Registry.open(registry) as store:
         store.set_state("cook", AdapterState.DISABLED)

@@ -96,15 +96,11 @@ def test_several_labels_are_set_at_once(run: Run, measured: Path) -> None:
         ("1=" + "x" * 81, "1 to 80 printable"),
     ],
 )
-def test_a_label_that_cannot_be_is_refused(
-    refusal: Refusal, measured: Path, label: str, message: str
-) -> None:
+def test_a_label_that_cannot_be_is_refused(refusal: Refusal, measured: Path, label: str, message: str) -> None:
     assert message in refusal("traits", "--label", label, "--registry", measured)
 
 
-def test_a_profile_of_an_earlier_version_is_shown_without_what_it_lacks(
-    run: Run, tmp_path: Path
-) -> None:
+def test_a_profile_of_an_earlier_version_is_shown_without_what_it_lacks(run: Run, tmp_path: Path) -> None:
     later = ("scaling", "null_mean", "p_values", "trait_names", "trait_labels", "stability")
     path = registry_with(tmp_path / "old.db", **dict.fromkeys(later))
     ended = run("traits", "--registry", path)
@@ -112,9 +108,7 @@ def test_a_profile_of_an_earlier_version_is_shown_without_what_it_lacks(
     assert rows(ended.stdout)["1"][:5] == ["71.0%", "62.0%", "-", "-", "-"]
 
 
-def test_components_above_the_null_only_after_one_that_is_not_are_no_traits(
-    run: Run, tmp_path: Path
-) -> None:
+def test_components_above_the_null_only_after_one_that_is_not_are_no_traits(run: Run, tmp_path: Path) -> None:
     path = registry_with(tmp_path / "late.db", explained_variance=[0.6, 0.42], n_traits=1)
     assert "claimed: none" in run("traits", "--registry", path).stdout
 

@@ -42,9 +42,7 @@ def test_a_password_in_the_servers_address_is_not_printed(refusal: Refusal, empt
     assert "sesame" not in said
 
 
-def test_a_registry_that_no_worker_has_seen_has_no_jobs(
-    run: Run, refusal: Refusal, empty: Path
-) -> None:
+def test_a_registry_that_no_worker_has_seen_has_no_jobs(run: Run, refusal: Refusal, empty: Path) -> None:
     assert run("jobs", "list", "--registry", empty).returncode == 0
     for command in ("show", "retry"):
         said = refusal("jobs", command, "polite.1.2.3", "--registry", empty)

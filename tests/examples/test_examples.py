@@ -57,9 +57,7 @@ def test_the_mcp_client_is_told_the_skill_and_its_card(run_example: Run) -> None
     assert "> read skill://sentiment3\n  # sentiment3" in printed
 
 
-def test_the_agent_runs_each_step_on_its_skill_and_tells_how_it_went(
-    run_example: Run, registry: Path
-) -> None:
+def test_the_agent_runs_each_step_on_its_skill_and_tells_how_it_went(run_example: Run, registry: Path) -> None:
     printed = run_example("plan_agent.py")
     assert printed.startswith("plan: ")
     skills = re.findall(r"^skill: (\w+), predicted gain", printed, re.MULTILINE)

@@ -55,9 +55,7 @@ class SkilledEngine:
         who = request.adapter.weights_digest[0] if request.adapter else None
         self.asked.append(who)
         prompt = request.messages[-1]["content"]
-        name, answer = next(
-            (t.name, e.target) for t in self.tasks for e in t.test_examples if e.prompt == prompt
-        )
+        name, answer = next((t.name, e.target) for t in self.tasks for e in t.test_examples if e.prompt == prompt)
         luck = hashlib.sha256(prompt.encode()).digest()[0] / 256
         skill = {**SKILLS.get(who or "", {}), **self.skills.get(who or "", {})}
         right = luck < skill.get(name, 0.0)

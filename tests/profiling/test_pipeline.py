@@ -72,9 +72,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_training_makes_a_folder_that_peft_loads_unchanged(
-    run: Path, base: BaseModelFolder
-) -> None:
+def test_training_makes_a_folder_that_peft_loads_unchanged(run: Path, base: BaseModelFolder) -> None:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(base.path, dtype=torch.bfloat16)
@@ -96,8 +94,7 @@ def test_a_killed_run_goes_on_and_repeats_nothing(run: Path) -> None:
     assert (run / "runs/sentiment2/adapter_model.safetensors").stat().st_mtime_ns == trained
     assert len(after) == CELLS
     assert all(
-        np.array_equal(after[key].outcomes.output_digest, cell.outcomes.output_digest)
-        for key, cell in before.items()
+        np.array_equal(after[key].outcomes.output_digest, cell.outcomes.output_digest) for key, cell in before.items()
     )
     assert [t.reused for t in result.training] == [True, True]
     assert all(t.reused for t in again.training)
@@ -111,9 +108,7 @@ def test_training_teaches_what_it_should(run: Path) -> None:
     assert result.matrix.gains[0, sentiment] > 0.2
 
 
-def test_profiling_again_leaves_adapters_routable_throughout(
-    run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_profiling_again_leaves_adapters_routable_throughout(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     states: list[AdapterState] = []
     with Registry.create(run / "t.db") as registry:
         profile(Suite.model_validate(small_suite()), registry, run / "runs")
@@ -138,9 +133,7 @@ def _run_until(folder: Path, reached: Callable[[], bool]) -> None:
     command = [str(Path(sys.executable).with_name("traitroute")), "profile", "suite.yaml"]
     command += ["--registry", "t.db", "--runs", "runs"]
     with (folder / "log").open("ab") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, stdout=log, stderr=log, start_new_session=True
-        )
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
     try:
         until = time.monotonic() + 300
         while not reached():

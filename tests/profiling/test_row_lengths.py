@@ -17,10 +17,7 @@ from traitroute.serving.engines import TransformersEngine
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'traitroute[profile]'")
 pytest.importorskip("transformers")
 
-CHAT = (
-    "{% for m in messages %}w3 {{ m.content }} w2 {% endfor %}"
-    "{% if add_generation_prompt %}w3{% endif %}"
-)
+CHAT = "{% for m in messages %}w3 {{ m.content }} w2 {% endfor %}{% if add_generation_prompt %}w3{% endif %}"
 SETTINGS = Training(rank=2, alpha=4, batch_size=4, max_length=32)
 
 
@@ -68,9 +65,7 @@ def test_rows_that_vanish_or_lose_their_end_are_counted(base: BaseModelFolder) -
     assert check_training([rows((8, 8), (20, 30), (29, 1), (40, 2))], base, wide) == []
 
 
-@pytest.mark.parametrize(
-    "sizes", [[(8, 8)] * 4 + [(60, 2)] * 12, [(60, 2)] * 16, [(8, 8)] * 3 + [(60, 2)]]
-)
+@pytest.mark.parametrize("sizes", [[(8, 8)] * 4 + [(60, 2)] * 12, [(60, 2)] * 16, [(8, 8)] * 3 + [(60, 2)]])
 def test_too_few_rows_are_refused(base: BaseModelFolder, sizes: list[tuple[int, int]]) -> None:
     with pytest.raises(InputError, match=r"set training\.max_length to 66.*no adapter is trained"):
         check_training([rows(*sizes)], base, SETTINGS)
@@ -92,9 +87,7 @@ def test_a_base_model_without_a_chat_template_is_refused(tiny: Any, tmp_path: Pa
 
 
 @pytest.mark.parametrize(("learn", "kept"), [("answer", 7), ("stop", 6)])
-def test_what_is_counted_is_what_training_reads(
-    base: BaseModelFolder, tmp_path: Path, learn: str, kept: int
-) -> None:
+def test_what_is_counted_is_what_training_reads(base: BaseModelFolder, tmp_path: Path, learn: str, kept: int) -> None:
     pytest.importorskip("trl")
     data = rows(*[(8, 8)] * 6, (20, 30), (29, 1), (40, 2), learn=learn)
     [told] = check_training([data], base, SETTINGS)
@@ -103,9 +96,7 @@ def test_what_is_counted_is_what_training_reads(
     assert trained.tokens == 6 * 20 + (kept - 6) * 32
 
 
-def test_test_rows_beyond_the_context_are_left_out_and_told(
-    base: BaseModelFolder, tmp_path: Path
-) -> None:
+def test_test_rows_beyond_the_context_are_left_out_and_told(base: BaseModelFolder, tmp_path: Path) -> None:
     task = write_task(tmp_path, test=[5, 118, 200, 6, 117], train=[5] * 4)
     [fitted], told = fit_tests([task], base)
     assert told == [
@@ -127,9 +118,7 @@ def test_too_few_test_rows_are_refused(base: BaseModelFolder, tmp_path: Path) ->
 def test_a_suite_is_fitted_as_a_whole(base: BaseModelFolder, tmp_path: Path) -> None:
     first = write_task(tmp_path, test=[5, 6, 200], train=[5] * 8 + [40], source=True)
     others = [
-        first.model_copy(
-            update={"name": n, "rows": first.rows.model_copy(update={"dataset": "words"})}
-        )
+        first.model_copy(update={"name": n, "rows": first.rows.model_copy(update={"dataset": "words"})})
         for n in ("b", "c")
     ]
     suite = Suite(name="s", tasks=(first, *others), training=SETTINGS)

@@ -9,9 +9,7 @@ from traitroute.router import DemandModel
 
 
 @parametrize_with_checks([DemandModel()])
-def test_demand_model_keeps_the_contract_of_scikit_learn(
-    estimator: Any, check: Callable[[Any], None]
-) -> None:
+def test_demand_model_keeps_the_contract_of_scikit_learn(estimator: Any, check: Callable[[Any], None]) -> None:
     check(estimator)
 
 

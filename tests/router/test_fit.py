@@ -58,14 +58,10 @@ def test_handful_of_requests_is_enough(tasks: list[str]) -> None:
 
 
 @pytest.mark.parametrize(("data_sets", "few"), [(18, True), (19, False)])
-def test_caution_holds_of_new_kinds_alone_once_enough_data_sets_were_left_out(
-    data_sets: int, few: bool
-) -> None:
+def test_caution_holds_of_new_kinds_alone_once_enough_data_sets_were_left_out(data_sets: int, few: bool) -> None:
     random = np.random.default_rng(0)
     tasks = [f"{kind} {i}" for i in range(data_sets) for kind in ("main", "probe")]
-    texts = [
-        f"{task} asks for number {n} of subject{task[-2:]}" for task in tasks for n in range(4)
-    ]
+    texts = [f"{task} asks for number {n} of subject{task[-2:]}" for task in tasks for n in range(4)]
     each = [task for task in tasks for _ in range(4)]
     gains = random.choice([-1.0, 0.0, 1.0], size=(len(texts), 3))
     requests = FitRequests(texts, each, gains, groups=[task.split()[1] for task in each])

@@ -46,9 +46,7 @@ def test_other_format_is_refused_by_number(profile: RoutingProfile) -> None:
         RoutingProfile.from_bytes(rewritten(profile.to_bytes(), format=1))
 
 
-@pytest.mark.parametrize(
-    "drop", ["demand.coef_", "features.whole_basis_", "centroids", "error_new"]
-)
+@pytest.mark.parametrize("drop", ["demand.coef_", "features.whole_basis_", "centroids", "error_new"])
 def test_profile_that_lacks_a_part_is_refused_when_read(profile: RoutingProfile, drop: str) -> None:
     with pytest.raises(RegistryError, match=drop):
         RoutingProfile.from_bytes(rewritten(profile.to_bytes(), drop=drop))
@@ -64,9 +62,7 @@ def test_foreign_bytes_are_refused(data: bytes) -> None:
         RoutingProfile.from_bytes(data)
 
 
-def test_one_more_adapter_changes_no_prediction_of_the_others(
-    profile: RoutingProfile, topic_texts: Any
-) -> None:
+def test_one_more_adapter_changes_no_prediction_of_the_others(profile: RoutingProfile, topic_texts: Any) -> None:
     grown = profile.with_adapter("twin", profile.trait_scores[0])
     assert grown.adapters == (*profile.adapters, "twin")
     for text in topic_texts("garden", 5, seed=9):
@@ -92,8 +88,7 @@ def test_home_does_not_speak_for_an_adapter_that_gained_nothing_there(
     measured = Router(profile.with_adapter("idle2", supply, rows, gains=nothing))
     for text in topic_texts("garden", 5, seed=9):
         thought, known = (
-            {a.adapter: a.gain for a in router.route(text).ranking}["idle2"]
-            for router in (unmeasured, measured)
+            {a.adapter: a.gain for a in router.route(text).ranking}["idle2"] for router in (unmeasured, measured)
         )
         assert known < thought - 0.3
 
@@ -111,13 +106,9 @@ def test_an_adapter_unlike_any_fitted_one_is_predicted_as_it_was_measured(
     assert [grown.route(text).adapter for text in topic_texts("law", 5, seed=9)] == ["lawyer"] * 5
 
 
-def test_what_traits_cannot_express_is_a_part_of_the_gain(
-    profile: RoutingProfile, topic_texts: Any
-) -> None:
+def test_what_traits_cannot_express_is_a_part_of_the_gain(profile: RoutingProfile, topic_texts: Any) -> None:
     grown = profile.with_adapter("lawyer", profile.trait_scores[0], gains=np.ones(4))
-    decision = Router(RoutingProfile.from_bytes(grown.to_bytes())).route(
-        topic_texts("law", 1, seed=9)[0]
-    )
+    decision = Router(RoutingProfile.from_bytes(grown.to_bytes())).route(topic_texts("law", 1, seed=9)[0])
     assert decision.adapter == "lawyer"
     assert decision.contributions["own row"] > 0.3
     assert sum(decision.contributions.values()) == pytest.approx(decision.gain)

@@ -40,9 +40,7 @@ def test_answers_named_in_the_request_speak_for_the_adapter_that_gives_them(
     assert answers[1] > answers[0]
 
 
-def test_an_adapter_of_unknown_training_has_no_evidence(
-    features: RequestFeatures, homes: TrainingProfiles
-) -> None:
+def test_an_adapter_of_unknown_training_has_no_evidence(features: RequestFeatures, homes: TrainingProfiles) -> None:
     for text in (PROMPTS[0], OTHERS[0], ""):
         np.testing.assert_array_equal(homes.row(features.row(text), text)[2], [0.0, 0.0])
 
@@ -59,18 +57,14 @@ def test_an_adapter_of_which_only_one_side_is_known_has_evidence_of_that_side(
     np.testing.assert_allclose(found[2], [0.0, found[0, 1]])
 
 
-def test_homes_joined_are_those_read_together(
-    features: RequestFeatures, homes: TrainingProfiles
-) -> None:
+def test_homes_joined_are_those_read_together(features: RequestFeatures, homes: TrainingProfiles) -> None:
     joined = homes.take([0]).join(homes.take([1, 2]))
     for text in (PROMPTS[0], OTHERS[0]):
         row = features.row(text)
         np.testing.assert_array_equal(joined.row(row, text), homes.row(row, text))
 
 
-def test_one_request_has_the_evidence_of_many(
-    features: RequestFeatures, homes: TrainingProfiles
-) -> None:
+def test_one_request_has_the_evidence_of_many(features: RequestFeatures, homes: TrainingProfiles) -> None:
     texts = [*PROMPTS[:3], *OTHERS[:3], "", "xqzt"]
     rows = features.transform(texts)
     for i, text in enumerate(texts):
@@ -78,9 +72,7 @@ def test_one_request_has_the_evidence_of_many(
         np.testing.assert_allclose(found, homes.row(rows[i], text), rtol=1e-6)
 
 
-def test_reading_evidence_leaves_the_homes_as_they_are(
-    features: RequestFeatures, homes: TrainingProfiles
-) -> None:
+def test_reading_evidence_leaves_the_homes_as_they_are(features: RequestFeatures, homes: TrainingProfiles) -> None:
     words, shares = homes.words.copy(), homes.shares.copy()
     homes.row(features.row(OTHERS[0]), OTHERS[0])
     np.testing.assert_array_equal(homes.words, words)
@@ -112,9 +104,7 @@ def test_what_was_gained_elsewhere_does_not_make_up_for_nothing_gained_at_home()
     assert learnt_nothing(home, gains).tolist() == [True, False, False]
 
 
-def test_the_change_that_is_named_changes_the_choice(
-    router: Router, topic_texts: Callable[..., Any]
-) -> None:
+def test_the_change_that_is_named_changes_the_choice(router: Router, topic_texts: Callable[..., Any]) -> None:
     for topic in ("cooking", "space", "law"):
         for text in topic_texts(topic, 5, seed=4):
             decision = router.route(text, explain=True)

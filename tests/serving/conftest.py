@@ -131,9 +131,7 @@ def registry(filled: Path, tmp_path: Path) -> Iterator[Registry]:
 
 
 @pytest.fixture
-def postgresql(
-    filled: Path, postgres: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Registry]:
+def postgresql(filled: Path, postgres: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
     """The same adapters and profile in a PostgreSQL database."""
     monkeypatch.setenv("TRAITROUTE_WEIGHTS", str(tmp_path))
     with (

@@ -14,9 +14,7 @@ from traitroute.adapters import Adapter, FinishReason, WeightsError, WeightStore
 from traitroute.serving.engines import EngineRequest, TransformersEngine, embedded
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'traitroute[profile]'")
-transformers = pytest.importorskip(
-    "transformers", reason="needs transformers: pip install 'traitroute[profile]'"
-)
+transformers = pytest.importorskip("transformers", reason="needs transformers: pip install 'traitroute[profile]'")
 peft = pytest.importorskip("peft", reason="needs PEFT: pip install 'traitroute[profile]'")
 
 # These import torch when they are imported.
@@ -25,9 +23,7 @@ from traitroute.serving.engines.attention import NAME, keeps_all_keys  # noqa: E
 
 CONFIGS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "grouped keys": lambda sizes: transformers.LlamaConfig(**sizes),
-    "one key head a query head": lambda sizes: transformers.LlamaConfig(
-        **sizes | {"num_key_value_heads": 6}
-    ),
+    "one key head a query head": lambda sizes: transformers.LlamaConfig(**sizes | {"num_key_value_heads": 6}),
     "sliding windows": lambda sizes: transformers.MistralConfig(**sizes, sliding_window=6),
     "attention of its own": lambda sizes: transformers.BloomConfig(
         vocab_size=sizes["vocab_size"], hidden_size=32, n_layer=2, n_head=4, initializer_range=0.6
@@ -44,9 +40,7 @@ CANDIDATES = ("w20", "w20 w21", "w20 w21 w22 w23", "w20 w30", "w31", "", "w20 w2
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
-def folder(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tiny: Any
-) -> Path:
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tiny: Any) -> Path:
     config = CONFIGS[request.param](tiny.llama_sizes())
     return tiny.save(tmp_path_factory.mktemp("base"), config)
 
@@ -75,18 +69,14 @@ def numbers(text: str) -> list[int]:
     return [int(word[1:]) for word in text.split()]
 
 
-def test_texts_equal_plain_generation_of_each_prompt(
-    folder: Path, tmp_path: Path, tiny: Any
-) -> None:
+def test_texts_equal_plain_generation_of_each_prompt(folder: Path, tmp_path: Path, tiny: Any) -> None:
     model = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
     results = open_float32(folder, tmp_path).run([ask(p, max_tokens=12) for p in PROMPTS])
     for prompt, result in zip(PROMPTS, results, strict=True):
         expected = tiny.plain_answer(model, numbers(prompt), 12)
         assert numbers(result.text) == expected
         assert result.output_tokens == len(expected)
-        assert result.finish_reason is (
-            FinishReason.LENGTH if len(expected) == 12 else FinishReason.STOP
-        )
+        assert result.finish_reason is (FinishReason.LENGTH if len(expected) == 12 else FinishReason.STOP)
 
 
 def test_log_likelihoods_equal_a_plain_forward_pass(folder: Path, tmp_path: Path) -> None:
@@ -144,9 +134,7 @@ def test_a_shared_start_is_read_once(llama: Path, tmp_path: Path) -> None:
     assert sum(read) == 20 + 5 * 10
 
 
-def test_prompts_with_a_shared_start_equal_the_plain_model(
-    llama: Path, tmp_path: Path, tiny: Any
-) -> None:
+def test_prompts_with_a_shared_start_equal_the_plain_model(llama: Path, tmp_path: Path, tiny: Any) -> None:
     model = transformers.AutoModelForCausalLM.from_pretrained(llama).eval()
     start = " ".join(f"w{n}" for n in range(40, 60))
     requests = [ask(f"{start} {p}", max_tokens=8, candidates=("w20 w21",)) for p in PROMPTS]
@@ -183,9 +171,7 @@ def test_grouped_attention_serves_on_cpus_only(llama: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("method", ["LoRA", "DoRA", "IA3"])
-def test_an_adapter_is_merged_and_the_base_model_stays(
-    llama: Path, tmp_path: Path, method: str
-) -> None:
+def test_an_adapter_is_merged_and_the_base_model_stays(llama: Path, tmp_path: Path, method: str) -> None:
     engine = open_float32(llama, tmp_path)
     adapter, expected = _add_adapter(llama, engine._weights, tmp_path, method)
     before = {k: v.clone() for k, v in engine._base.state_dict().items()}
@@ -200,19 +186,13 @@ def test_an_adapter_is_merged_and_the_base_model_stays(
     assert all(torch.equal(before[k], v) for k, v in engine._base.state_dict().items())
 
 
-def _add_adapter(
-    base: Path, weights: WeightStore, folder: Path, method: str
-) -> tuple[Adapter, float]:
+def _add_adapter(base: Path, weights: WeightStore, folder: Path, method: str) -> tuple[Adapter, float]:
     """A random adapter in the store, and the log-likelihood of "w20 w21" with it, not merged."""
     targets = ["q_proj", "v_proj", "down_proj"]
     if method == "IA3":
-        config = peft.IA3Config(
-            target_modules=targets, feedforward_modules=["down_proj"], task_type="CAUSAL_LM"
-        )
+        config = peft.IA3Config(target_modules=targets, feedforward_modules=["down_proj"], task_type="CAUSAL_LM")
     else:
-        config = peft.LoraConfig(
-            r=4, target_modules=targets, use_dora=method == "DoRA", task_type="CAUSAL_LM"
-        )
+        config = peft.LoraConfig(r=4, target_modules=targets, use_dora=method == "DoRA", task_type="CAUSAL_LM")
     torch.manual_seed(5)
     model = transformers.AutoModelForCausalLM.from_pretrained(base)
     tuned = peft.get_peft_model(model, config).eval()

@@ -54,9 +54,7 @@ Cells = dict[tuple[str, str], Outcomes]
 def cells(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cells, Cells]:
     folder = tmp_path_factory.mktemp("engines")
     base = open_base_model(PACKAGED)
-    trained = train_adapter(
-        TASKS[0].training_set, base, Training(rank=8, alpha=16), folder / "adapter"
-    )
+    trained = train_adapter(TASKS[0].training_set, base, Training(rank=8, alpha=16), folder / "adapter")
     weights = WeightStore(folder / "weights")
     adapter = adapter_record("sentiment2", "sentiment2", base, weights.add(trained.folder))
     embedded = _measure(open_engine("transformers", base.path, weights, [adapter]), adapter)

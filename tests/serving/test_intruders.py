@@ -89,9 +89,7 @@ def target(request: pytest.FixtureRequest, house: tuple[Path, Registry]) -> Iter
         environment.setenv("TRAITROUTE_ALLOWED_SOURCES", str(base.parent))
         environment.setenv("INTRUDERS_KEY", KEY)
         environment.setenv("INTRUDERS_UPSTREAM_KEY", UPSTREAM)
-        url = {"vllm": _vllm, "gateway": _gateway, "embedded": _embedded}[request.param](
-            stack, base, registry
-        )
+        url = {"vllm": _vllm, "gateway": _gateway, "embedded": _embedded}[request.param](stack, base, registry)
         found = Target(request.param, url, base.parent, "coder", "")
         yield Target(request.param, url, base.parent, "coder", said(found.ask("coder")))
 
@@ -128,9 +126,7 @@ def _gateway(stack: ExitStack, base: Path, registry: Registry) -> str:
     )
     command = [_traitroute(), "gateway", "--registry", str(registry.path), "--load", "vllm"]
     command += ["--upstream", upstream.base_url, "--key-env", "INTRUDERS_KEY"]
-    return _process(
-        stack, [*command, "--upstream-key-env", "INTRUDERS_UPSTREAM_KEY"], base.with_name("gw.log")
-    )
+    return _process(stack, [*command, "--upstream-key-env", "INTRUDERS_UPSTREAM_KEY"], base.with_name("gw.log"))
 
 
 def _preloaded(registry: Registry) -> str:
@@ -142,17 +138,13 @@ def _preloaded(registry: Registry) -> str:
 def _embedded(stack: ExitStack, base: Path, registry: Registry) -> str:
     command = [_traitroute(), "serve", str(base), "--registry", str(registry.path)]
     command += ["--engine", "transformers", "--max-model-len", "256"]
-    return _process(
-        stack, [*command, "--api-key-env", "INTRUDERS_KEY"], base.with_name("embedded.log")
-    )
+    return _process(stack, [*command, "--api-key-env", "INTRUDERS_KEY"], base.with_name("embedded.log"))
 
 
 def _process(stack: ExitStack, command: list[str], log: Path) -> str:
     port = str(free_port())
     url = f"http://127.0.0.1:{port}"
-    stack.enter_context(
-        running_process([*command, "--port", port], url, log_path=log, environment=os.environ)
-    )
+    stack.enter_context(running_process([*command, "--port", port], url, log_path=log, environment=os.environ))
     return url
 
 
@@ -212,9 +204,7 @@ def test_nobody_changes_the_weights_behind_a_served_name(target: Target, path: s
         ("GET", "/v1/%2e%2e/server_info"),
     ],
 )
-def test_a_user_reaches_nothing_that_manages_the_engine(
-    target: Target, method: str, path: str
-) -> None:
+def test_a_user_reaches_nothing_that_manages_the_engine(target: Target, method: str, path: str) -> None:
     assert raw_status(target, method, path, b"{}", KEY) in (400, 401, 404, 405)
 
 

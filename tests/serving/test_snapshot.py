@@ -67,9 +67,7 @@ def test_disabled_adapters_and_measured_ones_that_were_removed_are_withheld(
     assert RegistrySnapshot.read(measured, base_names=("chef",)).withheld.isdisjoint({"chef"})
 
 
-def test_who_may_be_chosen_changes_without_the_profile_being_read(
-    measured: Registry, text_of: Any
-) -> None:
+def test_who_may_be_chosen_changes_without_the_profile_being_read(measured: Registry, text_of: Any) -> None:
     before = RegistrySnapshot.read(measured)
     measured.set_state("chef", AdapterState.DISABLED)
     after = RegistrySnapshot.read(measured, before)

@@ -25,9 +25,7 @@ def test_time_is_counted_from_when_a_thread_takes_the_work_up() -> None:
 
     async def run() -> list[None]:
         # Eight rounds of 20 ms: the last waits for three times the budget, and then takes no longer than it may.
-        return await asyncio.gather(
-            *(budget.run(lambda: time.sleep(0.02), 0.05) for _ in range(16))
-        )
+        return await asyncio.gather(*(budget.run(lambda: time.sleep(0.02), 0.05) for _ in range(16)))
 
     assert len(asyncio.run(run())) == 16
 
@@ -101,9 +99,7 @@ def test_no_more_than_the_given_number_waits() -> None:
     release = threading.Event()
 
     async def run() -> list[Any]:
-        asked = asyncio.gather(
-            *(budget.run(release.wait, 5) for _ in range(5)), return_exceptions=True
-        )
+        asked = asyncio.gather(*(budget.run(release.wait, 5) for _ in range(5)), return_exceptions=True)
         await asyncio.sleep(0.01)
         release.set()
         return await asked

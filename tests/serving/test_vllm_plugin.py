@@ -86,9 +86,7 @@ def registry(tmp_path: Path) -> Registry:
     return Registry.create(tmp_path / "registry.db")
 
 
-def loader_of(
-    registry: Registry, engine: Any, room: int | None = None
-) -> tuple[LoraLoader, dict[str, Any]]:
+def loader_of(registry: Registry, engine: Any, room: int | None = None) -> tuple[LoraLoader, dict[str, Any]]:
     requests: dict[str, Any] = {}
     loader = LoraLoader(engine, requests, room=room)
     loader.offer({a.name: a for a in registry.adapters()}, registry.weights)
@@ -106,9 +104,7 @@ def test_a_missing_part_is_named_with_the_versions(monkeypatch: pytest.MonkeyPat
         check_vllm()
 
 
-def test_concurrent_requests_load_an_adapter_once_under_its_stable_id(
-    registry: Registry, tmp_path: Path
-) -> None:
+def test_concurrent_requests_load_an_adapter_once_under_its_stable_id(registry: Registry, tmp_path: Path) -> None:
     adapter = add_adapter(registry, "code", tmp_path / "code")
     engine = SmallEngine()
     loader, requests = loader_of(registry, engine)
@@ -121,9 +117,7 @@ def test_concurrent_requests_load_an_adapter_once_under_its_stable_id(
     assert requests["code"].lora_path == str(registry.weights.path(adapter.weights_digest))
 
 
-def test_a_refusal_is_remembered_and_told_without_the_servers_path(
-    registry: Registry, tmp_path: Path
-) -> None:
+def test_a_refusal_is_remembered_and_told_without_the_servers_path(registry: Registry, tmp_path: Path) -> None:
     adapter = add_adapter(registry, "code", tmp_path / "code")
     path = registry.weights.path(adapter.weights_digest)
     engine = SmallEngine(refusal=f"{path} is of rank 64, greater than max_lora_rank 16")
@@ -202,9 +196,7 @@ def test_a_replaced_adapter_gives_its_slot_away_once_nobody_is_answered_by_it(
     assert requests["code"].lora_int_id == new.serving_id
 
 
-def test_an_adapter_of_modules_that_the_server_does_not_adapt_is_refused(
-    registry: Registry, tmp_path: Path
-) -> None:
+def test_an_adapter_of_modules_that_the_server_does_not_adapt_is_refused(registry: Registry, tmp_path: Path) -> None:
     add_adapter(registry, "code", tmp_path / "code")
     engine = SmallEngine()
     loader = LoraLoader(cast(Any, engine), {}, modules=["v_proj"])
@@ -227,9 +219,7 @@ def layer_tensors(layers: dict[str, int]) -> dict[str, Any]:
     """The matrices of layers by their paths, of as many features in."""
     shapes = {f"{n}.lora_A": (4, width) for n, width in layers.items()}
     shapes |= {f"{n}.lora_B": (8, 4) for n in layers}
-    return {
-        f"base_model.model.{n}.weight": np.ones(shape, np.float32) for n, shape in shapes.items()
-    }
+    return {f"base_model.model.{n}.weight": np.ones(shape, np.float32) for n, shape in shapes.items()}
 
 
 LAYER = "model.layers.0.self_attn.q_proj"
@@ -265,9 +255,7 @@ def test_what_vllm_would_serve_in_part_never_reaches_the_engine(
     asyncio.run(loader.ensure("code"))
 
 
-def test_an_adapter_of_another_base_model_never_reaches_the_engine(
-    registry: Registry, tmp_path: Path
-) -> None:
+def test_an_adapter_of_another_base_model_never_reaches_the_engine(registry: Registry, tmp_path: Path) -> None:
     add_adapter(registry, "code", tmp_path / "code")
     engine: Any = SmallEngine()
     loader = LoraLoader(engine, {}, base_digest="1" * 64)
@@ -300,9 +288,7 @@ def started_plugin(use: Callable[[TraitRoutePlugin], Any]) -> TraitRoutePlugin:
 async def nothing(_: TraitRoutePlugin) -> None: ...
 
 
-def test_without_a_readable_registry_the_server_still_starts(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_without_a_readable_registry_the_server_still_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TRAITROUTE_REGISTRY", str(tmp_path / "absent.db"))
     routing = started_plugin(nothing).routing
     assert routing.router is None
@@ -369,9 +355,7 @@ def test_what_an_older_registry_says_of_modules_reaches_no_command_line(
     assert len(told) < 200
 
 
-def test_what_is_no_layer_of_the_base_model_is_not_named_to_vllm(
-    registry: Registry, tmp_path: Path
-) -> None:
+def test_what_is_no_layer_of_the_base_model_is_not_named_to_vllm(registry: Registry, tmp_path: Path) -> None:
     """vLLM ends with an error where it is told to adapt a module that is none of its linear layers."""
     add_adapter(registry, "code", tmp_path / "code")
     block = layer_tensors({"model.layers.0.self_attn": 8})
@@ -407,9 +391,7 @@ def test_no_value_is_read_as_a_flag(place: dict[str, str]) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU's type is vLLM's choice")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_cpu_serves_in_the_precision_that_it_measures_in(
-    monkeypatch: pytest.MonkeyPatch, precision: str
-) -> None:
+def test_a_cpu_serves_in_the_precision_that_it_measures_in(monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
     monkeypatch.setenv("TRAITROUTE_PRECISION", precision)
     fastest_precision.cache_clear()
     command = serve_command("org/tiny", [], port=1234, options=["--dtype", "float16"])
@@ -419,9 +401,7 @@ def test_a_cpu_serves_in_the_precision_that_it_measures_in(
     assert command[-2:] == ["--dtype", "float16"]
 
 
-def test_the_environment_keeps_what_the_user_set(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_environment_keeps_what_the_user_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VLLM_PLUGINS", "other")
     monkeypatch.setenv("DO_NOT_TRACK", "0")
     environment = serve_environment(tmp_path / "registry.db", "org/tiny")

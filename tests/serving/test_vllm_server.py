@@ -39,9 +39,7 @@ TOPICS = {
     "cook": ["how long do I boil eggs", "a recipe with rice and beans", "bake bread without yeast"],
     "critic": ["was the film any good", "review this novel", "is the acting convincing"],
 }
-TEMPLATE = (
-    "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}assistant:"
-)
+TEMPLATE = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}assistant:"
 
 
 def save_base(folder: Path) -> None:
@@ -102,9 +100,7 @@ def register_half(registry: Registry, base: Path) -> None:
     folder = base.with_name("half")
     save_adapter(base, folder, rank=8, seed=11)
     tensors = load_file(folder / "adapter_model.safetensors")
-    renamed = {
-        k.replace("model.layers.1.", "_orig_mod.model.layers.1."): v for k, v in tensors.items()
-    }
+    renamed = {k.replace("model.layers.1.", "_orig_mod.model.layers.1."): v for k, v in tensors.items()}
     save_file(renamed, folder / "adapter_model.safetensors")
     files = registry.weights.add(folder)
     adapter = registry.adapter("cook").model_copy(
@@ -170,9 +166,7 @@ def client(house: tuple[Path, Registry], administered: None) -> Iterator[httpx.C
             max_model_len=256,
             options=options,
         ) as server,
-        httpx.Client(
-            base_url=server.base_url, headers={"authorization": "Bearer k"}, timeout=60
-        ) as client,
+        httpx.Client(base_url=server.base_url, headers={"authorization": "Bearer k"}, timeout=60) as client,
     ):
         yield client
 
@@ -195,9 +189,7 @@ def test_sixty_mixed_requests_are_each_answered_by_the_adapter_named(client: htt
     asked = [(models[i % 4], texts[i % 3]) for i in range(60)]
 
     async def ask_all() -> list[httpx.Response]:
-        async with httpx.AsyncClient(
-            base_url=client.base_url, headers=client.headers, timeout=60
-        ) as many:
+        async with httpx.AsyncClient(base_url=client.base_url, headers=client.headers, timeout=60) as many:
             return await asyncio.gather(*(many.post(CHAT, json=body(m, t)) for m, t in asked))
 
     responses = asyncio.run(ask_all())
@@ -205,9 +197,7 @@ def test_sixty_mixed_requests_are_each_answered_by_the_adapter_named(client: htt
 
 
 @pytest.mark.parametrize("name", TOPICS)
-def test_auto_answers_as_the_adapter_that_header_and_model_name(
-    client: httpx.Client, name: str
-) -> None:
+def test_auto_answers_as_the_adapter_that_header_and_model_name(client: httpx.Client, name: str) -> None:
     text = TOPICS[name][0] + " a"
     response = client.post(CHAT, json=body("auto", text))
     assert response.headers["x-traitroute-adapter"] == response.json()["model"] == name
@@ -248,13 +238,9 @@ def prompts(path: str, text: str) -> dict[str, Any]:
     }[path]
 
 
-@pytest.mark.parametrize(
-    "path", ["/v1/completions", "/v1/responses", "/v1/messages", "/invocations"]
-)
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/responses", "/v1/messages", "/invocations"])
 @pytest.mark.parametrize("name", TOPICS)
-def test_every_endpoint_answers_as_the_adapter_named(
-    client: httpx.Client, path: str, name: str
-) -> None:
+def test_every_endpoint_answers_as_the_adapter_named(client: httpx.Client, path: str, name: str) -> None:
     asked = {"x-traitroute-model": "auto"} if path == "/invocations" else {}
     named = {"x-traitroute-model": name} if path == "/invocations" else {}
     request = prompts(path, TOPICS[name][0] + " a")
@@ -292,9 +278,7 @@ def test_tokens_are_counted_for_auto(client: httpx.Client) -> None:
     ["/invocations", "/invocations/", "//invocations", "/%69nvocations", "/tokenize", "/sleep"],
 )
 @pytest.mark.parametrize("header", ["x-traitroute-model", "X-Amzn-SageMaker-Adapter-Identifier"])
-def test_paths_that_vllm_leaves_open_ask_for_a_key(
-    client: httpx.Client, path: str, header: str
-) -> None:
+def test_paths_that_vllm_leaves_open_ask_for_a_key(client: httpx.Client, path: str, header: str) -> None:
     answer(client.post(CHAT, json=body("cook", "hello")))
     request = {"model": "cook", "prompt": TOPICS["cook"][0], "max_tokens": 1}
     for model in ("auto", "cook", ""):
@@ -379,9 +363,7 @@ def test_a_session_and_constraints_are_kept_by_a_real_server(client: httpx.Clien
     assert "did you mean 'cook'" in refused.json()["error"]["message"]
 
 
-@pytest.mark.parametrize(
-    "path", [CHAT, "/v1/messages", "/v1/completions", "/tokenize", "/invocations"]
-)
+@pytest.mark.parametrize("path", [CHAT, "/v1/messages", "/v1/completions", "/tokenize", "/invocations"])
 def test_a_denied_adapter_does_not_answer_by_its_name(client: httpx.Client, path: str) -> None:
     asked = {**body("cook", "hi"), "prompt": "hi"}
     denied = {"x-traitroute-deny": "cook"}
@@ -427,9 +409,7 @@ def test_an_explained_decision_is_in_the_header_and_behind_the_key(client: httpx
 def test_the_servers_metrics_add_up_what_all_its_processes_routed(client: httpx.Client) -> None:
     def routed() -> float:
         lines = client.get("/metrics").text.splitlines()
-        return sum(
-            float(x.split()[-1]) for x in lines if x.startswith("traitroute_decisions_total")
-        )
+        return sum(float(x.split()[-1]) for x in lines if x.startswith("traitroute_decisions_total"))
 
     before = routed()
     for i in range(10):
@@ -439,12 +419,8 @@ def test_the_servers_metrics_add_up_what_all_its_processes_routed(client: httpx.
     assert "traitroute_routing_seconds_bucket" in client.get("/metrics").text
 
 
-@pytest.mark.parametrize(
-    "content", [b"not json", b'{"model": "auto"}', b'{"model": "auto", "messages": []}']
-)
-def test_a_body_without_a_request_is_the_clients_error(
-    client: httpx.Client, content: bytes
-) -> None:
+@pytest.mark.parametrize("content", [b"not json", b'{"model": "auto"}', b'{"model": "auto", "messages": []}'])
+def test_a_body_without_a_request_is_the_clients_error(client: httpx.Client, content: bytes) -> None:
     response = client.post(CHAT, content=content, headers={"content-type": "application/json"})
     assert 400 <= response.status_code < 500
     assert "error" in response.json()
@@ -475,9 +451,7 @@ def test_the_page_is_open_and_its_data_is_behind_the_key(client: httpx.Client) -
     keyless = {"authorization": ""}
     page = client.get("/traits", headers=keyless)
     assert page.status_code == 200
-    assert page.headers["content-security-policy"].startswith(
-        "default-src 'none'; script-src 'self'"
-    )
+    assert page.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
     assert client.get("/traits/page.js", headers=keyless).status_code == 200
     assert client.get("/v1/traits", headers=keyless).status_code == 401
 

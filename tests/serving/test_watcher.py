@@ -139,9 +139,7 @@ def test_a_backup_that_takes_the_files_place_is_followed(
 
 
 @pytest.mark.parametrize("content", [b"", b"SQLite format 3\0", b"name,score\n" * 800])
-def test_a_registry_that_is_damaged_takes_nothing_away(
-    routing: Routing, tmp_path: Path, content: bytes
-) -> None:
+def test_a_registry_that_is_damaged_takes_nothing_away(routing: Routing, tmp_path: Path, content: bytes) -> None:
     path = registry_of(tmp_path / "registry.db", "code")
     backup = shutil.copy(path, tmp_path / "backup.db")
     following = follower(routing, path)
@@ -292,9 +290,7 @@ class Reader:
 
 @contextmanager
 def reader(path: Path) -> Iterator[Reader]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", READER, path, str(NOBODY)], stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-c", READER, path, str(NOBODY)], stdout=subprocess.PIPE, text=True)
     try:
         yield Reader(process)
     finally:

@@ -23,9 +23,7 @@ TOLD_S = 2.0
 
 def adapter(name: str, digest: str = "1") -> Adapter:
     fields = {"name": name, "base_model": "tiny", "base_digest": "0" * 64, "rank": 4}
-    return Adapter.model_validate(
-        fields | {"weights_digest": digest * 64, "target_modules": ("q_proj",)}
-    )
+    return Adapter.model_validate(fields | {"weights_digest": digest * 64, "target_modules": ("q_proj",)})
 
 
 @pytest.fixture
@@ -63,9 +61,7 @@ def follow(url: str, weights: Path, **offer: Any) -> tuple[Routing, RegistryWatc
     return routing, RegistryWatcher(routing, opened, offer.get("to", lambda *_: None))
 
 
-def test_every_replica_is_told_of_an_addition(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_replica_is_told_of_an_addition(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A slow look could otherwise hide that nobody was told.
     monkeypatch.setattr(changes, "LOOK_S", 60.0)
 

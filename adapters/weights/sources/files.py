@@ -45,9 +45,7 @@ class FolderFiles:
         try:
             self._found = _open_folder(folder)
         except OSError as exc:
-            raise WeightsError(
-                f"no adapter folder {folder}: give the folder that PEFT saved"
-            ) from exc
+            raise WeightsError(f"no adapter folder {folder}: give the folder that PEFT saved") from exc
 
     def open(self, name: str) -> tuple[IO[bytes], int]:
         """Open a plain file: no link, which may lead out of the folder, and no pipe, which may never end."""
@@ -58,9 +56,7 @@ class FolderFiles:
             raise
         except OSError as exc:
             if (self._folder / name).is_symlink():
-                raise SourceError(
-                    f"{self._folder / name} is a symbolic link: put the file itself there"
-                ) from exc
+                raise SourceError(f"{self._folder / name} is a symbolic link: put the file itself there") from exc
             raise
         file, status = os.fdopen(found, "rb"), os.fstat(found)
         if not stat.S_ISREG(status.st_mode):

@@ -53,9 +53,7 @@ def explained_shares(controls: Sequence[Control]) -> "Figure":
         )
         for offset, kind, colour, label, marker in pairs:
             rows = [getattr(found[i], kind) for i in known]
-            values = (
-                100 * np.array([getattr(r, k) for r in rows]) for k in ("mean", "low", "high")
-            )
+            values = (100 * np.array([getattr(r, k) for r in rows]) for k in ("mean", "low", "high"))
             intervals(
                 each,
                 at[known] + offset,
@@ -68,18 +66,14 @@ def explained_shares(controls: Sequence[Control]) -> "Figure":
         for i in known:
             share = found[i].share
             text = "no share" if np.isnan(share) else f"{100 * share:.0f}%"
-            each.text(
-                1.01, at[i], text, transform=each.get_yaxis_transform(), va="center", fontsize=8
-            )
+            each.text(1.01, at[i], text, transform=each.get_yaxis_transform(), va="center", fontsize=8)
         each.set_title(title)
         each.set_xlabel("gain over the base model, points")
         each.grid(axis="y", color="#EEEEEE")
         each.set_axisbelow(True)
         each.set_ylim(-0.6, len(controls) - 0.4)
     axes[1].tick_params(axis="y", length=0)
-    axes[0].set_yticks(
-        at, [f"{short_name(c.ablation.name)}\nof {short_name(c.ablation.of)}" for c in controls]
-    )
+    axes[0].set_yticks(at, [f"{short_name(c.ablation.name)}\nof {short_name(c.ablation.of)}" for c in controls])
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=2)
     return figure

@@ -24,15 +24,11 @@ def confusions(found: ClassFindings, task: str) -> "Figure":
     names = (None, *found.adapters)
     labels = found.confusions[None, task].labels
     said = [*(short_name(label, 14) for label in labels), "none"]
-    figure, axes = panels(
-        len(names), columns=(5, 4), height=0.9 + 0.3 * len(labels), sharex=True, sharey=True
-    )
+    figure, axes = panels(len(names), columns=(5, 4), height=0.9 + 0.3 * len(labels), sharex=True, sharey=True)
     for each, name in zip(axes, names, strict=True):
         counts = found.confusions[name, task].counts
         totals = counts.sum(axis=1, keepdims=True)
-        shares = np.divide(
-            100.0 * counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0
-        )
+        shares = np.divide(100.0 * counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0)
         each.imshow(shares, cmap=share_colours(), vmin=0, vmax=100, aspect="auto")
         for (i, j), share in np.ndenumerate(shares):
             if not np.isnan(share):

@@ -57,9 +57,7 @@ def forecast(found: Forecasts) -> "Figure":
     axes = figure.subplots(1, 2, width_ratios=[1.25, 1])
     _scatter(axes[0], found)
     at = np.arange(len(found.methods))[::-1]
-    rho, low, high = (
-        np.array([getattr(m, k) for m in found.methods]) for k in ("rho", "rho_low", "rho_high")
-    )
+    rho, low, high = (np.array([getattr(m, k) for m in found.methods]) for k in ("rho", "rho_low", "rho_high"))
     axes[1].axvline(0, color=GREY, linewidth=0.8)
     intervals(axes[1], at, rho, low, high, colour=BLUE)
     axes[1].set_yticks(at, [m.name for m in found.methods])
@@ -71,13 +69,9 @@ def forecast(found: Forecasts) -> "Figure":
 
 def _scatter(axes, found: Forecasts) -> None:
     known = np.isfinite(found.measured) & np.isfinite(found.predicted)
-    x, y, low, high = (
-        100 * a[known] for a in (found.measured, found.predicted, found.low, found.high)
-    )
+    x, y, low, high = (100 * a[known] for a in (found.measured, found.predicted, found.low, found.high))
     spread = np.clip([y - low, high - y], 0, None)
-    axes.errorbar(
-        x, y, yerr=spread, fmt="o", color=BLUE, ecolor="#B9CFDD", elinewidth=0.8, markersize=3.5
-    )
+    axes.errorbar(x, y, yerr=spread, fmt="o", color=BLUE, ecolor="#B9CFDD", elinewidth=0.8, markersize=3.5)
     ends = [min(x.min(), y.min()), max(x.max(), y.max())]
     axes.plot(ends, ends, "--", color=GREY, linewidth=0.9)
     axes.set(xlabel="measured gain, points", ylabel="forecast gain, points")

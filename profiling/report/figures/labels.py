@@ -50,18 +50,13 @@ _POINT = 4
 _OUTSIDE = 40
 
 
-def place_labels(
-    figure: "Figure", axes: "Axes", points: NDArray[np.float64], names: Sequence[str]
-) -> None:
+def place_labels(figure: "Figure", axes: "Axes", points: NDArray[np.float64], names: Sequence[str]) -> None:
     """Write `names` beside `points` (n, 2), where they cover no other name or point if that can be had."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw_without_rendering()
-    taken: list[Box] = [
-        (x - _POINT, y - _POINT, x + _POINT, y + _POINT)
-        for x, y in axes.transData.transform(points)
-    ]
+    taken: list[Box] = [(x - _POINT, y - _POINT, x + _POINT, y + _POINT) for x, y in axes.transData.transform(points)]
     frame = axes.bbox.extents
     for (x, y), name in zip(points, names, strict=True):
         notes = [

@@ -31,11 +31,7 @@ def similarity_map(found: Similarity, sources: tuple[str, ...]) -> "Figure":
         size=8 if len(found.names) <= 18 else 6.8,
     )
     for i, j in enumerate(place):
-        axes.add_patch(
-            Rectangle(
-                (j - 0.47, i - 0.47), 0.94, 0.94, fill=False, edgecolor="#1B1B1B", linewidth=1.2
-            )
-        )
+        axes.add_patch(Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, fill=False, edgecolor="#1B1B1B", linewidth=1.2))
     axes.set(xlabel="task", ylabel="source")
     colour_bar(figure, image, axes, "similarity")
     return figure

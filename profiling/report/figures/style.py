@@ -54,9 +54,7 @@ def figure_style() -> AbstractContextManager[Any]:
         ImportError: the `report` extra is missing.
     """
     if find_spec("matplotlib") is None:
-        raise ImportError(
-            'figures need matplotlib: pip install "traitroute[report]"', name="matplotlib"
-        )
+        raise ImportError('figures need matplotlib: pip install "traitroute[report]"', name="matplotlib")
     import matplotlib
 
     return matplotlib.rc_context(_SETTINGS)
@@ -69,9 +67,7 @@ def new_figure(height: float, *, width: float = WIDTH) -> "Figure":
     return Figure(figsize=(width, height), layout="constrained", facecolor="white")
 
 
-def panels(
-    count: int, *, columns: tuple[int, ...], height: float, **options: Any
-) -> "tuple[Figure, list[Axes]]":
+def panels(count: int, *, columns: tuple[int, ...], height: float, **options: Any) -> "tuple[Figure, list[Axes]]":
     """A figure with `count` panels, each `height` inches high, in as many `columns` as leave least room."""
     across = min(count, min(columns, key=lambda n: -count % n))
     rows = -(-count // across)

@@ -31,15 +31,11 @@ def relation_ratios(relations: Mapping[str, list[RelationRatio]]) -> "Figure":
     figure, axes = panels(len(shown), columns=(5, 4), height=0.75 + 0.19 * most)
     for each, (adapter, rows) in zip(axes, shown.items(), strict=True):
         at = np.arange(len(rows))[::-1]
-        ratio, low, high = (
-            np.array([getattr(r, k) for r in rows]) for k in ("ratio", "low", "high")
-        )
+        ratio, low, high = (np.array([getattr(r, k) for r in rows]) for k in ("ratio", "low", "high"))
         called = np.array([r.q <= 0.05 for r in rows])
         overall = float(np.median([r.ratio / r.relative for r in rows]))
         # On a logarithmic axis, a bar starts at the ratio of 1: no change.
-        each.barh(
-            at, ratio - 1, left=1, height=0.6, color=[BLUE if c else "#CFD8DC" for c in called]
-        )
+        each.barh(at, ratio - 1, left=1, height=0.6, color=[BLUE if c else "#CFD8DC" for c in called])
         intervals(each, at, ratio, low, high, colour="#333333", marker=".")
         each.axvline(1, color=GREY, linewidth=0.8)
         each.axvline(overall, color="#333333", linewidth=0.9, linestyle="--")
@@ -49,9 +45,7 @@ def relation_ratios(relations: Mapping[str, list[RelationRatio]]) -> "Figure":
         for tick, is_called in zip(each.get_yticklabels(), called, strict=True):
             tick.set_fontweight("bold" if is_called else "normal")
         each.set_title(short_name(adapter))
-    figure.supxlabel(
-        "success of the adapter / success of the base model (dashed: on all prompts)", fontsize=9
-    )
+    figure.supxlabel("success of the adapter / success of the base model (dashed: on all prompts)", fontsize=9)
     return figure
 
 

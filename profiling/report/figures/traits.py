@@ -34,9 +34,7 @@ def scree(found: TraitFindings) -> "Figure":
     at = np.arange(1, len(space.components_) + 1)
     colours = [BLUE if real else "#C9C9C9" for real in space.supported_]
     axes.bar(at, 100 * space.explained_variance_ratio_, color=colours, width=0.65)
-    axes.plot(
-        at, 100 * space.null_, "o-", color=ORANGE, markersize=4, label="95% of permuted gains"
-    )
+    axes.plot(at, 100 * space.null_, "o-", color=ORANGE, markersize=4, label="95% of permuted gains")
     axes.plot(at, 100 * space.null_mean_, "--", color=GREY, label="mean of permuted gains")
     axes.set(xlabel="component (blue: above the null)", ylabel="% of variance", xticks=at)
     axes.legend()
@@ -92,11 +90,7 @@ def trait_plane(found: TraitFindings) -> "Figure":
     place_labels(figure, axes, np.vstack([adapters, ablations]), [*names, *numbers])
     shares = 100 * found.space.explained_variance_ratio_
     axes.set_xlabel(f"component 1, points ({shares[0]:.0f}% of variance)")
-    axes.set_ylabel(
-        f"component 2, points ({shares[1]:.0f}% of variance)"
-        if len(shares) > 1
-        else "no second component"
-    )
+    axes.set_ylabel(f"component 2, points ({shares[1]:.0f}% of variance)" if len(shares) > 1 else "no second component")
     return figure
 
 
@@ -111,9 +105,7 @@ def trait_profiles(found: TraitFindings) -> "Figure":
         axes,
         values,
         rows=[short_name(name) for name in found.adapters],
-        columns=[
-            f"{i + 1}{'' if found.space.supported_[i] else ' (not claimed)'}" for i in range(count)
-        ],
+        columns=[f"{i + 1}{'' if found.space.supported_[i] else ' (not claimed)'}" for i in range(count)],
         limits=(-limit, limit),
         diverging=True,
         text="+.0f",
@@ -130,9 +122,7 @@ def _key(figure: "Figure", numbers: list[str], names: tuple[str, ...]) -> None:
     if names:
         labels = [f"{n}  {short_name(name)}" for n, name in zip(numbers, names, strict=True)]
         nothing = [Line2D([], [], linestyle="")] * len(names)
-        figure.legend(
-            nothing, labels, loc="outside right center", title="ablations", handlelength=0
-        )
+        figure.legend(nothing, labels, loc="outside right center", title="ablations", handlelength=0)
 
 
 def _two_columns(scores: np.ndarray) -> np.ndarray:

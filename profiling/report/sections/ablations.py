@@ -90,9 +90,7 @@ def control_sentence(control: Control) -> str:
     """What one control explains."""
     name = f"{control.ablation.name} ({control.ablation.change} {control.ablation.of})"
     parts = [
-        f"{where}: {_explains(e)}"
-        for where, e in (("own task", control.own), ("elsewhere", control.elsewhere))
-        if e
+        f"{where}: {_explains(e)}" for where, e in (("own task", control.own), ("elsewhere", control.elsewhere)) if e
     ]
     return f"{name}, {'; '.join(parts)}."
 
@@ -119,9 +117,7 @@ def _effects(found: AblationFindings, score: str, tests: GainTests) -> Table:
         for i, name in enumerate(tests.adapters)
         for j, task in enumerate(tests.tasks)
     ]
-    return Table(
-        f"ablations_{score}", f"Altered sources against their originals, {score} score", rows
-    )
+    return Table(f"ablations_{score}", f"Altered sources against their originals, {score} score", rows)
 
 
 def _controls(controls: tuple[Control, ...]) -> Table:

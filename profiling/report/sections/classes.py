@@ -43,9 +43,7 @@ def class_section(found: ClassFindings) -> Section:
         )
         pictures.append(shift)
     tables = (_sources(found), _summary(found), _confusions(found), _shifts(found))
-    return Section(
-        "classes", "Class habits", _INTRO, tuple(pictures), tuple(t for t in tables if t.rows)
-    )
+    return Section("classes", "Class habits", _INTRO, tuple(pictures), tuple(t for t in tables if t.rows))
 
 
 def confusion_caption(found: ClassFindings, task: str) -> str:
@@ -54,10 +52,7 @@ def confusion_caption(found: ClassFindings, task: str) -> str:
     n = int(base.counts.sum())
     scores = {a: found.confusions[a, task].balanced_accuracy for a in found.adapters}
     best, worst = max(scores, key=scores.__getitem__), min(scores, key=scores.__getitem__)
-    widest = (
-        max(float(np.max(np.diff(found.confusions[a, task].recall_bounds))) for a in found.adapters)
-        / 2
-    )
+    widest = max(float(np.max(np.diff(found.confusions[a, task].recall_bounds))) for a in found.adapters) / 2
     silent = base.counts[:, -1].sum() / n
     return (
         f"Balanced accuracy on {counted(n, 'example')}: base model {percent(base.balanced_accuracy)}, "

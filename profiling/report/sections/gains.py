@@ -49,9 +49,7 @@ def gain_section(found: GainFindings) -> Section:
         )
     ]
     tables = [_gain_table(found, score) for score in _SCORE_NAMES]
-    return Section(
-        "gains", "Gains and side effects", _INTRO, (*maps, *shares), (*tables, _cells(found))
-    )
+    return Section("gains", "Gains and side effects", _INTRO, (*maps, *shares), (*tables, _cells(found)))
 
 
 def gain_caption(found: GainFindings, score: Score) -> str:
@@ -99,11 +97,7 @@ def _called(tests: GainTests) -> np.ndarray:
 
 
 def _own_tasks(tests: GainTests) -> str:
-    own = sum(
-        tests.verdict[i, tests.tasks.index(a)] == GAIN
-        for i, a in enumerate(tests.adapters)
-        if a in tests.tasks
-    )
+    own = sum(tests.verdict[i, tests.tasks.index(a)] == GAIN for i, a in enumerate(tests.adapters) if a in tests.tasks)
     if not tests.counts[GAIN]:
         return ""
     return f"Of the gains, {own or 'none'} {_is(own)} on an adapter's own source task; the others are transfer."

@@ -57,9 +57,7 @@ def density_caption(found: LengthFindings) -> str:
 def habit_caption(found: LengthFindings) -> str:
     """The verdicts, the typical weight, and what they rest on."""
     weights = [h.weight for h in found.elsewhere.values() if not np.isnan(h.weight)]
-    typical = (
-        f"The median weight of the source there is {np.median(weights):.2f}. " if weights else ""
-    )
+    typical = f"The median weight of the source there is {np.median(weights):.2f}. " if weights else ""
     return (
         f"{verdict_sentence(found)} {typical}Struck-through cells (“neither”) fit no interpolation of base and source "
         "(p < 0.05, each cell by itself, so about one in twenty would be struck by chance); a question mark is “undecided”: the "

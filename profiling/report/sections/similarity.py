@@ -62,20 +62,14 @@ def mantel_sentence(row: MantelRow) -> str:
     if isinstance(row.test, Missing):
         return f"Against {row.score} gains it could not be tested: {row.test.reason}."
     t = row.test
-    numbers = (
-        f"r = {t.r:+.2f} (95% of permuted: {t.null_low:+.2f} to {t.null_high:+.2f}), {p_value(t.p)}"
-    )
+    numbers = f"r = {t.r:+.2f} (95% of permuted: {t.null_low:+.2f} to {t.null_high:+.2f}), {p_value(t.p)}"
     return f"Rank correlation with {row.score} gains {numbers}: {_verdict(t)}."
 
 
 def _verdict(test: Mantel) -> str:
     if test.p > SURE:
         return "not shown to go with them"
-    return (
-        "the more alike, the larger the gain"
-        if test.r > test.null_mean
-        else "the more alike, the smaller the gain"
-    )
+    return "the more alike, the larger the gain" if test.r > test.null_mean else "the more alike, the smaller the gain"
 
 
 def _table(kind: str, found: Similarity) -> Table:

@@ -26,11 +26,7 @@ def syntax_section(found: SyntaxFindings) -> Section:
     if isinstance(relations, Missing):
         left_out.append(LeftOut("Success ratios of relations", relations.reason))
     elif not any(relations.values()):
-        left_out.append(
-            LeftOut(
-                "Success ratios of relations", f"no relation occurs in {MIN_TEXTS} prompts or more"
-            )
-        )
+        left_out.append(LeftOut("Success ratios of relations", f"no relation occurs in {MIN_TEXTS} prompts or more"))
     else:
         pictures.append(
             Picture("relation_ratios", "Where adapters succeed: dependency relations", relation_ratios(relations),
@@ -78,9 +74,7 @@ def paper_sentence(relations: Mapping[str, list[RelationRatio]]) -> str:
     if not holding:
         return f"The paper's {PAPERS} occurs in too few prompts to be tested."
     first = sum(rows[0].relation == PAPERS for rows in holding)
-    called = sum(
-        r.q <= 0.05 and r.relative > 1 for rows in holding for r in rows if r.relation == PAPERS
-    )
+    called = sum(r.q <= 0.05 and r.relative > 1 for rows in holding for r in rows if r.relation == PAPERS)
     return (
         f"The paper's {PAPERS} has the highest ratio for {first or 'none'} of {counted(len(holding), 'adapter')}, and a ratio that is "
         f"called higher than elsewhere for {called or 'none'}."
@@ -91,10 +85,7 @@ def _relations(relations: Mapping[str, list[RelationRatio]]) -> Table:
     columns = ("relation", "texts", "adapter", "base", "ratio", "low", "high", "relative", "p", "q")
     rows = [
         {"name": name}
-        | {
-            ("success" if c == "adapter" else "base_success" if c == "base" else c): getattr(r, c)
-            for c in columns
-        }
+        | {("success" if c == "adapter" else "base_success" if c == "base" else c): getattr(r, c) for c in columns}
         for name, found in relations.items()
         for r in found
     ]
@@ -121,9 +112,7 @@ def _profiles(found: SyntaxFindings) -> Table:
             *((f"part of speech {r}", e) for r, e in p.pos.items()),
         ]
     ]
-    return Table(
-        "syntax_profiles", "Syntax of the sources' training rows (prompt and answer)", rows
-    )
+    return Table("syntax_profiles", "Syntax of the sources' training rows (prompt and answer)", rows)
 
 
 def _writing(found: SyntaxFindings) -> Table:

@@ -27,9 +27,7 @@ def trait_section(found: TraitFindings) -> Section:
         Picture("trait_profiles", "Trait profiles of the adapters", trait_profiles(found), profile_caption(found),
                 "Heat map of trait scores, adapters by components; the values are in the table of trait scores."),
     )  # fmt: skip
-    return Section(
-        "traits", "Traits", _INTRO, pictures, (_components(found), _loadings(found), _scores(found))
-    )
+    return Section("traits", "Traits", _INTRO, pictures, (_components(found), _loadings(found), _scores(found)))
 
 
 def claim_sentence(found: TraitFindings) -> str:
@@ -64,13 +62,8 @@ def loading_caption(found: TraitFindings) -> str:
         f"{found.by_adapters.median[i]:.2f} over adapters"
         for i in range(min(SHOWN, len(found.space.components_)))
     )
-    names = [
-        f"component {i + 1} is called “{found.title(i)}” ({_evidence(found, i)})"
-        for i in range(found.claimed)
-    ]
-    called = (
-        f"{'; '.join(names)}. " if names else "No component is claimed, so none is named here. "
-    )
+    names = [f"component {i + 1} is called “{found.title(i)}” ({_evidence(found, i)})" for i in range(found.claimed)]
+    called = f"{'; '.join(names)}. " if names else "No component is claimed, so none is named here. "
     return (
         f"{called[0].upper()}{called[1:]}Bars are 95% intervals; filled marks keep their sign in 95% of the resamples. Median |cosine| with the "
         f"same component found again ({found.by_examples.chance:.2f} by chance): {steady}."
@@ -100,11 +93,7 @@ def profile_caption(found: TraitFindings) -> str:
         f"{found.adapters[int(column.argmin())]} lowest"
         for i, column in enumerate(found.projections.T[: found.claimed])
     ]
-    said = (
-        f"{', and '.join(ends)}."
-        if ends
-        else "no component is claimed, so their order may be noise."
-    )
+    said = f"{', and '.join(ends)}." if ends else "no component is claimed, so their order may be noise."
     return f"What each adapter supplies, less the mean adapter, in points of gain: {said}"
 
 

@@ -171,9 +171,7 @@ _TEST = (
     ),
     Family(
         "a {feature} {path} leads past the {target} and a {feature2} {path2} past the {target2}.",
-        (
-            "past the {target2} leads a {feature2} {path2} and past the {target} a {feature} {path}.",
-        ),
+        ("past the {target2} leads a {feature2} {path2} and past the {target} a {feature} {path}.",),
         (
             "a {feature2} {path} leads past the {target} and a {feature} {path2} past the {target2}.",
             "past the {target} leads a {feature2} {path2} and past the {target2} a {feature} {path}.",

@@ -43,9 +43,7 @@ def book(text: str) -> dict[str, list[str]]:
         head, mark, rest = line.partition(" = ")
         slot = head.strip() if mark else slot
         entries[slot] = f"{entries.get(slot, '')} {rest if mark else line}"
-    return {
-        slot: [phrase.strip() for phrase in entry.split(" / ")] for slot, entry in entries.items()
-    }
+    return {slot: [phrase.strip() for phrase in entry.split(" / ")] for slot, entry in entries.items()}
 
 
 class Voice:
@@ -74,9 +72,7 @@ class Voice:
         if slot not in self.said:
             entry = slot.rstrip("23456789")
             taken = self._taken.setdefault(entry, [])
-            phrase = pick(
-                self._rng, [phrase for phrase in self._book[entry] if phrase not in taken]
-            )
+            phrase = pick(self._rng, [phrase for phrase in self._book[entry] if phrase not in taken])
             taken.append(phrase)
             self.said[slot] = self._fill(phrase)
         return self.said[slot]

@@ -95,9 +95,7 @@ with Registry.open(sys.argv[1], author=sys.argv[2]) as registry:
         registry.set_state(name, AdapterState.DISABLED, note="why")
         add_tag(registry, "shared", name)
 """
-    processes = [
-        subprocess.Popen([sys.executable, "-c", code, place, author]) for author in ("ann", "ben")
-    ]
+    processes = [subprocess.Popen([sys.executable, "-c", code, place, author]) for author in ("ann", "ben")]
     assert [process.wait(120) for process in processes] == [0, 0]
     added = sorted(f"{author}{i}" for author in ("ann", "ben") for i in range(CHANGES))
     assert [a.name for a in registry.adapters(AdapterState.DISABLED)] == added

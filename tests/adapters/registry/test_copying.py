@@ -82,9 +82,7 @@ def test_nothing_is_copied_over_something(full: Registry, registry: Registry) ->
     assert list(registry.tasks()) == ["mine"]
 
 
-def test_a_registry_without_its_weights_is_not_copied(
-    full: Registry, place: str, tmp_path: Path
-) -> None:
+def test_a_registry_without_its_weights_is_not_copied(full: Registry, place: str, tmp_path: Path) -> None:
     lost = full.weights.path(full.adapter("math").weights_digest)
     lost.rename(tmp_path / "elsewhere")
     with Registry.create(place, weights=tmp_path / "shared") as target:

@@ -24,9 +24,7 @@ NOBODY = 65534
 
 def adapter(name: str = "code") -> Adapter:
     fields = {"name": name, "base_model": "tiny", "base_digest": "0" * 64, "rank": 4}
-    return Adapter.model_validate(
-        fields | {"weights_digest": "1" * 64, "target_modules": ("q_proj",)}
-    )
+    return Adapter.model_validate(fields | {"weights_digest": "1" * 64, "target_modules": ("q_proj",)})
 
 
 @pytest.fixture
@@ -52,9 +50,7 @@ time.sleep(60)
 @contextmanager
 def locked(path: Path, *, how: str = "") -> Iterator[None]:
     """Another process holds the file."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, path, how], stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-c", HOLD, path, how], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None and process.stdout.readline() == "held\n"
         yield
@@ -134,9 +130,7 @@ def test_a_disk_that_takes_no_more_is_not_called_damage(path: Path) -> None:
 def test_damaged_pages_are_told_as_damage(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         (size,) = connection.execute("PRAGMA page_size").fetchone()
-        (page,) = connection.execute(
-            "SELECT rootpage FROM sqlite_schema WHERE name = 'adapters'"
-        ).fetchone()
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'adapters'").fetchone()
     with path.open("r+b") as file:
         file.seek((page - 1) * size)
         file.write(b"\xff" * size)

@@ -82,9 +82,7 @@ def test_a_giver_tells_so_much_an_hour_and_others_go_on(registry: Registry) -> N
 
     def tell(token: str, giver: str, *, ago: float = 0.0) -> None:
         told = now - timedelta(minutes=ago)
-        registry.put_feedback(
-            decision(token, giver=giver, reward=1, rewarded_at=told, created_at=told), hourly=2
-        )
+        registry.put_feedback(decision(token, giver=giver, reward=1, rewarded_at=told, created_at=told), hourly=2)
 
     tell("old", a, ago=61)
     tell("t1", a, ago=50)

@@ -19,9 +19,7 @@ def test_a_url_is_one_of_postgresql(driver: str) -> None:
     assert location.reveal() == "postgresql+psycopg://me@db.example/team"
 
 
-@pytest.mark.parametrize(
-    "given", ["mysql://me@db/team", "sqlite:///team.db", "postgresql://me@db:port/x"]
-)
+@pytest.mark.parametrize("given", ["mysql://me@db/team", "sqlite:///team.db", "postgresql://me@db:port/x"])
 def test_other_urls_are_refused(given: str) -> None:
     with pytest.raises(RegistryError, match="wanted a file, or postgresql"):
         Location.parse(given)

@@ -50,9 +50,7 @@ class Model:
 
 def adapter(name: str, digest: str) -> Adapter:
     fields = {"name": name, "base_model": "tiny", "base_digest": "f" * 64, "rank": 4}
-    return Adapter.model_validate(
-        fields | {"weights_digest": digest, "target_modules": ("q",), "licence": "mit"}
-    )
+    return Adapter.model_validate(fields | {"weights_digest": digest, "target_modules": ("q",), "licence": "mit"})
 
 
 class RegistryMachine(RuleBasedStateMachine):
@@ -266,6 +264,4 @@ def test_any_sequence_of_changes_leaves_what_it_says(place: str) -> None:
             super().teardown()
             empty(place)
 
-    run_state_machine_as_test(
-        Machine, settings=settings(max_examples=12, stateful_step_count=25, deadline=None)
-    )
+    run_state_machine_as_test(Machine, settings=settings(max_examples=12, stateful_step_count=25, deadline=None))

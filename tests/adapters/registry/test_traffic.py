@@ -33,9 +33,7 @@ def test_windows_are_listed_from_a_time_on(registry: Registry) -> None:
     assert [w.requests for w in registry.demand_windows(since=now - timedelta(days=1))] == [2]
 
 
-def test_the_oldest_windows_are_forgotten(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_oldest_windows_are_forgotten(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demand_table, "KEPT_WINDOWS", 2)
     for requests in (1, 2, 3):
         registry.put_demand_window(window(requests))

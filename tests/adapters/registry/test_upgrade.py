@@ -106,9 +106,7 @@ def test_an_older_registry_is_upgraded_in_place(released: Path, read_only: bool)
         assert registry.profile_history()[0].origin == "fit"
         assert registry.revision() == 41
     with closing(sqlite3.connect(released)) as connection:
-        assert connection.execute("SELECT schema_version FROM traitroute_meta").fetchall() == [
-            (SCHEMA_VERSION,)
-        ]
+        assert connection.execute("SELECT schema_version FROM traitroute_meta").fetchall() == [(SCHEMA_VERSION,)]
 
 
 def test_only_measured_adapters_of_an_older_registry_are_enabled_as_ready(released: Path) -> None:

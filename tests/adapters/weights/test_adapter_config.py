@@ -78,21 +78,15 @@ def test_what_a_server_would_read_otherwise_or_not_at_all_is_refused(
         ("fan_in_fan_out", 1),
     ],
 )
-def test_a_setting_of_another_kind_is_named_with_its_file(
-    write_lora: WriteLora, key: str, value: Any
-) -> None:
+def test_a_setting_of_another_kind_is_named_with_its_file(write_lora: WriteLora, key: str, value: Any) -> None:
     with pytest.raises(WeightsError, match=f"{key}: ") as refusal:
         inspect_adapter(write_lora(ONE, **{key: value}))
     assert len(str(refusal.value)) < 600
 
 
 @pytest.mark.parametrize("value", ["\x1b[31mred", "\u202etxt.exe", "a\nb: c", "x" * 10_000])
-@pytest.mark.parametrize(
-    "key", ["peft_type", "bias", "init_lora_weights", "exclude_modules", "layers_pattern"]
-)
-def test_no_string_of_a_strangers_is_shown_as_it_is(
-    write_lora: WriteLora, key: str, value: str
-) -> None:
+@pytest.mark.parametrize("key", ["peft_type", "bias", "init_lora_weights", "exclude_modules", "layers_pattern"])
+def test_no_string_of_a_strangers_is_shown_as_it_is(write_lora: WriteLora, key: str, value: str) -> None:
     given = f"pissa{value}" if key == "init_lora_weights" else value
     folder = write_lora(ONE, **{key: given})
     try:
@@ -126,9 +120,7 @@ def test_the_rank_is_the_highest_of_the_tensors(write_lora: WriteLora) -> None:
         ({"layers_to_transform": [0, 1, 2]}, r"names the layers \[0, 1, 2\]"),
     ],
 )
-def test_tensors_and_configuration_are_of_one_adapter(
-    write_lora: WriteLora, config: dict[str, Any], why: str
-) -> None:
+def test_tensors_and_configuration_are_of_one_adapter(write_lora: WriteLora, config: dict[str, Any], why: str) -> None:
     with pytest.raises(WeightsError, match=why):
         inspect_adapter(write_lora(TWO, **config))
 
@@ -182,7 +174,5 @@ def test_a_pattern_is_kept_from_servers(write_lora: WriteLora) -> None:
         ({"init_lora_weights": {"a": 1}}, "changes the base model"),
     ],
 )
-def test_what_no_server_applies_whole_is_told(
-    write_lora: WriteLora, config: dict[str, Any], why: str
-) -> None:
+def test_what_no_server_applies_whole_is_told(write_lora: WriteLora, config: dict[str, Any], why: str) -> None:
     assert why in (inspect_adapter(write_lora(ONE, **config)).unservable or "")

@@ -83,9 +83,7 @@ def test_what_does_not_change_the_computation_keeps_the_digest(
         {"fill": 0.25},
     ],
 )
-def test_what_changes_the_computation_changes_the_digest(
-    make_adapter: MakeAdapter, changes: dict[str, object]
-) -> None:
+def test_what_changes_the_computation_changes_the_digest(make_adapter: MakeAdapter, changes: dict[str, object]) -> None:
     digest = inspect_adapter(make_adapter()).digest
     assert inspect_adapter(make_adapter("other", **changes)).digest != digest
 
@@ -150,9 +148,7 @@ def test_a_config_that_is_no_json_object_is_refused(make_adapter: MakeAdapter, c
 
 
 @pytest.mark.parametrize("changes", [{"r": 0}, {"r": None}, {"lora_alpha": float("nan")}])
-def test_an_impossible_setting_is_named(
-    make_adapter: MakeAdapter, changes: dict[str, object]
-) -> None:
+def test_an_impossible_setting_is_named(make_adapter: MakeAdapter, changes: dict[str, object]) -> None:
     with pytest.raises(WeightsError, match=f"{CONFIG}: {next(iter(changes))}"):
         inspect_adapter(make_adapter(**changes))
 
@@ -201,9 +197,7 @@ def test_bfloat16_is_checked_for_nan_and_infinity(make_adapter: MakeAdapter, bit
     sound = struct.pack("<2H", 0x3F80, 0x7F7F)
     (folder / WEIGHTS).write_bytes(raw_safetensors("BF16", [1, 2], sound))
     assert inspect_adapter(folder).rank == 1
-    (folder / WEIGHTS).write_bytes(
-        raw_safetensors("BF16", [1, 2], struct.pack("<2H", 0x3F80, bits))
-    )
+    (folder / WEIGHTS).write_bytes(raw_safetensors("BF16", [1, 2], struct.pack("<2H", 0x3F80, bits)))
     with pytest.raises(WeightsError, match="NaN or infinity"):
         inspect_adapter(folder)
 

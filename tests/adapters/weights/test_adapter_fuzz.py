@@ -79,9 +79,7 @@ RENAMED = (
 )
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
-    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=5,
 )
 
@@ -152,9 +150,7 @@ def sound(draw: st.DrawFn) -> Lora:
 def spoilt(draw: st.DrawFn) -> Lora:
     """Such a LoRA with up to three things wrong, or none."""
     lora = draw(sound())
-    for kind in draw(
-        st.lists(st.sampled_from(["set", "drop", "rename", "shape", "lose", "bytes"]), max_size=3)
-    ):
+    for kind in draw(st.lists(st.sampled_from(["set", "drop", "rename", "shape", "lose", "bytes"]), max_size=3)):
         names = sorted(lora.tensors)
         if kind == "set":
             lora.config[draw(st.sampled_from(KEYS))] = draw(st.sampled_from(BAD) | json_values)
@@ -163,9 +159,7 @@ def spoilt(draw: st.DrawFn) -> Lora:
         elif kind == "bytes":
             lora.cut = draw(st.sampled_from([0, 1, 4, 64]))
             lora.before = draw(st.sampled_from([b"", b"\xef\xbb\xbf", b" ", b"{", b"\xff\xfe"]))
-            lora.flipped = draw(
-                st.lists(st.tuples(st.integers(0, 2**12), st.integers(1, 255)), max_size=2)
-            )
+            lora.flipped = draw(st.lists(st.tuples(st.integers(0, 2**12), st.integers(1, 255)), max_size=2))
         elif names:
             some = draw(st.sampled_from(names) | st.none())
             for name in names if some is None else [some]:
@@ -228,9 +222,7 @@ def check_loaded(model: Any, files: AdapterFiles, folder: Path) -> None:
             for name, layer in loaded.named_modules()
             if isinstance(layer, LoraLayer)
         }
-        assert {n: layer.r["it"] for n, layer in layers.items()} == {
-            n: layer.rank for n, layer in files.layers.items()
-        }
+        assert {n: layer.r["it"] for n, layer in layers.items()} == {n: layer.rank for n, layer in files.layers.items()}
         saved = load_file(folder / WEIGHTS)
         parameters = dict(loaded.named_parameters())
         for layer in layers:

@@ -12,9 +12,7 @@ from traitroute.adapters import WeightsError, inspect_adapter
 from traitroute.adapters.weights.base_shapes import BaseShapes
 
 WriteLora = Callable[..., Path]
-Q, K, UP = (
-    f"model.layers.{{}}.{name}" for name in ("self_attn.q_proj", "self_attn.k_proj", "mlp.up_proj")
-)
+Q, K, UP = (f"model.layers.{{}}.{name}" for name in ("self_attn.q_proj", "self_attn.k_proj", "mlp.up_proj"))
 
 
 def base(folder: Path, layers: Mapping[str, tuple[int, ...]], **config: Any) -> BaseShapes:
@@ -81,9 +79,7 @@ def test_an_adapter_that_lacks_the_tensors_of_a_layer_is_refused(
         llama.check(files)
 
 
-def test_a_tied_head_has_the_shape_of_the_embedding(
-    llama: BaseShapes, write_lora: WriteLora
-) -> None:
+def test_a_tied_head_has_the_shape_of_the_embedding(llama: BaseShapes, write_lora: WriteLora) -> None:
     with pytest.raises(WeightsError, match=r"lm_head takes 8 features to 8, in .* 8 to 64"):
         llama.check(inspect_adapter(write_lora({"lm_head": 2})))
 
@@ -92,9 +88,7 @@ def test_an_embedding_takes_words_to_features(llama: BaseShapes, write_lora: Wri
     stem = "base_model.model.model.embed_tokens.lora_embedding_"
     for words, fits in ((64, True), (63, False)):
         a, b = np.ones((2, words), np.float32), np.ones((8, 2), np.float32)
-        folder = write_lora(
-            {}, others={f"{stem}A": a, f"{stem}B": b}, r=2, target_modules=["embed_tokens"]
-        )
+        folder = write_lora({}, others={f"{stem}A": a, f"{stem}B": b}, r=2, target_modules=["embed_tokens"])
         if fits:
             llama.check(inspect_adapter(folder))
         else:
@@ -102,9 +96,7 @@ def test_an_embedding_takes_words_to_features(llama: BaseShapes, write_lora: Wri
                 llama.check(inspect_adapter(folder))
 
 
-def test_files_that_leave_out_the_models_own_prefix_are_known(
-    tmp_path: Path, write_lora: WriteLora
-) -> None:
+def test_files_that_leave_out_the_models_own_prefix_are_known(tmp_path: Path, write_lora: WriteLora) -> None:
     shapes = base(tmp_path / "gpt2", {"h.0.attn.c_attn": (8, 8)})
     shapes.check(inspect_adapter(write_lora({"transformer.h.0.attn.c_attn": 2})))
     for name in ("h.0.attn.c_attn", "other.h.0.attn.c_attn"):
@@ -113,9 +105,7 @@ def test_files_that_leave_out_the_models_own_prefix_are_known(
 
 
 @pytest.mark.parametrize("ending", ["weight", "qweight", "weight_packed"])
-def test_of_a_quantised_base_the_names_are_known(
-    tmp_path: Path, write_lora: WriteLora, ending: str
-) -> None:
+def test_of_a_quantised_base_the_names_are_known(tmp_path: Path, write_lora: WriteLora, ending: str) -> None:
     folder = tmp_path / "base"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"quantization_config": {"bits": 4}}))
@@ -128,9 +118,7 @@ def test_of_a_quantised_base_the_names_are_known(
 
 
 @pytest.mark.parametrize("layer", [Q.format(3), UP.format(0), "lm_head", "model.embed_tokens"])
-def test_what_measured_adapters_do_not_name_may_be_as_in_well_known_models(
-    write_lora: WriteLora, layer: str
-) -> None:
+def test_what_measured_adapters_do_not_name_may_be_as_in_well_known_models(write_lora: WriteLora, layer: str) -> None:
     shapes = BaseShapes.of_adapters([write_lora({Q.format(0): 2, Q.format(3): 2})])
     shapes.check(inspect_adapter(write_lora({layer: 2})))
 

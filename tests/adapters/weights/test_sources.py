@@ -194,9 +194,7 @@ def test_the_largest_size_is_set_by_the_operator(
             fetch(Source(folder=folder), tmp_path / "copy")
 
 
-def test_what_the_disk_has_no_room_for_is_not_begun(
-    make_adapter: MakeAdapter, tmp_path: Path
-) -> None:
+def test_what_the_disk_has_no_room_for_is_not_begun(make_adapter: MakeAdapter, tmp_path: Path) -> None:
     folder = make_adapter()
     os.truncate(folder / "adapter_model.safetensors", shutil.disk_usage(tmp_path).free)
     (tmp_path / "copy").mkdir()
@@ -256,8 +254,6 @@ def test_storage_that_nobody_knows_is_named(tmp_path: Path) -> None:
         ("# license: mit", None),
     ],
 )
-def test_the_licence_is_the_one_that_the_readme_states(
-    tmp_path: Path, readme: str, licence: str | None
-) -> None:
+def test_the_licence_is_the_one_that_the_readme_states(tmp_path: Path, readme: str, licence: str | None) -> None:
     (tmp_path / "README.md").write_text(readme)
     assert read_licence(tmp_path / "README.md") == licence

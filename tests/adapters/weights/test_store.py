@@ -15,9 +15,7 @@ def store(tmp_path: Path) -> WeightStore:
     return WeightStore(tmp_path / "store")
 
 
-def test_only_the_two_files_are_kept_unchanged_and_read_only(
-    store: WeightStore, make_adapter: MakeAdapter
-) -> None:
+def test_only_the_two_files_are_kept_unchanged_and_read_only(store: WeightStore, make_adapter: MakeAdapter) -> None:
     folder = make_adapter()
     originals = {file.name: file.read_bytes() for file in folder.iterdir()}
     (folder / "training_args.bin").write_bytes(b"a pickle")
@@ -41,9 +39,7 @@ def test_adding_twice_keeps_one_copy(store: WeightStore, make_adapter: MakeAdapt
     assert [folder.name for folder in store.root.iterdir()] == [first.digest]
 
 
-def test_concurrent_adds_of_the_same_weights_all_succeed(
-    store: WeightStore, make_adapter: MakeAdapter
-) -> None:
+def test_concurrent_adds_of_the_same_weights_all_succeed(store: WeightStore, make_adapter: MakeAdapter) -> None:
     folder = make_adapter()
     with ThreadPoolExecutor(4) as pool:
         digests = {files.digest for files in pool.map(store.add, [folder] * 8)}
@@ -51,9 +47,7 @@ def test_concurrent_adds_of_the_same_weights_all_succeed(
     store.verify(*digests)
 
 
-def test_refused_weights_leave_nothing_behind(
-    store: WeightStore, make_adapter: MakeAdapter
-) -> None:
+def test_refused_weights_leave_nothing_behind(store: WeightStore, make_adapter: MakeAdapter) -> None:
     with pytest.raises(WeightsError):
         store.add(make_adapter(peft_type="VERA"))
     assert not list(store.root.iterdir())

@@ -131,9 +131,7 @@ def test_no_redirect_is_followed(files: dict[str, Answer], copy: Path, code: int
     assert "/elsewhere/w" not in web.asked
 
 
-def test_a_redirect_after_a_first_honest_answer_is_not_followed(
-    files: dict[str, Answer], copy: Path
-) -> None:
+def test_a_redirect_after_a_first_honest_answer_is_not_followed(files: dict[str, Answer], copy: Path) -> None:
     """The size is asked for first, and what is read then may be redirected all the same."""
     web = Web(dict(files))
 
@@ -169,9 +167,7 @@ def test_a_page_that_lists_files_is_not_searched(files: dict[str, Answer], copy:
     assert "/allowed/polite" not in web.asked
 
 
-def test_a_size_that_is_stated_is_refused_before_anything_is_read(
-    files: dict[str, Answer], copy: Path
-) -> None:
+def test_a_size_that_is_stated_is_refused_before_anything_is_read(files: dict[str, Answer], copy: Path) -> None:
     files[WEIGHTS] = body(b"", length=10**12)
     with (
         Web(files).running() as url,
@@ -188,9 +184,7 @@ def test_a_stream_without_end_is_counted(files: dict[str, Answer], copy: Path) -
     assert (copy / "adapter_model.safetensors").stat().st_size <= 3_000_000
 
 
-@pytest.mark.parametrize(
-    ("pause_s", "why"), [(0.05, "comes too slowly: "), (60, "cannot be read .*Timeout")]
-)
+@pytest.mark.parametrize(("pause_s", "why"), [(0.05, "comes too slowly: "), (60, "cannot be read .*Timeout")])
 def test_a_place_that_trickles_or_falls_silent_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
     files: dict[str, Answer],
@@ -239,10 +233,7 @@ def small_hub(folder: Path, store: str) -> dict[str, Answer]:
         "/api/models/acme/polite/commits/main": as_json([{"id": TAKEN, **author}]),
         "/api/models/acme/polite/commits/v1": as_json([{"id": TAKEN, **author}]),
     }
-    infos = [
-        {"type": "file", "path": f.name, "size": f.stat().st_size, "oid": "0"}
-        for f in folder.iterdir()
-    ]
+    infos = [{"type": "file", "path": f.name, "size": f.stat().st_size, "oid": "0"} for f in folder.iterdir()]
     for revision in ("main", "v1", TAKEN, PROPOSED):
         answers[f"/api/models/acme/polite/revision/{revision}"] = as_json({"id": "acme/polite"})
         answers[f"/api/models/acme/polite/paths-info/{revision}"] = as_json(infos)

@@ -126,12 +126,8 @@ def test_unequal_examples_are_refused() -> None:
 
 def test_ablations_are_compared_with_their_own_originals_as_one_family() -> None:
     rng = np.random.default_rng(8)
-    measured = cells(
-        rng, {"sent": 0.8, "wrong": 0.1, "short": 0.8, "flip": 0.3, "even": 0.6}, [200]
-    )
-    found = ablation_effects(
-        measured, {"wrong": "sent", "short": "sent", "even": "flip", "long": "sent"}, ["t0"]
-    )
+    measured = cells(rng, {"sent": 0.8, "wrong": 0.1, "short": 0.8, "flip": 0.3, "even": 0.6}, [200])
+    found = ablation_effects(measured, {"wrong": "sent", "short": "sent", "even": "flip", "long": "sent"}, ["t0"])
     assert found.adapters == ("wrong", "short", "even", "long")
     assert found.verdict[:, 0].tolist() == ["side effect", "not shown", "gain", "not measured"]
     assert found.gain[0, 0] == pytest.approx(-0.7, abs=0.1)

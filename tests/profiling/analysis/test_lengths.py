@@ -69,9 +69,7 @@ def test_weight_is_the_one_that_an_optimiser_finds() -> None:
     found = habit(base, source, adapter, n_resamples=10)
     at = (np.arange(1000) + 0.5) / 1000
     low, high = (np.quantile(x, at, method="inverted_cdf") for x in (base, source))
-    known = minimize_scalar(
-        lambda w: wasserstein((1 - w) * low + w * high, adapter), bounds=(0, 1), method="bounded"
-    )
+    known = minimize_scalar(lambda w: wasserstein((1 - w) * low + w * high, adapter), bounds=(0, 1), method="bounded")
     assert found.weight == pytest.approx(known.x, abs=1e-3)
     assert found.to_best == pytest.approx(known.fun, abs=1e-3)
     assert found.to_base == pytest.approx(wasserstein(base, adapter))

@@ -129,9 +129,7 @@ def test_distance_of_profiles_is_that_of_scipy_over_all_relations() -> None:
     wanted = jensenshannon([0.5, 0.0, 0.5], [0.0, 0.5, 0.5], base=2)
     assert syntax_distance(a, b) == pytest.approx(wanted)
     assert syntax_distance(a, a) == 0
-    assert syntax_distance(
-        profile_syntax([syntax("det")]), profile_syntax([syntax("dobj")])
-    ) == pytest.approx(1)
+    assert syntax_distance(profile_syntax([syntax("det")]), profile_syntax([syntax("dobj")])) == pytest.approx(1)
 
 
 def test_dataset_without_tokens_is_refused() -> None:

@@ -44,8 +44,7 @@ def test_cosine_of_means_does_not_fall_with_the_spread_of_each_dataset() -> None
     random = np.random.default_rng(0)
     a, b = (unit(np.array([1.0, 0, 0]) + random.normal(size=(400, 3))) for _ in range(2))
     means, pairs = (
-        semantic_similarity({"a": a, "b": b}, by=by, n_resamples=5).values[0, 1]
-        for by in ("mean", "pairs")
+        semantic_similarity({"a": a, "b": b}, by=by, n_resamples=5).values[0, 1] for by in ("mean", "pairs")
     )
     assert means > 0.98
     assert pairs < 0.6

@@ -127,8 +127,7 @@ def test_deviations_are_those_of_ridge_by_hand() -> None:
 def test_what_explains_nothing_is_shrunk_towards_the_mean_row() -> None:
     features = random_features(sources=8)
     noise, signal = (
-        fit_forecaster(gains_of(features, cause), features.part(["style cosine"]))
-        for cause in (None, "style cosine")
+        fit_forecaster(gains_of(features, cause), features.part(["style cosine"])) for cause in (None, "style cosine")
     )
     assert noise.penalty > 10 * signal.penalty
     assert signal.penalty < PENALTIES[4]

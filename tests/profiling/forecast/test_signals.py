@@ -46,9 +46,9 @@ def write_llama(folder: Path) -> BaseModelFolder:
     vocabulary = {c: i for i, c in enumerate([*alphabet, "</s>", "<unk>"])}
     inner = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, [], unk_token="<unk>"))
     inner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=inner, eos_token="</s>", unk_token="<unk>"
-    ).save_pretrained(folder)
+    transformers.PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="</s>", unk_token="<unk>").save_pretrained(
+        folder
+    )
     config = transformers.LlamaConfig(
         vocab_size=len(vocabulary),
         hidden_size=32,
@@ -106,9 +106,7 @@ def pairs(found: dict[str, Signals]) -> PairFeatures:
     return pair_features(found, found, np.full(len(found), 0.5))
 
 
-def test_a_dataset_is_described_as_it_is(
-    found: dict[str, Signals], tasks: dict[str, Task], probe: LossProbe
-) -> None:
+def test_a_dataset_is_described_as_it_is(found: dict[str, Signals], tasks: dict[str, Task], probe: LossProbe) -> None:
     rows = tasks[SHORT].training_examples
     short = found[SHORT]
     np.testing.assert_array_equal(short.lengths, [len(e.target) for e in rows])
@@ -161,9 +159,7 @@ def test_a_reading_that_was_cut_off_is_read_again(
 
 
 @needs_parser
-def test_other_rows_are_another_reading(
-    tasks: dict[str, Task], llama: BaseModelFolder, tmp_path: Path
-) -> None:
+def test_other_rows_are_another_reading(tasks: dict[str, Task], llama: BaseModelFolder, tmp_path: Path) -> None:
     one = reader(llama, tmp_path)
     read(one, tasks[SHORT])
     read(one, tasks[SHORT], test=True)
@@ -212,9 +208,7 @@ def test_gradients_follow_the_seed_alone(llama: BaseModelFolder, tasks: dict[str
     assert not np.allclose(a, c)
 
 
-def test_the_random_state_of_others_is_left_alone(
-    llama: BaseModelFolder, tasks: dict[str, Task]
-) -> None:
+def test_the_random_state_of_others_is_left_alone(llama: BaseModelFolder, tasks: dict[str, Task]) -> None:
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)

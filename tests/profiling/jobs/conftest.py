@@ -136,14 +136,8 @@ class House:
         """Requests of words of the adapter's own, of which it answers every one rightly, by its own lights."""
         first = 10 + 10 * SEEDS[adapter.name]
         prompts = [f"w{first + i % 8} w{first + i // 8} w{3 + i} w{first}" for i in range(EXAMPLES)]
-        asked = [
-            EngineRequest(({"role": "user", "content": p},), adapter, ANSWER_TOKENS)
-            for p in prompts
-        ]
-        rows = [
-            {"input": p, "target": r.text or "w9"}
-            for p, r in zip(prompts, engine.run(asked), strict=True)
-        ]
+        asked = [EngineRequest(({"role": "user", "content": p},), adapter, ANSWER_TOKENS) for p in prompts]
+        rows = [{"input": p, "target": r.text or "w9"} for p, r in zip(prompts, engine.run(asked), strict=True)]
         folder = self.root / "data" / f"of-{adapter.name}"
         folder.mkdir(parents=True)
         (folder / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -200,9 +194,7 @@ class Site:
         command += ["--registry", self.house.registry.location.reveal()]
         command += ["--share", str(share), *options]
         log = (self.house.root / f"worker-{len(self.workers)}.log").open("w")
-        process = subprocess.Popen(
-            list(map(str, command)), stdout=log, stderr=log, text=True, env=dict(os.environ)
-        )
+        process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, text=True, env=dict(os.environ))
         log.close()
         self.workers.append(process)
         return process
@@ -260,9 +252,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def house(
-    place: str, tmp_path: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[House]:
+def house(place: str, tmp_path: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     """A house of the test's own."""
     monkeypatch.setenv("TRAITROUTE_WEIGHTS", str(tmp_path / "weights"))
     tiny.save(tmp_path / "tiny")

@@ -47,9 +47,7 @@ def test_a_lock_that_is_held_is_not_given_again_until_it_is_released(place: str)
 @on_both
 def test_the_lock_of_a_killed_process_is_free(place: str) -> None:
     here = locks.open_locks(Location.parse(place))
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD, place], stdout=subprocess.PIPE, text=True
-    )
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, place], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None and holder.stdout.readline() == "held\n"
     assert here.hold("a") is None
     holder.kill()
@@ -68,9 +66,7 @@ def test_who_opened_the_file_before_a_release_and_who_opens_it_after_do_not_both
     held = here.hold("a")
     assert held is not None
     file = next((tmp_path / "registry.locks").iterdir())
-    waiting = subprocess.Popen(
-        [sys.executable, "-c", WAIT, file], stdout=subprocess.PIPE, text=True
-    )
+    waiting = subprocess.Popen([sys.executable, "-c", WAIT, file], stdout=subprocess.PIPE, text=True)
     try:
         assert waiting.stdout is not None and waiting.stdout.readline() == "opened\n"
         held.release()

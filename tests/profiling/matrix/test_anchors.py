@@ -26,10 +26,7 @@ def test_one_example_of_each_kind_tells_of_its_whole_kind() -> None:
 
 def test_the_error_shrinks_with_every_example_and_is_none_at_the_end() -> None:
     anchors = two_kinds()
-    errors = [
-        anchors.estimate(anchors.order[:n], HALVES[anchors.order[:n], 0]).error
-        for n in (0, 2, 10, 40)
-    ]
+    errors = [anchors.estimate(anchors.order[:n], HALVES[anchors.order[:n], 0]).error for n in (0, 2, 10, 40)]
     assert errors[0] > errors[1] > errors[2] > errors[3] == 0.0
     assert np.all(np.diff(anchors.left) <= 1e-9)
 
@@ -49,9 +46,7 @@ def test_a_task_on_which_all_known_adapters_fail_still_leaves_room_for_surprise(
 
 
 def test_examples_go_to_the_task_that_leaves_most_doubt() -> None:
-    row = AnchorRow(
-        [TaskAnchors.of(np.zeros((50, 6))), TaskAnchors.of(RNG.integers(0, 2, (50, 6)))]
-    )
+    row = AnchorRow([TaskAnchors.of(np.zeros((50, 6))), TaskAnchors.of(RNG.integers(0, 2, (50, 6)))])
     chosen = row.next(10)
     assert len(chosen.get(1, ())) > len(chosen.get(0, ()))
     for task, places in chosen.items():

@@ -39,9 +39,7 @@ def add(fleet: Fleet, *tasks: Task, **settings: Any) -> MeasuredColumns:
 
 def test_only_the_new_task_is_measured_for_base_and_every_adapter(growing: Fleet) -> None:
     found = add(growing)
-    assert (
-        sorted(growing.engine.asked, key=str) == ["1"] * 40 + ["2"] * 40 + ["3"] * 40 + [None] * 40
-    )
+    assert sorted(growing.engine.asked, key=str) == ["1"] * 40 + ["2"] * 40 + ["3"] * 40 + [None] * 40
     assert found.examples == 160
     profiled = Profiled.open(growing.registry)
     assert [t.name for t in profiled.tasks] == ["mood", "sums", "same", "toxic"]
@@ -105,10 +103,7 @@ def test_of_an_estimated_row_a_part_of_the_column_is_measured(growing: Fleet) ->
     scores = np.array(profiled.summary["scores"])
     assert scores[3, 3] == pytest.approx(1.0, abs=0.25)
     assert scores[3, 0] == pytest.approx(0.9, abs=0.15)
-    assert (
-        Router.from_registry(growing.registry).route(TOXIC.test_examples[0].prompt).adapter
-        == "four"
-    )
+    assert Router.from_registry(growing.registry).route(TOXIC.test_examples[0].prompt).adapter == "four"
 
 
 def test_an_adapter_that_joins_meanwhile_is_measured_on_the_task_too(growing: Fleet) -> None:

@@ -40,10 +40,7 @@ WRONG = Ablation(name="wrong", of="sentiment3", change="mislabelled")
 def test_a_caption_counts_what_is_called(make_study: MakeStudy) -> None:
     found = find_gains(make_study(BOTH), n_resamples=200)
     caption = gain_caption(found, "strict")
-    assert (
-        "1 of 20 cells is a gain and 1 side effect is shown at a false-discovery rate of 5%"
-        in caption
-    )
+    assert "1 of 20 cells is a gain and 1 side effect is shown at a false-discovery rate of 5%" in caption
     assert "The largest called: entailment on toxicity, +50.0 points (95% interval" in caption
     assert "none are on an adapter's own source task" in caption
     half = 100 * np.median(found.tests["strict"].high - found.tests["strict"].low) / 2
@@ -52,9 +49,7 @@ def test_a_caption_counts_what_is_called(make_study: MakeStudy) -> None:
 
 def test_where_nothing_is_shown_a_caption_claims_nothing(make_study: MakeStudy) -> None:
     found = find_gains(make_study(), n_resamples=200)
-    said = (
-        "None of 20 cells is shown to differ from the base model at a false-discovery rate of 5%."
-    )
+    said = "None of 20 cells is shown to differ from the base model at a false-discovery rate of 5%."
     assert call_sentence(found.tests["strict"]) == said
     caption = gain_caption(found, "strict")
     assert "No cell is marked" in caption
@@ -101,13 +96,8 @@ def test_moved_priors_are_counted_and_none_is_said(make_study: MakeStudy) -> Non
         assert isinstance(found, ClassFindings)
         caption = shift_caption(found, ["toxicity", "sentiment3"])
         assert caption.startswith(start)
-    excess = 100 * np.max(
-        found.shifts["entailment", "toxicity"].adapter - found.shifts["entailment", "toxicity"].base
-    )
-    assert (
-        f"most in entailment on toxicity, where “toxic” is predicted {excess:.0f} points more"
-        in caption
-    )
+    excess = 100 * np.max(found.shifts["entailment", "toxicity"].adapter - found.shifts["entailment", "toxicity"].base)
+    assert f"most in entailment on toxicity, where “toxic” is predicted {excess:.0f} points more" in caption
 
 
 def test_a_control_that_explains_nothing_has_a_share_of_zero(make_study: MakeStudy) -> None:

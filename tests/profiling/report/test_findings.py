@@ -162,9 +162,7 @@ def parser() -> str:
     return name or pytest.skip("no English spaCy model is installed")
 
 
-def test_relations_are_of_the_tasks_that_are_not_the_adapters_own(
-    make_study: MakeStudy, parser: str
-) -> None:
+def test_relations_are_of_the_tasks_that_are_not_the_adapters_own(make_study: MakeStudy, parser: str) -> None:
     study = make_study(GAIN)
     corpus = Corpus(study, parser_name=parser, texts=10)
     found = find_syntax(study, corpus, n_resamples=50, n_permutations=99)
@@ -177,9 +175,7 @@ def test_relations_are_of_the_tasks_that_are_not_the_adapters_own(
     assert isinstance(found.writing, Missing)
 
 
-def test_without_any_success_of_the_base_model_there_is_no_ratio(
-    make_study: MakeStudy, parser: str
-) -> None:
+def test_without_any_success_of_the_base_model_there_is_no_ratio(make_study: MakeStudy, parser: str) -> None:
     nothing = {(None, task): 0.0 for task in make_study().tasks}
     study = make_study(nothing, keep_outputs=True)
     found = find_syntax(study, Corpus(study, parser_name=parser, texts=10), n_permutations=9)

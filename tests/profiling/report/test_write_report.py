@@ -54,9 +54,7 @@ def write(study: Study, out: Path) -> Report:
 
 
 def write_all(study: Study, out: Path) -> Report:
-    return write_report(
-        study, out, corpus=Corpus(study, parser_name="no_such_model", encoder_given=Letters())
-    )
+    return write_report(study, out, corpus=Corpus(study, parser_name="no_such_model", encoder_given=Letters()))
 
 
 class Letters:
@@ -84,11 +82,7 @@ def test_every_picture_has_words_a_place_and_files(written: Report) -> None:
     assert len(page.images) >= 12
     assert all((i["alt"] or "").strip() for i in page.images)
     for link in page.links:
-        found = (
-            link[1:] in page.anchors
-            if link.startswith("#")
-            else (written.page.parent / link).is_file()
-        )
+        found = link[1:] in page.anchors if link.startswith("#") else (written.page.parent / link).is_file()
         assert found, link
 
 
@@ -116,9 +110,7 @@ def test_absent_families_are_named_in_the_page_and_in_the_result(written: Report
     assert [each["what"] for each in manifest["left_out"]] == list(left_out)
 
 
-def test_warnings_of_the_rows_are_on_the_page_and_in_the_manifest(
-    make_study: MakeStudy, tmp_path: Path
-) -> None:
+def test_warnings_of_the_rows_are_on_the_page_and_in_the_manifest(make_study: MakeStudy, tmp_path: Path) -> None:
     study = make_study()
     said = "toxicity: 3 of 60 test rows (5%) ask <what> a training row asks"
     warned = replace(study, summary={**study.summary, "warnings": [said]})
@@ -127,9 +119,7 @@ def test_warnings_of_the_rows_are_on_the_page_and_in_the_manifest(
     assert json.loads((tmp_path / "out" / "report.json").read_text())["warnings"] == [said]
 
 
-def test_the_same_study_gives_the_same_bytes_and_old_files_go(
-    make_study: MakeStudy, tmp_path: Path
-) -> None:
+def test_the_same_study_gives_the_same_bytes_and_old_files_go(make_study: MakeStudy, tmp_path: Path) -> None:
     first, own = tmp_path / "first", tmp_path / "first" / "figures" / "mine.png"
     with_ablation = write(make_study(GAIN, ablations=(WRONG,)), first)
     own.write_bytes(b"kept")

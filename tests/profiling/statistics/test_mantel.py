@@ -87,8 +87,6 @@ def test_few_rows_are_permuted_in_every_way() -> None:
         (np.ones((3, 4)), np.arange(12.0).reshape(3, 4), "all of one matrix equal"),
     ],
 )
-def test_matrices_that_cannot_be_compared_are_refused(
-    a: np.ndarray, b: np.ndarray, message: str
-) -> None:
+def test_matrices_that_cannot_be_compared_are_refused(a: np.ndarray, b: np.ndarray, message: str) -> None:
     with pytest.raises(InputError, match=message):
         mantel(a, b)

@@ -33,9 +33,7 @@ def outcomes(strict: np.ndarray, log_likelihood: np.ndarray | None = None) -> Ou
     )
 
 
-def family(
-    rng: np.random.Generator, shift: np.ndarray, n: int = 200
-) -> dict[tuple[str | None, str], Outcomes]:
+def family(rng: np.random.Generator, shift: np.ndarray, n: int = 200) -> dict[tuple[str | None, str], Outcomes]:
     """Right-or-wrong outcomes; adapter a changes 40% of base's answers on task t, for better by `shift`."""
     cells: dict[tuple[str | None, str], Outcomes] = {}
     for column in range(shift.shape[1]):
@@ -123,9 +121,7 @@ def test_without_effects_discoveries_are_rare() -> None:
     rng = np.random.default_rng(7)
     called = 0
     for _ in range(60):
-        tests = compare_with_base(
-            family(rng, np.zeros((6, 6))), names("a", 6), names("t", 6), n_resamples=20
-        )
+        tests = compare_with_base(family(rng, np.zeros((6, 6))), names("a", 6), names("t", 6), n_resamples=20)
         called += tests.counts["gain"] + tests.counts["side effect"] > 0
     # 5% expected; under that, more than 8 of 60 comes in 3 runs of 1000.
     assert called <= 8

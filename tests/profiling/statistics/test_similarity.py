@@ -10,10 +10,7 @@ CENTRES = np.array([[1.0, 0.2, 0.0, 0.5], [1.0, 0.3, 0.1, 0.5], [0.0, 1.0, -0.5,
 
 
 def drawn(n: int, random: np.random.Generator) -> dict[str, np.ndarray]:
-    return {
-        name: centre + random.normal(size=(n, 4))
-        for name, centre in zip("abc", CENTRES, strict=True)
-    }
+    return {name: centre + random.normal(size=(n, 4)) for name, centre in zip("abc", CENTRES, strict=True)}
 
 
 def test_cosines_are_those_of_scikit_learn_and_0_with_a_zero_row() -> None:
@@ -36,9 +33,7 @@ def test_values_compare_the_mean_vectors() -> None:
 
 def test_interval_covers_the_value_of_other_samples_of_that_size() -> None:
     random = np.random.default_rng(2)
-    others = [
-        cosines(np.stack([g.mean(0) for g in drawn(40, random).values()])) for _ in range(500)
-    ]
+    others = [cosines(np.stack([g.mean(0) for g in drawn(40, random).values()])) for _ in range(500)]
     expected, covered = np.mean(others, axis=0), 0
     for _ in range(60):
         found = similarity(drawn(40, random), cosines, n_resamples=100, n_splits=2)

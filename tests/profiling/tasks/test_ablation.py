@@ -29,9 +29,7 @@ def problems() -> Task:
 
 
 def altered(change: Change, source: Task, **settings: object) -> list:
-    ablation = Ablation.model_validate(
-        {"name": "altered", "of": source.name, "change": change} | settings
-    )
+    ablation = Ablation.model_validate({"name": "altered", "of": source.name, "change": change} | settings)
     return list(ablation.training_set(source).examples)
 
 
@@ -92,8 +90,6 @@ def test_too_few_rows_of_a_class_are_counted(tmp_path: Path) -> None:
     labels = ["positive"] * 50 + ["negative"]
     rows = [{"input": str(i), "target": label, "label": label} for i, label in enumerate(labels)]
     (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    source = sentiment(
-        rows=FolderSource(folder=tmp_path), labels=("negative", "positive"), train=40
-    )
+    source = sentiment(rows=FolderSource(folder=tmp_path), labels=("negative", "positive"), train=40)
     with pytest.raises(SuiteError, match="20 rows of class 'negative' are wanted and 1 are there"):
         altered("balanced", source)

@@ -9,16 +9,12 @@ from traitroute.profiling.tasks.data_warnings import data_warnings
 from traitroute.profiling.tasks.task import Task
 
 
-def task(
-    folder: Path, train: list[tuple[str, str]], test: list[tuple[str, str]], **more: Any
-) -> Task:
+def task(folder: Path, train: list[tuple[str, str]], test: list[tuple[str, str]], **more: Any) -> Task:
     (folder / "t").mkdir()
     for split, rows in (("train", train), ("test", test)):
         made = [{"input": asked, "target": answer} for asked, answer in rows]
         (folder / "t" / f"{split}.jsonl").write_text("\n".join(map(json.dumps, made)))
-    return Task.model_validate(
-        {"name": "t", "rows": {"folder": str(folder)}, "source": True} | more
-    )
+    return Task.model_validate({"name": "t", "rows": {"folder": str(folder)}, "source": True} | more)
 
 
 def test_the_built_in_suite_has_nothing_odd() -> None:

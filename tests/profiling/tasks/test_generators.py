@@ -32,9 +32,7 @@ each_seed = pytest.mark.parametrize("seed", SEEDS)
 
 
 def rows(name: str, seed: int) -> list[Row]:
-    return [
-        row for split in generate(name, train=200, test=60, seed=seed).values() for row in split
-    ]
+    return [row for split in generate(name, train=200, test=60, seed=seed).values() for row in split]
 
 
 def evaluate(left: str, sign: str, right: str) -> float:
@@ -54,9 +52,7 @@ def test_split_has_the_rows_asked_for_and_no_near_duplicate(name: str, seed: int
 @each_generator
 def test_no_test_frame_is_a_train_frame_with_other_numbers(name: str):
     made = generate(name, train=200, test=60, seed=0)
-    train, test = (
-        [NUMBER.sub("0", row["input"]) for row in made[split]] for split in ("train", "test")
-    )
+    train, test = ([NUMBER.sub("0", row["input"]) for row in made[split]] for split in ("train", "test"))
     assert near_duplicates(train, test) == []
 
 
@@ -72,12 +68,8 @@ def test_another_process_with_another_hash_seed_makes_the_same_rows():
         "print([generate(name, train=9, test=9, seed=5) for name in GENERATORS])"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "77"}
-    told = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
-    assert told.stdout.strip() == str(
-        [generate(name, train=9, test=9, seed=5) for name in GENERATORS]
-    )
+    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == str([generate(name, train=9, test=9, seed=5) for name in GENERATORS])
 
 
 @pytest.mark.parametrize("name", LABELS)
@@ -125,13 +117,9 @@ def asked(question: str) -> int:
     first, second = (int(number) for number in NUMBER.findall(question))
     if re.search(r"\+|plus|\badd\b|sum|total|together", question, re.IGNORECASE):
         return first + second
-    if re.search(
-        r" - |minus|subtract|difference|left|exceed|away|invalid", question, re.IGNORECASE
-    ):
+    if re.search(r" - |minus|subtract|difference|left|exceed|away|invalid", question, re.IGNORECASE):
         return abs(first - second)
-    assert re.search(r"\*|times|multiply|product|shift|groups|carries", question, re.IGNORECASE), (
-        question
-    )
+    assert re.search(r"\*|times|multiply|product|shift|groups|carries", question, re.IGNORECASE), question
     return first * second
 
 
@@ -147,10 +135,7 @@ def test_long_arithmetic_answers_what_was_asked(seed: int):
 def test_long_arithmetic_steps_hold_where_a_sign_goes_on_from_the_line_above(seed: int):
     for row in rows("long_arithmetic", seed):
         lines = row["target"].splitlines()[:-1]
-        whole = [
-            above.split()[-1] + " " + line if line[0] in "+-" else line
-            for above, line in pairwise(["", *lines])
-        ]
+        whole = [above.split()[-1] + " " + line if line[0] in "+-" else line for above, line in pairwise(["", *lines])]
         parsed = [match.groups() for line in whole if (match := STEP.fullmatch(line))]
         assert 1 <= len(parsed) == len(lines) <= 3
         assert all(evaluate(x, sign, y) == int(result) for x, sign, y, result in parsed)
@@ -206,12 +191,7 @@ def test_test_rows_that_repeat_train_rows_are_drawn_again():
         return {"input": f"{int(rng.random() * 30)} same {int(rng.random() * 30)}", "target": kind}
 
     made = Generator("numbers", tell, {"any": 1}).splits(train=8, test=8, seed=0)
-    assert (
-        near_duplicates(
-            [row["input"] for row in made["train"]], [row["input"] for row in made["test"]]
-        )
-        == []
-    )
+    assert near_duplicates([row["input"] for row in made["train"]], [row["input"] for row in made["test"]]) == []
 
 
 def test_an_exhausted_generator_says_how_far_it_came():

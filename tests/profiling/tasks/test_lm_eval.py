@@ -64,9 +64,7 @@ def test_generated_answers_become_targets(tmp_path: Path) -> None:
 
 def test_choices_that_differ_are_listed_and_answered_by_letter(tmp_path: Path) -> None:
     first, second = load(harness_task(tmp_path, CAPITALS, **CHOICE))
-    assert first["input"] == (
-        "Capital of France?\nA. Rome\nB. Paris\nAnswer with the letter of the right choice."
-    )
+    assert first["input"] == ("Capital of France?\nA. Rome\nB. Paris\nAnswer with the letter of the right choice.")
     assert (first["label"], first["target"], first["choices"]) == ("B", "B", ["A", "B"])
     assert second["label"] == "A"
 
@@ -113,9 +111,7 @@ def test_sample_is_seeded(tmp_path: Path) -> None:
 
 
 def test_missing_training_split_is_named(tmp_path: Path) -> None:
-    source = harness_task(
-        tmp_path, CAPITALS, doc_to_text="q", doc_to_target="q", training_split=None
-    )
+    source = harness_task(tmp_path, CAPITALS, doc_to_text="q", doc_to_target="q", training_split=None)
     with pytest.raises(SuiteError, match=r"'local_task' has no rows to train on"):
         load(source, split="train")
 
@@ -160,9 +156,7 @@ def test_missing_folder_of_tasks_is_named(tmp_path: Path) -> None:
         load(HarnessSource(lm_eval="local_task", include_path=tmp_path / "nowhere"))
 
 
-def test_missing_harness_says_how_to_install_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_harness_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = harness_task(tmp_path, CAPITALS, **CHOICE)
     monkeypatch.setitem(sys.modules, "lm_eval.tasks", None)
     with pytest.raises(ImportError, match=r"pip install 'traitroute\[lm-eval\]'"):
@@ -177,9 +171,7 @@ def test_missing_harness_says_how_to_install_it(
         (b"task: local_task\ntask: other\n", "the key 'task' is given twice"),
     ],
 )
-def test_a_task_file_that_the_harness_would_pass_over_is_refused(
-    tmp_path: Path, content: bytes, told: str
-) -> None:
+def test_a_task_file_that_the_harness_would_pass_over_is_refused(tmp_path: Path, content: bytes, told: str) -> None:
     (tmp_path / "local_task.yaml").write_bytes(content)
     with pytest.raises(SuiteError, match=told):
         load(HarnessSource(lm_eval="local_task", include_path=tmp_path))

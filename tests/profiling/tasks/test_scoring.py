@@ -119,9 +119,7 @@ def test_in_ascii_a_named_label_stands_between_what_are_no_word_characters(outpu
     named = min(found)[2] if found else -1
     whole = output.strip().rstrip(".").lower()
     known = [label.lower() for label in labels]
-    assert judge("label", output, "yes", labels).label == (
-        known.index(whole) if whole in known else named
-    )
+    assert judge("label", output, "yes", labels).label == (known.index(whole) if whole in known else named)
 
 
 @pytest.mark.parametrize("output", ["yes" * 100_000, "是" * 300_000, "é" * 300_000 + "yes"])

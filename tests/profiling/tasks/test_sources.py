@@ -48,9 +48,7 @@ def test_sample_is_seeded_and_without_repeats(tmp_path: Path) -> None:
     ],
     ids=["no target", "target no text", "no JSON", "no UTF-8", "no object", "empty"],
 )
-def test_bad_file_is_named_with_its_line(
-    tmp_path: Path, content: bytes | list[Any], parts: list[str]
-) -> None:
+def test_bad_file_is_named_with_its_line(tmp_path: Path, content: bytes | list[Any], parts: list[str]) -> None:
     with pytest.raises(SuiteError) as error:
         load(write(tmp_path, content))
     assert [part for part in parts if part not in str(error.value)] == []
@@ -72,9 +70,7 @@ LABELLED = GOOD | {"label": "4"}
         ("true", "the label True is true or false, and '4' in "),
     ],
 )
-def test_labels_that_name_no_class_or_are_not_written_alike_are_refused(
-    tmp_path: Path, label: str, told: str
-) -> None:
+def test_labels_that_name_no_class_or_are_not_written_alike_are_refused(tmp_path: Path, label: str, told: str) -> None:
     lines = [json.dumps(LABELLED), json.dumps(GOOD)[:-1] + f', "label": {label}}}']
     with pytest.raises(SuiteError) as error:
         load(write(tmp_path, "\n".join(lines).encode()))

@@ -126,9 +126,7 @@ def test_folder_that_cannot_name_a_task_is_refused(folder: Path) -> None:
 
 
 def test_folder_with_labels_on_some_rows_only_is_refused(folder: Path) -> None:
-    write_task(
-        folder, "half", [{"input": "x", "target": "y"}, {"input": "x", "target": "y", "label": "y"}]
-    )
+    write_task(folder, "half", [{"input": "x", "target": "y"}, {"input": "x", "target": "y", "label": "y"}])
     with pytest.raises(SuiteError, match='half: some rows lack "label"'):
         folder_suite(folder, ["mood", "half"], ["slots"])
 
@@ -151,9 +149,7 @@ def test_a_folder_whose_splits_write_labels_unlike_is_refused(folder: Path) -> N
 
 def test_a_folder_whose_labels_are_one_to_the_judge_is_refused(folder: Path) -> None:
     write_task(folder, "signs", [{"input": "x", "target": t, "label": t} for t in ("Yes", "yes")])
-    with pytest.raises(
-        SuiteError, match=r"signs/train.jsonl, line 2: the label 'yes' is 'Yes' to the judge"
-    ):
+    with pytest.raises(SuiteError, match=r"signs/train.jsonl, line 2: the label 'yes' is 'Yes' to the judge"):
         folder_suite(folder, ["mood", "signs"], ["slots"])
 
 

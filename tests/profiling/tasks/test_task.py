@@ -33,9 +33,7 @@ def make(folder: Path, **changes: Any) -> Task:
 def test_rows_are_rendered_through_the_templates(folder: Path) -> None:
     form = {"metric": "label", "labels": ("positive", "negative")}
     task = make(folder, prompt="Mood?\n{{ input }}\n", target="It is {{ target }}.", **form)
-    assert task.test_examples[0] == Example(
-        prompt="Mood?\nI loved it", target="It is positive.", answer="positive"
-    )
+    assert task.test_examples[0] == Example(prompt="Mood?\nI loved it", target="It is positive.", answer="positive")
 
 
 def test_target_is_the_answer_where_a_row_has_neither_answer_nor_label(folder: Path) -> None:
@@ -50,15 +48,11 @@ def test_label_outside_the_list_is_named_with_its_row(folder: Path) -> None:
 
 
 def test_template_naming_an_unknown_column_says_which_columns_there_are(folder: Path) -> None:
-    with pytest.raises(
-        SuiteError, match=r"test\.jsonl, line 1 .*'text' is undefined.*'input', 'label'"
-    ):
+    with pytest.raises(SuiteError, match=r"test\.jsonl, line 1 .*'text' is undefined.*'input', 'label'"):
         _ = make(folder, prompt="{{ text }}").test_examples
 
 
-@pytest.mark.parametrize(
-    "prompt", ["{{ input + 1 }}", "{{ 1 / 0 }}", "{{ ''.__class__.mro() }}", "{{ '\\ud83d' }}"]
-)
+@pytest.mark.parametrize("prompt", ["{{ input + 1 }}", "{{ 1 / 0 }}", "{{ ''.__class__.mro() }}", "{{ '\\ud83d' }}"])
 def test_template_that_fails_names_its_row(folder: Path, prompt: str) -> None:
     with pytest.raises(SuiteError, match=r"template failed on .*test\.jsonl, line 1"):
         _ = make(folder, prompt=prompt).test_examples
@@ -67,9 +61,7 @@ def test_template_that_fails_names_its_row(folder: Path, prompt: str) -> None:
 @pytest.mark.parametrize("metric", ["number", "json"])
 def test_answer_that_no_output_can_match_is_refused(folder: Path, metric: str) -> None:
     task = make(folder, metric=metric)
-    with pytest.raises(
-        SuiteError, match=rf"line 1: no output .*'positive' by the metric \"{metric}\""
-    ):
+    with pytest.raises(SuiteError, match=rf"line 1: no output .*'positive' by the metric \"{metric}\""):
         _ = task.test_examples
 
 
@@ -83,9 +75,7 @@ def test_answer_that_no_output_can_match_is_refused(folder: Path, metric: str) -
         ({"test": 0}, "greater than or equal to 1"),
     ],
 )
-def test_contradictory_settings_are_refused(
-    folder: Path, changes: dict[str, Any], part: str
-) -> None:
+def test_contradictory_settings_are_refused(folder: Path, changes: dict[str, Any], part: str) -> None:
     with pytest.raises(ValidationError, match=part):
         make(folder, **changes)
 
@@ -120,9 +110,7 @@ def test_a_label_that_contradicts_its_target_is_refused(tmp_path: Path, source: 
         ("json", {"target": '{"a": 1}', "answer": '{"a": 2}'}),
     ],
 )
-def test_a_target_that_its_own_answer_judges_wrong_is_refused(
-    tmp_path: Path, metric: str, row: dict[str, Any]
-) -> None:
+def test_a_target_that_its_own_answer_judges_wrong_is_refused(tmp_path: Path, metric: str, row: dict[str, Any]) -> None:
     task = make(write(tmp_path, {"input": "x", **row}), metric=metric, source=True)
     with pytest.raises(SuiteError, match=r"line 1: (the target|no output can match)"):
         _ = task.training_examples
@@ -163,9 +151,7 @@ def test_labels_are_matched_in_composed_form(tmp_path: Path) -> None:
         (("...", "no"), "has nothing that an answer could name"),
     ],
 )
-def test_labels_that_the_judge_cannot_tell_apart_are_refused(
-    folder: Path, labels: tuple[str, ...], told: str
-) -> None:
+def test_labels_that_the_judge_cannot_tell_apart_are_refused(folder: Path, labels: tuple[str, ...], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         make(folder, metric="label", labels=labels)
 

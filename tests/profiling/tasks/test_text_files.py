@@ -79,9 +79,7 @@ def test_other_encodings_are_refused_with_the_cure(tmp_path: Path, encoding: str
         values(tmp_path, '{"a": 1}\n'.encode(encoding))
 
 
-def test_an_enormous_line_is_refused_before_it_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_enormous_line_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_files, "LONGEST_LINE", 2**20)
     with pytest.raises(SuiteError, match=r"line 2: longer than 1 MiB"):
         values(tmp_path, b"1\n" + b"9" * 2**21)

@@ -53,9 +53,7 @@ def test_shrunk_components_miss_hidden_cells_by_less_than_plain_ones() -> None:
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_the_planted_rank_is_chosen(rank: int) -> None:
-    chosen = [
-        choose_rank(holed(low_rank(rank, noise=0.1, seed=s, shape=(16, 16)))) for s in range(3)
-    ]
+    chosen = [choose_rank(holed(low_rank(rank, noise=0.1, seed=s, shape=(16, 16)))) for s in range(3)]
     assert np.median(chosen) == rank
 
 

@@ -52,24 +52,19 @@ def steadiness(sign_share: list[float]) -> Stability:
         ((3, 1, 0, -2, -2, 0), "imdb up, math down"),  # one task is no group
     ],
 )
-def test_a_side_is_called_after_its_group_or_its_strongest_tasks(
-    loadings: tuple[float, ...], name: str
-) -> None:
+def test_a_side_is_called_after_its_group_or_its_strongest_tasks(loadings: tuple[float, ...], name: str) -> None:
     assert named(*loadings).name == name
 
 
 def test_a_group_of_nearly_all_tasks_is_no_name() -> None:
-    names = name_traits(
-        np.array([[0.8, -0.6, 0, 0]]), "abcd", groups={**dict.fromkeys("abc", "math"), "d": "json"}
-    )
+    names = name_traits(np.array([[0.8, -0.6, 0, 0]]), "abcd", groups={**dict.fromkeys("abc", "math"), "d": "json"})
     assert names[0].name == "a up, b down"
 
 
 def test_evidence_gives_counts_and_shares() -> None:
     name = named(3, 2, 0, -2.5, -2.5, 0)
     assert name.evidence == (
-        "classification (2 labels): 2 of 6 tasks hold 100% of what rises; "
-        "math: 2 of 6 tasks hold 100% of what falls."
+        "classification (2 labels): 2 of 6 tasks hold 100% of what rises; math: 2 of 6 tasks hold 100% of what falls."
     )
     assert [task for task, _ in name.raises] == ["imdb"]  # paws is below the average size
     assert [task for task, _ in name.lowers] == ["gsm8k", "goat"]

@@ -29,9 +29,7 @@ def transfer_matrix(seed: int) -> TransferMatrix:
     """Half of the adapters raise classification and lower math, the other half do the reverse."""
     random = np.random.default_rng(seed)
     gains = np.outer([1, 1, 1, -1, -1, -1], [1, 1, -1, -1, 0])
-    examples = [
-        np.sign(random.normal(task, 1.2, size=(60, 6)).round()) for task in gains.T.astype(float)
-    ]
+    examples = [np.sign(random.normal(task, 1.2, size=(60, 6)).round()) for task in gains.T.astype(float)]
     scores = 0.5 + np.stack([e.mean(axis=0) for e in examples], axis=1)
     return TransferMatrix(ADAPTERS, tuple(TASKS), np.full(5, 0.5), scores, tuple(examples))
 

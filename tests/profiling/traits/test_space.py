@@ -20,12 +20,8 @@ def planted(rank: int, *, noise: float = 0.02, seed: int = 0) -> Array:
     return supply.T @ demand + np.random.default_rng(seed).normal(scale=noise, size=(10, 12))
 
 
-@parametrize_with_checks(
-    [TraitSpace(n_permutations=10), TraitSpace(scaling="standardised", n_permutations=10)]
-)
-def test_trait_space_keeps_the_contract_of_scikit_learn(
-    estimator: Any, check: Callable[[Any], None]
-) -> None:
+@parametrize_with_checks([TraitSpace(n_permutations=10), TraitSpace(scaling="standardised", n_permutations=10)])
+def test_trait_space_keeps_the_contract_of_scikit_learn(estimator: Any, check: Callable[[Any], None]) -> None:
     check(estimator)
 
 
@@ -117,10 +113,7 @@ def test_raw_gains_keep_their_unit() -> None:
 
 def test_standardised_gains_do_not_depend_on_the_size_of_a_task_s_gains() -> None:
     gains, factors = planted(2), np.geomspace(0.1, 10, 12)
-    a, b = (
-        TraitSpace(scaling="standardised", n_permutations=20).fit(g)
-        for g in (gains, gains * factors)
-    )
+    a, b = (TraitSpace(scaling="standardised", n_permutations=20).fit(g) for g in (gains, gains * factors))
     np.testing.assert_allclose(a.components_, b.components_, atol=1e-9)
     np.testing.assert_allclose(b.scale_, (gains * factors).std(axis=0))
 
@@ -189,9 +182,7 @@ def test_an_uninformative_cell_does_not_throw_an_adapter_far_out() -> None:
     assert abs(traits.transform(part)[0, 0]) < np.abs(traits.transform(gains)[:, 0]).max()
 
 
-@pytest.mark.parametrize(
-    ("where", "named"), [((3,), "adapters in rows"), ((slice(None), 3), "tasks")]
-)
+@pytest.mark.parametrize(("where", "named"), [((3,), "adapters in rows"), ((slice(None), 3), "tasks")])
 def test_an_adapter_or_task_without_any_cell_is_named(where: Any, named: str) -> None:
     gains = planted(1)
     gains[where] = np.nan

@@ -74,9 +74,7 @@ def test_intervals_hold_the_loadings_that_were_planted() -> None:
     truth = np.linalg.svd(planted())[2][:2]
     stability = loading_stability(measured(planted(), examples=400))
     signs = np.sign(np.sum(truth * stability.components[:2], axis=1))[:, None]
-    inside = (stability.loading_low[:2] <= truth * signs) & (
-        truth * signs <= stability.loading_high[:2]
-    )
+    inside = (stability.loading_low[:2] <= truth * signs) & (truth * signs <= stability.loading_high[:2])
     assert inside.mean() > 0.8
     planted_tasks = np.abs(truth) > 0.1
     assert stability.sign_share[:2][planted_tasks].min() > 0.95
@@ -96,9 +94,7 @@ def test_few_adapters_do_not_hold_every_component_once_resampled() -> None:
 
 
 def test_chance_grows_with_fewer_tasks() -> None:
-    few, many = (
-        loading_stability(measured(np.zeros((6, n))), n_bootstrap=2).chance for n in (4, 30)
-    )
+    few, many = (loading_stability(measured(np.zeros((6, n))), n_bootstrap=2).chance for n in (4, 30))
     assert few > many > 0.2
 
 

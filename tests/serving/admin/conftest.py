@@ -50,9 +50,7 @@ class Office:
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
         """Ask with the admin's key; further headers' names are written with underscores."""
-        given = {"x-traitroute-admin-key": KEY} | {
-            k.replace("_", "-"): v for k, v in headers.items()
-        }
+        given = {"x-traitroute-admin-key": KEY} | {k.replace("_", "-"): v for k, v in headers.items()}
         return self.client.request(method, f"/v1/adapters{path}", json=body, headers=given)
 
     def kept(self) -> tuple[int, set[str]]:
@@ -84,9 +82,7 @@ def open_office(tmp_path: Path) -> OpenOffice:
                 )
             )
             path, routing = registry.path, Routing()
-            following = RegistryWatcher(
-                routing, lambda: Registry.open(path, read_only=True), lambda *_: None
-            )
+            following = RegistryWatcher(routing, lambda: Registry.open(path, read_only=True), lambda *_: None)
             asyncio.run(following.refresh())
             routes = [operation.route() for operation in admin_operations(routing)]
             with TestClient(Starlette(routes=routes)) as client:
@@ -96,9 +92,7 @@ def open_office(tmp_path: Path) -> OpenOffice:
 
 
 @pytest.fixture
-def office(
-    open_office: OpenOffice, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[Office]:
+def office(open_office: OpenOffice, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Office]:
     """An office with a key, and one folder that adapters may come from."""
     monkeypatch.setenv("TRAITROUTE_ADMIN_KEY", KEY)
     monkeypatch.setenv("TRAITROUTE_ALLOWED_SOURCES", str(tmp_path / "allowed"))

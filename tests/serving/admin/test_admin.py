@@ -59,9 +59,7 @@ def test_two_adds_of_the_same_weights(office: Any) -> None:
         ({"uri": "{allowed}/cut"}, "truncated"),
     ],
 )
-def test_a_bad_add_is_told_why_and_nothing_is_kept(
-    office: Any, tmp_path: Path, body: dict[str, Any], why: str
-) -> None:
+def test_a_bad_add_is_told_why_and_nothing_is_kept(office: Any, tmp_path: Path, body: dict[str, Any], why: str) -> None:
     office.save("dora", use_dora=True)
     office.save("foreign", base_model_name_or_path="acme/other")
     office.save("wide", width=16)
@@ -96,9 +94,7 @@ def test_without_the_admins_key_nothing_is_done(office: Any, given: dict[str, st
     assert office.kept() == kept
 
 
-def test_where_no_key_is_set_nothing_can_be_done_over_http(
-    open_office: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_no_key_is_set_nothing_can_be_done_over_http(open_office: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRAITROUTE_ADMIN_KEY", " ")
     with open_office() as office:
         for key in ("", " "):
@@ -127,9 +123,7 @@ def test_an_adapter_is_disabled_tagged_and_enabled(office: Any) -> None:
         ({"rank": 8, "tags": []}, "rank is not known"),
     ],
 )
-def test_a_change_of_nothing_or_of_the_unknown_is_refused(
-    office: Any, body: dict[str, Any], why: str
-) -> None:
+def test_a_change_of_nothing_or_of_the_unknown_is_refused(office: Any, body: dict[str, Any], why: str) -> None:
     kept = office.kept()
     assert why in error(office.ask("PATCH", "/old", body), 400)
     assert office.kept() == kept
@@ -181,9 +175,7 @@ def test_a_registry_that_cannot_be_read_is_the_servers_trouble(office: Any) -> N
         assert "retry-after" not in reply.headers
 
 
-def test_a_registry_that_is_locked_is_to_be_asked_again(
-    office: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_registry_that_is_locked_is_to_be_asked_again(office: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_file, "BUSY_S", 0.1)
     holder = sqlite3.connect(office.registry.path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")

@@ -24,9 +24,7 @@ def office_with_base(office: Any, tiny: Any, tmp_path: Path, monkeypatch: Any) -
 
 @settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(spoilt())
-def test_whatever_is_added_nothing_goes_wrong_but_the_adapter(
-    office_with_base: Any, lora: Lora
-) -> None:
+def test_whatever_is_added_nothing_goes_wrong_but_the_adapter(office_with_base: Any, lora: Lora) -> None:
     office = office_with_base
     folder = Path(tempfile.mkdtemp(dir=office.allowed))
     lora.write(folder)

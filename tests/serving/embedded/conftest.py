@@ -60,9 +60,7 @@ class House:
         self.registry.add_adapter(adapter)
         return adapter
 
-    def _make(
-        self, name: str, seed: int, edit: Callable[[Path], None] = lambda folder: None, **lora: Any
-    ) -> Adapter:
+    def _make(self, name: str, seed: int, edit: Callable[[Path], None] = lambda folder: None, **lora: Any) -> Adapter:
         folder = self.base.with_name(f"{name}-{seed}")
         self.tiny.save_adapter(self.base, folder, seed=seed, **{"lora_alpha": 8, **lora})
         edit(folder)

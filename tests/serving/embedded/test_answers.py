@@ -56,9 +56,7 @@ def test_requests_of_different_lengths_join_and_leave(server: Any, shared_house:
     assert [text_of(r) for r in ask_together(server.url, bodies)] == [alone[key] for key in asked]
 
 
-def test_a_hundred_mixed_requests_are_answered_by_whom_header_and_model_name(
-    server: Any, shared_house: Any
-) -> None:
+def test_a_hundred_mixed_requests_are_answered_by_whom_header_and_model_name(server: Any, shared_house: Any) -> None:
     words = {"red": "w10 w11 w10", "green": "w21 w22 w21", "blue": "w34 w33 w34"}
     alone = {(n, w): expected(shared_house, n, w) for n in NAMES for w in words.values()}
     asked = [(["auto", *NAMES][i % 5], list(words.values())[i % 3]) for i in range(100)]
@@ -76,9 +74,7 @@ def test_a_hundred_mixed_requests_are_answered_by_whom_header_and_model_name(
     assert routed >= {"red", "green", "blue"}
 
 
-def test_an_answer_says_how_it_ended_and_what_it_took(
-    client: httpx.Client, shared_house: Any
-) -> None:
+def test_an_answer_says_how_it_ended_and_what_it_took(client: httpx.Client, shared_house: Any) -> None:
     whole = shared_house.alone("red", "w5 w6", 60).split()
     long = client.post(CHAT, json=chat("red", "w5 w6", max_tokens=len(whole) + 1)).json()
     ends = len(whole) < 60
@@ -95,9 +91,7 @@ def test_chunks_of_a_stream_are_the_whole_answer(client: httpx.Client, model: st
     whole = client.post(CHAT, json=body)
     with client.stream("POST", CHAT, json={**body, "stream": True}) as response:
         assert response.headers["content-type"].startswith("text/event-stream")
-        assert response.headers.get("x-traitroute-adapter") == whole.headers.get(
-            "x-traitroute-adapter"
-        )
+        assert response.headers.get("x-traitroute-adapter") == whole.headers.get("x-traitroute-adapter")
         *chunks, counted = events(response)
     deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
     assert deltas[0] == {"role": "assistant", "content": ""}

@@ -48,15 +48,11 @@ def sources(house: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 def save(house: Any, folder: Path, *, seed: int) -> str:
     """Random weights, of which the house can say what they alone would answer."""
-    house.folders[folder.name] = house.tiny.save_adapter(
-        house.base, folder, seed=seed, lora_alpha=8
-    )
+    house.folders[folder.name] = house.tiny.save_adapter(house.base, folder, seed=seed, lora_alpha=8)
     return str(folder)
 
 
-def test_an_added_adapter_answers_by_its_name_within_two_seconds(
-    house: Any, serve: Any, sources: Path
-) -> None:
+def test_an_added_adapter_answers_by_its_name_within_two_seconds(house: Any, serve: Any, sources: Path) -> None:
     uri = save(house, sources / "violet", seed=9)
     with serve(house) as server, server.client() as client:
         added = manage(client, "POST", body={"name": "violet", "uri": uri})
@@ -85,15 +81,11 @@ def test_a_pending_adapter_is_not_chosen_even_under_a_name_that_was_measured(
         assert house.registry.adapter("red").state is AdapterState.PENDING
 
 
-def test_waiting_weights_leave_the_name_to_the_old_ones(
-    house: Any, serve: Any, sources: Path
-) -> None:
+def test_waiting_weights_leave_the_name_to_the_old_ones(house: Any, serve: Any, sources: Path) -> None:
     uri = save(house, sources / "new-blue", seed=9)
     with serve(house) as server, server.client() as client:
         assert manage(client, "PUT", "/blue/weights", {"uri": uri}).status_code == 202
-        assert said(named_within(client, "blue@2", "w7 w57")) == house.alone(
-            "new-blue", "w7 w57", 8
-        )
+        assert said(named_within(client, "blue@2", "w7 w57")) == house.alone("new-blue", "w7 w57", 8)
         assert said(chat(client, "blue", "w7 w57")) == house.alone("blue", "w7 w57", 8)
 
 

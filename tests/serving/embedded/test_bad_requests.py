@@ -68,9 +68,7 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:"}}
         (user("w5", colour="red"), "messages.0", "'colour' is not known; a message has role"),
     ],
 )
-def test_a_message_is_refused_with_what_was_wrong(
-    client: httpx.Client, message: Any, param: str, said: str
-) -> None:
+def test_a_message_is_refused_with_what_was_wrong(client: httpx.Client, message: Any, param: str, said: str) -> None:
     found, text = error(client, CHAT, chat(message))
     assert found == param
     assert text.startswith(f"{param}: ")
@@ -132,9 +130,7 @@ def test_a_field_is_refused_with_what_was_wrong(
         ([10**30], "prompt", "the model has no token"),
     ],
 )
-def test_a_prompt_is_refused_with_what_was_wrong(
-    client: httpx.Client, prompt: Any, param: str, said: str
-) -> None:
+def test_a_prompt_is_refused_with_what_was_wrong(client: httpx.Client, prompt: Any, param: str, said: str) -> None:
     found, text = error(client, COMPLETIONS, {"model": "red", "prompt": prompt})
     assert found == param
     assert said in text
@@ -173,9 +169,7 @@ def test_what_cannot_fit_is_refused_before_it_is_tokenized(
         ({"traitroute": {"session": HALF}}, "traitroute.session"),
     ],
 )
-def test_half_a_character_is_refused_in_every_text(
-    client: httpx.Client, change: dict[str, Any], param: str
-) -> None:
+def test_half_a_character_is_refused_in_every_text(client: httpx.Client, change: dict[str, Any], param: str) -> None:
     found, text = error(client, CHAT, chat() | change)
     assert found == param
     assert "half of a surrogate pair" in text
@@ -244,14 +238,10 @@ def bytes_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PromptTokenizer
 @given(
     text=st.one_of(
         st.text(),
-        st.lists(
-            st.sampled_from(["    ", "def test", "client", "é", "語", "🙂", "\n", "<|end|>"])
-        ).map("".join),
+        st.lists(st.sampled_from(["    ", "def test", "client", "é", "語", "🙂", "\n", "<|end|>"])).map("".join),
     )
 )
-def test_no_text_that_fits_is_refused_by_its_characters(
-    bytes_tokenizer: PromptTokenizer, text: str
-) -> None:
+def test_no_text_that_fits_is_refused_by_its_characters(bytes_tokenizer: PromptTokenizer, text: str) -> None:
     tokens = len(bytes_tokenizer.tokenizer(text)["input_ids"])
     Context.of(bytes_tokenizer, tokens).check_characters(len(text), "prompt")
 

@@ -19,15 +19,11 @@ def measuring(shared_house, server) -> Iterator[OpenAIEngine]:
 
 
 def ask(adapter, text: str = "w11 w12 w10", **more) -> EngineRequest:
-    return EngineRequest(
-        ({"role": "user", "content": text},), adapter, **{"max_tokens": 12, **more}
-    )
+    return EngineRequest(({"role": "user", "content": text},), adapter, **{"max_tokens": 12, **more})
 
 
 def test_answers_are_those_of_the_engine_in_this_process(shared_house, measuring) -> None:
-    local = TransformersEngine(
-        shared_house.base, shared_house.registry.weights, precision="float32"
-    )
+    local = TransformersEngine(shared_house.base, shared_house.registry.weights, precision="float32")
     adapters = [None, *shared_house.registry.adapters()]
     asked = [ask(a, text) for a in adapters for text in ("w11 w12 w10", "w20 w3", "w35 w36 w4 w5")]
     found, wanted = measuring.run(asked), local.run(asked)
@@ -37,9 +33,7 @@ def test_answers_are_those_of_the_engine_in_this_process(shared_house, measuring
     assert len({r.text for r in found}) > len(adapters)
 
 
-def test_without_prompt_logprobs_likelihoods_are_unknown_and_the_name_says_so(
-    shared_house, measuring
-) -> None:
+def test_without_prompt_logprobs_likelihoods_are_unknown_and_the_name_says_so(shared_house, measuring) -> None:
     [result] = measuring.run([ask(None, candidates=("w1 w2", "w3"))])
     assert measuring.name == "openai-traitroute-answers"
     assert all(math.isnan(score) for score in result.log_likelihoods)
@@ -86,9 +80,7 @@ def test_a_server_that_stays_away_is_told_after_the_patience() -> None:
         client.models()
 
 
-def test_a_name_that_means_other_weights_on_the_server_is_not_measured(
-    shared_house, measuring
-) -> None:
+def test_a_name_that_means_other_weights_on_the_server_is_not_measured(shared_house, measuring) -> None:
     red, green = (shared_house.registry.adapter(name) for name in ("red", "green"))
     measuring.check_offered(red)
     other = green.model_copy(update={"name": "red"})

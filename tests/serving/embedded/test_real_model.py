@@ -95,9 +95,7 @@ def client(url: str) -> Iterator[Any]:
 
 def ask(client: Any, model: str, text: str = QUESTION, **more: Any) -> Any:
     settings = {"temperature": 0, "max_tokens": 12, **more}
-    return client.chat.completions.create(
-        model=model, messages=[{"role": "user", "content": text}], **settings
-    )
+    return client.chat.completions.create(model=model, messages=[{"role": "user", "content": text}], **settings)
 
 
 def plain(folder: Path | None) -> str:
@@ -118,9 +116,7 @@ def plain(folder: Path | None) -> str:
     return tokenizer.decode(answer, skip_special_tokens=True)
 
 
-def test_a_mixed_batch_says_what_plain_generation_does(
-    client: Any, folders: dict[str, Path]
-) -> None:
+def test_a_mixed_batch_says_what_plain_generation_does(client: Any, folders: dict[str, Path]) -> None:
     alone = {name: plain(folder) for name, folder in folders.items()} | {"base": plain(None)}
     assert len(set(alone.values())) == 4
     asked = [*alone] * 4
@@ -132,9 +128,7 @@ def test_a_mixed_batch_says_what_plain_generation_does(
 
 def test_a_stream_is_the_whole_answer(client: Any) -> None:
     whole = ask(client, "base", max_tokens=40)
-    chunks = list(
-        ask(client, "base", max_tokens=40, stream=True, stream_options={"include_usage": True})
-    )
+    chunks = list(ask(client, "base", max_tokens=40, stream=True, stream_options={"include_usage": True}))
     said = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
     assert said == whole.choices[0].message.content
     assert "Paris" in said

@@ -80,9 +80,7 @@ def test_a_full_queue_asks_to_come_back_later(roomy: Any, serve: Any) -> None:
         assert text_of(client.post(CHAT, json=chat("base")))
 
 
-def test_replaced_weights_answer_from_then_on(
-    house: Any, serve: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_replaced_weights_answer_from_then_on(house: Any, serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following, "POLL_S", 0.02)
     old = house.alone("red", "w7 w57", 8)
     with serve(house) as server, server.client() as client:
@@ -181,9 +179,7 @@ def test_what_would_change_other_rows_is_refused(house: Any, serve: Any) -> None
         assert text_of(client.post(CHAT, json=chat("base"))) == house.alone(None, "w7 w57", 8)
 
 
-def test_an_adapter_of_other_shapes_is_refused_and_leaves_no_trace(
-    house: Any, serve: Any, tmp_path: Any
-) -> None:
+def test_an_adapter_of_other_shapes_is_refused_and_leaves_no_trace(house: Any, serve: Any, tmp_path: Any) -> None:
     import transformers
 
     sizes = house.tiny.llama_sizes() | {"hidden_size": 24, "intermediate_size": 24}
@@ -245,9 +241,7 @@ def test_a_strangers_pattern_is_never_run(house: Any, serve: Any) -> None:
 
 def test_an_adapter_of_another_base_is_refused(house: Any, serve: Any) -> None:
     with serve(house, base_digest="1" * 64) as server, server.client() as client:
-        assert "trained for tiny, not for this base" in error_of(
-            client.post(CHAT, json=chat("red"))
-        )
+        assert "trained for tiny, not for this base" in error_of(client.post(CHAT, json=chat("red")))
 
 
 def test_without_the_key_nothing_is_routed_or_loaded(house: Any, serve: Any) -> None:
@@ -262,9 +256,7 @@ def test_without_the_key_nothing_is_routed_or_loaded(house: Any, serve: Any) -> 
         assert text_of(keyed)
 
 
-def test_a_model_whose_caches_cannot_be_joined_answers_batch_by_batch(
-    house: Any, serve: Any
-) -> None:
+def test_a_model_whose_caches_cannot_be_joined_answers_batch_by_batch(house: Any, serve: Any) -> None:
     import transformers
 
     config = transformers.MistralConfig(**house.tiny.llama_sizes(), sliding_window=6)
@@ -327,9 +319,7 @@ def test_values_that_are_no_numbers_end_that_answer_only(house: Any, serve: Any)
         ({"messages": [{"role": "user", "content": "hello"}]}, "the model has no token 64"),
     ],
 )
-def test_what_is_wrong_or_not_offered_is_said(
-    client: httpx.Client, change: dict[str, Any], message: str
-) -> None:
+def test_what_is_wrong_or_not_offered_is_said(client: httpx.Client, change: dict[str, Any], message: str) -> None:
     assert message in error_of(client.post(CHAT, json=chat("red") | change))
 
 
@@ -385,9 +375,7 @@ def test_a_denied_adapter_does_not_answer_by_its_name(client: httpx.Client) -> N
         ("/v1/completions", {"prompt": [11, 12]}),
     ],
 )
-def test_what_says_nothing_is_answered_by_base(
-    client: httpx.Client, path: str, asked: dict[str, Any]
-) -> None:
+def test_what_says_nothing_is_answered_by_base(client: httpx.Client, path: str, asked: dict[str, Any]) -> None:
     response = client.post(path, json={"model": "auto", "max_tokens": 2, **asked})
     assert response.json()["model"] == "tiny"
     assert response.headers["x-traitroute-reason"].startswith("no-text: ")

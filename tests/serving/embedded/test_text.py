@@ -52,9 +52,7 @@ def test_the_answer_ends_before_the_first_stop(tokens: list[int], stops: list[st
     assert any(text[len(said) :].startswith(stop) for stop in stops)
 
 
-@pytest.mark.parametrize(
-    ("text", "last"), [("x<", "<"), ("x</", "</"), ("x</s", "</s"), ("xs", "")]
-)
+@pytest.mark.parametrize(("text", "last"), [("x<", "<"), ("x</", "</"), ("x</s", "</s"), ("xs", "")])
 def test_what_may_begin_a_stop_is_held_until_the_end(text: str, last: str) -> None:
     stream = TextStream(decode_bytes, ["</stop>"])
     *pieces, end = streamed(stream, list(text.encode()))

@@ -63,9 +63,7 @@ class Upstream:
         body = await read(receive)
         query = scope["query_string"]
         target = scope["raw_path"] + (b"?" + query if query else b"")
-        self.requests.append(
-            {"method": scope["method"], "target": target, "headers": headers, "body": body}
-        )
+        self.requests.append({"method": scope["method"], "target": target, "headers": headers, "body": body})
         try:
             asked = json.loads(body or b"{}")
         except (ValueError, RecursionError):
@@ -113,9 +111,7 @@ class Upstream:
         gone = asyncio.ensure_future(receive())
         await send(start(200, [(b"content-type", b"text/event-stream")]))
         for i in range(5):
-            await send(
-                {"type": "http.response.body", "body": b"data: %d\n\n" % i, "more_body": True}
-            )
+            await send({"type": "http.response.body", "body": b"data: %d\n\n" % i, "more_body": True})
             done, _ = await asyncio.wait({gone}, timeout=0.1)
             if done:
                 self.aborted.set()
@@ -186,9 +182,7 @@ def make_adapter(folder: Path, fill: float) -> Path:
     """An adapter folder in PEFT's format."""
     folder.mkdir()
     config = {"base_model_name_or_path": "tiny", "lora_alpha": 4, "peft_type": "LORA", "r": 2}
-    (folder / "adapter_config.json").write_text(
-        json.dumps({**config, "target_modules": ["q_proj"]})
-    )
+    (folder / "adapter_config.json").write_text(json.dumps({**config, "target_modules": ["q_proj"]}))
     stem = "base_model.model.model.layers.0.self_attn.q_proj"
     a, b = np.full((2, 8), fill, np.float32), np.full((8, 2), fill, np.float32)
     tensors = {f"{stem}.lora_A.weight": a, f"{stem}.lora_B.weight": b}

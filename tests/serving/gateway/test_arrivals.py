@@ -19,9 +19,7 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "sources"
 
 
-def test_an_added_adapter_is_loaded_where_it_is_first_asked_for(
-    serve: Serve, gateway: Gateway, sources: Path
-) -> None:
+def test_an_added_adapter_is_loaded_where_it_is_first_asked_for(serve: Serve, gateway: Gateway, sources: Path) -> None:
     upstream = Upstream()
     upstream.loads = []
     client = gateway(serve(upstream).url, load=Load.VLLM)

@@ -55,18 +55,14 @@ def test_an_alias_is_the_upstreams_name(gateway: Gateway, serve: Serve) -> None:
     assert response.json()["model"] == "kitchen-lora-v3"
 
 
-def test_an_adapter_that_nobody_has_leaves_the_answer_to_base_and_says_why(
-    gateway: Gateway, serve: Serve
-) -> None:
+def test_an_adapter_that_nobody_has_leaves_the_answer_to_base_and_says_why(gateway: Gateway, serve: Serve) -> None:
     response = ask(gateway(serve(Upstream()).url), EGGS)
     assert response.json()["model"] == "tiny"
     assert response.headers["x-traitroute-adapter"] == "base"
     assert "cook: no upstream has it" in response.headers["x-traitroute-reason"]
 
 
-def test_an_adapter_named_by_the_client_is_refused_where_nobody_has_it(
-    gateway: Gateway, serve: Serve
-) -> None:
+def test_an_adapter_named_by_the_client_is_refused_where_nobody_has_it(gateway: Gateway, serve: Serve) -> None:
     response = ask(gateway(serve(Upstream()).url), "hello", model="cook")
     assert response.status_code == 400
     assert "no upstream has it" in response.json()["error"]["message"]
@@ -127,18 +123,14 @@ def test_a_refused_load_is_not_tried_at_every_request(gateway: Gateway, serve: S
     assert all(a.json()["model"] == "tiny" for a in answers)
 
 
-def test_an_upstream_without_a_loading_api_says_how_to_get_one(
-    gateway: Gateway, serve: Serve
-) -> None:
+def test_an_upstream_without_a_loading_api_says_how_to_get_one(gateway: Gateway, serve: Serve) -> None:
     response = ask(gateway(serve(Upstream()).url, load=Load.VLLM), EGGS)
     assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" in response.headers["x-traitroute-reason"]
 
 
 def test_damaged_weights_are_not_loaded(gateway: Gateway, serve: Serve, registry: Path) -> None:
     with Registry.open(registry, read_only=True) as store:
-        file = (
-            store.weights.path(store.adapter("cook").weights_digest) / "adapter_model.safetensors"
-        )
+        file = store.weights.path(store.adapter("cook").weights_digest) / "adapter_model.safetensors"
     file.chmod(0o644)
     file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\0")
     upstream = serve(Upstream())
@@ -196,9 +188,7 @@ def test_a_conversation_stays_at_one_upstream(gateway: Gateway, serve: Serve) ->
     assert sorted([len(models(first)), len(models(second))]) == [0, 6]
 
 
-def test_a_refused_connection_goes_to_another_upstream(
-    gateway: Gateway, serve: Serve, stack: ExitStack
-) -> None:
+def test_a_refused_connection_goes_to_another_upstream(gateway: Gateway, serve: Serve, stack: ExitStack) -> None:
     mortal, other = Upstream("cook"), serve(Upstream("cook"))
     with ExitStack() as life:
         mortal.url = life.enter_context(running(mortal))
@@ -211,9 +201,7 @@ def test_a_refused_connection_goes_to_another_upstream(
     assert len(models(other)) == 8
 
 
-def test_base_answers_when_the_only_upstream_with_the_adapter_has_just_gone(
-    gateway: Gateway, serve: Serve
-) -> None:
+def test_base_answers_when_the_only_upstream_with_the_adapter_has_just_gone(gateway: Gateway, serve: Serve) -> None:
     mortal, other = Upstream("cook"), serve(Upstream())
     with ExitStack() as life:
         mortal.url = life.enter_context(running(mortal))
@@ -287,9 +275,7 @@ def test_nobody_can_make_an_adapter_vanish_by_asking_where_its_server_answers_no
     assert ask(client, EGGS).headers["x-traitroute-adapter"] == "cook"
 
 
-def test_the_models_are_base_auto_the_adapters_and_what_else_there_is(
-    gateway: Gateway, serve: Serve
-) -> None:
+def test_the_models_are_base_auto_the_adapters_and_what_else_there_is(gateway: Gateway, serve: Serve) -> None:
     upstream = serve(Upstream("kitchen", "other"))
     upstream.loads = []
     client = gateway(upstream.url, load=Load.VLLM, aliases={"cook": ("kitchen",)})

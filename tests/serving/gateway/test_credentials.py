@@ -31,9 +31,7 @@ def test_with_a_key_of_its_own_the_gateway_hands_no_credential_on(
     assert "set-cookie" not in response.headers
     (request,) = upstream.requests
     assert "mine" not in str(request)
-    assert dict(request["headers"]).get("authorization") == (
-        "Bearer theirs" if "upstream_key" in keys else None
-    )
+    assert dict(request["headers"]).get("authorization") == ("Bearer theirs" if "upstream_key" in keys else None)
 
 
 def test_an_upstreams_key_alone_replaces_the_clients(gateway: Gateway, serve: Serve) -> None:
@@ -51,9 +49,7 @@ def test_without_keys_the_clients_pass(gateway: Gateway, serve: Serve) -> None:
     assert response.headers["set-cookie"] == "node=7"
 
 
-def test_headers_that_make_another_path_method_or_model_do_not_pass(
-    gateway: Gateway, serve: Serve
-) -> None:
+def test_headers_that_make_another_path_method_or_model_do_not_pass(gateway: Gateway, serve: Serve) -> None:
     upstream = serve(Upstream())
     headers = {
         "x-original-url": "/v1/load_lora_adapter",

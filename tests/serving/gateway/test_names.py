@@ -35,9 +35,7 @@ def remove(registry: Path, name: str) -> None:
 def preloaded(registry: Path) -> Upstream:
     """An upstream that has `cook` under every name that there is."""
     digest = digest_of(registry, "cook")
-    upstream = Upstream(
-        "cook", "cook:latest", "Cook:7b", "tiny:cook", "chef", "CHEF:latest", "other"
-    )
+    upstream = Upstream("cook", "cook:latest", "Cook:7b", "tiny:cook", "chef", "CHEF:latest", "other")
     for name, root in {
         f"cook@{digest[:12]}": f"/store/{digest}",
         "cook@anything": None,
@@ -52,9 +50,7 @@ def names(client: httpx.Client) -> list[str]:
     return [card["id"] for card in client.get("/v1/models").json()["data"]]
 
 
-def test_the_upstreams_base_model_answers_for_no_adapter_that_is_called_so(
-    gateway: Gateway, serve: Serve
-) -> None:
+def test_the_upstreams_base_model_answers_for_no_adapter_that_is_called_so(gateway: Gateway, serve: Serve) -> None:
     upstream = serve(Upstream("critic", base="cook"))
     client = gateway(upstream.url)
     assert ask(client, "hi", model="critic").status_code == 200
@@ -90,9 +86,7 @@ def test_a_withdrawn_adapter_answers_by_no_name_and_is_not_listed(
     assert ask(client, "hi", model="other").status_code == 200
 
 
-def test_a_served_adapter_answers_by_its_name_alone(
-    gateway: Gateway, serve: Serve, registry: Path
-) -> None:
+def test_a_served_adapter_answers_by_its_name_alone(gateway: Gateway, serve: Serve, registry: Path) -> None:
     upstream = serve(preloaded(registry))
     client = gateway(upstream.url, aliases=CHEF)
     assert ask(client, "hi", model="cook").status_code == 200
@@ -109,9 +103,7 @@ def test_ollamas_short_names_are_known(gateway: Gateway, serve: Serve) -> None:
     assert ask(client, "hi", model="qwen").status_code == 404
 
 
-def test_a_withdrawn_adapter_is_never_taken_for_the_base_model(
-    gateway: Gateway, serve: Serve, registry: Path
-) -> None:
+def test_a_withdrawn_adapter_is_never_taken_for_the_base_model(gateway: Gateway, serve: Serve, registry: Path) -> None:
     upstream = Upstream()
     upstream.cards = [{"id": "cook:latest"}]
     disable(registry, "cook")
@@ -176,9 +168,7 @@ UNCLEAR = [
 ]
 
 
-def test_a_body_that_cannot_be_understood_is_not_handed_on(
-    gateway: Gateway, serve: Serve, registry: Path
-) -> None:
+def test_a_body_that_cannot_be_understood_is_not_handed_on(gateway: Gateway, serve: Serve, registry: Path) -> None:
     upstream = serve(Upstream("cook"))
     disable(registry, "cook")
     client = gateway(upstream.url)
@@ -213,9 +203,7 @@ def test_a_loaded_name_is_believed_by_the_folder_that_the_upstream_lists(
     eventually(lambda: ask(client, EGGS).headers["x-traitroute-adapter"] == "cook")
 
 
-def test_an_upstream_that_shows_no_folder_cannot_be_made_to_load(
-    gateway: Gateway, serve: Serve
-) -> None:
+def test_an_upstream_that_shows_no_folder_cannot_be_made_to_load(gateway: Gateway, serve: Serve) -> None:
     class Silent(Upstream):
         async def _load(self, wanted: dict[str, str], send: Any) -> None:
             await super()._load(wanted, send)
@@ -249,9 +237,7 @@ def test_sglangs_own_adapters_are_asked_for_as_it_wants(gateway: Gateway, serve:
     assert (body["model"], body["lora_path"]) == ("tiny:other", "other")
 
 
-def test_lorax_is_given_no_path_of_the_clients(
-    gateway: Gateway, serve: Serve, registry: Path
-) -> None:
+def test_lorax_is_given_no_path_of_the_clients(gateway: Gateway, serve: Serve, registry: Path) -> None:
     upstream = serve(Upstream())
     upstream.status = 404
     disable(registry, "cook")
@@ -261,18 +247,14 @@ def test_lorax_is_given_no_path_of_the_clients(
     assert upstream.requests == []
 
 
-def test_without_a_registry_only_the_base_model_answers(
-    gateway: Gateway, serve: Serve, registry: Path
-) -> None:
+def test_without_a_registry_only_the_base_model_answers(gateway: Gateway, serve: Serve, registry: Path) -> None:
     registry.unlink()
     client = gateway(serve(Upstream("cook", "other")).url)
     assert [ask(client, "hi", model=m).status_code for m in ("cook", "other")] == [404, 404]
     assert ask(client, "hi", model="base").status_code == 200
 
 
-def test_a_denied_adapter_does_not_answer_by_its_name(
-    gateway: Gateway, serve: Serve, registry: Path
-) -> None:
+def test_a_denied_adapter_does_not_answer_by_its_name(gateway: Gateway, serve: Serve, registry: Path) -> None:
     upstream = serve(preloaded(registry))
     client = gateway(upstream.url, aliases=CHEF)
     denied, allowed = {"x-traitroute-deny": "cook"}, {"x-traitroute-allow": "coder"}

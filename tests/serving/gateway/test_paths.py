@@ -93,9 +93,7 @@ def request(target: str, method: str = "POST", body: bytes = LOAD) -> bytes:
 
 
 @pytest.mark.parametrize("prefix", ["", "/openai"])
-def test_no_way_of_writing_a_path_leads_past_the_list(
-    gateway: Gateway, serve: Serve, prefix: str
-) -> None:
+def test_no_way_of_writing_a_path_leads_past_the_list(gateway: Gateway, serve: Serve, prefix: str) -> None:
     upstream = serve(Upstream())
     upstream.loads = []
     client = gateway(upstream.url + prefix, key="user", upstream_key="operator")
@@ -204,9 +202,7 @@ def test_no_websocket_is_opened(registry: Path, path: str) -> None:
     assert [message["type"] for message in sent] == ["websocket.close"]
 
 
-def test_a_model_with_a_slash_in_its_name_is_found_by_openais_client(
-    gateway: Gateway, serve: Serve
-) -> None:
+def test_a_model_with_a_slash_in_its_name_is_found_by_openais_client(gateway: Gateway, serve: Serve) -> None:
     client = gateway(serve(Upstream("cook", base="meta/tiny")).url)
     for path in ("/v1/models/meta/tiny", "/v1/models/meta%2Ftiny"):
         assert client.get(path).json()["id"] == "meta/tiny", path
@@ -224,9 +220,7 @@ TARGETS = st.lists(st.tuples(SEPARATORS, PIECES), min_size=1, max_size=8).map(
 )
 
 
-def test_whatever_is_written_only_a_listed_path_arrives(
-    gateway: Gateway, serve: Serve, stack: ExitStack
-) -> None:
+def test_whatever_is_written_only_a_listed_path_arrives(gateway: Gateway, serve: Serve, stack: ExitStack) -> None:
     upstream = serve(Upstream())
     upstream.loads = []
     client = gateway(f"{upstream.url}/openai")

@@ -42,9 +42,7 @@ def test_a_big_body_arrives_whole(gateway: Gateway, serve: Serve) -> None:
     assert json.loads(upstream.requests[-1]["body"]) == {**asked, "model": "tiny"}
 
 
-def test_a_body_beyond_the_limit_is_refused_and_not_handed_on_unread(
-    gateway: Gateway, serve: Serve
-) -> None:
+def test_a_body_beyond_the_limit_is_refused_and_not_handed_on_unread(gateway: Gateway, serve: Serve) -> None:
     upstream = serve(Upstream())
     body = json.dumps({"model": "tiny", "query": "x" * 9 * 2**20})
     assert gateway(upstream.url).post("/v1/rerank", content=body).status_code == 413
@@ -52,9 +50,7 @@ def test_a_body_beyond_the_limit_is_refused_and_not_handed_on_unread(
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_goes_away_ends_the_request_upstream(
-    gateway: Gateway, serve: Serve, stream: bool
-) -> None:
+def test_a_client_that_goes_away_ends_the_request_upstream(gateway: Gateway, serve: Serve, stream: bool) -> None:
     upstream = serve(Upstream())
     client = gateway(upstream.url)
     if stream:
@@ -87,9 +83,7 @@ def standing_still(upstream: Upstream) -> bool:
     return 0 < before == upstream.flooded
 
 
-def test_headers_path_and_query_pass_and_hop_by_hop_headers_do_not(
-    gateway: Gateway, serve: Serve
-) -> None:
+def test_headers_path_and_query_pass_and_hop_by_hop_headers_do_not(gateway: Gateway, serve: Serve) -> None:
     upstream = serve(Upstream())
     client = gateway(upstream.url)
     sent = {
@@ -113,9 +107,7 @@ def test_headers_path_and_query_pass_and_hop_by_hop_headers_do_not(
     assert "x-traitroute-adapter" not in response.headers
 
 
-def test_which_pages_may_read_answers_is_the_gateways_to_say(
-    gateway: Gateway, serve: Serve
-) -> None:
+def test_which_pages_may_read_answers_is_the_gateways_to_say(gateway: Gateway, serve: Serve) -> None:
     upstream = serve(Upstream())
     named, page = gateway(upstream.url, origins=("https://app.example",)), {"model": "tiny"}
     for client in (named, gateway(upstream.url)):
@@ -155,9 +147,7 @@ def test_without_the_key_nothing_is_routed_or_forwarded(gateway: Gateway, serve:
     assert client.get("/health").json() == {"status": "ok"}
 
 
-def test_an_upstream_is_given_its_own_key_and_never_the_gateways(
-    gateway: Gateway, serve: Serve
-) -> None:
+def test_an_upstream_is_given_its_own_key_and_never_the_gateways(gateway: Gateway, serve: Serve) -> None:
     upstream = serve(Upstream())
     mine = {"authorization": "Bearer sesame"}
     ask(gateway(upstream.url, key="sesame"), "hi", headers=mine)
@@ -168,9 +158,7 @@ def test_an_upstream_is_given_its_own_key_and_never_the_gateways(
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
-    ),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )
 FIELDS = st.sampled_from(["model", "messages", "prompt", "input", "stream", "traitroute", "n"])
@@ -183,9 +171,7 @@ BODIES = st.one_of(
         st.dictionaries(FIELDS, JSON, max_size=4),
     ),
 )
-PATHS = st.sampled_from(
-    [CHAT, "/v1/completions", "/v1/embeddings", "/v1/other", "//v1/%2e%2e/x?%00"]
-)
+PATHS = st.sampled_from([CHAT, "/v1/completions", "/v1/embeddings", "/v1/other", "//v1/%2e%2e/x?%00"])
 
 
 def test_no_request_breaks_the_gateway(gateway: Gateway, serve: Serve) -> None:
@@ -232,9 +218,7 @@ def test_what_was_sent_is_never_sent_again(gateway: Gateway, stack: ExitStack) -
     assert len(first.received) + len(second.received) == 1
 
 
-def test_an_answer_that_breaks_off_is_not_made_to_look_complete(
-    gateway: Gateway, stack: ExitStack
-) -> None:
+def test_an_answer_that_breaks_off_is_not_made_to_look_complete(gateway: Gateway, stack: ExitStack) -> None:
     broken = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n"
     client = gateway(breaker(stack, broken).url)
     with pytest.raises(httpx.RemoteProtocolError):

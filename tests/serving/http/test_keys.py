@@ -26,9 +26,7 @@ def scope(authorization: str | None) -> dict[str, Any]:
         (None, False),
     ],
 )
-def test_only_requests_with_one_of_the_keys_are_admitted(
-    authorization: str | None, admitted: bool
-) -> None:
+def test_only_requests_with_one_of_the_keys_are_admitted(authorization: str | None, admitted: bool) -> None:
     assert ApiKeys(["one", "two"]).admit(scope(authorization)) is admitted
 
 

@@ -82,9 +82,7 @@ def test_mcp_is_spoken_with_local_pages_and_those_named(origin: str, speaks: boo
     assert may_speak(origin, ("*", PAGE)) is speaks
 
 
-def test_a_browser_may_ask_before_it_tells_a_key(
-    open_server: OpenServer, registry: Registry
-) -> None:
+def test_a_browser_may_ask_before_it_tells_a_key(open_server: OpenServer, registry: Registry) -> None:
     server = open_server(registry, "secret", PAGE)
     answer = server.options("/v1/chat/completions", headers=PREFLIGHT | {"origin": PAGE})
     assert answer.status_code == 200
@@ -97,9 +95,7 @@ def test_a_browser_may_ask_before_it_tells_a_key(
     assert "access-control-allow-origin" not in refused.headers
 
 
-def test_pages_may_read_refusals_and_the_headers_of_routing(
-    open_server: OpenServer, registry: Registry
-) -> None:
+def test_pages_may_read_refusals_and_the_headers_of_routing(open_server: OpenServer, registry: Registry) -> None:
     server = open_server(registry, "secret", PAGE)
     for headers, status in (({}, 401), ({"authorization": "Bearer secret"}, 200)):
         answer = server.get("/v1/models", headers={"origin": PAGE, **headers})
@@ -121,9 +117,7 @@ def test_any_origin_comes_without_credentials(open_server: OpenServer, registry:
     assert "access-control-allow-credentials" not in answer.headers
 
 
-def test_mcp_is_answered_to_the_pages_that_its_documentation_names(
-    open_server: OpenServer, registry: Registry
-) -> None:
+def test_mcp_is_answered_to_the_pages_that_its_documentation_names(open_server: OpenServer, registry: Registry) -> None:
     pytest.importorskip("mcp")
     server = open_server(registry, "", PAGE)
     asked = {"jsonrpc": "2.0", "id": 1, "method": "ping"}

@@ -128,9 +128,7 @@ def drip(connection: socket.socket, part: bytes, every_s: float) -> float:
 
 
 def healthy(port: int) -> bool:
-    return (
-        httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False, timeout=10).status_code == 200
-    )
+    return httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False, timeout=10).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -274,9 +272,7 @@ def test_half_requests_hold_up_no_stop() -> None:
 
 def test_requests_under_way_make_no_room(app: App, port: int, connect: Connect) -> None:
     app.streamed_s = 3.0
-    streams = [
-        connect(b"GET /stream HTTP/1.1\r\nhost: x\r\n\r\n") for _ in range(SHORT.connections - 1)
-    ]
+    streams = [connect(b"GET /stream HTTP/1.1\r\nhost: x\r\n\r\n") for _ in range(SHORT.connections - 1)]
     for stream in streams:
         assert stream.recv(65536).startswith(b"HTTP/1.1 200")
     refused = connect(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")

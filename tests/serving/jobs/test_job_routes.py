@@ -13,9 +13,7 @@ pytest.importorskip("dbos", reason="needs DBOS: pip install 'traitroute[worker]'
 
 
 def client(routing: Routing) -> TestClient:
-    return TestClient(
-        Starlette(routes=[operation.route() for operation in job_operations(routing)])
-    )
+    return TestClient(Starlette(routes=[operation.route() for operation in job_operations(routing)]))
 
 
 @pytest.fixture
@@ -24,9 +22,7 @@ def routing(tmp_path: Path) -> Routing:
         return Routing(location=registry.location)
 
 
-def test_before_any_worker_there_are_no_jobs_and_no_file_is_made(
-    routing: Routing, tmp_path: Path
-) -> None:
+def test_before_any_worker_there_are_no_jobs_and_no_file_is_made(routing: Routing, tmp_path: Path) -> None:
     reply = client(routing).get("/v1/jobs")
     assert (reply.status_code, reply.json()) == (200, {"object": "list", "data": []})
     assert not list(tmp_path.glob("*.jobs.db"))
@@ -38,9 +34,7 @@ def test_an_unknown_job_is_not_found(routing: Routing) -> None:
     assert "no job 'nobody.0f3a.1.2'" in reply.json()["error"]["message"]
 
 
-def test_jobs_that_cannot_be_read_are_an_error_of_the_server(
-    routing: Routing, tmp_path: Path
-) -> None:
+def test_jobs_that_cannot_be_read_are_an_error_of_the_server(routing: Routing, tmp_path: Path) -> None:
     (tmp_path / "registry.jobs.db").write_bytes(b"this is no database" * 100)
     assert client(routing).get("/v1/jobs").status_code == 503
 

@@ -39,9 +39,7 @@ def talking_to(server: Any) -> Talk:
 def talk(filled: Path) -> Talk:
     """Talk to a server in this process."""
     routing = Routing()
-    following = RegistryWatcher(
-        routing, lambda: Registry.open(filled, read_only=True), lambda *_: None
-    )
+    following = RegistryWatcher(routing, lambda: Registry.open(filled, read_only=True), lambda *_: None)
     asyncio.run(following.refresh())
     return talking_to(skills_server(ServedSkills(routing)))
 
@@ -70,9 +68,7 @@ def talk_http(url: str) -> Callable[..., Any]:
         ):
             return await conversation(client)
 
-    def talk(
-        conversation: Conversation, *, key: str = KEY, mode: str = "auto", **headers: str
-    ) -> Any:
+    def talk(conversation: Conversation, *, key: str = KEY, mode: str = "auto", **headers: str) -> Any:
         told = {"authorization": f"Bearer {key}"} | headers
         return asyncio.run(hold(conversation, told, mode))
 

@@ -125,9 +125,7 @@ asyncio.run(main())
 
 
 def test_without_the_package_the_route_says_how_to_install_it() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_MCP], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", WITHOUT_MCP], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("501 MCP needs the extra")
     assert "pip install 'traitroute[skills]'" in done.stdout

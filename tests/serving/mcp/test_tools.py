@@ -26,9 +26,7 @@ def refused(talk: Talk, tool: str, **arguments: Any) -> str:
     return result.content[0].text
 
 
-def test_a_selection_names_the_skill_and_puts_base_in_its_place(
-    talk: Talk, text_of: TextOf
-) -> None:
+def test_a_selection_names_the_skill_and_puts_base_in_its_place(talk: Talk, text_of: TextOf) -> None:
     told = called(talk, "select_skill", task=text_of("space")).structured_content
     assert told["choice"] == "pilot"
     assert [skill["name"] for skill in told["ranking"]].index("base") > 0
@@ -61,9 +59,7 @@ def test_skills_are_listed_and_described(talk: Talk) -> None:
         ("describe_skill", {"name": "chef"}),
     ],
 )
-def test_arguments_and_answers_keep_to_the_schemas(
-    talk: Talk, tool: str, arguments: dict[str, Any]
-) -> None:
+def test_arguments_and_answers_keep_to_the_schemas(talk: Talk, tool: str, arguments: dict[str, Any]) -> None:
     async def conversation(client: Client) -> Any:
         tools = {each.name: each for each in (await client.list_tools()).tools}
         return tools[tool], await client.call_tool(tool, arguments)

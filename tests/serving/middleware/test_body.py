@@ -79,9 +79,7 @@ def test_no_large_body_stops_the_event_loop(server: Any, routing: Routing, kind:
     server.app = RoutingMiddleware(echo, routing=routing)
     # Other processes stop this one too, so it may try again.
     for _ in range(5):
-        stall, response = asyncio.run(
-            longest_stall(lambda: server.request("POST", "/v1/completions", content=body))
-        )
+        stall, response = asyncio.run(longest_stall(lambda: server.request("POST", "/v1/completions", content=body)))
         assert response.status_code == status
         print(f"{kind}: {1000 * stall:.0f} ms")
         if stall < 0.2:
@@ -111,10 +109,7 @@ def test_what_texts_hold_are_no_parts(server: Any) -> None:
 def test_a_long_conversation_and_many_tokens_are_let_through(server: Any) -> None:
     turns = [{"role": "user", "content": "code"}, {"role": "assistant", "content": "a"}] * 12_500
     assert server.post(CHAT, {"model": "auto", "messages": turns}).status_code == 200
-    assert (
-        server.post("/v1/completions", {"model": "code", "prompt": list(range(10**6))}).status_code
-        == 200
-    )
+    assert server.post("/v1/completions", {"model": "code", "prompt": list(range(10**6))}).status_code == 200
 
 
 @pytest.mark.parametrize("depth", [98, 99])
@@ -135,17 +130,13 @@ VALUES = st.recursive(
 
 
 def depth(value: Any) -> int:
-    inner = (
-        value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
-    )
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
     return 0 if inner is None else 1 + max(map(depth, inner), default=0)
 
 
 @settings(max_examples=300)
 @given(value=VALUES, ascii_only=st.booleans())
-def test_whatever_texts_hold_the_depth_is_that_of_lists_and_objects(
-    value: Any, ascii_only: bool
-) -> None:
+def test_whatever_texts_hold_the_depth_is_that_of_lists_and_objects(value: Any, ascii_only: bool) -> None:
     for _ in range(MAX_DEPTH - depth(value)):
         value = [value]
     # Pieces of brackets, so that none is passed over for having few of them.
@@ -181,18 +172,14 @@ HALVES = [
 
 
 @pytest.mark.parametrize(("body", "param"), HALVES)
-def test_half_a_character_is_refused_wherever_it_stands(
-    server: Any, body: bytes, param: str | None
-) -> None:
+def test_half_a_character_is_refused_wherever_it_stands(server: Any, body: bytes, param: str | None) -> None:
     response = server.post(CHAT, body)
     error = response.json()["error"]
     assert (response.status_code, error["param"]) == (400, param)
     assert "half of a surrogate pair" in error["message"]
 
 
-@pytest.mark.parametrize(
-    "text", ["\\ud83d\\ude00", "\U0001f600", "한국어 하나", "\\\\ud83d", "\\u00e9"]
-)
+@pytest.mark.parametrize("text", ["\\ud83d\\ude00", "\U0001f600", "한국어 하나", "\\\\ud83d", "\\u00e9"])
 def test_whole_characters_pass_however_they_are_written(server: Any, text: str) -> None:
     body = f'{{"model": "auto", "prompt": "code {text}"}}'.encode()
     response = server.post("/v1/completions", body)

@@ -27,14 +27,10 @@ def answered_by(response: Any) -> str:
         ({"min_gain": 0.5}, "base"),
     ],
 )
-def test_only_what_a_request_admits_may_answer_it(
-    server: Any, constraints: dict[str, Any], adapter: str
-) -> None:
+def test_only_what_a_request_admits_may_answer_it(server: Any, constraints: dict[str, Any], adapter: str) -> None:
     assert answered_by(server.chat("code or cook", traitroute=constraints)) == adapter
     headers = {
-        f"x-traitroute-{key.replace('_', '-')}": ", ".join(value)
-        if isinstance(value, list)
-        else str(value)
+        f"x-traitroute-{key.replace('_', '-')}": ", ".join(value) if isinstance(value, list) else str(value)
         for key, value in constraints.items()
     }
     assert answered_by(server.chat("code or cook", headers=headers)) == adapter
@@ -107,9 +103,7 @@ def test_where_no_adapter_is_admitted_base_answers_and_says_so(
         ({"tags": ["a" * 81]}, "of 80 characters at most"),
     ],
 )
-def test_what_is_not_understood_is_refused_with_the_cure(
-    server: Any, constraints: Any, message: str
-) -> None:
+def test_what_is_not_understood_is_refused_with_the_cure(server: Any, constraints: Any, message: str) -> None:
     response = server.chat("code", traitroute=constraints)
     assert response.status_code == 400
     assert re.search(message, response.json()["error"]["message"])
@@ -128,9 +122,7 @@ def test_what_is_not_understood_is_refused_with_the_cure(
     ],
 )
 @pytest.mark.parametrize("model", ["auto", "code", "tiny"])
-def test_a_header_that_is_not_understood_is_refused(
-    server: Any, header: str, value: str, model: str
-) -> None:
+def test_a_header_that_is_not_understood_is_refused(server: Any, header: str, value: str, model: str) -> None:
     response = server.chat("code", headers={header: value}, model=model)
     assert response.status_code == 400
     assert header in response.json()["error"]["message"]
@@ -150,9 +142,7 @@ def test_a_server_that_knows_no_adapters_yet_refuses_no_name(server: Any, routin
     assert answered_by(server.chat("code", traitroute={"allow": ["code"]})) == "base"
 
 
-def test_a_router_that_ignores_the_constraints_is_not_followed(
-    server: Any, routing: Any, router: Any
-) -> None:
+def test_a_router_that_ignores_the_constraints_is_not_followed(server: Any, routing: Any, router: Any) -> None:
     route = router.route
 
     class Wilful:

@@ -36,9 +36,7 @@ def queries() -> list[str]:
 
 
 @pytest.mark.parametrize("query", queries())
-def test_every_query_asks_for_a_metric_and_labels_that_exist(
-    query: str, labels_of: dict[str, set[str]]
-) -> None:
+def test_every_query_asks_for_a_metric_and_labels_that_exist(query: str, labels_of: dict[str, set[str]]) -> None:
     grouped = set(re.findall(r"by \((\w+)\)", query)) - {"instance"}
     bare = re.sub(r"\{[^}]*\}|\[[^]]*\]|by \(\w+\)", "", query)
     names = set(re.findall(r"[a-zA-Z_:]\w*", bare)) - LANGUAGE

@@ -89,9 +89,7 @@ def test_a_request_without_words_is_for_base_and_says_why(
 
 
 @pytest.mark.parametrize(("path", "body"), WORDLESS)
-def test_a_request_without_words_is_for_its_sessions_adapter(
-    server: Any, path: str, body: dict[str, Any]
-) -> None:
+def test_a_request_without_words_is_for_its_sessions_adapter(server: Any, path: str, body: dict[str, Any]) -> None:
     mine = {"x-traitroute-session": "mine"}
     server.chat("?", headers=mine)
     server.chat("some code", headers=mine)
@@ -120,9 +118,7 @@ def test_a_request_without_words_is_for_its_sessions_adapter(
         ("/pooling", {}),
     ],
 )
-def test_a_malformed_body_is_refused_with_the_field_to_mend(
-    server: Any, path: str, body: dict[str, Any]
-) -> None:
+def test_a_malformed_body_is_refused_with_the_field_to_mend(server: Any, path: str, body: dict[str, Any]) -> None:
     response = server.post(path, {"model": "auto", **body})
     assert response.status_code == 400
     if path != "/v1/messages":
@@ -166,9 +162,7 @@ def test_an_adapter_named_to_invocations_is_loaded(server: Any, routing: Any) ->
 
 
 @pytest.mark.parametrize("header", ["", SAGEMAKER])
-def test_invocations_that_ask_for_nothing_are_left_alone(
-    server: Any, routing: Routing, header: str
-) -> None:
+def test_invocations_that_ask_for_nothing_are_left_alone(server: Any, routing: Routing, header: str) -> None:
     routing.invocations_header = header
     asked = {} if header else {"x-traitroute-model": "auto"}
     response = server.post("/invocations", {"model": "auto", "prompt": "code"}, asked)

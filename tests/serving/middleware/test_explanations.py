@@ -29,9 +29,7 @@ def explanation_with(ranked: int, parts: int) -> Explanation:
     return Explanation.of(Choice.of(decision))
 
 
-def test_with_explain_the_whole_decision_is_in_a_header_and_at_its_id(
-    server: Any, router: Any
-) -> None:
+def test_with_explain_the_whole_decision_is_in_a_header_and_at_its_id(server: Any, router: Any) -> None:
     response = server.chat("code is secret", traitroute={"explain": True})
     told = decoded(response.headers["x-traitroute-decision"])
     whole = server.get(f"/v1/decisions/{response.headers['x-traitroute-decision-id']}").json()
@@ -44,9 +42,7 @@ def test_with_explain_the_whole_decision_is_in_a_header_and_at_its_id(
 
 
 def test_without_explain_nothing_is_kept(server: Any) -> None:
-    assert not {"x-traitroute-decision", "x-traitroute-decision-id"} & set(
-        server.chat("code").headers
-    )
+    assert not {"x-traitroute-decision", "x-traitroute-decision-id"} & set(server.chat("code").headers)
 
 
 def test_a_fallback_is_explained_too(server: Any) -> None:
@@ -66,9 +62,7 @@ def test_an_unknown_id_is_not_found_and_says_why(server: Any) -> None:
     ("ranked", "parts", "ranking", "has_parts"),
     [(2, 3, 2, True), (10, 200, 10, False), (60, 3, 3, False)],
 )
-def test_the_header_is_shortened_to_six_kibibytes(
-    ranked: int, parts: int, ranking: int, has_parts: bool
-) -> None:
+def test_the_header_is_shortened_to_six_kibibytes(ranked: int, parts: int, ranking: int, has_parts: bool) -> None:
     value = header_value(explanation_with(ranked, parts).model_dump_json())
     assert 0 < len(value) <= 6 * 1024
     assert len(decoded(value)["decision"]["ranking"]) == ranking

@@ -22,9 +22,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
     max_leaves=12,
 )
-TURN = st.fixed_dictionaries(
-    {"role": st.sampled_from(["user", "assistant"]) | JSON, "content": JSON}
-)
+TURN = st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]) | JSON, "content": JSON})
 BODY = st.fixed_dictionaries(
     {"model": st.sampled_from(["auto", "code", "tiny"]) | JSON},
     optional={
@@ -35,9 +33,7 @@ BODY = st.fixed_dictionaries(
         "traitroute": st.dictionaries(st.sampled_from(CONSTRAINTS), JSON, max_size=3) | JSON,
     },
 )
-CONTENT = BODY.map(lambda body: json.dumps(body).encode()) | JSON.map(
-    lambda body: json.dumps(body).encode()
-)
+CONTENT = BODY.map(lambda body: json.dumps(body).encode()) | JSON.map(lambda body: json.dumps(body).encode())
 LATIN = st.text(st.characters(min_codepoint=33, max_codepoint=255), max_size=12)
 HEADERS = st.dictionaries(
     st.sampled_from([f"x-traitroute-{c.replace('_', '-')}" for c in [*CONSTRAINTS, "model", "x"]]),
@@ -50,9 +46,7 @@ def decision_path(decision_id: bytes) -> str:
     return f"/v1/decisions/{quote(decision_id)}"
 
 
-@settings(
-    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     path=st.sampled_from(sorted(ENDPOINTS)) | st.binary(max_size=8).map(decision_path),
     content=CONTENT | st.binary(max_size=40),

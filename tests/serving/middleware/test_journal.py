@@ -18,9 +18,7 @@ def test_each_choice_is_one_debug_record_with_its_parts_and_no_text(
     assert "secret" not in str(parts)
 
 
-def test_a_fault_of_every_request_is_warned_of_once(
-    server: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_fault_of_every_request_is_warned_of_once(server: Any, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(5):
         server.chat("crash")
         server.chat("broken")

@@ -99,8 +99,7 @@ def test_without_the_client_library_nothing_is_counted_and_all_works() -> None:
 
 def test_importing_the_middleware_loads_neither_library() -> None:
     code = (
-        "import sys, traitroute.serving.middleware\n"
-        "print(*{'prometheus_client', 'opentelemetry'} & set(sys.modules))"
+        "import sys, traitroute.serving.middleware\nprint(*{'prometheus_client', 'opentelemetry'} & set(sys.modules))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == ""

@@ -31,9 +31,7 @@ async def stream(request: Request) -> Response:
     return StreamingResponse(chunks(), media_type="text/event-stream")
 
 
-def with_client(
-    routing: Routing, use: Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]
-) -> httpx.Response:
+def with_client(routing: Routing, use: Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]) -> httpx.Response:
     paths = [
         Route(CHAT, echo, methods=["POST"]),
         Route("/v1/completions", stream, methods=["POST"]),
@@ -176,9 +174,7 @@ def test_doubt_means_base_and_says_why(routing: Routing, text: str, reason: str)
     assert routing.counts == {reason.partition(":")[0]: 1}
 
 
-def test_a_router_error_is_logged_without_the_requests_text(
-    routing: Routing, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_router_error_is_logged_without_the_requests_text(routing: Routing, caplog: pytest.LogCaptureFixture) -> None:
     ask(routing, "crash")
     assert "ZeroDivisionError" in caplog.text
     assert "request's text" not in caplog.text
@@ -231,9 +227,7 @@ def test_a_body_beyond_the_limit_is_refused(routing: Routing) -> None:
 
 
 @pytest.mark.parametrize(("status", "told"), [(200, ["code"]), (302, ["code"]), (400, ["own"])])
-def test_an_answer_bears_one_claim_and_an_error_none_of_ours(
-    routing: Routing, status: int, told: list[str]
-) -> None:
+def test_an_answer_bears_one_claim_and_an_error_none_of_ours(routing: Routing, status: int, told: list[str]) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         headers = [(b"X-Traitroute-Adapter", b"own")]
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -256,9 +250,7 @@ def test_a_loader_that_fails_in_any_way_costs_auto_no_answer(routing: Routing) -
     routing.loader = Failing()
     response = ask(routing, "code")
     assert received(response)["model"] == "tiny"
-    assert response.headers["x-traitroute-reason"] == (
-        "load-failed: 'code' could not be loaded: ConnectionError"
-    )
+    assert response.headers["x-traitroute-reason"] == ("load-failed: 'code' could not be loaded: ConnectionError")
 
 
 def test_a_loader_that_fails_in_any_way_refuses_a_named_adapter(routing: Routing) -> None:

@@ -77,12 +77,8 @@ def test_headers_hold_on_all_other_paths(server: Any, path: str) -> None:
         assert json.loads(response.json()["body"]) == {"model": model, "traitroute": {"x": 1}}
 
 
-@pytest.mark.parametrize(
-    "constraints", [{"deny": ["cook"]}, {"allow": ["code"]}, {"tags": ["work"]}, {"min_gain": 1}]
-)
-def test_an_adapter_that_is_admitted_answers_by_name(
-    server: Any, routing: Any, constraints: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize("constraints", [{"deny": ["cook"]}, {"allow": ["code"]}, {"tags": ["work"]}, {"min_gain": 1}])
+def test_an_adapter_that_is_admitted_answers_by_name(server: Any, routing: Any, constraints: dict[str, Any]) -> None:
     response = server.chat("a", model="code", traitroute=constraints)
     assert json.loads(response.json()["body"])["model"] == "code"
     assert routing.loader.loaded == ["code"]
@@ -115,9 +111,7 @@ def test_what_a_name_stands_for_is_bound(server: Any, routing: Routing) -> None:
 def test_who_denies_an_adapter_denies_what_is_to_replace_it(server: Any, routing: Routing) -> None:
     routing.adapters |= {"code@2"}
     assert server.chat("a", model="code@2", headers=DENIED).status_code == 403
-    assert (
-        server.chat("a", model="code", headers={"x-traitroute-deny": "code@2"}).status_code == 200
-    )
+    assert server.chat("a", model="code", headers={"x-traitroute-deny": "code@2"}).status_code == 200
 
 
 @pytest.mark.parametrize("model", ["auto", "cook"])
@@ -131,9 +125,7 @@ def test_who_denies_an_adapter_denies_what_is_to_replace_it(server: Any, routing
         {"models": ["code"]},
     ],
 )
-def test_no_other_field_names_an_adapter_where_constraints_hold(
-    server: Any, model: str, field: dict[str, str]
-) -> None:
+def test_no_other_field_names_an_adapter_where_constraints_hold(server: Any, model: str, field: dict[str, str]) -> None:
     response = server.chat("a", model=model, headers=DENIED, **field)
     assert response.status_code == 403
     assert response.json()["error"]["param"] in field
@@ -154,12 +146,8 @@ def test_a_model_that_is_no_text_is_refused_where_constraints_hold(server: Any, 
 
 
 @pytest.mark.parametrize("path", ["/v1/completions", "/v1/audio/transcriptions"])
-@pytest.mark.parametrize(
-    "body", [b'{"model": "code"} x', b"[]", b"model=code", b"--x\r\nmodel\r\n"]
-)
-def test_a_body_that_shows_no_model_is_refused_where_constraints_hold(
-    server: Any, path: str, body: bytes
-) -> None:
+@pytest.mark.parametrize("body", [b'{"model": "code"} x', b"[]", b"model=code", b"--x\r\nmodel\r\n"])
+def test_a_body_that_shows_no_model_is_refused_where_constraints_hold(server: Any, path: str, body: bytes) -> None:
     response = server.post(path, body, DENIED)
     assert response.status_code == 400
     assert "is not a JSON object" in message(response)
@@ -174,9 +162,7 @@ def test_the_app_behind_finds_one_model_where_constraints_hold(server: Any, cont
     assert json.loads(response.json()["body"], object_pairs_hook=list) == [("model", "cook")]
 
 
-def test_of_two_headers_that_name_a_model_no_second_one_goes_on(
-    server: Any, routing: Routing
-) -> None:
+def test_of_two_headers_that_name_a_model_no_second_one_goes_on(server: Any, routing: Routing) -> None:
     routing.invocations_header = SAGEMAKER
     both = [(SAGEMAKER, ""), (SAGEMAKER, "code"), *DENIED.items()]
     assert server.post(INVOCATIONS, BODIES, both).status_code == 403
@@ -185,9 +171,7 @@ def test_of_two_headers_that_name_a_model_no_second_one_goes_on(
     assert told[SAGEMAKER.lower()] == "cook"
 
 
-def test_before_the_registry_is_read_constraints_hold_as_they_are_written(
-    server: Any, routing: Routing
-) -> None:
+def test_before_the_registry_is_read_constraints_hold_as_they_are_written(server: Any, routing: Routing) -> None:
     routing.adapters, routing.tags = frozenset(), {}
     assert server.chat("a", model="code", headers=DENIED).status_code == 403
     assert server.chat("a", model="code", headers={"x-traitroute-tags": "work"}).status_code == 403

@@ -47,11 +47,7 @@ def test_without_a_key_the_first_user_turn_keeps_the_adapter(server: Any) -> Non
 
 @pytest.mark.parametrize("how", ["header", "body"])
 def test_reroute_decides_from_the_last_user_turn(server: Any, how: str) -> None:
-    asked = (
-        {"headers": {"x-traitroute-reroute": "1"}}
-        if how == "header"
-        else {"traitroute": {"reroute": True}}
-    )
+    asked = {"headers": {"x-traitroute-reroute": "1"}} if how == "header" else {"traitroute": {"reroute": True}}
     assert answered_by(server.chat("code", "cook", **asked)) == "cook"
 
 
@@ -72,9 +68,7 @@ def test_reroute_passes_over_turns_that_hold_only_tool_results(server: Any) -> N
     assert answered_by(server.post("/v1/messages", body)) == "cook"
 
 
-def test_a_kept_choice_gives_way_to_constraints_and_withdrawal(
-    server: Any, routing: Routing
-) -> None:
+def test_a_kept_choice_gives_way_to_constraints_and_withdrawal(server: Any, routing: Routing) -> None:
     server.chat("code cook", headers=MINE)
     strict = {"traitroute": {"min_gain": 0.5}}
     assert answered_by(server.chat("code cook", headers=MINE, **strict)) == "base"

@@ -116,8 +116,7 @@ def test_base_and_the_adapter_answer_side_by_side(page: Any, server: Any) -> Non
     page.get_by_role("button", name="Run both").click()
     expect(page.get_by_text("Both have answered.")).to_be_visible()
     said = {
-        name: server.answer(name, REQUEST, 6).json()["choices"][0]["message"]["content"]
-        for name in ("base", "red")
+        name: server.answer(name, REQUEST, 6).json()["choices"][0]["message"]["content"] for name in ("base", "red")
     }
     assert said["base"] != said["red"]
     assert page.locator("#base-answer").text_content() == said["base"]
@@ -171,9 +170,7 @@ def test_other_components_are_drawn_when_they_are_chosen(page: Any) -> None:
     page.get_by_label("Across", exact=True).select_option("1")
     page.get_by_label("Up", exact=True).select_option("0")
     expect(plot).not_to_have_attribute("aria-label", before)
-    expect(plot).to_have_attribute(
-        "aria-label", re.compile("adapters: Component 2.*against (Trait|Component) 1")
-    )
+    expect(plot).to_have_attribute("aria-label", re.compile("adapters: Component 2.*against (Trait|Component) 1"))
     page.get_by_label("Component", exact=True).select_option("1")
     expect(page.get_by_role("img", name="loadings of Component 2")).to_be_visible()
 
@@ -218,9 +215,7 @@ def test_decisions_are_counted_as_they_are_made(page: Any, server: Any) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_follows_the_systems_theme_until_the_reader_chooses(
-    open_page: Open, scheme: str
-) -> None:
+def test_the_page_follows_the_systems_theme_until_the_reader_chooses(open_page: Open, scheme: str) -> None:
     page = open_page(color_scheme=scheme)
     papers = {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 27)"}
     expect(page.locator("body")).to_have_css("background-color", papers.pop(scheme))
@@ -241,9 +236,7 @@ def test_nothing_is_wider_than_the_window(open_page: Open, width: int) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_to_object_to(open_page: Open, scheme: str) -> None:
-    axe = pytest.importorskip(
-        "axe_playwright_python.sync_playwright", reason="pip install '.[dev]'"
-    )
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install '.[dev]'")
     page = open_page(color_scheme=scheme)
     drawn(page)
     choose(page)
@@ -253,9 +246,7 @@ def test_axe_finds_nothing_to_object_to(open_page: Open, scheme: str) -> None:
     assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found] == []
 
 
-def test_a_server_with_a_key_is_read_once_the_reader_gives_it(
-    open_page: Open, locked: Any, key: str
-) -> None:
+def test_a_server_with_a_key_is_read_once_the_reader_gives_it(open_page: Open, locked: Any, key: str) -> None:
     page = open_page(locked.url, allowed="401")
     expect(page.get_by_role("alert")).to_contain_text("asks for its API key")
     expect(page.get_by_label("API key")).to_be_focused()

@@ -64,9 +64,7 @@ def test_the_plotting_library_is_sent_packed_and_kept_for_a_week(client: TestCli
     assert len(packed) < len(plain.content) / 3
 
 
-def test_without_plotly_the_answer_says_what_to_install(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_plotly_the_answer_says_what_to_install(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     answer = client.get("/traits/plotly.js")
     assert answer.status_code == 404

@@ -13,9 +13,7 @@ STEP = st.dictionaries(st.sampled_from("abc"), LOSS, max_size=3).map(lambda s: {
 
 @settings(max_examples=150)
 @given(steps=st.lists(STEP, min_size=1, max_size=5), max_loss=st.integers(0, 40))
-def test_no_assignment_has_fewer_changes_or_as_few_at_less_loss(
-    steps: list[dict[str, float]], max_loss: int
-) -> None:
+def test_no_assignment_has_fewer_changes_or_as_few_at_less_loss(steps: list[dict[str, float]], max_loss: int) -> None:
     limit = max_loss / 20
     found = assign(steps, limit)
     tried = []

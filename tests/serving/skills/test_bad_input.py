@@ -123,12 +123,8 @@ STEP = st.fixed_dictionaries(
         "k": st.integers(-1, 4) | JSON,
     },
 )
-PLAN = st.fixed_dictionaries(
-    {"steps": st.lists(STEP, max_size=3) | JSON}, optional={"max_loss": st.floats() | JSON}
-)
-TOLD = st.fixed_dictionaries(
-    {"decision": st.text(max_size=40) | JSON, "reward": st.floats() | JSON}
-)
+PLAN = st.fixed_dictionaries({"steps": st.lists(STEP, max_size=3) | JSON}, optional={"max_loss": st.floats() | JSON})
+TOLD = st.fixed_dictionaries({"decision": st.text(max_size=40) | JSON, "reward": st.floats() | JSON})
 ASKED = (
     st.tuples(st.just("/v1/skills/select"), STEP | JSON)
     | st.tuples(st.just("/v1/skills/plan"), PLAN | JSON)
@@ -138,9 +134,7 @@ ASKED = (
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(asked=ASKED)
-def test_no_request_ends_in_a_fault_of_ours(
-    server: Any, registry: Registry, asked: tuple[str, Any]
-) -> None:
+def test_no_request_ends_in_a_fault_of_ours(server: Any, registry: Registry, asked: tuple[str, Any]) -> None:
     path, body = asked
     # Threads of an earlier example's event loop are not waited for.
     server.routing.budget = Routing().budget

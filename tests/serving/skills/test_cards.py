@@ -36,9 +36,7 @@ def test_a_card_says_what_the_registry_knows(server: Any) -> None:
     assert card["traits"][0]["name"] == "kitchen work"
 
 
-def test_a_skill_that_is_not_measured_yet_has_a_card_without_gains(
-    server: Any, registry: Registry
-) -> None:
+def test_a_skill_that_is_not_measured_yet_has_a_card_without_gains(server: Any, registry: Registry) -> None:
     chef = registry.adapter("chef")
     changes = {"name": "new", "weights_digest": "a" * 64, "state": AdapterState.PENDING}
     registry.add_adapter(chef.model_copy(update=changes))
@@ -135,9 +133,7 @@ def test_a_page_goes_on_after_a_skill_that_is_gone(server: Any, registry: Regist
     after = server.get("/v1/skills?limit=2").json()["next"]
     registry.remove_adapter(after)
     server.refresh()
-    assert [s["name"] for s in server.get(f"/v1/skills?after={after}").json()["skills"]] == [
-        "pilot"
-    ]
+    assert [s["name"] for s in server.get(f"/v1/skills?after={after}").json()["skills"]] == ["pilot"]
 
 
 def test_no_page_is_what_was_not_asked_for(server: Any) -> None:

@@ -18,9 +18,7 @@ from traitroute.serving.skills.token import DecisionToken, TokenError
 Text = Callable[[str], str]
 
 
-def test_feedback_on_a_selection_is_kept_without_its_text(
-    server: Any, registry: Registry, text_of: Text
-) -> None:
+def test_feedback_on_a_selection_is_kept_without_its_text(server: Any, registry: Registry, text_of: Text) -> None:
     text = text_of("cooking")
     decision = server.select(text)["decision"]
     response = server.post("/v1/feedback", {"decision": decision, "reward": 0.75})
@@ -58,9 +56,7 @@ def test_each_decision_is_told_of_once(server: Any, registry: Registry) -> None:
     assert [kept.reward for kept in registry.feedback()] == [1]
 
 
-def test_another_server_of_the_registry_takes_feedback_after_a_new_profile(
-    server: Any, registry: Registry
-) -> None:
+def test_another_server_of_the_registry_takes_feedback_after_a_new_profile(server: Any, registry: Registry) -> None:
     decision = server.select("simmer the soup")["decision"]
     old = registry.profile(1)
     registry.put_profile(old.data + b"", old.summary)
@@ -106,9 +102,7 @@ def test_other_spellings_of_a_token_are_refused() -> None:
             DecisionToken.verify(other, b"key")
 
 
-def test_where_the_registry_cannot_be_written_the_server_says_so(
-    server: Any, registry: Registry
-) -> None:
+def test_where_the_registry_cannot_be_written_the_server_says_so(server: Any, registry: Registry) -> None:
     decision = server.select("simmer the soup")["decision"]
     registry.path.rename(registry.path.with_name("gone.db"))
     response = server.post("/v1/feedback", {"decision": decision, "reward": 1})
@@ -134,9 +128,7 @@ def tell(server: Any, token: str, reward: float = 0.0, key: str = "") -> Any:
 
 
 @pytest.mark.parametrize("ago", [0, 6.9 * DAY_S, 7 * DAY_S + 200, -200])
-def test_feedback_is_taken_for_a_week_by_clocks_that_may_differ(
-    server: Any, registry: Registry, ago: float
-) -> None:
+def test_feedback_is_taken_for_a_week_by_clocks_that_may_differ(server: Any, registry: Registry, ago: float) -> None:
     assert tell(server, made(server, ago=ago)).status_code == 200
     [kept] = registry.feedback()
     assert kept.created_at.timestamp() == pytest.approx(time.time() - ago, abs=30)
@@ -193,9 +185,7 @@ def test_the_longest_token_is_kept() -> None:
     assert DecisionToken.verify(longest, b"key").gain == -0.9877
 
 
-def test_each_key_tells_so_much_an_hour(
-    server: Any, registry: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_key_tells_so_much_an_hour(server: Any, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRAITROUTE_FEEDBACK_PER_HOUR", "3")
     limited = type(server)(registry)
     limited.app = KeyCheck(limited.app, keys=ApiKeys(["one", "two"]), message="")

@@ -23,9 +23,7 @@ def digest_of(adapter: str) -> str:
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
-def rewarded(
-    adapter: str | None, count: int, mean: float, expected: float, giver: str | None = None
-) -> list[Rewarded]:
+def rewarded(adapter: str | None, count: int, mean: float, expected: float, giver: str | None = None) -> list[Rewarded]:
     """Decisions of which a share of `mean` turned out well, as one key tells."""
     return [Rewarded(adapter, expected, float(i < mean * count), giver) for i in range(count)]
 
@@ -166,9 +164,7 @@ def test_only_feedback_that_the_newest_profile_stands_for_is_read(registry: Regi
 
 
 def test_feedback_without_a_token_of_ours_is_passed_over(registry: Registry) -> None:
-    registry.put_feedback(
-        Feedback(token="mine", adapter=None, predicted_gain=0, profile_version=1, reward=1)
-    )
+    registry.put_feedback(Feedback(token="mine", adapter=None, predicted_gain=0, profile_version=1, reward=1))
     assert read_rewards(registry, LONG_AGO) == []
 
 
@@ -185,9 +181,7 @@ def test_a_correction_moves_one_adapter_and_is_told(registry: Registry, text_of:
     assert "feedback" not in before.contributions
 
 
-def test_feedback_over_http_ends_in_another_choice(
-    server: Any, registry: Registry, text_of: Any
-) -> None:
+def test_feedback_over_http_ends_in_another_choice(server: Any, registry: Registry, text_of: Any) -> None:
     draw = random.Random(0)
     for _ in range(40):
         for task, share in (("cooking", 0.1), ("law", 0.9)):

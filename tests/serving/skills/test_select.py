@@ -8,9 +8,7 @@ import pytest
 Text = Callable[[str], str]
 
 
-def test_the_skill_that_gains_is_chosen_and_base_stands_where_gains_end(
-    server: Any, text_of: Text
-) -> None:
+def test_the_skill_that_gains_is_chosen_and_base_stands_where_gains_end(server: Any, text_of: Text) -> None:
     found = server.select(text_of("cooking"))
     assert found["choice"] == "chef"
     assert found["low"] > 0
@@ -58,9 +56,7 @@ def test_chat_messages_are_read_as_generation_reads_them(server: Any, text_of: T
         ({"min_gain": 0.95}, {"base"}),
     ],
 )
-def test_constraints_are_kept(
-    server: Any, text_of: Text, constraints: dict[str, Any], choice: set[str]
-) -> None:
+def test_constraints_are_kept(server: Any, text_of: Text, constraints: dict[str, Any], choice: set[str]) -> None:
     assert server.select(text_of("cooking"), constraints=constraints)["choice"] in choice
 
 
@@ -73,9 +69,7 @@ def test_the_same_answer_as_routing_gives(server: Any, text_of: Text) -> None:
     for task in ("cooking", "garden", "space", "law"):
         routed, selected = server.route(text_of(task)), server.select(text_of(task))
         assert routed.headers["x-traitroute-adapter"] == selected["choice"]
-        assert float(routed.headers["x-traitroute-gain"]) == pytest.approx(
-            selected["gain"], abs=1e-3
-        )
+        assert float(routed.headers["x-traitroute-gain"]) == pytest.approx(selected["gain"], abs=1e-3)
 
 
 def test_whether_a_skill_is_loaded_is_told_where_it_is_known(server: Any, text_of: Text) -> None:

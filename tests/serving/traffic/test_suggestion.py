@@ -33,9 +33,7 @@ def profile() -> RoutingProfile:
     tasks = [t for t in ("cooking", "law") for _ in range(30)]
     gains = np.array([[1.0, 0.0] if t == "cooking" else [0.0, 1.0] for t in tasks])
     sources = [TrainingRows.read(texts(s, 30), ["yes"] * 30) for s in SOURCES]
-    requests = FitRequests(
-        [x for t in ("cooking", "law") for x in texts(t, 30)], tasks, gains, sources=sources
-    )
+    requests = FitRequests([x for t in ("cooking", "law") for x in texts(t, 30)], tasks, gains, sources=sources)
     return fit_profile(["a", "b"], requests, np.array([[1.0], [-1.0]]), n_traits=1)
 
 
@@ -63,9 +61,7 @@ def test_requests_that_are_alike_make_a_group(profile: RoutingProfile) -> None:
 
 
 def window(requests: int, novel: int) -> DemandWindow:
-    return DemandWindow(
-        profile_version=1, requests=requests, novel=novel, features=DemandWindow.pack([])
-    )
+    return DemandWindow(profile_version=1, requests=requests, novel=novel, features=DemandWindow.pack([]))
 
 
 def test_more_novel_requests_than_before_are_told_from_noise() -> None:

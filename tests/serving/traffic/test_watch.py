@@ -28,9 +28,7 @@ def router(registry: Path) -> Router:
         return Router.from_registry(opened)
 
 
-def test_novel_requests_are_counted_and_sampled(
-    router: Router, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_novel_requests_are_counted_and_sampled(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "SAMPLED", 3)
     seen = DemandWatch(router.profile, 1)
     known = "please simmer the onion soup with butter"
@@ -49,9 +47,7 @@ def test_windows_reach_the_registry_without_text(registry: Path, router: Router)
 
     async def serve() -> None:
         routing = Routing()
-        following = RegistryWatcher(
-            routing, lambda: Registry.open(registry, read_only=True), lambda *_: None
-        )
+        following = RegistryWatcher(routing, lambda: Registry.open(registry, read_only=True), lambda *_: None)
         await following.start()
         await Chooser(routing).choose(text, Constraints())
         await following.stop()
@@ -63,9 +59,7 @@ def test_windows_reach_the_registry_without_text(registry: Path, router: Router)
     assert b"frobnicate" not in registry.read_bytes()
 
 
-def test_what_was_seen_before_the_profile_changed_is_kept_too(
-    registry: Path, router: Router
-) -> None:
+def test_what_was_seen_before_the_profile_changed_is_kept_too(registry: Path, router: Router) -> None:
     with Registry.open(registry) as opened:
         routing = Routing(location=opened.location)
         keeper = DemandKeeper(routing)
