@@ -46,7 +46,7 @@ def measure(engine_name: str, folder: str, *, rows: int) -> dict[str, tuple[floa
     """Tokens generated and prompt tokens scored a second, for the base model and for one LoRA."""
     base = open_base_model(PACKAGED)
     task = Task.model_validate(
-        {"name": "word_problems", "rows": {"generator": "word_problems"}, "source": True} | {"train": 8, "test": rows}
+        {"name": "word_problems", "rows": {"built_in": "mini"}, "source": True} | {"train": 8, "test": rows}
     )
     trained = train_adapter(task.training_set, base, Training(), Path(folder) / "adapter")
     weights = WeightStore(Path(folder) / "weights")

@@ -1,7 +1,7 @@
 """How long a routing decision takes, beside the package semantic-router on MiniLM: one core, one run.
 
     python benchmarks/latency.py --data DATA                   real requests, DATA holds <task>/test.jsonl
-    python benchmarks/latency.py                               generated requests
+    python benchmarks/latency.py                               requests of the suite mini
     python benchmarks/latency.py --data DATA --json OUT        and write the figures
 
 Texts are rows of all tasks, joined and cut so that lengths spread log-uniformly over 50 to 4,000 characters. Both
@@ -170,7 +170,7 @@ def describe(texts: Sequence[str], rows: Rows, arguments: argparse.Namespace) ->
         "packages": {name: version(name) for name in PACKAGES},
         "texts": len(texts),
         "characters": [min(lengths), int(np.median(lengths)), max(lengths)],
-        "source": f"{len(rows)} {'tasks' if arguments.data else 'generators'}",
+        "source": f"{len(rows)} {'tasks' if arguments.data else 'tasks of the suite mini'}",
         "utterances": arguments.utterances,
         "seed": arguments.seed,
         "load_average": os.getloadavg()[0],

@@ -5,21 +5,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from traitroute.profiling.tasks.generators import GENERATORS, generate
 
 SHORTEST, LONGEST = 50, 4_000
+MINI = Path(__file__).parents[1] / "suites" / "mini"
 
 Rows = dict[str, list[str]]
 
 
 def read_rows(data: Path | None, rng: np.random.Generator) -> Rows:
-    """Inputs by task, shuffled; those of the generators without `data`."""
+    """Inputs by task, shuffled; those of the built-in suite without `data`."""
     if data is None:
-        made = {name: generate(name, train=40, test=40, seed=0) for name in GENERATORS}
-        rows = {name: [r["input"] for r in [*m["train"], *m["test"]]] for name, m in made.items()}
+        both = [(f, f.with_name("test.jsonl")) for f in sorted(MINI.glob("*/train.jsonl"))]
+        rows = {train.parent.name: _inputs(train)[:40] + _inputs(test)[:40] for train, test in both}
     else:
-        files = sorted(data.glob("*/test.jsonl"))
-        rows = {f.parent.name: _inputs(f) for f in files}
+        rows = {f.parent.name: _inputs(f) for f in sorted(data.glob("*/test.jsonl"))}
     if not rows:
         raise SystemExit(f"error: {data} holds no <task>/test.jsonl; give a folder that does")
     return {task: [texts[i] for i in rng.permutation(len(texts))] for task, texts in rows.items()}

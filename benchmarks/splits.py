@@ -7,22 +7,34 @@ For each generated task: pairs of test and training rows that differ by at most 
 rows, beside chance. Needs the core only.
 """
 
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from traitroute.profiling.tasks.generators import GENERATORS, Row, generate, near_duplicates
 
-TRAIN, TEST = 400, 120
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+near_duplicates = import_module("mini_suite").near_duplicates
+
+MINI = Path(__file__).parents[1] / "suites" / "mini"
+Row = dict[str, str]
 
 
 def main() -> None:
-    """Print one line a generator."""
+    """Print one line a task."""
     print(f"{'task':<17}{'near pairs':>11}{'words seen':>12}{'bag of words':>14}{'chance':>8}")
-    for name in GENERATORS:
-        rows = generate(name, train=TRAIN, test=TEST, seed=0)
+    for name in sorted(f.name for f in MINI.iterdir()):
+        rows = {split: _rows(MINI / name / f"{split}.jsonl") for split in ("train", "test")}
         train, test = ([row["input"] for row in rows[split]] for split in ("train", "test"))
         pairs = len(near_duplicates(train, test))
         print(f"{name:<17}{pairs:>11}{_seen(train, test):>12.0%}{_bag_of_words(rows)}")
+
+
+def _rows(file: Path) -> list[Row]:
+    return [json.loads(line) for line in file.read_text("utf-8").splitlines()]
 
 
 def _seen(train: list[str], test: list[str]) -> float:

@@ -79,7 +79,9 @@ def test_wheel_holds_the_packages_and_nothing_else(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
     [wheel] = tmp_path.glob("*.whl")
     names = ZipFile(wheel).namelist()
-    assert {"traitroute/suites/mini.yaml", "traitroute/py.typed"} <= set(names)
+    shipped = {f"traitroute/{f.relative_to(ROOT)}" for f in (ROOT / "suites").rglob("*.*l")}
+    assert {"traitroute/py.typed", *shipped} <= set(names)
+    assert "traitroute/suites/mini/toxicity/train.jsonl" in shipped
     assert {n.split("/")[0] for n in names} == {
         "traitroute",
         f"{wheel.name.split('-py3')[0]}.dist-info",

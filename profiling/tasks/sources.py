@@ -1,16 +1,16 @@
-"""Where a task's rows come from: a generator of ours, a local folder, a Hub dataset, or lm-evaluation-harness."""
+"""Where a task's rows come from: a built-in suite, a local folder, a Hub dataset, or lm-evaluation-harness."""
 
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from ...adapters import Name, SuiteError
-from .generators import generate
 from .lm_eval import harness_rows
 from .text_files import json_lines
 
@@ -24,22 +24,6 @@ class Row(dict[str, Any]):
     def __init__(self, columns: Mapping[str, Any], where: str) -> None:
         super().__init__(columns)
         self.where = where
-
-
-class GeneratorSource(BaseModel):
-    """Rows made by one of our own generators, from a seed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    generator: str
-    pool: dict[Split, Annotated[int, Field(ge=1)]] = {"train": 400, "test": 120}
-
-    def load(self, task: str, split: Split, count: int, *, seed: int) -> list[Row]:
-        """The first `count` rows of the split; a larger pool leaves rows that no profile has seen."""
-        sizes = {s: max(n, count) if s == split else n for s, n in self.pool.items()}
-        rows = generate(self.generator, train=sizes["train"], test=sizes["test"], seed=seed)
-        kept = enumerate(rows[split][:count], start=1)
-        return [Row(row, f"generator {self.generator}, {split} row {i}") for i, row in kept]
 
 
 class FolderSource(BaseModel):
@@ -59,22 +43,25 @@ class FolderSource(BaseModel):
         Raises:
             SuiteError: folder, file or row is not as it should be.
         """
-        if count == 0:
-            return []
-        name = self.dataset or task
-        folder = self.folder / name
-        if not folder.is_dir():
-            known = sorted(p.name for p in self.folder.glob("*") if p.is_dir())
-            raise SuiteError(f"{self.folder} has no task folder {name!r}; it has {known or 'none'}")
-        files = [folder / f"{split}.jsonl", folder / f"{split}.parquet"]
-        file = next((f for f in files if f.is_file()), None)
-        if file is None:
-            raise SuiteError(f"{folder} has neither {split}.jsonl nor {split}.parquet")
-        rows = list(read_rows(file) if file.suffix == ".jsonl" else _parquet(file))
-        if not rows:
-            raise SuiteError(f"{file} holds no rows")
-        check_labels(rows)
-        return _sample(rows, count, seed)
+        return _sample(_folder_rows(self.folder, self.dataset or task, split), count, seed) if count else []
+
+
+class BuiltInSource(BaseModel):
+    """Rows that ship with TraitRoute, for the suite `built_in`: `suites/<built_in>/<task>/{train,test}.jsonl`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    built_in: Name
+    dataset: Name | None = None
+
+    def load(self, task: str, split: Split, count: int, *, seed: int) -> list[Row]:
+        """The first `count` rows of the split, whatever the seed, so that the rows after them are new to every profile.
+
+        Raises:
+            SuiteError: there is no such suite, or it has no rows for the task.
+        """
+        folder = Path(str(resources.files("traitroute.suites"))) / self.built_in
+        return _folder_rows(folder, self.dataset or task, split)[:count]
 
 
 class HubSource(BaseModel):
@@ -166,7 +153,7 @@ class HarnessSource(BaseModel):
         return _sample([Row(row, f"{where} {i}") for i, row in enumerate(found, start=1)], count, seed)
 
 
-Source = GeneratorSource | FolderSource | HubSource | HarnessSource
+Source = BuiltInSource | FolderSource | HubSource | HarnessSource
 
 
 def check_labels(rows: Sequence[Row]) -> None:
@@ -188,6 +175,22 @@ def check_labels(rows: Sequence[Row]) -> None:
                 f"{row.where}: the label {label!r} is {_LABEL_TYPES[type(label)]}, and {first!r} in "
                 f"{labelled[0].where} is {_LABEL_TYPES[type(first)]}: write all labels of a data set alike"
             )
+
+
+def _folder_rows(parent: Path, name: str, split: Split) -> list[Row]:
+    folder = parent / name
+    if not folder.is_dir():
+        known = sorted(p.name for p in parent.glob("*") if p.is_dir())
+        raise SuiteError(f"{parent} has no task folder {name!r}; it has {known or 'none'}")
+    files = [folder / f"{split}.jsonl", folder / f"{split}.parquet"]
+    file = next((f for f in files if f.is_file()), None)
+    if file is None:
+        raise SuiteError(f"{folder} has neither {split}.jsonl nor {split}.parquet")
+    rows = list(read_rows(file) if file.suffix == ".jsonl" else _parquet(file))
+    if not rows:
+        raise SuiteError(f"{file} holds no rows")
+    check_labels(rows)
+    return rows
 
 
 def read_rows(file: Path) -> Iterator[Row]:

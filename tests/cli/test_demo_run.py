@@ -20,7 +20,7 @@ SUITE = {
     "tasks": [
         {
             "name": "sentiment2",
-            "rows": {"generator": "sentiment2"},
+            "rows": {"built_in": "mini"},
             "prompt": "Is this review positive or negative?\n{{ input }}",
             "labels": ["negative", "positive"],
             "metric": "label",
@@ -31,7 +31,7 @@ SUITE = {
         },
         {
             "name": "entailment",
-            "rows": {"generator": "entailment"},
+            "rows": {"built_in": "mini"},
             "prompt": "Answer entailment, neutral or contradiction.\n{{ input }}",
             "labels": ["contradiction", "entailment", "neutral"],
             "metric": "label",
@@ -42,7 +42,7 @@ SUITE = {
         },
         {
             "name": "word_problems",
-            "rows": {"generator": "word_problems"},
+            "rows": {"built_in": "mini"},
             "metric": "number",
             "test": 16,
             "max_tokens": 32,

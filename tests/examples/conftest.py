@@ -25,10 +25,10 @@ START_S = 180
 
 
 def task(name: str, prompt: str, labels: list[str], **more: object) -> dict[str, object]:
-    """A classification task of generated rows, with answers of few tokens."""
+    """A classification task of the mini suite's rows, with answers of few tokens."""
     return {
         "name": name,
-        "rows": {"generator": name},
+        "rows": {"built_in": "mini"},
         "prompt": prompt + "\n{{ input }}",
         "labels": labels,
         "metric": "label",

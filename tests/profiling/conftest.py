@@ -14,7 +14,7 @@ from traitroute.profiling import TransferMatrix, measure
 from traitroute.profiling.base_model import BaseModelFolder
 from traitroute.profiling.fit_summary import fit_summary
 from traitroute.profiling.matrix.row import MeasuredRow, measure_row
-from traitroute.profiling.tasks.sources import GeneratorSource
+from traitroute.profiling.tasks.sources import BuiltInSource
 from traitroute.profiling.tasks.task import Task
 from traitroute.profiling.traits.space import TraitSpace
 from traitroute.router import FitRequests, fit_profile
@@ -68,8 +68,8 @@ class SkilledEngine:
         )
 
 
-def task(name: str, generator: str, **changes: object) -> Task:
-    rows = GeneratorSource(generator=generator, pool={"train": 8, "test": 40})
+def task(name: str, dataset: str, **changes: object) -> Task:
+    rows = BuiltInSource(built_in="mini", dataset=dataset)
     settings = {"name": name, "rows": rows, "test": 40, "train": 8, "source": True} | changes
     return Task.model_validate(settings)
 

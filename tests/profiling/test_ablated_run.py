@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 def suite(method: str, learning_rate: float) -> Suite:
     def task(name: str, prompt: str, **more: object) -> dict:
-        rows = {"name": name, "rows": {"generator": name}, "prompt": prompt + "\n{{ input }}"}
+        rows = {"name": name, "rows": {"built_in": "mini"}, "prompt": prompt + "\n{{ input }}"}
         return {**rows, "train": 16, "test": 6, "max_tokens": 8, **more}
 
     pair = {"labels": ["negative", "positive"], "metric": "label"}

@@ -29,7 +29,7 @@ def small_suite() -> dict:
     def task(name: str, prompt: str, **more: object) -> dict:
         return {
             "name": name,
-            "rows": {"generator": name},
+            "rows": {"built_in": "mini"},
             "prompt": prompt + "\n{{ input }}",
             "test": 12,
             "max_tokens": 10,

@@ -27,7 +27,7 @@ TASKS = [
     Task.model_validate(
         {
             "name": "sentiment2",
-            "rows": {"generator": "sentiment2"},
+            "rows": {"built_in": "mini"},
             "prompt": "Is this review positive or negative?\n{{ input }}",
             "labels": ["negative", "positive"],
             "metric": "label",
@@ -40,7 +40,7 @@ TASKS = [
     Task.model_validate(
         {
             "name": "word_problems",
-            "rows": {"generator": "word_problems"},
+            "rows": {"built_in": "mini"},
             "metric": "number",
             "test": 12,
             "max_tokens": 24,

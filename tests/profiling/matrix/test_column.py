@@ -8,7 +8,7 @@ from traitroute.adapters import AdapterState, InputError
 from traitroute.profiling.matrix.column import MeasuredColumns, measure_columns
 from traitroute.profiling.matrix.profiled import Profiled
 from traitroute.profiling.refit import refit
-from traitroute.profiling.tasks.sources import GeneratorSource
+from traitroute.profiling.tasks.sources import BuiltInSource
 from traitroute.profiling.tasks.task import Task
 from traitroute.profiling.versions import Reference, moved, roll_back
 from traitroute.router import Router, RoutingProfile
@@ -17,7 +17,7 @@ Fleet = Any
 
 TOXIC = Task(
     name="toxic",
-    rows=GeneratorSource(generator="toxicity", pool={"train": 8, "test": 40}),
+    rows=BuiltInSource(built_in="mini", dataset="toxicity"),
     labels=("not toxic", "toxic"),
     metric="label",
     test=40,

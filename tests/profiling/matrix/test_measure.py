@@ -10,7 +10,7 @@ import pytest
 from traitroute.adapters import Adapter, Cell, FinishReason, Registry, SilentAdapterError
 from traitroute.profiling.base_model import BaseModelFolder
 from traitroute.profiling.matrix.measure import cell_key, measure
-from traitroute.profiling.tasks.sources import GeneratorSource
+from traitroute.profiling.tasks.sources import BuiltInSource
 from traitroute.profiling.tasks.task import Task
 from traitroute.serving.engines import EngineRequest, EngineResult
 
@@ -48,9 +48,9 @@ class HashEngine:
         )
 
 
-def task(name: str, generator: str = "sentiment2", **changes: object) -> Task:
+def task(name: str, dataset: str = "sentiment2", **changes: object) -> Task:
     settings = {"labels": ("negative", "positive"), "metric": "label", "test": 6} | changes
-    rows = GeneratorSource(generator=generator, pool={"train": 8, "test": 8})
+    rows = BuiltInSource(built_in="mini", dataset=dataset)
     return Task.model_validate({"name": name, "rows": rows, **settings})
 
 

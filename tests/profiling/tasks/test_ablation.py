@@ -8,13 +8,13 @@ import pytest
 from traitroute.adapters import SuiteError
 from traitroute.profiling import Task
 from traitroute.profiling.tasks.ablation import Ablation, Change
-from traitroute.profiling.tasks.sources import FolderSource, GeneratorSource
+from traitroute.profiling.tasks.sources import BuiltInSource, FolderSource
 
 
 def sentiment(**changes: object) -> Task:
     fields = {
         "name": "sentiment3",
-        "rows": GeneratorSource(generator="sentiment3"),
+        "rows": BuiltInSource(built_in="mini"),
         "labels": ("negative", "neutral", "positive"),
         "metric": "label",
         "source": True,
@@ -24,7 +24,7 @@ def sentiment(**changes: object) -> Task:
 
 
 def problems() -> Task:
-    rows = GeneratorSource(generator="word_problems")
+    rows = BuiltInSource(built_in="mini")
     return Task(name="word_problems", rows=rows, metric="number", source=True, train=40)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from traitroute.adapters import SuiteError
-from traitroute.profiling.tasks.sources import FolderSource, GeneratorSource, HubSource, Row
+from traitroute.profiling.tasks.sources import BuiltInSource, FolderSource, HubSource, Row
 
 GOOD = {"input": "2 + 2", "target": "4"}
 
@@ -122,15 +122,14 @@ def test_parquet_rows_are_read_and_a_broken_file_is_named(tmp_path: Path) -> Non
         load(tmp_path)
 
 
-def test_generated_rows_do_not_change_when_fewer_are_asked_for() -> None:
-    source = GeneratorSource(generator="sentiment2", pool={"train": 20, "test": 10})
+def test_built_in_rows_do_not_change_when_fewer_are_asked_for() -> None:
+    source = BuiltInSource(built_in="mini", dataset="sentiment2")
     assert source.load("x", "test", 4, seed=0) == source.load("x", "test", 10, seed=0)[:4]
 
 
-def test_unknown_generator_lists_those_there_are() -> None:
-    source = GeneratorSource(generator="poems")
-    with pytest.raises(SuiteError, match=r"'poems'; use one of word_problems, "):
-        source.load("x", "test", 4, seed=0)
+def test_unknown_built_in_task_lists_those_there_are() -> None:
+    with pytest.raises(SuiteError, match=r"no task folder 'poems'; it has \['entailment', .*'word_problems'\]"):
+        BuiltInSource(built_in="mini").load("poems", "test", 4, seed=0)
 
 
 def test_rows_of_the_hub_are_chosen_by_their_columns_and_named() -> None:

@@ -12,9 +12,9 @@ from traitroute.profiling.tasks.suite import Suite, folder_suite, load_suite
 GOOD = """
 name: tiny
 tasks:
-  - {name: a, rows: {generator: sentiment2}, labels: [negative, positive], metric: label, source: true}
-  - {name: b, rows: {generator: word_problems}, metric: number, source: true}
-  - {name: c, rows: {generator: structured}, metric: json}
+  - {name: a, rows: {built_in: mini, dataset: sentiment2}, labels: [negative, positive], metric: label, source: true}
+  - {name: b, rows: {built_in: mini, dataset: word_problems}, metric: number, source: true}
+  - {name: c, rows: {built_in: mini, dataset: structured}, metric: json}
 """
 
 

@@ -101,7 +101,7 @@ def test_a_side_without_steady_loadings_is_still_called_something() -> None:
     ],
 )
 def test_a_task_belongs_with_those_answered_alike(settings: dict[str, Any], group: str) -> None:
-    task = Task.model_validate({"name": "t", "rows": {"generator": "structured"}, **settings})
+    task = Task.model_validate({"name": "t", "rows": {"built_in": "mini", "dataset": "structured"}, **settings})
     assert task_group(task) == group
 
 

@@ -20,7 +20,7 @@ ADAPTERS = tuple("abcdef")
 
 
 def suite() -> Suite:
-    rows = {"generator": "structured"}
+    rows = {"built_in": "mini", "dataset": "structured"}
     tasks = [{"name": n, "rows": rows, "source": n != "code", **t} for n, t in TASKS.items()]
     return Suite.model_validate({"name": "small", "tasks": tasks})
 

@@ -1,21 +1,24 @@
+"""The built-in suite's rows, and the generators that make them."""
+
 import json
 import os
 import re
 import subprocess
 import sys
 from collections import Counter
+from importlib import import_module
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 
 import pytest
-from traitroute.adapters.errors import SuiteError
-from traitroute.profiling.tasks.generators import (
-    GENERATORS,
-    Generator,
-    Row,
-    generate,
-    near_duplicates,
-)
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+mini_suite, make_mini_suite = import_module("mini_suite"), import_module("make_mini_suite")
+GENERATORS, Generator = mini_suite.GENERATORS, mini_suite.Generator
+generate, near_duplicates = mini_suite.generate, mini_suite.near_duplicates
+Row = dict[str, str]
 
 SEEDS = (0, 1, 2)
 NUMBER = re.compile(r"\d+")
@@ -38,6 +41,16 @@ def rows(name: str, seed: int) -> list[Row]:
 def evaluate(left: str, sign: str, right: str) -> float:
     x, y = int(left), int(right)
     return {"+": x + y, "-": x - y, "*": x * y, "/": x / y}[sign]
+
+
+def test_the_script_makes_the_rows_that_ship(tmp_path: Path):
+    make_mini_suite.write_rows(tmp_path)
+    made, shipped = (
+        {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*.jsonl")}
+        for folder in (tmp_path, ROOT / "suites" / "mini")
+    )
+    assert len(made) == 16
+    assert made == shipped
 
 
 @each_generator
@@ -64,12 +77,12 @@ def test_rows_depend_on_the_seed_and_on_nothing_else(name: str):
 
 def test_another_process_with_another_hash_seed_makes_the_same_rows():
     code = (
-        "from traitroute.profiling.tasks.generators import GENERATORS, generate\n"
+        "from mini_suite import GENERATORS, generate\n"
         "print([generate(name, train=9, test=9, seed=5) for name in GENERATORS])"
     )
-    environment = {**os.environ, "PYTHONHASHSEED": "77"}
-    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == str([generate(name, train=9, test=9, seed=5) for name in GENERATORS])
+    environment = {**os.environ, "PYTHONHASHSEED": "77", "PYTHONPATH": str(ROOT / "scripts")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str([generate(name, train=9, test=9, seed=5) for name in GENERATORS])
 
 
 @pytest.mark.parametrize("name", LABELS)
@@ -198,10 +211,10 @@ def test_an_exhausted_generator_says_how_far_it_came():
     def tell(rng: Random, kind: str, split: str) -> Row:
         return {"input": f"coin {int(rng.random() * 2)}", "target": kind}
 
-    with pytest.raises(SuiteError, match=r"coins made 2 distinct train rows .* 3 were asked for"):
+    with pytest.raises(ValueError, match=r"coins made 2 distinct train rows .* 3 were asked for"):
         Generator("coins", tell, {"any": 1}).splits(train=3, test=0, seed=0)
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones():
-    with pytest.raises(SuiteError, match=r"'poetry'.*word_problems.*toxicity"):
+    with pytest.raises(ValueError, match=r"'poetry'.*word_problems.*toxicity"):
         generate("poetry", train=1, test=1, seed=0)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal, NotRequired, TypedDict
 
-from ....adapters.errors import SuiteError
 from .phrases import shuffled
 from .splits import mask_set, masks, words
 
@@ -48,7 +47,7 @@ class Generator:
         """Draw both splits; a test row is never a near duplicate of a train row.
 
         Raises:
-            SuiteError: more distinct rows are asked for than the generator can make.
+            ValueError: more distinct rows are asked for than the generator can make.
         """
         trained = self._draw("train", train, self.kinds, seed, barred=())
         barred = mask_set(row["input"] for row in trained)
@@ -74,7 +73,7 @@ class Generator:
                 if key not in seen and not any(mask in barred for mask in masks(row["input"])):
                     break
             else:
-                raise SuiteError(
+                raise ValueError(
                     f"{self.name} made {len(rows)} distinct {split} rows and then {_PATIENCE} repeats of "
                     f"kind {kind!r}, but {count} were asked for; ask for fewer"
                 )
