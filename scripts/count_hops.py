@@ -17,6 +17,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -82,7 +83,7 @@ class Hops:
         """One line of figures, and the files where they are wanted."""
         order = [file for file, _ in self.calls]
         moves = sum(caller is not None and caller != file for file, caller in self.calls)
-        entered = 1 + sum(a != b for a, b in zip(order, order[1:], strict=False))
+        entered = 1 + sum(a != b for a, b in pairwise(order))
         line = f"{name:<15} files {len(set(order)):>3}   moves {moves:>3}   files entered {entered:>3}   calls {len(order):>4}"
         counts = (f"    {order.count(file):>4} calls  {file}" for file in sorted(set(order)))
         return "\n".join([line, *counts]) if files else line
