@@ -66,7 +66,7 @@ def gateway(
             parse_aliases,
             upstream_urls,
         )
-        from ..serving.http.origins import read_origins
+        from ..serving.http.addresses import read_origins
         from ..serving.http.server import serve_app
         from ..serving.middleware import BASE
     except ImportError as exc:

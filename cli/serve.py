@@ -78,7 +78,7 @@ def serve(
     embedded = _is_embedded(engine)
     _check_options(embedded, max_loras=max_loras, queue=queue, vllm=vllm)
     key = _api_key(api_key_env)
-    from ..serving.http.origins import read_origins
+    from ..serving.http.addresses import read_origins
 
     keyed = bool(key or (not embedded and os.environ.get("VLLM_API_KEY")))
     origins = read_origins(cors_origin or (), keyed=keyed)

@@ -1,17 +1,23 @@
-"""The routes of ours that stand beside OpenAI's: the same in vLLM, the gateway and the embedded server.
+"""Our routes beside OpenAI's: the same in vLLM, the gateway and the embedded server.
 
-Each but the page's files is behind the server's API keys, for which `KeyCheck` asks before anything else.
+All but `open_paths` are behind the server's API keys, which `KeyCheck` asks for before anything is read.
 """
 
 from starlette.routing import BaseRoute
 
 from .admin import HEADER, admin_operations
+from .http.keys import HEALTH
 from .http.openapi import description_route
 from .jobs import job_operations
 from .mcp import mcp_routes
 from .middleware import Routing
-from .page import page_routes
+from .page import page_paths, page_routes
 from .skills.routes import skill_operations
+
+
+def open_paths() -> frozenset[str]:
+    """The paths that need no API key: health, and the page's files, which hold no data."""
+    return page_paths() | {HEALTH}
 
 
 def api_routes(routing: Routing) -> list[BaseRoute]:

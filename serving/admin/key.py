@@ -9,7 +9,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Scope
 
-from ..http.errors import error_reply
+from ..http.errors import error_response
 from ..http.keys import ApiKeys
 
 VARIABLE = "TRAITROUTE_ADMIN_KEY"
@@ -30,7 +30,7 @@ class AdminKey:
     def refusal(self, scope: Scope) -> Response | None:
         """What a request without the key is told; None where it bears the key."""
         if self._keys is None:
-            return error_reply(
+            return error_response(
                 403,
                 f"adapters cannot be changed over HTTP here: the operator has set no {VARIABLE}; "
                 "`traitroute adapters` changes them on the command line",
@@ -38,4 +38,4 @@ class AdminKey:
         given = Headers(scope=scope).getlist(HEADER)
         if len(given) == 1 and self._keys.match(given[0]):
             return None
-        return error_reply(401, f"the admin key is missing or wrong: give it once, in {HEADER}")
+        return error_response(401, f"the admin key is missing or wrong: give it once, in {HEADER}")

@@ -14,8 +14,8 @@ from ...adapters import (
     Registry,
     RegistryError,
 )
+from ..http.errors import RefusedError
 from ..http.paging import Page
-from ..http.refusal import RefusedError
 from .models import AdapterChange, AdapterList, AdapterRecord, NewAdapter, NewWeights
 
 _AUTHOR = "the admin API"

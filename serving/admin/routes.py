@@ -20,10 +20,9 @@ from ...adapters import (
     WeightsError,
 )
 from ..http.body import read_body
-from ..http.errors import database_reply, error_reply
+from ..http.errors import RefusedError, database_error_response, error_response
 from ..http.openapi import Endpoint, Operation
 from ..http.paging import Page
-from ..http.refusal import RefusedError
 from ..skills.reading import Asked, read_json, read_page
 from ..state import Routing
 from ..timeouts import SaturatedError, TimeBudget
@@ -162,12 +161,12 @@ def _guarded(key: AdminKey, act: Endpoint) -> Endpoint:
         except ClientDisconnect:
             return Response(status_code=499)
         except TimeoutError:
-            return error_reply(504, "it takes long and goes on: look later at GET /v1/adapters")
+            return error_response(504, "it takes long and goes on: look later at GET /v1/adapters")
         except SaturatedError:
             why = "too many changes are under way: try again later"
-            return error_reply(503, why, headers={"retry-after": "10"})
+            return error_response(503, why, headers={"retry-after": "10"})
         except OSError as exc:
-            return error_reply(503, f"the weight store cannot be written: {exc.strerror or exc}")
+            return error_response(503, f"the weight store cannot be written: {exc.strerror or exc}")
         except TraitRouteError as exc:
             return _reply(exc)
 
@@ -176,7 +175,7 @@ def _guarded(key: AdminKey, act: Endpoint) -> Endpoint:
 
 def _reply(error: TraitRouteError) -> Response:
     if isinstance(error, DatabaseError):
-        return database_reply(error)
+        return database_error_response(error)
     param = "uri" if isinstance(error, SourceError | WeightsError) else None
     status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
-    return error_reply(status, str(error), param=param)
+    return error_response(status, str(error), param=param)

@@ -2,7 +2,7 @@
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..http.errors import error_reply
+from ..http.errors import error_response
 
 RETRY_AFTER_S = 1
 
@@ -20,7 +20,7 @@ class QueueLimit:
             await self.app(scope, receive, send)
             return
         if self._present >= self._limit:
-            refusal = error_reply(
+            refusal = error_response(
                 429,
                 f"the queue is full ({self._limit} requests): try again later",
                 headers={"retry-after": str(RETRY_AFTER_S)},

@@ -17,15 +17,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ...adapters import Adapter, Registry
-from ..api_routes import api_routes
+from ..api_routes import api_routes, open_paths
 from ..engines.prompts import PromptTokenizer
 from ..health import RegistryHealth
+from ..http.addresses import cross_origin
 from ..http.body import REQUEST
-from ..http.errors import error_reply, model_reply
+from ..http.errors import RefusedError, error_response, model_response
 from ..http.keys import ApiKeys, KeyCheck
 from ..http.metrics_page import Reading, metrics_page
-from ..http.origins import cross_origin
-from ..http.refusal import RefusedError
 from ..middleware import AUTO, Routing, RoutingMiddleware
 from ..watcher import RegistryWatcher
 from .admission import QueueLimit
@@ -104,7 +103,7 @@ def embedded_app(
         ],
         middleware=[
             *cross_origin(origins),
-            Middleware(KeyCheck, keys=keys, message=refusal),
+            Middleware(KeyCheck, keys=keys, message=refusal, open_paths=open_paths()),
             Middleware(QueueLimit, limit=queue),
             Middleware(RoutingMiddleware, routing=routing),
         ],
@@ -150,7 +149,7 @@ class _Surface:
 
     async def model(self, request: Request) -> Response:
         """GET /v1/models/{name}."""
-        return model_reply(request.path_params["name"], self._cards())
+        return model_response(request.path_params["name"], self._cards())
 
     async def models(self, request: Request) -> Response:
         """GET /v1/models: what may be asked for."""
@@ -215,7 +214,7 @@ class _Surface:
                     return await whole(form, first, pieces, len(prompt))
         except GenerationError as exc:
             status = _CLOSED_BY_CLIENT if generation.aborted else 503
-            return error_reply(status, str(exc))
+            return error_response(status, str(exc))
         except BaseException:
             generation.abort()
             raise
@@ -273,7 +272,7 @@ def _body(request: Request) -> dict[str, Any]:
 
 async def _http_error(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
-    return error_reply(exc.status_code, exc.detail, headers=exc.headers)
+    return error_response(exc.status_code, exc.detail, headers=exc.headers)
 
 
 async def _refused(request: Request, exc: Exception) -> Response:

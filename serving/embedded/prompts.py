@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, Self
 
 from ..engines.prompts import PromptTokenizer
-from ..http.refusal import RefusedError
+from ..http.errors import RefusedError
 
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 _TOOL_ROLES = ("tool", "function")

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from ..http.refusal import RefusedError
+from ..http.errors import RefusedError
 from .prompts import Context, kind, read_messages, read_prompt
 
 _OFF: dict[str, tuple[Any, ...]] = {

@@ -11,12 +11,12 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
 from ...adapters import Registry
-from ..api_routes import api_routes
+from ..api_routes import api_routes, open_paths
 from ..health import RegistryHealth
-from ..http.errors import model_reply
+from ..http.addresses import cross_origin
+from ..http.errors import model_response
 from ..http.keys import HEALTH, ApiKeys, KeyCheck
 from ..http.metrics_page import Reading, metrics_page
-from ..http.origins import cross_origin
 from ..middleware import AUTO, BASE, Routing, RoutingMiddleware
 from ..watcher import RegistryWatcher
 from .fleet import Fleet
@@ -66,7 +66,7 @@ def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry]) 
         middleware=[
             Middleware(PlainPaths),
             *cross_origin(options.origins),
-            Middleware(KeyCheck, keys=keys, message=refusal),
+            Middleware(KeyCheck, keys=keys, message=refusal, open_paths=open_paths()),
             Middleware(Retry, limit=routing.max_body_bytes),
             Middleware(RoutingMiddleware, routing=routing),
         ],
@@ -127,7 +127,7 @@ class _Pages:
 
     async def model(self, request: Request) -> JSONResponse:
         """One model of the list."""
-        return model_reply(request.path_params["name"], self._cards())
+        return model_response(request.path_params["name"], self._cards())
 
     async def models(self, request: Request) -> JSONResponse:
         """The base model, `auto`, all adapters, and what else the upstreams list: what may be asked for."""

@@ -14,7 +14,7 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
 from ..http.body import REQUEST, dump, off_loop, parse_object, read_body
-from ..http.refusal import RefusedError
+from ..http.errors import RefusedError
 from ..middleware.naming import named_beside
 
 

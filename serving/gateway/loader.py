@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from ...adapters import Adapter, TraitRouteError, WeightStore
-from ..http.refusal import RefusedError
+from ..http.errors import RefusedError
 from ..middleware import LoadError, Routing
 from ..middleware.naming import no_such_model
 from .fleet import Fleet, Target

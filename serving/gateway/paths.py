@@ -8,7 +8,7 @@ import re
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..http.errors import error_reply
+from ..http.errors import error_response
 from ..page import page_paths
 
 MODELS = "/v1/models/"
@@ -41,6 +41,6 @@ class PlainPaths:
             await self.app({**scope, "path": path, "raw_path": path.encode()}, receive, send)
         elif scope["type"] == "http":
             message = "no such path here: write it without dots, double or encoded slashes"
-            await error_reply(404, message)(scope, receive, send)
+            await error_response(404, message)(scope, receive, send)
         else:
             await send({"type": "websocket.close"})

@@ -15,8 +15,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from ...adapters import Adapter
-from ..http.errors import error_reply
-from ..http.refusal import RefusedError
+from ..http.errors import RefusedError, error_response
 from ..middleware import LoadError
 from .body import Body
 from .dialects import has_body, open_method
@@ -66,8 +65,8 @@ class Proxy:
 
 def _closed(path: str, method: str | None) -> JSONResponse:
     if method is None:
-        return error_reply(404, f"{path[:200]} is not open through the gateway: ask the upstream itself")
-    return error_reply(405, f"{path} wants {method}", headers={"allow": method})
+        return error_response(404, f"{path[:200]} is not open through the gateway: ask the upstream itself")
+    return error_response(405, f"{path} wants {method}", headers={"allow": method})
 
 
 class _Call:
@@ -176,7 +175,7 @@ class _Call:
 
     async def _fail(self, message: str) -> None:
         self._answered = True
-        reply = error_reply(502, message)
+        reply = error_response(502, message)
         await reply(self._scope, self._receive, self._send)
 
     def _mark_absent(self, target: Target, status: int) -> None:

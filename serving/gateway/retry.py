@@ -6,7 +6,7 @@ but as nothing was sent, it may choose again, and now knows that the adapter is 
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..http.errors import error_reply
+from ..http.errors import error_response
 from .proxy import UntakenError
 
 RETRY_AFTER_S = 2
@@ -32,7 +32,7 @@ class Retry:
                 return
         except UntakenError as exc:
             why = str(exc)
-        reply = error_reply(503, why, headers={"retry-after": str(RETRY_AFTER_S)})
+        reply = error_response(503, why, headers={"retry-after": str(RETRY_AFTER_S)})
         await reply(scope, receive, send)
 
 

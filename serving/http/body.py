@@ -14,7 +14,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
-from .refusal import RefusedError
+from .errors import RefusedError
 
 REQUEST = "traitroute.request"
 """The scope's key under which apps behind find the body as a dict, as it is handed on; to be read only. Absent where it is no JSON object."""

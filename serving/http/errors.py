@@ -1,87 +1,96 @@
-"""Errors and model cards in the form that OpenAI's clients read, alike from every server of ours; on Anthropic's paths, in its form."""
+"""Errors in OpenAI's form, or in Anthropic's on its paths, alike from every server of ours."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from ...adapters import BusyError, DatabaseError
+from ...adapters import BusyError, DatabaseError, InputError
 
 ANTHROPIC_PATHS = frozenset(("/v1/messages", "/v1/messages/count_tokens"))
-_KINDS = {401: "authentication_error", 403: "permission_error"}
-_ANTHROPIC_KINDS = _KINDS | {
-    404: "not_found_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-}
+_TYPES = {401: "authentication_error", 403: "permission_error"}
+_ANTHROPIC_TYPES = _TYPES | {404: "not_found_error", 413: "request_too_large", 429: "rate_limit_error"}
+
+
+class RefusedError(InputError):
+    """A request that its sender can mend: refused with `status`; `param` names the part of it at fault."""
+
+    def __init__(self, message: str, *, status: int = 400, param: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.param = param
+
+    def response(self) -> JSONResponse:
+        """The error as a response."""
+        return error_response(self.status, str(self), param=self.param)
 
 
 class Error(BaseModel):
-    """What went wrong: `code` is the status, `param` the part of the request at fault, where there is one."""
+    """What went wrong."""
 
-    message: str
-    type: str
-    param: str | None
-    code: int
+    message: str = Field(description="What was given, what was wanted, and how to mend it.")
+    type: str = Field(description="The kind of error, as OpenAI's API names it.")
+    param: str | None = Field(description="The part of the request at fault; null where there is none.")
+    code: int = Field(description="The HTTP status.")
 
 
-class ErrorReply(BaseModel):
-    """An error, as OpenAI's API has it."""
+class ErrorResponse(BaseModel):
+    """An error, in the form of OpenAI's API."""
 
     error: Error
 
 
 def error_body(status: int, message: str, *, param: str | None = None) -> dict[str, Any]:
-    """An error; `param` names the part of the request at fault."""
-    kind = _KINDS.get(status, "invalid_request_error" if status < 500 else "server_error")
+    """The body of an error in OpenAI's form; `param` names the part of the request at fault."""
+    kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
     return {"error": {"message": message, "type": kind, "param": param, "code": status}}
 
 
-def error_reply(
+def error_response(
     status: int,
     message: str,
     *,
     param: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    """An error as a response, as OpenAI's API has it, or as Anthropic's where its path was asked."""
-    asked = {"www-authenticate": "Bearer"} if status == 401 else {}
-    return _ErrorResponse(status, message, param=param, headers={**asked, **(headers or {})})
+    """An error as a response, in the form of the API whose path was requested."""
+    challenge = {"www-authenticate": "Bearer"} if status == 401 else {}
+    return _ErrorInEitherForm(status, message, param=param, headers={**challenge, **(headers or {})})
 
 
-def model_reply(name: str, cards: Iterable[Mapping[str, Any]]) -> JSONResponse:
-    """The card of the model `name`, which is one of those that are listed, or a 404."""
+def database_error_response(error: DatabaseError) -> JSONResponse:
+    """A 503 for a registry that cannot be read or written now; `Retry-After` is set where waiting may help."""
+    headers = {"retry-after": "10"} if isinstance(error, BusyError) else {}
+    return error_response(503, str(error), headers=headers)
+
+
+def model_response(name: str, cards: Iterable[Mapping[str, Any]]) -> JSONResponse:
+    """The listed model `name`, or a 404."""
     for card in cards:
         if card["id"] == name:
             return JSONResponse(card)
     message = f"the model {name[:64]!r} does not exist: see /v1/models"
-    return error_reply(404, message, param="model")
-
-
-def database_reply(error: DatabaseError) -> JSONResponse:
-    """A registry that cannot be read or written now, with a time to try again where that may help."""
-    headers = {"retry-after": "10"} if isinstance(error, BusyError) else {}
-    return error_reply(503, str(error), headers=headers)
+    return error_response(404, message, param="model")
 
 
 def asked_path(scope: Scope) -> str:
-    """The path that was asked for, without the prefix that a proxy in front took off."""
+    """The requested path, without the prefix (`root_path`) that a proxy in front took off."""
     return scope["path"].removeprefix(scope.get("root_path", "").rstrip("/"))
 
 
 def is_anthropic(scope: Scope) -> bool:
-    """Whether a request is for Anthropic's API."""
+    """Whether the requested path is one of Anthropic's API."""
     return asked_path(scope).removesuffix("/") in ANTHROPIC_PATHS
 
 
-class _ErrorResponse(JSONResponse):
-    """An error in two forms; the request says which is sent."""
+class _ErrorInEitherForm(JSONResponse):
+    """An error in OpenAI's form, sent in Anthropic's where the request was for one of its paths."""
 
     def __init__(self, status: int, message: str, *, param: str | None, headers: Mapping[str, str]) -> None:
         super().__init__(error_body(status, message, param=param), status, headers)
-        kind = _ANTHROPIC_KINDS.get(status, "invalid_request_error" if status < 500 else "api_error")
+        kind = _ANTHROPIC_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
         body = {"type": "error", "error": {"type": kind, "message": message}}
         self._anthropic = JSONResponse(body, status, headers)
 

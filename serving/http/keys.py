@@ -1,8 +1,8 @@
-"""API keys: without one nothing is answered but health and what shows no data, whichever way of serving it is.
+"""API keys: what bears none of a server's keys gets nothing but the paths that are listed as open.
 
-vLLM asks for its keys under `/v1` and a few other prefixes only; `/invocations`, `/pooling`, `/tokenize`, `/adapters` and more
-answer anybody. So `KeyCheck` stands around all of vLLM too, outermost, and goes by a list of what is open: whatever else a
-server has, now or in its next version, asks for a key.
+vLLM checks its keys under `/v1` and a few other prefixes only; `/invocations`, `/pooling`, `/tokenize`, `/adapters` and
+more answer anybody. So `KeyCheck` is put around all of vLLM too, outermost, and works by a list of what is open: whatever
+else a server has, now or in its next version, needs a key.
 """
 
 import hashlib
@@ -17,17 +17,16 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from ..page import page_paths
-from .errors import asked_path, error_reply, is_anthropic
+from .errors import asked_path, error_response, is_anthropic
 
 HEALTH = "/health"
 KEY_DIGEST = "traitroute.key"
-"""Where a scope says by which key it was admitted: the key's SHA-256; absent where the server has no keys."""
+"""The scope's entry with the SHA-256 of the key that was given; absent where the server has no keys."""
 _POLICY_VIOLATION = 1008
 
 
 class ApiKeys:
-    """Says which requests bear one of the keys; with no keys set, all pass."""
+    """The API keys of a server; with none set, every request passes."""
 
     def __init__(self, keys: Iterable[str]) -> None:
         self._digests = [_digest(key) for key in keys if key]
@@ -46,7 +45,7 @@ class ApiKeys:
         return not self or self.find(scope) is not None
 
     def find(self, scope: Scope) -> str | None:
-        """The key that the request bears, where it is one of these; Anthropic's clients tell it in `x-api-key`."""
+        """The key that the request bears, if it is one of these; Anthropic's clients send it in `x-api-key`."""
         headers = Headers(scope=scope)
         scheme, _, key = _only(headers, "authorization").partition(" ")
         if scheme.lower() == "bearer" and self.match(key):
@@ -57,22 +56,22 @@ class ApiKeys:
     def match(self, key: str) -> bool:
         """Whether `key` is one of the keys."""
         given = _digest(key)
-        # Every key is compared, so that the time tells nothing.
+        # Every key is compared, so that the time taken reveals nothing.
         return any([secrets.compare_digest(given, digest) for digest in self._digests])
 
 
 class KeyCheck:
-    """Pure ASGI middleware: who bears no key gets health, the page's files and the paths `also_open`, by GET and HEAD alone.
+    """Pure ASGI middleware: without a key only `open_paths` are answered, and only to GET and HEAD.
 
-    All else gets a 401 with `message`, but `OPTIONS`, which asks for nothing, an empty answer. What is told in `x-api-key` goes
-    on as a bearer token, for checks further in.
+    Everything else gets a 401 with `message`, except `OPTIONS`, which gets an empty response. A key that came in
+    `x-api-key` is passed on as a bearer token, for checks further in.
     """
 
-    def __init__(self, app: ASGIApp, *, keys: ApiKeys, message: str, also_open: Collection[str] = ()) -> None:
+    def __init__(self, app: ASGIApp, *, keys: ApiKeys, message: str, open_paths: Collection[str] = ()) -> None:
         self.app = app
         self._keys = keys
         self._message = message
-        self._open = page_paths() | {HEALTH, *also_open}
+        self._open = frozenset(open_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" or not self._keys:
@@ -88,17 +87,17 @@ class KeyCheck:
         elif method == "OPTIONS":
             await Response(status_code=204)(scope, receive, send)
         else:
-            await error_reply(401, self._message)(scope, receive, send)
+            await error_response(401, self._message)(scope, receive, send)
 
 
 def _only(headers: Headers, name: str) -> str:
-    """A header's value; empty where it is not there, or not once."""
+    """A header's value; empty unless it is given exactly once."""
     values = headers.getlist(name)
     return values[0] if len(values) == 1 else ""
 
 
 def _borne(scope: Scope, key: str) -> Scope:
-    """The scope with its key as a bearer token, and the key's digest."""
+    """The scope with its key as a bearer token, and the key's digest beside it."""
     given = (b"authorization", b"x-api-key")
     kept = [header for header in scope["headers"] if header[0].lower() not in given]
     token = (b"authorization", b"Bearer " + key.encode("latin-1"))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from starlette.responses import Response
 
-from .errors import error_reply
+from .errors import error_response
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def metrics_page(*readings: Reading) -> Response:
             generate_latest,
         )
     except ImportError:
-        return error_reply(404, "no metrics here: pip install prometheus_client")
+        return error_response(404, "no metrics here: pip install prometheus_client")
     ours = CollectorRegistry()
     for reading in readings:
         labels = (reading.label,) if reading.label else ()

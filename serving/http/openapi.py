@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from .errors import ErrorReply
+from .errors import ErrorResponse
 
 PATH = "/v1/openapi.json"
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -56,7 +56,7 @@ def description_route(operations: Sequence[Operation], *, admin_header: str) -> 
 
 def document(operations: Sequence[Operation], *, admin_header: str) -> dict[str, Any]:
     """The OpenAPI document of these operations."""
-    models = {(o.answer, "serialization") for o in operations} | {(ErrorReply, "serialization")}
+    models = {(o.answer, "serialization") for o in operations} | {(ErrorResponse, "serialization")}
     models |= {(o.body, "validation") for o in operations if o.body is not None}
     names, schemas = models_json_schema(
         sorted(models, key=lambda m: (m[0].__name__, m[1])),  # pyright: ignore[reportArgumentType]
@@ -64,7 +64,7 @@ def document(operations: Sequence[Operation], *, admin_header: str) -> dict[str,
     )
     paths: dict[str, Any] = {}
     for o in operations:
-        error = names[ErrorReply, "serialization"]
+        error = names[ErrorResponse, "serialization"]
         answer = _content("The answer.", names[o.answer, "serialization"])
         described: dict[str, Any] = {
             "operationId": re.sub(r"\W+", "_", f"{o.method.lower()}{o.path}").strip("_"),

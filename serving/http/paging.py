@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .refusal import RefusedError
+from .errors import RefusedError
 
 PAGE, MOST_ROWS = 100, 1000
 """Rows of a page where nothing is said, and at most."""

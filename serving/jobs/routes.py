@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ...adapters import DatabaseError, RegistryError, UnknownNameError
-from ..http.errors import database_reply, error_reply
+from ..http.errors import database_error_response, error_response
 from ..http.openapi import Operation
 from ..middleware import Routing
 from .board import JobBoard
@@ -33,16 +33,16 @@ def job_operations(routing: Routing) -> list[Operation]:
 
 async def _told(routing: Routing, read: Callable[[JobBoard], BaseModel]) -> Response:
     if routing.location is None:
-        return error_reply(503, "the registry was not read yet, so its jobs are not known")
+        return error_response(503, "the registry was not read yet, so its jobs are not known")
     board = JobBoard(routing.location)
     try:
         found = await asyncio.to_thread(read, board)
     except UnknownNameError as exc:
-        return error_reply(404, str(exc))
+        return error_response(404, str(exc))
     except DatabaseError as exc:
-        return database_reply(exc)
+        return database_error_response(exc)
     except RegistryError as exc:
-        return error_reply(503, str(exc))
+        return error_response(503, str(exc))
     except ImportError as exc:
-        return error_reply(501, str(exc))
+        return error_response(501, str(exc))
     return Response(found.model_dump_json(), media_type="application/json")

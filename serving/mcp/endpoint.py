@@ -9,10 +9,9 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from ..http.addresses import may_speak
 from ..http.body import off_loop, parse_object, read_body, replay
-from ..http.errors import error_reply
-from ..http.origins import may_speak
-from ..http.refusal import RefusedError
+from ..http.errors import RefusedError, error_response
 from ..middleware import Routing
 from ..skills.served import ServedSkills
 from .package import require_mcp
@@ -45,7 +44,7 @@ class McpEndpoint:
             # The SDK reads bodies of any size and shape, and on the event loop.
             await off_loop(lambda: parse_object(body), body)
         except ImportError as exc:
-            await error_reply(501, str(exc))(scope, receive, send)
+            await error_response(501, str(exc))(scope, receive, send)
         except RefusedError as refused:
             await refused.response()(scope, receive, send)
         except ClientDisconnect:

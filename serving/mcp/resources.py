@@ -13,8 +13,8 @@ from mcp_types import (
     TextResourceContents,
 )
 
+from ..http.errors import RefusedError
 from ..http.paging import MOST_ROWS, Page
-from ..http.refusal import RefusedError
 from ..skills.markdown import card_markdown
 from ..skills.served import ServedSkills, UnavailableError
 

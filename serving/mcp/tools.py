@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from mcp_types import CallToolResult, TextContent, Tool, ToolAnnotations
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..http.errors import RefusedError
 from ..http.paging import Page
-from ..http.refusal import RefusedError
 from ..skills.models import Plan, PlanRequest, Selection, SelectRequest, SkillCard, SkillList
 from ..skills.reading import read_model
 from ..skills.served import ServedSkills, UnavailableError

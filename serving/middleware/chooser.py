@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from ...router import NO_TEXT, RoutingDecision
-from ..http.refusal import RefusedError
+from ..http.errors import RefusedError
 from ..loading import LoadError, load
 from ..state import Routing, TextRouter
 from ..timeouts import SaturatedError

@@ -22,7 +22,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from ...adapters.neighbours import hint
-from ..http.refusal import RefusedError
+from ..http.errors import RefusedError
 
 KEY = "traitroute"
 PREFIX = "x-traitroute-"

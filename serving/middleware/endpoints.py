@@ -16,7 +16,7 @@ from starlette.types import Scope
 
 from ...adapters import InputError
 from ...router import request_text
-from ..http.refusal import RefusedError
+from ..http.errors import RefusedError
 
 MODEL_HEADER = "x-traitroute-model"
 INVOCATIONS = "/invocations"

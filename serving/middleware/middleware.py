@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..http.body import REQUEST, dump, off_loop, parse_object, read_body, replay
-from ..http.refusal import RefusedError
+from ..http.errors import RefusedError
 from ..loading import LoadError, load
 from ..state import AUTO, Routing
 from .choice import CHOSEN, Choice, RawHeaders

@@ -9,7 +9,7 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any
 
-from ..http.refusal import RefusedError
+from ..http.errors import RefusedError
 from ..state import Routing
 from .constraints import KEY, PREFIX, Limits
 

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from ..http.errors import error_reply
+from ..http.errors import error_response
 from .served_file import ServedFile
 
 PATH = "/traits"
@@ -47,7 +47,7 @@ async def _without_slash(request: Request) -> Response:
 async def _plotly(request: Request) -> Response:
     path = _plotly_path()
     if path is None:
-        return error_reply(404, "no plots here: pip install 'traitroute[skills]'")
+        return error_response(404, "no plots here: pip install 'traitroute[skills]'")
     return await _answer(request, path, keeps_s=_WEEK_S)
 
 

@@ -25,7 +25,7 @@ from ...adapters import (
     TooManyError,
     UnknownNameError,
 )
-from ..http.refusal import RefusedError
+from ..http.errors import RefusedError
 from .models import FeedbackKept, FeedbackRequest
 from .snapshot import Snapshot, signing_key
 from .token import DecisionToken, OldTokenError, TokenError

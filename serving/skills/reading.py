@@ -7,8 +7,8 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from ..http.body import parse
+from ..http.errors import RefusedError
 from ..http.paging import Page
-from ..http.refusal import RefusedError
 
 Asked = TypeVar("Asked", bound=BaseModel)
 

@@ -10,11 +10,10 @@ from starlette.responses import Response
 
 from ...adapters import TooManyError
 from ..http.body import read_body
-from ..http.errors import error_reply
+from ..http.errors import RefusedError, error_response
 from ..http.keys import KEY_DIGEST
 from ..http.openapi import Operation
 from ..http.paging import Page
-from ..http.refusal import RefusedError
 from ..state import Routing
 from ..timeouts import TimeBudget
 from .feedback import FeedbackLimits, UnkeptError, keep_feedback
@@ -121,9 +120,9 @@ def _answering(endpoint: Answer) -> Callable[[Request], Awaitable[Response]]:
             return refused.response()
         except TooManyError as exc:
             wait = str(math.ceil(exc.wait_s))
-            return error_reply(429, str(exc), headers={"retry-after": wait})
+            return error_response(429, str(exc), headers={"retry-after": wait})
         except (UnavailableError, UnkeptError) as exc:
-            return error_reply(503, str(exc), headers={"retry-after": "1"})
+            return error_response(503, str(exc), headers={"retry-after": "1"})
         except ClientDisconnect:
             return Response(status_code=499)
         return Response(text, media_type="application/json")

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from ...adapters import InputError
 from ...adapters.neighbours import hint
 from ...router import Affinity, RoutingDecision, request_text
+from ..http.errors import RefusedError
 from ..http.paging import FIRST, Page
-from ..http.refusal import RefusedError
 from .assignment import assign, switches
 from .card import skill_card, skill_summary
 from .models import (

@@ -22,10 +22,10 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from ...adapters import Adapter, Registry, RegistryError, ServerError, WeightStore
-from ..api_routes import api_routes
-from ..http.errors import model_reply
+from ..api_routes import api_routes, open_paths
+from ..http.addresses import ANY, EXPOSED
+from ..http.errors import model_response
 from ..http.keys import ApiKeys, KeyCheck
-from ..http.origins import ANY, EXPOSED
 from ..middleware import AUTO, Routing, RoutingMiddleware
 from ..watcher import RegistryWatcher
 from .loras import LoraLoader
@@ -149,7 +149,7 @@ class TraitRoutePlugin:
         self._loader.offer(adapters, store, self.routing.withheld)
 
     async def _show_model(self, request: Request) -> JSONResponse:
-        return model_reply(request.path_params["name"], (await self._listing(request))["data"])
+        return model_response(request.path_params["name"], (await self._listing(request))["data"])
 
     async def _list_models(self, request: Request) -> JSONResponse:
         return JSONResponse(await self._listing(request))
@@ -186,7 +186,7 @@ def guard(app: "FastAPI", keys: ApiKeys) -> None:
         options.setdefault("expose_headers", EXPOSED)
     others = [each for each in app.user_middleware if each.cls is not CORSMiddleware]
     message = "this server wants one of its API keys, in the header 'Authorization: Bearer KEY'"
-    check = Middleware(KeyCheck, keys=keys, message=message, also_open=OPEN)
+    check = Middleware(KeyCheck, keys=keys, message=message, open_paths=OPEN | open_paths())
     app.user_middleware[:] = [*cross_origin, check, *others]
     # Some of vLLM's extensions have built it already; it is built again at the first request.
     app.middleware_stack = None

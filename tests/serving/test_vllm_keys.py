@@ -11,9 +11,9 @@ from starlette.routing import Mount, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 from traitroute.adapters import ServerError
+from traitroute.serving.api_routes import open_paths
+from traitroute.serving.http.addresses import EXPOSED
 from traitroute.serving.http.keys import ApiKeys
-from traitroute.serving.http.origins import EXPOSED
-from traitroute.serving.page import page_paths
 
 pytest.importorskip("vllm", reason="the plugin runs inside vLLM: pip install 'traitroute[serve]'")
 pytest.importorskip("vllm.entrypoints.launchers.app", reason="vLLM builds its app elsewhere")
@@ -68,7 +68,7 @@ def test_without_a_key_only_what_is_listed_is_answered(app: Any) -> None:
     client = TestClient(app, raise_server_exceptions=False)
     found = set(paths(app))
     assert {("POST", "/invocations"), ("POST", "/adapters"), ("POST", "/collective_rpc")} < found
-    opened = OPEN | page_paths() | {"/health"}
+    opened = OPEN | open_paths()
     for method, path in found:
         answer = client.request(method, path, follow_redirects=False)
         if path not in opened or method not in ("GET", "HEAD"):

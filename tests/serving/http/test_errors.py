@@ -4,7 +4,7 @@ import json
 
 import pytest
 from starlette.testclient import TestClient
-from traitroute.serving.http.errors import error_reply
+from traitroute.serving.http.errors import error_response
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from traitroute.serving.http.errors import error_reply
     ],
 )
 def test_the_kind_of_an_error_follows_its_status(status: int, kind: str) -> None:
-    reply = error_reply(status, "no", param="name", headers={"retry-after": "1"})
+    reply = error_response(status, "no", param="name", headers={"retry-after": "1"})
     error = json.loads(bytes(reply.body))["error"]
     assert error == {"message": "no", "type": kind, "param": "name", "code": status}
     assert reply.headers["retry-after"] == "1"
@@ -37,7 +37,7 @@ def test_the_kind_of_an_error_follows_its_status(status: int, kind: str) -> None
     ],
 )
 def test_on_anthropics_paths_an_error_is_in_its_form(status: int, kind: str) -> None:
-    client = TestClient(error_reply(status, "no", headers={"retry-after": "1"}))
+    client = TestClient(error_response(status, "no", headers={"retry-after": "1"}))
     for path in ("/v1/messages", "/v1/messages/count_tokens", "/v1/messages/"):
         told = client.post(path)
         assert told.json() == {"type": "error", "error": {"type": kind, "message": "no"}}

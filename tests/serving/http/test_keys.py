@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
+from traitroute.serving.api_routes import open_paths
 from traitroute.serving.http.keys import ApiKeys, KeyCheck
 
 
@@ -45,6 +46,7 @@ def test_the_servers_keys_are_the_commands_before_the_environments(
     assert not ApiKeys.of_server(Namespace(api_key=["c"])).admit(scope("Bearer e"))
 
 
+OPEN = open_paths()
 BEARER = {"authorization": "Bearer one"}
 
 
@@ -59,8 +61,8 @@ async def everything(scope: Any, receive: Any, send: Any) -> None:
         await JSONResponse(dict(Request(scope).headers))(scope, receive, send)
 
 
-def client(*keys: str, **options: Any) -> TestClient:
-    checked = KeyCheck(everything, keys=ApiKeys(keys), message="a key is wanted", **options)
+def client(*keys: str, also: frozenset[str] = frozenset()) -> TestClient:
+    checked = KeyCheck(everything, keys=ApiKeys(keys), message="a key is wanted", open_paths=OPEN | also)
     return TestClient(checked)
 
 
@@ -88,7 +90,7 @@ def client(*keys: str, **options: Any) -> TestClient:
     ],
 )
 def test_what_is_not_listed_as_open_asks_for_a_key(method: str, path: str) -> None:
-    server = client("one", also_open=("/metrics",))
+    server = client("one", also=frozenset({"/metrics"}))
     refused = server.request(method, f"http://testserver{path}")
     assert refused.status_code == 401
     assert refused.headers["www-authenticate"] == "Bearer"
@@ -96,7 +98,7 @@ def test_what_is_not_listed_as_open_asks_for_a_key(method: str, path: str) -> No
 
 
 def test_what_is_open_is_open_to_readers_alone() -> None:
-    server = client("one", also_open=("/metrics",))
+    server = client("one", also=frozenset({"/metrics"}))
     for path in ("/health", "/metrics", "/traits"):
         assert server.get(path).status_code == server.head(path).status_code == 200
         assert server.post(path).status_code == 401
@@ -104,7 +106,7 @@ def test_what_is_open_is_open_to_readers_alone() -> None:
 
 
 def test_a_prefix_before_every_path_opens_nothing() -> None:
-    app = KeyCheck(everything, keys=ApiKeys(["one"]), message="a key is wanted")
+    app = KeyCheck(everything, keys=ApiKeys(["one"]), message="a key is wanted", open_paths=OPEN)
     for prefix in ("/", "/behind/"):
         assert TestClient(app, root_path=prefix).get("/health").status_code == 200
     server = TestClient(app, root_path="/behind")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from starlette.testclient import TestClient
 from traitroute.adapters import AdapterState, InputError, Registry
-from traitroute.serving.http.origins import EXPOSED, may_speak, read_origins
+from traitroute.serving.http.addresses import EXPOSED, may_speak, read_origins
 
 PAGE = "https://app.example:8443"
 PREFLIGHT = {

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 from traitroute.serving.http.body import MAX_DEPTH, MAX_PARTS, REQUEST, dump, parse
-from traitroute.serving.http.refusal import RefusedError
+from traitroute.serving.http.errors import RefusedError
 from traitroute.serving.middleware import Routing, RoutingMiddleware
 
 MIB = 2**20

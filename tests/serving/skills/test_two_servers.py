@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 from traitroute.adapters import Registry
-from traitroute.serving.http.origins import EXPOSED
+from traitroute.serving.http.addresses import EXPOSED
 
 KEY = {"authorization": "Bearer secret"}
 PATHS = ("/v1/skills", "/v1/skills/chef", "/v1/traits", "/v1/matrix", "/v1/openapi.json")
