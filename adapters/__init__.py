@@ -12,8 +12,6 @@ from .adapter import (
     serving_id,
 )
 from .cache import cache_folder
-from .cell import Cell, FinishReason, Outcomes, packed_texts
-from .demand_window import DemandWindow
 from .errors import (
     BaseModelError,
     BusyError,
@@ -32,12 +30,13 @@ from .errors import (
     UnknownNameError,
     WeightsError,
 )
-from .feedback import Feedback
 from .importing import Base, Importer, ImportResult
-from .registry.cells import CellScore
+from .registry.cells import Cell, CellScore, FinishReason, Outcomes, packed_texts
+from .registry.feedback import Feedback
 from .registry.location import Location, Place
 from .registry.profiles import Origin, ProfileVersion, StoredProfile
 from .registry.registry import Registry
+from .registry.traffic import DemandWindow
 from .weights.adapter_files import AdapterFiles, Layer, inspect_adapter
 from .weights.sources import AllowedSources
 from .weights.store import WeightStore

@@ -5,10 +5,10 @@
     │   ├── SuiteError        a suite, task or data row is not as it should be
     │   ├── SourceError       a place that weights come from is not allowed, or cannot be read
     │   ├── WeightsError      adapter weights refused: pickle, truncated, wrong base, unsupported
-    │   ├── RegistryError     not a registry, a newer schema, what it does not hold
+    │   ├── RegistryError     not a registry, a newer schema, something it does not hold
     │   │   ├── UnknownNameError  it holds nothing of that name
     │   │   ├── ConflictError   somebody else changed it first: read again and repeat
-    │   │   └── TooManyError    so much at a time is not taken: come again later
+    │   │   └── TooManyError    a rate limit is exceeded: try again later
     │   └── BaseModelError    the base model cannot be found or loaded
     └── RunError              the run went wrong: exit code 1 in the CLI
         ├── DatabaseError     a registry's database cannot be reached, read or written
@@ -19,6 +19,16 @@
 
 A message says what was given, what was wanted, and the cure.
 """
+
+import difflib
+from collections.abc import Collection, Sequence
+
+COMPARED = 500
+"""An unknown name is compared with at most this many; comparing ten thousand takes a tenth of a second."""
+LONGEST = 80
+"""This many characters of a name are compared; no name is longer, and the time grows with the length."""
+SHOWN = 20
+PREFIX = 2
 
 
 class TraitRouteError(Exception):
@@ -50,11 +60,11 @@ class UnknownNameError(RegistryError):
 
 
 class ConflictError(RegistryError):
-    """What was to be changed is no longer as it was read: read it again and repeat."""
+    """Somebody else changed it first: read it again and repeat the change."""
 
 
 class TooManyError(RegistryError):
-    """More was given at a time than is taken; the rest may come in `wait_s` seconds."""
+    """A rate limit is exceeded; try again in `wait_s` seconds."""
 
     def __init__(self, message: str, *, wait_s: float) -> None:
         super().__init__(message)
@@ -91,3 +101,17 @@ class RefusalError(ServerError):
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+def did_you_mean(name: str, names: Collection[str]) -> str:
+    """Did-you-mean text for an unknown `name`: the end of a message, with the closest of `names` and the first few."""
+    near = names if len(names) <= COMPARED else [n for n in names if n[:PREFIX] == name[:PREFIX]]
+    return did_you_mean_among(name, sorted(near)[:COMPARED], shown=sorted(names)[:SHOWN], total=len(names))
+
+
+def did_you_mean_among(name: str, similar: Sequence[str], *, shown: Sequence[str], total: int) -> str:
+    """The same, from names that may be `similar`, the first few that are `shown`, and how many there are in all."""
+    close = difflib.get_close_matches(name[:LONGEST], similar, n=1)
+    meant = f"; did you mean {close[0]!r}?" if close else "."
+    more = f" and {total - len(shown)} more" if total > len(shown) else ""
+    return f"{meant} Known: {', '.join(shown)}{more}"

@@ -17,8 +17,8 @@ from routing_ours import rows_of
 from routing_table import OutcomeTable
 from sqlalchemy import create_engine, insert
 from traitroute.adapters import Adapter, AdapterState, Registry
-from traitroute.adapters.registry import tables as schema
-from traitroute.adapters.registry.adapter_rows import to_row
+from traitroute.adapters.registry import schema
+from traitroute.adapters.registry.adapters import to_row
 from traitroute.profiling.traits.space import TraitSpace
 from traitroute.router import FitRequests, RoutingProfile, fit_profile
 

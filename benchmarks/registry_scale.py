@@ -32,8 +32,8 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import String, cast, func, select
 from traitroute.adapters import AdapterState, Registry
-from traitroute.adapters.registry import tables as schema
-from traitroute.adapters.registry.tables import metadata
+from traitroute.adapters.registry import schema
+from traitroute.adapters.registry.schema import metadata
 from traitroute.profiling.traits.space import TraitSpace
 from traitroute.router import RoutingProfile, fit_profile
 from traitroute.serving.middleware import Routing
@@ -200,7 +200,7 @@ def with_row(summary: dict[str, Any], name: str) -> dict[str, Any]:
 
 def stored(registry: Registry) -> float:
     """MiB that all versions of the profile take."""
-    lengths = (schema.pieces.c.data, cast(schema.profiles.c.summary, String))
+    lengths = (schema.chunks.c.data, cast(schema.profiles.c.summary, String))
     with registry._transaction() as connection:
         sums = [connection.execute(select(func.sum(func.length(c)))).scalar_one() for c in lengths]
     return sum(sums) / MIB

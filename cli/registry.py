@@ -9,7 +9,7 @@ from rich.table import Table
 
 from ..adapters import Location, Registry
 from ..adapters.cleanup import GRACE, clean
-from ..adapters.registry.copying import copy_registry
+from ..adapters.registry.registry import copy_registry
 from .options import DEFAULT_REGISTRY, RegistryPath, console
 
 app = typer.Typer(no_args_is_help=True, help="Copy a registry, or free what its weight store no longer needs.")

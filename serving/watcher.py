@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from ..adapters import Adapter, Registry, WeightStore
-from ..adapters.registry.changes import Changes, Polling
+from ..adapters.registry.database import Changes, Polling
 from .health import RegistryHealth
 from .middleware import Routing
 from .snapshot import RegistrySnapshot

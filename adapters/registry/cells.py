@@ -1,16 +1,91 @@
-"""The registry's tasks and measured cells."""
+"""Measured cells of the transfer matrix, with their outcomes for each example, and the tasks, in the registry."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, fields
+from enum import IntEnum
+from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load, save
 from sqlalchemy import delete, select
 
-from ..cell import Cell, Outcomes
-from . import tables as schema
+from . import schema
 from .database import Database, put
 
 _KEYS_A_QUERY = 500
+
+
+class FinishReason(IntEnum):
+    """Why a generation ended: the model stopped by itself, or reached the token limit."""
+
+    STOP = 0
+    LENGTH = 1
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What one adapter did on each of a task's `n` test examples, in the task's order.
+
+    Shapes are (n,) unless stated otherwise. `predicted_label` is an index into the task's labels, or -1 where the output
+    names none; `label_probabilities` has shape (n, labels), and (n, 0) for tasks without labels. `log_likelihood` is the
+    sum of natural-log probabilities of the gold answer's `target_tokens` tokens. `output_digest` is a 64-bit hash of each
+    output text, which shows whether two adapters answered alike. The texts themselves are kept only where a suite asks
+    for them, as UTF-8 bytes end to end, of which text i ends before `text_ends[i]`.
+    """
+
+    strict: NDArray[np.bool_]
+    lenient: NDArray[np.bool_]
+    parse_failure: NDArray[np.bool_]
+    log_likelihood: NDArray[np.float32]
+    target_tokens: NDArray[np.int32]
+    output_tokens: NDArray[np.int32]
+    finish_reason: NDArray[np.uint8]
+    predicted_label: NDArray[np.int32]
+    output_digest: NDArray[np.uint64]
+    label_probabilities: NDArray[np.float32]
+    text_bytes: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
+    text_ends: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.strict)
+
+    @property
+    def texts(self) -> list[str] | None:
+        """What the adapter wrote on each example, or None where it was not kept."""
+        if len(self.text_ends) != len(self):
+            return None
+        whole = self.text_bytes.tobytes()
+        starts = [0, *self.text_ends[:-1]]
+        return [whole[a:b].decode() for a, b in zip(starts, self.text_ends, strict=True)]
+
+    def to_bytes(self) -> bytes:
+        """Serialise as safetensors, one tensor a field."""
+        return save({f.name: np.ascontiguousarray(getattr(self, f.name)) for f in fields(self)})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read what `to_bytes` wrote."""
+        return cls(**load(data))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The outcomes of `adapter` (None: the base model) on `task`.
+
+    `key` is the digest of everything that determines the result (base model, weights, task and settings), so a cell
+    with the same key need not be measured again.
+    """
+
+    key: str
+    adapter: str | None
+    task: str
+    outcomes: Outcomes
+
+    @property
+    def score(self) -> float:
+        """Share of examples answered correctly by the strict rule, in [0, 1]."""
+        return float(np.mean(self.outcomes.strict))
 
 
 @dataclass(frozen=True)
@@ -23,8 +98,17 @@ class CellScore:
     score: float
 
 
+def packed_texts(texts: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Return the fields of `Outcomes` that hold `texts`."""
+    parts = [text.encode() for text in texts]
+    return {
+        "text_bytes": np.frombuffer(b"".join(parts), np.uint8),
+        "text_ends": np.cumsum([len(part) for part in parts], dtype=np.int64),
+    }
+
+
 class CellTable(Database):
-    """What was measured, and on which tasks; writing it does not change the revision."""
+    """Tasks and measured cells; writing them does not change the revision."""
 
     def put_task(self, name: str, digest: str, spec: dict[str, Any]) -> None:
         """Record a task, in place of an earlier one with this name; `spec` must be JSON."""
@@ -56,15 +140,14 @@ class CellTable(Database):
             put(connection, schema.cells, row)
 
     def remove_cells(self, keys: Collection[str]) -> None:
-        """Forget the cells with these keys; keys of no cell are passed over."""
+        """Remove the cells with these keys; unknown keys are ignored."""
         with self._writing() as connection:
             for key in keys:
                 connection.execute(delete(schema.cells).where(schema.cells.c.key == key))
 
     def find_cell(self, key: str) -> Cell | None:
         """Return the cell with this key, or None where it was not measured."""
-        found = self.cells(keys=[key])
-        return found[0] if found else None
+        return next(iter(self.cells(keys=[key])), None)
 
     def cells(self, *, keys: Collection[str] | None = None) -> list[Cell]:
         """List the cells by adapter (the base model first) and task; with `keys`, only those."""
@@ -73,12 +156,12 @@ class CellTable(Database):
         batches = [wanted[i : i + _KEYS_A_QUERY] for i in range(0, len(wanted), _KEYS_A_QUERY)]
         queries = [query.where(schema.cells.c.key.in_(batch)) for batch in batches]
         with self._transaction() as connection:
-            found = [
+            cells = [
                 Cell(row.key, row.adapter, row.task, Outcomes.from_bytes(row.outcomes))
                 for each in ([query] if keys is None else queries)
                 for row in connection.execute(each)
             ]
-        return sorted(found, key=_cell_order)
+        return sorted(cells, key=_cell_order)
 
     def cell_scores(self) -> list[CellScore]:
         """List every cell's score in the order of `cells`, without reading outcomes."""

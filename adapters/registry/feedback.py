@@ -1,36 +1,59 @@
-"""The registry's feedback: decisions, and what became of them."""
+"""How routing decisions turned out, as reported afterwards, in the registry: numbers and names, never text."""
 
 import hashlib
 import hmac
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
 
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from ..adapter import Name
 from ..errors import ConflictError, DatabaseError, RegistryError, TooManyError
-from ..feedback import Feedback
-from . import tables as schema
+from . import schema
 from .database import Database
 
 HOUR = timedelta(hours=1)
 _table = schema.feedback
+Token = Annotated[str, Field(pattern=r"^[A-Za-z0-9._~-]{1,255}$")]
+Reward = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class Feedback(BaseModel):
+    """One decision, by its token: `adapter` (None: base), the gain predicted for it, and the reward once reported.
+
+    `reporter` stands for the API key that reported it, as `Registry.reporter` hashes it, or for the server where there
+    are no keys.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    token: Token
+    adapter: Name | None
+    predicted_gain: Annotated[float, Field(allow_inf_nan=False)]
+    profile_version: int | None = None
+    reward: Reward | None = None
+    created_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    rewarded_at: datetime | None = None
+    reporter: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
 
 
 class FeedbackTable(Database):
-    """Each decision is kept once and rewarded once; writing it does not change the revision."""
+    """Each decision is recorded once and rewarded once; writing it does not change the revision."""
 
-    def giver(self, identity: bytes) -> str:
-        """What stands for who tells outcomes: a hash with the registry's own secret, so that no key is kept."""
+    def reporter(self, identity: bytes) -> str:
+        """Hash who reports outcomes with the registry's own secret, so that no API key is stored."""
         with self._transaction() as connection:
             secret = connection.execute(select(schema.meta.c.secret)).scalar_one()
         return hmac.digest(bytes.fromhex(secret), identity, hashlib.sha256).hex()[:32]
 
     def put_feedback(self, *decisions: Feedback, hourly: int | None = None) -> None:
-        """Keep decisions, all or none; with `hourly`, no more of a giver's within an hour.
+        """Record decisions, all or none; with `hourly`, at most so many of one reporter within an hour.
 
         Raises:
             ConflictError: a decision with one of the tokens is there already.
-            TooManyError: a giver told so many already.
+            TooManyError: a reporter exceeds the limit.
         """
         rows = [decision.model_dump() for decision in decisions]
         try:
@@ -39,8 +62,8 @@ class FeedbackTable(Database):
                     connection.execute(insert(_table), rows)
                 # Counted after writing, which in SQLite keeps other writers out meanwhile.
                 if hourly is not None:
-                    for giver in {decision.giver for decision in decisions}:
-                        _check_rate(connection, giver, hourly)
+                    for reporter in {decision.reporter for decision in decisions}:
+                        _check_rate(connection, reporter, hourly)
         except DatabaseError as exc:
             if isinstance(exc.__cause__, IntegrityError):
                 raise ConflictError(
@@ -49,55 +72,54 @@ class FeedbackTable(Database):
             raise
 
     def find_feedback(self, token: str) -> Feedback | None:
-        """Return the decision with this token, or None where none was kept."""
+        """Return the decision with this token, or None where none is recorded."""
         with self._transaction() as connection:
             row = connection.execute(select(_table).where(_table.c.token == token)).first()
         return None if row is None else Feedback.model_validate(dict(row._mapping))
 
     def reward_feedback(self, token: str, reward: float) -> Feedback:
-        """Say how the decision with this token turned out, in [0, 1], and return it.
+        """Record how the decision with this token turned out, in [0, 1], and return it.
 
         Raises:
             RegistryError: there is no such decision, or the reward is outside [0, 1].
-            ConflictError: its reward was told before.
+            ConflictError: its reward was reported before.
         """
         # Written so that NaN is refused too.
         if not 0 <= reward <= 1:
             raise RegistryError(f"{reward} is no reward: give a number from 0 to 1")
         change = {"reward": reward, "rewarded_at": datetime.now(UTC)}
-        untold = (_table.c.token == token) & _table.c.reward.is_(None)
+        unrewarded = (_table.c.token == token) & _table.c.reward.is_(None)
         with self._writing() as connection:
-            told = connection.execute(update(_table).where(untold).values(change)).rowcount
-        found = self.find_feedback(token)
-        if found is None:
+            changed = connection.execute(update(_table).where(unrewarded).values(change)).rowcount
+        decision = self.find_feedback(token)
+        if decision is None:
             raise RegistryError("no decision with this token: give the one that the answer carried")
-        if not told:
-            raise ConflictError("the reward of this decision was told before, and is kept")
-        return found
+        if not changed:
+            raise ConflictError("the reward of this decision was reported before, and is kept")
+        return decision
 
     def feedback(self, *, since: datetime | None = None) -> list[Feedback]:
-        """List the decisions whose reward was told, in the order in which they were made; with `since`, later ones."""
+        """List the decisions that have a reward, in the order in which they were made; with `since`, later ones."""
         query = select(_table).where(_table.c.reward.is_not(None))
         if since is not None:
             query = query.where(_table.c.created_at >= since)
-        query = query.order_by(_table.c.created_at)
         with self._transaction() as connection:
-            rows = connection.execute(query)
+            rows = connection.execute(query.order_by(_table.c.created_at))
             return [Feedback.model_validate(dict(row._mapping)) for row in rows]
 
     def forget_feedback(self, *, before: datetime) -> int:
-        """Forget the decisions made before a time, and return how many they were."""
+        """Remove the decisions made before a time, and return how many they were."""
         with self._writing() as connection:
             return connection.execute(delete(_table).where(_table.c.created_at < before)).rowcount
 
 
-def _check_rate(connection: Connection, giver: str | None, hourly: int) -> None:
-    told, now = _table.c.rewarded_at, datetime.now(UTC)
-    newest = select(told).where(_table.c.giver == giver, told > now - HOUR).order_by(told.desc())
+def _check_rate(connection: Connection, reporter: str | None, hourly: int) -> None:
+    at, now = _table.c.rewarded_at, datetime.now(UTC)
+    newest = select(at).where(_table.c.reporter == reporter, at > now - HOUR).order_by(at.desc())
     beyond = connection.execute(newest.offset(hourly).limit(1)).scalar()
     if beyond is not None:
         raise TooManyError(
             f"{hourly} outcomes an hour are taken with one API key (by a server without keys: from all "
-            "alike), and were told: tell the rest later",
+            "together), and were reported: report the rest later",
             wait_s=max((beyond + HOUR - now).total_seconds(), 1.0),
         )

@@ -1,30 +1,39 @@
-"""The registry's fitted profiles, as versions whose arrays are never changed; numbers are not used twice."""
+"""The registry's fitted profiles, as versions that are never changed but for labels; numbers are not used twice.
 
-from collections.abc import Collection
+Large values are stored in chunks by their digest, each once: a profile with one more row shares almost all of them with
+the version before.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from ..errors import ConflictError, RegistryError
-from . import tables as schema
-from .chunks import forget_chunks, put_chunks, read_chunks
+from . import schema
 from .database import Database
 from .summary import as_lists, pack, unpack
 
 Origin = Literal["fit", "row", "task", "rollback", "recalibration"]
-"""How a profile version was made: fitted anew, by one more row or task, as a copy of an earlier version, or by feedback."""
+"""How a version was made: fitted anew, by adding a row or a task, as a copy of an earlier version, or from feedback."""
 
 _SAME_PREDICTIONS = ("row", "recalibration")
-"""How versions are made that predict for all other adapters what their parent does, corrections aside."""
+"""Origins of versions that predict what their parent does for all other adapters, corrections aside."""
 _LONGEST_LABEL = 80
-_table = schema.profiles
+CHUNK = 2**18
+"""Bytes: of smaller chunks there are too many to query, and of larger ones more is written anew for a row."""
+_DIGESTS_A_QUERY = 500
+_table, _chunks = schema.profiles, schema.chunks
 
 
 @dataclass(frozen=True)
 class ProfileVersion:
-    """One version of the profile without its contents: quick to list. `parent` is the version it was made from."""
+    """A version of the profile without its content: quick to list. `parent` is the version it was made from."""
 
     version: int
     created_at: datetime
@@ -57,7 +66,7 @@ class ProfileTable(Database):
         parent: int | None = None,
         ready: Collection[str] = (),
     ) -> int:
-        """Keep a profile as a new version, set the adapters `ready` that it measured, and return its number.
+        """Store a profile as a new version, set the adapters named in `ready` to ready, and return its number.
 
         Raises:
             ConflictError: `parent`, from which it was made, is no longer the newest version; a rollback may have any.
@@ -65,7 +74,7 @@ class ProfileTable(Database):
         with self._revising() as connection:
             version = self._insert_profile(connection, data, summary, origin, parent)
             adapters = schema.adapters
-            change = {"state": "ready", "measured": True, "note": None} | self._signature()
+            change = {"state": "ready", "measured": True, "note": None} | self._authorship()
             for name in ready:
                 connection.execute(update(adapters).where(adapters.c.name == name).values(change))
             return version
@@ -109,18 +118,18 @@ class ProfileTable(Database):
             return _history(connection)
 
     def lineage(self) -> list[int]:
-        """The newest version and those it was made from without fitting anew: their features are the same, newest first."""
-        made = {each.version: each for each in self.profile_history()}
-        found = [max(made)] if made else []
-        while found and made[found[-1]].origin in _SAME_PREDICTIONS:
-            parent = made[found[-1]].parent
+        """List the newest version and those it was made from without a new fit, newest first; their features are equal."""
+        history = {each.version: each for each in self.profile_history()}
+        lineage = [max(history)] if history else []
+        while lineage and history[lineage[-1]].origin in _SAME_PREDICTIONS:
+            parent = history[lineage[-1]].parent
             if parent is None:
                 break
-            found.append(parent)
-        return found
+            lineage.append(parent)
+        return lineage
 
     def forget_profiles(self, *, keep: int) -> list[int]:
-        """Forget all but the newest `keep` versions, for each is a whole profile, and return which those were.
+        """Remove all but the newest `keep` versions, and return the numbers of the removed ones.
 
         Raises:
             RegistryError: `keep` is below 1.
@@ -131,7 +140,7 @@ class ProfileTable(Database):
             forgotten = [each.version for each in _history(connection)][:-keep]
             if forgotten:
                 connection.execute(delete(_table).where(_table.c.version <= forgotten[-1]))
-                forget_chunks(connection)
+                _remove_unused_chunks(connection)
             return forgotten
 
     def set_trait_label(self, version: int, index: int, label: str) -> None:
@@ -176,18 +185,18 @@ class ProfileTable(Database):
             )
         # Counted here and not by the database, whose sequences leave a gap where a transaction fails.
         version, (told, tables) = (newest or 0) + 1, pack(summary)
-        parts = {"routing": put_chunks(connection, data), "summary": told}
-        parts["matrices"] = put_chunks(connection, tables)
+        parts = {"routing": _put_chunks(connection, data), "summary": told}
+        parts["tables"] = _put_chunks(connection, tables)
         made = {"created_at": datetime.now(UTC), "origin": origin, "parent": parent}
         connection.execute(insert(_table).values({"version": version} | parts | made))
         return version
 
 
 def _stored(connection: Connection, row: Row[Any], *, arrays: bool = False) -> StoredProfile:
-    summary = unpack(row.summary, read_chunks(connection, row.matrices))
+    summary = unpack(row.summary, _read_chunks(connection, row.tables))
     return StoredProfile(
         version=row.version,
-        data=read_chunks(connection, row.routing),
+        data=_read_chunks(connection, row.routing),
         summary=summary if arrays else as_lists(summary),
         created_at=row.created_at,
         origin=row.origin,
@@ -215,3 +224,68 @@ def _checked_label(label: str) -> str:
             f"use 1 to {_LONGEST_LABEL} printable characters, or none to remove the label"
         )
     return label
+
+
+def cut(blob: bytes) -> list[bytes]:
+    """Cut a safetensors file where its tensors begin, and each tensor every `CHUNK` bytes; other bytes every `CHUNK`.
+
+    So a tensor to which a row is appended keeps all its full chunks.
+    """
+    places = [0, *_tensor_starts(blob), len(blob)]
+    return [blob[i : min(i + CHUNK, end)] for start, end in pairwise(places) for i in range(start, end, CHUNK)]
+
+
+def _tensor_starts(blob: bytes) -> list[int]:
+    try:
+        length = int.from_bytes(blob[:8], "little")
+        header = json.loads(blob[8 : 8 + length])
+        tensors = [part for name, part in header.items() if name != "__metadata__"]
+        return sorted({8 + length + tensor["data_offsets"][0] for tensor in tensors})
+    except (ValueError, AttributeError, KeyError, TypeError):
+        return []
+
+
+def _put_chunks(connection: Connection, blob: bytes) -> list[str]:
+    """Store a value, within a transaction that raised the revision, and return the digests of its chunks in order."""
+    chunks = [(hashlib.sha256(chunk).hexdigest(), chunk) for chunk in cut(blob)]
+    missing = dict(chunks)
+    for batch in _batches(list(missing)):
+        query = select(_chunks.c.digest).where(_chunks.c.digest.in_(batch))
+        for digest in connection.execute(query).scalars().all():
+            del missing[digest]
+    if missing:
+        rows = [{"digest": digest, "data": chunk} for digest, chunk in missing.items()]
+        connection.execute(insert(_chunks), rows)
+    return [digest for digest, _ in chunks]
+
+
+def _read_chunks(connection: Connection, digests: Sequence[str]) -> bytes:
+    """Return the value whose chunks have these digests.
+
+    Raises:
+        RegistryError: one is missing or damaged.
+    """
+    chunks: dict[str, bytes] = {}
+    for batch in _batches(digests):
+        query = select(_chunks.c.digest, _chunks.c.data).where(_chunks.c.digest.in_(batch))
+        chunks |= {row.digest: row.data for row in connection.execute(query)}
+    for digest in set(digests):
+        if hashlib.sha256(chunks.get(digest, b"")).hexdigest() != digest:
+            raise RegistryError(
+                "a part of the profile is missing or damaged: restore the registry from a backup, or profile again"
+            )
+    return b"".join(chunks[digest] for digest in digests)
+
+
+def _remove_unused_chunks(connection: Connection) -> None:
+    """Remove the chunks that no profile uses."""
+    rows = connection.execute(select(_table.c.routing, _table.c.tables))
+    kept = {digest for row in rows for digest in (*row.routing, *row.tables)}
+    known = connection.execute(select(_chunks.c.digest)).scalars()
+    for batch in _batches(sorted(set(known) - kept)):
+        connection.execute(delete(_chunks).where(_chunks.c.digest.in_(batch)))
+
+
+def _batches(digests: Sequence[str]) -> Iterable[Sequence[str]]:
+    starts = range(0, len(digests), _DIGESTS_A_QUERY)
+    return (digests[i : i + _DIGESTS_A_QUERY] for i in starts)

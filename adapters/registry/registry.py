@@ -1,31 +1,33 @@
 """The registry: adapters, tasks, measured cells, fitted profiles and feedback, in a file or a PostgreSQL database.
 
-The weights of `team.db` lie beside it in `team.weights/`; a registry in a database says where its weights lie.
+The weights of `team.db` are beside it in `team.weights/`; those of a database are in the folder `$TRAITROUTE_WEIGHTS`.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import select
+from sqlalchemy import RowMapping, func, insert, select, update
 
 from ..adapter import Adapter, AdapterState
-from ..errors import RegistryError
+from ..errors import RegistryError, WeightsError
 from ..weights.store import WeightStore
-from . import tables as schema
+from . import schema
 from .adapters import AdapterTable
 from .cells import CellTable
 from .feedback import FeedbackTable
 from .location import Location, Place
-from .postgresql import open_database
+from .postgresql import RegistryServer, open_database
 from .profiles import Origin, ProfileTable
-from .replacements import ReplacementTable
 from .sqlite import RegistryFile, create_file
 from .traffic import DemandTable
 
+_ROWS_AT_ONCE = 200
+_TABLES = [table for table in schema.metadata.sorted_tables if table is not schema.meta]
 
-class Registry(AdapterTable, ReplacementTable, CellTable, ProfileTable, FeedbackTable, DemandTable):
+
+class Registry(AdapterTable, CellTable, ProfileTable, FeedbackTable, DemandTable):
     """Everything that is known of a base model's adapters; safe to use from several threads."""
 
     _weights: Path | None = None
@@ -61,18 +63,16 @@ class Registry(AdapterTable, ReplacementTable, CellTable, ProfileTable, Feedback
         `author` who makes the changes, by default the user of this machine.
 
         Raises:
-            RegistryError: there is none, or its schema is newer.
+            RegistryError: there is none, or its schema is unknown.
             DatabaseError: it cannot be reached or read.
         """
         location = Location.parse(given).absolute()
-        file = None
         if location.url is not None:
-            engine = open_database(location.url, read_only=read_only, create=False)
+            backend = RegistryServer(location.url, read_only=read_only)
         else:
-            file = RegistryFile(location.path or Path(), read_only=read_only)
-            engine = file.engine
-        registry = cls(engine, location.resolve(), read_only=read_only, author=author)
-        registry._weights, registry._file = weights, file
+            backend = RegistryFile(location.path or Path(), read_only=read_only)
+        registry = cls(backend, location.resolve(), read_only=read_only, author=author)
+        registry._weights = weights
         return registry
 
     def __enter__(self) -> Self:
@@ -135,7 +135,7 @@ class Registry(AdapterTable, ReplacementTable, CellTable, ProfileTable, Feedback
         """
         with self._revising() as connection:
             version = self._insert_profile(connection, data, summary, origin, parent)
-            self._take_in(connection, measured)
+            self._admit_measured(connection, measured)
             return version
 
 
@@ -146,5 +146,53 @@ def servable(adapters: Iterable[Adapter], replacements: Iterable[Adapter]) -> li
 
 
 def _alias(replacement: Adapter) -> str:
-    """A name that no adapter can have, so that it stands in nobody's way."""
+    """A name that no adapter can have, so that it collides with none."""
     return f"{replacement.name}@{replacement.version}"
+
+
+def copy_registry(
+    source: Registry,
+    target: Registry,
+    *,
+    on_part: Callable[[str, int], None] = lambda part, count: None,
+) -> None:
+    """Copy everything in `source`, weights first, into `target`, which must be empty; `on_part` is called with each part and its count.
+
+    Nothing else may write to `source` meanwhile. Where it fails, `target` holds no rows.
+
+    Raises:
+        RegistryError: `target` holds something already.
+        WeightsError: weights of an adapter are missing or have changed.
+    """
+    with source._transaction() as reading, target._revising() as writing:
+        for table in _TABLES:
+            if writing.execute(select(func.count()).select_from(table)).scalar_one():
+                raise RegistryError(f"{target.location} holds {table.name} already: give an empty one to copy to")
+        on_part("weights", _copy_weights(source, target))
+        secret = reading.execute(select(schema.meta.c.secret)).scalar_one()
+        writing.execute(update(schema.meta).values(secret=secret))
+        for table in _TABLES:
+            count = 0
+            for rows in reading.execute(select(table)).mappings().partitions(_ROWS_AT_ONCE):
+                writing.execute(insert(table), [_unrevised(row) for row in rows])
+                count += len(rows)
+            on_part(table.name, count)
+
+
+def _unrevised(row: RowMapping) -> dict[str, Any]:
+    """The row without its revision: revisions are counted anew in each registry."""
+    return {str(column): value for column, value in row.items() if column != "revision"}
+
+
+def _copy_weights(source: Registry, target: Registry) -> int:
+    wanted = {a.weights_digest for a in [*source.adapters(), *source.replacements()]}
+    if source.weights.root == target.weights.root:
+        return 0
+    for digest in sorted(wanted):
+        copied = target.weights.add(source.weights.path(digest)).digest
+        if copied != digest:
+            raise WeightsError(
+                f"the weights in {source.weights.path(digest)} have changed: their digest is now "
+                f"{copied}; restore them, or remove their adapter"
+            )
+    return len(wanted)

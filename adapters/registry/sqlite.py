@@ -1,4 +1,4 @@
-"""A registry in one SQLite file: how it is made, recognised, connected to, and told from what it was."""
+"""A registry in one SQLite file: how it is created, checked, opened, and seen to have been replaced."""
 
 import errno
 import os
@@ -7,22 +7,21 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sqlalchemy import URL, Engine, NullPool, create_engine
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine
 
-from ..errors import BusyError, DatabaseError, RegistryError, TraitRouteError
-from .database_errors import in_our_words
-from .tables import SCHEMA_VERSION
-from .upgrade import schema_of, upgrade, upgrading
+from ..errors import BusyError, DatabaseError, RegistryError
+from . import schema
+from .database import Polling, translated_errors
 
 BUSY_S = 30.0
-"""So long a locked file is waited for."""
+"""How long to wait for a locked file."""
 
 _CLOCK_NS = 10**9
-"""Times at which files are written differ by this at the latest, on any file system."""
+"""Two writes this far apart differ in their times of modification, on any file system."""
 
 
 def create_file(path: Path) -> None:
@@ -34,7 +33,7 @@ def create_file(path: Path) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with in_our_words(path):
+        with translated_errors(path):
             _draft_and_link(path)
     except OSError as exc:
         raise RegistryError(f"no registry can be made at {path}: {exc.strerror or exc}") from exc
@@ -47,7 +46,7 @@ def _draft_and_link(path: Path) -> None:
         with engine.connect() as connection:
             # Persistent: lets servers read while a profiling run writes.
             connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-        _upgrade(path, engine)
+        _migrate(path, engine)
         engine.dispose()
         # A link appears complete or not at all, and unlike a rename never replaces a file.
         with suppress(FileExistsError):
@@ -55,12 +54,13 @@ def _draft_and_link(path: Path) -> None:
 
 
 class RegistryFile:
-    """A registry's file that is open: `engine` connects to it, and `is_outdated` where that shows no longer what is at `named`.
+    """A registry in an open file; see `Backend`.
 
-    SQLite goes on reading a file that was deleted, and does not look again at one that it was told is immutable.
+    SQLite goes on reading a file that was deleted, and never looks again at one that was opened as immutable, so
+    `is_outdated` compares the file at the path `named` with what was opened.
 
     Raises:
-        RegistryError: there is no such file, it is not a registry, or its schema is newer.
+        RegistryError: there is no such file, it is not a registry, or its schema is unknown.
         DatabaseError: it is damaged, locked, or may not be read.
     """
 
@@ -69,46 +69,57 @@ class RegistryFile:
         path = named.resolve()
         self._named = named
         self._pin = _pin(path) if read_only else None
-        # Read before it is opened, so that what happens meanwhile is seen.
+        # Read before the file is opened, so that a change meanwhile is noticed.
         self._state = _State.read(named)
         self.engine = create_engine(
             URL.create("sqlite", database=path.as_uri(), query=_query(path, read_only=read_only)),
             connect_args={"timeout": BUSY_S},
-            # A reader's connection that stays would keep the last writer from emptying the file -wal, and what is left
-            # in that SQLite would apply to a backup that is put in the file's place.
+            # A reader's open connection would keep the last writer from emptying the file -wal, and SQLite would
+            # apply what is left there to a backup that is put in the file's place.
             poolclass=NullPool if read_only else None,
         )
         try:
-            with in_our_words(path):
+            with translated_errors(path):
                 _check_schema(path, self.engine, read_only=read_only)
-        except TraitRouteError:
+        except BaseException:
             self.close()
             raise
 
     @property
     def identity(self) -> tuple[int, int] | None:
-        """What tells this file from any other that comes to its path while this one is open."""
+        """What distinguishes this file from any other that comes to its path while this one is open."""
         return self._state and (self._state.device, self._state.inode)
 
     def is_outdated(self) -> bool:
-        """Whether it must be opened anew to be read as it is."""
+        """Whether the file must be opened anew to see its present state."""
         state = self._state
-        # Written to again in the moment of its last write it would look the same.
+        # A second write at the very time of the last one leaves no trace.
         return _State.read(self._named) != state or bool(state and state.immutable and state.recent)
 
+    def changes(self, poll_s: float) -> Polling:
+        """Return what waits until it is time to check the file."""
+        return Polling(poll_s)
+
     @contextmanager
-    def unchanged(self) -> Iterator[None]:
-        """Refuse what was read of a file that was written meanwhile, where SQLite does not keep the two apart.
+    def snapshot(self, connection: Connection) -> Iterator[None]:
+        """A transaction that sees nothing written meanwhile.
 
         Raises:
-            BusyError: it was.
+            BusyError: the file was written meanwhile, and SQLite, which opened it as immutable, cannot tell.
         """
-        try:
-            yield
-        finally:
-            state = self._state
-            if state and state.immutable and _State.read(self._named) != state:
-                raise BusyError(f"{self._named} was written while it was read: try again")
+        with connection.begin():
+            # The driver begins a transaction by itself only before it writes.
+            connection.exec_driver_sql("BEGIN")
+            try:
+                yield
+            finally:
+                state = self._state
+                if state and state.immutable and _State.read(self._named) != state:
+                    raise BusyError(f"{self._named} was written while it was read: try again")
+
+    def revising(self, connection: Connection) -> AbstractContextManager[None]:
+        """Nothing: SQLite has one writer at a time."""
+        return nullcontext()
 
     def close(self) -> None:
         """Close every connection."""
@@ -141,7 +152,7 @@ class _State:
 
 
 def _check_kind(path: Path) -> None:
-    """Refuse what is no file before it is opened: that would wait for who writes to a pipe."""
+    """Refuse what is no plain file before it is opened: opening a pipe would wait for its writer."""
     try:
         found = path.stat()
         if stat.S_ISREG(found.st_mode) and not os.access(path, os.R_OK):
@@ -162,9 +173,9 @@ def _check_kind(path: Path) -> None:
 
 
 def _pin(path: Path) -> sqlite3.Connection:
-    """A connection that reads nothing and locks nothing: while it is there, no other file is given this one's number.
+    """A connection that reads and locks nothing: while it is open, no other file can get this one's inode number.
 
-    Only SQLite may open the file: closed by anybody else, it would lose the locks of all connections of this process.
+    It is made by SQLite, for closing a plain file handle would drop the locks of all connections of this process.
     """
     uri = f"{path.as_uri()}?mode=ro&immutable=1"
     with suppress(sqlite3.Error):
@@ -177,7 +188,7 @@ def _query(path: Path, *, read_only: bool) -> dict[str, str]:
         return {"uri": "true", "mode": "rw"}
     query = {"uri": "true", "mode": "ro"}
     if not _may_write(path):
-        # Made by who may not write the database itself, the file -shm would keep its owner out.
+        # A file -shm made by a user who may not write the database would lock its owner out.
         query["readonly_shm"] = "1"
     if _is_immutable(path):
         query["immutable"] = "1"
@@ -189,10 +200,10 @@ def _may_write(file: Path) -> bool:
 
 
 def _is_immutable(file: Path) -> bool:
-    """Whether the file can only be read as one that nobody writes: there is no writer, and nothing may be made beside it.
+    """Whether the file can only be read as immutable: nobody writes it, and no file may be created beside it.
 
-    In WAL mode SQLite makes two files beside a database even to read it. While there is a writer they are there, and who
-    reads with them sees what it writes.
+    In WAL mode SQLite creates two files beside a database even to read it. While there is a writer they exist, and a
+    reader that uses them sees what is written.
     """
     if _may_write(file):
         return False
@@ -207,20 +218,20 @@ def _holds_something(file: Path) -> bool:
 
 def _check_schema(path: Path, engine: Engine, *, read_only: bool) -> None:
     with engine.connect() as connection:
-        schema = schema_of(connection, str(path))
-    if not schema:
+        number = schema.schema_of(connection, str(path))
+    if not number:
         raise RegistryError(f"{path} is an SQLite file but not TraitRoute's: give another path")
-    if schema == SCHEMA_VERSION:
+    if number == schema.SCHEMA_VERSION:
         return
     if read_only:
-        with upgrading(schema):
+        with schema.migrating(number):
             RegistryFile(path, read_only=False).close()
     else:
-        _upgrade(path, engine)
+        _migrate(path, engine)
 
 
-def _upgrade(path: Path, engine: Engine) -> None:
+def _migrate(path: Path, engine: Engine) -> None:
     with engine.begin() as connection:
-        # Whoever comes first upgrades; another process waits here and finds it done.
+        # The first process migrates; others wait here and find it done.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
-        upgrade(connection, str(path))
+        schema.migrate(connection, str(path))

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from ...adapters.registry.database_errors import in_our_words
+from ...adapters.registry.database import translated_errors
 from ...adapters.registry.location import Location
 
 _SHARED_FILES = 512
@@ -119,7 +119,7 @@ class AdvisoryLocks:
     @contextmanager
     def wait(self, name: str) -> Iterator[None]:
         """A context in which the lock is ours, once nobody else has it."""
-        with in_our_words(self._location):
+        with translated_errors(self._location):
             connection = self._engine.connect()
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _key(name)})
         try:

@@ -19,7 +19,7 @@ from sqlalchemy import Engine, event
 from sqlalchemy.engine import ExceptionContext
 
 from ...adapters import Adapter, DatabaseError, Registry, RegistryError
-from ...adapters.registry.database_errors import in_our_words
+from ...adapters.registry.database import translated_errors
 from ...adapters.registry.postgresql import open_database
 from ...serving.jobs.place import APPLICATION, APPLICATION_VERSION, QUEUE, jobs_url
 from .locks import Held, Locks
@@ -64,7 +64,7 @@ class Worker:
             )
         held = self.locks.hold(_lock_of(self.name))
         assert held is not None, "a name of 32 random bits was taken"
-        with self._in_our_words():
+        with self._translated_errors():
             self._launch()
         self._look_around(held)
 
@@ -79,8 +79,8 @@ class Worker:
             on_conflict="always_update",
         )
 
-    def _in_our_words(self) -> AbstractContextManager[None]:
-        return in_our_words(f"the jobs of {self.registry.location}")
+    def _translated_errors(self) -> AbstractContextManager[None]:
+        return translated_errors(f"the jobs of {self.registry.location}")
 
     def _config(self) -> DBOSConfig:
         return {
@@ -116,7 +116,7 @@ class Worker:
         while not self.stopping.wait(LOOK_S):
             try:
                 # The registry's database is DBOS's too, and each says in its own way that it is away.
-                with self._in_our_words():
+                with self._translated_errors():
                     if not held.renew():
                         # The database was away, or another worker is taking up our jobs: it asks again.
                         continue

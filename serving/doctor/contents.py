@@ -15,7 +15,7 @@ from ...adapters import (
     TraitRouteError,
     check_not_base,
 )
-from ...adapters.registry.tables import SCHEMA_VERSION
+from ...adapters.registry.schema import SCHEMA_VERSION
 from ...router import Router
 from .finding import Finding, fail, listed, ok, warn
 

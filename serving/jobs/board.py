@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Engine, create_engine, inspect
 
 from ...adapters import Location, RegistryError, UnknownNameError
-from ...adapters.registry.database_errors import in_our_words
+from ...adapters.registry.database import translated_errors
 from ...adapters.registry.postgresql import open_database
 from .job import Job, JobState
 from .place import APPLICATION, QUEUE, SCHEMA, jobs_file, jobs_url
@@ -80,7 +80,7 @@ class JobBoard:
 
         engine = self._engine()
         try:
-            with in_our_words(f"the jobs of {self._location}"):
+            with translated_errors(f"the jobs of {self._location}"):
                 schema = None if engine.dialect.name == "sqlite" else SCHEMA
                 if not inspect(engine).has_table(_JOBS, schema=schema):
                     yield None

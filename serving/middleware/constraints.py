@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from ...adapters.neighbours import hint
+from ...adapters.errors import did_you_mean
 from ..http.errors import RefusedError
 
 KEY = "traitroute"
@@ -232,6 +232,6 @@ def _where(part: str, field: str) -> str:
 
 def _unknown_adapter(part: str, name: str, known: Collection[str]) -> RefusedError:
     return RefusedError(
-        f"{part} names {reprlib.repr(name)}, which is no adapter of this server{hint(name, known)}",
+        f"{part} names {reprlib.repr(name)}, which is no adapter of this server{did_you_mean(name, known)}",
         param=part,
     )

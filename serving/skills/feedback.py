@@ -84,7 +84,7 @@ def keep_feedback(
                     reward=told.reward,
                     created_at=datetime.fromtimestamp(made.made, UTC),
                     rewarded_at=datetime.now(UTC),
-                    giver=registry.giver(key or platform.node().encode()),
+                    reporter=registry.reporter(key or platform.node().encode()),
                 ),
                 hourly=limits.hourly,
             )

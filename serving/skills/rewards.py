@@ -31,7 +31,7 @@ def read_rewards(registry: Registry, since: datetime) -> list[Rewarded]:
                 continue
             learnt = corrected[told.profile_version].get(told.adapter, 0.0)
         expected = made.level + told.predicted_gain - learnt
-        found.append(Rewarded(told.adapter, expected, told.reward, told.giver))
+        found.append(Rewarded(told.adapter, expected, told.reward, told.reporter))
     return found
 
 

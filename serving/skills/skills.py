@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ...adapters import InputError
-from ...adapters.neighbours import hint
+from ...adapters.errors import did_you_mean
 from ...router import Affinity, RoutingDecision, request_text
 from ..http.errors import RefusedError
 from ..http.paging import FIRST, Page
@@ -123,7 +123,7 @@ class Skills:
         """
         adapter = self.snapshot.adapters.get(name)
         if adapter is None:
-            known = hint(name, self.snapshot.adapters)
+            known = did_you_mean(name, self.snapshot.adapters)
             raise RefusedError(f"there is no skill {name[:64]!r} here{known}", status=404)
         return skill_card(self.snapshot, adapter, self._loaded(name))
 

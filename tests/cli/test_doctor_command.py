@@ -129,7 +129,7 @@ def test_an_empty_registry_has_no_profile(tmp_path: Path) -> None:
 
 
 def test_a_corrupt_profile_fails(registry: Registry) -> None:
-    change(registry, "UPDATE pieces SET data = x'00'")
+    change(registry, "UPDATE chunks SET data = x'00'")
     assert findings(registry.path)["profile"].verdict is Verdict.FAIL
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from traitroute.adapters import Adapter, Location, Registry
-from traitroute.adapters.registry import changes
+from traitroute.adapters.registry import postgresql
 from traitroute.serving import watcher as following
 from traitroute.serving.middleware import Routing
 from traitroute.serving.watcher import RegistryWatcher
@@ -63,7 +63,7 @@ def follow(url: str, weights: Path, **offer: Any) -> tuple[Routing, RegistryWatc
 
 def test_every_replica_is_told_of_an_addition(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A slow look could otherwise hide that nobody was told.
-    monkeypatch.setattr(changes, "LOOK_S", 60.0)
+    monkeypatch.setattr(postgresql, "LOOK_S", 60.0)
 
     async def run() -> None:
         replicas = [follow(url, tmp_path) for _ in range(3)]
@@ -143,7 +143,7 @@ def test_a_database_that_is_away_takes_nothing_away_and_is_followed_again(
 def test_a_database_that_hangs_counts_as_lost_until_it_answers(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(changes, "LOOK_S", 0.2)
+    monkeypatch.setattr(postgresql, "LOOK_S", 0.2)
     monkeypatch.setattr(following, "ANSWER_S", 0.5)
 
     def signal_backends(number: int) -> None:

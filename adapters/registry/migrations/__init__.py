@@ -1,1 +1,1 @@
-"""How each schema of the registry became the next, as Alembic's environment."""
+"""Alembic migrations of the registry: `schema_N.py` leads to schema N."""

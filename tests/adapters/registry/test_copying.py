@@ -15,7 +15,7 @@ from traitroute.adapters import (
     RegistryError,
     WeightsError,
 )
-from traitroute.adapters.registry.copying import copy_registry
+from traitroute.adapters.registry.registry import copy_registry
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_a_copy_holds_what_the_registry_holds(full: Registry, place: str, tmp_pa
         assert target.tasks() == full.tasks()
         assert target.cells()[0].outcomes.to_bytes() == full.cells()[0].outcomes.to_bytes()
         assert target.find_feedback("t") == full.find_feedback("t")
-        assert target.giver(b"a key") == full.giver(b"a key")
+        assert target.reporter(b"a key") == full.reporter(b"a key")
         target.weights.verify(target.adapter("math").weights_digest)
         assert target.revision() > before
 

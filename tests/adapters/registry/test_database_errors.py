@@ -16,8 +16,8 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 from traitroute.adapters import Adapter, BusyError, DatabaseError, Feedback, Registry, RegistryError
 from traitroute.adapters.registry import sqlite as sqlite_file
-from traitroute.adapters.registry.database_errors import in_our_words
-from traitroute.adapters.registry.tables import SCHEMA_VERSION
+from traitroute.adapters.registry.database import translated_errors
+from traitroute.adapters.registry.schema import BASELINE, SCHEMA_VERSION
 
 NOBODY = 65534
 
@@ -159,6 +159,8 @@ def test_a_table_that_is_gone_is_told_so(path: Path) -> None:
 AS_NOBODY = """
 import os, sys, tempfile
 from traitroute.adapters import DatabaseError, Registry
+from traitroute.adapters.registry import schema
+schema.BASELINE = int(sys.argv[4])
 # What is imported on first use may lie where nobody else may read.
 with tempfile.TemporaryDirectory() as folder, Registry.create(f"{folder}/registry.db") as warm:
     warm.adapters()
@@ -173,15 +175,15 @@ except DatabaseError as exc:
 """
 
 
-def as_nobody(path: Path, *, read_only: bool = False) -> str:
-    """What a user is told who may write neither the registry nor its folder."""
+def as_nobody(path: Path, *, read_only: bool = False, baseline: int = BASELINE) -> str:
+    """The message for a user who may write neither the registry nor its folder."""
     if os.geteuid() != 0:
         pytest.skip("needs root, to start a process of another user")
     # Others may not enter the folders of tests.
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         there = shutil.copy2(path, folder)
-        command = [sys.executable, "-c", AS_NOBODY, there, str(NOBODY), str(read_only)]
+        command = [sys.executable, "-c", AS_NOBODY, there, str(NOBODY), str(read_only), str(baseline)]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
@@ -197,12 +199,12 @@ def test_what_one_may_not_do_is_told_so(path: Path, mode: int, said: str) -> Non
     assert said in as_nobody(path)
 
 
-def test_an_older_registry_that_one_may_only_read_says_what_is_to_be_done(path: Path) -> None:
+def test_an_older_registry_that_may_only_be_read_says_that_it_must_be_migrated(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("UPDATE traitroute_meta SET schema_version = 1")
-    told = as_nobody(path, read_only=True)
-    assert "it may not be written from here" in told
-    assert f"its schema 1 must become {SCHEMA_VERSION} before it can be read" in told
+        connection.execute(f"UPDATE traitroute_meta SET schema_version = {SCHEMA_VERSION - 1}")
+    message = as_nobody(path, read_only=True, baseline=SCHEMA_VERSION - 1)
+    assert "it may not be written from here" in message
+    assert f"its schema {SCHEMA_VERSION - 1} must become {SCHEMA_VERSION} before it can be read" in message
 
 
 @pytest.fixture
@@ -292,7 +294,7 @@ def test_each_code_of_postgresql_is_told_in_words(
     raised = text(f"DO $$ BEGIN RAISE EXCEPTION 'as it is' USING ERRCODE = '{state}'; END $$")
     engine = create_engine(url)
     told = pytest.raises(DatabaseError, match=rf"here: .*{message}.* \(as it is")
-    with told as caught, in_our_words("here"), engine.begin() as connection:
+    with told as caught, translated_errors("here"), engine.begin() as connection:
         connection.execute(raised)
     assert type(caught.value) is error
     engine.dispose()

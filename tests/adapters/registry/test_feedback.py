@@ -1,4 +1,4 @@
-"""How decisions turned out is kept once, in numbers."""
+"""How decisions turned out is recorded once, in numbers."""
 
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -18,16 +18,16 @@ def test_a_decision_comes_back_with_its_reward(registry: Registry) -> None:
     registry.put_feedback(given, decision("t2", adapter=None, profile_version=None))
     assert registry.find_feedback("t1") == given
     assert registry.feedback() == []
-    told = registry.reward_feedback("t1", 0.5)
-    assert told.reward == 0.5
-    assert told.rewarded_at is not None
-    assert registry.feedback() == [told]
+    rewarded = registry.reward_feedback("t1", 0.5)
+    assert rewarded.reward == 0.5
+    assert rewarded.rewarded_at is not None
+    assert registry.feedback() == [rewarded]
 
 
-def test_a_reward_is_told_once(registry: Registry) -> None:
+def test_a_reward_is_reported_once(registry: Registry) -> None:
     registry.put_feedback(decision())
     registry.reward_feedback("t1", 0)
-    with pytest.raises(ConflictError, match="told before"):
+    with pytest.raises(ConflictError, match="reported before"):
         registry.reward_feedback("t1", 1)
     assert [each.reward for each in registry.feedback()] == [0]
 
@@ -76,29 +76,29 @@ def test_feedback_is_no_new_revision(registry: Registry) -> None:
     assert registry.revision() == before
 
 
-def test_a_giver_tells_so_much_an_hour_and_others_go_on(registry: Registry) -> None:
-    a, b = registry.giver(b"a"), registry.giver(b"b")
+def test_a_reporter_has_an_hourly_limit_and_others_go_on(registry: Registry) -> None:
+    a, b = registry.reporter(b"a"), registry.reporter(b"b")
     now = datetime.now(UTC)
 
-    def tell(token: str, giver: str, *, ago: float = 0.0) -> None:
-        told = now - timedelta(minutes=ago)
-        registry.put_feedback(decision(token, giver=giver, reward=1, rewarded_at=told, created_at=told), hourly=2)
+    def report(token: str, reporter: str, *, ago: float = 0.0) -> None:
+        at = now - timedelta(minutes=ago)
+        registry.put_feedback(decision(token, reporter=reporter, reward=1, rewarded_at=at, created_at=at), hourly=2)
 
-    tell("old", a, ago=61)
-    tell("t1", a, ago=50)
-    tell("t2", a)
+    report("old", a, ago=61)
+    report("t1", a, ago=50)
+    report("t2", a)
     with pytest.raises(TooManyError, match="2 outcomes an hour") as refused:
-        tell("t3", a)
+        report("t3", a)
     assert 9 * 60 < refused.value.wait_s <= 10 * 60
     assert registry.find_feedback("t3") is None
-    tell("t4", b)
+    report("t4", b)
     assert {each.token for each in registry.feedback()} == {"old", "t1", "t2", "t4"}
 
 
-def test_of_a_key_nothing_but_a_hash_with_the_registrys_secret_is_kept(registry: Registry) -> None:
-    giver = registry.giver(b"a secret key")
-    registry.put_feedback(decision(giver=giver))
-    kept = registry.find_feedback("t1")
-    assert kept is not None and kept.giver == giver == registry.giver(b"a secret key")
-    assert giver != registry.giver(b"another key")
-    assert giver != sha256(b"a secret key").hexdigest()[:32]
+def test_only_a_hash_of_a_key_with_the_registrys_secret_is_stored(registry: Registry) -> None:
+    reporter = registry.reporter(b"a secret key")
+    registry.put_feedback(decision(reporter=reporter))
+    stored = registry.find_feedback("t1")
+    assert stored is not None and stored.reporter == reporter == registry.reporter(b"a secret key")
+    assert reporter != registry.reporter(b"another key")
+    assert reporter != sha256(b"a secret key").hexdigest()[:32]

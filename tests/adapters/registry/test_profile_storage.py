@@ -1,4 +1,4 @@
-"""What is kept of a profile comes back as it was, and versions that differ in a row share the rest."""
+"""A stored profile is read back as it was, and versions that differ in a row share the rest."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 from sqlalchemy import func, select
 from traitroute.adapters import Registry
-from traitroute.adapters.registry import tables as schema
-from traitroute.adapters.registry.chunks import PIECE, cut
+from traitroute.adapters.registry import schema
+from traitroute.adapters.registry.profiles import CHUNK, cut
 from traitroute.adapters.registry.summary import as_lists, pack, unpack
 
 NUMBERS = st.integers(0, 300) | st.integers() | st.floats(allow_nan=False)
@@ -42,9 +42,9 @@ def summary_of(count: int, **changes: Any) -> dict[str, Any]:
 
 
 def stored(registry: Registry) -> int:
-    """Bytes of all pieces."""
+    """Bytes of all chunks."""
     with registry._transaction() as connection:
-        query = select(func.coalesce(func.sum(func.length(schema.pieces.c.data)), 0))
+        query = select(func.coalesce(func.sum(func.length(schema.chunks.c.data)), 0))
         return connection.execute(query).scalar_one()
 
 
@@ -70,10 +70,10 @@ def test_what_is_no_table_is_kept_as_it_is(registry: Registry, scores: Any) -> N
     assert registry.profile(1).summary == {"scores": scores}
 
 
-@given(st.binary(max_size=2000) | st.integers(0, 3).map(lambda n: b"x" * (n * PIECE + 7)))
-def test_pieces_make_up_the_whole(blob: bytes) -> None:
+@given(st.binary(max_size=2000) | st.integers(0, 3).map(lambda n: b"x" * (n * CHUNK + 7)))
+def test_chunks_make_up_the_whole(blob: bytes) -> None:
     assert b"".join(cut(blob)) == blob
-    assert max(map(len, cut(blob)), default=0) <= PIECE
+    assert max(map(len, cut(blob)), default=0) <= CHUNK
 
 
 def test_one_more_row_writes_little_anew(registry: Registry) -> None:
@@ -86,9 +86,9 @@ def test_one_more_row_writes_little_anew(registry: Registry) -> None:
     assert first < stored(registry) < first + 3_000_000
 
 
-def test_pieces_of_forgotten_versions_go_and_others_stay(registry: Registry) -> None:
-    random = np.random.default_rng(0).random((3, PIECE))
-    data = [save({"own": own, "shared": np.ones(PIECE)}) for own in random]
+def test_chunks_of_forgotten_versions_go_and_others_stay(registry: Registry) -> None:
+    random = np.random.default_rng(0).random((3, CHUNK))
+    data = [save({"own": own, "shared": np.ones(CHUNK)}) for own in random]
     for each in data:
         registry.put_profile(each, {})
     before = stored(registry)

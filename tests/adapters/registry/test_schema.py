@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from traitroute.adapters import Adapter, DatabaseError, Registry, RegistryError
-from traitroute.adapters.registry.tables import SCHEMA_VERSION
+from traitroute.adapters.registry.schema import SCHEMA_VERSION
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from traitroute.adapters import (
     Registry,
     RegistryError,
 )
-from traitroute.adapters.registry.tables import meta, metadata
+from traitroute.adapters.registry.schema import meta, metadata
 
 NAMES = strategies.sampled_from(["a", "b", "c"])
 DIGESTS = strategies.sampled_from([f"{i}" * 64 for i in range(4)])

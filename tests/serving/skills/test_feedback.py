@@ -196,7 +196,7 @@ def test_each_key_tells_so_much_an_hour(server: Any, registry: Registry, monkeyp
     assert 3500 < int(refused.headers["retry-after"]) <= 3600
     assert "3 outcomes an hour are taken with one API key" in refused.json()["error"]["message"]
     assert tell(limited, tokens[3], key="two").status_code == 200
-    assert len({kept.giver for kept in registry.feedback()}) == 2
+    assert len({kept.reporter for kept in registry.feedback()}) == 2
     stored = b"".join(f.read_bytes() for f in registry.path.parent.glob("registry.db*"))
     assert hashlib.sha256(b"one").hexdigest()[:32].encode() not in stored
 

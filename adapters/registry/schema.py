@@ -1,16 +1,22 @@
-"""The registry's tables.
+"""The registry's tables, and how a registry is brought to the newest version of them.
 
-`traitroute_meta` has one row; its `secret` (hexadecimal) hashes what must not be kept. Every future schema keeps its columns `application` and
-`schema_version`, so that an old version can say that a registry is too new for it. How one schema
-became the next is told by `migrations`.
+`traitroute_meta` has one row; its `secret` (hexadecimal) is the key of the hash that stands for an API key. Every future
+schema keeps its columns `application` and `schema_version`, so that an old program can say that a registry is too new
+for it. `migrations` holds the steps from each schema to the next, written by hand; a test compares what they make with
+the tables here.
 """
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 from sqlalchemy import (
     JSON,
     Boolean,
     Column,
+    Connection,
     DateTime,
     Dialect,
     Float,
@@ -21,12 +27,21 @@ from sqlalchemy import (
     String,
     Table,
     TypeDecorator,
+    inspect,
     select,
     true,
+    update,
 )
 
+from ..errors import DatabaseError, RegistryError
+
 APPLICATION = "traitroute"
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
+BASELINE = 8
+"""The oldest schema that can be migrated. Lower numbers were development versions, never released."""
+MIGRATIONS = Path(__file__).parent / "migrations"
+# Migrations reach their connection through a global of Alembic's.
+_ALEMBIC = threading.Lock()
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -40,7 +55,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value and value.astimezone(UTC).replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Say again that it is UTC."""
+        """Mark the time as UTC."""
         return value and value.replace(tzinfo=UTC)
 
 
@@ -57,7 +72,7 @@ meta = Table(
 
 
 def _revision() -> Column[int]:
-    """The registry's revision in which the row was last written, so that servers read what is new to them."""
+    """The registry's revision at which the row was last written, so that servers read only what is new to them."""
     newest = select(meta.c.revision).scalar_subquery()
     return Column("revision", Integer, nullable=False, server_default="0", default=newest, onupdate=newest)
 
@@ -86,7 +101,7 @@ def _adapter_columns() -> list[Column[object]]:
     ]
 
 
-# `measured`: a profile holds a row of exactly these weights, so enabling makes them routable.
+# `measured`: a profile has a row for exactly these weights, so the adapter is routable once it is enabled.
 adapters = Table(
     "adapters",
     metadata,
@@ -95,7 +110,7 @@ adapters = Table(
     _revision(),
 )
 
-# The next weights of an adapter, which serves its old ones until these are measured.
+# An adapter's next weights, which wait to be measured while the old ones are served.
 replacements = Table("replacements", metadata, *_adapter_columns())
 
 tasks = Table(
@@ -116,13 +131,13 @@ cells = Table(
     Column("outcomes", LargeBinary, nullable=False),
 )
 
-# `routing` and `matrices` are lists of pieces: what the router reads, and the tables of the summary.
+# `routing` and `tables` are lists of digests of chunks: of what the router reads, and of the summary's tables.
 profiles = Table(
     "profiles",
     metadata,
     Column("version", Integer, primary_key=True),
     Column("routing", JSON, nullable=False),
-    Column("matrices", JSON, nullable=False),
+    Column("tables", JSON, nullable=False),
     Column("summary", JSON, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("origin", String(16), nullable=False, server_default="fit"),
@@ -130,14 +145,14 @@ profiles = Table(
     _revision(),
 )
 
-pieces = Table(
-    "pieces",
+chunks = Table(
+    "chunks",
     metadata,
     Column("digest", String(64), primary_key=True),
     Column("data", LargeBinary, nullable=False),
 )
 
-# Of a request it keeps what was decided and how that turned out; no text, ever.
+# Routing decisions and how they turned out; never any text of a request. `reporter` is a hash of an API key.
 feedback = Table(
     "feedback",
     metadata,
@@ -148,11 +163,11 @@ feedback = Table(
     Column("profile_version", Integer),
     Column("reward", Float),
     Column("rewarded_at", UtcDateTime),
-    Column("giver", String(32)),
-    Index("ix_feedback_giver", "giver", "rewarded_at"),
+    Column("reporter", String(32)),
+    Index("ix_feedback_reporter", "reporter", "rewarded_at"),
 )
 
-# What servers saw of the stream of requests: counts, and features of some that were like nothing profiled.
+# Counts of the requests that servers routed, and features of some that were unlike anything profiled.
 demand_windows = Table(
     "demand_windows",
     metadata,
@@ -163,3 +178,59 @@ demand_windows = Table(
     Column("novel", Integer, nullable=False),
     Column("features", LargeBinary, nullable=False),
 )
+
+
+def schema_of(connection: Connection, place: str) -> int:
+    """Return the schema of the registry behind `connection`, 0 where it has no table of ours.
+
+    Raises:
+        RegistryError: the tables are another application's, a newer version's, or a development version's.
+    """
+    if not inspect(connection).has_table(meta.name):
+        return 0
+    row = connection.execute(select(meta.c.application, meta.c.schema_version)).first()
+    if row is None or row.application != APPLICATION:
+        raise RegistryError(f"{place} is a database but not TraitRoute's: give another")
+    if row.schema_version > SCHEMA_VERSION:
+        raise RegistryError(
+            f"{place} was written by a newer TraitRoute: schema {row.schema_version}, "
+            f"this version reads {SCHEMA_VERSION}; upgrade"
+        )
+    if row.schema_version < BASELINE:
+        raise RegistryError(
+            f"{place} was written by a development version before 0.1.0: schema {row.schema_version}, this version "
+            f"reads {BASELINE} and later; make a new registry with `traitroute profile`"
+        )
+    return row.schema_version
+
+
+@contextmanager
+def migrating(schema: int) -> Iterator[None]:
+    """Explain a failure to open a registry for writing that was only to be read, but must be migrated first."""
+    try:
+        yield
+    except DatabaseError as exc:
+        why = f"its schema {schema} must become {SCHEMA_VERSION} before it can be read"
+        raise type(exc)(f"{exc} ({why})") from exc
+
+
+def migrate(connection: Connection, place: str) -> None:
+    """Run the migrations that are missing, within the transaction and the lock that the caller holds."""
+    if schema_of(connection, place) == SCHEMA_VERSION:
+        return
+    from alembic.migration import MigrationContext
+    from alembic.operations import Operations
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory(str(MIGRATIONS), version_locations=[str(MIGRATIONS)])
+    context = MigrationContext.configure(
+        connection,
+        opts={
+            # A name of our own: other programs that use Alembic may share the database.
+            "version_table": "traitroute_migrations",
+            "fn": lambda current, _: scripts._upgrade_revs("head", current),
+        },
+    )
+    with _ALEMBIC, Operations.context(context):
+        context.run_migrations()
+    connection.execute(update(meta).values(schema_version=SCHEMA_VERSION))

@@ -1,1 +1,0 @@
-"""One file for each schema, named by its number."""
