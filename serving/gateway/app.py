@@ -1,34 +1,34 @@
-"""The gateway as an ASGI app: its key, then routing, then the upstreams."""
+"""The gateway as an ASGI app: its API key, then routing, then the upstreams."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
+from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route, Router
-from starlette.types import ASGIApp
+from starlette.routing import Route
 
 from ...adapters import Registry
 from ..api_routes import api_routes, open_paths
 from ..health import RegistryHealth
 from ..http.addresses import cross_origin
-from ..http.errors import model_response
+from ..http.errors import EXCEPTION_HANDLERS, model_response
 from ..http.keys import HEALTH, ApiKeys, KeyCheck
 from ..http.metrics_page import Reading, metrics_page
 from ..middleware import AUTO, BASE, Routing, RoutingMiddleware
 from ..watcher import RegistryWatcher
+from .dialects import MODELS, PlainPaths
 from .fleet import Fleet
-from .listing import given_names
 from .loader import FleetLoader
 from .options import GatewayOptions
-from .paths import MODELS, PlainPaths
-from .proxy import Proxy
-from .retry import Retry
+from .proxy import Proxy, Retry
+from .upstream import given_names
 
 
-def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry]) -> ASGIApp:
+def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry]) -> Starlette:
     """Build the app; it asks the upstreams and reads the registry when it starts.
 
     Routing answers for `base`; each upstream is given its own name of the base model.
@@ -37,22 +37,22 @@ def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry]) 
     routing = Routing(base_names=(BASE,), origins=options.origins)
     loader = FleetLoader(fleet, routing, options)
     routing.loader, routing.loaded, routing.resolve = loader, loader.holds, loader.resolve
-    following = RegistryWatcher(routing, open_registry, loader.offer)
+    watcher = RegistryWatcher(routing, open_registry, loader.offer)
     keys = ApiKeys([options.key or ""])
-    pages = _Pages(fleet, routing, options, following.contact, keys)
+    pages = _Pages(fleet, routing, options, watcher.contact, keys)
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
         await fleet.start()
-        await following.start()
+        await watcher.start()
         try:
             yield
         finally:
-            await following.stop()
+            await watcher.stop()
             await fleet.stop()
 
     refusal = "this gateway wants the header 'Authorization: Bearer KEY' with its own key"
-    return Router(
+    app = Starlette(
         routes=[
             Route(HEALTH, pages.health),
             Route("/metrics", pages.metrics),
@@ -60,8 +60,6 @@ def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry]) 
             Route(MODELS + "{name:path}", pages.model),
             *api_routes(routing),
         ],
-        default=Proxy(loader, options),
-        redirect_slashes=False,
         lifespan=lifespan,
         middleware=[
             Middleware(PlainPaths),
@@ -70,59 +68,41 @@ def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry]) 
             Middleware(Retry, limit=routing.max_body_bytes),
             Middleware(RoutingMiddleware, routing=routing),
         ],
+        exception_handlers=EXCEPTION_HANDLERS,
     )
+    app.router.default = Proxy(loader, options)
+    app.router.redirect_slashes = False
+    return app
 
 
+@dataclass(frozen=True)
 class _Pages:
-    """What the gateway answers by itself."""
+    """The pages that the gateway answers itself."""
 
-    def __init__(
-        self,
-        fleet: Fleet,
-        routing: Routing,
-        options: GatewayOptions,
-        contact: RegistryHealth,
-        keys: ApiKeys,
-    ) -> None:
-        self._fleet = fleet
-        self._routing = routing
-        self._options = options
-        self._contact = contact
-        self._keys = keys
+    fleet: Fleet
+    routing: Routing
+    options: GatewayOptions
+    registry_health: RegistryHealth
+    keys: ApiKeys
 
     async def health(self, request: Request) -> JSONResponse:
-        """Whether any upstream is in rotation; to those who have the key also which, and how the registry stands."""
-        healthy = bool(self._fleet.healthy())
+        """Whether any upstream is in rotation; with the key also which, and whether the registry can be read."""
+        healthy = bool(self.fleet.healthy())
         body: dict[str, Any] = {"status": "ok" if healthy else "no upstream is in rotation"}
-        if self._keys.admit(request.scope):
-            body["registry"] = self._contact.report()
-            body["upstreams"] = [
-                {
-                    "url": u.url,
-                    "healthy": u.healthy,
-                    "reason": u.reason,
-                    "outstanding": u.outstanding,
-                }
-                for u in self._fleet.upstreams
-            ]
+        if self.keys.admit(request.scope):
+            body["registry"] = self.registry_health.report()
+            fields = ("url", "healthy", "reason", "outstanding")
+            body["upstreams"] = [{name: getattr(u, name) for name in fields} for u in self.fleet.upstreams]
         return JSONResponse(body, status_code=200 if healthy else 503)
 
     async def metrics(self, request: Request) -> Response:
         """Prometheus metrics of routing, and of the upstreams as they are now."""
-        upstreams = self._fleet.upstreams
+        upstreams = self.fleet.upstreams
+        healthy = {u.url: u.healthy for u in upstreams}
+        outstanding = {u.url: u.outstanding for u in upstreams}
         return metrics_page(
-            Reading(
-                "traitroute_upstream_healthy",
-                "1 in rotation.",
-                {u.url: u.healthy for u in upstreams},
-                "upstream",
-            ),
-            Reading(
-                "traitroute_upstream_outstanding",
-                "Requests not finished.",
-                {u.url: u.outstanding for u in upstreams},
-                "upstream",
-            ),
+            Reading("traitroute_upstream_healthy", "1 in rotation.", healthy, "upstream"),
+            Reading("traitroute_upstream_outstanding", "Requests not finished.", outstanding, "upstream"),
         )
 
     async def model(self, request: Request) -> JSONResponse:
@@ -130,14 +110,14 @@ class _Pages:
         return model_response(request.path_params["name"], self._cards())
 
     async def models(self, request: Request) -> JSONResponse:
-        """The base model, `auto`, all adapters, and what else the upstreams list: what may be asked for."""
+        """What may be asked for: the base model, `auto`, all adapters, and what else the upstreams list."""
         return JSONResponse({"object": "list", "data": self._cards()})
 
     def _cards(self) -> list[dict[str, Any]]:
-        adapters = sorted(self._routing.adapters)
+        adapters = sorted(self.routing.adapters)
         ours = [_card(BASE), _card(AUTO), *(_card(name, parent=BASE) for name in adapters)]
-        shown = {AUTO, *given_names(BASE, self._options.aliases)}
-        others = {name: card for u in self._fleet.healthy() for name, card in u.others.items()}
+        shown = {AUTO, *given_names(BASE, self.options.aliases)}
+        others = {name: card for u in self.fleet.healthy() for name, card in u.others.items()}
         more = (_card(n, parent=c.parent) for n, c in sorted(others.items()) if n not in shown)
         return [*ours, *more]
 

@@ -1,75 +1,86 @@
-"""How servers of different make are asked: which paths they are asked at, how for an adapter, how they get one.
+"""How servers of different makes are asked: at which paths, how for an adapter, and how they load one.
 
 - vLLM: by model name; `POST /v1/load_lora_adapter` exists where VLLM_ALLOW_RUNTIME_LORA_UPDATING is set.
   vLLM numbers adapters per API server process, so behind several such processes (`--api-server-count`,
   `--data-parallel-size` without external balancing) names loaded at run time answer from the wrong
   adapter. The operator must run one API server process per upstream, or preload by `--lora-modules`.
-- SGLang: an adapter's bare name as `model` is answered by the *base* model without a word. It wants
-  `base:name`, and before that form existed `lora_path`; both are sent. `POST /load_lora_adapter` loads.
-- LoRAX: the adapter's path is its id, in every request; nothing is loaded beforehand.
+- SGLang: an adapter's bare name as `model` is silently answered by the *base* model. It wants `base:name`, and before
+  that form existed `lora_path`; both are sent. `POST /load_lora_adapter` loads.
+- LoRAX: every request names the adapter by its path; nothing is loaded beforehand.
 
 A client's request is handed on only to a path listed here. Each reads a JSON body that names its model as `model`,
-or none; vLLM's `/invocations`, which takes a header's word for it, and LoRAX's `/generate`, whose adapter is
-named elsewhere, are not among them.
+or none; vLLM's `/invocations`, where a header names the adapter, and LoRAX's `/generate`, where another field does, are
+left out. A path is decided on once, before anything is compared with it: the HTTP server has decoded it, and from then
+on it holds nothing that whoever reads it next could read in another way.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ..http.errors import error_response
+from ..page import page_paths
 from .options import Load
 
-_OPENAI = frozenset(
-    (
-        "/v1/chat/completions",
-        "/v1/completions",
-        "/v1/embeddings",
-        "/v1/messages",
-        "/v1/messages/count_tokens",
-        "/v1/responses",
-    )
-)
+_LORAX = frozenset(("/v1/chat/completions", "/v1/completions"))
+_OPENAI = _LORAX | {"/v1/embeddings", "/v1/messages", "/v1/messages/count_tokens", "/v1/responses"}
 _VLLM = _OPENAI | {
-    "/classify",
-    "/cohere/v2/chat",
-    "/detokenize",
-    "/generative_scoring",
-    "/inference/v1/generate",
-    "/pooling",
-    "/rerank",
-    "/score",
-    "/tokenize",
-    "/v1/audio/speech",
-    "/v1/chat/completions/batch",
-    "/v1/images/generations",
-    "/v1/moderations",
-    "/v1/rerank",
-    "/v1/score",
-    "/v2/embed",
-    "/v2/rerank",
+    *("/classify", "/cohere/v2/chat", "/detokenize", "/generative_scoring", "/inference/v1/generate", "/pooling"),
+    *("/rerank", "/score", "/tokenize", "/v1/audio/speech", "/v1/chat/completions/batch", "/v1/images/generations"),
+    *("/v1/moderations", "/v1/rerank", "/v1/score", "/v2/embed", "/v2/rerank"),
 }
 _SGLANG = _OPENAI | {
-    "/classify",
-    "/detokenize",
-    "/encode",
-    "/generate",
-    "/tokenize",
-    "/v1/classify",
-    "/v1/detokenize",
-    "/v1/rerank",
-    "/v1/score",
-    "/v1/tokenize",
+    *("/classify", "/detokenize", "/encode", "/generate", "/tokenize"),
+    *("/v1/classify", "/v1/detokenize", "/v1/rerank", "/v1/score", "/v1/tokenize"),
 }
-_LORAX = frozenset(("/v1/chat/completions", "/v1/completions"))
 _STORED = re.compile(r"/v1/responses/[A-Za-z0-9_-]{1,128}(/cancel)?")
 """A response that the server has kept, by its id: read with GET, cancelled with POST, both without a body."""
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """One make of server.
+
+    `paths` are those where clients' requests are handed on. `fields(name, base)` is what a request's body must hold to
+    be answered by the adapter listed as `name`. `load_path` takes `lora_name` and `lora_path` by POST (None: there is
+    no such path); `by_path` says that every request names its adapter by path.
+    """
+
+    paths: frozenset[str]
+    fields: Callable[[str, str | None], dict[str, Any]]
+    load_path: str | None = None
+    by_path: bool = False
+
+    def opens(self, path: str) -> bool:
+        """Whether clients' requests for this path are handed on; LoRAX keeps no responses."""
+        return path in self.paths or (not self.by_path and not has_body(path))
+
+
+def dialect(load: Load, owned_by: str | None) -> Dialect:
+    """The dialect of an upstream that lists its models as owned by `owned_by`."""
+    if load is Load.LORAX:
+        return Dialect(_LORAX, lambda name, base: {"model": name, "adapter_source": "local"}, by_path=True)
+    if load is Load.SGLANG or owned_by == "sglang":
+        return Dialect(_SGLANG, _sglang_fields, "/load_lora_adapter" if load is Load.SGLANG else None)
+    # Whatever goes by the model's name: vLLM, Ollama, hosted servers.
+    load_path = "/v1/load_lora_adapter" if load is Load.VLLM else None
+    return Dialect(_VLLM, lambda name, base: {"model": name}, load_path)
+
+
+def _sglang_fields(name: str, base: str | None) -> dict[str, Any]:
+    # With a colon in the base's name SGLang could not split the pair, so the base's name alone is sent.
+    model = f"{base}:{name}" if base and ":" not in base else base or name
+    return {"model": model, "lora_path": name}
 
 
 def open_method(path: str) -> str | None:
     """The method by which a path is open at upstreams of any make, or None."""
     if stored := _STORED.fullmatch(path):
         return "POST" if stored[1] else "GET"
-    return "POST" if path in _VLLM | _SGLANG | _LORAX else None
+    return "POST" if path in _VLLM | _SGLANG else None
 
 
 def has_body(path: str) -> bool:
@@ -77,81 +88,36 @@ def has_body(path: str) -> bool:
     return not _STORED.fullmatch(path)
 
 
-class Dialect(Protocol):
-    """One make of server."""
-
-    @property
-    def load_path(self) -> str | None:
-        """The path that takes `lora_name` and `lora_path` by POST; None where there is none."""
-        ...
-
-    @property
-    def by_path(self) -> bool:
-        """Whether adapters are named by their path in every request."""
-        ...
-
-    def opens(self, path: str) -> bool:
-        """Whether clients' requests for this path are handed on."""
-        ...
-
-    def fields(self, name: str, base: str | None) -> dict[str, Any]:
-        """What a request's body must say to be answered by the adapter listed as `name`."""
-        ...
+MODELS = "/v1/models/"
+"""Below it slashes may be encoded, as OpenAI's clients do with a model's name: nothing of it is handed on."""
+# No backslash, `;`, control character or `%` of a second encoding; nothing that is not ASCII.
+_PLAIN = re.compile(r"/[A-Za-z0-9._~@:+=,/-]*")
+_WITH_SLASH = frozenset(path for path in page_paths() if path.endswith("/"))
 
 
-@dataclass(frozen=True)
-class OpenAI:
-    """Whatever goes by the model's name: vLLM, Ollama, hosted servers."""
-
-    load_path: str | None = None
-    by_path: bool = False
-
-    def opens(self, path: str) -> bool:
-        """What OpenAI's API has of inference, and vLLM beside it."""
-        return path in _VLLM or not has_body(path)
-
-    def fields(self, name: str, base: str | None) -> dict[str, Any]:
-        """The name is enough."""
-        return {"model": name}
+def plain_path(scope: Scope) -> str | None:
+    """The request's path, without a slash at its end; None where it could be read in two ways."""
+    path: str = scope["path"]
+    if not _PLAIN.fullmatch(path) or "//" in path or {".", ".."} & set(path.split("/")):
+        return None
+    if b"%2f" in scope.get("raw_path", b"").lower() and not path.startswith(MODELS):
+        return None
+    return path if path in _WITH_SLASH else path.rstrip("/") or "/"
 
 
-@dataclass(frozen=True)
-class SGLang:
-    """SGLang, which goes by `base:name`."""
+class PlainPaths:
+    """Pure ASGI middleware, before all others: they see the plain path, and no request without one."""
 
-    load_path: str | None = None
-    by_path: bool = False
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
 
-    def opens(self, path: str) -> bool:
-        """What OpenAI's API has of inference, and SGLang beside it."""
-        return path in _SGLANG or not has_body(path)
-
-    def fields(self, name: str, base: str | None) -> dict[str, Any]:
-        """A base with a colon in its name cannot be told apart from an adapter's, so it is left out."""
-        model = f"{base}:{name}" if base and ":" not in base else base or name
-        return {"model": model, "lora_path": name}
-
-
-@dataclass(frozen=True)
-class LoRAX:
-    """LoRAX, which reads an adapter from the path that a request names."""
-
-    load_path: str | None = None
-    by_path: bool = True
-
-    def opens(self, path: str) -> bool:
-        """The paths where `model` names the adapter."""
-        return path in _LORAX
-
-    def fields(self, name: str, base: str | None) -> dict[str, Any]:
-        """`name` is a path of the upstream's file system."""
-        return {"model": name, "adapter_source": "local"}
-
-
-def dialect(load: Load, owned_by: str | None) -> Dialect:
-    """The dialect of an upstream that lists its models as owned by `owned_by`."""
-    if load is Load.LORAX:
-        return LoRAX()
-    if load is Load.SGLANG or owned_by == "sglang":
-        return SGLang("/load_lora_adapter" if load is Load.SGLANG else None)
-    return OpenAI("/v1/load_lora_adapter" if load is Load.VLLM else None)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+        elif (path := plain_path(scope)) is not None:
+            await self.app({**scope, "path": path, "raw_path": path.encode()}, receive, send)
+        elif scope["type"] == "http":
+            message = "no such path here: write it without dots, double or encoded slashes"
+            await error_response(404, message)(scope, receive, send)
+        else:
+            await send({"type": "websocket.close"})

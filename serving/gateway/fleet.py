@@ -1,4 +1,4 @@
-"""All upstreams: kept an eye on, and one of them chosen for each request."""
+"""All upstreams: checked every two seconds, and one of them chosen for each request."""
 
 import asyncio
 import hashlib
@@ -19,7 +19,7 @@ SLACK = 2
 
 @dataclass(frozen=True)
 class Target:
-    """An upstream that can answer, and what the body must say there (None: as the client wrote it)."""
+    """An upstream that can answer, and the body's fields that it needs changed (None: none)."""
 
     upstream: Upstream
     fields: Mapping[str, Any] | None = None
@@ -32,12 +32,12 @@ class Fleet:
         self.upstreams = [Upstream(url, options) for url in options.upstreams]
 
     async def start(self) -> None:
-        """Ask every upstream once, and then again and again until `stop`."""
+        """Check every upstream once, and then every `CHECK_EVERY_S` seconds until `stop`."""
         await self._check()
         self._watch = asyncio.create_task(self._keep_checking())
 
     async def stop(self) -> None:
-        """Stop asking and close all connections."""
+        """Stop checking and close all connections."""
         self._watch.cancel()
         await asyncio.gather(self._watch, return_exceptions=True)
         await asyncio.gather(*(upstream.close() for upstream in self.upstreams))
@@ -47,7 +47,7 @@ class Fleet:
         return [upstream for upstream in self.upstreams if upstream.healthy]
 
     def offer(self, adapters: Sequence[Adapter], withheld: Collection[str]) -> None:
-        """Tell every upstream what the registry offers, and the names of adapters that it does not."""
+        """Replace the adapters that the registry offers, and the names of those that it withholds."""
         for upstream in self.upstreams:
             upstream.offer(adapters, withheld)
 
@@ -62,7 +62,7 @@ class Fleet:
 
     def listing(self, model: str) -> list[Target]:
         """The upstreams that list `model`, which is no adapter of the registry."""
-        asked = [(upstream, upstream.other(model)) for upstream in self.healthy()]
+        asked = [(upstream, upstream.other_fields(model)) for upstream in self.healthy()]
         return [Target(upstream, fields) for upstream, fields in asked if fields is not None]
 
     async def _keep_checking(self) -> None:
@@ -75,18 +75,14 @@ class Fleet:
 
 
 def choose(targets: Collection[Target], conversation: bytes | None) -> Target:
-    """The least busy target; among those about as idle, the one where a conversation was before."""
+    """The least busy target; among those about as idle, the one that had the conversation before."""
     least = min(target.upstream.outstanding for target in targets)
     if conversation is None:
         idle = [target for target in targets if target.upstream.outstanding == least]
         return random.choice(idle)
     near = [target for target in targets if target.upstream.outstanding <= least + SLACK]
-    return max(near, key=lambda target: _rank(conversation, target.upstream.url))
-
-
-def _rank(conversation: bytes, url: str) -> bytes:
-    """Rendezvous hashing: an upstream that leaves or comes moves only its own conversations."""
-    return hashlib.blake2b(conversation + url.encode()).digest()
+    # Rendezvous hashing: an upstream that leaves or comes moves only its own conversations.
+    return max(near, key=lambda t: hashlib.blake2b(conversation + t.upstream.url.encode()).digest())
 
 
 def conversation_key(request: Mapping[str, Any]) -> bytes | None:

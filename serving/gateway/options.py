@@ -1,17 +1,16 @@
-"""What an operator says of the servers behind the gateway."""
+"""The gateway's options: the servers behind it, and the names and keys that they know."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from ...adapters import InputError
-from ..http.addresses import public
+from ..http.addresses import server_url
 
 
 class Load(StrEnum):
-    """The upstreams' own way to take adapters while they run; `none`: they have what they list."""
+    """How upstreams load adapters while they run; `none`: they have only what they list."""
 
     NONE = "none"
     VLLM = "vllm"
@@ -39,29 +38,15 @@ class GatewayOptions:
 
 
 def upstream_urls(given: Sequence[str]) -> tuple[str, ...]:
-    """Check the URLs of upstreams and take a `/v1` off their ends, which clients' paths bring.
+    """The URLs of upstreams, checked, without the `/v1` at their ends.
 
     Raises:
         InputError: one is not a URL of a server, or is given twice.
     """
-    urls = tuple(_upstream_url(text) for text in given)
+    urls = tuple(server_url(text, key_option="--upstream-key-env") for text in given)
     if twice := {url for url in urls if urls.count(url) > 1}:
         raise InputError(f"--upstream {min(twice)} is given twice: name every server once")
     return urls
-
-
-def _upstream_url(text: str) -> str:
-    try:
-        url = urlsplit(text)
-        valid = url.scheme in ("http", "https") and url.hostname and url.port != 0
-    except ValueError:
-        url, valid = None, False
-    if url is None or not valid or "@" in text or url.query or url.fragment:
-        raise InputError(
-            f"--upstream {public(text)!r} is not the address of a server: wanted http:// or https://, a host and "
-            "perhaps a port and a path, as in http://localhost:8000 (keys go into --upstream-key-env)"
-        )
-    return f"{url.scheme}://{url.netloc}{url.path.rstrip('/').removesuffix('/v1')}"
 
 
 def parse_aliases(given: Sequence[str]) -> dict[str, tuple[str, ...]]:

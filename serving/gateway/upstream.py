@@ -1,29 +1,28 @@
-"""One server behind the gateway: whether it answers, what it has, how busy it is."""
+"""One server behind the gateway: whether it answers, which models it has and how busy it is.
+
+A listed name is believed only as far as it can be checked. A card whose root is a folder of the weight store shows the
+weights' digest. For any other name only the operator knows what it stood for when the upstream was started; once the
+registry has new weights for it, it is not used any more.
+"""
 
 import asyncio
 import json
 import logging
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import httpx
 
 from ...adapters import Adapter, InputError
+from ...adapters.adapter import served_name
 from ..http.addresses import proxy_of, public
+from ..http.errors import error_text
 from ..middleware import AUTO, BASE, LoadError
 from .dialects import Dialect, dialect
-from .headers import Headers
-from .listing import (
-    Card,
-    base_name,
-    given_names,
-    listed_name,
-    names_by_root,
-    others,
-    parse_cards,
-    runtime_name,
-)
 from .options import GatewayOptions, Load
 
 CONNECT_S = 5.0
@@ -40,14 +39,35 @@ _LIMITS = httpx.Limits(
     keepalive_expiry=4.0,
 )
 _logger = logging.getLogger(__name__)
+Aliases = Mapping[str, tuple[str, ...]]
+Headers = list[tuple[bytes, bytes]]
 
 
 class NotSentError(Exception):
-    """No connection was made, so the request may go elsewhere."""
+    """No connection was made, so the request may go to another upstream."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A model of `GET /v1/models`; `parent` and `root` as vLLM and SGLang fill them."""
+
+    id: str
+    parent: str | None = None
+    root: str | None = None
+    owned_by: str | None = None
+
+    @property
+    def digest(self) -> str | None:
+        """The digest that `root` shows, where that is a folder of a weight store."""
+        name = PurePosixPath(self.root or "").name
+        return name if re.fullmatch(r"[0-9a-f]{64}", name) else None
 
 
 class Upstream:
-    """One server; `outstanding` counts the requests it has not finished."""
+    """One server; `outstanding` counts the requests it has not finished.
+
+    `base` is its name of the base model; `others` are the models it lists that are no adapters of the registry.
+    """
 
     def __init__(self, url: str, options: GatewayOptions) -> None:
         self.url = url
@@ -60,10 +80,11 @@ class Upstream:
         self.others: Mapping[str, Card] = {}
         self._url = httpx.URL(url)
         self._load, self._aliases = options.load, options.aliases
-        self._key = options.upstream_key
+        self._own_headers = {"authorization": f"Bearer {options.upstream_key}"} if options.upstream_key else {}
         self._adapters: Sequence[Adapter] = ()
         self._withheld: Collection[str] | None = None
         self._names: dict[str, str] = {}
+        # The digests that names stood for when they were first listed.
         self._pins: dict[str, str] = {}
         self._misses = 0
         proxy = proxy_of(url)
@@ -75,16 +96,16 @@ class Upstream:
         await self._client.aclose()
 
     def offer(self, adapters: Sequence[Adapter], withheld: Collection[str]) -> None:
-        """Take over what the registry offers, and the names of adapters that it does not."""
+        """Replace the adapters that the registry offers, and the names of those that it withholds."""
         self._adapters, self._withheld = adapters, withheld
-        self._settle()
+        self._match_names()
 
     def name_of(self, adapter: Adapter) -> str | None:
         """The name by which this server has exactly this adapter, or None."""
         return self._names.get(adapter.name)
 
-    def other(self, model: str) -> dict[str, Any] | None:
-        """What a request's body must say to be answered by a model that is no adapter of the registry; None: nothing.
+    def other_fields(self, model: str) -> dict[str, Any] | None:
+        """The body's fields that ask for `model`, which is no adapter of the registry; None where it is not listed.
 
         Ollama lists `name:latest` of what its clients call `name`.
         """
@@ -100,31 +121,31 @@ class Upstream:
         """Ask for the models; the answer decides whether the server is in rotation."""
         try:
             async with asyncio.timeout(CHECK_S):
-                response = await self._client.get(self._at("/v1/models"), headers=self._own_headers())
+                response = await self._client.get(f"{self.url}/v1/models", headers=self._own_headers)
         except (httpx.HTTPError, TimeoutError) as exc:
             self._missed(exc)
             return
         if response.status_code in (404, 405):
-            # A server without this list is there all the same.
+            # A server without this list can still answer.
             self._up({})
         elif response.status_code != 200:
             self.down(f"GET /v1/models{self._through} answered {response.status_code}")
         else:
-            self._up(_parsed(response.content))
+            self._up(_cards(response.content))
 
     def down(self, reason: str) -> None:
-        """Take the server out of rotation until it answers a check; what it had is forgotten."""
+        """Take the server out of rotation until it answers a check, and forget its models."""
         if self.healthy or self.reason != reason:
             _logger.warning("upstream %s is out of rotation: %s", self.url, reason)
         self.healthy, self.reason = False, reason
         self.cards = {}
-        self._settle()
+        self._match_names()
 
     def forget(self, adapter: Adapter) -> None:
-        """Take the adapter for absent until the next check lists it."""
+        """Treat the adapter as absent until the next check lists it."""
         name = self._names.get(adapter.name)
         self.cards = {k: card for k, card in self.cards.items() if k != name}
-        self._settle()
+        self._match_names()
 
     async def load(self, adapter: Adapter, path: str) -> None:
         """Have the server load the weights that it sees at `path`.
@@ -138,18 +159,23 @@ class Upstream:
             return
         if self.dialect.load_path is None:
             raise LoadError(f"{adapter.name}: no upstream has it, and --load allows none to load it")
-        body = {"lora_name": runtime_name(adapter), "lora_path": path}
-        url = self._at(self.dialect.load_path)
+        # New weights get a new name. No adapter's own name holds an `@`, so it is never another adapter's.
+        name = f"{adapter.name}@{adapter.weights_digest[:12]}"
+        body = {"lora_name": name, "lora_path": path}
+        url = self.url + self.dialect.load_path
         try:
-            response = await self._client.post(url, json=body, headers=self._own_headers(), timeout=LOAD_S)
+            response = await self._client.post(url, json=body, headers=self._own_headers, timeout=LOAD_S)
         except _NOT_SENT as exc:
-            raise self._unsent(exc) from exc
+            raise self._not_sent(exc) from exc
         except httpx.HTTPError as exc:
             raise LoadError(f"{adapter.name}: {type(exc).__name__} while loading it") from exc
-        # Whoever asked first: what counts is whether it is there now.
+        # Another gateway may have loaded it meanwhile, so what counts is whether it is listed now.
         await self.check()
         if self.name_of(adapter) is None:
-            raise LoadError(f"{adapter.name}: {self._why_not(adapter, response, path)}")
+            why = _refusal(response, path)
+            if response.is_success and name in self.cards:
+                why = f"the upstream lists {name}, but not with the folder of its weights as root"
+            raise LoadError(f"{adapter.name}: {why}")
 
     @contextmanager
     def occupied(self) -> Iterator[None]:
@@ -160,14 +186,8 @@ class Upstream:
         finally:
             self.outstanding -= 1
 
-    async def send(
-        self,
-        method: str,
-        target: bytes,
-        headers: Headers,
-        content: bytes | None,
-    ) -> httpx.Response:
-        """Send a request and return its response as soon as its headers are there, unread.
+    async def send(self, method: str, target: bytes, headers: Headers, content: bytes | None) -> httpx.Response:
+        """Send a request and return its response, unread, as soon as its headers have arrived.
 
         Raises:
             NotSentError: no connection was made; nothing was sent.
@@ -184,25 +204,13 @@ class Upstream:
         try:
             return await self._client.send(request, stream=True)
         except _NOT_SENT as exc:
-            raise self._unsent(exc) from exc
+            raise self._not_sent(exc) from exc
 
-    def _unsent(self, exc: httpx.TransportError) -> NotSentError:
+    def _not_sent(self, exc: httpx.TransportError) -> NotSentError:
         if isinstance(exc, httpx.PoolTimeout):
             return NotSentError(f"{self.url} has no connection free")
         self.down(f"no connection{self._through}: {type(exc).__name__}")
         return NotSentError(f"{self.url} takes no connection{self._through}")
-
-    def _why_not(self, adapter: Adapter, response: httpx.Response, path: str) -> str:
-        name = runtime_name(adapter)
-        if response.is_success and name in self.cards:
-            return f"the upstream lists {name}, but not with the folder of its weights as root"
-        return _refusal(response, path)
-
-    def _at(self, path: str) -> str:
-        return self.url + path
-
-    def _own_headers(self) -> dict[str, str]:
-        return {"authorization": f"Bearer {self._key}"} if self._key else {}
 
     def _missed(self, exc: Exception) -> None:
         self._misses += 1
@@ -214,40 +222,38 @@ class Upstream:
         if not self.healthy:
             _logger.info("upstream %s is in rotation", self.url)
         elif cards == self.cards:
-            # As at nearly every check; to settle walks through all adapters.
+            # As at nearly every check; matching names walks through all adapters.
             self._misses = 0
             return
         self.healthy, self.reason, self._misses = True, "", 0
         self.cards = cards
         owner = next((card.owned_by for card in cards.values()), None)
         self.dialect = dialect(self._load, owner)
-        self._settle()
+        self._match_names()
 
-    def _settle(self) -> None:
-        """Work out which names stand for the adapters and the base model."""
+    def _match_names(self) -> None:
+        """Work out which listed names stand for the adapters and the base model."""
         self._pin()
-        by_root = names_by_root(self.cards)
-        named: dict[str, str] = {}
+        by_digest = {card.digest: name for name, card in self.cards.items() if card.digest}
+        # What others are built upon is a base model, whatever an adapter is called.
+        bases = {card.parent for card in self.cards.values()}
+        trusted = {n for n, card in self.cards.items() if card.digest is None and n not in bases}
+        names: dict[str, str] = {}
         for adapter in self._adapters:
-            given = listed_name(adapter, self.cards, self._aliases, self._pins)
-            if name := by_root.get(adapter.weights_digest) or given:
-                named[adapter.name] = name
+            if name := by_digest.get(adapter.weights_digest) or self._trusted_name(adapter, trusted):
+                names[adapter.name] = name
         if self.dialect.by_path:
             # Paths are not listed, and stay good: new weights have a new path.
             digests = {a.name: a.weights_digest for a in self._adapters}
-            kept = {a: p for a, p in self._names.items() if p.endswith(digests.get(a, "\0"))}
-            named = kept | named
-        self._names = named
-        known = {*self._aliases, *(self._withheld or ()), *(a.name for a in self._adapters)}
-        strangers = others(self.cards, known - {BASE}, self._aliases)
-        self.base = base_name(self._adapters, self.cards, self._aliases, strangers)
-        # Without a registry nobody knows which of them may be served.
-        self.others = {} if self._withheld is None else strangers
-        if self.base is None and self._load is Load.LORAX:
-            self.base = ""
+            names = {a: p for a, p in self._names.items() if p.endswith(digests.get(a, "\0"))} | names
+        self._names = names
+        unrelated = self._unrelated()
+        self.base = self._base_name(unrelated)
+        # Until the registry was read nobody knows which of them may be served.
+        self.others = {} if self._withheld is None else unrelated
 
     def _pin(self) -> None:
-        """Remember what names stood for when first seen; a name that vanishes may stand for something new."""
+        """Remember what names stood for when first listed; a name that vanishes may come back for other weights."""
         if AUTO in self.cards:
             # A server with TraitRoute inside keeps its names at the registry's newest weights by itself.
             self._pins = {}
@@ -258,9 +264,48 @@ class Upstream:
                 if name in self.cards:
                     self._pins.setdefault(name, adapter.weights_digest)
 
+    def _trusted_name(self, adapter: Adapter, trusted: Collection[str]) -> str | None:
+        """The listed name that stands for the adapter's weights by the operator's word, where no root shows it."""
+        digest = adapter.weights_digest
+        names = given_names(adapter.name, self._aliases)
+        return next((name for name in names if name in trusted and self._pins.get(name, digest) == digest), None)
+
+    def _unrelated(self) -> dict[str, Card]:
+        """The listed models that have nothing to do with the registry's past and present adapters.
+
+        An adapter is asked for by its own name only, so that the registry has a say: disabled and removed ones are not
+        reachable by another name. `cook@…`, `tiny:cook` and `Cook:7b` are all names of `cook`.
+        """
+        adapters = {*self._aliases, *(self._withheld or ()), *(a.name for a in self._adapters)} - {BASE}
+        taken = {served_name(name) for a in adapters for name in given_names(a, self._aliases)}
+        return {
+            name: card
+            for name, card in self.cards.items()
+            if card.digest is None and taken.isdisjoint({served_name(name), *re.split("[:@]", name.casefold())})
+        }
+
+    def _base_name(self, unrelated: Mapping[str, Card]) -> str | None:
+        """The upstream's name of the base model, or None where the listing leaves it open."""
+        given = self._aliases.get(BASE, ())
+        expected = dict.fromkeys((*given, *(adapter.base_model for adapter in self._adapters)))
+        if listed := next((name for name in expected if name in self.cards), None):
+            return listed
+        if given:
+            # Some servers list nothing, and some of the hosted ones not everything.
+            return given[0]
+        roots = [c for c in unrelated.values() if c.parent is None and c.id != AUTO]
+        if len({card.root or card.id for card in roots}) == 1:
+            return roots[0].id
+        return "" if self._load is Load.LORAX else None
+
+
+def given_names(adapter: str, aliases: Aliases) -> tuple[str, ...]:
+    """The names that an operator may have given to an adapter; Ollama lists `name:latest`."""
+    return (*aliases.get(adapter, ()), adapter, f"{adapter}:latest")
+
 
 def _client(proxy: str | None) -> httpx.AsyncClient:
-    """The client of one upstream; the environment says by which proxy it is reached, and which certificates hold.
+    """The HTTP client of one upstream.
 
     Raises:
         InputError: the proxy's address is none, or of a kind that httpx cannot use.
@@ -282,31 +327,27 @@ def _client(proxy: str | None) -> httpx.AsyncClient:
         ) from None
 
 
-def _parsed(content: bytes) -> dict[str, Card]:
+def _cards(content: bytes) -> dict[str, Card]:
+    """The models of a listing by name; what is not of the expected form is left out."""
     try:
-        return parse_cards(json.loads(content))
+        listing: Any = json.loads(content)
     except (ValueError, RecursionError):
         return {}
+    data = listing.get("data") if isinstance(listing, dict) else None
+    cards: dict[str, Card] = {}
+    for entry in data if isinstance(data, list) else ():
+        if isinstance(entry, dict) and isinstance(entry.get("id"), str):
+            texts = {k: entry[k] for k in ("parent", "root", "owned_by") if isinstance(entry.get(k), str)}
+            cards[entry["id"]] = Card(entry["id"], **texts)
+    return cards
 
 
 def _refusal(response: httpx.Response, path: str) -> str:
-    """One short line of why an upstream did not load an adapter."""
+    """Why an upstream did not load an adapter, in one short line without the path."""
     if response.status_code in (404, 405):
         return (
             "the upstream has no API to load it: start vLLM with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, "
             "SGLang with --enable-lora"
         )
-    message = _message(response).replace(path, "its weights")
-    line = next(iter(message.splitlines()), "")[:160]
+    line = error_text(response.content).replace(path, "its weights").partition("\n")[0][:160]
     return f"the upstream did not load it ({response.status_code}): {line}"
-
-
-def _message(response: httpx.Response) -> str:
-    try:
-        body: Any = response.json()
-    except ValueError:
-        return response.text
-    for key in ("error", "message", "error_message", "detail"):
-        while isinstance(body, dict) and key in body:
-            body = body[key]
-    return body if isinstance(body, str) else json.dumps(body)

@@ -89,6 +89,25 @@ def proxy_of(url: str) -> str | None:
     return proxy if "://" in proxy else f"http://{proxy}"
 
 
+def server_url(given: str, *, key_option: str) -> str:
+    """The address of an OpenAI-compatible server, without the `/v1` at its end, which requests' paths hold already.
+
+    Raises:
+        InputError: it is no such address, or holds what may be secret; `key_option` is where keys go instead.
+    """
+    try:
+        url = urlsplit(given)
+        valid = url.scheme in ("http", "https") and url.hostname and url.port != 0
+    except ValueError:
+        url, valid = None, False
+    if url is None or not valid or "@" in given or url.query or url.fragment:
+        raise InputError(
+            f"{public(given)!r} is not the address of a server: wanted http:// or https://, a host and perhaps a port "
+            f"and a path, as in http://localhost:8000 (keys go into {key_option})"
+        )
+    return f"{url.scheme}://{url.netloc}{url.path.rstrip('/').removesuffix('/v1')}"
+
+
 def _origin(text: str) -> str:
     try:
         url = urlsplit(text)

@@ -1,10 +1,13 @@
 """Errors in OpenAI's form, or in Anthropic's on its paths, alike from every server of ours."""
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, Field
-from starlette.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from ...adapters import BusyError, DatabaseError, InputError
@@ -75,6 +78,18 @@ def model_response(name: str, cards: Iterable[Mapping[str, Any]]) -> JSONRespons
     return error_response(404, message, param="model")
 
 
+def error_text(body: bytes) -> str:
+    """The message in another server's error, in whichever form it has one."""
+    try:
+        value: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return body.decode(errors="replace")
+    for key in ("error", "message", "error_message", "detail"):
+        while isinstance(value, dict) and key in value:
+            value = value[key]
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def asked_path(scope: Scope) -> str:
     """The requested path, without the prefix (`root_path`) that a proxy in front took off."""
     return scope["path"].removeprefix(scope.get("root_path", "").rstrip("/"))
@@ -99,3 +114,17 @@ class _ErrorInEitherForm(JSONResponse):
             await self._anthropic(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
+
+
+async def _http_error(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)
+    return error_response(exc.status_code, exc.detail, headers=exc.headers)
+
+
+async def _refused(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, RefusedError)
+    return exc.response()
+
+
+EXCEPTION_HANDLERS: Mapping[Any, Any] = {HTTPException: _http_error, RefusedError: _refused}
+"""For Starlette apps: its own errors (404, 405) and refusals in the form of the API whose path was requested."""

@@ -143,6 +143,16 @@ def test_each_make_of_server_is_asked_at_its_own_paths(
     assert len(upstream.requests) == len(open_)
 
 
+@pytest.mark.parametrize("path", ["/health", "/metrics", "/v1/models", "/v1/models/base", CHAT, "/v1/skills"])
+def test_a_wrong_method_is_an_error_in_openais_form(gateway: Gateway, serve: Serve, path: str) -> None:
+    upstream = serve(Upstream())
+    response = gateway(upstream.url).delete(path)
+    assert response.status_code == 405
+    assert response.json()["error"]["code"] == 405
+    assert ("POST" if path == CHAT else "GET") in response.headers["allow"]
+    assert upstream.requests == []
+
+
 def test_a_kept_response_is_read_and_cancelled_by_its_id(gateway: Gateway, serve: Serve) -> None:
     upstream = serve(Upstream())
     client = gateway(upstream.url)
