@@ -80,8 +80,8 @@ def enlarged(profile: RoutingProfile, size: int, rng: np.random.Generator) -> Ro
         adapters=tuple(f"adapter-{i}" for i in range(size)),
         trait_scores=rng.multivariate_normal(supply.mean(axis=0), spread, size),
         residuals=np.vstack([np.zeros((FITTED, tasks)), rng.normal(0, 0.05, (size, tasks))], dtype=np.float32)[:size],
-        homes=profile.homes.take(like),
-        home_weights=profile.home_weights[like],
+        training=profile.training.take(like),
+        evidence_weights=profile.evidence_weights[like],
     )
 
 

@@ -10,7 +10,7 @@ from routing_ours import rows_of
 from routing_table import OutcomeTable
 from traitroute.profiling import TraitSpace
 from traitroute.router import FitRequests, RoutingProfile, TrainingRows, fit_profile
-from traitroute.router.training_profiles import worth_of
+from traitroute.router.training_profiles import evidence_gains
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -37,23 +37,23 @@ class Routes:
         """Read `requests` with a profile whose last adapter is the new one."""
         features = profile.features.transform(requests)
         unseen = profile.features.unseen_mass(features)
-        new = profile.novelty.share(unseen)
-        asked = profile.demand.predict(features) * (1 - new)[:, None]
-        evidence = profile.homes.evidence(features, requests)
+        new = profile.novelty.probability(unseen)
+        asked = profile.demand.of(features) * (1 - new)[:, None]
+        evidence = profile.training.evidence(features, requests)
         gains = asked[:, :1] + asked[:, 1:] @ _supply(profile).T
-        others = (gains + worth_of(evidence, profile.home_weights))[:, :-1]
+        others = (gains + evidence_gains(evidence, profile.evidence_weights))[:, :-1]
         return cls(
             others.max(axis=1),
             others.argmax(axis=1),
             asked,
             evidence[:, -1],
-            profile.reach(new),
+            profile.margin(new),
         )
 
     def choose(self, profile: RoutingProfile) -> Rows:
         """The adapter chosen for each request when the new one is the last of `profile`: its place, NEW or BASE."""
         own = self.asked[:, 0] + self.asked[:, 1:] @ _supply(profile)[-1]
-        own += worth_of(self.evidence, profile.home_weights[-1])
+        own += evidence_gains(self.evidence, profile.evidence_weights[-1])
         chosen = np.where(own > self.others, NEW, self.best)
         return np.where(np.maximum(own, self.others) > self.reach, chosen, BASE)
 

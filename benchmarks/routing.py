@@ -111,7 +111,7 @@ def check_texts(table: OutcomeTable, data: Path) -> str:
     """Read the texts behind the table anew, and compare digests and marks."""
     from routing_plan import conversation_digest, read_plan
     from traitroute.router import request_text
-    from traitroute.router.request_tokens import RequestTokens
+    from traitroute.router.request import RequestTokens
 
     texts = {
         bytes(conversation_digest(c)): request_text({"messages": list(c)})

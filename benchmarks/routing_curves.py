@@ -20,7 +20,7 @@ from routing_trials import Job, Pool, fold_list, scores_of
 
 Array = NDArray[np.float64]
 Row = dict[str, float]
-CAUTIONS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+Z_GRID = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 COMPARED = ("traitroute", "task mixture (LORAUTER)")
 DRAWS = 2
 
@@ -68,16 +68,16 @@ def curves(study: Study, names: Sequence[str], console: Console) -> dict[str, An
 
 
 def guard(study: Study) -> list[Row]:
-    """Data sets left out, at fixed cautions instead of the calibrated one: what caution costs and saves."""
+    """Data sets left out, at a fixed z instead of the calibrated one: what the guard costs and saves."""
     table, scores = study.table, study.scores
-    chosen: dict[float, list[NDArray[np.intp]]] = {c: [] for c in CAUTIONS}
+    chosen: dict[float, list[NDArray[np.intp]]] = {z: [] for z in Z_GRID}
     parts = fold_list(table, "unseen_loto")
     for fold in parts:
         seen, asked = see(table, scores, fold, known=False)
         fitted = OURS["traitroute"].fit(seen)
-        for caution in CAUTIONS:
-            chosen[caution].append(fitted.with_caution(caution).choose(asked))
-    return [{"caution": c, **_figures(table, scores, parts, np.concatenate(found))} for c, found in chosen.items()]
+        for z in Z_GRID:
+            chosen[z].append(fitted.with_z(z).choose(asked))
+    return [{"z": z, **_figures(table, scores, parts, np.concatenate(found))} for z, found in chosen.items()]
 
 
 def calibration(study: Study, *, protocol: str) -> list[Row]:

@@ -14,7 +14,7 @@ from traitroute.adapters import Outcomes
 from traitroute.profiling import Task
 from traitroute.profiling.analysis.semantics import load_encoder
 from traitroute.router import request_text
-from traitroute.router.request_tokens import RequestTokens
+from traitroute.router.request import RequestTokens
 
 SHOWN = 100
 """So many training rows of an adapter speak for its source in the table."""

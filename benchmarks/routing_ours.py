@@ -16,8 +16,8 @@ from traitroute.router import (
     TrainingRows,
     fit_profile,
 )
-from traitroute.router.novelty import Novelty
-from traitroute.router.request_tokens import Counts
+from traitroute.router.guard import Novelty
+from traitroute.router.request import Counts
 
 Rank = Literal["null", "all"] | None
 """Components kept: those above the null, all, or as many as predict held-out gains best."""
@@ -32,7 +32,7 @@ class OurRouter:
     """`fit_profile` and `Router`; the fields take parts away, to see what they are worth."""
 
     rank: Rank = None
-    caution: float | None = None
+    z: float | None = None
     random_state: int = 0
     probes: bool = True
     rows: Callable[[TrainingRows], TrainingRows | None] = _same
@@ -66,7 +66,7 @@ class OurRouter:
             rows = self.rows(rows_of(seen.table, seen.new))
             name, gains = seen.table.adapters[seen.new], means[seen.new]
             profile = profile.with_adapter(name, scores[seen.new], rows, gains=gains)
-        router = Router(self.profile(profile), caution=self.caution)
+        router = Router(self.profile(profile), z=self.z)
         return FittedRouter(router, seen.table.adapters, self.marks)
 
 
@@ -78,9 +78,9 @@ class FittedRouter:
     adapters: tuple[str, ...]
     marks: Callable[[RequestTokens], RequestTokens] = _same
 
-    def with_caution(self, caution: float) -> "FittedRouter":
-        """The same with another caution."""
-        return replace(self, router=Router(self.router.profile, caution=caution))
+    def with_z(self, z: float) -> "FittedRouter":
+        """The same with another z."""
+        return replace(self, router=Router(self.router.profile, z=z))
 
     def choose(self, requests: Requests) -> Rows:
         """The column chosen for each request."""
@@ -110,14 +110,14 @@ NO_WORDS = Counts(np.zeros(0, np.int64), np.zeros(0))
 OURS = {"traitroute": OurRouter()}
 SEEDS = {f"traitroute, seed {seed}": OurRouter(random_state=seed) for seed in range(1, 5)}
 ABLATIONS: dict[str, OurRouter] = {
-    "without the guard": OurRouter(caution=0.0),
+    "without the guard": OurRouter(z=0.0),
     "demand believed of every request": OurRouter(
         profile=lambda p: replace(p, novelty=Novelty(known=0.0, new=1e6, spread=1e3))
     ),
     "without training rows": OurRouter(rows=lambda rows: None),
     "training rows: prompts only": OurRouter(rows=lambda rows: replace(rows, answers=[NO_WORDS] * len(rows.answers))),
     "training rows: answers only": OurRouter(rows=lambda rows: replace(rows, prompts=[])),
-    "without surface marks": OurRouter(marks=lambda m: replace(m, surface=np.zeros_like(m.surface))),
+    "without surface statistics": OurRouter(marks=lambda m: replace(m, surface=np.zeros_like(m.surface))),
     "without probes": OurRouter(probes=False),
     "as many traits as exceed the null": OurRouter(rank="null"),
     "no trait bottleneck": OurRouter(rank="all"),

@@ -9,7 +9,7 @@ One safetensors file. Its metadata holds the names; its tensors, with n requests
     gold_probability (n, 1 + a) share of the gold label among the labels; NaN for tasks without
     output_tokens    (n, 1 + a)
     arrow            (n, 2) whether PEFT's Arrow over all adapters was right, strictly and leniently; -1 unmeasured
-    surface, words.*, edges.*   the marks of traitroute.router.request_tokens, read from the routed text
+    surface, words.*, edges.*   the `RequestTokens` of traitroute.router, read from the routed text
     sentence         (n, 384) MiniLM embedding of the routed text
     source_*         (s, ...) the same of some training rows of each adapter, `source_adapter` (s,), and its answer's words
 """
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save_file
 from scipy.sparse import csr_matrix
-from traitroute.router.request_tokens import N_HASHES, Counts, RequestTokens
+from traitroute.router.request import N_HASHES, Counts, RequestTokens
 
 SPARSE = ("words", "edges", "source_words", "source_edges", "source_answers")
 

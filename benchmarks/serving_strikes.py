@@ -101,10 +101,11 @@ async def router_slow(site: Site) -> AsyncIterator[None]:
 def slowed(profile: RoutingProfile, components: int) -> RoutingProfile:
     """The profile with components that no adapter supplies and no request demands."""
     demand = profile.demand
-    wide = type(demand)(**demand.get_params())
-    wide.coef_ = np.pad(demand.coef_, ((0, 0), (0, components)))
-    wide.intercept_ = np.pad(demand.intercept_, (0, components))
-    wide.n_features_in_ = len(wide.coef_)
+    wide = replace(
+        demand,
+        coef=np.pad(demand.coef, ((0, 0), (0, components))),
+        intercept=np.pad(demand.intercept, (0, components)),
+    )
     scores = np.pad(profile.trait_scores, ((0, 0), (0, components)))
     return replace(profile, demand=wide, trait_scores=scores)
 

@@ -1,15 +1,18 @@
 """Request → trait demand → affinity → adapter, or the base model when no adapter is expected to help."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .decision import Affinity, NearTask, RoutingDecision
-from .demand import DemandModel
 from .features import RequestFeatures
-from .fit import fit_profile
-from .folds import FitRequests
-from .profile import RoutingProfile
-from .request import NO_TEXT, request_text
-from .request_tokens import RequestTokens
+from .profile import Prediction, RoutingProfile
+from .request import NO_TEXT, RequestTokens, request_text
 from .router import Router
 from .training_profiles import TrainingRows
+
+if TYPE_CHECKING:
+    from .fit import DemandModel, fit_profile
+    from .folds import FitRequests
 
 __all__ = [
     "NO_TEXT",
@@ -17,6 +20,7 @@ __all__ = [
     "DemandModel",
     "FitRequests",
     "NearTask",
+    "Prediction",
     "RequestFeatures",
     "RequestTokens",
     "Router",
@@ -26,3 +30,12 @@ __all__ = [
     "fit_profile",
     "request_text",
 ]
+
+# What fits needs scikit-learn and scipy, which take a second to load and which routing does without.
+_FITTING = {"DemandModel": "fit", "FitRequests": "folds", "fit_profile": "fit"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FITTING:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_FITTING[name]}", __name__), name)

@@ -1,4 +1,4 @@
-"""What the router says of one request: which adapter, what gain is expected, and why."""
+"""What the router decides for one request: which adapter, what gain is expected, and why."""
 
 from typing import Self
 
@@ -26,7 +26,7 @@ class NearTask(BaseModel):
 
 
 class Change(BaseModel):
-    """The least change of one part of the demand that would change the choice to `adapter` (None: base).
+    """The smallest change of one part of the demand that would change the choice to `adapter` (None: base).
 
     `part` is "mean" or a component; its demand is now `demand`, and would have to pass `needed`.
     """
@@ -42,11 +42,12 @@ class Change(BaseModel):
 class RoutingDecision(BaseModel):
     """The adapter chosen for a request, or `None` for the base model, with the evidence.
 
-    `gain` and `interval` are those of the chosen adapter (0 for base); `margin` is its lead over the
-    next best; `ranking` lists the best routable adapters, best first. `contributions` splits the
-    predicted gain of the best-ranked adapter into the share common to all adapters (`mean`), one part
-    a component, what its training rows say (`home`, `answers`), and what feedback corrects (`feedback`, where it does); the parts add up to `ranking[0].gain`. `novelty` is
-    the probability that the request is of a kind nobody profiled. `change` is given where it was asked for.
+    `gain` and `interval` are those of the chosen adapter (0 for base); `margin` is its lead over the next best;
+    `ranking` lists the best routable adapters, best first. `contributions` splits the predicted gain of the best-ranked
+    adapter into its parts, which add up to `ranking[0].gain`: `mean`, the share common to all adapters; one part a
+    component; `training prompts` and `training answers`, the match with what it was trained on; `residual`, what traits
+    do not express of an adapter that joined; and `feedback`, corrections from it. `novelty` is the probability that the
+    request is of a kind nobody profiled. `change` is given where it was asked for.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -1,4 +1,4 @@
-"""Measured requests, arranged for fitting: their features, and folds that play what a router meets later.
+"""Measured requests and their features, with folds that imitate what a router meets later.
 
 In one half of the folds new requests of profiled tasks are held out, in the other whole groups of tasks. Features are
 fitted anew in each, since words that are held out must be as unseen as new ones.
@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold, KFold
 
-from .features import Request, RequestFeatures, read_request
-from .request_tokens import N_HASHES
+from .features import RequestFeatures
+from .request import N_HASHES, Request, tokens_of
 from .training_profiles import TrainingProfiles, TrainingRows
 
 Array = NDArray[np.float64]
@@ -36,9 +36,9 @@ class Fold:
 
 @dataclass(frozen=True)
 class FitRequests:
-    """Measured requests: texts (or marks) and task names of length n, `gains` (n, adapters) in [-1, 1].
+    """Measured requests: texts (or their tokens) and task names of length n, `gains` (n, adapters) in [-1, 1].
 
-    `groups` (n,) names what is left out together when a new task is played; by default each task.
+    `groups` (n,) names what is left out together when a new task is imitated; by default each task.
     `sources` (adapters,) are rows that each adapter was trained on, where they are known.
     """
 
@@ -50,10 +50,10 @@ class FitRequests:
 
 
 @dataclass(frozen=True)
-class Arranged:
-    """Requests with their features and the folds that settings are chosen on, which do not depend on gains.
+class FitData:
+    """Requests with their features and the folds that settings are chosen on; nothing here depends on gains.
 
-    `tasks` and `groups` (n,) are numbers, `names` those of the tasks.
+    `tasks` and `groups` (n,) are numbers; `names` are the names of the tasks.
     """
 
     texts: Sequence[Request]
@@ -64,8 +64,8 @@ class Arranged:
     random_state: int = 0
 
     @classmethod
-    def of(cls, requests: FitRequests, random_state: int = 0) -> "Arranged":
-        """Arrange the requests."""
+    def of(cls, requests: FitRequests, random_state: int = 0) -> "FitData":
+        """Number tasks and groups."""
         names = tuple(dict.fromkeys(requests.tasks))
         groups = list(requests.groups or requests.tasks)
         kinds = list(dict.fromkeys(groups))
@@ -81,8 +81,7 @@ class Arranged:
     @cached_property
     def features(self) -> RequestFeatures:
         """Features fitted on all requests, and on what the adapters were trained on."""
-        everything = [*self.texts, *self._prompts]
-        return RequestFeatures(random_state=self.random_state).fit(everything)
+        return RequestFeatures.fit([*self.texts, *self._prompts], random_state=self.random_state)
 
     @cached_property
     def rows(self) -> Array:
@@ -94,18 +93,18 @@ class Arranged:
         """The share of each task's requests that have each word, (tasks, N_HASHES)."""
         counts = np.zeros((len(self.names), N_HASHES), np.float32)
         for text, task in zip(self.texts, self.tasks, strict=True):
-            counts[task, read_request(text).whole.places] += 1
+            counts[task, tokens_of(text).whole.places] += 1
         return counts / np.bincount(self.tasks)[:, None].astype(np.float32)
 
     @cached_property
-    def homes(self) -> TrainingProfiles:
-        """Where the adapters are at home."""
+    def training(self) -> TrainingProfiles:
+        """What the adapters were trained on."""
         return TrainingProfiles.of(self.sources, self.features)
 
     @cached_property
     def evidence(self) -> Array:
         """Evidence of all requests, (n, adapters, kinds)."""
-        return self.homes.evidence(self.rows, self.texts)
+        return self.training.evidence(self.rows, self.texts)
 
     @cached_property
     def weights(self) -> Array:
@@ -117,34 +116,34 @@ class Arranged:
     def known(self) -> list[Fold]:
         """Folds that hold out requests of profiled tasks."""
         folds = KFold(min(KNOWN_FOLDS, len(self.tasks)), shuffle=True, random_state=self.random_state)
-        return [self._anew(a, b) for a, b in folds.split(self.tasks)]
+        return [self._fold(a, b) for a, b in folds.split(self.tasks)]
 
     @cached_property
     def new(self) -> list[Fold]:
-        """Folds that hold out whole groups, few at a time: so a new kind of request is met."""
+        """Folds that hold out whole groups, few at a time, to imitate new kinds of request."""
         if self.groups.max() < 2:
             return self.known
         folds = GroupKFold(min(NEW_FOLDS, int(self.groups.max()) + 1))
-        return [self._anew(a, b) for a, b in folds.split(self.tasks, groups=self.groups)]
+        return [self._fold(a, b) for a, b in folds.split(self.tasks, groups=self.groups)]
 
     @property
     def _prompts(self) -> list[Request]:
         return [p for rows in self.sources if rows is not None for p in rows.prompts]
 
-    def _anew(self, train: Rows, test: Rows) -> Fold:
+    def _fold(self, train: Rows, test: Rows) -> Fold:
         """A fold with features fitted anew, since words that are held out must be as unseen as new ones."""
         inside, outside = ([self.texts[i] for i in rows] for rows in (train, test))
-        features, rows = self.features.refitted([*inside, *self._prompts])
+        features, rows = self.features.refit([*inside, *self._prompts])
         X_train, X_test = rows[: len(inside)], features.transform(outside)
-        homes = TrainingProfiles.of(self.sources, features)
+        profiles = TrainingProfiles.of(self.sources, features)
         return Fold(
             train,
             test,
             X_train,
             X_test,
             features.unseen_mass(X_test),
-            homes.evidence(X_train, inside),
-            homes.evidence(X_test, outside),
+            profiles.evidence(X_train, inside),
+            profiles.evidence(X_test, outside),
         )
 
 

@@ -1,17 +1,19 @@
-"""A fitted routing profile: everything the router needs, as plain arrays.
+"""A fitted routing profile: everything needed to predict gains, as plain arrays.
 
-Stored as one safetensors blob whose metadata holds a JSON header (format 3):
+Stored as one safetensors blob whose metadata holds a JSON header (format 4):
 
-    header    adapters, tasks, n_traits, features (settings), alpha, fitted_on, and
-              error_known, error_new, novelty, caution, risk; corrections where there are any
-    tensors   trait_scores (adapters, r), residuals (adapters, tasks), centroids (tasks, p), words (tasks, N_HASHES),
-              home_weights, homes.*, features.*, demand.*
+    header    format, adapters, tasks, n_traits, alpha, error_known, error_new, novelty, z_new, z_known, risk,
+    fitted_on,
+              and corrections where there are any
+    tensors   trait_scores (adapters, r), residuals (adapters, tasks), evidence_weights (adapters, kinds),
+              centroids (tasks, p), words (tasks, N_HASHES), features.*, demand.*, training.*
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Self, TypeVar
+from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,40 +21,49 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ..adapters import RegistryError
-from .demand import DemandModel
+from .decision import Change
 from .features import RequestFeatures
-from .novelty import Novelty
-from .training_profiles import TrainingProfiles, TrainingRows, worth_of
+from .guard import Novelty
+from .request import Request, tokens_of
+from .training_profiles import KINDS, TrainingProfiles, TrainingRows, evidence_gains
 
 Array = NDArray[np.float64]
-Fitted = TypeVar("Fitted", RequestFeatures, DemandModel)
-FORMAT = 3
+FORMAT = 4
+_PARTS = {"features": RequestFeatures, "training": TrainingProfiles}
+_HEADER = ("n_traits", "error_known", "error_new", "z_new", "z_known", "risk", "fitted_on")
+_ARRAYS = ("trait_scores", "residuals", "evidence_weights", "centroids", "words")
 
-_FEATURE_ARRAYS = (
-    "center_",
-    "scale_",
-    "whole_idf_",
-    "whole_basis_",
-    "edges_idf_",
-    "edges_basis_",
-)
-_DEMAND_ARRAYS = ("coef_", "intercept_")
+
+@dataclass(frozen=True)
+class Demand:
+    """Linear map from features (p,) to mean gain, demand for each component and share of each task, (1 + r + tasks,).
+
+    `coef` (p, 1 + r + tasks) and `intercept` were fitted by ridge regression with penalty `alpha`.
+    """
+
+    coef: Array
+    intercept: Array
+    alpha: float
+
+    def of(self, features: Array) -> Array:
+        """The demand of requests, (..., 1 + r + tasks), by their features (..., p)."""
+        return features @ self.coef + self.intercept
 
 
 @dataclass(frozen=True)
 class RoutingProfile:
     """What adapters supply (`trait_scores`) and how to read what a request demands.
 
-    `trait_scores` has shape (adapters, r); the first `n_traits` columns are traits above the null,
-    the rest are components kept because they predict held-out gains. `residuals` (adapters, tasks) are what was measured of
-    adapters that joined and is not expected by what was fitted without them. `demand` tells of a request the mean gain, the
-    demand for each component, and how much there is of each task in it, (1 + r + tasks). `error_known` and `error_new`
-    are the root-mean-square errors of predicted task gains on held-out requests of profiled tasks
-    and on tasks left out of the fit; `centroids` (tasks, p) are mean features of each task, `words` (tasks, N_HASHES) the
-    shares of its requests that have each word. `caution` is how many
-    standard errors a predicted gain must exceed zero by where a request is new, so that of data sets left out `risk` are harmed,
-    and `caution_known` where it is not. `corrections` are
-    added to the gains predicted of some adapters, by name, as feedback has taught.
+    `trait_scores` has shape (adapters, r); the first `n_traits` columns are traits above the null, the rest are
+    components kept because they predict held-out gains. `residuals` (adapters, tasks) are measured gains, less those
+    predicted, of adapters that joined after the fit. `evidence_weights` (adapters, kinds) say what evidence of
+    `training` is worth.
+
+    `centroids` (tasks, p) are mean features of each task, `words` (tasks, N_HASHES) the share of its requests that have
+    each word. `error_known` and `error_new` are root-mean-square errors of predicted task gains, on held-out requests
+    of profiled tasks and on tasks left out of the fit. A predicted gain must exceed zero by `z_new` standard errors
+    where a request is new, chosen so that at most a share `risk` of data sets is harmed, and by `z_known` where it is
+    not. `corrections`, learnt from feedback, are added to the gains predicted of some adapters, by name.
     """
 
     adapters: tuple[str, ...]
@@ -61,30 +72,68 @@ class RoutingProfile:
     residuals: NDArray[np.float32]
     n_traits: int
     features: RequestFeatures
-    demand: DemandModel
-    homes: TrainingProfiles
-    novelty: Novelty
-    home_weights: Array
+    demand: Demand
+    training: TrainingProfiles
+    evidence_weights: Array
     centroids: Array
     words: NDArray[np.float32]
+    novelty: Novelty
     error_known: float
     error_new: float
-    caution: float
-    caution_known: float
+    z_new: float
+    z_known: float
     risk: float
     fitted_on: int
     corrections: Mapping[str, float] = field(default_factory=dict)
 
+    def predict(self, request: Request) -> "Prediction":
+        """Predict the gain of every adapter over the base model on one request."""
+        tokens = tokens_of(request)
+        features = self.features.row(tokens)
+        new = self.novelty.probability(self.features.unseen_mass(features))
+        # What profiled requests have taught holds for requests like them; of others only evidence speaks.
+        demand, r = self.demand.of(features) * (1 - float(new)), self.trait_scores.shape[1]
+        demand, shares = demand[: 1 + r], demand[1 + r :]
+        joined, rows = self._joined
+        residuals = np.zeros(len(self.adapters))
+        residuals[joined] = rows @ shares.astype(np.float32)
+        evidence = self.training.row(features, tokens)
+        gains = demand[0] + self.trait_scores @ demand[1:] + residuals
+        gains = gains + evidence_gains(evidence, self.evidence_weights) + self._corrections
+        cosines = self._directions @ features / max(float(np.linalg.norm(features)), 1e-12)
+        return Prediction(self, gains, float(self.margin(new)), float(new), demand, residuals, evidence, cosines)
+
     def error(self, new: Array) -> Array:
-        """Standard errors of predicted gains (n,) of requests that are of a new kind with probability `new` (n,).
+        """Standard errors (n,) of gains predicted for requests that are of a new kind with probability `new` (n,).
 
         The squared error is the one on profiled tasks or the one on tasks left out, by how likely either kind is.
         """
         return np.sqrt((1 - new) * self.error_known**2 + new * self.error_new**2)
 
-    def reach(self, new: Array) -> Array:
-        """How far predicted gains (n,) must lie above the least gain: standard errors times caution; `new` as in `error`."""
-        return ((1 - new) * self.caution_known + new * self.caution) * self.error(new)
+    def margin(self, new: Array) -> Array:
+        """Margins of error (n,) of predicted gains, z standard errors; `new` as in `error`."""
+        return ((1 - new) * self.z_known + new * self.z_new) * self.error(new)
+
+    @cached_property
+    def components(self) -> list[str]:
+        """Names of the columns of `trait_scores`."""
+        r = self.trait_scores.shape[1]
+        return [f"trait {i + 1}" if i < self.n_traits else f"component {i + 1}" for i in range(r)]
+
+    @cached_property
+    def _joined(self) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        """The adapters that have residuals, and these."""
+        joined = np.flatnonzero(self.residuals.any(axis=1))
+        return joined, np.ascontiguousarray(self.residuals[joined])
+
+    @cached_property
+    def _corrections(self) -> Array:
+        return np.array([self.corrections.get(name, 0.0) for name in self.adapters])
+
+    @cached_property
+    def _directions(self) -> Array:
+        """Unit vectors of the tasks' centroids, (tasks, p)."""
+        return self.centroids / np.maximum(np.linalg.norm(self.centroids, axis=1, keepdims=True), 1e-12)
 
     def with_adapter(
         self,
@@ -96,35 +145,29 @@ class RoutingProfile:
     ) -> Self:
         """The profile with one more adapter, of projected trait scores (r,) and training `rows`; nothing else changes.
 
-        One that is there already is replaced in its place. Of its measured `gains` (tasks,) the profile keeps what it would not
-        expect of such traits and training, without which a small fleet would take the newcomer for its likeness.
+        An adapter of that name is replaced in its place. Of measured `gains` (tasks,) the profile keeps the residuals
+        from what its traits and training predict; without them a small fleet would take the newcomer for one it
+        resembles.
         """
-        homes, weights = (
-            TrainingProfiles.of([rows], self.features),
-            np.median(self.home_weights, axis=0),
-        )
+        training, weights = TrainingProfiles.of([rows], self.features), np.median(self.evidence_weights, axis=0)
         scores = trait_scores[: self.trait_scores.shape[1]]
-        expected = self._expected(scores, homes, weights)
+        demand = self.demand.of(self.centroids)[:, : 1 + len(scores)]
+        evidence = training.of_tasks(self.centroids, self.words)[:, 0]
+        expected = demand[:, 0] + demand[:, 1:] @ scores + evidence_gains(evidence, weights)
         residuals = np.zeros(len(self.tasks)) if gains is None else gains - expected
         added = replace(
             self,
             adapters=(*self.adapters, name),
             trait_scores=np.vstack([self.trait_scores, scores]),
             residuals=np.vstack([self.residuals, residuals]).astype(np.float32),
-            homes=self.homes.join(homes),
-            home_weights=np.vstack([self.home_weights, weights]),
+            training=self.training.join(training),
+            evidence_weights=np.vstack([self.evidence_weights, weights]),
             corrections={n: c for n, c in self.corrections.items() if n != name},
         )
         places = list(range(len(self.adapters) + 1))
         if name in self.adapters:
             places[self.adapters.index(name)] = places.pop()
         return added.take(places)
-
-    def _expected(self, scores: Array, homes: TrainingProfiles, weights: Array) -> Array:
-        """Gains (tasks,) that are expected of one adapter, of these trait scores (r,), where it was not measured."""
-        demand = self.demand.predict(self.centroids)[:, : 1 + len(scores)]
-        evidence = homes.of_tasks(self.centroids, self.words)[:, 0]
-        return demand[:, 0] + demand[:, 1:] @ scores + worth_of(evidence, weights)
 
     def take(self, places: Sequence[int]) -> Self:
         """The profile with some of its adapters, in that order."""
@@ -134,35 +177,20 @@ class RoutingProfile:
             adapters=tuple(self.adapters[i] for i in kept),
             trait_scores=self.trait_scores[kept],
             residuals=self.residuals[kept],
-            homes=self.homes.take(kept),
-            home_weights=self.home_weights[kept],
+            training=self.training.take(kept),
+            evidence_weights=self.evidence_weights[kept],
         )
 
     def to_bytes(self) -> bytes:
         """Serialise as documented in this module."""
-        header = {
-            "format": FORMAT,
-            "adapters": self.adapters,
-            "tasks": self.tasks,
-            "n_traits": self.n_traits,
-            "features": self.features.get_params(),
-            "demand": self.demand.get_params(),
-            "error_known": self.error_known,
-            "error_new": self.error_new,
-            "novelty": asdict(self.novelty),
-            "caution": self.caution,
-            "caution_known": self.caution_known,
-            "risk": self.risk,
-            "fitted_on": self.fitted_on,
-        }
+        header = {"format": FORMAT, "adapters": self.adapters, "tasks": self.tasks, "alpha": self.demand.alpha}
+        header |= {name: getattr(self, name) for name in _HEADER} | {"novelty": asdict(self.novelty)}
         if self.corrections:
             header["corrections"] = dict(self.corrections)
-        tensors = {"trait_scores": self.trait_scores, "centroids": self.centroids}
-        tensors |= {"residuals": self.residuals, "words": self.words}
-        tensors |= {f"homes.{f.name}": getattr(self.homes, f.name) for f in fields(TrainingProfiles)}
-        tensors["home_weights"] = self.home_weights
-        tensors |= {f"features.{n}": getattr(self.features, n) for n in _FEATURE_ARRAYS}
-        tensors |= {f"demand.{n}": getattr(self.demand, n) for n in _DEMAND_ARRAYS}
+        tensors = {name: getattr(self, name) for name in _ARRAYS}
+        tensors |= {"demand.coef": self.demand.coef, "demand.intercept": self.demand.intercept}
+        for part, kind in _PARTS.items():
+            tensors |= {f"{part}.{f.name}": getattr(getattr(self, part), f.name) for f in fields(kind)}
         arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
         return save(arrays, metadata={"traitroute": json.dumps(header)})
 
@@ -175,30 +203,16 @@ class RoutingProfile:
         """
         try:
             arrays, header = load(data), _header(data)
-            features = _restore(RequestFeatures(**header["features"]), "features.", _FEATURE_ARRAYS, arrays)
-            demand = _restore(DemandModel(**header["demand"]), "demand.", _DEMAND_ARRAYS, arrays)
-            demand.n_features_in_ = len(demand.coef_)
+            values: dict[str, Any] = {name: arrays[name] for name in _ARRAYS} | {name: header[name] for name in _HEADER}
+            for part, kind in _PARTS.items():
+                values[part] = kind(**{f.name: arrays[f"{part}.{f.name}"] for f in fields(kind)})
             return cls(
                 adapters=tuple(header["adapters"]),
                 tasks=tuple(header["tasks"]),
-                trait_scores=arrays["trait_scores"],
-                residuals=arrays["residuals"],
-                n_traits=header["n_traits"],
-                features=features,
-                demand=demand,
-                homes=TrainingProfiles(**{f.name: arrays[f"homes.{f.name}"] for f in fields(TrainingProfiles)}),
-                home_weights=arrays["home_weights"],
-                centroids=arrays["centroids"],
-                words=arrays["words"],
-                error_known=header["error_known"],
-                error_new=header["error_new"],
+                demand=Demand(arrays["demand.coef"], arrays["demand.intercept"], header["alpha"]),
                 novelty=Novelty(**header["novelty"]),
-                caution=header["caution"],
-                # Profiles fitted before there were two have one for all kinds.
-                caution_known=header.get("caution_known", header["caution"]),
-                risk=header["risk"],
-                fitted_on=header["fitted_on"],
                 corrections=header.get("corrections", {}),
+                **values,
             )
         except (SafetensorError, KeyError, ValueError, TypeError) as exc:
             raise RegistryError(
@@ -214,7 +228,58 @@ def _header(data: bytes) -> dict[str, Any]:
     return header
 
 
-def _restore(estimator: Fitted, prefix: str, names: tuple[str, ...], arrays: dict[str, Any]) -> Fitted:
-    for name in names:
-        setattr(estimator, name, arrays[prefix + name])
-    return estimator
+@dataclass(frozen=True)
+class Prediction:
+    """What a profile predicts for one request, in score points.
+
+    `gains` (adapters,) are predicted over the base model, with one `margin` of error for all; `novelty` is the
+    probability that the request is of a kind nobody profiled. Gains are made of `demand` (1 + r,), mean gain and demand
+    for each component; `residuals` (adapters,); `evidence` (adapters, kinds) from training data; and corrections from
+    feedback. `similarities` (tasks,) are cosines with the mean request of each task.
+    """
+
+    profile: RoutingProfile
+    gains: Array
+    margin: float
+    novelty: float
+    demand: Array
+    residuals: Array
+    evidence: Array
+    similarities: Array
+
+    def parts(self, adapter: int) -> dict[str, float]:
+        """The predicted gain of one adapter by its parts, which add up to it."""
+        p = self.profile
+        supplied = (p.trait_scores[adapter] * self.demand[1:]).tolist()
+        evidence = (self.evidence[adapter] * p.evidence_weights[adapter]).tolist()
+        parts = {"mean": float(self.demand[0]), **dict(zip(p.components, supplied, strict=True))}
+        parts |= zip(KINDS, evidence, strict=True)
+        if p.corrections:
+            parts["feedback"] = float(p._corrections[adapter])
+        if p.residuals[adapter].any():
+            parts["residual"] = float(self.residuals[adapter])
+        return parts
+
+    def change(self, chosen: int | None, least_gain: float) -> Change | None:
+        """The smallest change of one part of the demand by which another adapter, or base, would be chosen.
+
+        `chosen` is the adapter chosen now (None: base); an adapter's gain must exceed `least_gain` by the margin.
+        """
+        if not np.isfinite(self.gains).any():
+            return None
+        p, least = self.profile, least_gain + self.margin
+        # Gains move by one with the mean, and by its supply with each component.
+        slope = np.hstack([np.ones((len(p.adapters), 1)), p.trait_scores])
+        rivals: list[str | None] = list(p.adapters)
+        if chosen is None:
+            lack = least - self.gains
+        else:
+            # Base comes last: it takes over where the low end of the chosen adapter's interval falls to the least gain.
+            lack = np.append(self.gains[chosen] - self.gains, least - self.gains[chosen])
+            slope = np.vstack([slope - slope[chosen], slope[chosen]])
+            rivals.append(None)
+        usable = np.abs(slope) > 1e-12
+        shift = np.where(usable, lack[:, None] / np.where(usable, slope, 1.0), np.inf)
+        i, j = np.unravel_index(np.argmin(np.abs(shift)), shift.shape)
+        now = float(self.demand[j])
+        return Change(adapter=rivals[i], part=["mean", *p.components][j], demand=now, needed=now + float(shift[i, j]))

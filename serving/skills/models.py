@@ -1,7 +1,7 @@
 """What the skills API takes and gives: the contract of HTTP, MCP and the page alike.
 
 All gains are differences to the bare base model in score points of [-1, 1]; negative ones are side effects. `low` and
-`high` bound 95% intervals of *measured* gains; those of *predicted* gains reach as far as the router's caution does.
+`high` bound 95% intervals of *measured* gains; those of *predicted* gains are the router's margin of error.
 """
 
 from typing import Annotated, Any, Literal, Self

@@ -75,7 +75,7 @@ def test_the_texts_of_a_throughput_run_are_all_routed_to_one_adapter(router: Rou
 
 
 def test_too_few_texts_for_one_adapter_are_told(router: Router) -> None:
-    only_base = Router(router.profile, caution=1000)
+    only_base = Router(router.profile, z=1000)
     with pytest.raises(ServerError, match="ask for fewer than 20"):
         alike(only_base, TOPICS, 20, np.random.default_rng(0))
 

@@ -32,4 +32,3 @@ def test_a_row_of_twice_the_weight_counts_as_two() -> None:
     twice = DemandModel().fit(np.vstack([X, X[:5]]), np.vstack([y, y[:5]]))
     weighted = DemandModel().fit(X, y, np.repeat([2.0, 1.0], [5, 25]))
     np.testing.assert_allclose(weighted.predict(X), twice.predict(X))
-    np.testing.assert_allclose(weighted.at(X[0]), weighted.predict(X)[0])

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 from traitroute.router import RequestFeatures
-from traitroute.router.request_tokens import MAX_CHARS
+from traitroute.router.request import MAX_CHARS
 
 TEXTS = [f"solve {i} plus {i + 2} now?" for i in range(20)] + ["review: I loved it!"] * 5
 
 
 @pytest.fixture
 def features() -> RequestFeatures:
-    return RequestFeatures().fit(TEXTS)
+    return RequestFeatures.fit(TEXTS)
 
 
 def test_a_text_has_the_same_features_alone_and_in_company(features: RequestFeatures) -> None:
@@ -19,7 +19,7 @@ def test_a_text_has_the_same_features_alone_and_in_company(features: RequestFeat
 
 
 def test_fitting_twice_gives_the_same_features(features: RequestFeatures) -> None:
-    again = RequestFeatures().fit(TEXTS)
+    again = RequestFeatures.fit(TEXTS)
     np.testing.assert_array_equal(again.transform(TEXTS), features.transform(TEXTS))
 
 
@@ -39,23 +39,23 @@ def test_middle_of_a_very_long_text_is_not_read(features: RequestFeatures) -> No
     assert max(map(len, texts)) > MAX_CHARS
 
 
-def test_format_marks_are_seen(features: RequestFeatures) -> None:
+def test_formatting_is_seen(features: RequestFeatures) -> None:
     plain, listed = features.transform(["pick one of red blue", "pick\nA. red\nB) blue"])
     assert np.abs(plain - listed).max() > 0.1
 
 
 def test_refitted_features_know_only_what_they_were_refitted_on(features: RequestFeatures) -> None:
     solved = TEXTS[:20]
-    again, _ = features.refitted(solved)
+    again, _ = features.refit(solved)
     assert again.unseen_mass(again.transform(solved)).max() < 0.05
     assert again.unseen_mass(again.transform(TEXTS[-1:]))[0] > 0.9
 
 
 def test_refitted_features_span_what_fitted_ones_do(features: RequestFeatures) -> None:
     part = TEXTS[::2]
-    anew, (again, rows) = RequestFeatures().fit(part), features.refitted(part)
+    anew, (again, rows) = RequestFeatures.fit(part), features.refit(part)
     np.testing.assert_array_equal(rows, again.transform(part))
-    for name in ("whole_basis_", "edges_basis_"):
+    for name in ("whole_basis", "edges_basis"):
         fitted, refitted = getattr(anew, name), getattr(again, name)
         # Eleven of these texts differ.
         main = fitted[:, :11]

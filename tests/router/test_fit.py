@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from traitroute.profiling.traits.space import TraitSpace
 from traitroute.router import FitRequests, Router, RoutingProfile, fit_profile
-from traitroute.router.caution import FEW_TASKS
 from traitroute.router.fit import to_demand, to_gains
+from traitroute.router.guard import LEAST_Z
 
 
 def test_demand_of_full_rank_loses_nothing() -> None:
@@ -58,7 +58,7 @@ def test_handful_of_requests_is_enough(tasks: list[str]) -> None:
 
 
 @pytest.mark.parametrize(("data_sets", "few"), [(18, True), (19, False)])
-def test_caution_holds_of_new_kinds_alone_once_enough_data_sets_were_left_out(data_sets: int, few: bool) -> None:
+def test_the_margin_holds_of_new_kinds_alone_once_enough_data_sets_were_left_out(data_sets: int, few: bool) -> None:
     random = np.random.default_rng(0)
     tasks = [f"{kind} {i}" for i in range(data_sets) for kind in ("main", "probe")]
     texts = [f"{task} asks for number {n} of subject{task[-2:]}" for task in tasks for n in range(4)]
@@ -67,9 +67,9 @@ def test_caution_holds_of_new_kinds_alone_once_enough_data_sets_were_left_out(da
     requests = FitRequests(texts, each, gains, groups=[task.split()[1] for task in each])
     scores = np.array([[1.0, 0.2], [-1.0, 0.1], [0.0, -0.3]])
     fitted = fit_profile(["x", "y", "z"], requests, scores, n_traits=1)
-    assert fitted.caution_known == (fitted.caution if few else 0.0)
-    assert fitted.caution >= (FEW_TASKS if few else 0.0)
-    assert RoutingProfile.from_bytes(fitted.to_bytes()).caution_known == fitted.caution_known
+    assert fitted.z_known == (fitted.z_new if few else 0.0)
+    assert fitted.z_new >= (LEAST_Z if few else 0.0)
+    assert RoutingProfile.from_bytes(fitted.to_bytes()).z_known == fitted.z_known
     known, new = np.array(0.0), np.array(1.0)
-    assert fitted.reach(new) == fitted.caution * fitted.error_new
-    assert fitted.reach(known) == (fitted.caution * fitted.error_known if few else 0.0)
+    assert fitted.margin(new) == fitted.z_new * fitted.error_new
+    assert fitted.margin(known) == (fitted.z_new * fitted.error_known if few else 0.0)

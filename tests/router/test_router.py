@@ -89,7 +89,7 @@ def test_contributions_add_up_to_the_best_gain(router: Router, topic_texts: Any)
     for text in topic_texts("space", 5, seed=1):
         decision = router.route(text)
         assert sum(decision.contributions.values()) == pytest.approx(decision.ranking[0].gain, abs=1e-9)
-        assert set(decision.contributions) == {"mean", *decision.demand, "home", "answers"}
+        assert set(decision.contributions) == {"mean", *decision.demand, "training prompts", "training answers"}
 
 
 def test_interval_widens_with_unseen_words(router: Router, topic_texts: Any) -> None:
@@ -117,10 +117,10 @@ def test_decision_survives_json(router: Router) -> None:
     assert type(decision).model_validate(json.loads(decision.model_dump_json())) == decision
 
 
-def test_caution_and_least_gain_hold_the_router_back(profile: RoutingProfile, topic_texts: Any) -> None:
+def test_z_and_least_gain_hold_the_router_back(profile: RoutingProfile, topic_texts: Any) -> None:
     [text] = topic_texts("cooking", 1, seed=9)
     assert Router(profile).route(text).adapter == "chef"
-    assert Router(profile, caution=100.0).route(text).adapter is None
+    assert Router(profile, z=100.0).route(text).adapter is None
     assert Router(profile, least_gain=0.99).route(text).adapter is None
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from traitroute.router import FitRequests, RequestFeatures, Router, TrainingRows, fit_profile
-from traitroute.router.training_profiles import TrainingProfiles, home_weights, learnt_nothing
+from traitroute.router.training_profiles import TrainingProfiles, evidence_weights, learnt_nothing
 
 PROMPTS = [f"sort the words: w{i} v{i}" for i in range(20)]
 OTHERS = [f"is this review good or bad? I like it {i}" for i in range(20)]
@@ -14,35 +14,35 @@ OTHERS = [f"is this review good or bad? I like it {i}" for i in range(20)]
 
 @pytest.fixture
 def features() -> RequestFeatures:
-    return RequestFeatures().fit([*PROMPTS, *OTHERS])
+    return RequestFeatures.fit([*PROMPTS, *OTHERS])
 
 
 @pytest.fixture
-def homes(features: RequestFeatures) -> TrainingProfiles:
+def training(features: RequestFeatures) -> TrainingProfiles:
     sorting = TrainingRows.read(PROMPTS, ["w1 w2"] * 20)
     reviews = TrainingRows.read(OTHERS, ["good", "bad"] * 10)
     return TrainingProfiles.of([sorting, reviews, None], features)
 
 
-def test_a_request_like_the_training_prompts_is_at_home_there(
-    features: RequestFeatures, homes: TrainingProfiles
+def test_a_request_like_the_training_prompts_matches_them(
+    features: RequestFeatures, training: TrainingProfiles
 ) -> None:
     text = "sort the words: w77 v77"
-    home = homes.row(features.row(text), text)[:, 0]
-    assert home[0] > 0.6 > 0.2 > home[1]
+    match = training.row(features.row(text), text)[:, 0]
+    assert match[0] > 0.6 > 0.2 > match[1]
 
 
 def test_answers_named_in_the_request_speak_for_the_adapter_that_gives_them(
-    features: RequestFeatures, homes: TrainingProfiles
+    features: RequestFeatures, training: TrainingProfiles
 ) -> None:
     text = "the film: good or bad?"
-    answers = homes.row(features.row(text), text)[:, 1]
+    answers = training.row(features.row(text), text)[:, 1]
     assert answers[1] > answers[0]
 
 
-def test_an_adapter_of_unknown_training_has_no_evidence(features: RequestFeatures, homes: TrainingProfiles) -> None:
+def test_an_adapter_of_unknown_training_has_no_evidence(features: RequestFeatures, training: TrainingProfiles) -> None:
     for text in (PROMPTS[0], OTHERS[0], ""):
-        np.testing.assert_array_equal(homes.row(features.row(text), text)[2], [0.0, 0.0])
+        np.testing.assert_array_equal(training.row(features.row(text), text)[2], [0.0, 0.0])
 
 
 def test_an_adapter_of_which_only_one_side_is_known_has_evidence_of_that_side(
@@ -57,26 +57,26 @@ def test_an_adapter_of_which_only_one_side_is_known_has_evidence_of_that_side(
     np.testing.assert_allclose(found[2], [0.0, found[0, 1]])
 
 
-def test_homes_joined_are_those_read_together(features: RequestFeatures, homes: TrainingProfiles) -> None:
-    joined = homes.take([0]).join(homes.take([1, 2]))
+def test_joined_profiles_are_those_read_together(features: RequestFeatures, training: TrainingProfiles) -> None:
+    joined = training.take([0]).join(training.take([1, 2]))
     for text in (PROMPTS[0], OTHERS[0]):
         row = features.row(text)
-        np.testing.assert_array_equal(joined.row(row, text), homes.row(row, text))
+        np.testing.assert_array_equal(joined.row(row, text), training.row(row, text))
 
 
-def test_one_request_has_the_evidence_of_many(features: RequestFeatures, homes: TrainingProfiles) -> None:
+def test_one_request_has_the_evidence_of_many(features: RequestFeatures, training: TrainingProfiles) -> None:
     texts = [*PROMPTS[:3], *OTHERS[:3], "", "xqzt"]
     rows = features.transform(texts)
     for i, text in enumerate(texts):
-        found = homes.evidence(rows, texts)[i]
-        np.testing.assert_allclose(found, homes.row(rows[i], text), rtol=1e-6)
+        found = training.evidence(rows, texts)[i]
+        np.testing.assert_allclose(found, training.row(rows[i], text), rtol=1e-6)
 
 
-def test_reading_evidence_leaves_the_homes_as_they_are(features: RequestFeatures, homes: TrainingProfiles) -> None:
-    words, shares = homes.words.copy(), homes.shares.copy()
-    homes.row(features.row(OTHERS[0]), OTHERS[0])
-    np.testing.assert_array_equal(homes.words, words)
-    np.testing.assert_array_equal(homes.shares, shares)
+def test_reading_evidence_changes_no_profile(features: RequestFeatures, training: TrainingProfiles) -> None:
+    words, shares = training.words.copy(), training.shares.copy()
+    training.row(features.row(OTHERS[0]), OTHERS[0])
+    np.testing.assert_array_equal(training.words, words)
+    np.testing.assert_array_equal(training.shares, shares)
 
 
 def test_evidence_that_says_nothing_is_worth_nothing() -> None:
@@ -84,24 +84,24 @@ def test_evidence_that_says_nothing_is_worth_nothing() -> None:
     evidence = random.random((400, 5, 2))
     gains = evidence[:, :, 0] * 0.5 + random.normal(size=(400, 5)) * 0.01
     tasks = np.repeat(np.arange(100), 4)
-    worth = home_weights(evidence - evidence.mean(), gains - gains.mean(), tasks)
+    worth = evidence_weights(evidence - evidence.mean(), gains - gains.mean(), tasks)
     np.testing.assert_allclose(worth, np.tile([0.5, 0.0], (5, 1)), atol=0.05)
 
 
-def test_being_at_home_is_worth_nothing_to_an_adapter_that_gained_nothing_there() -> None:
+def test_a_match_is_worth_nothing_to_an_adapter_that_gained_nothing_there() -> None:
     evidence = np.zeros((6, 2, 2))
     evidence[:3, 0, 0] = evidence[3:, 1, 0] = 1.0
     gains = np.zeros((6, 2))
     gains[3:, 1] = 0.8
-    worth = home_weights(evidence, gains, np.repeat([0, 1], 3))
+    worth = evidence_weights(evidence, gains, np.repeat([0, 1], 3))
     assert worth[0, 0] == 0
     assert worth[1, 0] > 0.2
 
 
-def test_what_was_gained_elsewhere_does_not_make_up_for_nothing_gained_at_home() -> None:
-    home = np.array([[0.95, 0.9, 0.3], [0.1, 0.8, 0.2], [0.0, 0.0, 0.0]])
+def test_what_was_gained_elsewhere_does_not_make_up_for_nothing_gained_where_trained() -> None:
+    match = np.array([[0.95, 0.9, 0.3], [0.1, 0.8, 0.2], [0.0, 0.0, 0.0]])
     gains = np.array([[0.0, 0.0, -0.2], [0.5, 0.3, -0.1], [0.5, -0.5, 0.0]])
-    assert learnt_nothing(home, gains).tolist() == [True, False, False]
+    assert learnt_nothing(match, gains).tolist() == [True, False, False]
 
 
 def test_the_change_that_is_named_changes_the_choice(router: Router, topic_texts: Callable[..., Any]) -> None:
@@ -121,17 +121,17 @@ def _shifted(router: Router, text: str, part: str, shift: float) -> str | None:
     profile = router.profile
     decision = router.route(text)
     best = decision.ranking[0]
-    reach = float(profile.reach(np.array(decision.novelty)))
+    margin = float(profile.margin(np.array(decision.novelty)))
     supply = np.ones(len(profile.adapters))
     if part != "mean":
         supply = profile.trait_scores[:, int(part.split()[1]) - 1]
     gains = {a.adapter: a.gain for a in decision.ranking}
     moved = {n: gains[n] + shift * supply[i] for i, n in enumerate(profile.adapters)}
     best = max(moved, key=lambda n: moved[n])
-    return best if moved[best] - reach > 0 else None
+    return best if moved[best] - margin > 0 else None
 
 
-def test_home_evidence_finds_the_adapter_of_a_task_left_out() -> None:
+def test_a_match_with_training_prompts_finds_the_adapter_of_a_task_left_out() -> None:
     topics = {
         "sorting": "sort the words alphabetically:",
         "judging": "say whether the remark is kind:",
@@ -155,4 +155,4 @@ def test_home_evidence_finds_the_adapter_of_a_task_left_out() -> None:
     scores = np.linalg.svd(np.eye(5) - 0.2)[0][:, :4]
     profile = fit_profile(names, requests, scores, n_traits=1)
     [text] = texts("adding", 1)
-    assert Router(profile, caution=0.0).route(text).ranking[0].adapter == "adding"
+    assert Router(profile, z=0.0).route(text).ranking[0].adapter == "adding"

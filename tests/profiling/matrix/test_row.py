@@ -31,8 +31,8 @@ def test_no_other_row_moves_and_other_requests_are_routed_as_before(fleet: Fleet
     fleet.measure("four")
     after = Router.from_registry(fleet.registry)
     assert np.array_equal(after.profile.trait_scores[:3], old.trait_scores)
-    assert np.array_equal(after.profile.demand.coef_, old.demand.coef_)
-    assert after.profile.caution == old.caution
+    assert np.array_equal(after.profile.demand.coef, old.demand.coef)
+    assert after.profile.z_new == old.z_new
     for each in (e for t in fleet.tasks for e in t.test_examples):
         now = after.route(each.prompt).adapter
         assert now in ("four", before.route(each.prompt).adapter)
@@ -135,9 +135,9 @@ def test_a_task_whose_data_changed_is_refused(fleet: Fleet) -> None:
 def test_training_rows_are_read_off_the_source_task(fleet: Fleet) -> None:
     fleet.add("five", "5", source="sums")
     fleet.measure("five")
-    homes = RoutingProfile.from_bytes(Profiled.open(fleet.registry).stored.data).homes
-    assert homes.centroids[3].any()
-    assert not homes.centroids[0].any()
+    training = RoutingProfile.from_bytes(Profiled.open(fleet.registry).stored.data).training
+    assert training.centroids[3].any()
+    assert not training.centroids[0].any()
 
 
 def test_a_study_leaves_out_rows_that_were_estimated_or_come_from_elsewhere(fleet: Fleet) -> None:
