@@ -36,8 +36,8 @@ from traitroute.adapters.registry import schema
 from traitroute.adapters.registry.schema import metadata
 from traitroute.profiling.traits.space import TraitSpace
 from traitroute.router import RoutingProfile, fit_profile
-from traitroute.serving.middleware import Routing
 from traitroute.serving.snapshot import RegistrySnapshot
+from traitroute.serving.state import ServerState
 from traitroute.serving.watcher import RegistryWatcher
 
 TEXTS = 200
@@ -97,7 +97,7 @@ def measure(size: int, place: str, refit: int) -> Figures:
         # First, for memory that was freed before is taken again unseen.
         memory = grown(lambda: RegistrySnapshot.read(registry))
         snapshot = median(lambda: RegistrySnapshot.read(registry), 3)
-        routing = asyncio.run(follow(registry, fleet, drawn, summary))
+        followed = asyncio.run(follow(registry, fleet, drawn, summary))
         return Figures(
             adapters=size,
             open_ms=opened,
@@ -107,7 +107,7 @@ def measure(size: int, place: str, refit: int) -> Figures:
             profile_mib=len(data) / MIB,
             stored_mib=whole,
             **route(fleet, drawn),
-            **routing,
+            **followed,
             **fit_again(fleet, drawn, refit),
         )
 
@@ -135,9 +135,9 @@ def route(fleet: Fleet, drawn: Drawn) -> dict[str, Any]:
 
 async def follow(registry: Registry, fleet: Fleet, drawn: Drawn, summary: dict[str, Any]) -> dict[str, Any]:
     """Time for a server to see an adapter added, and to route to one admitted; and how long its event loop stood still."""
-    routing, offers = Routing(), []
+    state, offers = ServerState(), []
     opened = lambda: Registry.open(registry.location, read_only=True, weights=Path("weights"))  # noqa: E731
-    follower = RegistryWatcher(routing, opened, lambda adapters, _: offers.append(len(adapters)))
+    follower = RegistryWatcher(state, opened, lambda adapters, _: offers.append(len(adapters)))
     await follower.start()
     await asyncio.sleep(0.5)
     stop = await longest_stop(asyncio.to_thread(RegistrySnapshot.read, registry))
@@ -148,12 +148,12 @@ async def follow(registry: Registry, fleet: Fleet, drawn: Drawn, summary: dict[s
     whole = stored(registry)
     for i in range(REPEATS):
         adapter = made_up(f"late-{i}", len(drawn.names) + i, state=AdapterState.PENDING)
-        await adding.see(lambda a=adapter: registry.add_adapter(a), lambda a=adapter: a.name in routing.adapters)
+        await adding.see(lambda a=adapter: registry.add_adapter(a), lambda a=adapter: a.name in state.adapters)
         profile = profile.with_adapter(adapter.name, drawn.scores[i])
         summary = with_row(summary, adapter.name)
         admit = partial(registry.admit, adapter, profile.to_bytes(), summary, parent=version)
         version += 1
-        await admitting.see(admit, lambda v=version: getattr(routing.router, "version", 0) == v)
+        await admitting.see(admit, lambda v=version: getattr(state.router, "version", 0) == v)
     await follower.stop()
     versions = stored(registry) - whole
     return {

@@ -20,7 +20,7 @@ from rich.table import Table
 from serving_client import CHAT, PATIENCE_S, Answer, chat, growth, metrics_of, open_client
 from serving_load import listed, seen_status
 from serving_stand import Stand
-from traitroute.serving.middleware import AUTO
+from traitroute.serving.state import AUTO
 
 PAUSE_S = 1.0
 LONGEST = 300

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
-from traitroute.serving.middleware import BASE
+from traitroute.serving.state import BASE
 
 CHAT = "/v1/chat/completions"
 PATIENCE_S = 180.0

@@ -17,7 +17,7 @@ from serving_load import PROMPTS_EACH, keep_asking, listed, seen_status
 from serving_stand import Stand, topic_profile
 from serving_strikes import SLOW_COMPONENTS, STRIKES, Site, Strike, slowed
 from serving_truth import Truth, learn_truth
-from traitroute.serving.middleware import AUTO
+from traitroute.serving.state import AUTO
 from traitroute.serving.watcher import POLL_S
 
 RECOVERY_S = 6.0

@@ -19,7 +19,7 @@ from serving_client import Answer, growth, metrics_of, open_client, pause, strea
 from serving_paired import Growth
 from serving_stand import Stand
 from serving_truth import MAX_TOKENS, Truth, learn_truth
-from traitroute.serving.middleware import AUTO
+from traitroute.serving.state import AUTO
 
 PROMPTS_EACH = 2
 SAMPLE_S = 2.0

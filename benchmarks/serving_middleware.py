@@ -13,7 +13,8 @@ import numpy as np
 from serving_client import CHAT, chat
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from traitroute.router import Router
-from traitroute.serving.middleware import AUTO, Routing, RoutingMiddleware
+from traitroute.serving.middleware import RoutingMiddleware
+from traitroute.serving.state import AUTO, ServerState
 
 ROUNDS = 5
 PLAIN = "no middleware"
@@ -46,8 +47,8 @@ def measure_middleware(router: Router, texts: Sequence[str]) -> Alone:
     """Ask each text in the three ways, a few rounds."""
     # Not the time limit of a server: nothing may be left out of the times of a busy machine.
     names = frozenset(router.profile.adapters)
-    routing = Routing(adapters=names, router=router, loader=_Loaded(), budget_s=10)
-    routed = RoutingMiddleware(_app, routing=routing)
+    state = ServerState(adapters=names, router=router, loader=_Loaded(), budget_s=10)
+    routed = RoutingMiddleware(_app, state=state)
     arms: Mapping[str, tuple[ASGIApp, str]] = {
         PLAIN: (_app, min(names)),
         "named": (routed, min(names)),

@@ -21,7 +21,7 @@ from serving_middleware import Alone, measure_middleware
 from serving_paired import Difference
 from serving_stand import Stand
 from traitroute.router import Router
-from traitroute.serving.middleware import AUTO
+from traitroute.serving.state import AUTO
 
 OPTIONS = ("--no-enable-prefix-caching",)
 ARMS = ("named", "named again", AUTO)

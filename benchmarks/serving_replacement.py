@@ -21,7 +21,7 @@ from serving_load import PROMPTS_EACH, keep_asking, listed, seen_status
 from serving_stand import Stand, save_adapter, topic_profile
 from serving_truth import MAX_TOKENS, Truth, Verdict, learn_truth
 from traitroute.adapters import ServerError
-from traitroute.serving.middleware import AUTO
+from traitroute.serving.state import AUTO
 
 SEEN_WITHIN_S = 2.0
 """How long a server may go on with the old weights: the promise of docs/adapters.md."""

@@ -17,7 +17,7 @@ from rich.table import Table
 from serving_client import CHAT, growth, read_metrics
 from serving_paired import Difference
 from serving_stand import Stand
-from traitroute.serving.middleware import AUTO
+from traitroute.serving.state import AUTO
 
 TURNS = 5
 ARMS = ("sticky", "decided anew")

@@ -24,7 +24,7 @@ from serving_stand import Stand, adapter_record, save_adapter
 from serving_truth import Truth
 from traitroute.adapters import Registry
 from traitroute.router import RoutingProfile
-from traitroute.serving.middleware import AUTO
+from traitroute.serving.state import AUTO
 from traitroute.serving.watcher import POLL_S
 
 WAL_LOCKS, WAL_LOCK_BYTES = 120, 8

@@ -25,7 +25,7 @@ from serving_paired import Interval, percent_more
 from serving_stand import Stand
 from traitroute.adapters import ServerError
 from traitroute.router import Router
-from traitroute.serving.middleware import AUTO
+from traitroute.serving.state import AUTO
 
 DRAWN = 20
 """Texts drawn for each that is asked, of which those of one adapter are kept."""

@@ -10,7 +10,7 @@ from enum import StrEnum
 import httpx
 from serving_client import Answer, stream_answer
 from serving_stand import Stand
-from traitroute.serving.middleware import AUTO, BASE
+from traitroute.serving.state import AUTO, BASE
 
 MAX_TOKENS = 8
 GIVEN = re.compile("@[0-9a-f]{12}$")

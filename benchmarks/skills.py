@@ -31,9 +31,9 @@ from starlette.applications import Starlette
 from traitroute.adapters import Adapter, AdapterState, Location
 from traitroute.router import Router, RoutingProfile
 from traitroute.serving.api_routes import api_routes
-from traitroute.serving.middleware import Routing
 from traitroute.serving.skills import PlanRequest, SelectRequest, Skills, Snapshot
 from traitroute.serving.skills.measured import Measured, paired_interval
+from traitroute.serving.state import ServerState
 
 SIZES = (10, 1_000, 10_000)
 EXAMPLES, TASKS, STEPS = 100, 50, 50
@@ -118,8 +118,8 @@ def timed(asked: str, adapters: int, ask: Callable[[int], object], count: int, w
 
 def over_http(found: Snapshot, texts: Sequence[str], batches: Sequence[Sequence[str]]) -> list[Times]:
     """The same through the routes."""
-    routing = Routing(snapshot=found)
-    app = Starlette(routes=api_routes(routing))
+    state = ServerState(snapshot=found)
+    app = Starlette(routes=api_routes(state))
     plans = [{"steps": [{"task": text} for text in batch], "max_loss": 1.0} for batch in batches]
 
     async def ask() -> list[Times]:

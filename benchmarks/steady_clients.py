@@ -11,7 +11,7 @@ from reprofiling_stand import LiveSystem
 from serving_client import Answer, open_client
 from serving_load import PROMPTS_EACH, keep_asking
 from serving_truth import Truth, learn_truth
-from traitroute.serving.middleware import AUTO
+from traitroute.serving.state import AUTO
 
 CLIENTS = 2
 

@@ -68,7 +68,7 @@ def gateway(
         )
         from ..serving.http.addresses import read_origins
         from ..serving.http.server import serve_app
-        from ..serving.middleware import BASE
+        from ..serving.state import BASE
     except ImportError as exc:
         raise ImportError("the gateway needs an extra: pip install 'traitroute[gateway]'") from exc
 

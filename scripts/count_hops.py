@@ -145,7 +145,8 @@ def save_adapter(folder: Path, fill: float) -> Path:
 async def ask(hops: Hops, path: Path) -> None:
     """One `auto` chat, counted the second time."""
     # Imported here, so that the counted code's threads begin with the hook in place.
-    from traitroute.serving.middleware import Routing, RoutingMiddleware
+    from traitroute.serving.middleware import RoutingMiddleware
+    from traitroute.serving.state import ServerState
     from traitroute.serving.watcher import RegistryWatcher
 
     class Loader:
@@ -155,10 +156,10 @@ async def ask(hops: Hops, path: Path) -> None:
     async def echo(request: Request) -> Response:
         return JSONResponse({"model": json.loads(await request.body())["model"]})
 
-    routing = Routing(base_names=("tiny",), loader=Loader(), budget_s=5.0)
-    watcher = RegistryWatcher(routing, lambda: Registry.open(path, read_only=True), lambda *_: None)
+    state = ServerState(base_names=("tiny",), loader=Loader(), budget_s=5.0)
+    watcher = RegistryWatcher(state, lambda: Registry.open(path, read_only=True), lambda *_: None)
     await watcher.start()
-    app = RoutingMiddleware(Starlette(routes=[Route("/{path:path}", echo, methods=["POST"])]), routing=routing)
+    app = RoutingMiddleware(Starlette(routes=[Route("/{path:path}", echo, methods=["POST"])]), state=state)
     body = {"model": "auto", "messages": [{"role": "user", "content": PROMPT}]}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
         await client.post("/v1/chat/completions", json=body)

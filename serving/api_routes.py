@@ -10,9 +10,9 @@ from .http.keys import HEALTH
 from .http.openapi import description_route
 from .jobs import job_operations
 from .mcp import mcp_routes
-from .middleware import Routing
 from .page import page_paths, page_routes
 from .skills.routes import skill_operations
+from .state import ServerState
 
 
 def open_paths() -> frozenset[str]:
@@ -20,16 +20,16 @@ def open_paths() -> frozenset[str]:
     return page_paths() | {HEALTH}
 
 
-def api_routes(routing: Routing) -> list[BaseRoute]:
+def api_routes(state: ServerState) -> list[BaseRoute]:
     """All routes that a server adds to its own."""
     operations = [
-        *skill_operations(routing),
-        *admin_operations(routing),
-        *job_operations(routing),
+        *skill_operations(state),
+        *admin_operations(state),
+        *job_operations(state),
     ]
     return [
         *(operation.route() for operation in operations),
         description_route(operations, admin_header=HEADER),
-        *mcp_routes(routing),
+        *mcp_routes(state),
         *page_routes(),
     ]

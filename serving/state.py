@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from .skills.snapshot import Snapshot
     from .traffic.watch import DemandWatch
 
-KEEP_ALIVE_S = 75
-"""Until a server of ours closes an idle connection: longer than what clients and load balancers keep one for (5 to 60). A server whose event
-loop was late by more than that closes connections with the next request unread in them, whose clients see a reset."""
 AUTO = "auto"
 BASE = "base"
 
@@ -46,7 +43,7 @@ def _as_given(model: str) -> str:
 
 
 @dataclass
-class Routing:
+class ServerState:
     """What the middleware goes by; the server replaces fields as its registry changes.
 
     `base_names` are the names of the bare base model, the first of which its answers bear; `adapters`

@@ -10,8 +10,8 @@ from typing import TypeVar
 from ..adapters import Adapter, Registry, WeightStore
 from ..adapters.registry.database import Changes, Polling
 from .health import RegistryHealth
-from .middleware import Routing
 from .snapshot import RegistrySnapshot
+from .state import ServerState
 from .traffic import DemandKeeper
 
 POLL_S = 1.0
@@ -23,21 +23,21 @@ T = TypeVar("T")
 
 
 class RegistryWatcher:
-    """Updates `routing` from the registry that `open_registry` opens.
+    """Updates `state` from the registry that `open_registry` opens.
 
     `offer` is told the adapters that may be served, by name, and where their weights lie, before requests see them.
     """
 
     def __init__(
         self,
-        routing: Routing,
+        state: ServerState,
         open_registry: Callable[[], Registry],
         offer: Callable[[dict[str, Adapter], WeightStore], None],
     ) -> None:
-        self._routing = routing
+        self._state = state
         self._open = open_registry
         self._offer = offer
-        self._demands = DemandKeeper(routing)
+        self._demands = DemandKeeper(state)
         self.contact = RegistryHealth()
         self._registry: Registry | None = None
         self._changes: Changes = Polling(POLL_S)
@@ -81,8 +81,8 @@ class RegistryWatcher:
     def _lose(self, why: str) -> None:
         self.contact.lose()
         self._complain(f"the registry cannot be read: {why}")
-        if self._routing.location is None:
-            self._routing.no_router = "no-profile: the registry cannot be read"
+        if self._state.location is None:
+            self._state.no_router = "no-profile: the registry cannot be read"
 
     def _confirm(self) -> None:
         if self.contact.age_s is not None and not self.contact.reachable:
@@ -117,7 +117,7 @@ class RegistryWatcher:
         known = self._contents
         if known is not None and registry.revision() == known.revision:
             return known
-        return RegistrySnapshot.read(registry, known, base_names=self._routing.base_names)
+        return RegistrySnapshot.read(registry, known, base_names=self._state.base_names)
 
     def _take_over(self, contents: RegistrySnapshot, registry: Registry) -> None:
         """Runs on the event loop, so that no request sees half of it."""
@@ -129,15 +129,15 @@ class RegistryWatcher:
                 ", ".join(sorted(contents.shadowed)),
             )
         # What was offered once and is no longer known was removed.
-        seen = contents.withheld | self._routing.withheld | self._routing.adapters
-        self._routing.withheld = seen - contents.offered.keys()
+        seen = contents.withheld | self._state.withheld | self._state.adapters
+        self._state.withheld = seen - contents.offered.keys()
         self._offer(contents.offered, registry.weights)
-        self._routing.adapters, self._routing.tags = frozenset(contents.offered), contents.tags
-        if routed.router is not self._routing.router:
+        self._state.adapters, self._state.tags = frozenset(contents.offered), contents.tags
+        if routed.router is not self._state.router:
             self._demands.watch(routed.router)
-        self._routing.router, self._routing.no_router = routed.router, routed.no_router
-        self._routing.location = registry.location
-        self._routing.snapshot = contents.snapshot
+        self._state.router, self._state.no_router = routed.router, routed.no_router
+        self._state.location = registry.location
+        self._state.snapshot = contents.snapshot
         self._contents = contents
         if routed.router is None:
             self._complain(routed.no_router)

@@ -131,7 +131,7 @@ cells = Table(
     Column("outcomes", LargeBinary, nullable=False),
 )
 
-# `routing` and `tables` are lists of digests of chunks: of what the router reads, and of the summary's tables.
+# `state` and `tables` are lists of digests of chunks: of what the router reads, and of the summary's tables.
 profiles = Table(
     "profiles",
     metadata,

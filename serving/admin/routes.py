@@ -24,7 +24,7 @@ from ..http.errors import RefusedError, database_error_response, error_response
 from ..http.openapi import Endpoint, Operation
 from ..http.paging import Page
 from ..skills.reading import Asked, read_json, read_page
-from ..state import Routing
+from ..state import ServerState
 from ..timeouts import SaturatedError, TimeBudget
 from .key import AdminKey
 from .models import (
@@ -47,9 +47,9 @@ _STATUSES = ((UnknownNameError, 404), (ConflictError, 409), (InputError, 400))
 T = TypeVar("T")
 
 
-def admin_operations(routing: Routing) -> list[Operation]:
-    """What changes the registry that `routing` follows, as the environment's key and allowed sources say."""
-    api = _Api(routing, AllowedSources.from_environment())
+def admin_operations(state: ServerState) -> list[Operation]:
+    """What changes the registry that `state` follows, as the environment's key and allowed sources say."""
+    api = _Api(state, AllowedSources.from_environment())
     act = partial(_operation, AdminKey.from_environment())
     one = "/v1/adapters/{name}"
     return [
@@ -77,8 +77,8 @@ def _operation(
 class _Api:
     """The endpoints."""
 
-    def __init__(self, routing: Routing, allowed: AllowedSources) -> None:
-        self._routing = routing
+    def __init__(self, state: ServerState, allowed: AllowedSources) -> None:
+        self._state = state
         self._registrar = Registrar(self._location, allowed)
         # Threads of its own: weights that come slowly hold up neither routing nor what needs no weights.
         self._fetching = TimeBudget(workers=FETCHING, waiting=WAITING)
@@ -122,9 +122,9 @@ class _Api:
         return _told(200, await self._run(lambda: self._registrar.withdraw(name)))
 
     def _location(self) -> Location:
-        if self._routing.location is None:
+        if self._state.location is None:
             raise RefusedError("the server has not read its registry yet: try again", status=503)
-        return self._routing.location
+        return self._state.location
 
     async def _read(self, request: Request, model: type[Asked]) -> Asked:
         return read_json(await read_body(request.receive, request.headers, LARGEST_BODY), model)

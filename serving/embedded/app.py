@@ -25,7 +25,8 @@ from ..http.body import REQUEST
 from ..http.errors import RefusedError, error_response, model_response
 from ..http.keys import ApiKeys, KeyCheck
 from ..http.metrics_page import Reading, metrics_page
-from ..middleware import AUTO, Routing, RoutingMiddleware
+from ..middleware import RoutingMiddleware
+from ..state import AUTO, ServerState
 from ..watcher import RegistryWatcher
 from .admission import QueueLimit
 from .answers import AnswerForm, Kind
@@ -67,16 +68,16 @@ def embedded_app(
     """
     loader = EmbeddedLoader(decoder, base_digest=base_digest)
     room = Context.of(tokenizer, context)
-    routing = Routing(
+    state = ServerState(
         base_names=tuple(names),
         loader=loader,
         loaded=loader.holds,
         budget_s=ROUTING_BUDGET_S,
         origins=origins,
     )
-    routing.max_body_bytes = min(routing.max_body_bytes, room.characters * _ESCAPED + _OTHER_BYTES)
-    following = RegistryWatcher(routing, open_registry, loader.offer)
-    surface = _Surface(decoder, tokenizer, routing, loader, room, following.contact)
+    state.max_body_bytes = min(state.max_body_bytes, room.characters * _ESCAPED + _OTHER_BYTES)
+    following = RegistryWatcher(state, open_registry, loader.offer)
+    surface = _Surface(decoder, tokenizer, state, loader, room, following.contact)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -99,13 +100,13 @@ def embedded_app(
             Route("/v1/models/{name:path}", surface.model),
             Route("/health", surface.health),
             Route("/metrics", surface.metrics),
-            *api_routes(routing),
+            *api_routes(state),
         ],
         middleware=[
             *cross_origin(origins),
             Middleware(KeyCheck, keys=keys, message=refusal, open_paths=open_paths()),
             Middleware(QueueLimit, limit=queue),
-            Middleware(RoutingMiddleware, routing=routing),
+            Middleware(RoutingMiddleware, state=state),
         ],
         exception_handlers={HTTPException: _http_error, RefusedError: _refused},
         lifespan=lifespan,
@@ -123,7 +124,7 @@ class _Surface:
         self,
         decoder: Decoder,
         tokenizer: PromptTokenizer,
-        routing: Routing,
+        state: ServerState,
         loader: EmbeddedLoader,
         context: Context,
         contact: RegistryHealth,
@@ -132,7 +133,7 @@ class _Surface:
         self._contact = contact
         self._decoder = decoder
         self._tokenizer = tokenizer
-        self._routing = routing
+        self._state = state
         self._loader = loader
         self._context = context
         self._started = int(time.time())
@@ -156,8 +157,8 @@ class _Surface:
         return JSONResponse({"object": "list", "data": self._cards()})
 
     def _cards(self) -> list[dict[str, Any]]:
-        base, *aliases = self._routing.base_names
-        names = [base, *aliases, AUTO, *sorted(self._routing.adapters)]
+        base, *aliases = self._state.base_names
+        names = [base, *aliases, AUTO, *sorted(self._state.adapters)]
         return [
             {
                 "id": name,
@@ -165,7 +166,7 @@ class _Surface:
                 "created": self._started,
                 "owned_by": "traitroute",
                 "root": served.weights_digest if (served := self._loader.adapter(name)) else None,
-                "parent": base if name in self._routing.adapters else None,
+                "parent": base if name in self._state.adapters else None,
                 "max_model_len": self._context.tokens,
             }
             for name in names
@@ -223,8 +224,8 @@ class _Surface:
 
     def _served(self, model: str) -> tuple[str, Adapter | None]:
         """The name that the answer bears, and who gives it."""
-        if model in self._routing.base_names:
-            return self._routing.base_names[0], None
+        if model in self._state.base_names:
+            return self._state.base_names[0], None
         if (adapter := self._loader.adapter(model)) is not None:
             return model, adapter
         raise HTTPException(404, f"the model {reprlib.repr(model)} does not exist: see /v1/models")

@@ -22,7 +22,7 @@ from ...adapters import Adapter, WeightStore
 from ..engines.decoding import PromptBatch, advance, join, keep, prefill
 from ..engines.kv_cache import room_left
 from ..engines.prompts import PromptTokenizer
-from ..middleware import LoadError
+from ..loading import LoadError
 from .generation import Generation, Order, Piece
 from .mixed_model import MixedModel, NoSlotError
 from .row import Row, filled

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 
 from ...adapters import Adapter, WeightsError, WeightStore
-from ..middleware import LoadError
+from ..loading import LoadError
 from .decoder import Decoder
 
 RETRY_AFTER_S = 60.0

@@ -16,7 +16,7 @@ from peft import LoraConfig, PeftModel
 
 from ...adapters import AdapterFiles, TraitRouteError, WeightsError, WeightStore
 from ..engines.local_model import LocalModel, load_weights, peft_config
-from ..middleware import LoadError
+from ..loading import LoadError
 
 NO_ADAPTER = "__base__"
 """PEFT's name for rows without an adapter."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...adapters import Place, Registry
-from ..middleware import BASE
+from ..state import BASE
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette

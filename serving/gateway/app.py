@@ -18,7 +18,8 @@ from ..http.addresses import cross_origin
 from ..http.errors import EXCEPTION_HANDLERS, model_response
 from ..http.keys import HEALTH, ApiKeys, KeyCheck
 from ..http.metrics_page import Reading, metrics_page
-from ..middleware import AUTO, BASE, Routing, RoutingMiddleware
+from ..middleware import RoutingMiddleware
+from ..state import AUTO, BASE, ServerState
 from ..watcher import RegistryWatcher
 from .dialects import MODELS, PlainPaths
 from .fleet import Fleet
@@ -34,12 +35,12 @@ def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry]) 
     Routing answers for `base`; each upstream is given its own name of the base model.
     """
     fleet = Fleet(options)
-    routing = Routing(base_names=(BASE,), origins=options.origins)
-    loader = FleetLoader(fleet, routing, options)
-    routing.loader, routing.loaded, routing.resolve = loader, loader.holds, loader.resolve
-    watcher = RegistryWatcher(routing, open_registry, loader.offer)
+    state = ServerState(base_names=(BASE,), origins=options.origins)
+    loader = FleetLoader(fleet, state, options)
+    state.loader, state.loaded, state.resolve = loader, loader.holds, loader.resolve
+    watcher = RegistryWatcher(state, open_registry, loader.offer)
     keys = ApiKeys([options.key or ""])
-    pages = _Pages(fleet, routing, options, watcher.contact, keys)
+    pages = _Pages(fleet, state, options, watcher.contact, keys)
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
@@ -58,15 +59,15 @@ def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry]) 
             Route("/metrics", pages.metrics),
             Route("/v1/models", pages.models),
             Route(MODELS + "{name:path}", pages.model),
-            *api_routes(routing),
+            *api_routes(state),
         ],
         lifespan=lifespan,
         middleware=[
             Middleware(PlainPaths),
             *cross_origin(options.origins),
             Middleware(KeyCheck, keys=keys, message=refusal, open_paths=open_paths()),
-            Middleware(Retry, limit=routing.max_body_bytes),
-            Middleware(RoutingMiddleware, routing=routing),
+            Middleware(Retry, limit=state.max_body_bytes),
+            Middleware(RoutingMiddleware, state=state),
         ],
         exception_handlers=EXCEPTION_HANDLERS,
     )
@@ -80,7 +81,7 @@ class _Pages:
     """The pages that the gateway answers itself."""
 
     fleet: Fleet
-    routing: Routing
+    state: ServerState
     options: GatewayOptions
     registry_health: RegistryHealth
     keys: ApiKeys
@@ -114,7 +115,7 @@ class _Pages:
         return JSONResponse({"object": "list", "data": self._cards()})
 
     def _cards(self) -> list[dict[str, Any]]:
-        adapters = sorted(self.routing.adapters)
+        adapters = sorted(self.state.adapters)
         ours = [_card(BASE), _card(AUTO), *(_card(name, parent=BASE) for name in adapters)]
         shown = {AUTO, *given_names(BASE, self.options.aliases)}
         others = {name: card for u in self.fleet.healthy() for name, card in u.others.items()}

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 from ...adapters import Adapter, TraitRouteError, WeightStore
 from ..http.errors import RefusedError
-from ..middleware import LoadError, Routing
+from ..loading import LoadError
 from ..middleware.naming import no_such_model
+from ..state import ServerState
 from .fleet import Fleet, Target
 from .options import GatewayOptions
 from .upstream import NotSentError, Upstream
@@ -20,9 +21,9 @@ RETRY_AFTER_S = 60.0
 class FleetLoader:
     """The `AdapterLoader` over a fleet, which also knows who can answer a request for a model."""
 
-    def __init__(self, fleet: Fleet, routing: Routing, options: GatewayOptions) -> None:
+    def __init__(self, fleet: Fleet, state: ServerState, options: GatewayOptions) -> None:
         self._fleet = fleet
-        self._routing = routing
+        self._state = state
         self._weights = options.weights
         self._adapters: Mapping[str, Adapter] = {}
         self._store: WeightStore | None = None
@@ -32,7 +33,7 @@ class FleetLoader:
     def offer(self, adapters: Mapping[str, Adapter], store: WeightStore) -> None:
         """Replace the adapters that may be served, by name."""
         self._adapters, self._store = adapters, store
-        self._fleet.offer(tuple(adapters.values()), self._routing.withheld)
+        self._fleet.offer(tuple(adapters.values()), self._state.withheld)
 
     def adapter(self, name: str | None) -> Adapter | None:
         """The adapter of that name, if the registry offers it."""
@@ -43,7 +44,7 @@ class FleetLoader:
         if model in self._adapters:
             return model
         bases = (upstream.base for upstream in self._fleet.healthy())
-        return self._routing.base_names[0] if model in bases else model
+        return self._state.base_names[0] if model in bases else model
 
     def any_healthy(self) -> bool:
         """Whether any upstream is in rotation."""
@@ -67,7 +68,7 @@ class FleetLoader:
             return [Target(upstream) for upstream in self._fleet.healthy()]
         if (adapter := self.adapter(model)) is not None:
             return self._fleet.holding(adapter)
-        if model in self._routing.base_names:
+        if model in self._state.base_names:
             return self._fleet.with_base()
         targets = self._fleet.listing(model)
         if not targets and self.any_healthy():

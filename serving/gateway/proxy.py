@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..admin.key import HEADER as ADMIN_KEY
 from ..http.body import REQUEST, dump, off_loop, parse_object, read_body
 from ..http.errors import RefusedError, error_response
-from ..middleware import LoadError
+from ..loading import LoadError
 from ..middleware.naming import named_beside
 from .dialects import has_body, open_method
 from .fleet import Target, choose, conversation_key

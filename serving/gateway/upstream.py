@@ -21,7 +21,8 @@ from ...adapters import Adapter, InputError
 from ...adapters.adapter import served_name
 from ..http.addresses import proxy_of, public
 from ..http.errors import error_text
-from ..middleware import AUTO, BASE, LoadError
+from ..loading import LoadError
+from ..state import AUTO, BASE
 from .dialects import Dialect, dialect
 from .options import GatewayOptions, Load
 

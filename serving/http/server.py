@@ -18,7 +18,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ...adapters import InputError
-from ..middleware import KEEP_ALIVE_S
+from . import KEEP_ALIVE_S
 from .errors import error_body
 
 if TYPE_CHECKING:

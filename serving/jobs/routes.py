@@ -10,20 +10,20 @@ from starlette.responses import Response
 from ...adapters import DatabaseError, RegistryError, UnknownNameError
 from ..http.errors import database_error_response, error_response
 from ..http.openapi import Operation
-from ..middleware import Routing
+from ..state import ServerState
 from .board import JobBoard
 from .job import Job, JobList
 
 
-def job_operations(routing: Routing) -> list[Operation]:
-    """What can be asked of the jobs of the registry that `routing` follows."""
+def job_operations(state: ServerState) -> list[Operation]:
+    """What can be asked of the jobs of the registry that `state` follows."""
 
     async def listed(request: Request) -> Response:
-        return await _told(routing, lambda board: JobList(data=tuple(board.jobs())))
+        return await _told(state, lambda board: JobList(data=tuple(board.jobs())))
 
     async def one(request: Request) -> Response:
         job_id = request.path_params["id"]
-        return await _told(routing, lambda board: board.job(job_id))
+        return await _told(state, lambda board: board.job(job_id))
 
     return [
         Operation("GET", "/v1/jobs", listed, JobList),
@@ -31,10 +31,10 @@ def job_operations(routing: Routing) -> list[Operation]:
     ]
 
 
-async def _told(routing: Routing, read: Callable[[JobBoard], BaseModel]) -> Response:
-    if routing.location is None:
+async def _told(state: ServerState, read: Callable[[JobBoard], BaseModel]) -> Response:
+    if state.location is None:
         return error_response(503, "the registry was not read yet, so its jobs are not known")
-    board = JobBoard(routing.location)
+    board = JobBoard(state.location)
     try:
         found = await asyncio.to_thread(read, board)
     except UnknownNameError as exc:

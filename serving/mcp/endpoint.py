@@ -12,8 +12,8 @@ from starlette.types import Receive, Scope, Send
 from ..http.addresses import may_speak
 from ..http.body import off_loop, parse_object, read_body, replay
 from ..http.errors import RefusedError, error_response
-from ..middleware import Routing
 from ..skills.served import ServedSkills
+from ..state import ServerState
 from .package import require_mcp
 
 if TYPE_CHECKING:
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
 PATH = "/mcp"
 
 
-def mcp_routes(routing: Routing) -> list[Route]:
-    """The route, answered from the snapshot that `routing` has.
+def mcp_routes(state: ServerState) -> list[Route]:
+    """The route, answered from the snapshot that `state` has.
 
     There are no streams of the server's own to GET, and no sessions to DELETE.
     """
-    return [Route(PATH, McpEndpoint(routing), methods=["POST"])]
+    return [Route(PATH, McpEndpoint(state), methods=["POST"])]
 
 
 class McpEndpoint:
     """Pure ASGI: each request is a conversation of its own; the SDK is imported at the first."""
 
-    def __init__(self, routing: Routing) -> None:
-        self._routing = routing
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
         self._server: Server[Any] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             self._server = self._server or await asyncio.to_thread(self._open)
-            body = await read_body(receive, Headers(scope=scope), self._routing.max_body_bytes)
+            body = await read_body(receive, Headers(scope=scope), self._state.max_body_bytes)
             # The SDK reads bodies of any size and shape, and on the event loop.
             await off_loop(lambda: parse_object(body), body)
         except ImportError as exc:
@@ -51,13 +51,13 @@ class McpEndpoint:
             return
         else:
             replayed = replay(body, receive)
-            await _converse(self._server, self._routing.origins, scope, replayed, send)
+            await _converse(self._server, self._state.origins, scope, replayed, send)
 
     def _open(self) -> "Server[Any]":
         require_mcp()
         from .server import skills_server
 
-        return skills_server(ServedSkills(self._routing))
+        return skills_server(ServedSkills(self._state))
 
 
 async def _converse(

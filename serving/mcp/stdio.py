@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 
 from ...adapters import Registry
-from ..middleware import Routing
 from ..skills.served import ServedSkills
+from ..state import ServerState
 from ..watcher import RegistryWatcher
 from .package import require_mcp
 
@@ -25,9 +25,9 @@ async def _serve(open_registry: Callable[[], Registry]) -> None:
 
     from .server import skills_server
 
-    routing = Routing()
-    following = RegistryWatcher(routing, open_registry, lambda *_: None)
-    server = skills_server(ServedSkills(routing))
+    state = ServerState()
+    following = RegistryWatcher(state, open_registry, lambda *_: None)
+    server = skills_server(ServedSkills(state))
     await following.start()
     try:
         async with stdio_server() as (read, write):

@@ -4,18 +4,6 @@ Doubt means the base model: whatever goes wrong while choosing or loading, the r
 a header says why. An adapter asked for by name is never replaced: it is served, or refused with a 400.
 """
 
-from ..loading import AdapterLoader, LoadError, NoLoader
-from ..state import AUTO, BASE, KEEP_ALIVE_S, Routing, TextRouter
 from .middleware import RoutingMiddleware
 
-__all__ = [
-    "AUTO",
-    "BASE",
-    "KEEP_ALIVE_S",
-    "AdapterLoader",
-    "LoadError",
-    "NoLoader",
-    "Routing",
-    "RoutingMiddleware",
-    "TextRouter",
-]
+__all__ = ["RoutingMiddleware"]

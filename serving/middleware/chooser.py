@@ -8,7 +8,7 @@ from typing import Any
 from ...router import NO_TEXT, RoutingDecision
 from ..http.errors import RefusedError
 from ..loading import LoadError, load
-from ..state import Routing, TextRouter
+from ..state import ServerState, TextRouter
 from ..timeouts import SaturatedError
 from .choice import CHOSEN, Choice
 from .constraints import Constraints
@@ -16,11 +16,11 @@ from .sessions import Sessions
 
 
 class Chooser:
-    """Chooses for one server process, by what `routing` says at the time of each request."""
+    """Chooses for one server process, by what `state` says at the time of each request."""
 
-    def __init__(self, routing: Routing) -> None:
-        self._routing = routing
-        self._sessions = Sessions(keys=routing.session_keys, ttl_s=routing.session_ttl_s)
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
+        self._sessions = Sessions(keys=state.session_keys, ttl_s=state.session_ttl_s)
 
     async def choose(self, text: Callable[[], Awaitable[str]], wanted: Constraints) -> Choice:
         """Choose an adapter that is loaded when this returns, or base; `text` is only asked where no session decides.
@@ -50,15 +50,15 @@ class Chooser:
         if kept.adapter is None:
             return True
         return (
-            kept.adapter in self._routing.adapters
-            and wanted.broken_by(kept.adapter, self._routing.tags_of(kept.adapter)) is None
+            kept.adapter in self._state.adapters
+            and wanted.broken_by(kept.adapter, self._state.tags_of(kept.adapter)) is None
             and (wanted.min_gain is None or kept.low > wanted.min_gain)
         )
 
     async def _decide(self, text: str, wanted: Constraints) -> Choice:
-        router = self._routing.router
+        router = self._state.router
         if router is None:
-            return Choice.base(self._routing.no_router)
+            return Choice.base(self._state.no_router)
         options = self._options(wanted)
         if options.get("among") == frozenset():
             return Choice.base("constrained: no adapter has what allow, deny and tags ask for")
@@ -68,14 +68,14 @@ class Chooser:
         try:
             choice = await self._route(router, text, options)
         except TimeoutError:
-            limit_ms = self._routing.budget_s * 1000
+            limit_ms = self._state.budget_s * 1000
             choice = Choice.base(f"router-timeout: no choice in {limit_ms:.0f} ms")
         except SaturatedError:
             return Choice.base("router-busy: others were still being chosen for")
         return replace(choice, seconds=time.perf_counter() - start)
 
     async def _route(self, router: TextRouter, text: str, options: dict[str, Any]) -> Choice:
-        decision = await self._routing.budget.run(lambda: self._watched(router, text, options), self._routing.budget_s)
+        decision = await self._state.budget.run(lambda: self._watched(router, text, options), self._state.budget_s)
         among = options.get("among")
         if among is not None and decision.adapter is not None and decision.adapter not in among:
             return Choice.base("router-error: it chose an adapter that the request does not admit")
@@ -83,15 +83,15 @@ class Chooser:
 
     def _watched(self, router: TextRouter, text: str, options: dict[str, Any]) -> RoutingDecision:
         decision = router.route(text, **options)
-        if self._routing.watch is not None:
-            self._routing.watch.saw(text, decision)
+        if self._state.watch is not None:
+            self._state.watch.saw(text, decision)
         return decision
 
     def _options(self, wanted: Constraints) -> dict[str, Any]:
         """The router's options, only those that the request asks for."""
         options: dict[str, Any] = {}
         if wanted.limits_adapters:
-            options["among"] = wanted.among(self._routing.adapters, self._routing.tags_of)
+            options["among"] = wanted.among(self._state.adapters, self._state.tags_of)
         if wanted.min_gain is not None:
             options["least_gain"] = wanted.min_gain
         if wanted.explain:
@@ -101,7 +101,7 @@ class Chooser:
     async def _load(self, choice: Choice, wanted: Constraints) -> Choice:
         if choice.adapter is not None:
             try:
-                await load(self._routing.loader, choice.adapter)
+                await load(self._state.loader, choice.adapter)
             except LoadError as exc:
                 return replace(
                     Choice.base(f"load-failed: {exc}"),

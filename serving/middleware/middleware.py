@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..http.body import REQUEST, dump, off_loop, parse_object, read_body, replay
 from ..http.errors import RefusedError
 from ..loading import LoadError, load
-from ..state import AUTO, Routing
+from ..state import AUTO, ServerState
 from .choice import CHOSEN, Choice, RawHeaders
 from .chooser import Chooser
 from .constraints import KEY, Constraints, limits_adapters
@@ -52,10 +52,10 @@ class _Directed:
 class RoutingMiddleware:
     """Pure ASGI middleware that turns `auto` into an adapter's name, or the base model's."""
 
-    def __init__(self, app: ASGIApp, *, routing: Routing) -> None:
+    def __init__(self, app: ASGIApp, *, state: ServerState) -> None:
         self.app = app
-        self.routing = routing
-        self._chooser = Chooser(routing)
+        self.state = state
+        self._chooser = Chooser(state)
         self._explanations = Explanations()
         self._metrics = open_metrics()
         self._tracing = Tracing()
@@ -79,7 +79,7 @@ class RoutingMiddleware:
         if scope["method"] != "POST":
             return None
         endpoint = ENDPOINTS.get(_path(scope))
-        header = self.routing.invocations_header
+        header = self.state.invocations_header
         if endpoint is not None and endpoint.path == INVOCATIONS:
             asked = header and asked_model(Headers(scope=scope), header)
             endpoint = endpoint if asked else None
@@ -105,10 +105,10 @@ class RoutingMiddleware:
 
     async def _read(self, endpoint: Endpoint, scope: Scope, receive: Receive) -> _Asked:
         headers = Headers(scope=scope)
-        body = await read_body(receive, headers, self.routing.max_body_bytes)
+        body = await read_body(receive, headers, self.state.max_body_bytes)
         request = await off_loop(lambda: parse_object(body), body)
         given = request.get(KEY) if request is not None and endpoint.routed else None
-        wanted = Constraints.of(headers, given, known=self.routing.adapters)
+        wanted = Constraints.of(headers, given, known=self.state.adapters)
         return _Asked(endpoint, scope, body, request, wanted)
 
     async def _direct(self, asked: _Asked) -> _Directed:
@@ -116,13 +116,13 @@ class RoutingMiddleware:
             await off_loop(partial(check_sole, asked.request), asked.body)
         model = (asked.request or {}).get("model")
         if asked.endpoint.path == INVOCATIONS:
-            model = asked_model(asked.headers, self.routing.invocations_header)
+            model = asked_model(asked.headers, self.state.invocations_header)
         check_model(model)
         if model == AUTO and asked.endpoint.routed:
             return await self._route(asked)
         name = model if isinstance(model, str) else None
-        check_admitted(self.routing, name, asked.wanted)
-        if name in self.routing.adapters and asked.endpoint.routed:
+        check_admitted(self.state, name, asked.wanted)
+        if name in self.state.adapters and asked.endpoint.routed:
             await self._load_named(name)
         return await self._handed_on(asked, name)
 
@@ -137,14 +137,14 @@ class RoutingMiddleware:
         told = choice.headers() + self._token(choice)
         if wanted.explain:
             told += self._explained(choice)
-        name = choice.adapter or self.routing.base_names[0]
+        name = choice.adapter or self.state.base_names[0]
         return replace(await self._handed_on(asked, name), told=told)
 
     async def _handed_on(self, asked: _Asked, name: str | None) -> _Directed:
         """The request for the model `name`; its body stays as it came where nothing in it has to change."""
         scope, request = asked.scope, asked.request
         if asked.endpoint.path == INVOCATIONS and name is not None:
-            scope = with_model(scope, self.routing.invocations_header, name)
+            scope = with_model(scope, self.state.invocations_header, name)
         if request is None:
             return _Directed(scope, asked.body)
         fields = dict(request)
@@ -161,13 +161,13 @@ class RoutingMiddleware:
 
     async def _load_named(self, name: str) -> None:
         try:
-            await load(self.routing.loader, name)
+            await load(self.state.loader, name)
         except LoadError as exc:
             self._metrics.load_failure(name)
             raise RefusedError(str(exc), param="model") from exc
 
     def _record(self, choice: Choice) -> None:
-        counts = self.routing.counts
+        counts = self.state.counts
         counts[choice.kind] += 1
         if choice.sticky:
             counts["sticky"] += 1
@@ -176,7 +176,7 @@ class RoutingMiddleware:
 
     def _token(self, choice: Choice) -> RawHeaders:
         """The token by which feedback is given, of a decision that this request's answer shows the worth of."""
-        snapshot, decision = self.routing.snapshot, choice.decision
+        snapshot, decision = self.state.snapshot, choice.decision
         if snapshot is None or decision is None or choice.kind not in CHOSEN:
             return []
         token = snapshot.token(decision, choice.adapter, choice.gain)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..http.errors import RefusedError
-from ..state import Routing
+from ..state import ServerState
 from .constraints import KEY, PREFIX, Limits
 
 MAX_MODEL = 1024
@@ -36,18 +36,18 @@ def check_model(model: Any) -> None:
         )
 
 
-def check_admitted(routing: Routing, model: str | None, limits: Limits) -> None:
+def check_admitted(state: ServerState, model: str | None, limits: Limits) -> None:
     """Check that who is asked for by the name `model` may answer; the base model always may.
 
     Raises:
         RefusedError: it may not: the registry withholds it, or a constraint, which the message names, does not admit it.
     """
-    name = routing.resolve(model) if model else ""
-    if not name or name in routing.base_names:
+    name = state.resolve(model) if model else ""
+    if not name or name in state.base_names:
         return
-    if name in routing.withheld:
+    if name in state.withheld:
         raise no_such_model(name)
-    broken = limits.broken_by(name, routing.tags_of(name))
+    broken = limits.broken_by(name, state.tags_of(name))
     if broken is not None:
         raise RefusedError(
             f"the request's constraint {broken} (the header {PREFIX}{broken}, or {KEY}.{broken} in the body) does not "

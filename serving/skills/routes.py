@@ -14,7 +14,7 @@ from ..http.errors import RefusedError, error_response
 from ..http.keys import KEY_DIGEST
 from ..http.openapi import Operation
 from ..http.paging import Page
-from ..state import Routing
+from ..state import ServerState
 from ..timeouts import TimeBudget
 from .feedback import FeedbackLimits, UnkeptError, keep_feedback
 from .models import (
@@ -38,13 +38,13 @@ WRITING_SECONDS, WAITING_FEEDBACK = 10.0, 256
 Answer = Callable[[Request], Awaitable[BaseModel]]
 
 
-def skill_operations(routing: Routing) -> list[Operation]:
-    """What the skills API can be asked, answered from the snapshot that `routing` has.
+def skill_operations(state: ServerState) -> list[Operation]:
+    """What the skills API can be asked, answered from the snapshot that `state` has.
 
     Raises:
         InputError: the environment's limits of feedback are no numbers.
     """
-    api = _Api(routing, FeedbackLimits.from_environment())
+    api = _Api(state, FeedbackLimits.from_environment())
     select, plan, cards, card, traits, matrix, feedback = map(
         _answering,
         (api.select, api.plan, api.cards, api.card, api.traits, api.matrix, api.feedback),
@@ -63,10 +63,10 @@ def skill_operations(routing: Routing) -> list[Operation]:
 class _Api:
     """The endpoints, each from a request to a model."""
 
-    def __init__(self, routing: Routing, limits: FeedbackLimits) -> None:
-        self._routing = routing
+    def __init__(self, state: ServerState, limits: FeedbackLimits) -> None:
+        self._state = state
         self._limits = limits
-        self._skills = ServedSkills(routing)
+        self._skills = ServedSkills(state)
         # A thread of its own: a write may wait for other writers, and no routing may wait for that.
         self._writing = TimeBudget(workers=1, waiting=WAITING_FEEDBACK)
 
@@ -105,7 +105,7 @@ class _Api:
         )
 
     async def _read(self, request: Request, model: type[Asked]) -> Asked:
-        body = await read_body(request.receive, request.headers, self._routing.max_body_bytes)
+        body = await read_body(request.receive, request.headers, self._state.max_body_bytes)
         return await self._skills.run(lambda: read_json(body, model))
 
 

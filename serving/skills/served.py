@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ..http.paging import Page
-from ..state import Routing
+from ..state import ServerState
 from ..timeouts import SaturatedError, TimeBudget
 from .models import (
     Matrix,
@@ -32,8 +32,8 @@ class UnavailableError(Exception):
 class ServedSkills:
     """What HTTP and MCP alike ask; each answer raises as `Skills` does, and UnavailableError."""
 
-    def __init__(self, routing: Routing) -> None:
-        self._routing = routing
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
 
     async def select(self, asked: SelectRequest) -> Selection:
         """Rank the skills for a sub-task."""
@@ -76,9 +76,9 @@ class ServedSkills:
         Raises:
             UnavailableError: there is no profile, or one that is too old.
         """
-        snapshot = self._routing.snapshot
+        snapshot = self._state.snapshot
         if snapshot is None:
-            why = self._routing.no_router or "the newest profile is too old to tell of skills"
+            why = self._state.no_router or "the newest profile is too old to tell of skills"
             raise UnavailableError(why)
         return snapshot
 
@@ -88,10 +88,10 @@ class ServedSkills:
         Raises:
             UnavailableError: it took too long.
         """
-        return await within(self._routing.budget, work, SECONDS)
+        return await within(self._state.budget, work, SECONDS)
 
     def _skills(self) -> Skills:
-        return Skills(self.snapshot(), loaded=self._routing.loaded)
+        return Skills(self.snapshot(), loaded=self._state.loaded)
 
 
 async def within(budget: TimeBudget, work: Callable[[], T], seconds: float) -> T:

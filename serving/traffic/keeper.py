@@ -7,7 +7,7 @@ from collections import deque
 
 from ...adapters import DatabaseError, DemandWindow, Registry, RegistryError
 from ...router import Router
-from ..middleware import Routing
+from ..state import ServerState
 from .watch import DemandWatch
 
 VARIABLE = "TRAITROUTE_WATCH"
@@ -17,10 +17,10 @@ _logger = logging.getLogger(__name__)
 
 
 class DemandKeeper:
-    """Watches what `routing` routes; a registry that cannot be written loses the windows and nothing else."""
+    """Watches what `state` routes; a registry that cannot be written loses the windows and nothing else."""
 
-    def __init__(self, routing: Routing) -> None:
-        self._routing = routing
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
         self._on = os.environ.get(VARIABLE) != "0"
         # Filled on the event loop, emptied in a thread.
         self._left: deque[DemandWindow] = deque()
@@ -40,18 +40,18 @@ class DemandKeeper:
         """Watch what `router` routes from now on."""
         self._take()
         if router is None or not self._on:
-            self._routing.watch = None
+            self._state.watch = None
         else:
-            self._routing.watch = DemandWatch(router.profile, router.version)
+            self._state.watch = DemandWatch(router.profile, router.version)
 
     def keep(self) -> None:
         """Write what was seen since the last time."""
         self._take()
-        if not self._left or self._routing.location is None:
+        if not self._left or self._state.location is None:
             return
         try:
             # Opened anew each time: a handle that is kept would go on writing into a file that was replaced.
-            with Registry.open(self._routing.location) as registry:
+            with Registry.open(self._state.location) as registry:
                 while self._left:
                     registry.put_demand_window(self._left.popleft())
         except (DatabaseError, RegistryError) as exc:
@@ -61,7 +61,7 @@ class DemandKeeper:
             self._left.clear()
 
     def _take(self) -> None:
-        window = self._routing.watch.take() if self._routing.watch is not None else None
+        window = self._state.watch.take() if self._state.watch is not None else None
         if window is not None:
             self._left.append(window)
 

@@ -25,7 +25,7 @@ from ...adapters import (
     WeightStore,
 )
 from ...adapters.weights.base_shapes import BaseShapes
-from ..middleware import LoadError
+from ..loading import LoadError
 from .options import lora_modules
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from ...adapters.weights.adapter_files import stored_layers
 from ...adapters.weights.base_shapes import BaseShapes
 from ...adapters.weights.tensor_file import is_plain, shown
 from ..engines.precision import fastest_precision
-from ..middleware import KEEP_ALIVE_S
+from ..http import KEEP_ALIVE_S
 
 SPARE_SLOTS = 3
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

@@ -26,7 +26,8 @@ from ..api_routes import api_routes, open_paths
 from ..http.addresses import ANY, EXPOSED
 from ..http.errors import model_response
 from ..http.keys import ApiKeys, KeyCheck
-from ..middleware import AUTO, Routing, RoutingMiddleware
+from ..middleware import RoutingMiddleware
+from ..state import AUTO, ServerState
 from ..watcher import RegistryWatcher
 from .loras import LoraLoader
 
@@ -106,16 +107,16 @@ class TraitRoutePlugin:
     required_tasks = ("generate", "embed", "classify", "token_embed", "token_classify")
 
     def __init__(self) -> None:
-        self.routing = Routing()
+        self.state = ServerState()
 
     def attach_router(self, app: "FastAPI") -> None:
         """Add the routing middleware, and a model list that shows what may be asked for."""
         check_vllm()
         _speak_up()
-        self.routing.budget_s = _budget_s(os.environ.get(BUDGET_VARIABLE, "50"))
-        self.routing.invocations_header = _invocations_header()
-        app.add_middleware(RoutingMiddleware, routing=self.routing)
-        app.router.routes.extend(api_routes(self.routing))
+        self.state.budget_s = _budget_s(os.environ.get(BUDGET_VARIABLE, "50"))
+        self.state.invocations_header = _invocations_header()
+        app.add_middleware(RoutingMiddleware, state=self.state)
+        app.router.routes.extend(api_routes(self.state))
         # Only newer versions let a plugin's route replace theirs; being first works in all of them.
         app.router.routes[:0] = [
             Route("/v1/models", self._list_models),
@@ -135,18 +136,18 @@ class TraitRoutePlugin:
             base=_folder(state.vllm_config.model_config),
             base_digest=os.environ.get(DIGEST_VARIABLE) or None,
         )
-        self.routing.base_names = tuple(path.name for path in models.base_model_paths)
+        self.state.base_names = tuple(path.name for path in models.base_model_paths)
         self._loader = loader
-        self.routing.loader, self.routing.loaded = loader, loader.holds
+        self.state.loader, self.state.loaded = loader, loader.holds
         guard(self._app, ApiKeys.of_server(args))
         # Any page may read answers where an operator says so; MCP asks for names (DNS rebinding).
-        self.routing.origins = tuple(getattr(args, "allowed_origins", None) or ())
+        self.state.origins = tuple(getattr(args, "allowed_origins", None) or ())
         path = os.environ.get(REGISTRY_VARIABLE, "")
-        self._following = RegistryWatcher(self.routing, lambda: _open(path), self._offer)
+        self._following = RegistryWatcher(self.state, lambda: _open(path), self._offer)
         await self._following.start()
 
     def _offer(self, adapters: Mapping[str, Adapter], store: WeightStore) -> None:
-        self._loader.offer(adapters, store, self.routing.withheld)
+        self._loader.offer(adapters, store, self.state.withheld)
 
     async def _show_model(self, request: Request) -> JSONResponse:
         return model_response(request.path_params["name"], (await self._listing(request))["data"])
@@ -156,13 +157,13 @@ class TraitRoutePlugin:
 
     async def _listing(self, request: Request) -> dict[str, Any]:
         listing = await request.app.state.openai_serving_models.show_available_models()
-        base, offered = listing.data[0], self.routing.adapters
+        base, offered = listing.data[0], self.state.adapters
         auto = base.model_copy(update={"id": AUTO, "root": None})
         ours = [
             base.model_copy(update={"id": name, "root": self._loader.weights(name), "parent": base.id})
             for name in sorted(offered)
         ]
-        known = offered | self.routing.withheld
+        known = offered | self.state.withheld
         listing.data = [*(card for card in listing.data if card.id not in known), auto, *ours]
         return listing.model_dump()
 

@@ -15,7 +15,7 @@ from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
 from ...adapters import Adapter, InputError, Location, Place, ServerError
-from ..middleware import BASE
+from ..state import BASE
 from .options import (
     CPU_VARIABLES,
     PRIVACY_VARIABLES,

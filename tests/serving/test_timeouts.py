@@ -123,7 +123,7 @@ def test_a_request_given_up_by_its_client_counts_as_overdue_until_its_thread_end
     release.set()
 
 
-def test_stuck_routers_leave_the_loops_own_executor_free(server: Any, routing: Any) -> None:
+def test_stuck_routers_leave_the_loops_own_executor_free(server: Any, state: Any) -> None:
     async def run() -> float:
         body = b'{"model": "auto", "messages": [{"role": "user", "content": "slow"}]}'
         path = "/v1/chat/completions"
@@ -137,4 +137,4 @@ def test_stuck_routers_leave_the_loops_own_executor_free(server: Any, routing: A
         return time.perf_counter() - start
 
     assert asyncio.run(run()) < 0.05
-    assert routing.counts["router-timeout"] + routing.counts["router-busy"] == 41
+    assert state.counts["router-timeout"] + state.counts["router-busy"] == 41

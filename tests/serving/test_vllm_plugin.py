@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from traitroute.adapters import Adapter, AdapterState, InputError, Registry, ServerError
 from traitroute.serving import watcher as following
 from traitroute.serving.engines.precision import fastest_precision
-from traitroute.serving.middleware import LoadError
+from traitroute.serving.loading import LoadError
 from traitroute.serving.vllm import loras
 from traitroute.serving.vllm import plugin as plugin_module
 from traitroute.serving.vllm.loras import LoraLoader
@@ -290,10 +290,10 @@ async def nothing(_: TraitRoutePlugin) -> None: ...
 
 def test_without_a_readable_registry_the_server_still_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TRAITROUTE_REGISTRY", str(tmp_path / "absent.db"))
-    routing = started_plugin(nothing).routing
-    assert routing.router is None
-    assert routing.no_router == "no-profile: the registry cannot be read"
-    assert routing.base_names == ("tiny",)
+    state = started_plugin(nothing).state
+    assert state.router is None
+    assert state.no_router == "no-profile: the registry cannot be read"
+    assert state.base_names == ("tiny",)
 
 
 def test_an_adapter_added_while_serving_is_offered(
@@ -303,17 +303,17 @@ def test_an_adapter_added_while_serving_is_offered(
     monkeypatch.setattr(following, "POLL_S", 0.01)
 
     async def add_and_wait(plugin: TraitRoutePlugin) -> None:
-        assert plugin.routing.adapters == frozenset()
+        assert plugin.state.adapters == frozenset()
         add_adapter(registry, "code", tmp_path / "code")
         registry.set_tags("code", ["work"])
         async with asyncio.timeout(5):
-            while not plugin.routing.tags.get("code"):
+            while not plugin.state.tags.get("code"):
                 await asyncio.sleep(0.01)
 
-    routing = started_plugin(add_and_wait).routing
-    assert routing.adapters == {"code"}
-    assert routing.tags == {"code": {"work"}}
-    assert routing.no_router.startswith("no-profile: ")
+    state = started_plugin(add_and_wait).state
+    assert state.adapters == {"code"}
+    assert state.tags == {"code": {"work"}}
+    assert state.no_router.startswith("no-profile: ")
 
 
 def test_the_command_makes_room_for_every_adapter(registry: Registry, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def test_skills_are_told_to_those_who_have_the_key(filled: Path) -> None:
     plugin.attach_router(app)
     # As `init_state` fills them in, which needs an engine.
     with Registry.open(filled, read_only=True) as registry:
-        plugin.routing.snapshot = Snapshot.read(registry, Router.from_registry(registry))
+        plugin.state.snapshot = Snapshot.read(registry, Router.from_registry(registry))
     guard(app, ApiKeys(["secret"]))
     client, asked = TestClient(app), {"task": "simmer the onion soup with butter"}
     for path in ("/v1/skills", "/v1/skills/chef", "/v1/matrix", "/v1/openapi.json"):

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from traitroute.adapters import Adapter, AdapterState, Location, Registry
 from traitroute.serving import watcher as following_module
-from traitroute.serving.middleware import Routing
+from traitroute.serving.state import ServerState
 from traitroute.serving.watcher import RegistryWatcher
 
 
@@ -45,108 +45,108 @@ def remove(path: Path) -> None:
 
 
 @pytest.fixture
-def routing() -> Routing:
-    return Routing()
+def state() -> ServerState:
+    return ServerState()
 
 
-def follower(routing: Routing, path: Path) -> RegistryWatcher:
-    return RegistryWatcher(routing, lambda: Registry.open(path, read_only=True), lambda *_: None)
+def follower(state: ServerState, path: Path) -> RegistryWatcher:
+    return RegistryWatcher(state, lambda: Registry.open(path, read_only=True), lambda *_: None)
 
 
-def test_a_deleted_registry_takes_nothing_away(routing: Routing, tmp_path: Path) -> None:
+def test_a_deleted_registry_takes_nothing_away(state: ServerState, tmp_path: Path) -> None:
     path = registry_of(tmp_path / "registry.db", "code")
-    following = follower(routing, path)
+    following = follower(state, path)
     asyncio.run(following.refresh())
     remove(path)
     asyncio.run(following.refresh())
-    assert routing.adapters == {"code"}
+    assert state.adapters == {"code"}
 
 
 def test_an_adapter_called_like_the_base_model_is_told_as_not_served(
     caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     path = registry_of(tmp_path / "registry.db", "code", "Llama")
-    routing = Routing(base_names=("llama", "base"))
-    following = follower(routing, path)
+    state = ServerState(base_names=("llama", "base"))
+    following = follower(state, path)
     for _ in range(2):
         asyncio.run(following.refresh())
         with Registry.open(path) as registry:
             registry.set_tags("code", ["work"])
-    assert routing.adapters == {"code"}
+    assert state.adapters == {"code"}
     assert [r.message for r in caplog.records if "not served: Llama" in r.message] != []
     assert len(caplog.records) <= 3
 
 
-def test_a_restored_registry_is_followed(routing: Routing, tmp_path: Path) -> None:
+def test_a_restored_registry_is_followed(state: ServerState, tmp_path: Path) -> None:
     path = registry_of(tmp_path / "registry.db", "code")
-    following = follower(routing, path)
+    following = follower(state, path)
     asyncio.run(following.refresh())
     remove(path)
     # Of the same revision as the deleted one, so that the number alone would not tell.
     registry_of(path, "cook")
     asyncio.run(following.refresh())
-    assert routing.adapters == {"cook"}
+    assert state.adapters == {"cook"}
     with Registry.open(path) as registry:
         registry.set_tags("cook", ["spicy"])
     asyncio.run(following.refresh())
-    assert routing.tags == {"cook": frozenset({"spicy"})}
+    assert state.tags == {"cook": frozenset({"spicy"})}
 
 
-def test_many_restored_registries_are_each_followed(routing: Routing, tmp_path: Path) -> None:
+def test_many_restored_registries_are_each_followed(state: ServerState, tmp_path: Path) -> None:
     # A deleted file's number is given to the next one, unless somebody has it open.
     path = registry_of(tmp_path / "registry.db", "first")
-    following = follower(routing, path)
+    following = follower(state, path)
     asyncio.run(following.refresh())
     for number in range(10):
         remove(path)
         registry_of(path, f"r{number}")
         asyncio.run(following.refresh())
-        assert routing.adapters == {f"r{number}"}
+        assert state.adapters == {f"r{number}"}
 
 
-def test_a_link_that_points_elsewhere_is_followed(routing: Routing, tmp_path: Path) -> None:
+def test_a_link_that_points_elsewhere_is_followed(state: ServerState, tmp_path: Path) -> None:
     link = tmp_path / "current.db"
     for name in ("code", "cook"):
         (tmp_path / name).mkdir()
         registry_of(tmp_path / name / "registry.db", name)
     link.symlink_to(tmp_path / "code" / "registry.db")
-    following = follower(routing, link)
+    following = follower(state, link)
     asyncio.run(following.refresh())
-    assert routing.adapters == {"code"}
+    assert state.adapters == {"code"}
     link.unlink()
     link.symlink_to(tmp_path / "cook" / "registry.db")
     asyncio.run(following.refresh())
-    assert routing.adapters == {"cook"}
-    assert routing.location == Location(tmp_path / "cook" / "registry.db")
+    assert state.adapters == {"cook"}
+    assert state.location == Location(tmp_path / "cook" / "registry.db")
 
 
 @pytest.mark.parametrize("restore", [shutil.copyfile, shutil.move])
 def test_a_backup_that_takes_the_files_place_is_followed(
-    routing: Routing, tmp_path: Path, restore: Callable[[Path, Path], object]
+    state: ServerState, tmp_path: Path, restore: Callable[[Path, Path], object]
 ) -> None:
     path = registry_of(tmp_path / "registry.db", "code")
     backup = tmp_path / "backup.db"
     shutil.copy(path, backup)
-    following = follower(routing, path)
+    following = follower(state, path)
     asyncio.run(following.refresh())
     with Registry.open(path) as registry:
         registry.remove_adapter("code")
         asyncio.run(following.refresh())
-        assert routing.adapters == set()
+        assert state.adapters == set()
     restore(backup, path)
     asyncio.run(following.refresh())
-    assert routing.adapters == {"code"}
+    assert state.adapters == {"code"}
 
 
 @pytest.mark.parametrize("content", [b"", b"SQLite format 3\0", b"name,score\n" * 800])
-def test_a_registry_that_is_damaged_takes_nothing_away(routing: Routing, tmp_path: Path, content: bytes) -> None:
+def test_a_registry_that_is_damaged_takes_nothing_away(state: ServerState, tmp_path: Path, content: bytes) -> None:
     path = registry_of(tmp_path / "registry.db", "code")
     backup = shutil.copy(path, tmp_path / "backup.db")
-    following = follower(routing, path)
+    following = follower(state, path)
     asyncio.run(following.refresh())
     path.write_bytes(content)
     asyncio.run(following.refresh())
-    assert routing.adapters == {"code"}
+    assert state.adapters == {"code"}
     assert not following.contact.reachable
     shutil.copyfile(backup, path)
     asyncio.run(following.refresh())
@@ -155,17 +155,17 @@ def test_a_registry_that_is_damaged_takes_nothing_away(routing: Routing, tmp_pat
 
 @pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir])
 def test_what_is_no_file_is_refused_at_once_and_takes_nothing_away(
-    routing: Routing, tmp_path: Path, make: Callable[[Path], None]
+    state: ServerState, tmp_path: Path, make: Callable[[Path], None]
 ) -> None:
     path = registry_of(tmp_path / "registry.db", "code")
-    following = follower(routing, path)
+    following = follower(state, path)
     asyncio.run(following.refresh())
     remove(path)
     make(path)
     start = time.monotonic()
     asyncio.run(following.refresh())
     assert time.monotonic() - start < 1
-    assert routing.adapters == {"code"}
+    assert state.adapters == {"code"}
     assert not following.contact.reachable
 
 
@@ -174,10 +174,10 @@ def test_what_is_no_file_is_refused_at_once_and_takes_nothing_away(
     [("created_at", "5"), ("target_modules", "'5'"), ("base_model", "CAST(x'ff' AS TEXT)")],
 )
 def test_a_row_that_cannot_be_read_does_not_end_the_following(
-    routing: Routing, tmp_path: Path, column: str, value: str
+    state: ServerState, tmp_path: Path, column: str, value: str
 ) -> None:
     path = registry_of(tmp_path / "registry.db", "code")
-    following = follower(routing, path)
+    following = follower(state, path)
     asyncio.run(following.refresh())
 
     def change(statement: str, revision: int) -> None:
@@ -187,14 +187,14 @@ def test_a_row_that_cannot_be_read_does_not_end_the_following(
         asyncio.run(following.refresh())
 
     change(f"UPDATE adapters SET {column} = {value}, revision = 9", 9)
-    assert routing.adapters == {"code"}
+    assert state.adapters == {"code"}
     assert not following.contact.reachable
     change("DELETE FROM adapters", 10)
-    assert following.contact.reachable and routing.adapters == set()
+    assert following.contact.reachable and state.adapters == set()
 
 
 def test_a_registry_that_gives_no_answer_counts_as_lost_until_it_does(
-    routing: Routing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    state: ServerState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(following_module, "ANSWER_S", 0.1)
     path, mended = registry_of(tmp_path / "registry.db", "code"), threading.Event()
@@ -204,21 +204,21 @@ def test_a_registry_that_gives_no_answer_counts_as_lost_until_it_does(
         return Registry.open(path, read_only=True)
 
     async def run() -> None:
-        following = RegistryWatcher(routing, hang, lambda *_: None)
+        following = RegistryWatcher(state, hang, lambda *_: None)
         await following.refresh()
         assert not following.contact.reachable
-        assert routing.no_router == "no-profile: the registry cannot be read"
+        assert state.no_router == "no-profile: the registry cannot be read"
         mended.set()
         monkeypatch.setattr(following_module, "ANSWER_S", 10.0)
         await following.refresh()
         assert following.contact.reachable
 
     asyncio.run(run())
-    assert routing.adapters == {"code"}
+    assert state.adapters == {"code"}
 
 
 def test_a_server_ends_while_its_registry_gives_no_answer(
-    routing: Routing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    state: ServerState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(following_module, "ANSWER_S", 0.1)
     mended = threading.Event()
@@ -230,7 +230,7 @@ def test_a_server_ends_while_its_registry_gives_no_answer(
         return Registry.create(tmp_path / "registry.db")
 
     async def run() -> None:
-        following = RegistryWatcher(routing, hang, lambda *_: None)
+        following = RegistryWatcher(state, hang, lambda *_: None)
         await following.start()
         await following.stop()
 
@@ -245,18 +245,18 @@ import asyncio, os, sys, tempfile
 from pathlib import Path
 from traitroute.adapters import Registry
 from traitroute.serving.watcher import RegistryWatcher
-from traitroute.serving.middleware import Routing
+from traitroute.serving.state import ServerState
 
 def follow(path):
-    routing = Routing()
-    return routing, RegistryWatcher(routing, lambda: Registry.open(path, read_only=True), lambda *_: None)
+    state = ServerState()
+    return state, RegistryWatcher(state, lambda: Registry.open(path, read_only=True), lambda *_: None)
 
 async def run(path):
-    routing, following = follow(path)
+    state, following = follow(path)
     await following.start()
     said = None
     while True:
-        now = (following.contact.reachable, *sorted(routing.adapters))
+        now = (following.contact.reachable, *sorted(state.adapters))
         if now != said:
             print(*now, flush=True)
         said = now

@@ -13,7 +13,7 @@ import pytest
 from traitroute.adapters import Adapter, Location, Registry
 from traitroute.adapters.registry import postgresql
 from traitroute.serving import watcher as following
-from traitroute.serving.middleware import Routing
+from traitroute.serving.state import ServerState
 from traitroute.serving.watcher import RegistryWatcher
 
 client = pytest.importorskip("prometheus_client")
@@ -55,10 +55,10 @@ def gauge() -> float | None:
     return client.REGISTRY.get_sample_value("traitroute_registry_reachable")
 
 
-def follow(url: str, weights: Path, **offer: Any) -> tuple[Routing, RegistryWatcher]:
-    routing = Routing()
+def follow(url: str, weights: Path, **offer: Any) -> tuple[ServerState, RegistryWatcher]:
+    state = ServerState()
     opened = lambda: Registry.open(url, read_only=True, weights=weights)  # noqa: E731
-    return routing, RegistryWatcher(routing, opened, offer.get("to", lambda *_: None))
+    return state, RegistryWatcher(state, opened, offer.get("to", lambda *_: None))
 
 
 def test_every_replica_is_told_of_an_addition(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,13 +112,13 @@ def test_a_database_that_is_away_takes_nothing_away_and_is_followed_again(
     async def run() -> None:
         with Registry.open(url) as registry:
             await asyncio.to_thread(registry.add_adapter, adapter("code"))
-        routing, follower = follow(url, tmp_path)
+        state, follower = follow(url, tmp_path)
         await follower.start()
         await asyncio.sleep(0.2)
         await asyncio.to_thread(postgres.kill)
         await until(lambda: not follower.contact.reachable)
         await asyncio.sleep(1.5)
-        assert routing.adapters == {"code"}
+        assert state.adapters == {"code"}
         report = follower.contact.report()
         assert report["age_s"] is not None and report["age_s"] >= 1
         # Servers that other tests keep say in between that theirs is there: the gauge is one for the process.
@@ -127,7 +127,7 @@ def test_a_database_that_is_away_takes_nothing_away_and_is_followed_again(
         await until(lambda: follower.contact.reachable)
         with Registry.open(url) as registry:
             await asyncio.to_thread(registry.add_adapter, adapter("cook"))
-        await until(lambda: routing.adapters == {"code", "cook"})
+        await until(lambda: state.adapters == {"code", "cook"})
         await until(lambda: gauge() == 1)
         await follower.stop()
 
@@ -151,7 +151,7 @@ def test_a_database_that_hangs_counts_as_lost_until_it_answers(
             os.kill(backend, number)
 
     async def run() -> None:
-        routing, follower = follow(url, tmp_path)
+        state, follower = follow(url, tmp_path)
         await follower.start()
         await asyncio.sleep(0.3)
         backends.extend(backends_of(url))
@@ -164,7 +164,7 @@ def test_a_database_that_hangs_counts_as_lost_until_it_answers(
         await until(lambda: follower.contact.reachable)
         with Registry.open(url) as registry:
             await asyncio.to_thread(registry.add_adapter, adapter("code"))
-        await until(lambda: routing.adapters == {"code"})
+        await until(lambda: state.adapters == {"code"})
         await follower.stop()
 
     backends: list[int] = []
@@ -174,13 +174,13 @@ def test_a_database_that_hangs_counts_as_lost_until_it_answers(
 def test_a_server_may_start_before_its_database(postgres: Any, url: str, tmp_path: Path) -> None:
     async def run() -> None:
         postgres.kill()
-        routing, follower = follow(url, tmp_path)
+        state, follower = follow(url, tmp_path)
         await follower.start()
-        assert routing.no_router == "no-profile: the registry cannot be read"
+        assert state.no_router == "no-profile: the registry cannot be read"
         await asyncio.to_thread(postgres.start)
         with Registry.open(url) as registry:
             await asyncio.to_thread(registry.add_adapter, adapter("code"))
-        await until(lambda: routing.adapters == {"code"})
+        await until(lambda: state.adapters == {"code"})
         await follower.stop()
 
     asyncio.run(run())

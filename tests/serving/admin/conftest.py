@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from traitroute.adapters import Adapter, AdapterState, Registry
 from traitroute.serving.admin import admin_operations
-from traitroute.serving.middleware import Routing
+from traitroute.serving.state import ServerState
 from traitroute.serving.watcher import RegistryWatcher
 
 KEY = "a secret of the operator's"
@@ -81,10 +81,10 @@ def open_office(tmp_path: Path) -> OpenOffice:
                     state=AdapterState.READY,
                 )
             )
-            path, routing = registry.path, Routing()
-            following = RegistryWatcher(routing, lambda: Registry.open(path, read_only=True), lambda *_: None)
+            path, state = registry.path, ServerState()
+            following = RegistryWatcher(state, lambda: Registry.open(path, read_only=True), lambda *_: None)
             asyncio.run(following.refresh())
-            routes = [operation.route() for operation in admin_operations(routing)]
+            routes = [operation.route() for operation in admin_operations(state)]
             with TestClient(Starlette(routes=routes)) as client:
                 yield Office(registry, tmp_path / "allowed", client)
 

@@ -14,8 +14,8 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from traitroute.adapters import Registry
 from traitroute.serving.mcp.server import skills_server
-from traitroute.serving.middleware import Routing
 from traitroute.serving.skills.served import ServedSkills
+from traitroute.serving.state import ServerState
 from traitroute.serving.watcher import RegistryWatcher
 
 from ...conftest import serving
@@ -38,10 +38,10 @@ def talking_to(server: Any) -> Talk:
 @pytest.fixture
 def talk(filled: Path) -> Talk:
     """Talk to a server in this process."""
-    routing = Routing()
-    following = RegistryWatcher(routing, lambda: Registry.open(filled, read_only=True), lambda *_: None)
+    state = ServerState()
+    following = RegistryWatcher(state, lambda: Registry.open(filled, read_only=True), lambda *_: None)
     asyncio.run(following.refresh())
-    return talking_to(skills_server(ServedSkills(routing)))
+    return talking_to(skills_server(ServedSkills(state)))
 
 
 @pytest.fixture(scope="session")

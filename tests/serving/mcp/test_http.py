@@ -114,8 +114,8 @@ found = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *a: None if name in ("mcp", "mcp_types") else found(name, *a)
 from starlette.applications import Starlette
 from traitroute.serving.mcp import mcp_routes
-from traitroute.serving.middleware import Routing
-app = Starlette(routes=mcp_routes(Routing()))
+from traitroute.serving.state import ServerState
+app = Starlette(routes=mcp_routes(ServerState()))
 async def main():
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://t") as c:
         answer = await c.post("/mcp", json={})

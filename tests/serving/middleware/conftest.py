@@ -13,7 +13,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from traitroute.router import RoutingDecision
-from traitroute.serving.middleware import LoadError, Routing, RoutingMiddleware
+from traitroute.serving.loading import LoadError
+from traitroute.serving.middleware import RoutingMiddleware
+from traitroute.serving.state import ServerState
 
 ADAPTERS = ("code", "cook", "broken")
 Headers = Mapping[str, str] | list[tuple[str, str]] | None
@@ -72,9 +74,9 @@ class RecordingLoader:
 class Server:
     """An app behind one routing middleware: `POST` is answered with the body and headers received."""
 
-    def __init__(self, routing: Routing) -> None:
+    def __init__(self, state: ServerState) -> None:
         app = Starlette(routes=[Route("/{path:path}", _echo, methods=["POST"])])
-        self.app = RoutingMiddleware(app, routing=routing)
+        self.app = RoutingMiddleware(app, state=state)
 
     def post(self, path: str, body: Any, headers: Headers = None) -> httpx.Response:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -105,8 +107,8 @@ def router() -> KeywordRouter:
 
 
 @pytest.fixture
-def routing(router: KeywordRouter) -> Routing:
-    return Routing(
+def state(router: KeywordRouter) -> ServerState:
+    return ServerState(
         base_names=("tiny", "base"),
         adapters=frozenset(ADAPTERS),
         tags={"code": frozenset({"work", "en"}), "cook": frozenset({"home", "en"})},
@@ -116,10 +118,10 @@ def routing(router: KeywordRouter) -> Routing:
 
 
 @pytest.fixture
-def serve() -> Callable[[Routing], Server]:
+def serve() -> Callable[[ServerState], Server]:
     return Server
 
 
 @pytest.fixture
-def server(routing: Routing) -> Server:
-    return Server(routing)
+def server(state: ServerState) -> Server:
+    return Server(state)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 from traitroute.serving.http.body import MAX_DEPTH, MAX_PARTS, REQUEST, dump, parse
 from traitroute.serving.http.errors import RefusedError
-from traitroute.serving.middleware import Routing, RoutingMiddleware
+from traitroute.serving.middleware import RoutingMiddleware
+from traitroute.serving.state import ServerState
 
 MIB = 2**20
 CHAT = "/v1/chat/completions"
@@ -68,15 +69,15 @@ async def longest_stall(work: Callable[[], Awaitable[Any]]) -> tuple[float, Any]
 
 
 @pytest.mark.parametrize("kind", LARGE)
-def test_no_large_body_stops_the_event_loop(server: Any, routing: Routing, kind: str) -> None:
+def test_no_large_body_stops_the_event_loop(server: Any, state: ServerState, kind: str) -> None:
     body, status = LARGE[kind]
-    routing.adapters |= {f"a{i:04}" for i in range(400)}
+    state.adapters |= {f"a{i:04}" for i in range(400)}
 
     async def echo(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"{}"})
 
-    server.app = RoutingMiddleware(echo, routing=routing)
+    server.app = RoutingMiddleware(echo, state=state)
     # Other processes stop this one too, so it may try again.
     for _ in range(5):
         stall, response = asyncio.run(longest_stall(lambda: server.request("POST", "/v1/completions", content=body)))
@@ -208,7 +209,7 @@ def test_a_body_that_is_written_anew_says_the_same(value: Any) -> None:
     assert parse(dump({"a": value})) == {"a": value}
 
 
-def test_what_is_parsed_is_there_for_the_app_behind(routing: Routing) -> None:
+def test_what_is_parsed_is_there_for_the_app_behind(state: ServerState) -> None:
     seen: list[Any] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -218,8 +219,8 @@ def test_what_is_parsed_is_there_for_the_app_behind(routing: Routing) -> None:
 
     from .conftest import Server
 
-    server = Server(routing)
-    server.app = RoutingMiddleware(app, routing=routing)
+    server = Server(state)
+    server.app = RoutingMiddleware(app, state=state)
     server.chat("code", traitroute={"deny": ["cook"]}, seed=1)
     server.chat("code", model="code", seed=1)
     server.post("/v1/completions", b"[1]")

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 from traitroute.serving.admin.key import HEADER
-from traitroute.serving.middleware import Routing
 from traitroute.serving.middleware.constraints import NOT_CONSTRAINTS
+from traitroute.serving.state import ServerState
 
 
 def answered_by(response: Any) -> str:
@@ -75,12 +75,12 @@ def test_the_body_goes_on_without_the_constraints(server: Any, model: str) -> No
 
 @pytest.mark.parametrize("constraints", [{"tags": ["nobody"]}, {"allow": []}])
 def test_where_no_adapter_is_admitted_base_answers_and_says_so(
-    server: Any, router: Any, routing: Routing, constraints: dict[str, Any]
+    server: Any, router: Any, state: ServerState, constraints: dict[str, Any]
 ) -> None:
     response = server.chat("code", traitroute=constraints)
     assert answered_by(response) == "base"
     assert response.headers["x-traitroute-reason"].startswith("constrained: ")
-    assert routing.counts == {"constrained": 1}
+    assert state.counts == {"constrained": 1}
     assert router.routed == []
 
 
@@ -137,19 +137,19 @@ def test_the_admin_keys_header_is_no_constraint() -> None:
     assert HEADER in NOT_CONSTRAINTS
 
 
-def test_a_server_that_knows_no_adapters_yet_refuses_no_name(server: Any, routing: Routing) -> None:
-    routing.router, routing.adapters = None, frozenset()
+def test_a_server_that_knows_no_adapters_yet_refuses_no_name(server: Any, state: ServerState) -> None:
+    state.router, state.adapters = None, frozenset()
     assert answered_by(server.chat("code", traitroute={"allow": ["code"]})) == "base"
 
 
-def test_a_router_that_ignores_the_constraints_is_not_followed(server: Any, routing: Any, router: Any) -> None:
+def test_a_router_that_ignores_the_constraints_is_not_followed(server: Any, state: Any, router: Any) -> None:
     route = router.route
 
     class Wilful:
         def route(self, request: str, /, **_: Any) -> Any:
             return route(request)
 
-    routing.router = Wilful()
+    state.router = Wilful()
     response = server.chat("code", traitroute={"deny": ["code"]})
     assert answered_by(response) == "base"
     assert response.headers["x-traitroute-reason"].startswith("router-error: ")

@@ -2,7 +2,7 @@ import json
 from typing import Any
 
 import pytest
-from traitroute.serving.middleware import Routing
+from traitroute.serving.state import ServerState
 
 TURNS = [
     {"role": "system", "content": "cook"},
@@ -78,13 +78,13 @@ WORDLESS = [
 
 @pytest.mark.parametrize(("path", "body"), WORDLESS)
 def test_a_request_without_words_is_for_base_and_says_why(
-    server: Any, router: Any, routing: Routing, path: str, body: dict[str, Any]
+    server: Any, router: Any, state: ServerState, path: str, body: dict[str, Any]
 ) -> None:
     response = server.post(path, {"model": "auto", **body})
     assert received(response) == {"model": "tiny", **body}
     assert response.headers["x-traitroute-adapter"] == "base"
     assert response.headers["x-traitroute-reason"].startswith("no-text: ")
-    assert routing.counts == {"no-text": 1}
+    assert state.counts == {"no-text": 1}
     assert router.routed == []
 
 
@@ -132,9 +132,9 @@ def test_anthropic_clients_get_errors_in_their_own_form(server: Any) -> None:
     assert response.json()["error"]["type"] == "invalid_request_error"
 
 
-def test_a_named_adapter_is_loaded_at_every_endpoint(server: Any, routing: Any) -> None:
+def test_a_named_adapter_is_loaded_at_every_endpoint(server: Any, state: Any) -> None:
     server.post("/v1/messages", {"model": "code", "messages": []})
-    assert routing.loader.loaded == ["code"]
+    assert state.loader.loaded == ["code"]
 
 
 SAGEMAKER = "X-Amzn-SageMaker-Adapter-Identifier"
@@ -143,9 +143,9 @@ SAGEMAKER = "X-Amzn-SageMaker-Adapter-Identifier"
 @pytest.mark.parametrize("asked_in", [SAGEMAKER, "x-traitroute-model"])
 @pytest.mark.parametrize(("text", "name"), [("some code", "code"), ("hello", "tiny")])
 def test_invocations_are_asked_and_told_in_headers(
-    server: Any, routing: Routing, asked_in: str, text: str, name: str
+    server: Any, state: ServerState, asked_in: str, text: str, name: str
 ) -> None:
-    routing.invocations_header = SAGEMAKER
+    state.invocations_header = SAGEMAKER
     body = b'{ "model":"x", "messages":[{"role":"user","content":"%s"}] }' % text.encode()
     response = server.post("/invocations", body, {asked_in: "auto"})
     assert response.json()["headers"][SAGEMAKER.lower()] == name
@@ -154,16 +154,16 @@ def test_invocations_are_asked_and_told_in_headers(
     assert response.headers["x-traitroute-adapter"] == name.replace("tiny", "base")
 
 
-def test_an_adapter_named_to_invocations_is_loaded(server: Any, routing: Any) -> None:
-    routing.invocations_header = SAGEMAKER
+def test_an_adapter_named_to_invocations_is_loaded(server: Any, state: Any) -> None:
+    state.invocations_header = SAGEMAKER
     response = server.post("/invocations", {"prompt": "a"}, {"x-traitroute-model": "cook"})
-    assert routing.loader.loaded == ["cook"]
+    assert state.loader.loaded == ["cook"]
     assert response.json()["headers"][SAGEMAKER.lower()] == "cook"
 
 
 @pytest.mark.parametrize("header", ["", SAGEMAKER])
-def test_invocations_that_ask_for_nothing_are_left_alone(server: Any, routing: Routing, header: str) -> None:
-    routing.invocations_header = header
+def test_invocations_that_ask_for_nothing_are_left_alone(server: Any, state: ServerState, header: str) -> None:
+    state.invocations_header = header
     asked = {} if header else {"x-traitroute-model": "auto"}
     response = server.post("/invocations", {"model": "auto", "prompt": "code"}, asked)
     assert received(response)["model"] == "auto"

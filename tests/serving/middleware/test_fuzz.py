@@ -54,9 +54,9 @@ def decision_path(decision_id: bytes) -> str:
     method=st.sampled_from(["POST", "POST", "GET"]),
 )
 def test_no_request_ends_in_a_fault_of_ours(
-    server: Any, routing: Any, path: str, content: bytes, headers: dict[str, str], method: str
+    server: Any, state: Any, path: str, content: bytes, headers: dict[str, str], method: str
 ) -> None:
-    routing.invocations_header = "x-amzn-sagemaker-adapter-identifier"
+    state.invocations_header = "x-amzn-sagemaker-adapter-identifier"
     raw = [(k.encode(), v.encode("latin-1")) for k, v in headers.items()]
     response = asyncio.run(server.request(method, path, content=content, headers=raw))
     assert response.status_code in (200, 400, 403, 404, 405)

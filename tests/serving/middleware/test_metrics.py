@@ -86,10 +86,11 @@ def test_without_the_client_library_nothing_is_counted_and_all_works() -> None:
     code = (
         "import sys; sys.modules['prometheus_client'] = None\n"
         "sys.modules['opentelemetry'] = None\n"
-        "from traitroute.serving.middleware import Routing, RoutingMiddleware\n"
+        "from traitroute.serving.middleware import RoutingMiddleware\n"
+        "from traitroute.serving.state import ServerState\n"
         "from traitroute.serving.middleware.metrics import open_metrics\n"
         "from traitroute.serving.middleware.choice import Choice\n"
-        "RoutingMiddleware(None, routing=Routing())\n"
+        "RoutingMiddleware(None, state=ServerState())\n"
         "open_metrics().choice(Choice.base('base: none')); open_metrics().load_failure('a')\n"
         "print(type(open_metrics()).__name__)"
     )

@@ -9,7 +9,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
-from traitroute.serving.middleware import Routing, RoutingMiddleware
+from traitroute.serving.middleware import RoutingMiddleware
+from traitroute.serving.state import ServerState
 
 CHAT = "/v1/chat/completions"
 
@@ -31,13 +32,13 @@ async def stream(request: Request) -> Response:
     return StreamingResponse(chunks(), media_type="text/event-stream")
 
 
-def with_client(routing: Routing, use: Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]) -> httpx.Response:
+def with_client(state: ServerState, use: Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]) -> httpx.Response:
     paths = [
         Route(CHAT, echo, methods=["POST"]),
         Route("/v1/completions", stream, methods=["POST"]),
     ]
     app = Starlette(routes=[*paths, Route("/v1/other", echo, methods=["POST"])])
-    guarded = RoutingMiddleware(app, routing=routing)
+    guarded = RoutingMiddleware(app, state=state)
 
     async def run() -> httpx.Response:
         transport = httpx.ASGITransport(app=guarded)
@@ -47,58 +48,58 @@ def with_client(routing: Routing, use: Callable[[httpx.AsyncClient], Awaitable[h
     return asyncio.run(run())
 
 
-def post(routing: Routing, content: bytes, path: str = CHAT) -> httpx.Response:
-    return with_client(routing, lambda client: client.post(path, content=content))
+def post(state: ServerState, content: bytes, path: str = CHAT) -> httpx.Response:
+    return with_client(state, lambda client: client.post(path, content=content))
 
 
-def ask(routing: Routing, text: str, model: str = "auto", **more: Any) -> httpx.Response:
+def ask(state: ServerState, text: str, model: str = "auto", **more: Any) -> httpx.Response:
     body = {"model": model, "messages": [{"role": "user", "content": text}], **more}
-    return post(routing, json.dumps(body).encode())
+    return post(state, json.dumps(body).encode())
 
 
-def loaded(routing: Any) -> list[str]:
-    return routing.loader.loaded
+def loaded(state: Any) -> list[str]:
+    return state.loader.loaded
 
 
 def received(response: httpx.Response) -> dict[str, Any]:
     return json.loads(response.json()["body"])
 
 
-def test_auto_becomes_the_adapter_that_the_header_names(routing: Routing) -> None:
-    response = ask(routing, "code please", temperature=0.5)
+def test_auto_becomes_the_adapter_that_the_header_names(state: ServerState) -> None:
+    response = ask(state, "code please", temperature=0.5)
     assert received(response)["model"] == response.headers["x-traitroute-adapter"] == "code"
     assert received(response)["temperature"] == 0.5
     assert response.headers["x-traitroute-gain"] == "+0.134"
     assert int(response.json()["length"]) == len(response.json()["body"])
-    assert loaded(routing) == ["code"]
-    assert routing.counts == {"adapter": 1}
+    assert loaded(state) == ["code"]
+    assert state.counts == {"adapter": 1}
 
 
 def test_auto_becomes_the_base_models_first_name_where_no_adapter_is_chosen(
-    routing: Routing,
+    state: ServerState,
 ) -> None:
-    response = ask(routing, "hello")
+    response = ask(state, "hello")
     assert received(response)["model"] == "tiny"
     assert response.headers["x-traitroute-adapter"] == "base"
     assert response.headers["x-traitroute-gain"] == "+0.000"
 
 
-def test_a_slash_at_the_end_of_a_routed_path_changes_nothing(routing: Routing) -> None:
+def test_a_slash_at_the_end_of_a_routed_path_changes_nothing(state: ServerState) -> None:
     body = {"model": "auto", "messages": [{"role": "user", "content": "code please"}]}
-    response = post(routing, json.dumps(body).encode(), f"{CHAT}/")
+    response = post(state, json.dumps(body).encode(), f"{CHAT}/")
     assert response.status_code == 200
     assert response.headers["x-traitroute-adapter"] == received(response)["model"] == "code"
     # The app behind redirects as it did.
-    assert post(routing, b"{}", "/v1/other/").status_code == 307
+    assert post(state, b"{}", "/v1/other/").status_code == 307
 
 
-def test_the_reason_is_one_short_printable_line(routing: Routing) -> None:
-    reason = ask(routing, "code").headers["x-traitroute-reason"]
+def test_the_reason_is_one_short_printable_line(state: ServerState) -> None:
+    reason = ask(state, "code").headers["x-traitroute-reason"]
     assert reason.startswith("chosen for code surely long")
     assert len(reason) <= 200
 
 
-def test_a_stream_passes_with_headers_chunk_by_chunk(routing: Routing) -> None:
+def test_a_stream_passes_with_headers_chunk_by_chunk(state: ServerState) -> None:
     sent: list[dict[str, Any]] = []
     body = json.dumps({"model": "auto", "prompt": "code", "stream": True}).encode()
 
@@ -125,14 +126,14 @@ def test_a_stream_passes_with_headers_chunk_by_chunk(routing: Routing) -> None:
         sent.append(message)
 
     scope = {"type": "http", "method": "POST", "path": "/v1/completions", "headers": []}
-    asyncio.run(RoutingMiddleware(app, routing=routing)(scope, receive, send))
+    asyncio.run(RoutingMiddleware(app, state=state)(scope, receive, send))
     assert (b"x-traitroute-adapter", b"code") in sent[0]["headers"]
     assert len(sent) == 4
 
 
-def test_a_completion_prompt_is_routed_too(routing: Routing) -> None:
+def test_a_completion_prompt_is_routed_too(state: ServerState) -> None:
     body = json.dumps({"model": "auto", "prompt": "some code"}).encode()
-    response = post(routing, body, "/v1/completions")
+    response = post(state, body, "/v1/completions")
     assert response.text == "code0code1code2"
     assert response.headers["x-traitroute-adapter"] == "code"
 
@@ -146,15 +147,15 @@ def test_a_completion_prompt_is_routed_too(routing: Routing) -> None:
         b"not json",
     ],
 )
-def test_what_is_not_ours_reaches_the_app_byte_for_byte(routing: Routing, body: bytes) -> None:
-    response = post(routing, body)
+def test_what_is_not_ours_reaches_the_app_byte_for_byte(state: ServerState, body: bytes) -> None:
+    response = post(state, body)
     assert response.json()["body"].encode("latin-1") == body
     assert "x-traitroute-adapter" not in response.headers
 
 
-def test_other_paths_are_not_read(routing: Routing) -> None:
+def test_other_paths_are_not_read(state: ServerState) -> None:
     body = json.dumps({"model": "auto", "messages": []}).encode()
-    assert post(routing, body, "/v1/other").json()["body"].encode() == body
+    assert post(state, body, "/v1/other").json()["body"].encode() == body
 
 
 @pytest.mark.parametrize(
@@ -165,36 +166,38 @@ def test_other_paths_are_not_read(routing: Routing) -> None:
         ("broken", "load-failed: broken: rank 64 is greater than max_lora_rank 16"),
     ],
 )
-def test_doubt_means_base_and_says_why(routing: Routing, text: str, reason: str) -> None:
-    response = ask(routing, text)
+def test_doubt_means_base_and_says_why(state: ServerState, text: str, reason: str) -> None:
+    response = ask(state, text)
     assert response.status_code == 200
     assert received(response)["model"] == "tiny"
     assert response.headers["x-traitroute-adapter"] == "base"
     assert response.headers["x-traitroute-reason"] == reason
-    assert routing.counts == {reason.partition(":")[0]: 1}
+    assert state.counts == {reason.partition(":")[0]: 1}
 
 
-def test_a_router_error_is_logged_without_the_requests_text(routing: Routing, caplog: pytest.LogCaptureFixture) -> None:
-    ask(routing, "crash")
+def test_a_router_error_is_logged_without_the_requests_text(
+    state: ServerState, caplog: pytest.LogCaptureFixture
+) -> None:
+    ask(state, "crash")
     assert "ZeroDivisionError" in caplog.text
     assert "request's text" not in caplog.text
 
 
 def test_auto_without_a_router_is_answered_by_base() -> None:
-    response = ask(Routing(base_names=("tiny",), no_router="no-profile: none yet"), "code")
+    response = ask(ServerState(base_names=("tiny",), no_router="no-profile: none yet"), "code")
     assert received(response)["model"] == "tiny"
     assert response.headers["x-traitroute-reason"] == "no-profile: none yet"
 
 
-def test_a_named_adapter_is_loaded_and_its_request_left_alone(routing: Routing) -> None:
-    response = ask(routing, "hello", model="code")
+def test_a_named_adapter_is_loaded_and_its_request_left_alone(state: ServerState) -> None:
+    response = ask(state, "hello", model="code")
     assert received(response)["model"] == "code"
-    assert loaded(routing) == ["code"]
+    assert loaded(state) == ["code"]
     assert "x-traitroute-adapter" not in response.headers
 
 
-def test_a_named_adapter_that_cannot_load_is_refused_not_replaced(routing: Routing) -> None:
-    response = ask(routing, "hello", model="broken")
+def test_a_named_adapter_that_cannot_load_is_refused_not_replaced(state: ServerState) -> None:
+    response = ask(state, "hello", model="broken")
     assert response.status_code == 400
     error = response.json()["error"]
     assert error["param"] == "model"
@@ -202,8 +205,8 @@ def test_a_named_adapter_that_cannot_load_is_refused_not_replaced(routing: Routi
 
 
 @pytest.mark.parametrize("body", [{"model": "auto"}, {"model": "auto", "messages": []}])
-def test_auto_with_nothing_to_route_is_refused(routing: Routing, body: dict[str, Any]) -> None:
-    response = post(routing, json.dumps(body).encode())
+def test_auto_with_nothing_to_route_is_refused(state: ServerState, body: dict[str, Any]) -> None:
+    response = post(state, json.dumps(body).encode())
     assert response.status_code == 400
     assert set(response.json()["error"]) == {"message", "type", "param", "code"}
 
@@ -216,25 +219,25 @@ def test_auto_with_nothing_to_route_is_refused(routing: Routing, body: dict[str,
         b'{"model": "auto", "prompt": "a", "x": ' + b'{"a":' * 600 + b"1" + b"}" * 601,
     ],
 )
-def test_a_body_that_nests_too_deep_is_refused(routing: Routing, body: bytes) -> None:
-    response = post(routing, body)
+def test_a_body_that_nests_too_deep_is_refused(state: ServerState, body: bytes) -> None:
+    response = post(state, body)
     assert response.status_code == 400
     assert "nests deeper than 100" in response.json()["error"]["message"]
 
 
-def test_a_body_beyond_the_limit_is_refused(routing: Routing) -> None:
-    assert post(routing, b" " * (8 * 2**20 + 1)).status_code == 413
+def test_a_body_beyond_the_limit_is_refused(state: ServerState) -> None:
+    assert post(state, b" " * (8 * 2**20 + 1)).status_code == 413
 
 
 @pytest.mark.parametrize(("status", "told"), [(200, ["code"]), (302, ["code"]), (400, ["own"])])
-def test_an_answer_bears_one_claim_and_an_error_none_of_ours(routing: Routing, status: int, told: list[str]) -> None:
+def test_an_answer_bears_one_claim_and_an_error_none_of_ours(state: ServerState, status: int, told: list[str]) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         headers = [(b"X-Traitroute-Adapter", b"own")]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
 
     async def run() -> httpx.Response:
-        transport = httpx.ASGITransport(app=RoutingMiddleware(app, routing=routing))
+        transport = httpx.ASGITransport(app=RoutingMiddleware(app, state=state))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             return await client.post("/v1/completions", json={"model": "auto", "prompt": "code"})
 
@@ -246,15 +249,15 @@ class Failing:
         raise ConnectionError(f"{name}: the engine is gone")
 
 
-def test_a_loader_that_fails_in_any_way_costs_auto_no_answer(routing: Routing) -> None:
-    routing.loader = Failing()
-    response = ask(routing, "code")
+def test_a_loader_that_fails_in_any_way_costs_auto_no_answer(state: ServerState) -> None:
+    state.loader = Failing()
+    response = ask(state, "code")
     assert received(response)["model"] == "tiny"
     assert response.headers["x-traitroute-reason"] == ("load-failed: 'code' could not be loaded: ConnectionError")
 
 
-def test_a_loader_that_fails_in_any_way_refuses_a_named_adapter(routing: Routing) -> None:
-    routing.loader = Failing()
-    response = ask(routing, "hello", model="code")
+def test_a_loader_that_fails_in_any_way_refuses_a_named_adapter(state: ServerState) -> None:
+    state.loader = Failing()
+    response = ask(state, "hello", model="code")
     assert response.status_code == 400
     assert "'code' could not be loaded: ConnectionError" in response.json()["error"]["message"]

@@ -5,8 +5,8 @@ import json
 from typing import Any
 
 import pytest
-from traitroute.serving.middleware import Routing
 from traitroute.serving.middleware.endpoints import ENDPOINTS, INVOCATIONS
+from traitroute.serving.state import ServerState
 
 SAGEMAKER = "X-Amzn-SageMaker-Adapter-Identifier"
 BODIES = {"messages": [{"role": "user", "content": "a"}], "prompt": "a", "input": "a"}
@@ -30,7 +30,7 @@ def message(response: Any) -> str:
 )
 @pytest.mark.parametrize("given_in", ["headers", "body"])
 def test_an_adapter_that_is_not_admitted_is_refused_by_name(
-    server: Any, routing: Any, constraints: dict[str, list[str]], named: str, given_in: str
+    server: Any, state: Any, constraints: dict[str, list[str]], named: str, given_in: str
 ) -> None:
     if given_in == "body":
         response = server.chat("a", model="code", traitroute=constraints)
@@ -40,14 +40,14 @@ def test_an_adapter_that_is_not_admitted_is_refused_by_name(
     assert response.status_code == 403
     assert f"x-traitroute-{named}" in message(response)
     assert "'code'" in message(response)
-    assert routing.loader.loaded == []
+    assert state.loader.loaded == []
 
 
 @pytest.mark.parametrize("path", sorted(ENDPOINTS))
 def test_what_the_registry_withholds_reaches_no_app_that_may_have_preloaded_it(
-    server: Any, routing: Routing, path: str
+    server: Any, state: ServerState, path: str
 ) -> None:
-    routing.invocations_header, routing.withheld = SAGEMAKER, frozenset({"old", "tiny"})
+    state.invocations_header, state.withheld = SAGEMAKER, frozenset({"old", "tiny"})
     named = {SAGEMAKER: "old"} if path == INVOCATIONS else {}
     response = server.post(path, {"model": "old", **BODIES}, named)
     assert response.status_code == 404
@@ -57,8 +57,8 @@ def test_what_the_registry_withholds_reaches_no_app_that_may_have_preloaded_it(
 
 
 @pytest.mark.parametrize("path", sorted(ENDPOINTS))
-def test_constraints_hold_at_every_endpoint(server: Any, routing: Routing, path: str) -> None:
-    routing.invocations_header = SAGEMAKER
+def test_constraints_hold_at_every_endpoint(server: Any, state: ServerState, path: str) -> None:
+    state.invocations_header = SAGEMAKER
     named = {SAGEMAKER: "code"} if path == INVOCATIONS else {}
     response = server.post(path, {"model": "code", **BODIES}, {**DENIED, **named})
     assert response.status_code == 403
@@ -78,10 +78,10 @@ def test_headers_hold_on_all_other_paths(server: Any, path: str) -> None:
 
 
 @pytest.mark.parametrize("constraints", [{"deny": ["cook"]}, {"allow": ["code"]}, {"tags": ["work"]}, {"min_gain": 1}])
-def test_an_adapter_that_is_admitted_answers_by_name(server: Any, routing: Any, constraints: dict[str, Any]) -> None:
+def test_an_adapter_that_is_admitted_answers_by_name(server: Any, state: Any, constraints: dict[str, Any]) -> None:
     response = server.chat("a", model="code", traitroute=constraints)
     assert json.loads(response.json()["body"])["model"] == "code"
-    assert routing.loader.loaded == ["code"]
+    assert state.loader.loaded == ["code"]
 
 
 @pytest.mark.parametrize("model", ["tiny", "base", "", None])
@@ -99,8 +99,8 @@ def test_a_name_that_nobody_knows_is_the_apps_to_refuse_unless_only_some_are_all
         assert server.chat("a", model="nobody", headers=headers).status_code == 403
 
 
-def test_what_a_name_stands_for_is_bound(server: Any, routing: Routing) -> None:
-    routing.resolve = {"coder:latest": "code", "code@0123456789ab": "code", "hf/tiny": "tiny"}.get  # pyright: ignore[reportAttributeAccessIssue]
+def test_what_a_name_stands_for_is_bound(server: Any, state: ServerState) -> None:
+    state.resolve = {"coder:latest": "code", "code@0123456789ab": "code", "hf/tiny": "tiny"}.get  # pyright: ignore[reportAttributeAccessIssue]
     for model in ("coder:latest", "code@0123456789ab"):
         assert server.chat("a", model=model, headers=DENIED).status_code == 403
     strict = {"x-traitroute-allow": "code"}
@@ -108,8 +108,8 @@ def test_what_a_name_stands_for_is_bound(server: Any, routing: Routing) -> None:
         assert server.chat("a", model=model, headers=strict).status_code == 200
 
 
-def test_who_denies_an_adapter_denies_what_is_to_replace_it(server: Any, routing: Routing) -> None:
-    routing.adapters |= {"code@2"}
+def test_who_denies_an_adapter_denies_what_is_to_replace_it(server: Any, state: ServerState) -> None:
+    state.adapters |= {"code@2"}
     assert server.chat("a", model="code@2", headers=DENIED).status_code == 403
     assert server.chat("a", model="code", headers={"x-traitroute-deny": "code@2"}).status_code == 200
 
@@ -162,8 +162,8 @@ def test_the_app_behind_finds_one_model_where_constraints_hold(server: Any, cont
     assert json.loads(response.json()["body"], object_pairs_hook=list) == [("model", "cook")]
 
 
-def test_of_two_headers_that_name_a_model_no_second_one_goes_on(server: Any, routing: Routing) -> None:
-    routing.invocations_header = SAGEMAKER
+def test_of_two_headers_that_name_a_model_no_second_one_goes_on(server: Any, state: ServerState) -> None:
+    state.invocations_header = SAGEMAKER
     both = [(SAGEMAKER, ""), (SAGEMAKER, "code"), *DENIED.items()]
     assert server.post(INVOCATIONS, BODIES, both).status_code == 403
     both = [(SAGEMAKER, "cook"), (SAGEMAKER, "code"), *DENIED.items()]
@@ -171,8 +171,8 @@ def test_of_two_headers_that_name_a_model_no_second_one_goes_on(server: Any, rou
     assert told[SAGEMAKER.lower()] == "cook"
 
 
-def test_before_the_registry_is_read_constraints_hold_as_they_are_written(server: Any, routing: Routing) -> None:
-    routing.adapters, routing.tags = frozenset(), {}
+def test_before_the_registry_is_read_constraints_hold_as_they_are_written(server: Any, state: ServerState) -> None:
+    state.adapters, state.tags = frozenset(), {}
     assert server.chat("a", model="code", headers=DENIED).status_code == 403
     assert server.chat("a", model="code", headers={"x-traitroute-tags": "work"}).status_code == 403
 

@@ -3,9 +3,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from traitroute.serving.middleware import Routing
 from traitroute.serving.middleware.choice import Choice
 from traitroute.serving.middleware.sessions import Sessions
+from traitroute.serving.state import ServerState
 
 MINE = {"x-traitroute-session": "mine"}
 
@@ -14,13 +14,13 @@ def answered_by(response: Any) -> str:
     return response.headers["x-traitroute-adapter"]
 
 
-def test_a_session_keeps_the_adapter_of_its_first_decision(server: Any, routing: Routing) -> None:
+def test_a_session_keeps_the_adapter_of_its_first_decision(server: Any, state: ServerState) -> None:
     assert answered_by(server.chat("code", headers=MINE)) == "code"
     response = server.chat("cook", headers=MINE)
     assert answered_by(response) == "code"
     assert response.headers["x-traitroute-gain"] == "+0.134"
     assert response.headers["x-traitroute-reason"].startswith("session: chosen for code")
-    assert routing.counts == {"adapter": 2, "sticky": 1}
+    assert state.counts == {"adapter": 2, "sticky": 1}
     assert answered_by(server.chat("cook", traitroute={"session": "other"})) == "cook"
 
 
@@ -68,14 +68,14 @@ def test_reroute_passes_over_turns_that_hold_only_tool_results(server: Any) -> N
     assert answered_by(server.post("/v1/messages", body)) == "cook"
 
 
-def test_a_kept_choice_gives_way_to_constraints_and_withdrawal(server: Any, routing: Routing) -> None:
+def test_a_kept_choice_gives_way_to_constraints_and_withdrawal(server: Any, state: ServerState) -> None:
     server.chat("code cook", headers=MINE)
     strict = {"traitroute": {"min_gain": 0.5}}
     assert answered_by(server.chat("code cook", headers=MINE, **strict)) == "base"
     server.chat("code cook", headers=MINE | {"x-traitroute-reroute": "1"})
     denied = {"traitroute": {"deny": ["code"]}}
     assert answered_by(server.chat("code cook", headers=MINE, **denied)) == "cook"
-    routing.adapters = frozenset({"code"})
+    state.adapters = frozenset({"code"})
     assert answered_by(server.chat("code", headers=MINE)) == "code"
 
 
@@ -85,9 +85,9 @@ def test_a_failure_is_not_kept(server: Any, text: str) -> None:
     assert answered_by(server.chat("code", headers=MINE)) == "code"
 
 
-def test_an_unused_session_is_forgotten(serve: Callable[[Routing], Any], routing: Routing) -> None:
-    routing.session_ttl_s = 0.05
-    server = serve(routing)
+def test_an_unused_session_is_forgotten(serve: Callable[[ServerState], Any], state: ServerState) -> None:
+    state.session_ttl_s = 0.05
+    server = serve(state)
     server.chat("code", headers=MINE)
     time.sleep(0.06)
     assert answered_by(server.chat("cook", headers=MINE)) == "cook"

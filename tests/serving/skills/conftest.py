@@ -11,8 +11,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from traitroute.adapters import Registry
 from traitroute.serving.api_routes import api_routes
-from traitroute.serving.middleware import Routing, RoutingMiddleware
+from traitroute.serving.middleware import RoutingMiddleware
 from traitroute.serving.skills import Skills
+from traitroute.serving.state import ServerState
 from traitroute.serving.watcher import RegistryWatcher
 
 
@@ -27,18 +28,18 @@ class Server:
     """The skills API beside an echo of chat requests, behind routing, as the three servers have it."""
 
     def __init__(self, registry: Registry) -> None:
-        self.routing = Routing(loader=EveryAdapter())
+        self.state = ServerState(loader=EveryAdapter())
         self.registry = registry
         echo = Route("/v1/chat/completions", _echo, methods=["POST"])
-        routes = [echo, *api_routes(self.routing)]
-        self.app = RoutingMiddleware(Starlette(routes=routes), routing=self.routing)
+        routes = [echo, *api_routes(self.state)]
+        self.app = RoutingMiddleware(Starlette(routes=routes), state=self.state)
         self.refresh()
 
     def refresh(self) -> None:
         """Take over what the registry has."""
 
         async def once() -> None:
-            follower = RegistryWatcher(self.routing, self._open, lambda *_: None)
+            follower = RegistryWatcher(self.state, self._open, lambda *_: None)
             await follower.start()
             await follower.stop()
 
@@ -50,8 +51,8 @@ class Server:
     @property
     def skills(self) -> Skills:
         """The API without HTTP."""
-        assert self.routing.snapshot is not None
-        return Skills(self.routing.snapshot)
+        assert self.state.snapshot is not None
+        return Skills(self.state.snapshot)
 
     def get(self, path: str, **more: Any) -> httpx.Response:
         return asyncio.run(self.request("GET", path, **more))

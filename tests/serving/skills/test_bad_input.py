@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from traitroute.adapters import Registry
-from traitroute.serving.middleware import Routing
+from traitroute.serving.state import ServerState
 
 REFUSED = [
     ({}, 400, None),
@@ -78,7 +78,7 @@ def test_half_a_character_is_refused(server: Any, path: str, body: bytes, param:
 
 
 def test_a_body_beyond_the_limit_is_refused(server: Any) -> None:
-    server.routing.max_body_bytes = 1000
+    server.state.max_body_bytes = 1000
     assert server.post("/v1/skills/select", {"task": "x" * 1000}).status_code == 413
 
 
@@ -90,7 +90,7 @@ def test_an_empty_or_endless_plan_is_refused(server: Any) -> None:
 
 
 def test_without_a_profile_the_reason_is_told(server: Any) -> None:
-    server.routing.snapshot, server.routing.no_router = None, "no-profile: nothing was profiled"
+    server.state.snapshot, server.state.no_router = None, "no-profile: nothing was profiled"
     for path in ("/v1/skills", "/v1/skills/chef", "/v1/traits", "/v1/matrix"):
         response = server.get(path)
         assert response.status_code == 503
@@ -98,7 +98,7 @@ def test_without_a_profile_the_reason_is_told(server: Any) -> None:
 
 
 def test_a_busy_server_says_when_to_come_again(server: Any) -> None:
-    server.routing.budget = type(server.routing.budget)(workers=1, waiting=0)
+    server.state.budget = type(server.state.budget)(workers=1, waiting=0)
     response = server.post("/v1/skills/select", {"task": "simmer"})
     assert (response.status_code, response.headers["retry-after"]) == (503, "1")
 
@@ -137,7 +137,7 @@ ASKED = (
 def test_no_request_ends_in_a_fault_of_ours(server: Any, registry: Registry, asked: tuple[str, Any]) -> None:
     path, body = asked
     # Threads of an earlier example's event loop are not waited for.
-    server.routing.budget = Routing().budget
+    server.state.budget = ServerState().budget
     response = asyncio.run(server.request("POST", path, content=json.dumps(body).encode()))
     assert response.status_code in (200, 400, 404, 413), response.text
     if response.status_code != 200:

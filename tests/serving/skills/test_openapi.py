@@ -14,7 +14,7 @@ def test_every_route_is_described(server: Any) -> None:
     described = server.get("/v1/openapi.json").json()
     routes = {
         (route.path, method.lower())
-        for route in api_routes(server.routing)
+        for route in api_routes(server.state)
         if isinstance(route, Route) and not route.path.startswith(UNDESCRIBED)
         for method in (route.methods or set()) - {"HEAD"}
     }

@@ -73,6 +73,6 @@ def test_the_same_answer_as_routing_gives(server: Any, text_of: Text) -> None:
 
 
 def test_whether_a_skill_is_loaded_is_told_where_it_is_known(server: Any, text_of: Text) -> None:
-    server.routing.loaded = lambda name: name == "chef"
+    server.state.loaded = lambda name: name == "chef"
     loaded = {s["name"]: s["loaded"] for s in server.select(text_of("cooking"))["ranking"]}
     assert loaded == {"chef": True, "pilot": False, "idle": False, "base": True}

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from traitroute.adapters import Registry
 from traitroute.router import Router
-from traitroute.serving.middleware import Routing
 from traitroute.serving.middleware.chooser import Chooser
 from traitroute.serving.middleware.constraints import Constraints
+from traitroute.serving.state import ServerState
 from traitroute.serving.traffic import DemandKeeper, watch
 from traitroute.serving.traffic.watch import DemandWatch
 from traitroute.serving.watcher import RegistryWatcher
@@ -46,10 +46,10 @@ def test_windows_reach_the_registry_without_text(registry: Path, router: Router)
         return STRANGE
 
     async def serve() -> None:
-        routing = Routing()
-        following = RegistryWatcher(routing, lambda: Registry.open(registry, read_only=True), lambda *_: None)
+        state = ServerState()
+        following = RegistryWatcher(state, lambda: Registry.open(registry, read_only=True), lambda *_: None)
         await following.start()
-        await Chooser(routing).choose(text, Constraints())
+        await Chooser(state).choose(text, Constraints())
         await following.stop()
 
     asyncio.run(serve())
@@ -61,33 +61,33 @@ def test_windows_reach_the_registry_without_text(registry: Path, router: Router)
 
 def test_what_was_seen_before_the_profile_changed_is_kept_too(registry: Path, router: Router) -> None:
     with Registry.open(registry) as opened:
-        routing = Routing(location=opened.location)
-        keeper = DemandKeeper(routing)
+        state = ServerState(location=opened.location)
+        keeper = DemandKeeper(state)
         for _ in range(2):
             keeper.watch(router)
-            assert routing.watch is not None
-            routing.watch.saw(STRANGE, router.route(STRANGE))
+            assert state.watch is not None
+            state.watch.saw(STRANGE, router.route(STRANGE))
         keeper.keep()
         assert [w.requests for w in opened.demand_windows()] == [1, 1]
 
 
 def test_a_variable_turns_watching_off(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRAITROUTE_WATCH", "0")
-    routing = Routing()
-    DemandKeeper(routing).watch(router)
-    assert routing.watch is None
+    state = ServerState()
+    DemandKeeper(state).watch(router)
+    assert state.watch is None
 
 
 def test_a_registry_that_cannot_be_written_is_said_once(
     registry: Path, router: Router, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Registry.open(registry) as opened:
-        routing = Routing(location=opened.location)
+        state = ServerState(location=opened.location)
     registry.unlink()
-    keeper = DemandKeeper(routing)
+    keeper = DemandKeeper(state)
     for _ in range(2):
         keeper.watch(router)
-        assert routing.watch is not None
-        routing.watch.saw(STRANGE, router.route(STRANGE))
+        assert state.watch is not None
+        state.watch.saw(STRANGE, router.route(STRANGE))
         keeper.keep()
     assert len(caplog.records) == 1
