@@ -10,7 +10,7 @@ semantic-router encodes with the packaged MiniLM (256 tokens), then queries its 
 encoding. Start-up and memory (growth of resident memory over imports) are each taken in a process of its own.
 
 The gains that our profile is fitted to, adapters beyond ten, and the vectors of semantic-router's utterances are made up:
-see `latency_routers.py`.
+see `latency/routers.py`.
 Needs the extra `linguistics` and `pip install --no-deps -r requirements/baselines.txt`.
 """
 
@@ -30,8 +30,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from latency_routers import Contender, measured_start, our_contenders, their_contenders
-from latency_texts import Rows, read_rows, request_texts, split_rows
+from latency.routers import Contender, measured_start, our_contenders, their_contenders
+from latency.texts import Rows, read_rows, request_texts, split_rows
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table

@@ -5,7 +5,7 @@
     python benchmarks/outcomes.py --data MINE --sources reviews,sql --work runs/mine --out mine.safetensors
                                                          the same over tasks of your own: then routing.py --outcomes
 
-DATA holds <task>/{train,test}.jsonl; `routing_tasks.yaml` says what is asked of ours, and of yours it is read off the rows. A killed run goes on
+DATA holds <task>/{train,test}.jsonl; `routing/tasks.yaml` says what is asked of ours, and of yours it is read off the rows. A killed run goes on
 where it was: a trained adapter or measured cell in --work is not repeated. Two processes of one thread each
 do more on two cores than one process of two threads, and more still where something else runs.
 """
@@ -21,8 +21,9 @@ from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
-from routing_gather import write_table
-from routing_plan import HERE, Asked, Plan, Sizes, cell_file, read_folder_plan, read_plan
+from routing.gather import write_table
+from routing.plan import Asked, Plan, Sizes, cell_file, read_folder_plan, read_plan
+from routing.table import OUTCOMES
 from traitroute.adapters import Adapter, InputError, WeightStore, packed_texts
 from traitroute.profiling import open_base_model, train_adapter
 from traitroute.profiling.base_model import BaseModelFolder
@@ -132,7 +133,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--agent", type=int, default=sizes.agent, help="test rows of a task in each agent form")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="only write the table")
-    parser.add_argument("--out", type=Path, default=HERE / "routing_outcomes.safetensors")
+    parser.add_argument("--out", type=Path, default=OUTCOMES)
     return parser.parse_args()
 
 

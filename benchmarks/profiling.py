@@ -29,8 +29,8 @@ from itertools import chain, zip_longest
 from pathlib import Path
 
 import numpy as np
-from harness import KINDS, Harness, Side, Verdicts, choice_verdicts, kind_of, text_verdicts
 from numpy.typing import NDArray
+from profiling.harness import KINDS, Harness, Side, Verdicts, choice_verdicts, kind_of, text_verdicts
 from rich.console import Console
 from rich.table import Table
 from traitroute.adapters import Adapter, Registry

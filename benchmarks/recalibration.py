@@ -3,7 +3,7 @@
     python benchmarks/recalibration.py                 the tables, some three minutes of one core
     python benchmarks/recalibration.py --json OUT      and the figures
 
-Requests, and what every adapter and base answer to them, are the measured ones of `routing_outcomes.safetensors`; the router is
+Requests, and what every adapter and base answer to them, are the measured ones of `routing/outcomes.safetensors`; the router is
 fitted on four fifths of each task and meets the rest. A day is `DAY` requests drawn from those; one in `TOLD` is rewarded with
 whether the answer was right. At the end of each day corrections are learnt from the last `WINDOW` days, as
 `traitroute recalibrate --apply` does. On day `DRIFT` the adapter with the most right answers loses some of its right answers, as it
@@ -24,10 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from routing_ours import OurRouter
-from routing_protocols import folds
-from routing_seen import see
-from routing_table import OutcomeTable
+from routing.ours import OurRouter
+from routing.protocols import folds
+from routing.seen import see
+from routing.table import OUTCOMES, OutcomeTable
 from traitroute.router import RequestTokens, Router
 from traitroute.serving.skills.recalibration import TOLERANCE, Rewarded, corrections
 
@@ -55,6 +55,7 @@ class World:
     router: Router
     marks: Sequence[RequestTokens]
     tolerance: float = TOLERANCE
+    seeds: int = SEEDS
 
     @classmethod
     def measured(cls, file: Path) -> "World":
@@ -255,13 +256,13 @@ def drifts(world: World, target: int) -> list[Found]:
     rows = []
     for loss in LOSSES:
         right, case = drifted(world, target, loss), f"its gain falls by {loss:g}"
-        plain = [live(world, right, bound=None, seed=seed) for seed in range(SEEDS)]
+        plain = [live(world, right, bound=None, seed=seed) for seed in range(world.seeds)]
         rows.append(found(case, "none", plain, plain, target))
         for bound in BOUNDS:
-            lives = [live(world, right, bound=bound, seed=seed) for seed in range(SEEDS)]
+            lives = [live(world, right, bound=bound, seed=seed) for seed in range(world.seeds)]
             rows.append(found(case, f"{bound:g}", lives, plain, target))
         known = np.where(np.arange(len(world.adapters)) == target, -loss, 0.0)
-        lives = [live(world, right, bound=None, seed=s, known=known) for s in range(SEEDS)]
+        lives = [live(world, right, bound=None, seed=s, known=known) for s in range(world.seeds)]
         rows.append(found(case, "the drift is known", lives, plain, target))
     return rows
 
@@ -269,7 +270,7 @@ def drifts(world: World, target: int) -> list[Found]:
 def lies(world: World, target: int) -> list[Found]:
     """Lies about adapter `target`, or about base, without any drift."""
     rows = []
-    plain = [live(world, world.right, bound=None, seed=seed) for seed in range(SEEDS)]
+    plain = [live(world, world.right, bound=None, seed=seed) for seed in range(world.seeds)]
     for share in (0.3, 1.0):
         for name, lie in (
             (f"0 told of {share:.0%} of its decisions", liar(1 + target, 0.0, share)),
@@ -277,7 +278,7 @@ def lies(world: World, target: int) -> list[Found]:
             (f"1 told of {share:.0%} of base's", liar(0, 1.0, share)),
         ):
             for bound in BOUNDS:
-                lives = [live(world, world.right, bound=bound, seed=s, lie=lie) for s in range(SEEDS)]
+                lives = [live(world, world.right, bound=bound, seed=s, lie=lie) for s in range(world.seeds)]
                 rows.append(found(name, f"{bound:g}", lives, plain, target))
     return rows
 
@@ -285,7 +286,7 @@ def lies(world: World, target: int) -> list[Found]:
 def floods(world: World, target: int) -> list[Found]:
     """One key's lies and flood about adapter `target`, or about base, without any drift."""
     rows = []
-    plain = [live(world, world.right, bound=None, seed=seed) for seed in range(SEEDS)]
+    plain = [live(world, world.right, bound=None, seed=seed) for seed in range(world.seeds)]
     for name, column, reward in (
         ("0 told of it", 1 + target, 0.0),
         ("1 told of it", 1 + target, 1.0),
@@ -296,7 +297,9 @@ def floods(world: World, target: int) -> list[Found]:
                 flood = Flood(keys, column, reward, weighted)
                 case = f"{name} by 1 of {keys} keys, {'weighted per key' if weighted else 'all alike'}"
                 for bound in (BOUNDS[0], BOUNDS[-1]):
-                    lives = [live(world, world.right, bound=bound, seed=seed, flood=flood) for seed in range(SEEDS)]
+                    lives = [
+                        live(world, world.right, bound=bound, seed=seed, flood=flood) for seed in range(world.seeds)
+                    ]
                     rows.append(found(case, f"{bound:g}", lives, plain, target))
     return rows
 
@@ -325,12 +328,12 @@ def shown(title: str, rows: Sequence[Found]) -> Table:
 def main() -> None:
     """Simulate, print the tables, and write the figures where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = Path(__file__).with_name("routing_outcomes.safetensors")
-    parser.add_argument("--outcomes", type=Path, default=default)
+    parser.add_argument("--outcomes", type=Path, default=OUTCOMES)
     parser.add_argument("--tolerance", type=float, default=TOLERANCE)
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="runs of each case (fewer: only to see that it runs)")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    world = replace(World.measured(arguments.outcomes), tolerance=arguments.tolerance)
+    world = replace(World.measured(arguments.outcomes), tolerance=arguments.tolerance, seeds=arguments.seeds)
     world.check(np.linspace(-0.1, 0.1, len(world.adapters)))
     chosen = world.chosen(np.zeros(len(world.adapters)))
     columns = range(1, world.right.shape[1])

@@ -4,7 +4,7 @@
     python benchmarks/registry_scale.py --json out.json --sizes 100,1000
     python benchmarks/registry_scale.py --url postgresql+psycopg://me@/empty?host=/tmp    in an empty database
 
-The adapters are drawn from a fitted trait model (`registry_fleet.py`), 50 tasks each. Each size has a process of its own.
+The adapters are drawn from a fitted trait model (`routing/fleet.py`), 50 tasks each. Each size has a process of its own.
 "seen" is from the call that adds an adapter to the follower offering it, "routable" from the call of `admit` with a profile of
 one more adapter to the follower's router knowing it; "stop" is the longest time that its event loop stood still: while all is
 read, while an addition is, and while an admission is.
@@ -27,9 +27,9 @@ from typing import Any
 
 import numpy as np
 import psutil
-from registry_fleet import Drawn, Fleet, fill, made_up
 from rich.console import Console
 from rich.table import Table
+from routing.fleet import Drawn, Fleet, fill, made_up
 from sqlalchemy import String, cast, func, select
 from traitroute.adapters import AdapterState, Registry
 from traitroute.adapters.registry import schema

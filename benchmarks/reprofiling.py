@@ -3,7 +3,7 @@
     python benchmarks/reprofiling.py --json out.json
 
 An adapter at a time is left out of the committed outcomes (ten adapters, 24 data sets and 24 probes); traits and router are
-fitted on the other nine, and the ways of `reprofiling_ways.py` choose examples and estimate its row. Two minutes on
+fitted on the other nine, and the ways of `reprofiling/ways.py` choose examples and estimate its row. Two minutes on
 one core.
 """
 
@@ -11,19 +11,19 @@ import argparse
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from reprofiling_left_out import LeftOut, left_out
-from reprofiling_ways import WAYS, Way, whole_row_again
+from reprofiling.judging import RowScore, judge
+from reprofiling.left_out import LeftOut, left_out
+from reprofiling.ways import WAYS, Way, whole_row_again
 from rich.console import Console
 from rich.table import Table
-from routing_table import OutcomeTable
+from routing.table import OUTCOMES, OutcomeTable
 from traitroute.profiling.matrix.anchor_row import TOLERANCE
 
-HERE = Path(__file__).parent
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 SEEDS = 5
 """Runs of a way that leaves something to chance."""
@@ -32,47 +32,7 @@ AGAIN = "(the whole row, measured anew)"
 STOPPED = "stopped"
 
 
-@dataclass(frozen=True)
-class Found:
-    """What one estimate of one adapter's row is worth; errors of gains in points, everything else in [0, 1].
-
-    `unchanged` is the share of all requests that are routed as with the full row, `around` that of the requests which one
-    of the two sends to the new adapter; `covered` the share of gains within 1.96 standard errors.
-    """
-
-    examples: float
-    tokens: float
-    gains: float
-    gains_all: float
-    worst: float
-    traits: float
-    unchanged: float
-    around: float
-    covered: float
-
-
-def judge(case: LeftOut, way: Way, share: float, seed: int) -> Found:
-    """Estimate the left-out adapter's row from `share` of its examples, and compare with the full row."""
-    row = way(case, share, seed)
-    errors = 100 * np.abs(row.gains - case.gains)
-    known = ~np.isnan(errors)
-    main = errors[case.main & known]
-    unchanged, around = case.agreement(row.gains)
-    within = errors <= 196 * row.errors + 1e-9
-    return Found(
-        examples=len(row.rows) / case.size,
-        tokens=float(case.tokens[row.rows].sum() / case.tokens.sum()),
-        gains=float(main.mean()),
-        gains_all=float(errors[known].mean()),
-        worst=float(main.max()),
-        traits=case.trait_error(row.gains),
-        unchanged=unchanged,
-        around=around,
-        covered=float(within.mean()),
-    )
-
-
-def interval(cases: Sequence[Sequence[Found]]) -> dict[str, Any]:
+def interval(cases: Sequence[Sequence[RowScore]]) -> dict[str, Any]:
     """Means of a figure over adapters and seeds, with the 95% interval of a bootstrap over adapters, and the worst adapter."""
     rows = np.array([np.mean([list(asdict(f).values()) for f in each], axis=0) for each in cases])
     draws = np.random.default_rng(0).integers(0, len(rows), (DRAWS, len(rows)))
@@ -132,14 +92,15 @@ def _cells(found: Mapping[str, Any]) -> list[str]:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description="How few examples place a new adapter?")
-    parser.add_argument("--outcomes", type=Path, default=HERE / "routing_outcomes.safetensors")
+    parser.add_argument("--outcomes", type=Path, default=OUTCOMES)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--cases", type=int, help="only so many adapters left out, to see that it runs")
     parser.add_argument("--only", default="", help="ways, comma-separated, by the start of their names")
     parser.add_argument("--score", choices=["strict", "lenient"], default="strict")
     given = parser.parse_args()
     start = time.perf_counter()
     table = OutcomeTable.load(given.outcomes)
-    cases = [left_out(table, a, given.score) for a in range(len(table.adapters))]
+    cases = [left_out(table, a, given.score) for a in range(len(table.adapters))[: given.cases]]
     wanted = tuple(name.strip() for name in given.only.split(",") if name.strip())
     curves: dict[str, Any] = {}
     for name, way in WAYS.items():
@@ -150,7 +111,7 @@ def main() -> None:
                 curves[name][STOPPED] = curve(cases, stopping, [1.0])["1"]
     curves[AGAIN] = {AGAIN: curve(cases, whole_row_again, [1.0])["1"]}
     report(curves, Console(width=170))
-    print(f"{len(table.adapters)} adapters, {cases[0].size} examples a row, {time.perf_counter() - start:.0f} s")
+    print(f"{len(cases)} adapters, {cases[0].size} examples a row, {time.perf_counter() - start:.0f} s")
     if given.json:
         given.json.write_text(json.dumps({"score": given.score, "curve": curves}, indent=1))
 

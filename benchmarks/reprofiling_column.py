@@ -20,12 +20,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from routing_ours import rows_of
-from routing_table import OutcomeTable
+from routing.ours import rows_of
+from routing.table import OUTCOMES, OutcomeTable
 from traitroute.profiling import TraitSpace
 from traitroute.router import FitRequests, Router, RoutingProfile, fit_profile
 
-HERE = Path(__file__).parent
 Rows = NDArray[np.intp]
 Array = NDArray[np.float64]
 
@@ -143,13 +142,14 @@ def report(columns: Sequence[Column], console: Console) -> None:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description="What does one more task bring, and change?")
-    parser.add_argument("--outcomes", type=Path, default=HERE / "routing_outcomes.safetensors")
+    parser.add_argument("--outcomes", type=Path, default=OUTCOMES)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--cases", type=int, help="only so many data sets, to see that it runs")
     given = parser.parse_args()
     start = time.perf_counter()
     table = OutcomeTable.load(given.outcomes)
     names = list(dict.fromkeys(table.dataset[table.kind == "main"].tolist()))
-    columns = [column(table, name) for name in track(names, "data sets")]
+    columns = [column(table, name) for name in track(names[: given.cases], "data sets")]
     report(columns, Console(width=150))
     print(f"{time.perf_counter() - start:.0f} s")
     if given.json:

@@ -21,12 +21,12 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from measuring_log import MeasuringLog
-from postgres_server import PostgresServer, postgres_server
-from reprofiling_stand import FIRST, LiveSystem
+from reprofiling.measuring_log import MeasuringLog
+from reprofiling.postgres_server import PostgresServer, postgres_server
+from reprofiling.stand import FIRST, LiveSystem
+from reprofiling.steady_clients import steady_clients
 from rich.console import Console
 from rich.table import Table
-from steady_clients import steady_clients
 from traitroute.adapters import AdapterState, DatabaseError, Registry
 from traitroute.profiling.profile import quiet_libraries
 from traitroute.serving.jobs import JobBoard

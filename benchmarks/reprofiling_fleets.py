@@ -20,13 +20,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from routing_ours import rows_of
-from routing_protocols import in_distribution
-from routing_table import OutcomeTable
+from routing.ours import rows_of
+from routing.protocols import in_distribution
+from routing.table import OUTCOMES, OutcomeTable
 from traitroute.profiling import TraitSpace
 from traitroute.router import FitRequests, Router, RoutingProfile, fit_profile
 
-HERE = Path(__file__).parent
 Rows = NDArray[np.intp]
 Array = NDArray[np.float64]
 SIZES = (3, 5, 7, 9)
@@ -152,9 +151,10 @@ def report(size: int, found: Mapping[str, Mapping[str, float]], console: Console
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description="An adapter joins a small fleet.")
-    parser.add_argument("--outcomes", type=Path, default=HERE / "routing_outcomes.safetensors")
+    parser.add_argument("--outcomes", type=Path, default=OUTCOMES)
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)))
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--cases", type=int, help="only so many adapters that join, to see that it runs")
     given = parser.parse_args()
     start = time.perf_counter()
     outcomes = Outcomes.of(OutcomeTable.load(given.outcomes))
@@ -165,7 +165,7 @@ def main() -> None:
         for size in map(int, given.sizes.split(",")):
             draw = np.random.default_rng(size)
             found = []
-            for new in progress.track(range(n), description=f"fleets of {size}"):
+            for new in progress.track(range(n)[: given.cases], description=f"fleets of {size}"):
                 others = [i for i in range(n) if i != new]
                 fleet = sorted(draw.choice(others, size, replace=False).tolist())
                 found.append(join(outcomes, fleet, new))

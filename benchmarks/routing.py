@@ -25,16 +25,12 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from routing_baselines import BASELINES
-from routing_curves import CURVES, Study, curves
-from routing_ours import ABLATIONS, OURS, SEEDS
-from routing_protocols import PROTOCOLS
-from routing_table import OutcomeTable
-from routing_trials import Job, Pool, Trial, figures, fold_list, scores_of
-from safetensors import SafetensorError
-
-HERE = Path(__file__).parent
-OUTCOMES = HERE / "routing_outcomes.safetensors"
+from routing.baselines import BASELINES
+from routing.curves import CURVES, Study, curves
+from routing.ours import ABLATIONS, OURS, SEEDS
+from routing.protocols import PROTOCOLS
+from routing.table import OUTCOMES, OutcomeTable, chosen, load
+from routing.trials import Job, Pool, Trial, figures, fold_list, scores_of
 
 
 def show(protocol: str, found: Mapping[str, Mapping[str, Any]], console: Console) -> None:
@@ -89,27 +85,9 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def chosen(names: str, known: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """The entries named, or all; an unknown name ends the program with those that are known."""
-    wanted = [n.strip() for n in names.split(",") if n.strip()] or list(known)
-    if lost := [n for n in wanted if n not in known]:
-        raise SystemExit(f"no {kind} {lost[0]!r}; there are: {', '.join(known)}")
-    return {n: known[n] for n in wanted}
-
-
-def load(file: Path) -> OutcomeTable:
-    """Read the table, or end the program with what to run."""
-    try:
-        return OutcomeTable.load(file)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as exc:
-        raise SystemExit(
-            f"{file} holds no outcome table ({exc}); write one with benchmarks/outcomes.py --data FOLDER"
-        ) from exc
-
-
 def check_texts(table: OutcomeTable, data: Path) -> str:
     """Read the texts behind the table anew, and compare digests and marks."""
-    from routing_plan import conversation_digest, read_plan
+    from routing.plan import conversation_digest, read_plan
     from traitroute.router import request_text
     from traitroute.router.request import RequestTokens
 

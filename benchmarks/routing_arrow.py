@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from routing_plan import read_plan
+from routing.plan import read_plan
 from safetensors import safe_open
 from safetensors.numpy import save_file
 from traitroute.adapters import InputError

@@ -19,15 +19,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from reprofiling_stand import LiveSystem
+from reprofiling.stand import LiveSystem
+from reprofiling.steady_clients import steady_clients
 from rich.console import Console
 from rich.table import Table
 from safetensors.numpy import load_file, save_file
-from serving_client import Answer
-from serving_load import seen_status
-from serving_stand import TINY_WEIGHTS, adapter_record, save_adapter
-from serving_topics import TOPICS
-from steady_clients import steady_clients
+from serving.client import Answer
+from serving.load import seen_status
+from serving.stand import TINY_WEIGHTS, adapter_record, save_adapter
+from serving.topics import TOPICS
 from traitroute.adapters import AdapterState, Registry
 from traitroute.profiling.profile import quiet_libraries
 from traitroute.router import Router

@@ -31,21 +31,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from latency_texts import read_rows
+from latency.texts import read_rows
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from serving_burst import measure_bursts
-from serving_burst import table as bursts_table
-from serving_faults import measure_faults
-from serving_faults import table as faults_table
-from serving_load import OPTIONS as LOAD_OPTIONS
-from serving_load import SAMPLE_S, measure_load
-from serving_overhead import OPTIONS, measure_overhead
-from serving_replacement import measure_replacement
-from serving_sessions import measure_sessions
-from serving_stand import gateway_stand, packaged_stand, tiny_stand
-from serving_strikes import PLAIN, STRIKES
-from serving_throughput import measure_throughput
+from serving.burst import measure_bursts
+from serving.burst import table as bursts_table
+from serving.fault_injection import PLAIN, STRIKES
+from serving.faults import measure_faults
+from serving.faults import table as faults_table
+from serving.load import OPTIONS as LOAD_OPTIONS
+from serving.load import SAMPLE_S, measure_load
+from serving.overhead import OPTIONS, measure_overhead
+from serving.replacement import measure_replacement
+from serving.sessions import measure_sessions
+from serving.stand import gateway_stand, packaged_stand, tiny_stand
+from serving.throughput import measure_throughput
 from traitroute.adapters import TraitRouteError
 from traitroute.profiling.profile import quiet_libraries
 

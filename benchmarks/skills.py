@@ -23,8 +23,8 @@ from pathlib import Path
 import httpx
 import numpy as np
 from latency import FIT_ROWS, WARM_UP, keep_to_one_core, processor
-from latency_routers import enlarged, fitted_profile
-from latency_texts import read_rows, request_texts, split_rows
+from latency.routers import enlarged, fitted_profile
+from latency.texts import read_rows, request_texts, split_rows
 from rich.console import Console
 from rich.table import Table
 from starlette.applications import Starlette

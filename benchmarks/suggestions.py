@@ -18,16 +18,15 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from routing_ours import OurRouter
-from routing_protocols import Fold
-from routing_seen import see
-from routing_table import OutcomeTable
-from routing_trials import scores_of
+from routing.ours import OurRouter
+from routing.protocols import Fold
+from routing.seen import see
+from routing.table import OUTCOMES, OutcomeTable
+from routing.trials import scores_of
 from traitroute.router import Router
 from traitroute.serving.traffic.suggestion import suggestions
 from traitroute.serving.traffic.watch import NOVEL
 
-OUTCOMES = Path(__file__).parent / "routing_outcomes.safetensors"
 DECOYS = FAMILIAR = 5
 PROMPTS = 50
 
@@ -90,6 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--outcomes", type=Path, default=OUTCOMES, help="an outcome table")
     parser.add_argument("--json", type=Path, help="write every figure here")
+    parser.add_argument("--cases", type=int, help="only so many data sets, to see that it runs")
     args = parser.parse_args()
     table = OutcomeTable.load(args.outcomes)
     main_rows = np.flatnonzero(table.kind == "main")
@@ -97,7 +97,7 @@ def main() -> None:
         str(name): main_rows[table.dataset[main_rows] == name]
         for name in dict.fromkeys(table.dataset[main_rows].tolist())
     }
-    turns = [turn(table, rows_of, name) for name in track(list(rows_of), "data sets")]
+    turns = [turn(table, rows_of, name) for name in track(list(rows_of)[: args.cases], "data sets")]
     _show(turns, Console())
     if args.json:
         args.json.write_text(json.dumps([asdict(t) | {"right": t.right} for t in turns], indent=1))

@@ -133,7 +133,7 @@ def tiny() -> TinyModels:
 def postgres() -> Iterator[Any]:
     """A running PostgreSQL server that may be killed; `new_database` gives each test its own."""
     pytest.importorskip("psycopg", reason="psycopg is not installed: pip install '.[postgresql]'")
-    from postgres_server import PROGRAMS, postgres_server
+    from reprofiling.postgres_server import PROGRAMS, postgres_server
 
     if not PROGRAMS.is_dir():
         pytest.skip("no PostgreSQL server here: apt-get install postgresql")

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-import latency_routers
 import numpy as np
 import pytest
+from latency import routers as latency_routers
 from traitroute.router import Router, RoutingProfile
 
 TOPICS = {

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-import latency_texts
 import numpy as np
 import pytest
+from latency import texts as latency_texts
 
 
 def test_lengths_spread_log_uniformly() -> None:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from reprofiling import judge
-from reprofiling_left_out import BASE, NEW, LeftOut, left_out
-from reprofiling_ways import WAYS
-from routing_table import OutcomeTable
+from reprofiling.judging import judge
+from reprofiling.left_out import BASE, NEW, LeftOut, left_out
+from reprofiling.ways import WAYS
+from routing.table import OutcomeTable
 from traitroute.router import Router
 
-FILE = Path(__file__).parents[2] / "benchmarks" / "routing_outcomes.safetensors"
+FILE = Path(__file__).parents[2] / "benchmarks" / "routing/outcomes.safetensors"
 ADAPTER = 3
 
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from routing_plan import read_folder_plan
+from routing.plan import read_folder_plan
 from traitroute.adapters import SuiteError
 
 

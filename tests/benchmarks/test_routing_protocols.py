@@ -4,13 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from routing import chosen, load
-from routing_baselines import BASELINES
-from routing_protocols import PROTOCOLS, folds
-from routing_table import OutcomeTable
-from routing_trials import figures, run
+from routing.baselines import BASELINES
+from routing.protocols import PROTOCOLS, folds
+from routing.table import OutcomeTable, chosen, load
+from routing.trials import figures, run
 
-FILE = Path(__file__).parents[2] / "benchmarks" / "routing_outcomes.safetensors"
+FILE = Path(__file__).parents[2] / "benchmarks" / "routing/outcomes.safetensors"
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from routing_scores import (
+from routing.scores import (
     cross_fitted_best,
     paired_p,
     reference,

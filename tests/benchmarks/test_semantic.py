@@ -8,7 +8,7 @@ pytest.importorskip(
     "semantic_router",
     reason="semantic-router is not installed: pip install --no-deps -r requirements/baselines.txt",
 )
-import semantic
+from routing import semantic
 
 NAMES = ("cook", "pilot", "judge")
 AXES = np.eye(4)

@@ -8,22 +8,23 @@ import pytest
 pytest.importorskip("httpx")
 pytest.importorskip("prometheus_client")
 
-from serving_client import Answer, _said, read_metrics
-from serving_load import seen_status
-from serving_middleware import Alone
-from serving_overhead import summary as overhead_summary
-from serving_paired import Difference, Growth, percent_more
-from serving_replacement import SEEN_WITHIN_S
-from serving_replacement import summary as replacement_summary
-from serving_sessions import TURNS, Turn, scripted
-from serving_sessions import summary as sessions_summary
-from serving_stand import topic_profile
-from serving_strikes import slowed
-from serving_throughput import alike
-from serving_topics import TOPICS
-from serving_truth import Truth, Verdict, unmistakable
+from serving.client import Answer, _said, read_metrics
+from serving.fault_injection import slowed
+from serving.load import seen_status
+from serving.overhead import summary as overhead_summary
+from serving.paired import Difference, Growth, percent_more
+from serving.replacement import SEEN_WITHIN_S
+from serving.replacement import summary as replacement_summary
+from serving.sessions import TURNS, Turn, scripted
+from serving.sessions import summary as sessions_summary
+from serving.stand import topic_profile
+from serving.throughput import alike
+from serving.topics import TOPICS
+from serving.truth import Truth, Verdict, unmistakable
 from traitroute.adapters import ServerError
 from traitroute.router import Router
+
+from serving.middleware import Alone
 
 SAID = {("code", "p"): "one", ("cook", "p"): "two", ("base", "p"): "three"}
 

@@ -9,9 +9,9 @@ pytest.importorskip("vllm", reason="needs a server: pip install 'traitroute[serv
 pytest.importorskip("peft", reason="needs PEFT: pip install 'traitroute[profile]'")
 
 from prometheus_client.parser import text_string_to_metric_families
-from serving_load import measure_load
-from serving_replacement import measure_replacement
-from serving_stand import Stand, gateway_stand, tiny_stand
+from serving.load import measure_load
+from serving.replacement import measure_replacement
+from serving.stand import Stand, gateway_stand, tiny_stand
 
 pytestmark = pytest.mark.slow
 

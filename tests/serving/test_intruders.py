@@ -25,8 +25,8 @@ from traitroute.serving.vllm import free_port, running_process, running_server
 pytest.importorskip("vllm", reason="needs a server: pip install 'traitroute[serve]'")
 pytest.importorskip("peft", reason="needs PEFT: pip install 'traitroute[profile]'")
 
-from serving_stand import TINY_OPTIONS, adapter_record, save_adapters, tiny_base, topic_profile
-from serving_topics import TOPICS
+from serving.stand import TINY_OPTIONS, adapter_record, save_adapters, tiny_base, topic_profile
+from serving.topics import TOPICS
 
 pytestmark = pytest.mark.slow
 

@@ -1,0 +1,1 @@
+"""What the profiling benchmark compares with."""

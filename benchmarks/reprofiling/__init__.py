@@ -1,0 +1,1 @@
+"""What the benchmarks of re-profiling are made of: adapters left out, ways to place them, and a live system."""

@@ -1,0 +1,48 @@
+"""How good an estimate of an adapter's row is, beside the row measured in full."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .left_out import LeftOut
+from .ways import Way
+
+
+@dataclass(frozen=True)
+class RowScore:
+    """What one estimate of one adapter's row is worth; errors of gains in points, everything else in [0, 1].
+
+    `unchanged` is the share of all requests that are routed as with the full row, `around` that of the requests which one
+    of the two sends to the new adapter; `covered` the share of gains within 1.96 standard errors.
+    """
+
+    examples: float
+    tokens: float
+    gains: float
+    gains_all: float
+    worst: float
+    traits: float
+    unchanged: float
+    around: float
+    covered: float
+
+
+def judge(case: LeftOut, way: Way, share: float, seed: int) -> RowScore:
+    """Estimate the left-out adapter's row from `share` of its examples, and compare with the full row."""
+    row = way(case, share, seed)
+    errors = 100 * np.abs(row.gains - case.gains)
+    known = ~np.isnan(errors)
+    main = errors[case.main & known]
+    unchanged, around = case.agreement(row.gains)
+    within = errors <= 196 * row.errors + 1e-9
+    return RowScore(
+        examples=len(row.rows) / case.size,
+        tokens=float(case.tokens[row.rows].sum() / case.tokens.sum()),
+        gains=float(main.mean()),
+        gains_all=float(errors[known].mean()),
+        worst=float(main.max()),
+        traits=case.trait_error(row.gains),
+        unchanged=unchanged,
+        around=around,
+        covered=float(within.mean()),
+    )

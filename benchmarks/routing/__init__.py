@@ -1,0 +1,1 @@
+"""What the routing benchmark is made of: its data, protocols, routers and scores."""

@@ -1,0 +1,164 @@
+"""A fleet of made-up adapters whose structure is real: trait scores drawn from those of ten measured ones.
+
+Traits and the routing profile are fitted to 50 tasks of `routing/outcomes.safetensors` (24 main tasks, their 24 probes
+and 2 that confirm). A drawn adapter has scores of the fitted ones' mean and covariance; its score on a task is what
+these give, plus the error of measuring 100 examples. Its example gains, which only a refit reads, are +1, 0 or -1 with
+the mean that the traits give.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import create_engine, insert
+from traitroute.adapters import Adapter, AdapterState, Registry
+from traitroute.adapters.registry import schema
+from traitroute.adapters.registry.adapters import to_row
+from traitroute.profiling.traits.space import TraitSpace
+from traitroute.router import FitRequests, RoutingProfile, fit_profile
+
+from .ours import rows_of
+from .table import OUTCOMES, OutcomeTable
+
+TASKS = 50
+EXAMPLES = 100
+MEASURED_WHOLE = 50
+"""So many adapters were measured at the start; the others joined a row at a time."""
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Drawn adapters: `scores` (a, r) in trait space, and the `gains` (a, tasks) that measuring them found."""
+
+    names: tuple[str, ...]
+    scores: Array
+    gains: Array
+
+
+class Fleet:
+    """What is fitted to the ten, and draws of any number."""
+
+    def __init__(self, outcomes: Path = OUTCOMES, *, seed: int = 0) -> None:
+        self.table = OutcomeTable.load(outcomes)
+        self.random = np.random.default_rng(seed)
+        kinds = np.array(self.table.kinds)
+        order = [i for kind in ("main", "probe", "confirmation") for i in np.flatnonzero(kinds == kind)]
+        self.places = np.array(order[:TASKS])
+        self.tasks = [self.table.tasks[i] for i in self.places]
+        self.rows = np.flatnonzero(np.isin(self.table.task, self.places))
+        strict = self.table.strict[self.rows].astype(float)
+        self.example_gains: Array = strict[:, 1:] - strict[:, :1]
+        self.base = np.array([strict[self._of(t), 0].mean() for t in self.places])
+
+    def _of(self, task: int) -> NDArray[np.bool_]:
+        return self.table.task[self.rows] == task
+
+    @cached_property
+    def measured(self) -> Array:
+        """Gains of the ten, (10, tasks)."""
+        return np.stack([self.example_gains[self._of(t)].mean(axis=0) for t in self.places], axis=1)
+
+    @cached_property
+    def traits(self) -> TraitSpace:
+        """Fitted to the ten."""
+        return TraitSpace(n_permutations=200).fit(self.measured)
+
+    @cached_property
+    def profile(self) -> RoutingProfile:
+        """Fitted to the ten."""
+        scores = self.traits.transform(self.measured)
+        requests = self.requests(self.example_gains)
+        requests = replace(requests, sources=[rows_of(self.table, i) for i in range(len(scores))])
+        return fit_profile(self.table.adapters, requests, scores, n_traits=self.traits.n_traits_)
+
+    def requests(self, gains: Array) -> FitRequests:
+        """The measured requests with the example gains of some adapters, (n, a)."""
+        names = [self.table.tasks[t] for t in self.table.task[self.rows]]
+        groups = self.table.dataset[self.rows].tolist()
+        return FitRequests(self.table.marks[self.rows].tolist(), names, gains, groups)
+
+    def draw(self, size: int) -> Drawn:
+        """Draw adapters."""
+        fitted = self.traits.transform(self.measured)
+        covariance = np.atleast_2d(np.cov(fitted, rowvar=False))
+        scores = self.random.multivariate_normal(fitted.mean(axis=0), covariance, size)
+        true = np.clip(self.base + self.traits.inverse_transform(scores), 0, 1)
+        seen = self.random.binomial(EXAMPLES, true) / EXAMPLES
+        return Drawn(tuple(f"adapter-{i:05}" for i in range(size)), scores, seen - self.base)
+
+    def draw_examples(self, drawn: Drawn) -> Array:
+        """Example gains (n, a) of drawn adapters on the measured requests."""
+        place = {int(t): j for j, t in enumerate(self.places)}
+        mean = drawn.gains[:, [place[int(t)] for t in self.table.task[self.rows]]].T
+        return np.sign(mean) * (self.random.random(mean.shape) < np.abs(mean))
+
+    def routing_profile(self, drawn: Drawn) -> RoutingProfile:
+        """The fitted profile with the drawn adapters in place of the ten."""
+        like = [i % len(self.table.adapters) for i in range(len(drawn.names))]
+        taken = self.profile.take(like)
+        rank = self.profile.trait_scores.shape[1]
+        return replace(taken, adapters=drawn.names, trait_scores=drawn.scores[:, :rank])
+
+    def _errors(self, drawn: Drawn) -> Array:
+        """Standard errors of the rows that joined, which were estimated from a tenth of the examples."""
+        gains = drawn.gains[MEASURED_WHOLE:]
+        return np.sqrt(np.maximum(np.abs(gains) * (1 - np.abs(gains)), 0.01) / (EXAMPLES / 10))
+
+    def summary(self, drawn: Drawn) -> dict[str, Any]:
+        """What the registry keeps of such a profile for people and for skill cards."""
+        shape = drawn.gains.shape
+        won = np.clip(np.round(EXAMPLES * drawn.gains), 0, EXAMPLES).astype(int)
+        lost = np.clip(np.round(-EXAMPLES * drawn.gains), 0, EXAMPLES).astype(int)
+        counts = {"won": won, "lost": lost, "examples": np.full(shape, EXAMPLES)}
+        traits = self.traits
+        return {
+            "base_model": "made-up",
+            "cells": [],
+            "tasks": self.tasks,
+            "base": self.base.tolist(),
+            "loadings": traits.components_.tolist(),
+            "explained_variance": traits.explained_variance_ratio_.tolist(),
+            "null": traits.null_.tolist(),
+            "p_values": traits.p_values_.tolist(),
+            "n_traits": traits.n_traits_,
+            "adapters": list(drawn.names),
+            "scores": np.round(self.base + drawn.gains, 4).tolist(),
+            "trait_scores": np.round(drawn.scores, 6).tolist(),
+            "paired": {part: count.tolist() for part, count in counts.items()},
+            "weights": {name: made_up(name, i).weights_digest for i, name in enumerate(drawn.names)},
+            "joined": list(drawn.names[MEASURED_WHOLE:]),
+            "estimated": {
+                name: {"errors": errors, "examples": [EXAMPLES // 10] * shape[1]}
+                for name, errors in zip(drawn.names[MEASURED_WHOLE:], self._errors(drawn).tolist(), strict=True)
+            },
+        }
+
+
+def made_up(name: str, number: int, *, state: AdapterState = AdapterState.READY) -> Adapter:
+    """A record whose weights nobody has."""
+    return Adapter(
+        name=name,
+        base_model="made-up",
+        base_digest="f" * 64,
+        # The serving id is read from the first half, of which these differ in every bit that counts.
+        weights_digest=f"{number:016x}" + "0" * 48,
+        rank=8,
+        target_modules=("q_proj", "v_proj"),
+        state=state,
+        licence="mit",
+        uri=f"hub://team/{name}",
+    )
+
+
+def fill(registry: Registry, names: tuple[str, ...]) -> None:
+    """Put records into an empty registry at once; adding them one by one is measured elsewhere."""
+    location = registry.location
+    engine = create_engine(location.url or f"sqlite:///{location.path}")
+    rows = [to_row(made_up(name, i)) | {"measured": True} for i, name in enumerate(names)]
+    with engine.begin() as connection:
+        connection.execute(insert(schema.adapters), rows)
+    engine.dispose()

@@ -1,0 +1,125 @@
+"""Our router in the benchmark: the product's own fit and its own `Router.route`, nothing beside them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from traitroute.profiling import TraitSpace
+from traitroute.router import (
+    FitRequests,
+    RequestTokens,
+    Router,
+    RoutingProfile,
+    TrainingRows,
+    fit_profile,
+)
+from traitroute.router.guard import Novelty
+from traitroute.router.request import Counts
+
+from .seen import Requests, Rows, Seen
+from .table import OutcomeTable
+
+Rank = Literal["null", "all"] | None
+"""Components kept: those above the null, all, or as many as predict held-out gains best."""
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+@dataclass(frozen=True)
+class OurRouter:
+    """`fit_profile` and `Router`; the fields take parts away, to see what they are worth."""
+
+    rank: Rank = None
+    z: float | None = None
+    random_state: int = 0
+    probes: bool = True
+    rows: Callable[[TrainingRows], TrainingRows | None] = _same
+    marks: Callable[[RequestTokens], RequestTokens] = _same
+    profile: Callable[[RoutingProfile], RoutingProfile] = _same
+
+    def fit(self, seen: Seen) -> "FittedRouter":
+        """Fit traits and profile; an adapter known by its task gains alone is projected into the traits."""
+        if not self.probes:
+            seen = seen.take(np.flatnonzero(seen.table.kind[seen.rows] == "main"))
+        kept = [i for i in range(seen.gains.shape[1]) if i != seen.new]
+        means = seen.task_means(seen.gains).T
+        traits = TraitSpace(n_permutations=100).fit(means[kept])
+        requests = FitRequests(
+            [self.marks(m) for m in seen.requests.marks],
+            seen.tasks.tolist(),
+            seen.gains[:, kept],
+            seen.datasets.tolist(),
+            [self.rows(rows_of(seen.table, i)) for i in kept],
+        )
+        scores = traits.transform(means)
+        profile = fit_profile(
+            [seen.table.adapters[i] for i in kept],
+            requests,
+            scores[kept],
+            n_traits=traits.n_traits_,
+            rank={"null": traits.n_traits_, "all": scores.shape[1], None: None}[self.rank],
+            random_state=self.random_state,
+        )
+        if seen.new is not None:
+            rows = self.rows(rows_of(seen.table, seen.new))
+            name, gains = seen.table.adapters[seen.new], means[seen.new]
+            profile = profile.with_adapter(name, scores[seen.new], rows, gains=gains)
+        router = Router(self.profile(profile), z=self.z)
+        return FittedRouter(router, seen.table.adapters, self.marks)
+
+
+@dataclass(frozen=True)
+class FittedRouter:
+    """The router and the adapters in the table's order."""
+
+    router: Router
+    adapters: tuple[str, ...]
+    marks: Callable[[RequestTokens], RequestTokens] = _same
+
+    def with_z(self, z: float) -> "FittedRouter":
+        """The same with another z."""
+        return replace(self, router=Router(self.router.profile, z=z))
+
+    def choose(self, requests: Requests) -> Rows:
+        """The column chosen for each request."""
+        return np.array(
+            [self._column(self.router.route(self.marks(m)).adapter) for m in requests.marks],
+            dtype=np.intp,
+        )
+
+    def forecast(self, requests: Requests) -> tuple[Rows, np.ndarray]:
+        """The best-ranked column for each request and the gain predicted of it, (n,) each."""
+        ranked = [self.router.route(self.marks(m)).ranking[0] for m in requests.marks]
+        return np.array([self._column(r.adapter) for r in ranked]), np.array([r.gain for r in ranked])
+
+    def _column(self, name: str | None) -> int:
+        return 0 if name is None else 1 + self.adapters.index(name)
+
+
+def rows_of(table: OutcomeTable, adapter: int) -> TrainingRows:
+    """The training rows of an adapter that the table holds."""
+    rows = np.flatnonzero(table.source_adapter == adapter)
+    prompts: list[RequestTokens] = table.source_marks[rows].tolist()
+    return TrainingRows(prompts, [table.source_answer_counts[i] for i in rows])
+
+
+NO_WORDS = Counts(np.zeros(0, np.int64), np.zeros(0))
+
+OURS = {"traitroute": OurRouter()}
+SEEDS = {f"traitroute, seed {seed}": OurRouter(random_state=seed) for seed in range(1, 5)}
+ABLATIONS: dict[str, OurRouter] = {
+    "without the guard": OurRouter(z=0.0),
+    "demand believed of every request": OurRouter(
+        profile=lambda p: replace(p, novelty=Novelty(known=0.0, new=1e6, spread=1e3))
+    ),
+    "without training rows": OurRouter(rows=lambda rows: None),
+    "training rows: prompts only": OurRouter(rows=lambda rows: replace(rows, answers=[NO_WORDS] * len(rows.answers))),
+    "training rows: answers only": OurRouter(rows=lambda rows: replace(rows, prompts=[])),
+    "without surface statistics": OurRouter(marks=lambda m: replace(m, surface=np.zeros_like(m.surface))),
+    "without probes": OurRouter(probes=False),
+    "as many traits as exceed the null": OurRouter(rank="null"),
+    "no trait bottleneck": OurRouter(rank="all"),
+}

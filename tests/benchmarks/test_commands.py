@@ -1,0 +1,51 @@
+"""Every benchmark's command still runs: all of them as far as their help, and in a small form those that need no server."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+COMMANDS = sorted(file.stem for file in BENCHMARKS.glob("*.py"))
+SMALL = {
+    "recalibration": ["--seeds", "2"],
+    "registry_scale": ["--sizes", "20"],
+    "reprofiling": ["--cases", "1", "--only", "random"],
+    "reprofiling_column": ["--cases", "1"],
+    "reprofiling_fleets": ["--cases", "1", "--sizes", "3"],
+    "routing": ["--only", "base,random", "--protocols", "seen", "--processes", "1"],
+    "skills": ["--texts", "4", "--plans", "1", "--sizes", "10"],
+    "suggestions": ["--cases", "1"],
+}
+"""Arguments with which a command takes seconds; its figures say nothing then."""
+
+
+def run(command: str, *arguments: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [f"{command}.py", *arguments])
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    runpy.run_path(str(BENCHMARKS / f"{command}.py"), run_name="__main__")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_explains_itself(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        with pytest.raises(SystemExit) as end:
+            run(command, "--help", monkeypatch=monkeypatch)
+    except ModuleNotFoundError as exc:
+        if (exc.name or "").startswith("traitroute") or (BENCHMARKS / (exc.name or "").split(".")[0]).exists():
+            raise
+        pytest.skip(f"not installed: {exc.name}")
+    assert end.value.code in (None, 0)
+    assert "usage" in capsys.readouterr().out.lower()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", SMALL)
+def test_a_command_runs_in_a_small_form(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(command, *SMALL[command], monkeypatch=monkeypatch)
+    assert len(capsys.readouterr().out.splitlines()) > 2
