@@ -30,8 +30,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from latency.one_core import keep_to_one_core, processor
 from latency.routers import Contender, measured_start, our_contenders, their_contenders
-from latency.texts import Rows, read_rows, request_texts, split_rows
+from latency.texts import FIT_ROWS, WARM_UP, Rows, read_rows, request_texts, split_rows
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -39,22 +40,10 @@ from traitroute.profiling.profile import quiet_libraries
 
 console = Console(width=150)
 
-ONE_CORE = {
-    name: "1"
-    for name in (
-        "OMP_NUM_THREADS",
-        "OPENBLAS_NUM_THREADS",
-        "MKL_NUM_THREADS",
-        "NUMEXPR_NUM_THREADS",
-    )
-} | {"TOKENIZERS_PARALLELISM": "false"}
 PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "sentence-transformers", "semantic-router")
 SIZES = (10, 1_000, 10_000)
-FIT_ROWS = 16
-"""So many requests a task the profile is fitted on; they are not timed."""
-
-TURN, WARM_UP = 10, 20
-"""Texts that a router answers before another has its turn, and answers before anything is timed."""
+TURN = 10
+"""Texts that a router answers before another has its turn."""
 
 
 @dataclass(frozen=True)
@@ -183,21 +172,6 @@ def describe(texts: Sequence[str], rows: Rows, arguments: argparse.Namespace) ->
         f"gains, further adapters and utterance vectors made up; load average {stated['load_average']:.1f}"
     )
     return stated
-
-
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or platform.machine()
-
-
-def keep_to_one_core() -> None:
-    """Start again with one thread, which libraries read as they load, and stay on one core."""
-    if any(os.environ.get(name) != value for name, value in ONE_CORE.items()):
-        os.execve(sys.executable, sys.orig_argv, os.environ | ONE_CORE)
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
 def _arguments() -> argparse.Namespace:

@@ -213,7 +213,7 @@ def _arguments() -> argparse.Namespace:
     runs = (overhead, throughput, sessions, load, burst, replacement, faults)
     commands = parser.add_subparsers(required=True, metavar="|".join(r.__name__ for r in runs))
     for run in runs:
-        module = sys.modules[f"serving_{run.__name__}"]
+        module = sys.modules[f"serving.{run.__name__}"]
         command = commands.add_parser(
             run.__name__,
             help=(module.__doc__ or "").splitlines()[0],

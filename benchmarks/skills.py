@@ -22,9 +22,9 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-from latency import FIT_ROWS, WARM_UP, keep_to_one_core, processor
+from latency.one_core import keep_to_one_core, processor
 from latency.routers import enlarged, fitted_profile
-from latency.texts import read_rows, request_texts, split_rows
+from latency.texts import FIT_ROWS, WARM_UP, read_rows, request_texts, split_rows
 from rich.console import Console
 from rich.table import Table
 from starlette.applications import Starlette

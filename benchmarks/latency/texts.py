@@ -7,6 +7,10 @@ from pathlib import Path
 import numpy as np
 
 SHORTEST, LONGEST = 50, 4_000
+FIT_ROWS = 16
+"""Requests of each task that the profile is fitted on; they are not timed."""
+WARM_UP = 20
+"""Answers before anything is timed."""
 MINI = Path(__file__).parents[1] / "suites" / "mini"
 
 Rows = dict[str, list[str]]
