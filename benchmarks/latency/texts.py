@@ -11,7 +11,7 @@ FIT_ROWS = 16
 """Requests of each task that the profile is fitted on; they are not timed."""
 WARM_UP = 20
 """Answers before anything is timed."""
-MINI = Path(__file__).parents[1] / "suites" / "mini"
+MINI = Path(__file__).parents[2] / "suites" / "mini"
 
 Rows = dict[str, list[str]]
 

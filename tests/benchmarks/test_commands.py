@@ -11,11 +11,11 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 COMMANDS = sorted(file.stem for file in BENCHMARKS.glob("*.py"))
 SMALL = {
     "recalibration": ["--seeds", "2"],
-    "registry_scale": ["--sizes", "20"],
+    "registry_scale": ["--sizes", "100"],
     "reprofiling": ["--cases", "1", "--only", "random"],
     "reprofiling_column": ["--cases", "1"],
     "reprofiling_fleets": ["--cases", "1", "--sizes", "3"],
-    "routing": ["--only", "base,random", "--protocols", "seen", "--processes", "1"],
+    "routing": ["--only", "base,random", "--protocols", "in_distribution", "--processes", "1"],
     "skills": ["--texts", "4", "--plans", "1", "--sizes", "10"],
     "suggestions": ["--cases", "1"],
 }
