@@ -5,7 +5,7 @@ from pathlib import Path
 from ..adapters import Registry, RegistryError
 from ..router import Router
 from ..serving.skills import Skills, Snapshot
-from ..serving.skills.model_card import model_card
+from ..serving.skills.card import model_card
 
 README = "README.md"
 _OURS = ("- traitroute\n", "[More Information Needed]")

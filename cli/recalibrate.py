@@ -9,8 +9,7 @@ from rich.table import Table
 
 from ..adapters import Registry, RegistryError, StoredProfile
 from ..router import RoutingProfile
-from ..serving.skills.recalibration import BOUND, LEAST, Correction, corrections
-from ..serving.skills.rewards import read_rewards
+from ..serving.skills.recalibration import BOUND, LEAST, Correction, corrections, read_rewards
 from .options import DEFAULT_REGISTRY, RegistryPath, console
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from ..adapters import DemandWindow, InputError, Registry, RegistryError
 from ..profiling.tasks.suite import infer_task
 from ..router import RoutingProfile
-from ..serving.skills.rewards import read_rewards
+from ..serving.skills.recalibration import read_rewards
 from ..serving.traffic.losses import Losses, losses_of
 from ..serving.traffic.suggestion import (
     Group,

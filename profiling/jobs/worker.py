@@ -21,7 +21,7 @@ from sqlalchemy.engine import ExceptionContext
 from ...adapters import Adapter, DatabaseError, Registry, RegistryError
 from ...adapters.registry.database import translated_errors
 from ...adapters.registry.postgresql import open_database
-from ...serving.jobs.place import APPLICATION, APPLICATION_VERSION, QUEUE, jobs_url
+from ...serving.jobs.board import APPLICATION, APPLICATION_VERSION, QUEUE, jobs_url
 from .locks import Held, Locks
 from .pending import pending
 from .steps import RowSteps

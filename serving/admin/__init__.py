@@ -1,6 +1,5 @@
-"""Adapters come and go on a running server: `/v1/adapters`, behind a key of its own."""
+"""The admin API: adapters are added, changed and removed on a running server at `/v1/adapters`, behind its own key."""
 
-from .key import HEADER
-from .routes import admin_operations
+from .routes import HEADER, admin_operations
 
 __all__ = ["HEADER", "admin_operations"]

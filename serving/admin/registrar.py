@@ -1,8 +1,14 @@
-"""Changes the registry that a server follows; the server itself reads it only. Blocking, for threads."""
+"""Changes to the registry that a server follows, and their pydantic models. Blocking: call it in threads.
+
+The server itself only reads the registry. A field that is not listed here is refused.
+"""
 
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ...adapters import (
     Adapter,
@@ -11,20 +17,95 @@ from ...adapters import (
     ConflictError,
     Importer,
     Location,
+    Name,
     Registry,
     RegistryError,
 )
-from ..http.errors import RefusedError
-from ..http.paging import Page
-from .models import AdapterChange, AdapterList, AdapterRecord, NewAdapter, NewWeights
+from ..http.errors import UnavailableError
+from ..http.models import Page, PageOf
 
 _AUTHOR = "the admin API"
 
+Text = Annotated[str, Field(min_length=1, max_length=2000)]
+Licence = Annotated[str, Field(min_length=1, max_length=64)]
+Tags = Annotated[tuple[Name, ...], Field(max_length=64)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NewWeights(_Strict):
+    """Weights, and where they come from; see `docs/adapters.md`."""
+
+    uri: Text = Field(description="Where the weights are: a path or URI that the operator allows.")
+    licence: Licence | None = Field(default=None, description="The licence, where the source states none.")
+    same_base: bool = Field(
+        default=False,
+        description="Whether the base model named in the adapter's configuration is the registry's under another name.",
+    )
+
+
+class NewAdapter(NewWeights):
+    """An adapter that does not exist yet."""
+
+    name: Name = Field(description="The name by which it will be requested.")
+    tags: Tags = Field(default=(), description="Tags, by which requests can limit which adapters may answer.")
+    source_task: Name | None = Field(default=None, description="The task whose data it was trained on.")
+
+
+class AdapterChange(_Strict):
+    """What to change; at least one of `state` and `tags`."""
+
+    state: Literal["enabled", "disabled"] | None = Field(
+        default=None, description="A disabled adapter is not served until it is enabled again."
+    )
+    note: Text | None = Field(default=None, description="Why the adapter is disabled.")
+    tags: Tags | None = Field(default=None, description="The tags in place of the present ones.")
+
+    @model_validator(mode="after")
+    def _check_something_changes(self) -> Self:
+        if self.state is None and self.tags is None:
+            raise ValueError('nothing would change: give "state" or "tags"')
+        if self.note is not None and self.state != "disabled":
+            raise ValueError('"note" says why an adapter is disabled: give it with that state')
+        return self
+
+
+class AdapterRecord(Adapter):
+    """An adapter as the registry holds it."""
+
+    object: Literal["adapter"] = "adapter"
+    tag: str = Field(description="Stands for this version of the record: give it as If-Match with a change.")
+    replacement: Adapter | None = Field(
+        description="New weights that are being measured before they take the name over."
+    )
+
+    @property
+    def entity_tag(self) -> str:
+        """The ETag of this version of the record."""
+        return f'"{self.tag}"'
+
+
+class AdapterList(PageOf):
+    """The adapters, by name, a page at a time."""
+
+    object: Literal["list"] = "list"
+    data: tuple[AdapterRecord, ...]
+
+
+class AdapterDeleted(BaseModel):
+    """An adapter was removed from the registry."""
+
+    object: Literal["adapter.deleted"] = "adapter.deleted"
+    deleted: Literal[True] = True
+    name: str
+
 
 class Registrar:
-    """Opens the registry at `where()` anew for each change: they are rare, and it may have moved.
+    """Changes the registry at `where()`, opened anew for each change: changes are rare, and it may have moved.
 
-    Each change takes `match`, the tag of the adapter as the caller read it, and refuses where it was changed since.
+    Each change takes `match`, the tag of the adapter as the caller read it, and refuses if it was changed since.
     """
 
     def __init__(self, where: Callable[[], Location], allowed: AllowedSources) -> None:
@@ -35,38 +116,38 @@ class Registrar:
         """Describe a page of the adapters."""
         with self._opened(read_only=True) as registry, registry.frozen():
             names = sorted(registry.adapter_names())
-            rows, following = page.of_sorted(names)
+            rows, after = page.of_sorted(names)
             waiting = {each.name: each for each in registry.replacements()}
-            found = registry.adapters(names=names[rows])
-            told = tuple(_described(each, waiting.get(each.name)) for each in found)
-            return AdapterList(data=told, next=following)
+            adapters = registry.adapters(names=names[rows])
+            records = tuple(_record(each, waiting.get(each.name)) for each in adapters)
+            return AdapterList(data=records, next=after)
 
     def adapter(self, name: str) -> AdapterRecord:
         """Describe one adapter."""
         with self._opened(read_only=True) as registry:
-            return _described(registry.adapter(name), registry.replacement(name))
+            return _record(registry.adapter(name), registry.replacement(name))
 
     def add(self, new: NewAdapter) -> tuple[AdapterRecord, bool]:
-        """Add an adapter and describe it; false where it was there already, with the same weights."""
+        """Add an adapter and describe it; false where it exists already with the same weights."""
         with self._opened() as registry:
-            arrival = Importer(registry, self._allowed).add(**dict(new))
-            return _described(arrival.adapter, registry.replacement(new.name)), not arrival.known
+            result = Importer(registry, self._allowed).add(**dict(new))
+            return _record(result.adapter, registry.replacement(new.name)), not result.known
 
     def replace(self, name: str, new: NewWeights, match: str | None) -> AdapterRecord:
-        """Let new weights wait to take the name over, and describe the adapter that they will replace."""
+        """Add weights that will take the name over once measured, and describe the adapter as it is."""
         with self._opened() as registry:
             _expected(registry, name, match)
-            arrival = Importer(registry, self._allowed).replace(name, **dict(new))
-            return _described(registry.adapter(name), arrival.adapter)
+            result = Importer(registry, self._allowed).replace(name, **dict(new))
+            return _record(registry.adapter(name), result.adapter)
 
     def withdraw(self, name: str) -> AdapterRecord:
-        """Give up the weights that wait to replace an adapter's."""
+        """Drop the weights that were to replace an adapter's."""
         with self._opened() as registry:
             registry.withdraw_replacement(name)
-            return _described(registry.adapter(name), None)
+            return _record(registry.adapter(name), None)
 
     def change(self, name: str, change: AdapterChange, match: str | None) -> AdapterRecord:
-        """Change an adapter's tags or state, and describe it as it then is."""
+        """Change an adapter's tags or state, and describe the result."""
         with self._opened() as registry:
             adapter = _expected(registry, name, match)
             if change.tags is not None:
@@ -76,20 +157,20 @@ class Registrar:
             elif change.state == "disabled":
                 state, note = AdapterState.DISABLED, change.note
                 adapter = registry.set_state(name, state, note=note, expected=adapter)
-            return _described(adapter, registry.replacement(name))
+            return _record(adapter, registry.replacement(name))
 
     def remove(self, name: str, match: str | None) -> AdapterRecord:
-        """Forget an adapter, and describe it as it was."""
+        """Remove an adapter, and describe it as it was."""
         with self._opened() as registry:
             adapter = _expected(registry, name, match)
-            return _described(registry.remove_adapter(name, expected=adapter), None)
+            return _record(registry.remove_adapter(name, expected=adapter), None)
 
     @contextmanager
     def _opened(self, *, read_only: bool = False) -> Iterator[Registry]:
         try:
             registry = Registry.open(self._where(), read_only=read_only, author=_AUTHOR)
         except RegistryError as exc:
-            raise RefusedError(f"the registry cannot be opened: {exc}", status=503) from exc
+            raise UnavailableError(f"the registry cannot be opened: {exc}", retry_s=None) from exc
         with registry:
             yield registry
 
@@ -103,7 +184,7 @@ def _expected(registry: Registry, name: str, match: str | None) -> Adapter:
     return adapter
 
 
-def _described(adapter: Adapter, replacement: Adapter | None) -> AdapterRecord:
+def _record(adapter: Adapter, replacement: Adapter | None) -> AdapterRecord:
     return AdapterRecord(**dict(adapter), tag=_tag(adapter), replacement=replacement)
 
 

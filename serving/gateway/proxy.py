@@ -22,7 +22,7 @@ from starlette import datastructures
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..admin.key import HEADER as ADMIN_KEY
+from ..admin import HEADER as ADMIN_KEY
 from ..http.body import REQUEST, dump, off_loop, parse_object, read_body
 from ..http.errors import RefusedError, error_response
 from ..loading import LoadError

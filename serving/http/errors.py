@@ -1,6 +1,7 @@
 """Errors in OpenAI's form, or in Anthropic's on its paths, alike from every server of ours."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,10 +11,22 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from ...adapters import BusyError, DatabaseError, InputError
+from ...adapters import (
+    BusyError,
+    ConflictError,
+    DatabaseError,
+    InputError,
+    RunError,
+    SourceError,
+    TooManyError,
+    TraitRouteError,
+    UnknownNameError,
+    WeightsError,
+)
 
 ANTHROPIC_PATHS = frozenset(("/v1/messages", "/v1/messages/count_tokens"))
 _TYPES = {401: "authentication_error", 403: "permission_error"}
+_STATUSES = ((UnknownNameError, 404), (ConflictError, 409), (InputError, 400))
 _ANTHROPIC_TYPES = _TYPES | {404: "not_found_error", 413: "request_too_large", 429: "rate_limit_error"}
 
 
@@ -28,6 +41,20 @@ class RefusedError(InputError):
     def response(self) -> JSONResponse:
         """The error as a response."""
         return error_response(self.status, str(self), param=self.param)
+
+
+class UnavailableError(RunError):
+    """The server cannot answer now, whatever is sent; the same request may succeed in `retry_s` seconds, if stated."""
+
+    def __init__(self, message: str, *, status: int = 503, retry_s: int | None = 1) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_s = retry_s
+
+    def response(self) -> JSONResponse:
+        """The error as a response."""
+        headers = {} if self.retry_s is None else {"retry-after": str(self.retry_s)}
+        return error_response(self.status, str(self), headers=headers)
 
 
 class Error(BaseModel):
@@ -63,10 +90,20 @@ def error_response(
     return _ErrorInEitherForm(status, message, param=param, headers={**challenge, **(headers or {})})
 
 
-def database_error_response(error: DatabaseError) -> JSONResponse:
-    """A 503 for a registry that cannot be read or written now; `Retry-After` is set where waiting may help."""
-    headers = {"retry-after": "10"} if isinstance(error, BusyError) else {}
-    return error_response(503, str(error), headers=headers)
+def exception_response(error: TraitRouteError) -> JSONResponse:
+    """The response to a request that ended in one of our exceptions."""
+    match error:
+        case RefusedError() | UnavailableError():
+            return error.response()
+        case DatabaseError():
+            headers = {"retry-after": "10"} if isinstance(error, BusyError) else {}
+            return error_response(503, str(error), headers=headers)
+        case TooManyError():
+            return error_response(429, str(error), headers={"retry-after": str(math.ceil(error.wait_s))})
+        case _:
+            param = "uri" if isinstance(error, SourceError | WeightsError) else None
+            status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
+            return error_response(status, str(error), param=param)
 
 
 def model_response(name: str, cards: Iterable[Mapping[str, Any]]) -> JSONResponse:

@@ -1,5 +1,6 @@
-"""Describe routes of ours in OpenAPI 3.1, from the pydantic models that they read and answer with."""
+"""The operations of our HTTP APIs: routes, and their description in OpenAPI 3.1 from the pydantic models they use."""
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -8,21 +9,22 @@ from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from .errors import ErrorResponse
+from ...adapters import TraitRouteError
+from .errors import ErrorResponse, exception_response
 
 PATH = "/v1/openapi.json"
-Endpoint = Callable[[Request], Awaitable[Response]]
-_REFUSED = "Refused; the message says what was given, what was wanted, and the cure."
-_AWAY = "The server, or what it stands on, cannot answer now; the message says why."
+Endpoint = Callable[[Request], Awaitable[BaseModel | Response]]
+_CLIENT_ERROR = "The request was refused; the message says what was given, what was wanted, and how to mend it."
+_SERVER_ERROR = "The server, or something it depends on, cannot answer now; the message says why."
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One method of one path: `answer` is the model of what it answers with one of `statuses`.
+    """One method of one path: `endpoint` answers it, with the model `answer` and one of `statuses`.
 
     `body` and `query` are the models of what it reads (None: nothing). With `admins_only` the administrator's key is
     asked for, with `conditional` the header If-Match is read.
@@ -40,12 +42,25 @@ class Operation:
 
     @property
     def summary(self) -> str:
-        """The first sentence of the answer's description."""
+        """The first line of the answer's docstring."""
         return (self.answer.__doc__ or "").strip().splitlines()[0]
 
     def route(self) -> Route:
         """The route that answers it."""
-        return Route(self.path, self.endpoint, methods=[self.method])
+        return Route(self.path, self._respond, methods=[self.method])
+
+    async def _respond(self, request: Request) -> Response:
+        try:
+            answer = await self.endpoint(request)
+        except TraitRouteError as exc:
+            return exception_response(exc)
+        except ClientDisconnect:
+            return Response(status_code=499)
+        if isinstance(answer, Response):
+            return answer
+        # In a thread, for a page may hold a thousand skills.
+        text = await asyncio.to_thread(answer.model_dump_json)
+        return Response(text, media_type="application/json")
 
 
 def description_route(operations: Sequence[Operation], *, admin_header: str) -> Route:
@@ -72,8 +87,8 @@ def document(operations: Sequence[Operation], *, admin_header: str) -> dict[str,
             "parameters": _parameters(o),
             "responses": {
                 **{str(status): answer for status in o.statuses},
-                "4XX": _content(_REFUSED, error),
-                "5XX": _content(_AWAY, error),
+                "4XX": _content(_CLIENT_ERROR, error),
+                "5XX": _content(_SERVER_ERROR, error),
             },
         }
         if o.body is not None:
@@ -98,13 +113,13 @@ def document(operations: Sequence[Operation], *, admin_header: str) -> dict[str,
 
 
 def _parameters(o: Operation) -> list[dict[str, Any]]:
-    named = [_parameter(name, "path", {"type": "string"}) for name in re.findall(r"{(\w+)}", o.path)]
+    parameters = [_parameter(name, "path", {"type": "string"}) for name in re.findall(r"{(\w+)}", o.path)]
     if o.query is not None:
-        asked = o.query.model_json_schema()["properties"]
-        named += [_parameter(name, "query", schema) for name, schema in asked.items()]
+        properties = o.query.model_json_schema()["properties"]
+        parameters += [_parameter(name, "query", schema) for name, schema in properties.items()]
     if o.conditional:
-        named.append(_parameter("If-Match", "header", {"type": "string"}))
-    return named
+        parameters.append(_parameter("If-Match", "header", {"type": "string"}))
+    return parameters
 
 
 def _parameter(name: str, place: str, schema: dict[str, Any]) -> dict[str, Any]:

@@ -1,32 +1,135 @@
-"""The board of jobs: reads what DBOS keeps of them, and asks for one to be tried again."""
+"""Jobs, each of which measures one adapter's row of the transfer matrix until the adapter can be routed to.
 
-from collections.abc import Iterator, Sequence
+`profiling.jobs` runs them as workflows of DBOS Transact. Here they are listed, shown and retried, by commands and over
+HTTP. DBOS keeps them in an SQLite file beside the registry's, or in the registry's own PostgreSQL database (schema
+`dbos`); everything in it is JSON, by its portable serializer.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Engine, create_engine, inspect
+from starlette.requests import Request
+from starlette.responses import Response
 
 from ...adapters import Location, RegistryError, UnknownNameError
 from ...adapters.registry.database import translated_errors
 from ...adapters.registry.postgresql import open_database
-from .job import Job, JobState
-from .place import APPLICATION, QUEUE, SCHEMA, jobs_file, jobs_url
+from ..http.errors import UnavailableError, error_response
+from ..http.openapi import Operation
+from ..state import ServerState
 
 if TYPE_CHECKING:
     from dbos import DBOSClient, StepInfo, WorkflowStatus
 
+QUEUE = "measure-rows"
+SCHEMA = "dbos"
+"""The schema of DBOS's tables in a PostgreSQL database."""
+APPLICATION = "traitroute"
+APPLICATION_VERSION = "jobs-1"
+"""Raised when the steps of a job change, so that a worker never resumes a job that has other steps."""
 SHOWN = 100
-"""So many jobs are listed, the newest first."""
+"""How many jobs are listed, the newest first."""
 FIND, MEASURE = "find", "measure"
-"""How the names of steps begin: of the one that tells how many examples there are at most, and of those that measure."""
+"""Prefixes of steps' names: of the one that counts the examples, and of those that measure."""
 
 _JOBS = "workflow_status"
+T = TypeVar("T")
+
+
+class JobState(StrEnum):
+    """`waiting`: the model server or the registry is away, and is retried; `set-aside`: the adapter is at fault and
+    disabled; `withdrawn`: it was removed or replaced meanwhile; `failed`: something else is at fault, and the adapter
+    stays pending.
+    """
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    DONE = "done"
+    SET_ASIDE = "set-aside"
+    WITHDRAWN = "withdrawn"
+    FAILED = "failed"
+
+
 _UNDER_WAY = {"ENQUEUED": JobState.QUEUED, "DELAYED": JobState.QUEUED, "PENDING": JobState.RUNNING}
 
 
+class Job(BaseModel):
+    """The measuring of one adapter, and how far it is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    adapter: str = Field(description="The adapter's name.")
+    weights_digest: str = Field(description="SHA-256 of the weights that are measured.")
+    state: JobState
+    done: int = Field(description="Examples measured so far.")
+    most: int = Field(description="Examples to measure at most; it may end earlier.")
+    remaining_s: float | None = Field(default=None, description="Seconds left at most, by the pace so far.")
+    reason: str | None = Field(default=None, description="What is waited for, or why the job ended without success.")
+    profile_version: int | None = Field(default=None, description="The profile that the adapter joined.")
+    worker: str | None = Field(default=None, description="The worker that runs it.")
+    queued_at: datetime
+    ended_at: datetime | None = None
+
+
+class JobList(BaseModel):
+    """The newest jobs, the newest first."""
+
+    model_config = ConfigDict(frozen=True)
+
+    object: Literal["list"] = "list"
+    data: tuple[Job, ...]
+
+
+def jobs_file(location: Location) -> Path | None:
+    """The file with the jobs of the registry at `location`; None where they are in its database."""
+    path = location.path
+    return None if path is None else path.with_name(f"{path.stem}.jobs.db")
+
+
+def jobs_url(location: Location) -> str:
+    """The URL of the database with the jobs, for DBOS; it may hold a password."""
+    file = jobs_file(location)
+    return location.reveal() if file is None else f"sqlite:///{file.resolve()}"
+
+
+def job_operations(state: ServerState) -> list[Operation]:
+    """`GET /v1/jobs` and `GET /v1/jobs/{id}`: the jobs of the registry of `state`."""
+
+    async def read(question: Callable[[JobBoard], T]) -> T | Response:
+        if state.location is None:
+            raise UnavailableError("the registry was not read yet, so its jobs are not known")
+        try:
+            return await asyncio.to_thread(question, JobBoard(state.location))
+        except UnknownNameError:
+            raise
+        except RegistryError as exc:
+            raise UnavailableError(str(exc), retry_s=None) from exc
+        except ImportError as exc:
+            return error_response(501, str(exc))
+
+    async def listed(request: Request) -> JobList | Response:
+        return await read(lambda board: JobList(data=tuple(board.jobs())))
+
+    async def one(request: Request) -> Job | Response:
+        return await read(lambda board: board.job(request.path_params["id"]))
+
+    return [
+        Operation("GET", "/v1/jobs", listed, JobList),
+        Operation("GET", "/v1/jobs/{id}", one, Job),
+    ]
+
+
 class JobBoard:
-    """The jobs of the registry at `location`; safe to use from several threads."""
+    """The jobs of the registry at `location`; several threads may use it."""
 
     def __init__(self, location: Location) -> None:
         self._location = location
@@ -41,8 +144,8 @@ class JobBoard:
         with self._client() as client:
             if client is None:
                 return []
-            found = client.list_workflows(queue_name=QUEUE, limit=SHOWN, sort_desc=True)
-            return [_job(client, status) for status in found]
+            newest = client.list_workflows(queue_name=QUEUE, limit=SHOWN, sort_desc=True)
+            return [_job(client, status) for status in newest]
 
     def job(self, job_id: str) -> Job:
         """The job with this id.
@@ -56,7 +159,7 @@ class JobBoard:
             return _job(client, _find(client, job_id))
 
     def retry(self, job_id: str) -> Job:
-        """Put a job that failed or was set aside into the queue again; cells that were measured are kept.
+        """Queue a job that failed or was set aside again; measured cells are kept.
 
         Raises:
             ImportError: the `worker` extra is missing.
@@ -102,35 +205,35 @@ class JobBoard:
         if self._location.url is not None:
             return open_database(self._location.url, read_only=False, create=False)
         file = jobs_file(self._location)
-        # SQLite makes a file by looking for it.
+        # SQLite creates a file when it is opened.
         return create_engine(jobs_url(self._location) if file and file.exists() else "sqlite://")
 
 
 def _find(client: "DBOSClient | None", job_id: str) -> "WorkflowStatus":
-    found = client.list_workflows(workflow_ids=[job_id], queue_name=QUEUE) if client else []
-    if not found:
+    matches = client.list_workflows(workflow_ids=[job_id], queue_name=QUEUE) if client else []
+    if not matches:
         raise UnknownNameError(f"no job {job_id!r}: see `traitroute jobs list`")
-    return found[0]
+    return matches[0]
 
 
 def _job(client: "DBOSClient | None", status: "WorkflowStatus") -> Job:
     adapter, weights, _ = (status.input or {"args": ("", "", [])})["args"]
-    state, told = _ended(status)
+    state, progress = _ended(status)
     if state is None:
-        told = _progress(client.list_workflow_steps(status.workflow_id) if client else [])
+        progress = _progress(client.list_workflow_steps(status.workflow_id) if client else [])
         state = _UNDER_WAY[status.status]
-        if state is JobState.RUNNING and "reason" in told:
+        if state is JobState.RUNNING and "reason" in progress:
             state = JobState.WAITING
     return Job(
         id=status.workflow_id,
         adapter=adapter,
         weights_digest=weights,
         state=state,
-        done=told.get("done", 0),
-        most=told.get("most", 0),
-        remaining_s=told.get("remaining_s"),
-        reason=told.get("reason"),
-        profile_version=told.get("version"),
+        done=progress.get("done", 0),
+        most=progress.get("most", 0),
+        remaining_s=progress.get("remaining_s"),
+        reason=progress.get("reason"),
+        profile_version=progress.get("version"),
         worker=status.executor_id if state in (JobState.RUNNING, JobState.WAITING) else None,
         queued_at=_time(status.created_at or 0),
         ended_at=_time(status.completed_at) if status.completed_at else None,
@@ -146,18 +249,18 @@ def _ended(status: "WorkflowStatus") -> tuple[JobState | None, dict[str, Any]]:
 
 
 def _progress(steps: "Sequence[StepInfo]") -> dict[str, Any]:
-    """Examples done, the time that the others will take at most at the pace so far, and what is waited for."""
+    """Examples done, the time that the others will take at most at this pace, and what is waited for."""
     named = [(step["function_name"], step["output"] or {}) for step in steps]
     most = sum(output.get("most", 0) for name, output in named if name == FIND)
     parts = [o for name, o in named if name.startswith(MEASURE) and "examples" in o]
     done = sum(part["examples"] for part in parts)
-    told: dict[str, Any] = {"done": done, "most": most}
+    progress: dict[str, Any] = {"done": done, "most": most}
     if done:
         pace = sum(part.get("seconds", 0.0) for part in parts) / done
-        told["remaining_s"] = pace * max(most - done, 0)
+        progress["remaining_s"] = pace * max(most - done, 0)
     # A pause is a step too, and comes after what it waits for.
     last = [output for name, output in named[-2:] if "away" in output]
-    return told | ({"reason": last[-1]["away"]} if last else {})
+    return progress | ({"reason": last[-1]["away"]} if last else {})
 
 
 def _time(milliseconds: int) -> datetime:

@@ -3,8 +3,6 @@
 Importing this imports no `mcp`; that comes with the extra `traitroute[skills]`.
 """
 
-from .endpoint import mcp_routes
-from .package import require_mcp
-from .stdio import serve_stdio
+from .endpoint import mcp_routes, require_mcp, serve_stdio
 
 __all__ = ["mcp_routes", "require_mcp", "serve_stdio"]

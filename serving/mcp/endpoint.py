@@ -1,7 +1,11 @@
-"""MCP over streamable HTTP at `/mcp`, without sessions, so that any process of a server may answer any request."""
+"""Where MCP is spoken: over streamable HTTP at `/mcp`, and over standard input and output.
+
+Over HTTP there are no sessions, so any process of a server may answer any request. Importing this imports no `mcp`.
+"""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import Headers
@@ -9,12 +13,13 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from ...adapters import Registry
 from ..http.addresses import may_speak
 from ..http.body import off_loop, parse_object, read_body, replay
 from ..http.errors import RefusedError, error_response
-from ..skills.served import ServedSkills
+from ..skills.skills import ServedSkills
 from ..state import ServerState
-from .package import require_mcp
+from ..watcher import RegistryWatcher
 
 if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
@@ -22,16 +27,52 @@ if TYPE_CHECKING:
 PATH = "/mcp"
 
 
-def mcp_routes(state: ServerState) -> list[Route]:
-    """The route, answered from the snapshot that `state` has.
+def require_mcp() -> None:
+    """Check that the MCP SDK is installed.
 
-    There are no streams of the server's own to GET, and no sessions to DELETE.
+    Raises:
+        ImportError: it is not; the message holds the install command.
+    """
+    if find_spec("mcp") is None or find_spec("mcp_types") is None:
+        raise ImportError("MCP needs the extra, with mcp 2.3: pip install 'traitroute[skills]'")
+
+
+def serve_stdio(open_registry: Callable[[], Registry]) -> None:
+    """Serve until standard input ends, following the registry; only the protocol is written to standard output.
+
+    Raises:
+        ImportError: the SDK is missing.
+    """
+    require_mcp()
+    asyncio.run(_serve(open_registry))
+
+
+async def _serve(open_registry: Callable[[], Registry]) -> None:
+    from mcp.server.stdio import stdio_server
+
+    from .server import skills_server
+
+    state = ServerState()
+    watcher = RegistryWatcher(state, open_registry, lambda *_: None)
+    server = skills_server(ServedSkills(state))
+    await watcher.start()
+    try:
+        async with stdio_server() as (read, write):
+            await server.run(read, write, server.create_initialization_options())
+    finally:
+        await watcher.stop()
+
+
+def mcp_routes(state: ServerState) -> list[Route]:
+    """The route at `/mcp`, answered from the snapshot in `state`.
+
+    It takes POST only: there are no streams from the server to GET, and no sessions to DELETE.
     """
     return [Route(PATH, McpEndpoint(state), methods=["POST"])]
 
 
 class McpEndpoint:
-    """Pure ASGI: each request is a conversation of its own; the SDK is imported at the first."""
+    """Pure ASGI: each request is a session of its own; the SDK is imported with the first."""
 
     def __init__(self, state: ServerState) -> None:
         self._state = state
@@ -41,7 +82,7 @@ class McpEndpoint:
         try:
             self._server = self._server or await asyncio.to_thread(self._open)
             body = await read_body(receive, Headers(scope=scope), self._state.max_body_bytes)
-            # The SDK reads bodies of any size and shape, and on the event loop.
+            # The SDK would parse bodies of any size and depth, and on the event loop.
             await off_loop(lambda: parse_object(body), body)
         except ImportError as exc:
             await error_response(501, str(exc))(scope, receive, send)
@@ -50,8 +91,7 @@ class McpEndpoint:
         except ClientDisconnect:
             return
         else:
-            replayed = replay(body, receive)
-            await _converse(self._server, self._state.origins, scope, replayed, send)
+            await _handle(self._server, self._state.origins, scope, replay(body, receive), send)
 
     def _open(self) -> "Server[Any]":
         require_mcp()
@@ -60,22 +100,20 @@ class McpEndpoint:
         return skills_server(ServedSkills(self._state))
 
 
-async def _converse(
-    server: "Server[Any]", origins: Collection[str], scope: Scope, receive: Receive, send: Send
-) -> None:
+async def _handle(server: "Server[Any]", origins: Collection[str], scope: Scope, receive: Receive, send: Send) -> None:
     from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
     from mcp.server.transport_security import TransportSecuritySettings
 
-    # A server behind a proxy does not know its own names, so any host will do. A browser tells with every POST where
-    # its page came from, and that suffices against pages that gave this machine a name of theirs.
+    # A server behind a proxy does not know its own names, so any Host is accepted. Browsers send an Origin with every
+    # POST, and checking it suffices against DNS rebinding.
     headers = Headers(scope=scope)
-    asking = headers.getlist("origin")
-    welcome = len(asking) == 1 and may_speak(asking[0], origins)
+    origin = headers.getlist("origin")
+    allowed = len(origin) == 1 and may_speak(origin[0], origins)
     security = TransportSecuritySettings(
-        allowed_hosts=[headers.get("host", "")], allowed_origins=asking if welcome else []
+        allowed_hosts=[headers.get("host", "")], allowed_origins=origin if allowed else []
     )
     manager = StreamableHTTPSessionManager(server, json_response=True, stateless=True, security_settings=security)
-    # Its tasks must end where they began. A host's lifespan is not always ours to begin them in, vLLM's is not;
-    # with no sessions to keep, they begin and end with the request.
+    # The manager's tasks must start and end in one task. We cannot start them in the lifespan of every server (not in
+    # vLLM's); without sessions they can start and end with the request.
     async with manager.run():
         await manager.handle_request(scope, receive, send)

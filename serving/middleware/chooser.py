@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 from ...router import NO_TEXT, RoutingDecision
+from ..constraints import Constraints
 from ..http.errors import RefusedError
 from ..loading import LoadError, load
 from ..state import ServerState, TextRouter
 from ..timeouts import SaturatedError
 from .choice import CHOSEN, Choice
-from .constraints import Constraints
 from .sessions import Sessions
 
 

@@ -9,13 +9,13 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..constraints import KEY, Constraints, limits_adapters
 from ..http.body import REQUEST, dump, off_loop, parse_object, read_body, replay
 from ..http.errors import RefusedError
 from ..loading import LoadError, load
 from ..state import AUTO, ServerState
 from .choice import CHOSEN, Choice, RawHeaders
 from .chooser import Chooser
-from .constraints import KEY, Constraints, limits_adapters
 from .endpoints import ENDPOINTS, INVOCATIONS, OTHER, Endpoint, asked_model, with_model
 from .explanations import DECISIONS, Explanation, Explanations
 from .journal import Journal

@@ -9,9 +9,9 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any
 
+from ..constraints import KEY, PREFIX, Limits
 from ..http.errors import RefusedError
 from ..state import ServerState
-from .constraints import KEY, PREFIX, Limits
 
 MAX_MODEL = 1024
 """How many characters a model's name may have: base models are named by paths, too."""

@@ -1,5 +1,5 @@
-"""The page at `/traits`: what adapters do, and a place to try the router; a few files and one plotting library."""
+"""The page at `/traits`: what each adapter gains and loses, and a form to try the router."""
 
-from .routes import page_paths, page_routes
+from .page import page_paths, page_routes
 
 __all__ = ["page_paths", "page_routes"]

@@ -1,19 +1,26 @@
-"""Skill cards: all that is known of one adapter, or the short of it."""
+"""Skill cards: what is known of one adapter, as JSON, as Markdown, and as the Hub's model card (README.md).
 
-from collections.abc import Mapping
+The model card's metadata equals what `huggingface_hub.ModelCardData` writes, which a test compares; writing it here takes
+no more than YAML.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import yaml
+
 from ...adapters import Adapter
-from .models import SkillCard, SkillSummary, SourceData
+from .models import MeasuredGain, SkillCard, SkillSummary, SourceData
 from .snapshot import Snapshot
 from .traits import skill_traits
 
 BEST = 3
-"""So many of its best tasks a skill is listed with."""
+"""How many of its best tasks a skill is listed with."""
 
 
 def skill_summary(snapshot: Snapshot, adapter: Adapter, loaded: bool | None) -> SkillSummary:
-    """A skill for the list."""
+    """A skill's entry in the list of skills."""
     measured = snapshot.measured
     return SkillSummary(
         name=adapter.name,
@@ -28,7 +35,7 @@ def skill_summary(snapshot: Snapshot, adapter: Adapter, loaded: bool | None) -> 
 
 
 def skill_card(snapshot: Snapshot, adapter: Adapter, loaded: bool | None) -> SkillCard:
-    """The card of a skill."""
+    """All that is known of a skill."""
     return SkillCard(
         name=adapter.name,
         state=adapter.state.value,
@@ -52,8 +59,40 @@ def skill_card(snapshot: Snapshot, adapter: Adapter, loaded: bool | None) -> Ski
     )
 
 
+def card_markdown(card: SkillCard) -> str:
+    """The card as Markdown, for people and for agents that read text."""
+    parts = [f"# {card.name}", _about(card)]
+    if card.side_effects:
+        lost = ", ".join(f"{gain.task} ({gain.gain:+.2f})" for gain in card.side_effects)
+        parts.append(f"**Side effects:** on {lost} it surely loses against the base model.")
+    if card.gains:
+        parts += ["## Measured gains over the base model", _gains(card.gains)]
+    if card.traits:
+        rows = [(t.name, f"{t.score:+.2f}", "yes" if t.trait else "no") for t in card.traits]
+        parts += ["## Traits", _table(("component", "score", "above the null"), rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def model_card(card: SkillCard) -> str:
+    """A README.md to be pushed with the adapter's weights."""
+    described = yaml.safe_dump(metadata(card), sort_keys=False, allow_unicode=True)
+    return f"---\n{described}---\n\n{card_markdown(card)}"
+
+
+def metadata(card: SkillCard) -> dict[str, Any]:
+    """The metadata that the Hub reads: base model, licence, tags, and each measured score as a result."""
+    data: dict[str, Any] = {"base_model": card.base_model, "library_name": "peft"}
+    if card.licence is not None:
+        data |= _licence(card.licence)
+    data["tags"] = list(dict.fromkeys(["traitroute", card.method, *card.tags]))
+    if card.gains:
+        results = [_result(gain) for gain in card.gains]
+        data["model-index"] = [{"name": card.name, "results": results}]
+    return data
+
+
 def _source(task: str | None, tasks: Mapping[str, Mapping[str, Any]]) -> SourceData | None:
-    """What the registry knows of a task's data, if it knows the task."""
+    """What the registry knows of the data of a task."""
     if task is None:
         return None
     spec = tasks.get(task, {})
@@ -64,3 +103,69 @@ def _source(task: str | None, tasks: Mapping[str, Mapping[str, Any]]) -> SourceD
         labels=tuple(spec.get("labels") or ()),
         prompt=spec.get("prompt"),
     )
+
+
+def _about(card: SkillCard) -> str:
+    source = card.source
+    facts = {
+        "base model": card.base_model,
+        "adapter": f"{card.method}, rank {card.rank}, on {', '.join(card.target_modules)}",
+        "trained on": source and _data(source.task, source.rows, source.labels),
+        "tags": ", ".join(card.tags),
+        "licence": card.licence or "not stated",
+        "from": card.uri,
+        "version": f"{card.version}, of {card.created_at[:10]}; weights sha256 {card.weights_digest[:12]}",
+        "state": card.state,
+        "measured by": f"profile {card.profile_version}",
+    }
+    return "\n".join(f"- {name}: {value}" for name, value in facts.items() if value)
+
+
+def _data(task: str, rows: int | None, labels: Sequence[str]) -> str:
+    count = f", {rows} rows" if rows else ""
+    named = f", answers {', '.join(labels)}" if labels else ""
+    return f"{task}{count}{named}"
+
+
+def _gains(gains: Iterable[MeasuredGain]) -> str:
+    rows = [
+        (
+            gain.task,
+            f"{gain.base:.2f}",
+            f"{gain.score:.2f}",
+            f"{gain.gain:+.2f}",
+            "estimated" if gain.low is None else f"{gain.low:+.2f} to {gain.high:+.2f}",
+            str(gain.examples or ""),
+        )
+        for gain in sorted(gains, key=lambda gain: -gain.gain)
+    ]
+    return _table(("task", "base", "score", "gain", "95% interval", "examples"), rows)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(_cell(text) for text in line)} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", r"\|").split())
+
+
+def _licence(licence: str) -> dict[str, str]:
+    # The Hub knows short names of licences; any other goes under `license_name`.
+    if re.fullmatch(r"[a-z0-9.+-]{2,40}", licence):
+        return {"license": licence}
+    return {"license": "other", "license_name": licence}
+
+
+def _result(gain: MeasuredGain) -> dict[str, Any]:
+    metric = {
+        "type": "accuracy",
+        "value": round(gain.score, 4),
+        "name": f"strictly correct (base model: {gain.base:.4f})",
+    }
+    return {
+        "task": {"type": "text-generation"},
+        "dataset": {"name": gain.task, "type": gain.task},
+        "metrics": [metric],
+    }

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ..http.paging import PageOf
-from ..middleware.constraints import Limits
+from ..constraints import Limits
+from ..http.models import PageOf
 
 MOST_STEPS = 100
 MOST_SKILLS = 100

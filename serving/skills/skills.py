@@ -1,20 +1,24 @@
-"""Skills: what an agent may ask of a snapshot of the registry. Free of HTTP; the servers, MCP and commands call it.
+"""Skills: rank adapters for a sub-task, assign them to the steps of a plan, describe them.
 
-Everything here computes and blocks: call it off the event loop.
+`Skills` computes and blocks; commands call it as it is. `ServedSkills` does the same off a server's event loop, for HTTP
+and MCP.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ...adapters import InputError
 from ...adapters.errors import did_you_mean
 from ...router import Affinity, RoutingDecision, request_text
-from ..http.errors import RefusedError
-from ..http.paging import FIRST, Page
-from .assignment import assign, switches
+from ..http.errors import RefusedError, UnavailableError
+from ..http.models import FIRST, Page
+from ..state import BASE, ServerState
+from ..timeouts import SaturatedError, TimeBudget
 from .card import skill_card, skill_summary
 from .models import (
     MOST_CHARACTERS,
@@ -34,28 +38,31 @@ from .models import (
 from .snapshot import Snapshot
 from .traits import is_trait, trait_map, trait_name
 
-BASE = "base"
 PLANNED = 10
-"""Of each step so many of the best skills are considered for a plan."""
+"""How many of its best skills are considered for each step of a plan."""
+SECONDS = 2.0
+"""The time limit of one computation, waiting for a thread included; an agent waits longer than a routed request."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Weighed:
-    """A sub-task, and what the router says of it."""
+    """A sub-task, and the router's decision on it."""
 
     request: SelectRequest
     decision: RoutingDecision
 
     @property
     def losses(self) -> dict[str, float]:
-        """The predicted gain that each skill sure enough to help, or base, gives up against the choice."""
+        """The loss of predicted gain against the choice, for base and each skill that is sure enough to help."""
         decision, limit = self.decision, self.request.constraints.min_gain or 0.0
         sure = {a.adapter: a.gain for a in decision.ranking[:PLANNED] if a.low > limit}
         return {skill: max(decision.gain - gain, 0.0) for skill, gain in (sure | {BASE: 0.0}).items()}
 
 
 class Skills:
-    """Answers from one `snapshot`; `loaded` says whether the server has an adapter loaded (None: not known)."""
+    """The skills of one `snapshot`; `loaded` says whether the server has an adapter loaded (None: not known)."""
 
     def __init__(self, snapshot: Snapshot, *, loaded: Callable[[str], bool | None] = lambda _: None) -> None:
         self.snapshot = snapshot
@@ -70,7 +77,7 @@ class Skills:
         return self._selection(self.weigh(request))
 
     def plan(self, request: PlanRequest) -> Plan:
-        """Select a skill for every step, and assign skills with as few changes as the stated loss allows.
+        """Select a skill for every step, and assign skills with as few changes as the loss allows.
 
         Raises:
             RefusedError: as for `select`; the message names the step.
@@ -79,7 +86,7 @@ class Skills:
         return self.assigned(weighed, request.max_loss)
 
     def weigh(self, request: SelectRequest, where: str = "") -> Weighed:
-        """Ask the router about a sub-task; `where` is the part of the body that holds it."""
+        """Route a sub-task; `where` is the part of the body that holds it."""
         limits, adapters = request.constraints, self.snapshot.adapters
         text = _text(request, where)
         limits.check_names(adapters, part=_part(where, "constraints."))
@@ -91,20 +98,20 @@ class Skills:
         return Weighed(request, self.snapshot.router.route(text, **options))
 
     def assigned(self, weighed: Sequence[Weighed], max_loss: float) -> Plan:
-        """The plan of steps that were weighed."""
-        found = assign([step.losses for step in weighed], max_loss)
-        steps = tuple(self._planned(step, skill) for step, skill in zip(weighed, found.skills, strict=True))
+        """The plan for steps that were weighed."""
+        assignment = assign([step.losses for step in weighed], max_loss)
+        steps = tuple(self._planned(step, skill) for step, skill in zip(weighed, assignment.skills, strict=True))
         return Plan(
             steps=steps,
-            switches=found.switches,
+            switches=assignment.switches,
             unplanned_switches=switches([w.decision.adapter or BASE for w in weighed]),
-            loss=found.loss,
+            loss=assignment.loss,
             max_loss=max_loss,
             profile_version=self.snapshot.version,
         )
 
     def cards(self, page: Page = FIRST) -> SkillList:
-        """Skills in short, by name."""
+        """A page of the skills, by name."""
         adapters = self.snapshot.adapters
         names = sorted(adapters)
         rows, following = page.of_sorted(names)
@@ -116,10 +123,10 @@ class Skills:
         )
 
     def card(self, name: str) -> SkillCard:
-        """All that is known of one skill.
+        """Describe one skill.
 
         Raises:
-            RefusedError: there is none of that name.
+            RefusedError: no skill has this name.
         """
         adapter = self.snapshot.adapters.get(name)
         if adapter is None:
@@ -131,7 +138,7 @@ class Skills:
         """The traits, and where each skill lies.
 
         Raises:
-            RefusedError: the page does not go on from a skill of the matrix.
+            RefusedError: `after` is no skill of the matrix.
         """
         return trait_map(self.snapshot.summary, self.snapshot.version, page)
 
@@ -139,7 +146,7 @@ class Skills:
         """The transfer matrix with its intervals.
 
         Raises:
-            RefusedError: the page does not go on from a row.
+            RefusedError: `after` is no row.
         """
         measured = self.snapshot.measured
         rows, following = page.of(measured.adapters)
@@ -171,14 +178,11 @@ class Skills:
                 LikeTask(task=near.task, similarity=near.similarity) for near in decision.nearest_tasks
             ),
             profile_version=decision.profile_version,
-            decision=self._token(decision) if signed else None,
+            decision=self.snapshot.token(decision, decision.adapter, decision.gain) if signed else None,
         )
 
-    def _token(self, decision: RoutingDecision) -> str | None:
-        return self.snapshot.token(decision, decision.adapter, decision.gain)
-
     def _ranking(self, decision: RoutingDecision, k: int) -> tuple[RankedSkill, ...]:
-        """The best `k` skills, and base where its gain of 0 places it."""
+        """The best `k` skills, and base at its gain of 0."""
         base = RankedSkill(name=BASE, gain=0.0, low=0.0, high=0.0, loaded=True)
         best = [self._ranked(affinity) for affinity in decision.ranking[:k]]
         return tuple(sorted([*best, base], key=lambda skill: -skill.gain))
@@ -217,6 +221,122 @@ class Skills:
         )
 
 
+class ServedSkills:
+    """The skills of a server's newest snapshot, computed in the threads of its routing, within a time limit."""
+
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
+
+    async def ask(self, question: Callable[[Skills], T]) -> T:
+        """Answer one question.
+
+        Raises:
+            RefusedError: as the question of `Skills` does.
+            UnavailableError: there is no profile, or the server is too busy.
+        """
+        skills = self._skills()
+        return await self.run(lambda: question(skills))
+
+    async def plan(self, request: PlanRequest) -> Plan:
+        """Assign skills to the steps of a plan; raises as `ask` does."""
+        skills = self._skills()
+        # One step at a time, so that other requests are routed between the steps of a long plan.
+        weighed = [
+            await self.run(lambda step=step, i=i: skills.weigh(step, f"steps.{i}"))
+            for i, step in enumerate(request.steps)
+        ]
+        return await self.run(lambda: skills.assigned(weighed, request.max_loss))
+
+    def snapshot(self) -> Snapshot:
+        """The newest snapshot.
+
+        Raises:
+            UnavailableError: there is no profile, or one that is too old.
+        """
+        snapshot = self._state.snapshot
+        if snapshot is None:
+            raise UnavailableError(self._state.no_router or "the newest profile is too old to describe skills")
+        return snapshot
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Compute in the threads of routing.
+
+        Raises:
+            UnavailableError: it took too long.
+        """
+        return await within(self._state.budget, work, SECONDS)
+
+    def _skills(self) -> Skills:
+        return Skills(self.snapshot(), loaded=self._state.loaded)
+
+
+async def within(budget: TimeBudget, work: Callable[[], T], seconds: float) -> T:
+    """What `work` returns, computed in `budget`'s threads.
+
+    Raises:
+        UnavailableError: it took longer than `seconds`, or was not begun.
+    """
+    try:
+        return await budget.run(work, seconds)
+    except (TimeoutError, SaturatedError) as exc:
+        raise UnavailableError("the server is busy: try again in a second") from exc
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """The skill of each step, the number of changes between them, and the gain given up in all."""
+
+    skills: tuple[str, ...]
+    switches: int
+    loss: float
+
+
+def assign(losses: Sequence[Mapping[str, float]], max_loss: float) -> Assignment:
+    """Assign to each step one of the skills in its `losses`, of which at least one has loss 0.
+
+    An exact dynamic programme over (changes so far, skill of the last step): of all assignments within `max_loss` it
+    finds one with the fewest changes, and of those with as few the one of least loss. Any change of the model counts, to
+    and from the base model included, since each loses the prefix cache.
+    """
+    skills = list(dict.fromkeys(skill for step in losses for skill in step))
+    costs = np.array([[step.get(skill, np.inf) for skill in skills] for step in losses])
+    layers = [np.cumsum(costs, axis=0)]
+    # A sum of floats may exceed its exact value by a rounding error.
+    while layers[-1][-1].min() > max_loss + 1e-9 and len(layers) < len(losses):
+        layers.append(_with_one_more(layers[-1], costs))
+    names = tuple(skills[i] for i in _path(layers))
+    return Assignment(names, switches(names), float(layers[-1][-1].min()))
+
+
+def _with_one_more(layer: NDArray[np.float64], costs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Least loss up to each step, ending in each skill, (steps, skills), with one more change than in `layer`."""
+    entered = layer.min(axis=1)
+    costs_so_far = np.empty_like(costs)
+    costs_so_far[0] = costs[0]
+    for t in range(1, len(costs)):
+        # From the skill that was best before; if it is the same skill, one change fewer is used, which is as good.
+        costs_so_far[t] = np.minimum(costs_so_far[t - 1], entered[t - 1]) + costs[t]
+    return costs_so_far
+
+
+def _path(layers: Sequence[NDArray[np.float64]]) -> list[int]:
+    """The skill of each step, read backwards off the layers; layer s allows s changes."""
+    left = len(layers) - 1
+    path = [int(layers[left][-1].argmin())]
+    for t in range(len(layers[0]) - 2, -1, -1):
+        if left and layers[left - 1][t].min() < layers[left][t, path[-1]]:
+            left -= 1
+            path.append(int(layers[left][t].argmin()))
+        else:
+            path.append(path[-1])
+    return path[::-1]
+
+
+def switches(skills: Sequence[str]) -> int:
+    """How often the skill changes from one step to the next."""
+    return sum(a != b for a, b in pairwise(skills))
+
+
 def _text(request: SelectRequest, where: str) -> str:
     if request.task is not None:
         text, part = request.task, _part(where, "task")
@@ -241,5 +361,5 @@ def _part(where: str, field: str) -> str:
 
 
 def _rows(values: NDArray[Any]) -> tuple[tuple[Any, ...], ...]:
-    """Rows as tuples, with None for nan, which JSON has not."""
+    """Rows as tuples, with None for nan, which JSON lacks."""
     return tuple(tuple(None if v != v else v for v in row) for row in values.tolist())

@@ -1,6 +1,5 @@
 """What skills are answered from: one revision of the registry, as the follower hands it over."""
 
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,8 +7,8 @@ from typing import Any, Self
 
 from ...adapters import Adapter, Location, Registry, StoredProfile
 from ...router import Router, RoutingDecision
+from .feedback import DecisionToken, signing_key
 from .measured import Measured
-from .token import DecisionToken
 
 NEEDED = (
     "adapters",
@@ -112,12 +111,3 @@ def _complain(profile: StoredProfile, what: str) -> None:
         profile.version,
         what,
     )
-
-
-def signing_key(profile: StoredProfile) -> bytes:
-    """The key that signs decisions made with a profile.
-
-    It is derived from the profile's bytes, which every server of the registry reads and no client is shown, so that any
-    replica knows a decision of any other, and no secret has to be handed out.
-    """
-    return hashlib.sha256(b"traitroute decision token\0" + profile.data).digest()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..http.paging import Page
+from ..http.models import Page
 from .models import Loading, SkillTrait, Trait, TraitMap, TraitScores
 
 

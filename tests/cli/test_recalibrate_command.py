@@ -7,7 +7,7 @@ import pytest
 from traitroute.adapters import Feedback, Registry
 from traitroute.cli.main import app
 from traitroute.router import FitRequests, RoutingProfile, fit_profile
-from traitroute.serving.skills.token import DecisionToken
+from traitroute.serving.skills.feedback import DecisionToken
 from typer.testing import CliRunner
 
 TEXTS = [f"please {verb} the {noun}" for verb in ("cook", "sue", "eat") for noun in "abcdefgh"]

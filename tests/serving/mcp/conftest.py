@@ -14,7 +14,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from traitroute.adapters import Registry
 from traitroute.serving.mcp.server import skills_server
-from traitroute.serving.skills.served import ServedSkills
+from traitroute.serving.skills.skills import ServedSkills
 from traitroute.serving.state import ServerState
 from traitroute.serving.watcher import RegistryWatcher
 

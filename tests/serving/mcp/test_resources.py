@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from mcp import Client
 from mcp.shared.exceptions import MCPError
-from traitroute.serving.mcp.resources import PAGE, resource_page
+from traitroute.serving.mcp.server import PAGE, resource_page
 
 Talk = Callable[..., Any]
 

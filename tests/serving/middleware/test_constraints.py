@@ -3,8 +3,8 @@ import re
 from typing import Any
 
 import pytest
-from traitroute.serving.admin.key import HEADER
-from traitroute.serving.middleware.constraints import NOT_CONSTRAINTS
+from traitroute.serving.admin import HEADER
+from traitroute.serving.constraints import NOT_CONSTRAINTS
 from traitroute.serving.state import ServerState
 
 

@@ -12,8 +12,8 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from traitroute.adapters import Registry
 from traitroute.serving.gateway import GatewayOptions, gateway_app
+from traitroute.serving.page import page as module
 from traitroute.serving.page import page_paths, page_routes
-from traitroute.serving.page import routes as module
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_without_plotly_the_answer_says_what_to_install(client: TestClient, monk
 
 def test_only_the_pages_own_files_are_served(client: TestClient) -> None:
     client.follow_redirects = False
-    for name in ("routes.py", "../routes.py", "%2e%2e/routes.py", "..%2froutes.py", "page.html"):
+    for name in ("page.py", "../page.py", "%2e%2e/page.py", "..%2fpage.py", "page.html"):
         assert client.get(f"/traits/{name}").status_code == 404
     assert client.get("/traits/").headers["location"] == "../traits"
     assert {Path(path).suffix for path in page_paths()} == {"", ".css", ".js"}

@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from traitroute.serving.skills.assignment import assign, switches
+from traitroute.serving.skills.skills import assign, switches
 
 LOSS = st.integers(0, 20).map(lambda n: n / 20)
 STEP = st.dictionaries(st.sampled_from("abc"), LOSS, max_size=3).map(lambda s: {**s, "base": 0.0})

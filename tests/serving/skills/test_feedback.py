@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 from traitroute.adapters import InputError, Registry
 from traitroute.serving.http.keys import ApiKeys, KeyCheck
-from traitroute.serving.skills.feedback import FeedbackLimits
-from traitroute.serving.skills.rewards import read_rewards
-from traitroute.serving.skills.token import DecisionToken, TokenError
+from traitroute.serving.skills.feedback import DecisionToken, FeedbackLimits, TokenError
+from traitroute.serving.skills.recalibration import read_rewards
 
 Text = Callable[[str], str]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import yaml
-from traitroute.serving.skills.model_card import metadata, model_card
+from traitroute.serving.skills.card import metadata, model_card
 
 
 def test_the_metadata_is_what_the_hubs_own_library_reads_and_writes(server: Any) -> None:

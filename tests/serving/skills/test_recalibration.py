@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from traitroute.adapters import Feedback, Registry
 from traitroute.router import Router, RoutingProfile
-from traitroute.serving.skills.recalibration import Correction, Rewarded, corrections
-from traitroute.serving.skills.rewards import read_rewards
-from traitroute.serving.skills.token import DecisionToken
+from traitroute.serving.skills.feedback import DecisionToken
+from traitroute.serving.skills.recalibration import Correction, Rewarded, corrections, read_rewards
 
 
 def digest_of(adapter: str) -> str:

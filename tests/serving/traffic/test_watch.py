@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from traitroute.adapters import Registry
 from traitroute.router import Router
+from traitroute.serving.constraints import Constraints
 from traitroute.serving.middleware.chooser import Chooser
-from traitroute.serving.middleware.constraints import Constraints
 from traitroute.serving.state import ServerState
 from traitroute.serving.traffic import DemandKeeper, watch
 from traitroute.serving.traffic.watch import DemandWatch

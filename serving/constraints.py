@@ -21,8 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from ...adapters.errors import did_you_mean
-from ..http.errors import RefusedError
+from ..adapters.errors import did_you_mean
+from .http.errors import RefusedError
 
 KEY = "traitroute"
 PREFIX = "x-traitroute-"
