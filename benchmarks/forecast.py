@@ -23,10 +23,10 @@ from traitroute.profiling import open_base_model
 from traitroute.profiling.forecast.comparison import Comparison
 from traitroute.profiling.forecast.forecast import Forecasts, forecast_study, read_signals
 from traitroute.profiling.forecast.signals import SignalReader, signal_folder
-from traitroute.profiling.matrix.matrix import Score
 from traitroute.profiling.profile import quiet_libraries
 from traitroute.profiling.statistics.significance import Interval
 from traitroute.profiling.study import Study
+from traitroute.profiling.tasks.scoring import Score
 
 console = Console(width=150)
 

@@ -6,8 +6,9 @@ from functools import cached_property
 from typing import Any, Self
 
 from ..adapters import Cell, Outcomes, Registry, RegistryError
-from .matrix.matrix import Score, TransferMatrix
+from .matrix.matrix import TransferMatrix
 from .tasks.ablation import Ablation
+from .tasks.scoring import Score
 from .tasks.task import Task, TrainingSet
 from .traits.space import TraitSpace
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from routing_arrow import read_arrow
 from traitroute.adapters import Outcomes
 from traitroute.profiling import Task
-from traitroute.profiling.analysis.semantics import load_encoder
+from traitroute.profiling.analysis.similarity import load_encoder
 from traitroute.router import request_text
 from traitroute.router.request import RequestTokens
 

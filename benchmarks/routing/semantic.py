@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PrivateAttr
 from traitroute.adapters import InputError
-from traitroute.profiling.analysis.semantics import embed, load_encoder
+from traitroute.profiling.analysis.similarity import embed, load_encoder
 
 try:
     from semantic_router import IndexedRouter, Route

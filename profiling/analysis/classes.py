@@ -2,7 +2,7 @@
 
 Labels are indices into the *target* task's labels; -1 in predictions is an answer that names none of
 them, as in `Outcomes.predicted_label`, and is counted, never dropped. An adapter whose source has other
-labels shows there as unlabelled answers; `aligned_shares` brings its source's prior to the same labels.
+labels shows there as unlabelled answers.
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,7 @@ from scipy import stats
 from sklearn.metrics import cohen_kappa_score, confusion_matrix
 
 from ...adapters import InputError
-from ..statistics.resampling import flipped_means
-from ..statistics.significance import answer_bounds, wilson
+from ..statistics.significance import answer_bounds, flipped_means, wilson
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -98,16 +97,6 @@ def summarise(classes: ArrayLike, labels: Sequence[str]) -> ClassSummary:
         normalised_entropy=bits / np.log2(len(labels)) if len(labels) > 1 else 0.0,
         imbalance=float(shares.max() / shares.min()) if shares.min() > 0 else np.inf,
     )
-
-
-def aligned_shares(source: ClassSummary, labels: Sequence[str]) -> Array:
-    """Shares of a source's classes at the target's `labels` (labels,), NaN for those it does not have.
-
-    Labels are matched without regard to case; shares stay those of the whole source, so they need not
-    sum to 1.
-    """
-    known = {name.casefold(): share for name, share in zip(source.labels, source.shares, strict=True)}
-    return np.array([known.get(name.casefold(), np.nan) for name in labels])
 
 
 def confusion(true: ArrayLike, predicted: ArrayLike, labels: Sequence[str]) -> Confusion:

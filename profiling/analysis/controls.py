@@ -12,14 +12,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ...adapters import InputError, Outcomes
-from ..statistics.resampling import BOUNDS, Array, bootstrap_means, paired, sign_flip_p
 from ..statistics.significance import (
+    BOUNDS,
+    Array,
     GainTests,
     Interval,
     Score,
     answer_bounds,
+    bootstrap_means,
     compare,
     example_scores,
+    paired,
+    sign_flip_p,
 )
 
 
@@ -48,23 +52,6 @@ class ExplainedRows:
     tasks: tuple[str, ...]
     rows: tuple[Explained, ...]
     pooled: Explained
-
-
-def explained(
-    base: ArrayLike,
-    adapter: ArrayLike,
-    control: ArrayLike,
-    *,
-    n_resamples: int = 2000,
-    seed: int = 0,
-) -> Explained:
-    """Set the gain of `adapter` beside that of its `control`, scores (n,) of the same examples, boolean if right or wrong.
-
-    Raises:
-        InputError: the three are not as long as one another, empty, or not finite.
-    """
-    answers = all(np.asarray(each).dtype == bool for each in (base, adapter, control))
-    return _pooled([_columns(base, adapter, control)], n_resamples, seed, answers=answers)
 
 
 def explained_rows(

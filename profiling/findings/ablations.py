@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..analysis.controls import Explained, ExplainedRows, ablation_effects, explained_rows
-from ..matrix.matrix import Score
 from ..statistics.significance import GainTests
 from ..study import Study
 from ..tasks.ablation import Ablation
+from ..tasks.scoring import Score
 from .missing import Missing
 
 ABLATION_SCORES: tuple[Score, ...] = ("strict", "lenient")

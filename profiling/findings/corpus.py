@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ...adapters import SuiteError
 from ..analysis.linguistics import Syntax, load_parser, parse
-from ..analysis.semantics import Encoder, load_encoder
+from ..analysis.similarity import Encoder, load_encoder
 from ..study import Study
 from ..tasks.task import Example
 

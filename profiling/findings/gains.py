@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...adapters import Outcomes
-from ..matrix.matrix import Score
 from ..statistics.significance import GainTests, compare_with_base, wilson
 from ..study import Study
+from ..tasks.scoring import Score
 
 Array = NDArray[np.float64]
 

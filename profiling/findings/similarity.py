@@ -8,12 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..analysis.semantics import embed, semantic_similarity
-from ..analysis.style import style_features, style_similarity
-from ..matrix.matrix import Score
-from ..statistics.mantel import Mantel, mantel
-from ..statistics.similarity import Similarity
+from ..analysis.agreement import Mantel, mantel
+from ..analysis.similarity import Similarity, embed, semantic_similarity, style_features, style_similarity
 from ..study import Study
+from ..tasks.scoring import Score
 from .corpus import Corpus
 from .gains import SCORES
 from .missing import Missing, attempt

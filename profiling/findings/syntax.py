@@ -9,10 +9,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..analysis.linguistics import Syntax, SyntaxProfile, profile_syntax, syntax_distance
-from ..analysis.relations import RelationRatio, relation_success
-from ..matrix.matrix import Score, example_scores
+from ..analysis.linguistics import (
+    RelationRatio,
+    Syntax,
+    SyntaxProfile,
+    profile_syntax,
+    relation_success,
+    syntax_distance,
+)
 from ..study import Study
+from ..tasks.scoring import Score, example_scores
 from .corpus import Corpus
 from .missing import Missing, attempt
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...adapters import InputError
-from ..matrix.matrix import Score
 from ..statistics.significance import Interval
 from ..study import Study
+from ..tasks.scoring import Score
 from .comparison import (
     ALL,
     HIDDEN_STATISTICS,

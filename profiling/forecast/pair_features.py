@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import jensenshannon
 
 from ..analysis.lengths import wasserstein
-from ..analysis.style import STYLE_NAMES
+from ..analysis.similarity import STYLE_NAMES
 from .signals import Signals
 
 Array = NDArray[np.float64]

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from ...adapters import InputError, SuiteError
-from ..matrix.matrix import Score
 from ..study import Study
+from ..tasks.scoring import Score
 from ..tasks.sources import FolderSource
 from ..tasks.suite import inferred_labels, inferred_metric
 from ..tasks.task import LISTED_LABELS, Task

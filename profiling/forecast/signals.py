@@ -2,7 +2,7 @@
 
 Of a source the training rows are read, of a target the test rows. Texts are prompt and answer, so that style,
 syntax and meaning see both; each reader cuts them as it states (linguistics.MAX_CHARACTERS,
-semantics.MAX_TOKENS, loss_probe.MAX_TOKENS), lengths are of whole answers.
+similarity.MAX_TOKENS, loss_probe.MAX_TOKENS), lengths are of whole answers.
 
 What was read lies in a folder beside the registry, `<stem>.signals/<digest>.safetensors` with the arrays and
 `<digest>.json` with the rest, written last: without it the reading does not count. The digest covers rows,
@@ -25,8 +25,7 @@ from safetensors.numpy import load_file, save
 
 from ...adapters import Location, Place
 from ...serving.engines.precision import fastest_precision
-from ..analysis import classes, linguistics, semantics, style
-from ..analysis.lengths import QUANTILES
+from ..analysis import classes, linguistics, similarity
 from ..base_model import BaseModelFolder
 from ..tasks.scoring import judge
 from ..tasks.task import Example, Metric
@@ -36,7 +35,7 @@ from .loss_probe import LossProbe
 if TYPE_CHECKING:
     from spacy.language import Language
 
-    from ..analysis.semantics import Encoder
+    from ..analysis.similarity import Encoder
 
 Array = NDArray[np.float64]
 Form = Literal["label", "number", "json", "text"]
@@ -70,11 +69,6 @@ class Signals:
     def log_length(self) -> float:
         """Mean of log(1 + answer tokens)."""
         return float(np.log1p(self.lengths).mean())
-
-    @property
-    def length_quantiles(self) -> Array:
-        """Answer tokens at 5, 25, 50, 75 and 95%."""
-        return np.asarray(np.quantile(self.lengths, QUANTILES), dtype=np.float64)
 
     @cached_property
     def classes(self) -> classes.ClassSummary | None:
@@ -136,8 +130,8 @@ class SignalReader:
             relations={name: share.value for name, share in shares.items()},
             lengths=self._probe.lengths([e.target for e in examples]),
             class_counts=np.array([sum(e.answer == c for e in examples) for c in labels], np.int64),
-            style=style.style_features(texts, parsed).values.mean(axis=0),
-            meaning=semantics.embed(texts, self._encoder).mean(axis=0, dtype=np.float64),
+            style=similarity.style_features(texts, parsed).values.mean(axis=0),
+            meaning=similarity.embed(texts, self._encoder).mean(axis=0, dtype=np.float64),
             nats=reading.nats,
             gradient=reading.gradient,
         )
@@ -148,7 +142,7 @@ class SignalReader:
             LENGTHS,
             TEXTS,
             linguistics.MAX_CHARACTERS,
-            semantics.MAX_TOKENS,
+            similarity.MAX_TOKENS,
             self._seed,
         ]
         probe = [getattr(loss_probe, n) for n in ("MAX_TOKENS", "LOSSES", "GRADIENTS", "RANK", "MODULES")]
@@ -162,7 +156,7 @@ class SignalReader:
 
     @cached_property
     def _encoder(self) -> "Encoder":
-        return self._given_encoder or semantics.load_encoder()
+        return self._given_encoder or similarity.load_encoder()
 
 
 def signal_folder(registry: Place) -> Path:

@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...adapters import Cell, Outcomes, SuiteError
+from ...adapters import Cell, SuiteError
+from ..tasks.scoring import Score, example_scores
 
 Array = NDArray[np.float64]
-Score = Literal["strict", "lenient", "likelihood"]
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,3 @@ class TransferMatrix:
             scores=np.array([[found[a, t].mean() for t in tasks] for a in adapters]),
             example_gains=gains,
         )
-
-
-def example_scores(outcomes: Outcomes, score: Score) -> Array:
-    """The score of every example, shape (n,): 0 or 1, or nats per target token for `likelihood`."""
-    if score == "likelihood":
-        return outcomes.log_likelihood / np.maximum(outcomes.target_tokens, 1).astype(np.float64)
-    return getattr(outcomes, score).astype(np.float64)

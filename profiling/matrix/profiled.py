@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from ...adapters import Cell, Outcomes, Registry, RegistryError, StoredProfile
 from ...router import TrainingRows
+from ..tasks.scoring import example_scores
 from ..tasks.task import Task
 from .anchors import TaskAnchors
-from .matrix import example_scores
 
 SHOWN = 100
 """So many training rows of an adapter tell the router where it is at home."""

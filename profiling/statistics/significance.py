@@ -1,14 +1,15 @@
-"""Which gains and side effects are real: intervals, paired tests against base, false-discovery control.
+"""Which gains and side effects are real: intervals, paired tests against the base model, false-discovery control.
 
-Every test here is one test: the sign-flip permutation of paired differences, whose null is that adapter
-and base model are exchangeable on each example. Where all non-zero differences share one size, as for
-right-or-wrong answers, its exact form is the binomial on discordant pairs, which is McNemar's exact
-test; elsewhere flips are drawn and p = (b + 1) / (B + 1). Benjamini-Hochberg then runs over the whole
-family of cells. Its promise is proved for independent and some positively dependent tests; cells of one
+Every test is the sign-flip permutation test of paired differences: adapter and base model are exchangeable on each
+example. Where all non-zero differences share one size, as for right-or-wrong answers, its exact form is the binomial on
+discordant pairs, which is McNemar's exact test; elsewhere flips are drawn and p = (b + 1) / (B + 1). Benjamini-Hochberg
+then runs over the whole family of cells. It is proved for independent and some positively dependent tests; cells of one
 task depend on each other through the base model's answers, and a test simulates that case.
+
+Rows are examples and are drawn whole, so that columns (adapters, labels, a control beside its adapter) stay paired.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +18,92 @@ from scipy import stats
 
 from ...adapters import InputError, Outcomes
 from ...serving.skills.measured import paired_interval
-from ..matrix.matrix import Score, example_scores
-from .resampling import BOUNDS, Array, bootstrap_means, finite, paired, sign_flip_p, sign_p
+from ..tasks.scoring import Score, example_scores
+
+Array = NDArray[np.float64]
+
+# Percentiles of every bootstrap interval: 95%, two-sided.
+BOUNDS = (2.5, 97.5)
+# Resampling weights held at once: 32 MB.
+_CHUNK = 4_000_000
+
+
+def bootstrap_means(values: Array, n_resamples: int, rng: np.random.Generator) -> Array:
+    """Means (n_resamples, k) of rows of `values` (n, k) drawn with replacement, columns together."""
+    n = len(values)
+    equal = np.full(n, 1 / n)
+    return np.concatenate([rng.multinomial(n, equal, size=size) @ values / n for size in _chunks(n_resamples, n)])
+
+
+def flipped_means(values: Array, n_resamples: int, rng: np.random.Generator) -> Array:
+    """Means (n_resamples, k) of `values` (n, k) when each row's sign is drawn anew, columns together."""
+    n, total = len(values), values.sum(axis=0)
+    return np.concatenate(
+        [
+            (2 * (rng.integers(0, 2, size=(size, n), dtype=np.int8) @ values) - total) / n
+            for size in _chunks(n_resamples, n)
+        ]
+    )
+
+
+def sign_flip_p(differences: Array, n_resamples: int, rng: np.random.Generator) -> Array:
+    """Two-sided sign-flip p-values (k,) of the means of paired differences (n, k).
+
+    Exact by the binomial in columns whose non-zero differences share one size.
+    """
+    sizes = np.abs(differences)
+    one_size = np.all((sizes == 0) | (sizes == sizes.max(axis=0)), axis=0)
+    p = sign_p(differences)
+    if not one_size.all():
+        drawn = differences[:, ~one_size]
+        # Rounding must not make a tie with the observed mean look smaller than it.
+        bar = np.abs(drawn.mean(axis=0)) - 1e-9 * np.abs(drawn).mean(axis=0)
+        reached = np.abs(flipped_means(drawn, n_resamples, rng)) >= bar
+        p[~one_size] = (reached.sum(axis=0) + 1) / (n_resamples + 1)
+    return p
+
+
+def paired(first: NDArray, second: NDArray) -> Array:
+    """First less second, example by example, both (n,).
+
+    Raises:
+        InputError: the two are not as long as one another, empty, or not finite.
+    """
+    if first.shape != second.shape:
+        raise InputError(
+            f"paired scores have shapes {first.shape} and {second.shape}; measure both on the same examples"
+        )
+    with np.errstate(invalid="ignore"):  # an infinite likelihood less another is refused below
+        return finite(first.astype(float) - second.astype(float))
+
+
+def finite(values: ArrayLike) -> Array:
+    """`values` as floats of shape (n,).
+
+    Raises:
+        InputError: there are none, they have another shape, or one is not finite.
+    """
+    array = np.asarray(values, dtype=float)
+    if array.ndim != 1 or not array.size or not np.isfinite(array).all():
+        raise InputError(
+            f"got values of shape {array.shape}, {int(np.sum(~np.isfinite(array)))} of them not finite; "
+            "give one finite number an example, at least one"
+        )
+    return array
+
+
+def sign_p(differences: Array) -> Array:
+    """Two-sided sign test of each column of (n, k): exact, since the null share is a half."""
+    positive, negative = (differences > 0).sum(axis=0), (differences < 0).sum(axis=0)
+    tail = stats.binom.cdf(np.minimum(positive, negative), positive + negative, 0.5)
+    return np.minimum(1.0, 2 * tail)
+
+
+def _chunks(n_resamples: int, n: int) -> Iterator[int]:
+    size = max(1, _CHUNK // n)
+    for start in range(0, n_resamples, size):
+        yield min(size, n_resamples - start)
+
 
 GAIN, SIDE_EFFECT, NOT_SHOWN, NOT_MEASURED = VERDICTS = (
     "gain",
@@ -82,16 +167,6 @@ def wilson(successes: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[Arr
     low = np.where(k == 0, 0.0, center - spread)
     high = np.where(k == total, 1.0, center + spread)
     return low, high
-
-
-def mcnemar(adapter: ArrayLike, base: ArrayLike) -> float:
-    """Exact two-sided McNemar p-value of right-or-wrong answers, both (n,); 1 with no discordant pair.
-
-    Raises:
-        InputError: the two are not as long as one another, or empty.
-    """
-    right, wrong = np.asarray(adapter, bool), np.asarray(base, bool)
-    return float(sign_p(paired(right, wrong)[:, None])[0])
 
 
 def paired_bootstrap(differences: ArrayLike, *, n_resamples: int = 2000, seed: int = 0) -> Interval:

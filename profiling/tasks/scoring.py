@@ -22,7 +22,12 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...adapters import Outcomes
 
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 _WORDS = re.compile(r"\w+|[^\w\s]")
@@ -37,6 +42,10 @@ _UNSPACED = (
     *("KHMER ", "MYANMAR ", "TIBETAN ", "JAVANESE ", "BALINESE ", "TAI ", "NEW TAI LUE "),
 )
 """Scripts that put no space between words, by the names of their characters."""
+
+
+Score = Literal["strict", "lenient", "likelihood"]
+"""What of the outcomes a matrix is made of: right as asked for, right anywhere, or likelihood of the gold answer."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,13 @@ def judge(metric: str, output: str, answer: str, labels: tuple[str, ...] = ()) -
     if metric == "label":
         return _judge_label(output, answer, labels)
     return _JUDGES[metric](output.strip(), answer.strip())
+
+
+def example_scores(outcomes: Outcomes, score: Score) -> NDArray[np.float64]:
+    """The score of every example, shape (n,): 0 or 1, or nats per target token for `likelihood`."""
+    if score == "likelihood":
+        return outcomes.log_likelihood / np.maximum(outcomes.target_tokens, 1).astype(np.float64)
+    return getattr(outcomes, score).astype(np.float64)
 
 
 def composed(text: str) -> str:

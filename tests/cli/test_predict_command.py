@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from traitroute.adapters import Cell, Outcomes, Registry
 from traitroute.profiling import Example, Task, load_suite, open_base_model
-from traitroute.profiling.analysis.style import STYLE_NAMES
+from traitroute.profiling.analysis.similarity import STYLE_NAMES
 from traitroute.profiling.forecast.prediction import source_task
 from traitroute.profiling.forecast.signals import (
     SignalReader,

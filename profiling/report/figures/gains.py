@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...findings import GainFindings
-from ...matrix.matrix import Score
 from ...statistics.significance import GAIN, SIDE_EFFECT
+from ...tasks.scoring import Score
 from .heat_map import heat_map
 from .style import colour_bar, new_figure, short_name, signed_limit
 

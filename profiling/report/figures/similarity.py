@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ...statistics.similarity import Similarity
+from ...analysis.similarity import Similarity
 from .heat_map import heat_map
 from .style import colour_bar, new_figure, short_name
 

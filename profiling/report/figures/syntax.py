@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...analysis.relations import RelationRatio
+from ...analysis.linguistics import RelationRatio
 from .style import BLUE, GREY, intervals, panels, short_name
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 import numpy as np
 
 from ...findings import GainFindings
-from ...matrix.matrix import Score
 from ...statistics.significance import GAIN, SIDE_EFFECT, GainTests
+from ...tasks.scoring import Score
 from ..figures.gains import gain_map, share_map
 from ..section import Picture, Section
 from ..tables import Table

@@ -1,8 +1,8 @@
 """The section of similarity: does likeness of data explain the gains?"""
 
+from ...analysis.agreement import Mantel
+from ...analysis.similarity import Similarity
 from ...findings import MantelRow, Missing, SimilarityFindings
-from ...statistics.mantel import Mantel
-from ...statistics.similarity import Similarity
 from ..figures.similarity import similarity_map
 from ..section import LeftOut, Picture, Section
 from ..tables import Table

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from ...analysis.relations import MIN_TEXTS, RelationRatio
+from ...analysis.linguistics import MIN_TEXTS, RelationRatio
 from ...findings import Missing, SyntaxFindings
 from ...findings.syntax import LENGTH_BANDS
 from ..figures.syntax import SHOWN, relation_ratios

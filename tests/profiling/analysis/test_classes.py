@@ -6,7 +6,6 @@ from scipy import stats
 from sklearn import metrics
 from traitroute.adapters import InputError
 from traitroute.profiling.analysis.classes import (
-    aligned_shares,
     confusion,
     prior_shift,
     summarise,
@@ -39,11 +38,6 @@ def test_absent_class_is_infinite_imbalance_and_unlabelled_answers_are_counted_a
 def test_one_class_alone_has_no_entropy() -> None:
     found = summarise([0, 0], ["only"])
     assert (found.entropy_bits, found.normalised_entropy, found.imbalance) == (0, 0, 1)
-
-
-def test_source_shares_are_brought_to_the_labels_of_the_target() -> None:
-    source = summarise([0, 0, 0, 1], ["Positive", "toxic"])
-    np.testing.assert_array_equal(aligned_shares(source, MOODS), [np.nan, np.nan, 0.75])
 
 
 def test_confusion_agrees_with_scikit_learn() -> None:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from traitroute.profiling.analysis.agreement import Mantel
 from traitroute.profiling.findings import (
     AblationFindings,
     ClassFindings,
@@ -27,7 +28,6 @@ from traitroute.profiling.report.sections.similarity import mantel_sentence
 from traitroute.profiling.report.sections.syntax import called_sentence, paper_sentence
 from traitroute.profiling.report.sections.traits import loading_caption, scree_caption
 from traitroute.profiling.report.wording import counted, listed, p_value, percent, points, span
-from traitroute.profiling.statistics.mantel import Mantel
 from traitroute.profiling.study import Study
 from traitroute.profiling.tasks.ablation import Ablation
 

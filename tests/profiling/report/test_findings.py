@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from traitroute.adapters import SuiteError
-from traitroute.profiling.analysis.relations import RelationRatio
+from traitroute.profiling.analysis.linguistics import RelationRatio
 from traitroute.profiling.findings import (
     AblationFindings,
     ClassFindings,
@@ -22,7 +23,6 @@ from traitroute.profiling.findings import (
     find_syntax,
     find_traits,
 )
-from traitroute.profiling.statistics.significance import mcnemar
 from traitroute.profiling.study import Study
 from traitroute.profiling.tasks.ablation import Ablation
 from traitroute.profiling.tasks.task import Task
@@ -47,8 +47,9 @@ def test_the_planted_gain_alone_is_called(make_study: MakeStudy) -> None:
     assert strict.counts == {"gain": 1, "side effect": 0, "not shown": 19, "not measured": 0}
     assert strict.verdict[1, 4] == "gain"
     assert strict.gain[1, 4] == pytest.approx(0.5)
-    cells = study.outcomes["entailment", "toxicity"], study.outcomes[None, "toxicity"]
-    assert strict.p[1, 4] == pytest.approx(mcnemar(*(c.strict for c in cells)))
+    adapter, base = (study.outcomes[name, "toxicity"].strict for name in ("entailment", None))
+    better, worse = int(np.sum(adapter & ~base)), int(np.sum(~adapter & base))
+    assert strict.p[1, 4] == pytest.approx(binomtest(better, better + worse).pvalue)
 
 
 def test_shares_have_the_base_model_first_and_hold_in_their_bounds(make_study: MakeStudy) -> None:

@@ -6,15 +6,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from traitroute.adapters import InputError, Outcomes
-from traitroute.profiling.statistics.resampling import bootstrap_means, sign_flip_p
 from traitroute.profiling.statistics.significance import (
+    bootstrap_means,
     compare_with_base,
     discoveries,
-    mcnemar,
+    paired,
     paired_bootstrap,
+    sign_flip_p,
+    sign_p,
     wilson,
 )
 from traitroute.serving.skills.measured import paired_interval
+
+
+def mcnemar(adapter: np.ndarray, base: np.ndarray) -> float:
+    return float(sign_p(paired(adapter, base)[:, None])[0])
 
 
 def outcomes(strict: np.ndarray, log_likelihood: np.ndarray | None = None) -> Outcomes:
@@ -99,7 +105,7 @@ def test_sign_flip_p_counts_ties_with_the_observed_mean() -> None:
 def test_resampling_in_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(5).normal(size=(30, 2))
     whole = bootstrap_means(values, 50, np.random.default_rng(6))
-    monkeypatch.setattr("traitroute.profiling.statistics.resampling._CHUNK", 70)
+    monkeypatch.setattr("traitroute.profiling.statistics.significance._CHUNK", 70)
     np.testing.assert_allclose(bootstrap_means(values, 50, np.random.default_rng(6)), whole)
 
 
