@@ -12,7 +12,7 @@ from .options import DEFAULT_REGISTRY, RegistryPath, console
 from .profile import progress_bars
 
 if TYPE_CHECKING:
-    from ..profiling.forecast.prediction import Prediction
+    from ..profiling.forecast.forecast import Prediction
 
 
 def predict(
@@ -40,9 +40,8 @@ def predict(
         traitroute predict my_tasks --name reviews --prompt "Review: {{ input }}"
     """
     from ..profiling import open_base_model
-    from ..profiling.forecast.forecast import check
-    from ..profiling.forecast.prediction import predict as run_prediction
-    from ..profiling.forecast.prediction import source_task
+    from ..profiling.forecast.forecast import check, source_task
+    from ..profiling.forecast.forecast import predict as run_prediction
     from ..profiling.forecast.signals import SignalReader, signal_folder
     from ..profiling.profile import quiet_libraries
     from ..profiling.study import Study

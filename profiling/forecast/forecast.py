@@ -1,56 +1,45 @@
-"""Prediction before training: a source's gains from its data, judged by leaving out one source at a time.
+"""Gains forecast before training: of a profile's own sources, one left out at a time, and of a new data set.
 
-A left-out source's row of gains enters nothing of its own forecast: neither the mean row, nor scaling, penalty
-or intervals (see forecaster.py). `paper_claim` puts the claim of arXiv 2509.13624, that hidden statistics of
-the data explain transfer better than its surface, to one test named in advance: rank correlation over the
-cells of other tasks than the source's own.
+A left-out source's row of gains enters nothing of its own forecast: neither the mean row, nor scaling, penalty or
+intervals (see forecaster.py).
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
-from ...adapters import InputError
-from ..statistics.significance import Interval
+from ...adapters import InputError, SuiteError
 from ..study import Study
 from ..tasks.scoring import Score
-from .comparison import (
+from ..tasks.sources import FolderSource
+from ..tasks.suite import inferred_labels, inferred_metric
+from ..tasks.task import LISTED_LABELS, Task
+from .forecaster import (
     ALL,
-    HIDDEN_STATISTICS,
+    LEVEL,
     MEAN_ROW,
     METHODS,
-    SEMANTIC,
+    Cells,
     Comparison,
+    ForecastRow,
     MethodScore,
+    cells_of,
     compare,
     coverage,
+    fit_forecaster,
     leave_one_out,
+    method_inputs,
 )
-from .forecaster import LEVEL
-from .pair_features import PairFeatures, pair_features
-from .signals import SignalReader, Signals
+from .signals import LENGTHS, PairFeatures, SignalReader, Signals, pair_features
 
 Array = NDArray[np.float64]
-Verdict = Literal["shown", "not shown", "the opposite is shown"]
 
 MIN_SOURCES = 4
 """One left out, three to fit on."""
-TELLING_SOURCES = 6
-"""With fewer, no sign-flip p can fall below 0.05."""
-ALPHA = 0.05
-_SAID: Mapping[Verdict, str] = {
-    "shown": "this is shown",
-    "not shown": "this is not shown",
-    "the opposite is shown": "the opposite is shown",
-}
-_BESIDE: Mapping[Verdict, str] = {
-    "shown": "beat",
-    "not shown": "are not shown to beat",
-    "the opposite is shown": "do worse than",
-}
 
 
 @dataclass(frozen=True)
@@ -80,29 +69,6 @@ class Forecasts:
     def methods(self) -> tuple[MethodScore, ...]:
         """The methods' scores over all cells."""
         return self.overall.methods
-
-    @property
-    def verdict(self) -> Verdict:
-        """On hidden statistics against semantic similarity: by rank correlation, cross-task."""
-        return _verdict(self.transfer.hidden_rho)
-
-    @property
-    def paper_claim(self) -> str:
-        """The verdict in one sentence, with its figures."""
-        hidden, semantic, mean = (self.transfer.method(name) for name in (HIDDEN_STATISTICS, SEMANTIC, MEAN_ROW))
-        found, n = self.transfer.hidden_rho, int(np.isfinite(hidden.rhos).sum())
-        error = self.transfer.hidden_mae
-        few = f"; {n} sources are too few to show anything" if n < TELLING_SOURCES else ""
-        beside = _BESIDE[_verdict(hidden.rho_gain)]
-        return (
-            "Claim: hidden statistics forecast cross-task gains better than semantic similarity. "
-            f"In these data {_SAID[self.verdict]}: rank correlation {hidden.rho:.2f} against "
-            f"{semantic.rho:.2f} over {n} left-out sources, difference {found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}], "
-            f"p = {found.p:.2g}{few}; hidden statistics {beside} the mean row of the other sources "
-            f"({mean.rho:.2f}). Beside it, not part of the test: their mean error is {hidden.mae:.1f} points "
-            f"against {semantic.mae:.1f}, difference {error.mean:+.1f} [{error.low:+.1f}, {error.high:+.1f}], "
-            f"p = {error.p:.2g}; the mean row's is {mean.mae:.1f}."
-        )
 
 
 @dataclass(frozen=True)
@@ -195,8 +161,124 @@ def check(sources: Sequence[str], method: str) -> None:
         raise InputError(f"no forecasting method {method!r}; methods: {', '.join(METHODS)}")
 
 
-def _verdict(gain: Interval) -> Verdict:
-    """Of a paired gain in rank correlation: both its interval and its test must say so."""
-    if gain.p > ALPHA or gain.low <= 0 <= gain.high:
-        return "not shown"
-    return "shown" if gain.mean > 0 else "the opposite is shown"
+@dataclass(frozen=True)
+class Prediction:
+    """Forecast gains of an adapter that would be trained on `name`; arrays are (tasks,).
+
+    `trusted` and `baseline` are the scores of `method` and of the mean row on the study's own sources,
+    over the same `cells`; `coverage` is the share of their gains that intervals for `level` held.
+    """
+
+    name: str
+    method: str
+    cells: Cells
+    sources: tuple[str, ...]
+    tasks: tuple[str, ...]
+    base: Array
+    row: ForecastRow
+    mean_row: Array
+    level: float
+    coverage: float
+    trusted: MethodScore
+    baseline: MethodScore
+
+    @property
+    def beats_mean_row(self) -> bool:
+        """Whether the method's error is shown to be the smaller one, paired by source at 5%."""
+        gain = self.trusted.mae_gain
+        return gain.high < 0 and gain.p <= 0.05
+
+
+def predict(
+    study: Study,
+    task: Task,
+    reader: SignalReader,
+    *,
+    method: str = ALL,
+    score: Score = "strict",
+    seed: int = 0,
+    on_dataset: Callable[[str], None] = lambda name: None,
+) -> Prediction:
+    """Forecast the gains of an adapter that would be trained on `task`.
+
+    Where the study profiled a task of this name, gains of sources on their own tasks are fitted on too,
+    and a source of this name is left out; else cross-task gains alone. `on_dataset` is called after the
+    signals of each dataset.
+
+    Raises:
+        InputError: fewer than four sources besides it, or no such method.
+    """
+    matrix = study.matrix(score=score)
+    rest = [name for name in matrix.adapters if name != task.name]
+    check(rest, method)
+    new = reader.read(task.training_examples, labels=task.labels, metric=task.metric)
+    on_dataset(task.name)
+    signals = read_signals(study, reader, on_dataset=on_dataset)
+    features = pair_features({name: signals.sources[name] for name in rest}, signals.targets, matrix.base)
+    known = matrix.gains[[matrix.adapters.index(name) for name in rest]]
+    judged = compare_methods(known, features, method=method, seed=seed)
+    cells: Cells = "all" if task.name in matrix.tasks else "cross-task"
+    gains = cells_of(cells, known, judged.own)
+    inputs, with_mean = method_inputs(features, method)
+    fitted = fit_forecaster(gains, inputs, with_mean=with_mean)
+    own = method_inputs(pair_features({task.name: new}, signals.targets, matrix.base), method)[0]
+    comparison = judged.overall if cells == "all" else judged.transfer
+    return Prediction(
+        name=task.name,
+        method=method,
+        cells=cells,
+        sources=tuple(rest),
+        tasks=matrix.tasks,
+        base=matrix.base,
+        row=fitted.predict(own[0]),
+        mean_row=fitted.mean_row,
+        level=LEVEL,
+        coverage=coverage(gains, leave_one_out(gains, features, method)),
+        trusted=comparison.method(method),
+        baseline=comparison.method(MEAN_ROW),
+    )
+
+
+def source_task(data: Path, *, name: str | None = None, prompt: str | None = None) -> Task:
+    """The task of a folder with train.jsonl, or of the folder `name` in `data`; inferred from its rows.
+
+    Labels, prompt and metric follow the rules of `infer_task`, from training rows alone: a dataset to
+    train on need not have a test split.
+
+    Raises:
+        InputError: there is no such folder, or its rows are not as they should be.
+    """
+    folder = _task_folder(data, name)
+    rows = FolderSource(folder=folder.parent)
+    seen = rows.load(folder.name, "train", 10**6, seed=0)
+    labels = inferred_labels(seen, folder)
+    listed = 0 < len(labels) <= LISTED_LABELS
+    ask = f"\nAnswer with one of: {', '.join(labels)}." if listed else ""
+    try:
+        task = Task(
+            name=folder.name,
+            rows=rows,
+            prompt="{{ input }}" + ask if prompt is None else prompt,
+            labels=labels,
+            metric=inferred_metric(seen, labels),
+            source=True,
+            train=LENGTHS,
+        )
+    except ValidationError as exc:
+        reasons = "; ".join(e["msg"].removeprefix("Value error, ") for e in exc.errors())
+        raise SuiteError(f"{folder}: {reasons}") from exc
+    # Rendered now, so that a wrong template or label stops before anything long is read.
+    _ = task.training_examples
+    return task
+
+
+def _task_folder(data: Path, name: str | None) -> Path:
+    if not data.is_dir():
+        raise InputError(f"{data} is not a folder: give one that holds train.jsonl")
+    if name is not None:
+        return data.resolve() / name
+    if not any((data / f"train.{kind}").is_file() for kind in ("jsonl", "parquet")):
+        tasks = sorted(p.parent.name for p in data.glob("*/train.*"))
+        cure = f"add --name with one of {', '.join(tasks)}" if tasks else "give another folder"
+        raise InputError(f"{data} holds neither train.jsonl nor train.parquet: {cure}")
+    return data.resolve()

@@ -1,31 +1,39 @@
-"""Signals of a dataset: what can be known of it before an adapter is trained on it.
+"""Signals of a data set, known before an adapter is trained on it, and how a source and a target differ by them.
 
-Of a source the training rows are read, of a target the test rows. Texts are prompt and answer, so that style,
-syntax and meaning see both; each reader cuts them as it states (linguistics.MAX_CHARACTERS,
-similarity.MAX_TOKENS, loss_probe.MAX_TOKENS), lengths are of whole answers.
+Of a source the training rows are read, of a target the test rows. Texts are prompt and answer, so that style, syntax
+and meaning see both; each reader cuts them at its own limit (linguistics.MAX_CHARACTERS, similarity.MAX_TOKENS,
+loss_probe.MAX_TOKENS); lengths are of whole answers.
 
-What was read lies in a folder beside the registry, `<stem>.signals/<digest>.safetensors` with the arrays and
-`<digest>.json` with the rest, written last: without it the reading does not count. The digest covers rows,
-base model and readers, not the floating-point type, in which machines differ.
+Signals are kept in a folder beside the registry, `<stem>.signals/<digest>.safetensors` with the arrays and
+`<digest>.json` with the rest, written last: without it the signals do not count. The digest covers rows, base model and
+readers, not the floating-point type, in which machines differ.
+
+A pair's features depend on its two data sets and on the set of targets alone, never on other sources: leaving a source
+out changes nothing in the others' rows. So style, which only means something among data sets, is standardised over the
+targets.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
+from scipy.spatial.distance import jensenshannon
 
 from ...adapters import Location, Place
 from ...serving.engines.precision import fastest_precision
 from ..analysis import classes, linguistics, similarity
+from ..analysis.lengths import wasserstein
+from ..analysis.similarity import STYLE_NAMES
 from ..base_model import BaseModelFolder
 from ..tasks.scoring import judge
 from ..tasks.task import Example, Metric
@@ -36,6 +44,7 @@ if TYPE_CHECKING:
     from spacy.language import Language
 
     from ..analysis.similarity import Encoder
+
 
 Array = NDArray[np.float64]
 Form = Literal["label", "number", "json", "text"]
@@ -208,3 +217,96 @@ def _replace(file: Path, data: bytes) -> None:
     part = file.with_name(f"{file.name}.{os.getpid()}.part")
     part.write_bytes(data)
     part.replace(file)
+
+
+HIDDEN = (
+    "length distance",
+    "length difference",
+    "same answer form",
+    "label overlap",
+    "class entropy difference",
+    "syntax distance",
+)
+STYLE, MEANING, GRADIENT = "style cosine", "semantic cosine", "gradient cosine"
+PERPLEXITY = ("source log perplexity", "target log perplexity")
+BASE_SCORE = "base score"
+NAMES = (*HIDDEN, STYLE, MEANING, GRADIENT, *PERPLEXITY, BASE_SCORE)
+
+
+@dataclass(frozen=True)
+class PairFeatures:
+    """`values` (sources, tasks, features), a feature for each of `names`."""
+
+    sources: tuple[str, ...]
+    tasks: tuple[str, ...]
+    names: tuple[str, ...]
+    values: Array
+
+    def part(self, names: Sequence[str]) -> Array:
+        """The features called `names`, in this order: (sources, tasks, len(names))."""
+        return self.values[:, :, [self.names.index(name) for name in names]]
+
+    def rows(self, sources: Sequence[str]) -> Self:
+        """The features of these sources, in this order."""
+        kept = [self.sources.index(name) for name in sources]
+        return type(self)(tuple(sources), self.tasks, self.names, self.values[kept])
+
+
+def pair_features(sources: Mapping[str, Signals], targets: Mapping[str, Signals], base_scores: Array) -> PairFeatures:
+    """Features of every source with every target; `base_scores` (targets,) are the base model's."""
+    seen = list(targets.values())
+    center, scale = _standard([t.style for t in seen])
+    styles = {id(s): (s.style - center) * scale for s in [*sources.values(), *seen]}
+    values = [
+        [
+            [
+                *_hidden(s, t),
+                _cosine(styles[id(s)], styles[id(t)]),
+                _cosine(s.meaning, t.meaning),
+                _cosine(s.gradient, t.gradient),
+                s.nats_per_token,
+                t.nats_per_token,
+                score,
+            ]
+            for t, score in zip(seen, base_scores, strict=True)
+        ]
+        for s in sources.values()
+    ]
+    return PairFeatures(tuple(sources), tuple(targets), NAMES, np.array(values))
+
+
+def _hidden(source: Signals, target: Signals) -> tuple[float, ...]:
+    """Lengths on the log1p scale: the distance says how unlike they are, the difference which is longer."""
+    return (
+        wasserstein(np.log1p(source.lengths), np.log1p(target.lengths)),
+        source.log_length - target.log_length,
+        float(source.form == target.form),
+        _overlap(source.labels, target.labels),
+        abs(source.entropy_bits - target.entropy_bits),
+        _syntax_distance(source.relations, target.relations),
+    )
+
+
+def _overlap(a: Sequence[str], b: Sequence[str]) -> float:
+    """Labels in both over labels in either, without regard to case; 0 where there are none."""
+    first, second = ({name.casefold() for name in labels} for labels in (a, b))
+    return len(first & second) / max(1, len(first | second))
+
+
+def _syntax_distance(a: Mapping[str, float], b: Mapping[str, float]) -> float:
+    names = sorted({*a, *b})
+    shares = [[relations.get(name, 0.0) for name in names] for relations in (a, b)]
+    return float(jensenshannon(shares[0], shares[1], base=2))
+
+
+def _standard(styles: Sequence[Array]) -> tuple[Array, Array]:
+    """Mean and scale of each style feature; one that does not vary weighs nothing, and families weigh alike."""
+    spread = np.std(styles, axis=0)
+    scale = np.where(spread > 1e-12, 1 / np.maximum(spread, 1e-12), 0.0)
+    families = [name.split(":")[0] for name in STYLE_NAMES]
+    sizes = Counter(families)
+    return np.mean(styles, axis=0), scale / np.sqrt([sizes[family] for family in families])
+
+
+def _cosine(a: Array, b: Array) -> float:
+    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b) or 1.0))

@@ -10,7 +10,7 @@ import pytest
 from traitroute.adapters import Cell, Outcomes, Registry
 from traitroute.profiling import Example, Task, load_suite, open_base_model
 from traitroute.profiling.analysis.similarity import STYLE_NAMES
-from traitroute.profiling.forecast.prediction import source_task
+from traitroute.profiling.forecast.forecast import source_task
 from traitroute.profiling.forecast.signals import (
     SignalReader,
     Signals,

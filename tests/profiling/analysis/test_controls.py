@@ -38,7 +38,9 @@ def cells(rng: np.random.Generator, chances: dict[str | None, float], sizes: lis
     }
 
 
-def explained(base: np.ndarray, adapter: np.ndarray, control: np.ndarray, n_resamples: int = 2000, seed: int = 0) -> Explained:
+def explained(
+    base: np.ndarray, adapter: np.ndarray, control: np.ndarray, n_resamples: int = 2000, seed: int = 0
+) -> Explained:
     measured = {(name, "t"): outcomes(s) for name, s in ((None, base), ("a", adapter), ("c", control))}
     return explained_rows(measured, "a", "c", ["t"], n_resamples=n_resamples, seed=seed).pooled
 

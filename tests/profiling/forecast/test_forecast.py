@@ -2,21 +2,20 @@
 
 import numpy as np
 import pytest
+from forecast import hidden_against_semantic, paper_claim, verdict
 from numpy.typing import NDArray
 from traitroute.adapters import InputError
-from traitroute.profiling.forecast.comparison import (
-    METHODS,
-    compare,
-    coverage,
-    leave_one_out,
-)
 from traitroute.profiling.forecast.forecast import Forecasts, compare_methods
 from traitroute.profiling.forecast.forecaster import (
+    METHODS,
     PENALTIES,
     column_means,
+    compare,
+    coverage,
     fit_forecaster,
+    leave_one_out,
 )
-from traitroute.profiling.forecast.pair_features import MEANING, NAMES, PairFeatures
+from traitroute.profiling.forecast.signals import MEANING, NAMES, PairFeatures
 
 Array = NDArray[np.float64]
 
@@ -53,24 +52,24 @@ def test_where_length_decides_hidden_statistics_win(planted: Forecasts) -> None:
     assert hidden.rho > 0.8 > mean.rho + 0.2
     assert hidden.mae < 4 < mean.mae
     assert hidden.rho_gain.p < 0.01
-    assert planted.verdict == "shown"
-    assert "this is shown: rank correlation" in planted.paper_claim
-    assert "hidden statistics beat the mean row" in planted.paper_claim
+    assert verdict(hidden_against_semantic(planted.transfer)[0]) == "shown"
+    assert "this is shown: rank correlation" in paper_claim(planted.transfer)
+    assert "hidden statistics beat the mean row" in paper_claim(planted.transfer)
 
 
 def test_where_meaning_decides_the_opposite_is_shown() -> None:
     features = random_features()
     found = compare_methods(gains_of(features, MEANING), features)
-    assert found.verdict == "the opposite is shown"
-    assert "do worse" not in found.paper_claim
+    assert verdict(hidden_against_semantic(found.transfer)[0]) == "the opposite is shown"
+    assert "do worse" not in paper_claim(found.transfer)
 
 
 def test_on_noise_nothing_beats_the_mean_row(noise: Forecasts) -> None:
     gains = [m for c in (noise.overall, noise.transfer) for m in c.methods]
     assert all(m.mae_gain.mean > -0.2 for m in gains)
     assert all(m.rho_gain.p > 0.05 or m.rho_gain.mean < 0 for m in gains)
-    assert noise.verdict == "not shown"
-    assert "are not shown to beat" in noise.paper_claim
+    assert verdict(hidden_against_semantic(noise.transfer)[0]) == "not shown"
+    assert "are not shown to beat" in paper_claim(noise.transfer)
 
 
 def test_on_noise_the_claim_is_rarely_shown() -> None:
@@ -79,7 +78,8 @@ def test_on_noise_the_claim_is_rarely_shown() -> None:
         features = random_features(sources=7, tasks=8, seed=seed)
         gains = gains_of(features, None, seed=seed)
         own = np.eye(7, 8, dtype=bool)
-        p_values.append(compare("cross-task", gains, features, own, seed).hidden_rho.p)
+        found = compare("cross-task", gains, features, own, seed)
+        p_values.append(hidden_against_semantic(found, seed)[0].p)
     assert np.sum(np.array(p_values) <= 0.05) <= 2
 
 
@@ -184,8 +184,8 @@ def test_a_source_that_gains_the_same_everywhere_has_no_rank_correlation() -> No
 def test_four_sources_are_enough_to_forecast_but_not_to_show_anything() -> None:
     features = random_features(sources=4)
     found = compare_methods(gains_of(features, "length distance"), features)
-    assert found.verdict == "not shown"
-    assert "4 sources are too few" in found.paper_claim
+    assert verdict(hidden_against_semantic(found.transfer)[0]) == "not shown"
+    assert "4 sources are too few" in paper_claim(found.transfer)
 
 
 def test_too_few_sources_and_unknown_methods_are_refused() -> None:

@@ -12,11 +12,13 @@ from traitroute.profiling.analysis import linguistics
 from traitroute.profiling.analysis.similarity import STYLE_NAMES
 from traitroute.profiling.base_model import BaseModelFolder
 from traitroute.profiling.forecast.loss_probe import GRADIENTS, LossProbe
-from traitroute.profiling.forecast.pair_features import NAMES, PairFeatures, pair_features
 from traitroute.profiling.forecast.signals import (
+    NAMES,
+    PairFeatures,
     SignalReader,
     Signals,
     answer_form,
+    pair_features,
     signal_folder,
 )
 from traitroute.profiling.tasks.task import Example
