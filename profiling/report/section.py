@@ -1,40 +1,46 @@
-"""What a report is made of: sections with pictures, tables, and a word on what had to be left out."""
+"""Figures as words, for captions."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from .tables import Table
+import numpy as np
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+Bounds = tuple[float, float]
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A figure with the file name it is kept under, its caption, and its text for those who cannot see it."""
-
-    name: str
-    title: str
-    figure: "Figure"
-    caption: str
-    alt: str
+def percent(share: float, digits: int = 0) -> str:
+    """A share in [0, 1] as percent."""
+    return "unknown" if np.isnan(share) else f"{100 * share:.{digits}f}%"
 
 
-@dataclass(frozen=True)
-class LeftOut:
-    """An analysis that could not be made, and why."""
-
-    what: str
-    reason: str
+def points(gain: float) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    return f"{100 * gain + 0.0:+.1f} points"
 
 
-@dataclass(frozen=True)
-class Section:
-    """A family of analyses as shown; `key` is its anchor in the page."""
+def between(low: float, high: float, *, factor: float = 100, form: str = "+.1f") -> str:
+    """A 95% interval."""
+    return f"95% interval {factor * low:{form}} to {factor * high:{form}}"
 
-    key: str
-    title: str
-    intro: str = ""
-    pictures: tuple[Picture, ...] = ()
-    tables: tuple[Table, ...] = ()
-    left_out: tuple[LeftOut, ...] = ()
+
+def p_value(p: float) -> str:
+    """A p-value, never printed as zero."""
+    return "p < 0.001" if p < 0.0005 else f"p = {p:.3f}" if p < 0.0995 else f"p = {p:.2f}"
+
+
+def counted(n: int, noun: str) -> str:
+    """A number with its noun: "1 cell", "no cells"."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"1 {noun}" if n == 1 else f"{n or 'no'} {plural}"
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Names with commas and an "and"; those past `most` are counted."""
+    if len(names) > most:
+        return f"{', '.join(names[:most])} and {len(names) - most} more"
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1]))) if names else "none"
+
+
+def span(values: Sequence[float]) -> str:
+    """A number, or the least and the most of several."""
+    low, high = min(values), max(values)
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
