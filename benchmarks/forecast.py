@@ -3,9 +3,9 @@
     python benchmarks/forecast.py REGISTRY
     python benchmarks/forecast.py REGISTRY --score likelihood --seed 1
 
-Prints, with and without the cells of a source on its own task, rank correlation and mean absolute error (points) of each
-method with 95% bootstrap intervals over sources, and its paired difference from the mean row of the other sources; then
-hidden statistics against semantic similarity, the coverage of the intervals, and the sentence on the paper's claim.
+Prints, with and without the cells of a source on its own task, rank correlation and mean absolute error (points) of
+each method with 95% bootstrap intervals over sources, and its paired difference from the mean row of the other
+sources; then hidden statistics against semantic similarity, the coverage of the intervals, and the paper's claim.
 Signals are read once and kept beside the registry. Needs the extras `profile` and `linguistics`.
 """
 
@@ -78,7 +78,8 @@ def main() -> None:
 
 def _table(found: Comparison) -> Table:
     table = Table(
-        title=f"left-out sources, {found.cells} cells: rank correlation, and error in points (likelihood: hundredths of a nat)",
+        title=f"left-out sources, {found.cells} cells: rank correlation, and error in points "
+        "(likelihood: hundredths of a nat)",
         title_justify="left",
     )
     table.add_column("method", no_wrap=True)

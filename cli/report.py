@@ -37,8 +37,7 @@ def report(
 
         traitroute report --registry traitroute.db --out report
     """
-    from ..profiling.findings import Corpus, Missing, attempt
-    from ..profiling.report import check_folder, write_report
+    from ..profiling.report import Corpus, Missing, attempt, check_folder, write_report
     from ..profiling.study import Study
 
     folder = out or registry.beside("-report")

@@ -71,7 +71,7 @@ def add(
     from ..profiling.matrix.profiled import Profiled
     from ..profiling.profile import quiet_libraries
     from ..profiling.row_lengths import fit_tests
-    from ..profiling.tasks.data_warnings import data_warnings
+    from ..profiling.tasks.task import data_warnings
     from ..serving.engines import open_engine
 
     if engine not in ("auto", "transformers", "vllm"):

@@ -20,8 +20,8 @@ from .matrix.matrix import TransferMatrix
 from .matrix.measure import measure
 from .matrix.profiled import SHOWN
 from .row_lengths import fit_rows
-from .tasks.data_warnings import data_warnings
 from .tasks.suite import Suite
+from .tasks.task import data_warnings
 from .training import TrainedAdapter, adapter_record, train_adapter
 from .traits.space import TraitSpace
 

@@ -194,7 +194,8 @@ class Agreement:
     @property
     def conclusion(self) -> str:
         """The verdict in one sentence."""
-        seen = f"disparity {self.disparity.value:.2f}, by chance {self.disparity.null_median:.2f}, p = {self.disparity.p:.3g}"
+        d = self.disparity
+        seen = f"disparity {d.value:.2f}, by chance {d.null_median:.2f}, p = {d.p:.3g}"
         shape = f"{len(self.adapters)} common adapters and {len(self.tasks)} common tasks"
         if self.verdict == "agree":
             return f"The traits agree more than by chance on {shape} ({seen})."

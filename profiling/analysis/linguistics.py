@@ -325,7 +325,8 @@ def _ratio(successes: Array) -> Array:
 
 
 def _interval(outcomes: Array, holds: Array, n_resamples: int, random: np.random.Generator) -> tuple[Array, Array]:
-    # A text more that only the adapter gets right, and one that only base does: else nothing varies where both fail on all.
+    # One more text that only the adapter gets right, and one that only the base model does: else nothing varies where
+    # both fail on all.
     outcomes = np.hstack([outcomes, np.eye(2)])
     holds = np.vstack([holds, np.ones((2, holds.shape[1]))])
     n, n_relations = holds.shape
@@ -343,11 +344,7 @@ def _bands(tokens: NDArray[np.intp], n_bands: int) -> list[NDArray[np.intp]]:
 
 
 def _p_values(
-    outcomes: Array,
-    holds: Array,
-    bands: list[NDArray[np.intp]],
-    n_permutations: int,
-    random: np.random.Generator,
+    outcomes: Array, holds: Array, bands: list[NDArray[np.intp]], n_permutations: int, random: np.random.Generator
 ) -> Array:
     """Two-sided p of each relation's ratio; an example's two outcomes stay together."""
     observed = _ratio(outcomes @ holds)

@@ -13,7 +13,7 @@ a family weighs the same whatever its number of features:
   one-word sentences of one syllable). Syllables are approximated: groups of vowels, less a silent final e.
 
 Meaning is the mean vector of a sentence encoder (MiniLM). The diagonal of a similarity is what two random halves of one
-data set reach: the ceiling of its row, and a pair below it differs by more than the choice of texts. Sampling noise in a
+data set reach: the ceiling of its row; a pair below it differs by more than the choice of texts. Sampling noise in a
 mean vector lowers its cosine with every other, the less the more texts.
 """
 
@@ -61,12 +61,7 @@ class Similarity:
 
 
 def similarity(
-    groups: Mapping[str, Array],
-    compare: Compare,
-    *,
-    n_resamples: int = 200,
-    n_splits: int = 20,
-    seed: int = 0,
+    groups: Mapping[str, Array], compare: Compare, *, n_resamples: int = 200, n_splits: int = 20, seed: int = 0
 ) -> Similarity:
     """Compare the mean vectors of datasets, each given as (n_texts, f).
 
@@ -305,11 +300,7 @@ def load_encoder(name: str | None = None, *, device: str | None = None, max_toke
 def embed(texts: Sequence[str], encoder: Encoder, *, batch_size: int = 64) -> NDArray[np.float32]:
     """Unit vectors of `texts`, shape (n, width); MiniLM's width is 384."""
     vectors = encoder.encode(
-        list(texts),
-        batch_size=batch_size,
-        convert_to_numpy=True,
-        normalize_embeddings=True,
-        show_progress_bar=False,
+        list(texts), batch_size=batch_size, convert_to_numpy=True, normalize_embeddings=True, show_progress_bar=False
     )
     return np.asarray(vectors, dtype=np.float32)
 

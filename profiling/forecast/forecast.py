@@ -102,12 +102,7 @@ def read_signals(
 
 
 def forecast_study(
-    study: Study,
-    signals: StudySignals,
-    *,
-    method: str = ALL,
-    score: Score = "strict",
-    seed: int = 0,
+    study: Study, signals: StudySignals, *, method: str = ALL, score: Score = "strict", seed: int = 0
 ) -> Forecasts:
     """Forecast every source of a study from the others, by every method.
 

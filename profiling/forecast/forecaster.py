@@ -2,8 +2,8 @@
 
 What is forecast is how far a source's gain on a target lies from the mean gain of the *other* sources there: a ridge
 over all pairs, standardised. Its penalty is chosen by leaving one source out at a time, and so is the width of the
-intervals: the conformal quantile of those errors. A large penalty gives back the mean row. Everything is learnt from the
-sources given; to judge a forecast of a source, fit on the others alone.
+intervals: the conformal quantile of those errors. A large penalty gives back the mean row. Everything is learnt from
+the sources given; to judge a forecast of a source, fit on the others alone.
 
 Methods differ in the features they see and in nothing else; "mean row" sees none and is what the others must beat. They
 are judged with and without the cells of a source on its own task, which any similarity finds.
@@ -35,12 +35,7 @@ MIN_SOURCES = 3
 
 Cells = Literal["all", "cross-task"]
 
-MEAN_ROW, SEMANTIC, HIDDEN_STATISTICS, ALL = (
-    "mean row",
-    "semantic similarity",
-    "hidden statistics",
-    "all",
-)
+MEAN_ROW, SEMANTIC, HIDDEN_STATISTICS, ALL = ("mean row", "semantic similarity", "hidden statistics", "all")
 METHODS: Mapping[str, tuple[str, ...]] = {
     MEAN_ROW: (),
     SEMANTIC: (MEANING,),

@@ -146,14 +146,7 @@ class SignalReader:
         )
 
     def _digest(self, examples: Sequence[Example], labels: Sequence[str], metric: Metric) -> str:
-        rules = [
-            _FORMAT,
-            LENGTHS,
-            TEXTS,
-            linguistics.MAX_CHARACTERS,
-            similarity.MAX_TOKENS,
-            self._seed,
-        ]
+        rules = [_FORMAT, LENGTHS, TEXTS, linguistics.MAX_CHARACTERS, similarity.MAX_TOKENS, self._seed]
         probe = [getattr(loss_probe, n) for n in ("MAX_TOKENS", "LOSSES", "GRADIENTS", "RANK", "MODULES")]
         rows = [e.model_dump() for e in examples]
         parts = [self._base.digest, rules, probe, list(labels), metric, rows]

@@ -1,7 +1,18 @@
 """The report of a study: one self-contained page, every figure as PNG and SVG, every table as CSV and Parquet."""
 
+from .corpus import Corpus
 from .report import Report, check_folder, write_report
-from .section import LeftOut, Picture, Section
-from .tables import Table
+from .section import LeftOut, Missing, Picture, Section, Table, attempt
 
-__all__ = ["LeftOut", "Picture", "Report", "Section", "Table", "check_folder", "write_report"]
+__all__ = [
+    "Corpus",
+    "LeftOut",
+    "Missing",
+    "Picture",
+    "Report",
+    "Section",
+    "Table",
+    "attempt",
+    "check_folder",
+    "write_report",
+]

@@ -1,12 +1,174 @@
-"""The section of class habits."""
+"""Class habits: how even the classes of the sources are, and which classes an adapter then prefers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ...findings import ClassFindings
-from ..figures.classes import MOST_LABELS, confusions, prior_shifts, small_tasks
-from ..section import Picture, Section
-from ..tables import Table
-from ..wording import counted, listed, p_value, percent
+from ..analysis.classes import ClassSummary, Confusion, PriorShift, confusion, prior_shift, summarise
+from ..statistics.significance import discoveries
+from ..study import Study
+from .corpus import Corpus
+from .drawing import BLUE, GREY, SERIES, panels, share_colours, short_name
+from .section import Missing, Picture, Section, Table, counted, listed, p_value, percent
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class ClassFindings:
+    """`sources`: classes trained on, of adapters and of ablations. By adapter (None: base) and label task:
+    `confusions`, `shifts`, and `q_values` of the shifts as one family.
+    """
+
+    adapters: tuple[str, ...]
+    tasks: tuple[str, ...]
+    sources: Mapping[str, ClassSummary]
+    confusions: Mapping[tuple[str | None, str], Confusion]
+    shifts: Mapping[tuple[str, str], PriorShift]
+    q_values: Mapping[tuple[str, str], float]
+    q: float = 0.05
+
+    @property
+    def moved(self) -> list[tuple[str, str]]:
+        """The cells whose predicted classes differ from the base model's, at the rate `q`."""
+        return [pair for pair, value in self.q_values.items() if value <= self.q]
+
+
+def find_classes(study: Study, corpus: Corpus, *, n_resamples: int = 2000, seed: int = 0) -> ClassFindings | Missing:
+    """Set predicted against true classes on every label task.
+
+    Raises:
+        InputError: the data is not where it was, or not what was measured.
+    """
+    tasks = [name for name, task in study.tasks.items() if task.labels]
+    if not tasks:
+        return Missing("no task of this profile has labels")
+    true = {name: _true(study, corpus, name) for name in tasks}
+    confusions, shifts = {}, {}
+    for name in tasks:
+        labels, base = study.tasks[name].labels, study.outcomes[None, name].predicted_label
+        confusions[None, name] = confusion(true[name], base, labels)
+        for adapter in study.adapters:
+            said = study.outcomes[adapter, name].predicted_label
+            confusions[adapter, name] = confusion(true[name], said, labels)
+            shifts[adapter, name] = prior_shift(said, base, true[name], labels, n_resamples=n_resamples, seed=seed)
+    values, _ = discoveries([s.p for s in shifts.values()])
+    return ClassFindings(
+        adapters=study.adapters,
+        tasks=tuple(tasks),
+        sources=_training_classes(study),
+        confusions=confusions,
+        shifts=shifts,
+        q_values=dict(zip(shifts, map(float, values), strict=True)),
+    )
+
+
+def _true(study: Study, corpus: Corpus, task: str) -> NDArray[np.int64]:
+    labels = study.tasks[task].labels
+    return np.array([labels.index(e.answer) for e in corpus.test_examples(task)], dtype=np.int64)
+
+
+def _training_classes(study: Study) -> dict[str, ClassSummary]:
+    """Training classes of every adapter and ablation whose source has labels."""
+    origins = {a: a for a in study.adapters} | {a.name: a.of for a in study.ablations.values()}
+    found = {}
+    for name, source in origins.items():
+        if labels := study.tasks[source].labels:
+            answers = [labels.index(e.answer) for e in study.training_set(name).examples]
+            found[name] = summarise(answers, labels)
+    return found
+
+
+MOST_LABELS = 6
+"""Tasks with more labels are in the tables only."""
+
+
+def small_tasks(found: ClassFindings) -> list[str]:
+    """Tasks with few enough labels to be drawn."""
+    return [t for t in found.tasks if len(found.confusions[None, t].labels) <= MOST_LABELS]
+
+
+def draw_confusions(found: ClassFindings, task: str) -> "Figure":
+    """Confusion matrices of the base model and every adapter on one task, in percent of the true class."""
+    names = (None, *found.adapters)
+    labels = found.confusions[None, task].labels
+    said = [*(short_name(label, 14) for label in labels), "none"]
+    figure, axes = panels(len(names), columns=(5, 4), height=0.9 + 0.3 * len(labels), sharex=True, sharey=True)
+    for each, name in zip(axes, names, strict=True):
+        counts = found.confusions[name, task].counts
+        totals = counts.sum(axis=1, keepdims=True)
+        shares = np.divide(100.0 * counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0)
+        each.imshow(shares, cmap=share_colours(), vmin=0, vmax=100, aspect="auto")
+        for (i, j), share in np.ndenumerate(shares):
+            if not np.isnan(share):
+                each.text(
+                    j,
+                    i,
+                    f"{share:.0f}",
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    color="white" if share > 68 else "#333333",
+                )
+        each.axvline(len(labels) - 0.5, color="white", linewidth=3)
+        each.set_title(short_name(name or "base model"), fontweight="bold" if name in (None, task) else "normal")
+        each.set_xticks(range(len(said)), said, rotation=35, ha="right", rotation_mode="anchor")
+        each.set_yticks(range(len(labels)), [short_name(label, 14) for label in labels])
+        each.tick_params(length=0)
+        each.spines[:].set_visible(False)
+    figure.supxlabel("predicted", fontsize=9)
+    figure.supylabel("true", fontsize=9)
+    return figure
+
+
+def draw_prior_shifts(found: ClassFindings, tasks: list[str]) -> "Figure":
+    """Predicted less true shares of every label, a panel a task; filled where the adapter has moved."""
+    names = (None, *found.adapters)
+    figure, axes = panels(len(tasks), columns=(3,), height=0.75 + 0.26 * len(names), sharey=True)
+    moved = set(found.moved)
+    rows = np.arange(len(names))[::-1]
+    for each, task in zip(axes, tasks, strict=True):
+        labels = [*found.confusions[None, task].labels, "none"]
+        for j, label in enumerate(labels):
+            offset = 0.3 * (0.5 - (j + 0.5) / len(labels)) * 2
+            colour = GREY if label == "none" and j == len(labels) - 1 else SERIES[j % len(SERIES)]
+            value, low, high = _column(found, task, j)
+            each.barh(rows + offset, value, height=0.52 / len(labels), color=colour, label=short_name(label, 14))
+            each.hlines(rows + offset, low, high, color="#222222", linewidth=0.7)
+        for row, name in zip(rows, names, strict=True):
+            if name is not None and (name, task) in moved:
+                each.plot(
+                    1.0,
+                    row,
+                    marker="o",
+                    markersize=3.5,
+                    color=BLUE,
+                    transform=each.get_yaxis_transform(),
+                    clip_on=False,
+                )
+        each.axvline(0, color=GREY, linewidth=0.8)
+        each.axhline(rows[0] - 0.5, color="#CCCCCC", linewidth=0.8)
+        each.set_title(short_name(task))
+        each.set_xlim(-105, 105)
+        each.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=2, handlelength=1, columnspacing=1, fontsize=7.5
+        )
+        each.set_yticks(rows, [short_name(name or "base model", 20) for name in names])
+    figure.supxlabel("predicted less true share, points", fontsize=9)
+    return figure
+
+
+def _column(found: ClassFindings, task: str, label: int) -> np.ndarray:
+    """Shift and bounds of one label, in points, for base and adapters: (3, names)."""
+    shifts = [found.shifts[a, task] for a in found.adapters]
+    values = [shifts[0].base[label], *(s.adapter[label] for s in shifts)]
+    bounds = [shifts[0].base_bounds[label], *(s.adapter_bounds[label] for s in shifts)]
+    return 100 * np.array([values, *np.transpose(bounds)])
+
 
 _INTRO = (
     "What an adapter learns of its source's classes shows in which labels it prefers elsewhere. Confusion "
@@ -24,9 +186,12 @@ def class_section(found: ClassFindings) -> Section:
         Picture(
             name=f"confusion_{task}",
             title=f"Confusion matrices on {task}",
-            figure=confusions(found, task),
+            figure=draw_confusions(found, task),
             caption=confusion_caption(found, task),
-            alt=f"Confusion matrices of the base model and of every adapter on {task}; counts are in the table of confusions.",
+            alt=(
+                f"Confusion matrices of the base model and of every adapter on {task}; counts are in the table of "
+                "confusions."
+            ),
         )
         for task in drawn
     ]
@@ -37,7 +202,7 @@ def class_section(found: ClassFindings) -> Section:
         shift = Picture(
             name=f"prior_shift{number}",
             title=f"Labels predicted too often and too rarely: {listed(part, 3)}",
-            figure=prior_shifts(found, part),
+            figure=draw_prior_shifts(found, part),
             caption=shift_caption(found, part),
             alt=f"Bars of predicted less true shares of each label on {listed(part, 9)}, by adapter, with intervals.",
         )
@@ -68,16 +233,17 @@ def shift_caption(found: ClassFindings, tasks: list[str]) -> str:
     moved = [pair for pair in found.moved if pair[1] in tasks]
     rate = f"at a false-discovery rate of {percent(found.q)} over all label tasks"
     if not moved:
-        called = f"In none of {counted(len(pairs), 'cell')} are the predicted labels shown to differ from the base model's {rate}."
+        cells = counted(len(pairs), "cell")
+        called = f"In none of {cells} are the predicted labels shown to differ from the base model's {rate}."
     else:
         adapter, task = max(moved, key=lambda pair: found.shifts[pair].moved)
         shift = found.shifts[adapter, task]
         excess = shift.adapter - shift.base
         up = [*shift.labels, "none"][int(excess.argmax())]
         called = (
-            f"In {len(moved)} of {counted(len(pairs), 'cell')} (a dot at the right edge) the predicted labels differ from the base "
-            f"model's {rate}; most in {adapter} on {task}, where “{up}” is predicted {100 * excess.max():.0f} points more often "
-            f"than by the base model ({p_value(shift.p)})."
+            f"In {len(moved)} of {counted(len(pairs), 'cell')} (a dot at the right edge) the predicted labels differ "
+            f"from the base model's {rate}; most in {adapter} on {task}, where “{up}” is predicted "
+            f"{100 * excess.max():.0f} points more often than by the base model ({p_value(shift.p)})."
         )
     return f"{called} Bars: predicted less true share, thin lines 95% intervals over examples."
 

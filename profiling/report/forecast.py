@@ -1,11 +1,47 @@
-"""The section of forecasts: gains predicted before training, where they were made."""
+"""Gains forecast before training, against those measured, and how methods of forecasting compare."""
+
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..figures.forecast import Forecasts, MethodScore, forecast
-from ..section import Picture, Section
-from ..tables import Table
-from ..wording import percent
+from ..forecast.forecast import Forecasts
+from ..forecast.forecaster import MethodScore
+from .drawing import BLUE, GREY, intervals, new_figure
+from .section import Picture, Section, Table, between, percent
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+Array = NDArray[np.float64]
+
+
+def draw_forecast(found: Forecasts) -> "Figure":
+    """Left, every cell forecast against measured with its interval; right, the methods' rank correlations."""
+    figure = new_figure(4.4)
+    axes = figure.subplots(1, 2, width_ratios=[1.25, 1])
+    _scatter(axes[0], found)
+    at = np.arange(len(found.methods))[::-1]
+    rho, low, high = (np.array([getattr(m, k) for m in found.methods]) for k in ("rho", "rho_low", "rho_high"))
+    axes[1].axvline(0, color=GREY, linewidth=0.8)
+    intervals(axes[1], at, rho, low, high, colour=BLUE)
+    axes[1].set_yticks(at, [m.name for m in found.methods])
+    axes[1].set(xlabel="rank correlation with the measured gains", xlim=(-1.02, 1.02))
+    axes[1].set_ylim(-0.6, len(found.methods) - 0.4)
+    axes[1].grid(axis="y", color="#EEEEEE")
+    return figure
+
+
+def _scatter(axes, found: Forecasts) -> None:
+    known = np.isfinite(found.measured) & np.isfinite(found.predicted)
+    x, y, low, high = (100 * a[known] for a in (found.measured, found.predicted, found.low, found.high))
+    spread = np.clip([y - low, high - y], 0, None)
+    axes.errorbar(x, y, yerr=spread, fmt="o", color=BLUE, ecolor="#B9CFDD", elinewidth=0.8, markersize=3.5)
+    ends = [min(x.min(), y.min()), max(x.max(), y.max())]
+    axes.plot(ends, ends, "--", color=GREY, linewidth=0.9)
+    axes.set(xlabel="measured gain, points", ylabel="forecast gain, points")
+
 
 _INTRO = (
     "Each source's row of gains forecast from the other sources, without its own row: what could have been "
@@ -18,7 +54,7 @@ def forecast_section(found: Forecasts) -> Section:
     picture = Picture(
         "forecast",
         "Gains forecast before training",
-        forecast(found),
+        draw_forecast(found),
         forecast_caption(found),
         "Scatter plot of forecast against measured gains, and rank correlations of the methods with intervals.",
     )
@@ -38,13 +74,14 @@ def forecast_caption(found: Forecasts) -> str:
         else "no other method's interval reaches its own"
     )
     return (
-        f"{percent(held)} of {int(known.sum())} measured gains lie within their forecast's interval, which is meant to hold {percent(found.level)}. Highest rank correlation: "
-        f"{best.name}, {_score(best)}; {compared}. {found.paper_claim}"
+        f"{percent(held)} of {int(known.sum())} measured gains lie within their forecast's interval, which is meant to "
+        f"hold {percent(found.level)}. Highest rank correlation: {best.name}, {_score(best)}; {compared}."
     )
 
 
 def _score(method: MethodScore) -> str:
-    return f"{method.rho:+.2f} (95% interval {method.rho_low:+.2f} to {method.rho_high:+.2f}), mean absolute error {method.mae:.1f} points"
+    interval = between(method.rho_low, method.rho_high, factor=1, form="+.2f")
+    return f"{method.rho:+.2f} ({interval}), mean absolute error {method.mae:.1f} points"
 
 
 def _methods(found: Forecasts) -> Table:

@@ -1,14 +1,126 @@
-"""The section of gains: which of them are real."""
+"""Gains over the base model by every score: which of them are real."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ...findings import GainFindings
-from ...statistics.significance import GAIN, SIDE_EFFECT, GainTests
-from ...tasks.scoring import Score
-from ..figures.gains import gain_map, share_map
-from ..section import Picture, Section
-from ..tables import Table
-from ..wording import between, counted, percent, points, span
+from ...adapters import Outcomes
+from ..statistics.significance import GAIN, SIDE_EFFECT, GainTests, compare_with_base, wilson
+from ..study import Study
+from ..tasks.scoring import Score
+from .drawing import colour_bar, heat_map, new_figure, short_name, signed_limit
+from .section import Picture, Section, Table, between, counted, is_or_are, percent, points, span
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+Array = NDArray[np.float64]
+
+SCORES: tuple[Score, ...] = ("strict", "lenient", "likelihood")
+
+_SHARES: Mapping[str, Callable[[Outcomes], NDArray]] = {
+    "strict": lambda o: o.strict,
+    "lenient": lambda o: o.lenient,
+    "unparsed": lambda o: o.parse_failure,
+    "cut": lambda o: o.finish_reason == 1,
+}
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Shares of examples in [0, 1] with 95% Wilson bounds, (1 + adapters, tasks): row 0 is the base model."""
+
+    share: Array
+    low: Array
+    high: Array
+
+
+@dataclass(frozen=True)
+class GainFindings:
+    """`tests` of gains by score; `shares` of "strict", "lenient", "unparsed" answers and of those "cut"
+    at the token limit; `examples` (tasks,) are counts.
+    """
+
+    adapters: tuple[str, ...]
+    tasks: tuple[str, ...]
+    examples: NDArray[np.int64]
+    tests: Mapping[Score, GainTests]
+    shares: Mapping[str, Shares]
+
+
+def find_gains(study: Study, *, q: float = 0.05, n_resamples: int = 2000, seed: int = 0) -> GainFindings:
+    """Test every gain by strict, lenient and likelihood scores, each score a family of its own."""
+    tasks = tuple(study.tasks)
+    tests: Mapping[Score, GainTests] = {
+        score: compare_with_base(
+            study.outcomes, study.adapters, tasks, score=score, q=q, n_resamples=n_resamples, seed=seed
+        )
+        for score in SCORES
+    }
+    return GainFindings(
+        adapters=study.adapters,
+        tasks=tasks,
+        examples=tests["strict"].examples,
+        tests=tests,
+        shares={name: _shares(study, of) for name, of in _SHARES.items()},
+    )
+
+
+def _shares(study: Study, of: Callable[[Outcomes], NDArray]) -> Shares:
+    rows = [[study.outcomes[name, task] for task in study.tasks] for name in (None, *study.adapters)]
+    hits = np.array([[int(np.sum(of(cell))) for cell in row] for row in rows])
+    n = np.array([[len(cell) for cell in row] for row in rows])
+    low, high = wilson(hits, n)
+    return Shares(hits / n, low, high)
+
+
+def draw_gains(found: GainFindings, score: Score) -> "Figure":
+    """Gains of every adapter on every task; dots mark those that are called."""
+    tests = found.tests[score]
+    percent = score != "likelihood"
+    values = 100 * tests.gain if percent else tests.gain
+    # One extreme cell must not wash out the rest of a scale without bounds.
+    known = np.abs(values[np.isfinite(values)])
+    limit = signed_limit(values) if percent else max(0.05, float(np.percentile(known, 97)))
+    figure = new_figure(1.8 + 0.34 * len(found.adapters))
+    axes = figure.add_subplot()
+    image = heat_map(
+        axes,
+        values,
+        rows=[short_name(name) for name in found.adapters],
+        columns=[short_name(name, 20) for name in found.tasks],
+        limits=(-limit, limit),
+        diverging=True,
+        text="+.0f" if percent else "+.1f",
+        marked=np.isin(tests.verdict, (GAIN, SIDE_EFFECT)),
+        size=8 if len(found.tasks) <= 18 else 6.8,
+    )
+    axes.set_ylabel("adapter")
+    colour_bar(figure, image, axes, "gain, points" if percent else "gain, nats a token")
+    return figure
+
+
+def draw_shares(found: GainFindings, kind: str) -> "Figure":
+    """A share of examples for the base model and every adapter, in percent."""
+    figure = new_figure(1.8 + 0.3 * (len(found.adapters) + 1))
+    axes = figure.add_subplot()
+    image = heat_map(
+        axes,
+        100 * found.shares[kind].share,
+        rows=["base model", *(short_name(name) for name in found.adapters)],
+        columns=[short_name(name, 20) for name in found.tasks],
+        limits=(0, 100),
+        text=".0f",
+        size=8 if len(found.tasks) <= 18 else 6.8,
+    )
+    axes.axhline(0.5, color="#1B1B1B", linewidth=0.8)
+    colour_bar(figure, image, axes, "% of examples")
+    return figure
+
 
 _INTRO = (
     "Every adapter answers the same test examples as the base model, so each gain is a paired difference. "
@@ -29,7 +141,7 @@ def gain_section(found: GainFindings) -> Section:
         Picture(
             name=f"gains_{score}",
             title=f"Gains over the base model, {name}",
-            figure=gain_map(found, score),
+            figure=draw_gains(found, score),
             caption=gain_caption(found, score),
             alt=f"Heat map of gains by {score} score. {call_sentence(found.tests[score])}",
         )
@@ -39,7 +151,7 @@ def gain_section(found: GainFindings) -> Section:
         Picture(
             name=kind,
             title=title,
-            figure=share_map(found, kind),
+            figure=draw_shares(found, kind),
             caption=share_caption(found, kind, what),
             alt=f"Heat map of the share of examples with {what}, for the base model and every adapter.",
         )
@@ -76,8 +188,8 @@ def call_sentence(tests: GainTests) -> str:
     if not counts[GAIN] and not counts[SIDE_EFFECT]:
         return f"None of {counted(total, 'cell')} is shown to differ from the base model {rate}."
     verb = "is a gain" if counts[GAIN] == 1 else "are gains"
-    effects = counted(counts[SIDE_EFFECT], "side effect")
-    return f"{counts[GAIN] or 'None'} of {counted(total, 'cell')} {verb} and {effects} {_is(counts[SIDE_EFFECT])} shown {rate}."
+    effects = f"{counted(counts[SIDE_EFFECT], 'side effect')} {is_or_are(counts[SIDE_EFFECT])}"
+    return f"{counts[GAIN] or 'None'} of {counted(total, 'cell')} {verb} and {effects} shown {rate}."
 
 
 def share_caption(found: GainFindings, kind: str, what: str) -> str:
@@ -100,7 +212,7 @@ def _own_tasks(tests: GainTests) -> str:
     own = sum(tests.verdict[i, tests.tasks.index(a)] == GAIN for i, a in enumerate(tests.adapters) if a in tests.tasks)
     if not tests.counts[GAIN]:
         return ""
-    return f"Of the gains, {own or 'none'} {_is(own)} on an adapter's own source task; the others are transfer."
+    return f"Of the gains, {own or 'none'} {is_or_are(own)} on an adapter's own source task; the others are transfer."
 
 
 def _largest(tests: GainTests, score: Score) -> str:
@@ -121,10 +233,6 @@ def _width(tests: GainTests, score: Score) -> str:
     half = float(np.nanmedian(tests.high - tests.low)) / 2
     size = f"{half:.2f} nats" if score == "likelihood" else f"{100 * half:.0f} points"
     return f"With {span(tests.examples.tolist())} examples a task, the median 95% interval of a cell is ±{size}."
-
-
-def _is(n: int) -> str:
-    return "is" if n == 1 else "are"
 
 
 def _gain_table(found: GainFindings, score: Score) -> Table:
@@ -149,11 +257,7 @@ def _cells(found: GainFindings) -> Table:
         | {
             column: float(values[i, j])
             for kind, s in found.shares.items()
-            for column, values in (
-                (kind, s.share),
-                (f"{kind}_low", s.low),
-                (f"{kind}_high", s.high),
-            )
+            for column, values in ((kind, s.share), (f"{kind}_low", s.low), (f"{kind}_high", s.high))
         }
         for i, name in enumerate((None, *found.adapters))
         for j, task in enumerate(found.tasks)

@@ -1,15 +1,153 @@
-"""The section of length habits."""
+"""Length habits: whether what an adapter writes is as long as the base model's answers or as its source's.
+
+The lengths of a source are those of its gold answers in the test split, counted with the base model's tokens in the
+base model's own cell; training answers are drawn from the same data set, but their tokens are not kept.
+"""
 
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ...analysis.lengths import QUANTILES, LengthSummary
-from ...findings import LengthFindings
-from ..figures.lengths import habit_weights, length_densities
-from ..section import Picture, Section
-from ..tables import Table
-from ..wording import counted, percent
+from ..analysis.lengths import (
+    QUANTILES,
+    LengthHabit,
+    LengthSummary,
+    density,
+    habit,
+    length_grid,
+    summarise,
+    wasserstein,
+)
+from ..study import Study
+from .drawing import BLUE, GREY, ORANGE, Array, colour_bar, heat_map, new_figure, panels, short_figure, short_name
+from .section import Missing, Picture, Section, Table, counted, percent
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Densities (points,) of an adapter's output lengths on the source tasks other than its own.
+
+    Per unit of log1p(tokens) at `grid` (points,), beside those of the base model on the same prompts and
+    of the source's gold answers.
+    """
+
+    grid: Array
+    base: Array
+    source: Array
+    adapter: Array
+
+
+@dataclass(frozen=True)
+class LengthFindings:
+    """Habits and distances to the target's gold answers (tokens) by adapter and source task.
+
+    `outputs` holds the lengths written by adapter (None: the base model) and source task, `sources` those
+    of each source's gold answers.
+    """
+
+    adapters: tuple[str, ...]
+    tasks: tuple[str, ...]
+    habits: Mapping[tuple[str, str], LengthHabit]
+    to_target: Mapping[tuple[str, str], float]
+    outputs: Mapping[tuple[str | None, str], LengthSummary]
+    sources: Mapping[str, LengthSummary]
+    densities: Mapping[str, Lengths]
+
+    @property
+    def elsewhere(self) -> dict[tuple[str, str], LengthHabit]:
+        """Habits on the source tasks that are not the adapter's own."""
+        return {pair: found for pair, found in self.habits.items() if pair[0] != pair[1]}
+
+
+def find_lengths(study: Study, *, n_resamples: int = 400, seed: int = 0) -> LengthFindings | Missing:
+    """Place the output lengths of every adapter on every source task between base model and source."""
+    tasks = tuple(t for t in study.tasks if t in study.adapters)
+    if not tasks:
+        return Missing("no adapter was trained on a task of this profile, so no source's lengths are known")
+    adapters = tuple(a for a in study.adapters if a in tasks)
+    gold = {t: study.outcomes[None, t].target_tokens for t in tasks}
+    limits = {t: study.tasks[t].max_tokens for t in tasks}
+    pairs = [(a, t) for a in adapters for t in tasks]
+    wrote = {(a, t): study.outcomes[a, t].output_tokens for a in (None, *adapters) for t in tasks}
+    return LengthFindings(
+        adapters=adapters,
+        tasks=tasks,
+        habits={
+            (a, t): habit(wrote[None, t], gold[a], wrote[a, t], limit=limits[t], n_resamples=n_resamples, seed=seed)
+            for a, t in pairs
+        },
+        to_target={(a, t): wasserstein(wrote[a, t], gold[t], limit=limits[t]) for a, t in pairs},
+        outputs={(a, t): summarise(n, limit=limits[t]) for (a, t), n in wrote.items()},
+        sources={t: summarise(n) for t, n in gold.items()},
+        densities={a: _densities(a, tasks, wrote, gold[a]) for a in adapters},
+    )
+
+
+def _densities(
+    adapter: str, tasks: tuple[str, ...], wrote: Mapping[tuple[str | None, str], NDArray], source: NDArray
+) -> Lengths:
+    others = [t for t in tasks if t != adapter] or list(tasks)
+    by_adapter, by_base = (np.concatenate([wrote[name, t] for t in others]) for name in (adapter, None))
+    grid = length_grid(by_adapter, by_base, source)
+    return Lengths(grid, *(density(sample, grid) for sample in (by_base, source, by_adapter)))
+
+
+_TICKS = (0, 1, 3, 10, 30, 100, 300, 1000, 3000)
+
+
+def draw_densities(found: LengthFindings) -> "Figure":
+    """A panel an adapter: what it writes elsewhere, beside base model and source."""
+    figure, axes = panels(len(found.adapters), columns=(5, 4), height=1.75)
+    for each, adapter in zip(axes, found.adapters, strict=True):
+        lengths = found.densities[adapter]
+        at = np.log1p(lengths.grid)
+        # One length alone is a spike of any height, so all curves get the same.
+        source, base, wrote = (d / d.max() for d in (lengths.source, lengths.base, lengths.adapter))
+        each.fill_between(at, source, color=ORANGE, alpha=0.18, linewidth=0)
+        each.plot(at, source, ":", color=ORANGE, label="source's gold answers")
+        each.plot(at, base, "--", color=GREY, label="base model, other tasks")
+        each.plot(at, wrote, color=BLUE, linewidth=1.8, label="adapter, other tasks")
+        each.set_title(short_name(adapter))
+        ticks = [t for t in _TICKS if np.log1p(t) <= at[-1]]
+        each.set_xticks(np.log1p(ticks), [str(t) for t in ticks])
+        each.set_yticks([])
+        each.spines["left"].set_visible(False)
+    figure.supxlabel("tokens", fontsize=9)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3)
+    return figure
+
+
+def draw_habits(found: LengthFindings) -> "Figure":
+    """Weight of the source in each adapter's lengths; struck through where it is no interpolation."""
+    shape = (len(found.adapters), len(found.tasks))
+    habits = [found.habits[a, t] for a in found.adapters for t in found.tasks]
+    weights = np.array([h.weight for h in habits]).reshape(shape)
+    verdicts = np.array([h.verdict for h in habits]).reshape(shape)
+    marks = np.where(verdicts == "undecided", "?", "")
+    said = np.char.add(np.vectorize(lambda w: short_figure(f"{w:.2f}"))(weights), marks)
+    figure = new_figure(1.9 + 0.34 * shape[0], width=8.5)
+    axes = figure.add_subplot()
+    image = heat_map(
+        axes,
+        weights,
+        rows=[short_name(a) for a in found.adapters],
+        columns=[short_name(t, 20) for t in found.tasks],
+        limits=(0, 1),
+        text=said,
+        hatched=verdicts == "neither",
+    )
+    axes.set(xlabel="answering", ylabel="adapter")
+    colour_bar(figure, image, axes, "0: base model's lengths, 1: source's")
+    return figure
+
 
 _INTRO = (
     "The paper holds that an adapter's answers on other tasks lie in length between those of the base model "
@@ -22,10 +160,11 @@ _VERDICTS = ("between", "source", "base", "undecided", "neither")
 def length_section(found: LengthFindings) -> Section:
     """Densities and weights of the habits."""
     pictures = (
-        Picture("length_densities", "How long the answers are", length_densities(found), density_caption(found),
+        Picture("length_densities", "How long the answers are", draw_densities(found), density_caption(found),
                 "Density curves of answer lengths, a panel an adapter; quantiles are in the table of lengths."),
-        Picture("habit_weights", "Between base model and source", habit_weights(found), habit_caption(found),
-                f"Heat map of the source's weight in the lengths of every adapter on every source task. {verdict_sentence(found)}"),
+        Picture("habit_weights", "Between base model and source", draw_habits(found), habit_caption(found),
+                "Heat map of the source's weight in the lengths of every adapter on every source task. "
+                f"{verdict_sentence(found)}"),
     )  # fmt: skip
     return Section("lengths", "Length habits", _INTRO, pictures, (_habits(found), _lengths(found)))
 
@@ -46,11 +185,10 @@ def density_caption(found: LengthFindings) -> str:
     cut_adapters = float(np.mean([s.cut for (name, _), s in found.outputs.items() if name]))
     nearer = sum(h.to_source < h.to_base for h in elsewhere)
     return (
-        "Answers on the source tasks that are not the adapter's own; all curves are drawn equally high. "
-        f"In {nearer or 'none'} of {counted(len(elsewhere), 'cell')} the adapter's lengths are nearer to its source's than "
-        "to the base model's (Wasserstein distance; no test). "
-        f"{percent(cut)} of the base model's and {percent(cut_adapters)} of the adapters' answers reach the token limit, "
-        "so lengths beyond it are not seen."
+        "Answers on the source tasks that are not the adapter's own; all curves are drawn equally high. In "
+        f"{nearer or 'none'} of {counted(len(elsewhere), 'cell')} the adapter's lengths are nearer to its source's "
+        f"than to the base model's (Wasserstein distance; no test). {percent(cut)} of the base model's and "
+        f"{percent(cut_adapters)} of the adapters' answers reach the token limit, so lengths beyond it are not seen."
     )
 
 
@@ -60,8 +198,9 @@ def habit_caption(found: LengthFindings) -> str:
     typical = f"The median weight of the source there is {np.median(weights):.2f}. " if weights else ""
     return (
         f"{verdict_sentence(found)} {typical}Struck-through cells (“neither”) fit no interpolation of base and source "
-        "(p < 0.05, each cell by itself, so about one in twenty would be struck by chance); a question mark is “undecided”: the "
-        "interval holds both ends, or base and source are alike, as where both are cut at the limit. Bounds are in the table of habits."
+        "(p < 0.05, each cell by itself, so about one in twenty would be struck by chance); a question mark is "
+        "“undecided”: the interval holds both ends, or base and source are alike, as where both are cut at the limit. "
+        "Bounds are in the table of habits."
     )
 
 
@@ -97,12 +236,4 @@ def _lengths(found: LengthFindings) -> Table:
 
 def _row(writer: str, task: str, s: LengthSummary) -> dict:
     quantiles = {f"quantile_{u:g}": v for u, v in zip(QUANTILES, s.quantiles, strict=True)}
-    return {
-        "writer": writer,
-        "task": task,
-        "answers": s.count,
-        "mean": s.mean,
-        "sd": s.sd,
-        **quantiles,
-        "cut": s.cut,
-    }
+    return {"writer": writer, "task": task, "answers": s.count, "mean": s.mean, "sd": s.sd, **quantiles, "cut": s.cut}

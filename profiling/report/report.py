@@ -1,29 +1,95 @@
-"""Write the report of a study: find, draw, say, save; the page last, since it is what a reader opens."""
+"""Write the report of a study: analyse, draw, describe, save; the page last, since it is what a reader opens."""
 
+import base64
+import io
 import json
-from collections.abc import Iterator, Sequence
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from jinja2 import Environment, StrictUndefined
 from rich.progress import Progress
 
 from ...adapters import InputError
-from ..findings import Corpus, Missing
+from ..forecast.forecast import Forecasts
 from ..study import Study
-from .families import FAMILIES, Family
-from .figures.forecast import Forecasts
-from .figures.style import figure_style
-from .files import write_whole
-from .images import Image, render
-from .page import Head, render_page
-from .section import LeftOut, Section
-from .sections import forecast_section
-from .tables import Table
-from .wording import span
+from .ablations import ablation_section, find_ablations
+from .classes import class_section, find_classes
+from .corpus import Corpus
+from .drawing import figure_style
+from .forecast import forecast_section
+from .gains import find_gains, gain_section
+from .lengths import find_lengths, length_section
+from .section import LeftOut, Missing, Section, Table, attempt, span
+from .similarity import find_similarity, similarity_section
+from .syntax import find_syntax, syntax_section
+from .traits import find_traits, trait_section
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 PAGE = "index.html"
 MANIFEST = "report.json"
+DPI = 160
+ROWS_SHOWN = 40
+"""Rows of a table that the page shows; the files hold all of them."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family: `find` makes its findings, `show` its section."""
+
+    key: str
+    title: str
+    find: Callable[[Study, Corpus], Any]
+    show: Callable[[Any], Section]
+
+    def section(self, study: Study, corpus: Corpus) -> Section:
+        """The family's section; where its data, model or library is absent, a sentence that says so."""
+        found = attempt(lambda: self.find(study, corpus))
+        if isinstance(found, Missing):
+            return Section(self.key, self.title, left_out=(LeftOut(self.title, found.reason),))
+        return self.show(found)
+
+
+FAMILIES = (
+    Family("gains", "Gains and side effects", lambda s, _: find_gains(s), gain_section),
+    Family("traits", "Traits", lambda s, _: find_traits(s), trait_section),
+    Family("lengths", "Length habits", lambda s, _: find_lengths(s), length_section),
+    Family("classes", "Class habits", find_classes, class_section),
+    Family("syntax", "Syntax", find_syntax, syntax_section),
+    Family("similarity", "Likeness of the data", find_similarity, similarity_section),
+    Family("ablations", "Ablations and controls", lambda s, _: find_ablations(s), ablation_section),
+)
+
+
+@dataclass(frozen=True)
+class Image:
+    """One figure as PNG and as SVG; `width` is its natural width in CSS pixels."""
+
+    png: bytes
+    svg: bytes
+    width: int
+
+    @property
+    def data_uri(self) -> str:
+        """The SVG as text that an `img` can hold: sharp at any size, and apart from the page's names."""
+        return f"data:image/svg+xml;base64,{base64.b64encode(self.svg).decode()}"
+
+
+@dataclass(frozen=True)
+class Head:
+    """What was profiled: names and sizes, as the page's first lines, and what is odd about the rows."""
+
+    suite: str
+    facts: Mapping[str, str]
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -59,8 +125,8 @@ def write_report(
     with figure_style():
         sections = list(_sections(study, corpus or Corpus(study), families, progress))
         sections += _forecast_sections(forecasts)
-        images = {p.name: render(p.figure) for s in sections for p in s.pictures}
-    page = render_page(_head(study, profiled_on), sections, images)
+        images = {p.name: _render(p.figure) for s in sections for p in s.pictures}
+    page = _render_page(_head(study, profiled_on), sections, images)
     tables = [table for section in sections for table in section.tables]
     left_out = tuple(each for section in sections for each in section.left_out)
     return Report(out / PAGE, _save(study, out, page, images, tables, left_out), left_out)
@@ -107,12 +173,7 @@ def _head(study: Study, profiled_on: date | None) -> Head:
 
 
 def _save(
-    study: Study,
-    out: Path,
-    page: str,
-    images: dict[str, Image],
-    tables: Sequence[Table],
-    left_out: Sequence[LeftOut],
+    study: Study, out: Path, page: str, images: dict[str, Image], tables: Sequence[Table], left_out: Sequence[LeftOut]
 ) -> tuple[Path, ...]:
     """Write all files, then the page, then take away what only an earlier report had."""
     files = {
@@ -131,7 +192,7 @@ def _save(
     files[MANIFEST] = (json.dumps(manifest, indent=2) + "\n").encode()
     files[PAGE] = page.encode()
     for name, data in files.items():
-        write_whole(out / name, data)
+        _write_whole(out / name, data)
     for name in earlier - set(files):
         (out / name).unlink(missing_ok=True)
     return tuple(out / name for name in files)
@@ -145,3 +206,38 @@ def _listed(out: Path) -> set[str]:
         return set()
     # A list is only text: nothing outside the two folders is ever taken away.
     return {n for n in names if isinstance(n, str) and n.split("/")[0] in ("figures", "tables") and n.count("/") == 1}
+
+
+def _render(figure: "Figure") -> Image:
+    """Draw `figure` without a display, and without the date that would make each run differ."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    png, svg = io.BytesIO(), io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(png, format="png", dpi=DPI)
+    FigureCanvasSVG(figure)
+    figure.savefig(svg, format="svg", metadata={"Date": None})
+    return Image(png.getvalue(), svg.getvalue(), round(100 * figure.get_figwidth()))
+
+
+def _render_page(head: Head, sections: Sequence[Section], images: Mapping[str, Image]) -> str:
+    """The page as HTML; `images` by the names of the sections' pictures."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    source = resources.files("traitroute.profiling.report").joinpath("page.html.jinja").read_text(encoding="utf-8")
+    return environment.from_string(source).render(head=head, sections=sections, images=images, rows_shown=ROWS_SHOWN)
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """Write `data` beside `path`, then give it the name: no reader sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        # mkstemp lets the owner alone read; a report is to be shared.
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

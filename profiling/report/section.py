@@ -1,10 +1,111 @@
-"""Figures as words, for captions."""
+"""What a report is made of: sections with pictures and tables, why an analysis is missing, and figures as words."""
 
-from collections.abc import Sequence
+import csv
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-Bounds = tuple[float, float]
+from ...adapters import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+Row = Mapping[str, str | int | float | bool | None]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows with the same columns; a value that is not known is None or NaN."""
+
+    name: str
+    title: str
+    rows: Sequence[Row]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns, in their order."""
+        return tuple(self.rows[0]) if self.rows else ()
+
+    def to_csv(self) -> bytes:
+        """UTF-8 with a header; what is not known is empty."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(_known(row) for row in self.rows)
+        return text.getvalue().encode()
+
+    def to_parquet(self) -> bytes:
+        """One column each, null where a value is not known.
+
+        Raises:
+            ImportError: the `report` extra is missing.
+        """
+        try:
+            import pyarrow as pa
+            from pyarrow import parquet
+        except ImportError as exc:
+            raise ImportError('Parquet tables need pyarrow: pip install "traitroute[report]"', name="pyarrow") from exc
+        buffer = io.BytesIO()
+        parquet.write_table(pa.Table.from_pylist([_known(row) for row in self.rows]), buffer)
+        return buffer.getvalue()
+
+    def shown(self, most: int) -> list[list[str]]:
+        """The first `most` rows as text."""
+        return [[_text(value) for value in row.values()] for row in self.rows[:most]]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with the file name it is kept under, its caption, and its text for those who cannot see it."""
+
+    name: str
+    title: str
+    figure: "Figure"
+    caption: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An analysis that could not be made, and why."""
+
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A family of analyses as shown; `key` is its anchor in the page."""
+
+    key: str
+    title: str
+    intro: str = ""
+    pictures: tuple[Picture, ...] = ()
+    tables: tuple[Table, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Why an analysis is left out, in one sentence."""
+
+    reason: str
+
+
+def attempt(find: Callable[[], Found]) -> Found | Missing:
+    """What `find` returns, or why it cannot: data, model or library that is not there."""
+    try:
+        return find()
+    except (InputError, ImportError, OSError) as exc:
+        return Missing(" ".join(str(exc).split()))
 
 
 def percent(share: float, digits: int = 0) -> str:
@@ -44,3 +145,20 @@ def span(values: Sequence[float]) -> str:
     """A number, or the least and the most of several."""
     low, high = min(values), max(values)
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def is_or_are(n: int) -> str:
+    """The verb of `n` things."""
+    return "is" if n == 1 else "are"
+
+
+def _known(row: Row) -> dict[str, Any]:
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
+
+
+def _text(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, float):
+        return "0" if value == 0 else f"{value:.3f}" if 0.001 <= abs(value) < 1000 else f"{value:.3g}"
+    return str(value)

@@ -1,12 +1,123 @@
-"""The section of similarity: does likeness of data explain the gains?"""
+"""Does likeness of data explain transfer? Style and meaning of the data sets, tested against the gains.
 
-from ...analysis.agreement import Mantel
-from ...analysis.similarity import Similarity
-from ...findings import MantelRow, Missing, SimilarityFindings
-from ..figures.similarity import similarity_map
-from ..section import LeftOut, Picture, Section
-from ..tables import Table
-from ..wording import p_value
+A data set's texts are prompt and target together: training rows of a source, test rows of the other tasks.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..analysis.agreement import Mantel, mantel
+from ..analysis.similarity import Similarity, embed, semantic_similarity, style_features, style_similarity
+from ..study import Study
+from ..tasks.scoring import Score
+from .corpus import Corpus
+from .drawing import Array, colour_bar, heat_map, new_figure, short_name
+from .gains import SCORES
+from .section import LeftOut, Missing, Picture, Section, Table, attempt, p_value
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class MantelRow:
+    """The test of one kind of similarity against the gains by one score."""
+
+    similarity: str
+    score: Score
+    test: Mantel | Missing
+
+
+@dataclass(frozen=True)
+class SimilarityFindings:
+    """Similarities over all tasks; `tests` compare their rows of sources with the gains."""
+
+    sources: tuple[str, ...]
+    texts: int
+    style: Similarity | Missing
+    semantic: Similarity | Missing
+    tests: tuple[MantelRow, ...]
+
+    @property
+    def kinds(self) -> dict[str, Similarity]:
+        """The similarities that could be measured, by name."""
+        both = {"style": self.style, "semantic": self.semantic}
+        return {name: found for name, found in both.items() if not isinstance(found, Missing)}
+
+
+def find_similarity(study: Study, corpus: Corpus, *, seed: int = 0) -> SimilarityFindings | Missing:
+    """Measure the likeness of the data sets and test whether it goes with the gains.
+
+    Raises:
+        InputError: the data is not where it was.
+    """
+    data = corpus.data
+    found: dict[str, Similarity | Missing] = {
+        "style": attempt(lambda: _style(corpus, seed)),
+        "semantic": attempt(
+            lambda: semantic_similarity({name: embed(texts, corpus.encoder) for name, texts in data.items()}, seed=seed)
+        ),
+    }
+    style, semantic = found["style"], found["semantic"]
+    if isinstance(style, Missing) and isinstance(semantic, Missing):
+        return Missing(f"{style.reason}; {semantic.reason}")
+    tests = [
+        MantelRow(name, score, _test(study, similarity, score, seed))
+        for name, similarity in found.items()
+        if isinstance(similarity, Similarity)
+        for score in SCORES
+    ]
+    sources = tuple(a for a in study.adapters if a in study.tasks)
+    return SimilarityFindings(sources, corpus.texts, style, semantic, tuple(tests))
+
+
+def rows_of(similarity: Similarity, sources: tuple[str, ...], tasks: tuple[str, ...]) -> Array:
+    """Similarity of each source to each task, (sources, tasks); NaN where they are the same."""
+    place = {name: i for i, name in enumerate(similarity.names)}
+    return np.array([[np.nan if s == t else similarity.values[place[s], place[t]] for t in tasks] for s in sources])
+
+
+def _style(corpus: Corpus, seed: int) -> Similarity:
+    features = {name: style_features(texts, corpus.parsed_data[name]) for name, texts in corpus.data.items()}
+    return style_similarity(features, seed=seed)
+
+
+def _test(study: Study, similarity: Similarity, score: Score, seed: int) -> Mantel | Missing:
+    matrix = study.matrix(score=score)
+    own = np.array([[a == t for t in matrix.tasks] for a in matrix.adapters])
+    gains = np.where(own, np.nan, matrix.gains)
+    likeness = rows_of(similarity, matrix.adapters, matrix.tasks)
+    return attempt(lambda: mantel(gains, likeness, seed=seed))
+
+
+def draw_similarity(found: Similarity, sources: tuple[str, ...]) -> "Figure":
+    """Similarity of every source to every task; a source to itself is its split half, in a frame."""
+    from matplotlib.patches import Rectangle
+
+    place = [found.names.index(s) for s in sources]
+    values = found.values[place]
+    figure = new_figure(1.8 + 0.34 * len(sources))
+    axes = figure.add_subplot()
+    # A few values just below zero are no reason to give up half of the colours.
+    negative = bool((values < -0.1).any())
+    image = heat_map(
+        axes,
+        values,
+        rows=[short_name(s) for s in sources],
+        columns=[short_name(t, 20) for t in found.names],
+        limits=(-1, 1) if negative else (0, 1),
+        diverging=negative,
+        text=".2f",
+        size=8 if len(found.names) <= 18 else 6.8,
+    )
+    for i, j in enumerate(place):
+        axes.add_patch(Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, fill=False, edgecolor="#1B1B1B", linewidth=1.2))
+    axes.set(xlabel="task", ylabel="source")
+    colour_bar(figure, image, axes, "similarity")
+    return figure
+
 
 _TITLES = {"style": "Likeness of style", "semantic": "Likeness of meaning"}
 _SETS = {
@@ -27,7 +138,7 @@ def similarity_section(found: SimilarityFindings) -> Section:
         Picture(
             name=f"similarity_{kind}",
             title=_TITLES[kind],
-            figure=similarity_map(similarity, found.sources),
+            figure=draw_similarity(similarity, found.sources),
             caption=similarity_caption(found, kind, similarity),
             alt=f"Heat map of {kind} similarity of every source to every task; values are in the table.",
         )
@@ -37,12 +148,7 @@ def similarity_section(found: SimilarityFindings) -> Section:
     left_out = [LeftOut(_TITLES[k], s.reason) for k, s in both if isinstance(s, Missing)]
     tables = [_table(kind, s) for kind, s in found.kinds.items()]
     return Section(
-        "similarity",
-        "Likeness of the data",
-        intro,
-        tuple(pictures),
-        (*tables, _tests(found)),
-        tuple(left_out),
+        "similarity", "Likeness of the data", intro, tuple(pictures), (*tables, _tests(found)), tuple(left_out)
     )
 
 

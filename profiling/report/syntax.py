@@ -1,14 +1,188 @@
-"""The section of syntax: relations that adapters succeed on, and how data and outputs are written."""
+"""Syntax: which dependency relations an adapter succeeds on, and how sources and adapters write.
+
+Success ratios follow arXiv 2509.13624, over the prompts of all tasks but the adapter's own source: what it learned
+there is not transfer. Tests compare prompts of like length only (five bands).
+"""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ...analysis.linguistics import MIN_TEXTS, RelationRatio
-from ...findings import Missing, SyntaxFindings
-from ...findings.syntax import LENGTH_BANDS
-from ..figures.syntax import SHOWN, relation_ratios
-from ..section import LeftOut, Picture, Section
-from ..tables import Table
-from ..wording import counted, percent
+import numpy as np
+
+from ..analysis.linguistics import (
+    MIN_TEXTS,
+    RelationRatio,
+    Syntax,
+    SyntaxProfile,
+    profile_syntax,
+    relation_success,
+    syntax_distance,
+)
+from ..study import Study
+from ..tasks.scoring import Score, example_scores
+from .corpus import Corpus
+from .drawing import BLUE, GREY, intervals, panels, short_name
+from .section import LeftOut, Missing, Picture, Section, Table, attempt, counted, percent
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+LENGTH_BANDS = 5
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How near a model writes to the answers of a source, by Jensen-Shannon distance of relations.
+
+    `adapter` and `base` are distances of what each wrote, on tasks other than the source, to the source's
+    answers; `halves` is that between two halves of these answers: the least that can be expected.
+    """
+
+    adapter: float
+    base: float
+    halves: float
+
+
+@dataclass(frozen=True)
+class SyntaxFindings:
+    """Relation ratios by adapter, all by `score`; profiles of the sources' training rows (prompt and answer)."""
+
+    score: Score
+    base_share: float
+    """Share of all prompts that the base model answers rightly by `score`."""
+    prompts: int
+    relations: Mapping[str, list[RelationRatio]] | Missing
+    profiles: Mapping[str, SyntaxProfile]
+    writing: Mapping[str, Writing] | Missing
+
+
+def find_syntax(
+    study: Study, corpus: Corpus, *, n_resamples: int = 2000, n_permutations: int = 4999, seed: int = 0
+) -> SyntaxFindings:
+    """Compare adapters by relation, and data sets and writings by syntax.
+
+    Raises:
+        ImportError, InputError: there is no parser, or the data is not where it was.
+    """
+    score, share = _score(study)
+    settings = {"n_resamples": n_resamples, "n_permutations": n_permutations, "seed": seed}
+    relations: Mapping[str, list[RelationRatio]] | Missing = Missing(
+        "the base model answers no prompt rightly, strictly or leniently, so there is no success to form a ratio to"
+    )
+    if share > 0:
+        relations = {a: _adapter_relations(study, corpus, a, score, settings) for a in study.adapters}
+    sources = [a for a in study.adapters if any(p.tokens for p in corpus.parsed_data[a])]
+    return SyntaxFindings(
+        score=score,
+        base_share=share,
+        prompts=sum(map(len, corpus.prompts.values())),
+        relations=relations,
+        profiles={a: profile_syntax(corpus.parsed_data[a], seed=seed) for a in sources},
+        writing=attempt(lambda: _measure_writing(study, corpus)),
+    )
+
+
+def _score(study: Study) -> tuple[Score, float]:
+    """Strict where the base model is ever strictly right, else lenient."""
+    shares: dict[Score, float] = {}
+    for score in ("strict", "lenient"):
+        right = [example_scores(study.outcomes[None, t], score) for t in study.tasks]
+        shares[score] = float(np.concatenate(right).mean())
+    chosen: Score = "strict" if shares["strict"] > 0 else "lenient"
+    return chosen, shares[chosen]
+
+
+def _adapter_relations(
+    study: Study, corpus: Corpus, adapter: str, score: Score, settings: dict[str, int]
+) -> list[RelationRatio]:
+    others = [t for t in study.tasks if t != adapter]
+    parsed = [syntax for t in others for syntax in corpus.prompts[t]]
+    right = [
+        np.concatenate([example_scores(study.outcomes[name, t], score) for t in others]) for name in (adapter, None)
+    ]
+    return relation_success(parsed, *right, length_bands=LENGTH_BANDS, **settings)
+
+
+def _measure_writing(study: Study, corpus: Corpus) -> Mapping[str, Writing] | Missing:
+    if any(study.outcomes[a, t].texts is None for a in (None, *study.adapters) for t in study.tasks):
+        return Missing("what the adapters wrote was not kept: set `keep_outputs: true` in the suite and profile again")
+    found = {}
+    for adapter in study.adapters:
+        answers = corpus.parse(_answers(study, corpus, adapter))
+        wrote, by_base = (corpus.parse(_texts(study, name, adapter, corpus.texts)) for name in (adapter, None))
+        if all(any(p.tokens for p in group) for group in (answers[::2], answers[1::2], wrote, by_base)):
+            found[adapter] = Writing(
+                adapter=_distance(wrote, answers),
+                base=_distance(by_base, answers),
+                halves=_distance(answers[::2], answers[1::2]),
+            )
+    return found or Missing("no adapter wrote a word outside its own source")
+
+
+def _answers(study: Study, corpus: Corpus, adapter: str) -> list[str]:
+    return [e.target for e in study.training_set(adapter).examples[: corpus.texts]]
+
+
+def _texts(study: Study, name: str | None, source: str, limit: int) -> list[str]:
+    """Up to `limit` outputs of `name`, evenly from all tasks but `source`."""
+    others = [t for t in study.tasks if t != source]
+    each = max(1, limit // len(others))
+    return [text for t in others for text in (study.outcomes[name, t].texts or [])[:each]]
+
+
+def _distance(a: list[Syntax], b: list[Syntax]) -> float:
+    return syntax_distance(*(profile_syntax(p, n_resamples=1) for p in (a, b)))
+
+
+SHOWN = 12
+
+
+_COARSE = (0.01, 0.1, 1, 10, 100)
+_MARKS = (0.01, 0.03, 0.1, 0.25, 0.5, 1, 2, 4, 10, 30, 100)
+
+
+def strongest(rows: list[RelationRatio]) -> list[RelationRatio]:
+    """The relations that differ most from the texts at large, highest ratio first."""
+    far = sorted(rows, key=lambda r: (r.p, -abs(np.log(r.relative))))[:SHOWN]
+    return sorted(far, key=lambda r: -r.ratio)
+
+
+def draw_relations(relations: Mapping[str, list[RelationRatio]]) -> "Figure":
+    """A panel an adapter: success over the base model's where a relation occurs, with intervals."""
+    shown = {a: strongest(rows) for a, rows in relations.items() if rows}
+    most = max(map(len, shown.values()))
+    figure, axes = panels(len(shown), columns=(5, 4), height=0.75 + 0.19 * most)
+    for each, (adapter, rows) in zip(axes, shown.items(), strict=True):
+        at = np.arange(len(rows))[::-1]
+        ratio, low, high = (np.array([getattr(r, k) for r in rows]) for k in ("ratio", "low", "high"))
+        called = np.array([r.q <= 0.05 for r in rows])
+        overall = float(np.median([r.ratio / r.relative for r in rows]))
+        # On a logarithmic axis, a bar starts at the ratio of 1: no change.
+        each.barh(at, ratio - 1, left=1, height=0.6, color=[BLUE if c else "#CFD8DC" for c in called])
+        intervals(each, at, ratio, low, high, colour="#333333", marker=".")
+        each.axvline(1, color=GREY, linewidth=0.8)
+        each.axvline(overall, color="#333333", linewidth=0.9, linestyle="--")
+        each.set_xscale("log")
+        _ticks(each, float(low.min()), float(high.max()))
+        each.set_yticks(at, [r.relation for r in rows])
+        for tick, is_called in zip(each.get_yticklabels(), called, strict=True):
+            tick.set_fontweight("bold" if is_called else "normal")
+        each.set_title(short_name(adapter))
+    figure.supxlabel("success of the adapter / success of the base model (dashed: on all prompts)", fontsize=9)
+    return figure
+
+
+def _ticks(axes, low: float, high: float) -> None:
+    low, high = min(low, 0.8), max(high, 1.25)
+    inside = [m for m in _MARKS if low / 1.1 <= m <= high * 1.1]
+    # Where the axis is long, the finer marks would run into each other.
+    marks = inside if len(inside) <= 4 else [m for m in inside if m in _COARSE]
+    axes.set_xlim(low / 1.1, high * 1.1)
+    axes.set_xticks(marks, [f"{m:g}" for m in marks])
+    axes.minorticks_off()
+
 
 _INTRO = (
     "For every dependency relation, the successes of an adapter on the prompts that hold it over those of the "
@@ -29,7 +203,7 @@ def syntax_section(found: SyntaxFindings) -> Section:
         left_out.append(LeftOut("Success ratios of relations", f"no relation occurs in {MIN_TEXTS} prompts or more"))
     else:
         pictures.append(
-            Picture("relation_ratios", "Where adapters succeed: dependency relations", relation_ratios(relations),
+            Picture("relation_ratios", "Where adapters succeed: dependency relations", draw_relations(relations),
                     relation_caption(found, relations),
                     f"Bars of success ratios by dependency relation, a panel an adapter. {called_sentence(relations)}")
         )  # fmt: skip
@@ -38,14 +212,7 @@ def syntax_section(found: SyntaxFindings) -> Section:
         left_out.append(LeftOut("Syntax of what the adapters write", found.writing.reason))
     else:
         tables.append(_writing(found))
-    return Section(
-        "syntax",
-        "Syntax",
-        _INTRO,
-        tuple(pictures),
-        tuple(t for t in tables if t.rows),
-        tuple(left_out),
-    )
+    return Section("syntax", "Syntax", _INTRO, tuple(pictures), tuple(t for t in tables if t.rows), tuple(left_out))
 
 
 def called_sentence(relations: Mapping[str, list[RelationRatio]]) -> str:
@@ -53,8 +220,8 @@ def called_sentence(relations: Mapping[str, list[RelationRatio]]) -> str:
     tested = sum(len(rows) for rows in relations.values())
     called = sum(r.q <= 0.05 for rows in relations.values() for r in rows)
     return (
-        f"{called or 'None'} of {counted(tested, 'ratio')} {'differs' if called in (0, 1) else 'differ'} from those of other prompts of like "
-        "length at a false-discovery rate of 5% within an adapter."
+        f"{called or 'None'} of {counted(tested, 'ratio')} {'differs' if called in (0, 1) else 'differ'} from those of "
+        "other prompts of like length at a false-discovery rate of 5% within an adapter."
     )
 
 
@@ -62,9 +229,11 @@ def relation_caption(found: SyntaxFindings, relations: Mapping[str, list[Relatio
     """Which score, how many ratios are called, and how the paper's relation fares."""
     return (
         f"By {found.score} score, by which the base model answers {percent(found.base_share, 1)} of "
-        f"{counted(found.prompts, 'prompt')} rightly. {called_sentence(relations)} Blue bars with bold names are called; thin lines are 95% "
-        f"intervals. Shown are the {SHOWN} relations with the smallest p of each adapter, out of those in {MIN_TEXTS} prompts or more; "
-        f"tests stay within {LENGTH_BANDS} bands of prompt length, but not within tasks, so a called relation may only mark the tasks that the adapter gains on. {paper_sentence(relations)}"
+        f"{counted(found.prompts, 'prompt')} rightly. {called_sentence(relations)} Blue bars with bold names are "
+        f"called; thin lines are 95% intervals. Shown are the {SHOWN} relations with the smallest p of each adapter, "
+        f"out of those in {MIN_TEXTS} prompts or more; tests stay within {LENGTH_BANDS} bands of prompt length, but "
+        "not within tasks, so a called relation may only mark the tasks that the adapter gains on. "
+        f"{paper_sentence(relations)}"
     )
 
 
@@ -76,8 +245,8 @@ def paper_sentence(relations: Mapping[str, list[RelationRatio]]) -> str:
     first = sum(rows[0].relation == PAPERS for rows in holding)
     called = sum(r.q <= 0.05 and r.relative > 1 for rows in holding for r in rows if r.relation == PAPERS)
     return (
-        f"The paper's {PAPERS} has the highest ratio for {first or 'none'} of {counted(len(holding), 'adapter')}, and a ratio that is "
-        f"called higher than elsewhere for {called or 'none'}."
+        f"The paper's {PAPERS} has the highest ratio for {first or 'none'} of {counted(len(holding), 'adapter')}, and "
+        f"a ratio that is called higher than elsewhere for {called or 'none'}."
     )
 
 
@@ -118,12 +287,7 @@ def _profiles(found: SyntaxFindings) -> Table:
 def _writing(found: SyntaxFindings) -> Table:
     assert not isinstance(found.writing, Missing)
     rows = [
-        {
-            "adapter": name,
-            "adapter_to_source": w.adapter,
-            "base_to_source": w.base,
-            "source_halves": w.halves,
-        }
+        {"adapter": name, "adapter_to_source": w.adapter, "base_to_source": w.base, "source_halves": w.halves}
         for name, w in found.writing.items()
     ]
     return Table(

@@ -1,12 +1,219 @@
-"""The section of traits: what the gains have in common, and how far to trust it."""
+"""The trait space of the gains: shares against the null, stable loadings, names, and where adapters lie."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...findings import TraitFindings
-from ..figures.traits import SHOWN, loadings, scree, trait_plane, trait_profiles
-from ..section import Picture, Section
-from ..tables import Table
-from ..wording import counted, p_value, percent
+from ...adapters import Outcomes
+from ..study import Study
+from ..traits.names import TraitName, name_traits, task_group
+from ..traits.space import TraitSpace
+from ..traits.stability import Stability, adapter_stability, loading_stability
+from .drawing import (
+    BLUE,
+    GREY,
+    ORANGE,
+    WIDTH,
+    Array,
+    colour_bar,
+    heat_map,
+    intervals,
+    new_figure,
+    place_labels,
+    short_name,
+    signed_limit,
+)
+from .section import Picture, Section, Table, counted, is_or_are, p_value, percent
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class TraitFindings:
+    """Components of the strict gains; `labels` are those a user gave, by component from 1.
+
+    `projections` (adapters, r) are trait scores. `ablations` name further rows (ablations, r) of
+    `ablation_projections`, predicted from the source tasks alone, which is all they are measured on.
+    """
+
+    adapters: tuple[str, ...]
+    tasks: tuple[str, ...]
+    space: TraitSpace
+    by_examples: Stability
+    by_adapters: Stability
+    names: tuple[TraitName, ...]
+    labels: Mapping[int, str]
+    projections: Array
+    ablations: tuple[str, ...]
+    ablation_projections: Array
+
+    @property
+    def claimed(self) -> int:
+        """Number of leading components whose share exceeds the null; 0 where none does."""
+        return int(np.sum(self.space.supported_))
+
+    def title(self, i: int) -> str:
+        """What component `i` (from 0) is called: the user's label, else the name made from loadings."""
+        return self.labels.get(i + 1) or self.names[i].name
+
+
+def find_traits(study: Study, *, n_bootstrap: int = 200, seed: int = 0) -> TraitFindings:
+    """Fit the traits again and say how far each loading can be trusted."""
+    matrix, space = study.matrix(), study.traits
+    again = {
+        "scaling": space.scaling,
+        "components": space.components_,
+        "n_bootstrap": n_bootstrap,
+        "random_state": seed,
+    }
+    by_examples = loading_stability(matrix.example_gains, **again)
+    names = name_traits(
+        space.components_,
+        matrix.tasks,
+        groups={name: task_group(task) for name, task in study.tasks.items()},
+        supported=space.supported_,
+        stability=by_examples,
+    )
+    ablations = [a for a in study.ablations if any((a, t) in study.outcomes for t in matrix.tasks)]
+    rows = np.array([_gains(study, name) for name in ablations])
+    found = space.transform(rows) if ablations else np.zeros((0, len(space.components_)))
+    return TraitFindings(
+        adapters=matrix.adapters,
+        tasks=matrix.tasks,
+        space=space,
+        by_examples=by_examples,
+        by_adapters=adapter_stability(matrix.gains, **again),
+        names=names,
+        labels={int(i): text for i, text in study.summary.get("trait_labels", {}).items()},
+        projections=space.transform(matrix.gains),
+        ablations=tuple(ablations),
+        ablation_projections=found,
+    )
+
+
+def _gains(study: Study, name: str) -> list[float]:
+    """Strict gain on every task, NaN where `name` was not measured."""
+
+    def share(outcomes: Outcomes) -> float:
+        return float(outcomes.strict.mean())
+
+    return [
+        share(study.outcomes[name, task]) - share(study.outcomes[None, task])
+        if (name, task) in study.outcomes
+        else np.nan
+        for task in study.tasks
+    ]
+
+
+SHOWN = 4
+"""Components drawn, as many as the paper reads."""
+
+
+def draw_scree(found: TraitFindings) -> "Figure":
+    """Share of variance of every component against the permutation null."""
+    space = found.space
+    figure = new_figure(3.3, width=7.5)
+    axes = figure.add_subplot()
+    at = np.arange(1, len(space.components_) + 1)
+    colours = [BLUE if real else "#C9C9C9" for real in space.supported_]
+    axes.bar(at, 100 * space.explained_variance_ratio_, color=colours, width=0.65)
+    axes.plot(at, 100 * space.null_, "o-", color=ORANGE, markersize=4, label="95% of permuted gains")
+    axes.plot(at, 100 * space.null_mean_, "--", color=GREY, label="mean of permuted gains")
+    axes.set(xlabel="component (blue: above the null)", ylabel="% of variance", xticks=at)
+    axes.legend()
+    return figure
+
+
+def draw_loadings(found: TraitFindings) -> "Figure":
+    """Loadings of the first components, with intervals over resampled test examples."""
+    count = min(SHOWN, len(found.space.components_))
+    height = 0.9 + 0.22 * len(found.tasks)
+    figure = new_figure(height)
+    axes = figure.subplots(1, count, sharey=True, squeeze=False)[0]
+    at = np.arange(len(found.tasks))[::-1]
+    for i in range(count):
+        stable, drawn = found.by_examples, axes[i]
+        drawn.axvline(0, color=GREY, linewidth=0.8)
+        steady = stable.sign_share[i] >= 0.95
+        for kind, colour in ((steady, BLUE), (~steady, GREY)):
+            if kind.any():
+                intervals(
+                    drawn,
+                    at[kind],
+                    found.space.components_[i][kind],
+                    stable.loading_low[i][kind],
+                    stable.loading_high[i][kind],
+                    colour=colour,
+                    open_marker=colour == GREY,
+                )
+        claimed = "" if found.space.supported_[i] else "\n(not above the null)"
+        drawn.set_title(f"component {i + 1}{claimed}")
+        drawn.set_xlabel("loading")
+        drawn.set_xlim(-1.05, 1.05)
+        drawn.grid(axis="y", color="#EEEEEE")
+        drawn.set_axisbelow(True)
+    axes[0].set_yticks(at, [short_name(t) for t in found.tasks])
+    return figure
+
+
+def draw_plane(found: TraitFindings) -> "Figure":
+    """Adapters by name, and ablations as numbered open marks, on the first two components."""
+    figure = new_figure(5.2, width=WIDTH if found.ablations else 8)
+    axes = figure.add_subplot()
+    axes.axhline(0, color="#DDDDDD", linewidth=0.8)
+    axes.axvline(0, color="#DDDDDD", linewidth=0.8)
+    adapters = _two_columns(100 * found.projections)
+    ablations = _two_columns(100 * found.ablation_projections)
+    axes.plot(*adapters.T, "o", color=BLUE, markersize=6)
+    axes.plot(*ablations.T, "o", color=ORANGE, markersize=5, markerfacecolor="white")
+    axes.margins(0.14)
+    numbers = [str(i + 1) for i in range(len(ablations))]
+    _key(figure, numbers, found.ablations)
+    names = [short_name(name, 22) for name in found.adapters]
+    place_labels(figure, axes, np.vstack([adapters, ablations]), [*names, *numbers])
+    shares = 100 * found.space.explained_variance_ratio_
+    axes.set_xlabel(f"component 1, points ({shares[0]:.0f}% of variance)")
+    axes.set_ylabel(f"component 2, points ({shares[1]:.0f}% of variance)" if len(shares) > 1 else "no second component")
+    return figure
+
+
+def draw_profiles(found: TraitFindings) -> "Figure":
+    """Trait scores of every adapter on the first components."""
+    count = min(SHOWN, len(found.space.components_))
+    values = 100 * found.projections[:, :count]
+    figure = new_figure(1.4 + 0.3 * len(found.adapters), width=7.5)
+    axes = figure.add_subplot()
+    limit = signed_limit(values)
+    image = heat_map(
+        axes,
+        values,
+        rows=[short_name(name) for name in found.adapters],
+        columns=[f"{i + 1}{'' if found.space.supported_[i] else ' (not claimed)'}" for i in range(count)],
+        limits=(-limit, limit),
+        diverging=True,
+        text="+.0f",
+    )
+    axes.set_xlabel("component")
+    colour_bar(figure, image, axes, "trait score, points")
+    return figure
+
+
+def _key(figure: "Figure", numbers: list[str], names: tuple[str, ...]) -> None:
+    """Beside the plot, which number is which ablation: many lie too close for their names."""
+    from matplotlib.lines import Line2D
+
+    if names:
+        labels = [f"{n}  {short_name(name)}" for n, name in zip(numbers, names, strict=True)]
+        nothing = [Line2D([], [], linestyle="")] * len(names)
+        figure.legend(nothing, labels, loc="outside right center", title="ablations", handlelength=0)
+
+
+def _two_columns(scores: np.ndarray) -> np.ndarray:
+    return np.pad(scores, ((0, 0), (0, max(0, 2 - scores.shape[1]))))[:, :2]
+
 
 _INTRO = (
     "Principal components of the strict gains. Components of pure noise hold large shares too when tasks "
@@ -18,13 +225,13 @@ _INTRO = (
 def trait_section(found: TraitFindings) -> Section:
     """Scree plot, loadings, and the adapters in trait space."""
     pictures = (
-        Picture("scree", "Components against the permutation null", scree(found), scree_caption(found),
+        Picture("scree", "Components against the permutation null", draw_scree(found), scree_caption(found),
                 f"Bar chart of variance shares with the null as a line. {claim_sentence(found)}"),
-        Picture("loadings", "Loadings of the tasks", loadings(found), loading_caption(found),
+        Picture("loadings", "Loadings of the tasks", draw_loadings(found), loading_caption(found),
                 "Loadings of every task on the first components, with 95% intervals."),
-        Picture("trait_plane", "Adapters on the first two components", trait_plane(found), plane_caption(found),
+        Picture("trait_plane", "Adapters on the first two components", draw_plane(found), plane_caption(found),
                 "Scatter plot of the adapters on components 1 and 2; the values are in the table of trait scores."),
-        Picture("trait_profiles", "Trait profiles of the adapters", trait_profiles(found), profile_caption(found),
+        Picture("trait_profiles", "Trait profiles of the adapters", draw_profiles(found), profile_caption(found),
                 "Heat map of trait scores, adapters by components; the values are in the table of trait scores."),
     )  # fmt: skip
     return Section("traits", "Traits", _INTRO, pictures, (_components(found), _loadings(found), _scores(found)))
@@ -34,8 +241,9 @@ def claim_sentence(found: TraitFindings) -> str:
     """How many components are claimed as traits."""
     if not found.claimed:
         return "No component exceeds the null: no trait is claimed."
-    verb = "exceeds" if found.claimed == 1 else "exceed"
-    return f"{counted(found.claimed, 'leading component').capitalize()} {verb} the null and {_is(found.claimed)} claimed as {'a trait' if found.claimed == 1 else 'traits'}."
+    verb, noun = ("exceeds", "a trait") if found.claimed == 1 else ("exceed", "traits")
+    claimed = counted(found.claimed, "leading component").capitalize()
+    return f"{claimed} {verb} the null and {is_or_are(found.claimed)} claimed as {noun}."
 
 
 def scree_caption(found: TraitFindings) -> str:
@@ -65,8 +273,8 @@ def loading_caption(found: TraitFindings) -> str:
     names = [f"component {i + 1} is called “{found.title(i)}” ({_evidence(found, i)})" for i in range(found.claimed)]
     called = f"{'; '.join(names)}. " if names else "No component is claimed, so none is named here. "
     return (
-        f"{called[0].upper()}{called[1:]}Bars are 95% intervals; filled marks keep their sign in 95% of the resamples. Median |cosine| with the "
-        f"same component found again ({found.by_examples.chance:.2f} by chance): {steady}."
+        f"{called[0].upper()}{called[1:]}Bars are 95% intervals; filled marks keep their sign in 95% of the resamples. "
+        f"Median |cosine| with the same component found again ({found.by_examples.chance:.2f} by chance): {steady}."
     )
 
 
@@ -100,10 +308,6 @@ def profile_caption(found: TraitFindings) -> str:
 def _evidence(found: TraitFindings, i: int) -> str:
     reason = found.names[i].evidence.rstrip(".")
     return f"made name: {found.names[i].name}; {reason}" if found.labels.get(i + 1) else reason
-
-
-def _is(n: int) -> str:
-    return "is" if n == 1 else "are"
 
 
 def _components(found: TraitFindings) -> Table:

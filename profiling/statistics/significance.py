@@ -105,12 +105,7 @@ def _chunks(n_resamples: int, n: int) -> Iterator[int]:
         yield min(size, n_resamples - start)
 
 
-GAIN, SIDE_EFFECT, NOT_SHOWN, NOT_MEASURED = VERDICTS = (
-    "gain",
-    "side effect",
-    "not shown",
-    "not measured",
-)
+GAIN, SIDE_EFFECT, NOT_SHOWN, NOT_MEASURED = VERDICTS = ("gain", "side effect", "not shown", "not measured")
 
 
 @dataclass(frozen=True)
@@ -272,10 +267,7 @@ def compare(
 
 
 def _differences(
-    outcomes: Mapping[tuple[str | None, str], Outcomes],
-    pair: tuple[str | None, str | None],
-    task: str,
-    score: Score,
+    outcomes: Mapping[tuple[str | None, str], Outcomes], pair: tuple[str | None, str | None], task: str, score: Score
 ) -> Array:
     first, second = (example_scores(outcomes[member, task], score) for member in pair)
     try:
@@ -286,17 +278,11 @@ def _differences(
 
 
 def _judged(
-    adapters: tuple[str, ...],
-    tasks: tuple[str, ...],
-    cells: Array,
-    examples: NDArray[np.int64],
-    q: float,
+    adapters: tuple[str, ...], tasks: tuple[str, ...], cells: Array, examples: NDArray[np.int64], q: float
 ) -> GainTests:
     gain, low, high, p = cells
     q_value, called = discoveries(p, q=q)
     verdict = np.select(
-        [np.isnan(p), called & (gain > 0), called & (gain < 0)],
-        [NOT_MEASURED, GAIN, SIDE_EFFECT],
-        NOT_SHOWN,
+        [np.isnan(p), called & (gain > 0), called & (gain < 0)], [NOT_MEASURED, GAIN, SIDE_EFFECT], NOT_SHOWN
     )
     return GainTests(adapters, tasks, gain, low, high, p, q_value, verdict, examples, q)

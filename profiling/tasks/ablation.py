@@ -124,10 +124,7 @@ def _by_class(ablation: Ablation, source: Task, rows: Sequence[Example]) -> dict
 
 
 def _draw(
-    ablation: Ablation,
-    classes: dict[str, list[Example]],
-    counts: dict[str, int],
-    draw: random.Random,
+    ablation: Ablation, classes: dict[str, list[Example]], counts: dict[str, int], draw: random.Random
 ) -> list[Example]:
     for label, count in counts.items():
         if count > len(classes[label]):

@@ -7,13 +7,14 @@ json     whole answer is the equal object    first object found is equal      no
 exact    equal after trimming                equal but for case and spaces    empty
 text     equal but for case and spaces       token F1 of at least 0.5         empty
 
-What is strictly right is leniently right too. Texts are compared in Unicode's composed form (NFC). Of a label, case,
-last full stops and the width of its characters never count, nor do marks that may be left out (Arabic and Hebrew vowels,
+What is strictly right is leniently right too. Texts are compared in Unicode's composed form (NFC). In labels, case,
+last full stops and the width of characters never count, nor do marks that may be left out (Arabic and Hebrew vowels,
 variation selectors).
 
-A label that is named stands between other words. That asks for a border only where both sides are of scripts that put
-spaces between words: 是 is found in 答案是错误的, and "no" in no です, but "no" is not in "now". So one-character labels are found
-inside longer words of such scripts too; labels of two characters or more are safer there.
+A label counts as named where it stands as a word of its own. A word boundary is needed only where both sides are of
+scripts that put spaces between words: 是 is found in 答案是错误的, and "no" in no です, but "no" is not in
+"now". So one-character labels are found inside longer words of such scripts too; labels of two characters or more are
+safer there.
 """
 
 import json
@@ -88,10 +89,7 @@ def _judge_label(output: str, answer: str, labels: tuple[str, ...]) -> Judgement
     bare = [bare_label(label) for label in labels]
     named = bare.index(whole) if whole in bare else _first_label(output, labels)
     return Judgement(
-        strict=whole == gold,
-        lenient=named >= 0 and bare[named] == gold,
-        parse_failure=named < 0,
-        label=named,
+        strict=whole == gold, lenient=named >= 0 and bare[named] == gold, parse_failure=named < 0, label=named
     )
 
 
@@ -152,9 +150,7 @@ def _judge_number(output: str, answer: str) -> Judgement:
     numbers = _NUMBER.findall(output)
     strict = marked is not None and _value(marked.group()) == gold
     return Judgement(
-        strict=strict,
-        lenient=strict or (bool(numbers) and _value(numbers[-1]) == gold),
-        parse_failure=not numbers,
+        strict=strict, lenient=strict or (bool(numbers) and _value(numbers[-1]) == gold), parse_failure=not numbers
     )
 
 
@@ -192,9 +188,7 @@ def _judge_exact(output: str, answer: str) -> Judgement:
 
 def _judge_text(output: str, answer: str) -> Judgement:
     return Judgement(
-        strict=_plain(output) == _plain(answer),
-        lenient=token_f1(output, answer) >= 0.5,
-        parse_failure=not output,
+        strict=_plain(output) == _plain(answer), lenient=token_f1(output, answer) >= 0.5, parse_failure=not output
     )
 
 

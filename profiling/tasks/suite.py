@@ -78,10 +78,7 @@ class Suite(BaseModel):
     def training_sets(self) -> list[TrainingSet]:
         """What each adapter is trained on: the sources in their order, then the ablations."""
         tasks = {t.name: t for t in self.sources}
-        return [
-            *(t.training_set for t in self.sources),
-            *(a.training_set(tasks[a.of]) for a in self.ablations),
-        ]
+        return [*(t.training_set for t in self.sources), *(a.training_set(tasks[a.of]) for a in self.ablations)]
 
     def over(self, folder: Path) -> "Suite":
         """The suite with the rows of `folder/<task>` in place of any other local folder.
@@ -213,8 +210,8 @@ def inferred_labels(rows: Sequence[Row], folder: Path) -> tuple[str, ...]:
         label = composed(str(row["label"]).strip())
         if found.setdefault(bare_label(label), label) != label:
             raise SuiteError(
-                f"{row.where}: the label {label!r} is {found[bare_label(label)]!r} to the judge, for whom case, last full "
-                "stops and the width of characters do not count: write them alike"
+                f"{row.where}: the label {label!r} is {found[bare_label(label)]!r} to the judge, for whom case, last "
+                "full stops and the width of characters do not count: write them alike"
             )
     return tuple(sorted(found.values()))
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Annotated, Literal
@@ -182,3 +183,39 @@ class Task(BaseModel):
 
         prompt, target, answer = map(render, ("prompt", "target", "answer"))
         return Example(prompt=prompt, target=target, answer=composed(answer) if self.labels else answer)
+
+
+def data_warnings(tasks: Sequence[Task]) -> list[str]:
+    """Warnings, before anything is trained or measured, where rows make a task's scores mean less than they seem to."""
+    return [f"{task.name}: {warning}" for task in tasks for warning in _warnings_of(task)]
+
+
+def _warnings_of(task: Task) -> Iterator[str]:
+    tested = task.test_examples
+    answers = {example.answer for example in tested}
+    if len(tested) > 1 and len(answers) == 1:
+        yield (
+            f"all {len(tested)} test rows have one and the same answer, {next(iter(answers))[:80]!r}: whoever "
+            "always says it scores 100%; give test rows of every kind"
+        )
+    if not task.source:
+        return
+    trained = {_folded(example.prompt) for example in task.training_examples}
+    known = sum(_folded(example.prompt) in trained for example in tested)
+    if known:
+        yield (
+            f"{known} of {len(tested)} test rows ({known / len(tested):.0%}) ask what a training row asks, but for "
+            "case and spaces: its own adapter may know their answers by heart; take them out of one split"
+        )
+    judged = [judge(task.metric, e.target, e.answer, task.labels) for e in task.training_examples]
+    loose = sum(not each.strict for each in judged)
+    if loose:
+        yield (
+            f"{loose} of {len(judged)} training targets ({loose / len(judged):.0%}) hold the answer, and are not in "
+            f'the form that the strict score of metric "{task.metric}" asks for: an adapter that writes them as taught is '
+            "never strictly right; give the task another target template"
+        )
+
+
+def _folded(text: str) -> str:
+    return " ".join(composed(text).casefold().split())

@@ -153,8 +153,7 @@ class _StrictLoader(yaml.SafeLoader):
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
                     raise yaml.MarkedYAMLError(
-                        problem=f"the key {key.value[:80]!r} is given twice",
-                        problem_mark=key.start_mark,
+                        problem=f"the key {key.value[:80]!r} is given twice", problem_mark=key.start_mark
                     )
                 seen.add(key.value)
         return node

@@ -134,11 +134,7 @@ def test_same_loadings_with_unrelated_adapters_show_in_the_loadings_alone() -> N
 
 def test_p_values_of_unrelated_gains_are_uniform() -> None:
     runs = [compared(random_gains(i), random_gains(1000 + i), n_permutations=99, seed=i) for i in range(60)]
-    for p_values in (
-        [r.disparity.p for r in runs],
-        [r.canonical.p for r in runs],
-        [r.loadings.p for r in runs],
-    ):
+    for p_values in ([r.disparity.p for r in runs], [r.canonical.p for r in runs], [r.loadings.p for r in runs]):
         assert kstest(p_values, "uniform").pvalue > 0.01
 
 

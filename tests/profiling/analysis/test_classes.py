@@ -5,11 +5,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 from traitroute.adapters import InputError
-from traitroute.profiling.analysis.classes import (
-    confusion,
-    prior_shift,
-    summarise,
-)
+from traitroute.profiling.analysis.classes import confusion, prior_shift, summarise
 
 MOODS = ("negative", "neutral", "positive")
 

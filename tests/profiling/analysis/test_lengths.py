@@ -8,13 +8,7 @@ import pytest
 from scipy import stats
 from scipy.optimize import minimize_scalar
 from traitroute.adapters import InputError
-from traitroute.profiling.analysis.lengths import (
-    density,
-    habit,
-    length_grid,
-    summarise,
-    wasserstein,
-)
+from traitroute.profiling.analysis.lengths import density, habit, length_grid, summarise, wasserstein
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 
@@ -98,13 +92,7 @@ def test_lengths_off_the_line_are_neither() -> None:
 def test_adapters_that_interpolate_are_seldom_refused_and_bounds_hold_the_weight() -> None:
     rng = np.random.default_rng(4)
     found = [
-        habit(
-            lengths(rng, 120, 100),
-            lengths(rng, 30, 200),
-            between(rng, 0.6, 100),
-            n_resamples=100,
-            seed=i,
-        )
+        habit(lengths(rng, 120, 100), lengths(rng, 30, 200), between(rng, 0.6, 100), n_resamples=100, seed=i)
         for i in range(100)
     ]
     assert np.mean([h.p < 0.05 for h in found]) <= 0.11

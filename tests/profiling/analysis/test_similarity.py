@@ -1,4 +1,4 @@
-"""Data sets written alike, or about one thing, are found alike, with intervals that cover and the ceiling of sampling."""
+"""Data sets written alike, or about one thing, are found alike, with intervals that cover."""
 
 from importlib.util import find_spec
 from typing import Any
@@ -68,16 +68,7 @@ def test_contractions_count_as_their_parts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "count"),
-    [
-        ("cat", 1),
-        ("the", 1),
-        ("table", 2),
-        ("make", 1),
-        ("coffee", 2),
-        ("reading", 2),
-        ("rhythm", 1),
-    ],
+    ("word", "count"), [("cat", 1), ("the", 1), ("table", 2), ("make", 1), ("coffee", 2), ("reading", 2), ("rhythm", 1)]
 )
 def test_syllables_are_about_right(word: str, count: int) -> None:
     assert _syllables(word) == count
@@ -216,11 +207,7 @@ def test_texts_become_rows_in_their_order() -> None:
 @pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
 def test_minilm_finds_what_texts_are_about(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    texts = [
-        "He bought three apples and ate one.",
-        "She had two pears and ate one.",
-        "def f(): pass",
-    ]
+    texts = ["He bought three apples and ate one.", "She had two pears and ate one.", "def f(): pass"]
     vectors = embed(texts, load_encoder(device="cpu"))
     assert vectors.shape == (3, 384)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)

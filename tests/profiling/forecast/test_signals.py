@@ -182,10 +182,7 @@ def test_loss_is_that_of_the_model_itself(llama: BaseModelFolder, probe: LossPro
 
 
 def test_long_examples_are_cut_and_an_empty_answer_can_be_read(probe: LossProbe) -> None:
-    rows = [
-        Example(prompt="a" * 5000, target="b" * 5000, answer="b"),
-        Example(prompt="a", target="", answer=""),
-    ]
+    rows = [Example(prompt="a" * 5000, target="b" * 5000, answer="b"), Example(prompt="a", target="", answer="")]
     reading = probe.read(rows)
     assert np.isfinite(reading.nats).all()
     assert np.linalg.norm(reading.gradient) > 0
@@ -220,11 +217,7 @@ def test_the_random_state_of_others_is_left_alone(llama: BaseModelFolder, tasks:
 def test_a_model_without_the_wanted_modules_is_refused(tmp_path: Path) -> None:
     write_llama(tmp_path)
     config = transformers.GPTNeoXConfig(
-        vocab_size=258,
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=48,
+        vocab_size=258, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=48
     )
     transformers.GPTNeoXForCausalLM(config).save_pretrained(tmp_path)
     rows = [Example(prompt="a", target="b", answer="b")]
@@ -243,9 +236,7 @@ def test_pairs_of_a_dataset_with_itself_are_as_near_as_can_be(found: dict[str, S
         assert own["label overlap"] == (1 if list(found.values())[i].labels else 0)
 
 
-def test_pairs_tell_which_side_is_longer_and_what_labels_they_share(
-    found: dict[str, Signals],
-) -> None:
+def test_pairs_tell_which_side_is_longer_and_what_labels_they_share(found: dict[str, Signals]) -> None:
     features = pairs(found)
     place = features.sources.index
 

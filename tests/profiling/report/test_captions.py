@@ -6,28 +6,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from traitroute.profiling.analysis.agreement import Mantel
-from traitroute.profiling.findings import (
-    AblationFindings,
-    ClassFindings,
-    Corpus,
-    LengthFindings,
-    MantelRow,
-    Missing,
-    find_ablations,
-    find_classes,
-    find_gains,
-    find_lengths,
-    find_traits,
-)
-from traitroute.profiling.report.sections.ablations import control_sentence, effect_caption
-from traitroute.profiling.report.sections.classes import shift_caption
-from traitroute.profiling.report.sections.forecast import forecast_caption
-from traitroute.profiling.report.sections.gains import call_sentence, gain_caption
-from traitroute.profiling.report.sections.lengths import habit_caption
-from traitroute.profiling.report.sections.similarity import mantel_sentence
-from traitroute.profiling.report.sections.syntax import called_sentence, paper_sentence
-from traitroute.profiling.report.sections.traits import loading_caption, scree_caption
-from traitroute.profiling.report.wording import counted, listed, p_value, percent, points, span
+from traitroute.profiling.report.ablations import AblationFindings, control_sentence, effect_caption, find_ablations
+from traitroute.profiling.report.classes import ClassFindings, find_classes, shift_caption
+from traitroute.profiling.report.corpus import Corpus
+from traitroute.profiling.report.forecast import forecast_caption
+from traitroute.profiling.report.gains import call_sentence, find_gains, gain_caption
+from traitroute.profiling.report.lengths import LengthFindings, find_lengths, habit_caption
+from traitroute.profiling.report.section import Missing, counted, listed, p_value, percent, points, span
+from traitroute.profiling.report.similarity import MantelRow, mantel_sentence
+from traitroute.profiling.report.syntax import called_sentence, paper_sentence
+from traitroute.profiling.report.traits import find_traits, loading_caption, scree_caption
 from traitroute.profiling.study import Study
 from traitroute.profiling.tasks.ablation import Ablation
 
@@ -59,9 +47,7 @@ def test_where_nothing_is_shown_a_caption_claims_nothing(make_study: MakeStudy) 
     assert loading_caption(traits).startswith("No component is claimed")
 
 
-def test_the_interval_of_cells_that_all_agree_is_not_told_as_certainty(
-    make_study: MakeStudy,
-) -> None:
+def test_the_interval_of_cells_that_all_agree_is_not_told_as_certainty(make_study: MakeStudy) -> None:
     found = find_gains(make_study(), n_resamples=200)
     assert (found.tests["strict"].gain == 0).all()
     assert "the median 95% interval of a cell is ±4 points" in gain_caption(found, "strict")
@@ -147,13 +133,7 @@ def test_a_forecast_that_rivals_reach_is_not_called_better() -> None:
         SimpleNamespace(name="style", rho=0.0, rho_low=-0.1, rho_high=0.1, mae=9.0),
     ]
     found = SimpleNamespace(
-        measured=cells,
-        predicted=cells,
-        low=np.array([[0.0, 0.4, 0]]),
-        high=cells + 0.2,
-        level=0.9,
-        methods=methods,
-        paper_claim="Claim.",
+        measured=cells, predicted=cells, low=np.array([[0.0, 0.4, 0]]), high=cells + 0.2, level=0.9, methods=methods
     )
     caption = forecast_caption(found)  # pyright: ignore[reportArgumentType]
     assert caption.startswith("50% of 2 measured gains")
@@ -166,11 +146,7 @@ def test_numbers_as_words() -> None:
     assert listed(["a", "b", "c"]) == "a, b and c"
     assert listed(["a"]) == "a"
     assert listed(list("abcdefg"), 2) == "a, b and 5 more"
-    assert (p_value(0.0001), p_value(0.0123), p_value(0.5)) == (
-        "p < 0.001",
-        "p = 0.012",
-        "p = 0.50",
-    )
+    assert (p_value(0.0001), p_value(0.0123), p_value(0.5)) == ("p < 0.001", "p = 0.012", "p = 0.50")
     assert (percent(0.431), percent(float("nan"))) == ("43%", "unknown")
     assert (points(-0.0), points(0.125)) == ("+0.0 points", "+12.5 points")
     assert (span([60, 60]), span([24, 60])) == ("60", "24 to 60")

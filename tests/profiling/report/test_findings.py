@@ -7,22 +7,15 @@ import pytest
 from scipy.stats import binomtest
 from traitroute.adapters import SuiteError
 from traitroute.profiling.analysis.linguistics import RelationRatio
-from traitroute.profiling.findings import (
-    AblationFindings,
-    ClassFindings,
-    Corpus,
-    LengthFindings,
-    Missing,
-    SimilarityFindings,
-    attempt,
-    find_ablations,
-    find_classes,
-    find_gains,
-    find_lengths,
-    find_similarity,
-    find_syntax,
-    find_traits,
-)
+from traitroute.profiling.report.ablations import AblationFindings, find_ablations
+from traitroute.profiling.report.classes import ClassFindings, find_classes
+from traitroute.profiling.report.corpus import Corpus
+from traitroute.profiling.report.gains import find_gains
+from traitroute.profiling.report.lengths import LengthFindings, find_lengths
+from traitroute.profiling.report.section import Missing, attempt
+from traitroute.profiling.report.similarity import SimilarityFindings, find_similarity
+from traitroute.profiling.report.syntax import find_syntax
+from traitroute.profiling.report.traits import find_traits
 from traitroute.profiling.study import Study
 from traitroute.profiling.tasks.ablation import Ablation
 from traitroute.profiling.tasks.task import Task
@@ -72,9 +65,7 @@ def test_a_users_label_comes_before_the_made_name(make_study: MakeStudy) -> None
     assert found.names[0].name != "calm"
 
 
-def test_ablations_are_placed_by_the_source_tasks_they_were_measured_on(
-    make_study: MakeStudy,
-) -> None:
+def test_ablations_are_placed_by_the_source_tasks_they_were_measured_on(make_study: MakeStudy) -> None:
     alike = {("wrong", t): c for (_, t), c in GAIN.items()}
     found = find_traits(make_study(GAIN | alike, ablations=(WRONG,)), n_bootstrap=20)
     assert found.ablations == ("wrong",)

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from traitroute.adapters import InputError
-from traitroute.profiling.findings import Corpus
 from traitroute.profiling.report import Report, Table, write_report
-from traitroute.profiling.report.families import FAMILIES
+from traitroute.profiling.report.corpus import Corpus
+from traitroute.profiling.report.report import FAMILIES
 from traitroute.profiling.study import Study
 from traitroute.profiling.tasks.ablation import Ablation
 from traitroute.profiling.tasks.task import Task

@@ -153,9 +153,7 @@ def test_intervals_cover_the_true_gain_about_as_often_as_they_say() -> None:
 
 
 @pytest.mark.parametrize("right", [0.0, 1.0])
-def test_a_cell_where_all_examples_agree_has_an_interval_as_wide_as_on_skill_cards(
-    right: float,
-) -> None:
+def test_a_cell_where_all_examples_agree_has_an_interval_as_wide_as_on_skill_cards(right: float) -> None:
     same = outcomes(np.full(24, right))
     tests = compare_with_base({(None, "t"): same, ("a", "t"): same}, ["a"], ["t"])
     low, high = paired_interval(np.array(0), np.array(0), np.array(24))

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from traitroute.profiling import load_suite
-from traitroute.profiling.tasks.data_warnings import data_warnings
-from traitroute.profiling.tasks.task import Task
+from traitroute.profiling.tasks.task import Task, data_warnings
 
 
 def task(folder: Path, train: list[tuple[str, str]], test: list[tuple[str, str]], **more: Any) -> Task:

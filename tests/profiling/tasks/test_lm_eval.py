@@ -52,13 +52,7 @@ def load(source: HarnessSource, split: Any = "test", count: int = 10) -> list[Ro
 
 def test_generated_answers_become_targets(tmp_path: Path) -> None:
     rows = [{"q": "2 + 2", "a": ["4", "four"]}, {"q": "1 + 1", "a": ["2", "two"]}]
-    source = harness_task(
-        tmp_path,
-        rows,
-        description="Work out.\n\n",
-        doc_to_text="Q: {{q}}\nA:",
-        doc_to_target="a",
-    )
+    source = harness_task(tmp_path, rows, description="Work out.\n\n", doc_to_text="Q: {{q}}\nA:", doc_to_target="a")
     assert load(source)[0] == {"input": "Work out.\n\nQ: 2 + 2\nA:", "target": "4"}
 
 
@@ -73,12 +67,7 @@ def test_choices_that_are_the_same_are_the_labels(tmp_path: Path) -> None:
     rows = [{"q": "It rained.", "gold": 0}, {"q": "It snowed up.", "gold": 1}]
     config = CHOICE | {"doc_to_choice": [" yes", " no"]}
     first, second = load(harness_task(tmp_path, rows, **config))
-    assert first == {
-        "input": "It rained.\nAnswer:",
-        "target": "yes",
-        "label": "yes",
-        "choices": ["yes", "no"],
-    }
+    assert first == {"input": "It rained.\nAnswer:", "target": "yes", "label": "yes", "choices": ["yes", "no"]}
     assert second["label"] == "no"
 
 
@@ -91,12 +80,7 @@ def test_gold_choice_given_as_text_is_found(tmp_path: Path) -> None:
 def test_harness_task_is_a_column_like_any_other(tmp_path: Path) -> None:
     source = harness_task(tmp_path, CAPITALS, **CHOICE)
     task = Task.model_validate(
-        {
-            "name": "capitals",
-            "rows": source.model_dump(mode="json"),
-            "metric": "label",
-            "labels": ["A", "B"],
-        }
+        {"name": "capitals", "rows": source.model_dump(mode="json"), "metric": "label", "labels": ["A", "B"]}
     )
     assert [example.answer for example in task.test_examples] == ["B", "A"]
 

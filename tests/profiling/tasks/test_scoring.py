@@ -83,13 +83,7 @@ CASES = [
     [pytest.param(*case, id=f"{case[0]}: {case[1][:30]!r}") for case in CASES],
 )
 def test_output_is_judged_as_the_table_says(
-    metric: str,
-    output: str,
-    answer: str,
-    labels: tuple[str, ...],
-    strict: bool,
-    lenient: bool,
-    failed: bool,
+    metric: str, output: str, answer: str, labels: tuple[str, ...], strict: bool, lenient: bool, failed: bool
 ) -> None:
     judged = judge(metric, output, answer, labels)
     assert (judged.strict, judged.lenient, judged.parse_failure) == (strict, lenient, failed)

@@ -57,30 +57,14 @@ def test_suite_is_read_from_a_file(tmp_path: Path) -> None:
         (GOOD.replace("name: b,", "name: a,"), ["task and ablation names must differ", "['a']"]),
         (GOOD.replace("name: c,", "name: c, trian: 5,"), ["tasks.2.trian", "not permitted"]),
         (GOOD.replace("name: tiny", "name: tiny\nengin: vllm"), ["engin: Extra"]),
-        (
-            GOOD.replace("labels: [negative, positive], ", ""),
-            ["tasks.0", "needs the list of labels"],
-        ),
-        (
-            GOOD.replace(", metric: number, source: true", ""),
-            ["at least two tasks", "source: true"],
-        ),
+        (GOOD.replace("labels: [negative, positive], ", ""), ["tasks.0", "needs the list of labels"]),
+        (GOOD.replace(", metric: number, source: true", ""), ["at least two tasks", "source: true"]),
         (GOOD.replace("[negative, positive]", "[no, yes]"), ["tasks.0.labels.0", "valid string"]),
         (GOOD + "  - [", ["suite.yaml is not YAML"]),
         ("name: tiny", ["tasks: Field required"]),
         ("", ["suite.yaml: suite: "]),
     ],
-    ids=[
-        "twice",
-        "key",
-        "top-key",
-        "labels",
-        "one-source",
-        "booleans",
-        "syntax",
-        "no-tasks",
-        "empty",
-    ],
+    ids=["twice", "key", "top-key", "labels", "one-source", "booleans", "syntax", "no-tasks", "empty"],
 )
 def test_bad_suite_is_told_where_it_is_wrong(tmp_path: Path, text: str, parts: list[str]) -> None:
     with pytest.raises(SuiteError) as error:
@@ -164,11 +148,7 @@ def test_a_suite_is_altered_in_tasks_sizes_and_training() -> None:
     suite = load_suite("paper-local").altered(
         tasks=["gsm8k", "mnli", "svamp"], train=5, test=7, method="ia3", seed=3, base_model="tiny"
     )
-    assert [(t.name, t.train, t.test) for t in suite.tasks] == [
-        ("gsm8k", 5, 7),
-        ("mnli", 5, 7),
-        ("svamp", 5, 7),
-    ]
+    assert [(t.name, t.train, t.test) for t in suite.tasks] == [("gsm8k", 5, 7), ("mnli", 5, 7), ("svamp", 5, 7)]
     assert {a.of for a in suite.ablations} == {"gsm8k", "mnli"}
     assert (suite.training.method, suite.training.seed, suite.base_model) == ("ia3", 3, "tiny")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 from traitroute.adapters import InputError, Outcomes
-from traitroute.profiling.analysis.controls import Explained, ablation_effects, explained_rows
+from traitroute.profiling.report.ablations import Explained, ablation_effects, explained_rows
 from traitroute.profiling.statistics.significance import paired_bootstrap
 
 Cells = dict[tuple[str | None, str], Outcomes]
