@@ -31,7 +31,7 @@ Array = NDArray[np.float64]
 Verdict = Literal["agree", "not shown", "too few"]
 
 MIN_ADAPTERS, MIN_TASKS = 4, 3
-"""Below this even identical profiles could not be told from chance: 3 adapters have 6 orders."""
+"""Below this even identical profiles could be equal by chance: 3 adapters have 6 orders."""
 ENOUGH_ADAPTERS = 8
 """Fewer seldom show even a true agreement, so that silence says nothing. Simulated with two traits on ten
 tasks and noise as large as the signal: 16% of true agreements are shown with 4 adapters, 32% with 5, 54% with

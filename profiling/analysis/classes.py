@@ -82,8 +82,8 @@ def summarise(classes: ArrayLike, labels: Sequence[str]) -> ClassSummary:
     Raises:
         InputError: an index names no label, or none of `classes` has a label.
     """
-    found = _indices(classes, labels, unlabelled=True)
-    counts = np.bincount(found[found >= 0], minlength=len(labels))
+    indices = _indices(classes, labels, unlabelled=True)
+    counts = np.bincount(indices[indices >= 0], minlength=len(labels))
     if not counts.sum():
         raise InputError("no example has a label; check the task's label column and its labels")
     shares = counts / counts.sum()
@@ -92,7 +92,7 @@ def summarise(classes: ArrayLike, labels: Sequence[str]) -> ClassSummary:
         labels=tuple(labels),
         counts=counts,
         shares=shares,
-        unlabelled=int(np.sum(found < 0)),
+        unlabelled=int(np.sum(indices < 0)),
         entropy_bits=bits,
         normalised_entropy=bits / np.log2(len(labels)) if len(labels) > 1 else 0.0,
         imbalance=float(shares.max() / shares.min()) if shares.min() > 0 else np.inf,
@@ -105,14 +105,14 @@ def confusion(true: ArrayLike, predicted: ArrayLike, labels: Sequence[str]) -> C
     Raises:
         InputError: an index names no label, or the two are not as long as one another.
     """
-    gold, said = _pair(true, predicted, labels)
+    gold, predicted = _pair(true, predicted, labels)
     columns = [*range(len(labels)), -1]
-    counts = confusion_matrix(gold, said, labels=columns)[:-1]
+    counts = confusion_matrix(gold, predicted, labels=columns)[:-1]
     right = counts.diagonal()
     of_true, of_said = counts.sum(axis=1), counts.sum(axis=0)[:-1]
     recall = _shares(right, of_true)
     # Where both hold one and the same class, chance agrees fully and kappa is 0/0.
-    one_class = len(set(gold) | set(said)) == 1
+    one_class = len(set(gold) | set(predicted)) == 1
     return Confusion(
         labels=tuple(labels),
         counts=counts,
@@ -121,7 +121,7 @@ def confusion(true: ArrayLike, predicted: ArrayLike, labels: Sequence[str]) -> C
         precision=_shares(right, of_said),
         precision_bounds=np.stack(wilson(right, of_said), axis=1),
         balanced_accuracy=float(np.nanmean(recall)),
-        kappa=np.nan if one_class else float(cohen_kappa_score(gold, said, labels=columns)),
+        kappa=np.nan if one_class else float(cohen_kappa_score(gold, predicted, labels=columns)),
     )
 
 
@@ -142,9 +142,9 @@ def prior_shift(
     Raises:
         InputError: an index names no label, or the three are not as long as one another.
     """
-    gold, said = _pair(true, adapter, labels)
-    _, said_by_base = _pair(true, base, labels)
-    truth, hot, base_hot = (_one_hot(x, len(labels)) for x in (gold, said, said_by_base))
+    gold, predicted = _pair(true, adapter, labels)
+    _, base_predicted = _pair(true, base, labels)
+    truth, hot, base_hot = (_one_hot(x, len(labels)) for x in (gold, predicted, base_predicted))
     rng = np.random.default_rng(seed)
     excess = np.concatenate([hot - truth, base_hot - truth], axis=1)
     bounds = np.stack(answer_bounds(excess), axis=1)
@@ -180,20 +180,24 @@ def _shares(part: Indices, whole: Indices) -> Array:
 
 def _pair(true: ArrayLike, predicted: ArrayLike, labels: Sequence[str]) -> tuple[Indices, Indices]:
     gold = _indices(true, labels, unlabelled=False)
-    said = _indices(predicted, labels, unlabelled=True)
-    if len(gold) != len(said):
-        raise InputError(f"got {len(gold)} true and {len(said)} predicted classes; give both for the same examples")
-    return gold, said
+    predicted = _indices(predicted, labels, unlabelled=True)
+    if len(gold) != len(predicted):
+        raise InputError(
+            f"got {len(gold)} true and {len(predicted)} predicted classes; give both for the same examples"
+        )
+    return gold, predicted
 
 
 def _indices(classes: ArrayLike, labels: Sequence[str], *, unlabelled: bool) -> Indices:
-    found = np.asarray(classes)
+    indices = np.asarray(classes)
     least = -1 if unlabelled else 0
-    if found.ndim != 1 or not found.size or not np.issubdtype(found.dtype, np.integer):
-        raise InputError(f"got classes of shape {found.shape} and type {found.dtype}; give one label index an example")
-    if found.min() < least or found.max() >= len(labels):
+    if indices.ndim != 1 or not indices.size or not np.issubdtype(indices.dtype, np.integer):
         raise InputError(
-            f"class indices lie in [{found.min()}, {found.max()}] where {len(labels)} labels allow "
+            f"got classes of shape {indices.shape} and type {indices.dtype}; give one label index an example"
+        )
+    if indices.min() < least or indices.max() >= len(labels):
+        raise InputError(
+            f"class indices lie in [{indices.min()}, {indices.max()}] where {len(labels)} labels allow "
             f"[{least}, {len(labels) - 1}]; give indices into the target task's labels"
         )
-    return found.astype(np.int64)
+    return indices.astype(np.int64)

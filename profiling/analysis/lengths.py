@@ -146,8 +146,8 @@ def habit(
     whole = all(np.array_equal(x, np.rint(x)) for x in samples)
     drawn, null = _resampled(samples, best, whole, n_resamples, np.random.default_rng(seed))
     p = float((np.sum(null >= distance - 1e-9) + 1) / (n_resamples + 1))
-    told = drawn[~np.isnan(drawn)]
-    bounds = np.percentile(told, (2.5, 97.5)) if told.size and not np.isnan(weight) else [np.nan] * 2
+    weights = drawn[~np.isnan(drawn)]
+    bounds = np.percentile(weights, (2.5, 97.5)) if weights.size and not np.isnan(weight) else [np.nan] * 2
     alike = bool(stats.ks_2samp(samples[0], samples[1], method="asymp").pvalue >= 0.05)
     cut_base, cut_source, cut_adapter = (_share_cut(x, limit) for x in samples)
     return LengthHabit(
@@ -176,11 +176,11 @@ def _resampled(
         shape = min(size, n_resamples - start)
         base, source, adapter = (_quantiles(rng.choice(x, (shape, len(x)))) for x in samples)
         weights.append(_weights(base, source, adapter))
-        follower = rng.choice(best, (shape, len(samples[2])))
+        interpolated = rng.choice(best, (shape, len(samples[2])))
         # Real outputs have whole tokens, so an adapter that interpolates must be rounded as well.
-        follower = _quantiles(np.rint(follower) if whole else follower)
-        fitted = _weights(base, source, follower)
-        distances.append(_distances(follower, _interpolated(base, source, fitted)))
+        interpolated = _quantiles(np.rint(interpolated) if whole else interpolated)
+        fitted = _weights(base, source, interpolated)
+        distances.append(_distances(interpolated, _interpolated(base, source, fitted)))
     return np.concatenate(weights), np.concatenate(distances)
 
 
@@ -201,8 +201,8 @@ def _weights(base: Array, source: Array, adapter: Array) -> Array:
     order = np.argsort(ratio, axis=-1)
     mass = np.cumsum(np.take_along_axis(np.abs(slope), order, axis=-1), axis=-1)
     middle = np.argmax(mass >= mass[..., -1:] / 2, axis=-1)[..., None]
-    found = np.take_along_axis(np.take_along_axis(ratio, order, axis=-1), middle, axis=-1)[..., 0]
-    return np.where(mass[..., -1] > 0, np.clip(found, 0, 1), np.nan)
+    weights = np.take_along_axis(np.take_along_axis(ratio, order, axis=-1), middle, axis=-1)[..., 0]
+    return np.where(mass[..., -1] > 0, np.clip(weights, 0, 1), np.nan)
 
 
 def _interpolated(base: Array, source: Array, weights: Array) -> Array:

@@ -118,20 +118,20 @@ def load_parser(name: str | None = None) -> "Language":
         raise ImportError('spaCy is missing: pip install "traitroute[linguistics]"', name="spacy")
     import spacy
 
-    found = name or next((n for n in PARSERS if spacy.util.is_package(n)), None)
-    if found is None:
+    model = name or next((n for n in PARSERS if spacy.util.is_package(n)), None)
+    if model is None:
         raise InputError(f"no English parser: neither {' nor '.join(PARSERS)} is installed: {_INSTALL}")
     try:
-        parser = spacy.load(found, exclude=list(_UNUSED))
+        parser = spacy.load(model, exclude=list(_UNUSED))
     except (OSError, ValueError) as exc:
         reason = str(exc).split("\n")[0]
         raise InputError(
-            f"the spaCy model {found!r} cannot be loaded ({reason}). "
+            f"the spaCy model {model!r} cannot be loaded ({reason}). "
             f"Wanted {' or '.join(PARSERS)}, or another English model: {_INSTALL}"
         ) from exc
     if lacking := sorted({"parser", "tagger"} - set(parser.pipe_names)):
         raise InputError(
-            f"the spaCy model {found!r} has no {' and no '.join(lacking)}; wanted an English model that "
+            f"the spaCy model {model!r} has no {' and no '.join(lacking)}; wanted an English model that "
             f"parses and tags: {_INSTALL}"
         )
     return parser

@@ -96,8 +96,8 @@ class LossProbe:
         """Gradient with respect to every B, end to end, of length 1 (0 where there is none)."""
         import torch
 
-        found = torch.autograd.grad(loss, self._weights)
-        flat = torch.cat([g.float().flatten() for g in found]).cpu().numpy().astype(np.float64)
+        gradients = torch.autograd.grad(loss, self._weights)
+        flat = torch.cat([g.float().flatten() for g in gradients]).cpu().numpy().astype(np.float64)
         return flat / (np.linalg.norm(flat) or 1.0)
 
     def _project(self, gradient: Array) -> Array:

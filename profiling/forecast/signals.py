@@ -60,8 +60,8 @@ class Signals:
     """One dataset: `lengths` (n,) of answers in tokens, `class_counts` (labels,), mean `style` and `meaning`.
 
     `nats` (m,) is the base model's loss per answer token of each example read, `gradient` (512,) as in
-    loss_probe.py. `relations` are shares of dependency relations. `label` tells answers from a list;
-    `number` and `json` are forms of the others, `text` what is left.
+    loss_probe.py. `relations` are shares of dependency relations. The form `label` is an answer from a list;
+    `number` and `json` are forms of free answers, `text` is any other.
     """
 
     form: Form

@@ -136,8 +136,7 @@ def _pooled(tasks: Sequence[Array], n_resamples: int, seed: int, *, answers: boo
 
 
 def _answer_bounds(tasks: Sequence[Array]) -> tuple[Array, Array]:
-    """95% bounds (3,) of the mean over tasks from each task's own, by Zou and Donner (2008) for independent "
-    "estimates."""
+    """95% bounds (3,) of the mean over tasks, from each task's own (Zou and Donner 2008, independent estimates)."""
     ends = np.array([answer_bounds(columns) for columns in tasks])
     means = np.array([columns.mean(axis=0) for columns in tasks])
     margin = np.sqrt(np.sum((ends - means[:, None]) ** 2, axis=0)) / len(tasks)
@@ -195,47 +194,47 @@ def find_ablations(
         score: ablation_effects(study.outcomes, origins, tasks, score=score, q=q, **settings)
         for score in ABLATION_SCORES
     }
-    found = tuple(_control(study, a, tasks, settings) for a in controls)
+    beside = tuple(_control(study, a, tasks, settings) for a in controls)
     return AblationFindings(
         tasks=tasks,
         variants=variants,
         effects=effects if variants else Missing("the suite has controls, but no altered sources"),
-        controls=found or Missing("the suite has altered sources, but no controls"),
+        controls=beside or Missing("the suite has altered sources, but no controls"),
     )
 
 
 def _control(study: Study, ablation: Ablation, tasks: tuple[str, ...], settings: dict[str, Any]) -> Control:
-    def set_beside(on: list[str]) -> ExplainedRows:
+    def compared(on: list[str]) -> ExplainedRows:
         return explained_rows(study.outcomes, ablation.of, ablation.name, on, **settings)
 
-    found = set_beside(list(tasks))
-    others = [t for t in found.tasks if t != ablation.of]
+    rows = compared(list(tasks))
+    others = [t for t in rows.tasks if t != ablation.of]
     return Control(
         ablation=ablation,
-        all=found,
-        own=dict(zip(found.tasks, found.rows, strict=True)).get(ablation.of),
-        elsewhere=set_beside(others).pooled if others else None,
+        all=rows,
+        own=dict(zip(rows.tasks, rows.rows, strict=True)).get(ablation.of),
+        elsewhere=compared(others).pooled if others else None,
     )
 
 
-def draw_effects(found: GainTests, origins: dict[str, str]) -> "Figure":
+def draw_effects(tests: GainTests, origins: dict[str, str]) -> "Figure":
     """A panel an ablation: the variant less its original on every source task, with intervals."""
     figure, axes = panels(
-        len(found.adapters), columns=(3,), height=0.8 + 0.22 * len(found.tasks), sharey=True, sharex=True
+        len(tests.adapters), columns=(3,), height=0.8 + 0.22 * len(tests.tasks), sharey=True, sharex=True
     )
-    at = np.arange(len(found.tasks))[::-1]
-    for i, (each, name) in enumerate(zip(axes, found.adapters, strict=True)):
+    at = np.arange(len(tests.tasks))[::-1]
+    for i, (each, name) in enumerate(zip(axes, tests.adapters, strict=True)):
         each.axvline(0, color=GREY, linewidth=0.8)
-        called = np.isin(found.verdict[i], (GAIN, SIDE_EFFECT))
-        measured = ~np.isnan(found.gain[i])
+        called = np.isin(tests.verdict[i], (GAIN, SIDE_EFFECT))
+        measured = ~np.isnan(tests.gain[i])
         for kind, colour in ((called & measured, BLUE), (~called & measured, GREY)):
             if kind.any():
-                values = (100 * array[i][kind] for array in (found.gain, found.low, found.high))
+                values = (100 * array[i][kind] for array in (tests.gain, tests.low, tests.high))
                 intervals(each, at[kind], *values, colour=colour, open_marker=colour == GREY)
         each.set_title(f"{short_name(name)}\nless {short_name(origins[name])}")
         each.grid(axis="y", color="#EEEEEE")
         each.set_axisbelow(True)
-        each.set_yticks(at, [short_name(t) for t in found.tasks])
+        each.set_yticks(at, [short_name(t) for t in tests.tasks])
     figure.supxlabel("change of the score, points", fontsize=9)
     return figure
 
@@ -245,21 +244,21 @@ def draw_controls(controls: Sequence[Control]) -> "Figure":
     figure = new_figure(1.2 + 0.5 * len(controls))
     axes = figure.subplots(1, 2, sharey=True)
     at = np.arange(len(controls))[::-1].astype(float)
-    for each, (title, found) in zip(axes, _sides(controls), strict=True):
+    for each, (title, effects) in zip(axes, _sides(controls), strict=True):
         each.axvline(0, color=GREY, linewidth=0.8)
-        known = [i for i, one in enumerate(found) if one is not None]
+        known = [i for i, one in enumerate(effects) if one is not None]
         pairs = (
             (0.14, "gain", BLUE, "adapter of the source", "o"),
             (-0.14, "control_gain", ORANGE, "its control", "s"),
         )
         for offset, kind, colour, label, marker in pairs:
-            rows = [getattr(found[i], kind) for i in known]
+            rows = [getattr(effects[i], kind) for i in known]
             values = (100 * np.array([getattr(r, k) for r in rows]) for k in ("mean", "low", "high"))
             intervals(
                 each, at[known] + offset, *values, colour=colour, label=label, marker=marker, open_marker=marker == "s"
             )
         for i in known:
-            share = found[i].share
+            share = effects[i].share
             text = "no share" if np.isnan(share) else f"{100 * share:.0f}%"
             each.text(1.01, at[i], text, transform=each.get_yaxis_transform(), va="center", fontsize=8)
         each.set_title(title)
@@ -286,28 +285,28 @@ _INTRO = (
 )
 
 
-def ablation_section(found: AblationFindings) -> Section:
+def ablation_section(findings: AblationFindings) -> Section:
     """Effects of altered sources, and what the controls explain."""
     pictures, tables, left_out = [], [], []
-    if isinstance(found.effects, Missing):
-        left_out.append(LeftOut("Effects of altered sources", found.effects.reason))
+    if isinstance(findings.effects, Missing):
+        left_out.append(LeftOut("Effects of altered sources", findings.effects.reason))
     else:
-        strict = found.effects["strict"]
-        origins = {name: a.of for name, a in found.variants.items()}
+        strict = findings.effects["strict"]
+        origins = {name: a.of for name, a in findings.variants.items()}
         pictures.append(
             Picture("ablation_effects", "Effects of altered sources", draw_effects(strict, origins),
                     effect_caption(strict), f"Points with intervals, a panel an ablation. {effect_sentence(strict)}")
         )  # fmt: skip
-        tables += [_effects(found, score, tests) for score, tests in found.effects.items()]
-    if isinstance(found.controls, Missing):
-        left_out.append(LeftOut("What controls explain", found.controls.reason))
+        tables += [_effects(findings, score, tests) for score, tests in findings.effects.items()]
+    if isinstance(findings.controls, Missing):
+        left_out.append(LeftOut("What controls explain", findings.controls.reason))
     else:
         pictures.append(
-            Picture("controls", "What controls explain", draw_controls(found.controls), control_caption(found.controls),
+            Picture("controls", "What controls explain", draw_controls(findings.controls), control_caption(findings.controls),
                     "Gains of adapters beside those of their controls, with intervals; values are in the table of "
                     "controls.")
         )  # fmt: skip
-        tables.append(_controls(found.controls))
+        tables.append(_controls(findings.controls))
     return Section("ablations", "Ablations and controls", _INTRO, tuple(pictures), tuple(tables), tuple(left_out))
 
 
@@ -361,17 +360,17 @@ def control_sentence(control: Control) -> str:
 def _explains(e: Explained) -> str:
     gain = f"the adapter's {points(e.gain.mean)}"
     if np.isnan(e.share):
-        return f"{gain} are not told from zero, so there is nothing to explain"
+        return f"{gain} are not shown to differ from zero, so there is nothing to explain"
     bounds = between(e.share_low, e.share_high, form=".0f")
     return f"{percent(e.share)} of {gain} ({bounds})"
 
 
-def _effects(found: AblationFindings, score: str, tests: GainTests) -> Table:
+def _effects(findings: AblationFindings, score: str, tests: GainTests) -> Table:
     rows: list[Row] = [
         {
             "ablation": name,
-            "of": found.variants[name].of,
-            "change": found.variants[name].change,
+            "of": findings.variants[name].of,
+            "change": findings.variants[name].change,
             "task": task,
             "examples": int(tests.examples[j]),
             **{k: float(getattr(tests, k)[i, j]) for k in ("gain", "low", "high", "p", "q_value")},

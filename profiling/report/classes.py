@@ -53,9 +53,9 @@ def find_classes(study: Study, corpus: Corpus, *, n_resamples: int = 2000, seed:
         labels, base = study.tasks[name].labels, study.outcomes[None, name].predicted_label
         confusions[None, name] = confusion(true[name], base, labels)
         for adapter in study.adapters:
-            said = study.outcomes[adapter, name].predicted_label
-            confusions[adapter, name] = confusion(true[name], said, labels)
-            shifts[adapter, name] = prior_shift(said, base, true[name], labels, n_resamples=n_resamples, seed=seed)
+            predicted = study.outcomes[adapter, name].predicted_label
+            confusions[adapter, name] = confusion(true[name], predicted, labels)
+            shifts[adapter, name] = prior_shift(predicted, base, true[name], labels, n_resamples=n_resamples, seed=seed)
     values, _ = discoveries([s.p for s in shifts.values()])
     return ClassFindings(
         adapters=study.adapters,
@@ -75,31 +75,31 @@ def _true(study: Study, corpus: Corpus, task: str) -> NDArray[np.int64]:
 def _training_classes(study: Study) -> dict[str, ClassSummary]:
     """Training classes of every adapter and ablation whose source has labels."""
     origins = {a: a for a in study.adapters} | {a.name: a.of for a in study.ablations.values()}
-    found = {}
+    summaries = {}
     for name, source in origins.items():
         if labels := study.tasks[source].labels:
             answers = [labels.index(e.answer) for e in study.training_set(name).examples]
-            found[name] = summarise(answers, labels)
-    return found
+            summaries[name] = summarise(answers, labels)
+    return summaries
 
 
 MOST_LABELS = 6
 """Tasks with more labels are in the tables only."""
 
 
-def small_tasks(found: ClassFindings) -> list[str]:
+def small_tasks(findings: ClassFindings) -> list[str]:
     """Tasks with few enough labels to be drawn."""
-    return [t for t in found.tasks if len(found.confusions[None, t].labels) <= MOST_LABELS]
+    return [t for t in findings.tasks if len(findings.confusions[None, t].labels) <= MOST_LABELS]
 
 
-def draw_confusions(found: ClassFindings, task: str) -> "Figure":
+def draw_confusions(findings: ClassFindings, task: str) -> "Figure":
     """Confusion matrices of the base model and every adapter on one task, in percent of the true class."""
-    names = (None, *found.adapters)
-    labels = found.confusions[None, task].labels
-    said = [*(short_name(label, 14) for label in labels), "none"]
+    names = (None, *findings.adapters)
+    labels = findings.confusions[None, task].labels
+    columns = [*(short_name(label, 14) for label in labels), "none"]
     figure, axes = panels(len(names), columns=(5, 4), height=0.9 + 0.3 * len(labels), sharex=True, sharey=True)
     for each, name in zip(axes, names, strict=True):
-        counts = found.confusions[name, task].counts
+        counts = findings.confusions[name, task].counts
         totals = counts.sum(axis=1, keepdims=True)
         shares = np.divide(100.0 * counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0)
         each.imshow(shares, cmap=share_colours(), vmin=0, vmax=100, aspect="auto")
@@ -116,7 +116,7 @@ def draw_confusions(found: ClassFindings, task: str) -> "Figure":
                 )
         each.axvline(len(labels) - 0.5, color="white", linewidth=3)
         each.set_title(short_name(name or "base model"), fontweight="bold" if name in (None, task) else "normal")
-        each.set_xticks(range(len(said)), said, rotation=35, ha="right", rotation_mode="anchor")
+        each.set_xticks(range(len(columns)), columns, rotation=35, ha="right", rotation_mode="anchor")
         each.set_yticks(range(len(labels)), [short_name(label, 14) for label in labels])
         each.tick_params(length=0)
         each.spines[:].set_visible(False)
@@ -125,18 +125,18 @@ def draw_confusions(found: ClassFindings, task: str) -> "Figure":
     return figure
 
 
-def draw_prior_shifts(found: ClassFindings, tasks: list[str]) -> "Figure":
+def draw_prior_shifts(findings: ClassFindings, tasks: list[str]) -> "Figure":
     """Predicted less true shares of every label, a panel a task; filled where the adapter has moved."""
-    names = (None, *found.adapters)
+    names = (None, *findings.adapters)
     figure, axes = panels(len(tasks), columns=(3,), height=0.75 + 0.26 * len(names), sharey=True)
-    moved = set(found.moved)
+    moved = set(findings.moved)
     rows = np.arange(len(names))[::-1]
     for each, task in zip(axes, tasks, strict=True):
-        labels = [*found.confusions[None, task].labels, "none"]
+        labels = [*findings.confusions[None, task].labels, "none"]
         for j, label in enumerate(labels):
             offset = 0.3 * (0.5 - (j + 0.5) / len(labels)) * 2
             colour = GREY if label == "none" and j == len(labels) - 1 else SERIES[j % len(SERIES)]
-            value, low, high = _column(found, task, j)
+            value, low, high = _column(findings, task, j)
             each.barh(rows + offset, value, height=0.52 / len(labels), color=colour, label=short_name(label, 14))
             each.hlines(rows + offset, low, high, color="#222222", linewidth=0.7)
         for row, name in zip(rows, names, strict=True):
@@ -162,9 +162,9 @@ def draw_prior_shifts(found: ClassFindings, tasks: list[str]) -> "Figure":
     return figure
 
 
-def _column(found: ClassFindings, task: str, label: int) -> np.ndarray:
+def _column(findings: ClassFindings, task: str, label: int) -> np.ndarray:
     """Shift and bounds of one label, in points, for base and adapters: (3, names)."""
-    shifts = [found.shifts[a, task] for a in found.adapters]
+    shifts = [findings.shifts[a, task] for a in findings.adapters]
     values = [shifts[0].base[label], *(s.adapter[label] for s in shifts)]
     bounds = [shifts[0].base_bounds[label], *(s.adapter_bounds[label] for s in shifts)]
     return 100 * np.array([values, *np.transpose(bounds)])
@@ -178,16 +178,16 @@ _INTRO = (
 _PANELS = 9
 
 
-def class_section(found: ClassFindings) -> Section:
+def class_section(findings: ClassFindings) -> Section:
     """Confusion matrices of the tasks that were sources, and prior shifts of all small ones."""
-    small = small_tasks(found)
-    drawn = [t for t in small if t in found.adapters] or small[:3]
+    small = small_tasks(findings)
+    drawn = [t for t in small if t in findings.adapters] or small[:3]
     pictures = [
         Picture(
             name=f"confusion_{task}",
             title=f"Confusion matrices on {task}",
-            figure=draw_confusions(found, task),
-            caption=confusion_caption(found, task),
+            figure=draw_confusions(findings, task),
+            caption=confusion_caption(findings, task),
             alt=(
                 f"Confusion matrices of the base model and of every adapter on {task}; counts are in the table of "
                 "confusions."
@@ -202,22 +202,22 @@ def class_section(found: ClassFindings) -> Section:
         shift = Picture(
             name=f"prior_shift{number}",
             title=f"Labels predicted too often and too rarely: {listed(part, 3)}",
-            figure=draw_prior_shifts(found, part),
-            caption=shift_caption(found, part),
+            figure=draw_prior_shifts(findings, part),
+            caption=shift_caption(findings, part),
             alt=f"Bars of predicted less true shares of each label on {listed(part, 9)}, by adapter, with intervals.",
         )
         pictures.append(shift)
-    tables = (_sources(found), _summary(found), _confusions(found), _shifts(found))
+    tables = (_sources(findings), _summary(findings), _confusions(findings), _shifts(findings))
     return Section("classes", "Class habits", _INTRO, tuple(pictures), tuple(t for t in tables if t.rows))
 
 
-def confusion_caption(found: ClassFindings, task: str) -> str:
+def confusion_caption(findings: ClassFindings, task: str) -> str:
     """Balanced accuracy of base and the extremes, and answers without a label."""
-    base = found.confusions[None, task]
+    base = findings.confusions[None, task]
     n = int(base.counts.sum())
-    scores = {a: found.confusions[a, task].balanced_accuracy for a in found.adapters}
+    scores = {a: findings.confusions[a, task].balanced_accuracy for a in findings.adapters}
     best, worst = max(scores, key=scores.__getitem__), min(scores, key=scores.__getitem__)
-    widest = max(float(np.max(np.diff(found.confusions[a, task].recall_bounds))) for a in found.adapters) / 2
+    widest = max(float(np.max(np.diff(findings.confusions[a, task].recall_bounds))) for a in findings.adapters) / 2
     silent = base.counts[:, -1].sum() / n
     return (
         f"Balanced accuracy on {counted(n, 'example')}: base model {percent(base.balanced_accuracy)}, "
@@ -227,17 +227,17 @@ def confusion_caption(found: ClassFindings, task: str) -> str:
     )
 
 
-def shift_caption(found: ClassFindings, tasks: list[str]) -> str:
+def shift_caption(findings: ClassFindings, tasks: list[str]) -> str:
     """How many adapters' label shares differ from the base model's."""
-    pairs = [pair for pair in found.shifts if pair[1] in tasks]
-    moved = [pair for pair in found.moved if pair[1] in tasks]
-    rate = f"at a false-discovery rate of {percent(found.q)} over all label tasks"
+    pairs = [pair for pair in findings.shifts if pair[1] in tasks]
+    moved = [pair for pair in findings.moved if pair[1] in tasks]
+    rate = f"at a false-discovery rate of {percent(findings.q)} over all label tasks"
     if not moved:
         cells = counted(len(pairs), "cell")
         called = f"In none of {cells} are the predicted labels shown to differ from the base model's {rate}."
     else:
-        adapter, task = max(moved, key=lambda pair: found.shifts[pair].moved)
-        shift = found.shifts[adapter, task]
+        adapter, task = max(moved, key=lambda pair: findings.shifts[pair].moved)
+        shift = findings.shifts[adapter, task]
         excess = shift.adapter - shift.base
         up = [*shift.labels, "none"][int(excess.argmax())]
         called = (
@@ -248,7 +248,7 @@ def shift_caption(found: ClassFindings, tasks: list[str]) -> str:
     return f"{called} Bars: predicted less true share, thin lines 95% intervals over examples."
 
 
-def _sources(found: ClassFindings) -> Table:
+def _sources(findings: ClassFindings) -> Table:
     rows = [
         {
             "source": name,
@@ -258,16 +258,16 @@ def _sources(found: ClassFindings) -> Table:
             "normalised_entropy": s.normalised_entropy,
             "imbalance": s.imbalance if np.isfinite(s.imbalance) else None,
         }
-        for name, s in found.sources.items()
+        for name, s in findings.sources.items()
         for i, label in enumerate(s.labels)
     ]
     return Table("source_classes", "Classes of the training rows", rows)
 
 
-def _summary(found: ClassFindings) -> Table:
+def _summary(findings: ClassFindings) -> Table:
     rows = []
-    for (name, task), c in found.confusions.items():
-        shift = found.shifts.get((name or "", task))
+    for (name, task), c in findings.confusions.items():
+        shift = findings.shifts.get((name or "", task))
         rows.append(
             {
                 "adapter": name or "base model",
@@ -278,13 +278,13 @@ def _summary(found: ClassFindings) -> Table:
                 "distance_to_truth": shift.adapter_distance if shift else None,
                 "distance_to_base": shift.moved if shift else None,
                 "p_moved": shift.p if shift else None,
-                "q_moved": found.q_values.get((name or "", task)),
+                "q_moved": findings.q_values.get((name or "", task)),
             }
         )
     return Table("class_habits", "Class habits on every label task", rows)
 
 
-def _confusions(found: ClassFindings) -> Table:
+def _confusions(findings: ClassFindings) -> Table:
     rows = [
         {
             "adapter": name or "base model",
@@ -293,7 +293,7 @@ def _confusions(found: ClassFindings) -> Table:
             "predicted": predicted,
             "examples": int(c.counts[i, j]),
         }
-        for (name, task), c in found.confusions.items()
+        for (name, task), c in findings.confusions.items()
         for i, true in enumerate(c.labels)
         for j, predicted in enumerate([*c.labels, "none"])
         if c.counts[i, j] or len(c.labels) <= MOST_LABELS
@@ -301,7 +301,7 @@ def _confusions(found: ClassFindings) -> Table:
     return Table("confusions", "Counts of true and predicted labels", rows)
 
 
-def _shifts(found: ClassFindings) -> Table:
+def _shifts(findings: ClassFindings) -> Table:
     rows = [
         {
             "adapter": adapter,
@@ -314,7 +314,7 @@ def _shifts(found: ClassFindings) -> Table:
             "base_low": float(s.base_bounds[i, 0]),
             "base_high": float(s.base_bounds[i, 1]),
         }
-        for (adapter, task), s in found.shifts.items()
+        for (adapter, task), s in findings.shifts.items()
         for i, label in enumerate([*s.labels, "none"])
     ]
     return Table("prior_shifts", "Predicted less true shares of every label", rows)

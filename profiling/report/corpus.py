@@ -69,12 +69,12 @@ class Corpus:
     @cached_property
     def data(self) -> dict[str, list[str]]:
         """Prompt and target of up to `texts` rows a task: training rows of a source, else test rows."""
-        found = {}
+        texts = {}
         for task in self.study.tasks:
             source = task in self.study.adapters
             rows = (self.study.training_set(task).examples if source else self.test_examples(task))[: self.texts]
-            found[task] = [f"{row.prompt}\n{row.target}" for row in rows]
-        return found
+            texts[task] = [f"{row.prompt}\n{row.target}" for row in rows]
+        return texts
 
     @cached_property
     def parsed_data(self) -> dict[str, list[Syntax]]:

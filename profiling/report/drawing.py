@@ -175,9 +175,9 @@ def heat_map(
     struck, strong = (none if cells is None else cells for cells in (hatched, marked))
     _strike(axes, struck)
     for i, j in np.argwhere(~np.isnan(values)):
-        said = short_figure(format(values[i, j], text)) if isinstance(text, str) else str(text[i, j])
+        figure = short_figure(format(values[i, j], text)) if isinstance(text, str) else str(text[i, j])
         colour = image.cmap(image.norm(values[i, j]))
-        _write(axes, i, j, said, colour, strong=bool(strong[i, j]), struck=bool(struck[i, j]), size=size)
+        _write(axes, i, j, figure, colour, strong=bool(strong[i, j]), struck=bool(struck[i, j]), size=size)
     return image
 
 
@@ -188,10 +188,10 @@ def short_figure(figure: str) -> str:
     return figure.replace("0.", ".", 1) if figure.lstrip("+-").startswith("0.") else figure
 
 
-def _write(axes: "Axes", i: int, j: int, said: str, colour: Any, *, strong: bool, struck: bool, size: float) -> None:
+def _write(axes: "Axes", i: int, j: int, text: str, colour: Any, *, strong: bool, struck: bool, size: float) -> None:
     ink = "white" if _is_dark(colour) else INK
     weight = "bold" if strong else "normal"
-    note = axes.text(j, i, said, ha="center", va="center", color=ink, fontsize=size, fontweight=weight)
+    note = axes.text(j, i, text, ha="center", va="center", color=ink, fontsize=size, fontweight=weight)
     if struck:
         note.set_bbox({"facecolor": colour, "linewidth": 0, "pad": 1})
     if strong:

@@ -78,44 +78,44 @@ def _shares(study: Study, of: Callable[[Outcomes], NDArray]) -> Shares:
     return Shares(hits / n, low, high)
 
 
-def draw_gains(found: GainFindings, score: Score) -> "Figure":
+def draw_gains(findings: GainFindings, score: Score) -> "Figure":
     """Gains of every adapter on every task; dots mark those that are called."""
-    tests = found.tests[score]
+    tests = findings.tests[score]
     percent = score != "likelihood"
     values = 100 * tests.gain if percent else tests.gain
     # One extreme cell must not wash out the rest of a scale without bounds.
     known = np.abs(values[np.isfinite(values)])
     limit = signed_limit(values) if percent else max(0.05, float(np.percentile(known, 97)))
-    figure = new_figure(1.8 + 0.34 * len(found.adapters))
+    figure = new_figure(1.8 + 0.34 * len(findings.adapters))
     axes = figure.add_subplot()
     image = heat_map(
         axes,
         values,
-        rows=[short_name(name) for name in found.adapters],
-        columns=[short_name(name, 20) for name in found.tasks],
+        rows=[short_name(name) for name in findings.adapters],
+        columns=[short_name(name, 20) for name in findings.tasks],
         limits=(-limit, limit),
         diverging=True,
         text="+.0f" if percent else "+.1f",
         marked=np.isin(tests.verdict, (GAIN, SIDE_EFFECT)),
-        size=8 if len(found.tasks) <= 18 else 6.8,
+        size=8 if len(findings.tasks) <= 18 else 6.8,
     )
     axes.set_ylabel("adapter")
     colour_bar(figure, image, axes, "gain, points" if percent else "gain, nats a token")
     return figure
 
 
-def draw_shares(found: GainFindings, kind: str) -> "Figure":
+def draw_shares(findings: GainFindings, kind: str) -> "Figure":
     """A share of examples for the base model and every adapter, in percent."""
-    figure = new_figure(1.8 + 0.3 * (len(found.adapters) + 1))
+    figure = new_figure(1.8 + 0.3 * (len(findings.adapters) + 1))
     axes = figure.add_subplot()
     image = heat_map(
         axes,
-        100 * found.shares[kind].share,
-        rows=["base model", *(short_name(name) for name in found.adapters)],
-        columns=[short_name(name, 20) for name in found.tasks],
+        100 * findings.shares[kind].share,
+        rows=["base model", *(short_name(name) for name in findings.adapters)],
+        columns=[short_name(name, 20) for name in findings.tasks],
         limits=(0, 100),
         text=".0f",
-        size=8 if len(found.tasks) <= 18 else 6.8,
+        size=8 if len(findings.tasks) <= 18 else 6.8,
     )
     axes.axhline(0.5, color="#1B1B1B", linewidth=0.8)
     colour_bar(figure, image, axes, "% of examples")
@@ -135,15 +135,15 @@ _SCORE_NAMES: dict[Score, str] = {
 }
 
 
-def gain_section(found: GainFindings) -> Section:
+def gain_section(findings: GainFindings) -> Section:
     """Heat maps of gains by score, and of answers not parsed or cut."""
     maps = [
         Picture(
             name=f"gains_{score}",
             title=f"Gains over the base model, {name}",
-            figure=draw_gains(found, score),
-            caption=gain_caption(found, score),
-            alt=f"Heat map of gains by {score} score. {call_sentence(found.tests[score])}",
+            figure=draw_gains(findings, score),
+            caption=gain_caption(findings, score),
+            alt=f"Heat map of gains by {score} score. {call_sentence(findings.tests[score])}",
         )
         for score, name in _SCORE_NAMES.items()
     ]
@@ -151,22 +151,22 @@ def gain_section(found: GainFindings) -> Section:
         Picture(
             name=kind,
             title=title,
-            figure=draw_shares(found, kind),
-            caption=share_caption(found, kind, what),
+            figure=draw_shares(findings, kind),
+            caption=share_caption(findings, kind, what),
             alt=f"Heat map of the share of examples with {what}, for the base model and every adapter.",
         )
         for kind, title, what in (
-            ("unparsed", "Answers that could not be parsed", "no answer found"),
+            ("unparsed", "Answers that could not be parsed", "no answer findings"),
             ("cut", "Answers cut at the token limit", "the output cut at the token limit"),
         )
     ]
-    tables = [_gain_table(found, score) for score in _SCORE_NAMES]
-    return Section("gains", "Gains and side effects", _INTRO, (*maps, *shares), (*tables, _cells(found)))
+    tables = [_gain_table(findings, score) for score in _SCORE_NAMES]
+    return Section("gains", "Gains and side effects", _INTRO, (*maps, *shares), (*tables, _cells(findings)))
 
 
-def gain_caption(found: GainFindings, score: Score) -> str:
+def gain_caption(findings: GainFindings, score: Score) -> str:
     """What a heat map of gains shows, and how sure it is."""
-    tests = found.tests[score]
+    tests = findings.tests[score]
     marks = "Dots and bold figures mark what is called; " if _called(tests).any() else ""
     return " ".join(
         part
@@ -192,9 +192,9 @@ def call_sentence(tests: GainTests) -> str:
     return f"{counts[GAIN] or 'None'} of {counted(total, 'cell')} {verb} and {effects} shown {rate}."
 
 
-def share_caption(found: GainFindings, kind: str, what: str) -> str:
+def share_caption(findings: GainFindings, kind: str, what: str) -> str:
     """A share of examples for base and adapters, and the widest of its intervals."""
-    shares = found.shares[kind]
+    shares = findings.shares[kind]
     base, others = shares.share[0].mean(), shares.share[1:].mean()
     widest = float(np.max(shares.high - shares.low)) / 2
     return (
@@ -235,8 +235,8 @@ def _width(tests: GainTests, score: Score) -> str:
     return f"With {span(tests.examples.tolist())} examples a task, the median 95% interval of a cell is ±{size}."
 
 
-def _gain_table(found: GainFindings, score: Score) -> Table:
-    tests = found.tests[score]
+def _gain_table(findings: GainFindings, score: Score) -> Table:
+    tests = findings.tests[score]
     rows = [
         {
             "adapter": adapter,
@@ -251,15 +251,15 @@ def _gain_table(found: GainFindings, score: Score) -> Table:
     return Table(f"gains_{score}", f"Gains by {score} score", rows)
 
 
-def _cells(found: GainFindings) -> Table:
+def _cells(findings: GainFindings) -> Table:
     rows = [
-        {"adapter": name or "base model", "task": task, "examples": int(found.examples[j])}
+        {"adapter": name or "base model", "task": task, "examples": int(findings.examples[j])}
         | {
             column: float(values[i, j])
-            for kind, s in found.shares.items()
+            for kind, s in findings.shares.items()
             for column, values in ((kind, s.share), (f"{kind}_low", s.low), (f"{kind}_high", s.high))
         }
-        for i, name in enumerate((None, *found.adapters))
-        for j, task in enumerate(found.tasks)
+        for i, name in enumerate((None, *findings.adapters))
+        for j, task in enumerate(findings.tasks)
     ]
     return Table("cells", "Shares of examples in every cell, with Wilson bounds", rows)

@@ -63,7 +63,7 @@ class LengthFindings:
     @property
     def elsewhere(self) -> dict[tuple[str, str], LengthHabit]:
         """Habits on the source tasks that are not the adapter's own."""
-        return {pair: found for pair, found in self.habits.items() if pair[0] != pair[1]}
+        return {pair: habit for pair, habit in self.habits.items() if pair[0] != pair[1]}
 
 
 def find_lengths(study: Study, *, n_resamples: int = 400, seed: int = 0) -> LengthFindings | Missing:
@@ -102,11 +102,11 @@ def _densities(
 _TICKS = (0, 1, 3, 10, 30, 100, 300, 1000, 3000)
 
 
-def draw_densities(found: LengthFindings) -> "Figure":
+def draw_densities(findings: LengthFindings) -> "Figure":
     """A panel an adapter: what it writes elsewhere, beside base model and source."""
-    figure, axes = panels(len(found.adapters), columns=(5, 4), height=1.75)
-    for each, adapter in zip(axes, found.adapters, strict=True):
-        lengths = found.densities[adapter]
+    figure, axes = panels(len(findings.adapters), columns=(5, 4), height=1.75)
+    for each, adapter in zip(axes, findings.adapters, strict=True):
+        lengths = findings.densities[adapter]
         at = np.log1p(lengths.grid)
         # One length alone is a spike of any height, so all curves get the same.
         source, base, wrote = (d / d.max() for d in (lengths.source, lengths.base, lengths.adapter))
@@ -125,23 +125,23 @@ def draw_densities(found: LengthFindings) -> "Figure":
     return figure
 
 
-def draw_habits(found: LengthFindings) -> "Figure":
+def draw_habits(findings: LengthFindings) -> "Figure":
     """Weight of the source in each adapter's lengths; struck through where it is no interpolation."""
-    shape = (len(found.adapters), len(found.tasks))
-    habits = [found.habits[a, t] for a in found.adapters for t in found.tasks]
+    shape = (len(findings.adapters), len(findings.tasks))
+    habits = [findings.habits[a, t] for a in findings.adapters for t in findings.tasks]
     weights = np.array([h.weight for h in habits]).reshape(shape)
     verdicts = np.array([h.verdict for h in habits]).reshape(shape)
-    marks = np.where(verdicts == "undecided", "?", "")
-    said = np.char.add(np.vectorize(lambda w: short_figure(f"{w:.2f}"))(weights), marks)
+    question_marks = np.where(verdicts == "undecided", "?", "")
+    texts = np.char.add(np.vectorize(lambda w: short_figure(f"{w:.2f}"))(weights), question_marks)
     figure = new_figure(1.9 + 0.34 * shape[0], width=8.5)
     axes = figure.add_subplot()
     image = heat_map(
         axes,
         weights,
-        rows=[short_name(a) for a in found.adapters],
-        columns=[short_name(t, 20) for t in found.tasks],
+        rows=[short_name(a) for a in findings.adapters],
+        columns=[short_name(t, 20) for t in findings.tasks],
         limits=(0, 1),
-        text=said,
+        text=texts,
         hatched=verdicts == "neither",
     )
     axes.set(xlabel="answering", ylabel="adapter")
@@ -157,32 +157,32 @@ _INTRO = (
 _VERDICTS = ("between", "source", "base", "undecided", "neither")
 
 
-def length_section(found: LengthFindings) -> Section:
+def length_section(findings: LengthFindings) -> Section:
     """Densities and weights of the habits."""
     pictures = (
-        Picture("length_densities", "How long the answers are", draw_densities(found), density_caption(found),
+        Picture("length_densities", "How long the answers are", draw_densities(findings), density_caption(findings),
                 "Density curves of answer lengths, a panel an adapter; quantiles are in the table of lengths."),
-        Picture("habit_weights", "Between base model and source", draw_habits(found), habit_caption(found),
+        Picture("habit_weights", "Between base model and source", draw_habits(findings), habit_caption(findings),
                 "Heat map of the source's weight in the lengths of every adapter on every source task. "
-                f"{verdict_sentence(found)}"),
+                f"{verdict_sentence(findings)}"),
     )  # fmt: skip
-    return Section("lengths", "Length habits", _INTRO, pictures, (_habits(found), _lengths(found)))
+    return Section("lengths", "Length habits", _INTRO, pictures, (_habits(findings), _lengths(findings)))
 
 
-def verdict_sentence(found: LengthFindings) -> str:
+def verdict_sentence(findings: LengthFindings) -> str:
     """How many habits elsewhere got each verdict."""
-    verdicts = Counter(h.verdict for h in found.elsewhere.values())
+    verdicts = Counter(h.verdict for h in findings.elsewhere.values())
     if not verdicts:
         return "There is one source only, so no other source task to test on."
     counts = ", ".join(f"“{word}” in {verdicts[word]}" for word in _VERDICTS)
     return f"Of {counted(sum(verdicts.values()), 'cell')} off an adapter's own task, the verdict is {counts}."
 
 
-def density_caption(found: LengthFindings) -> str:
+def density_caption(findings: LengthFindings) -> str:
     """How far adapters' lengths lie from base and source, and how much was cut."""
-    elsewhere = list(found.elsewhere.values())
-    cut = float(np.mean([s.cut for (name, _), s in found.outputs.items() if name is None]))
-    cut_adapters = float(np.mean([s.cut for (name, _), s in found.outputs.items() if name]))
+    elsewhere = list(findings.elsewhere.values())
+    cut = float(np.mean([s.cut for (name, _), s in findings.outputs.items() if name is None]))
+    cut_adapters = float(np.mean([s.cut for (name, _), s in findings.outputs.items() if name]))
     nearer = sum(h.to_source < h.to_base for h in elsewhere)
     return (
         "Answers on the source tasks that are not the adapter's own; all curves are drawn equally high. In "
@@ -192,19 +192,19 @@ def density_caption(found: LengthFindings) -> str:
     )
 
 
-def habit_caption(found: LengthFindings) -> str:
+def habit_caption(findings: LengthFindings) -> str:
     """The verdicts, the typical weight, and what they rest on."""
-    weights = [h.weight for h in found.elsewhere.values() if not np.isnan(h.weight)]
+    weights = [h.weight for h in findings.elsewhere.values() if not np.isnan(h.weight)]
     typical = f"The median weight of the source there is {np.median(weights):.2f}. " if weights else ""
     return (
-        f"{verdict_sentence(found)} {typical}Struck-through cells (“neither”) fit no interpolation of base and source "
-        "(p < 0.05, each cell by itself, so about one in twenty would be struck by chance); a question mark is "
+        f"{verdict_sentence(findings)} {typical}Struck-through cells (“neither”) fit no interpolation of base and "
+        "source (p < 0.05, each cell by itself, so about one in twenty would be struck by chance); a question mark is "
         "“undecided”: the interval holds both ends, or base and source are alike, as where both are cut at the limit. "
         "Bounds are in the table of habits."
     )
 
 
-def _habits(found: LengthFindings) -> Table:
+def _habits(findings: LengthFindings) -> Table:
     rows = [
         {
             "adapter": adapter,
@@ -216,21 +216,21 @@ def _habits(found: LengthFindings) -> Table:
             "p_interpolates": h.p,
             "to_base": h.to_base,
             "to_source": h.to_source,
-            "to_target": found.to_target[adapter, task],
+            "to_target": findings.to_target[adapter, task],
             "to_best": h.to_best,
             "base_to_source": h.base_to_source,
             "cut_base": h.cut_base,
             "cut_source": h.cut_source,
             "cut_adapter": h.cut_adapter,
         }
-        for (adapter, task), h in found.habits.items()
+        for (adapter, task), h in findings.habits.items()
     ]
     return Table("length_habits", "Length habits; distances in tokens (Wasserstein)", rows)
 
 
-def _lengths(found: LengthFindings) -> Table:
-    rows = [_row("gold answers", task, s) for task, s in found.sources.items()]
-    rows += [_row(name or "base model", task, s) for (name, task), s in found.outputs.items()]
+def _lengths(findings: LengthFindings) -> Table:
+    rows = [_row("gold answers", task, s) for task, s in findings.sources.items()]
+    rows += [_row(name or "base model", task, s) for (name, task), s in findings.outputs.items()]
     return Table("lengths", "Lengths in tokens", rows)
 
 

@@ -52,10 +52,10 @@ class Family:
 
     def section(self, study: Study, corpus: Corpus) -> Section:
         """The family's section; where its data, model or library is absent, a sentence that says so."""
-        found = attempt(lambda: self.find(study, corpus))
-        if isinstance(found, Missing):
-            return Section(self.key, self.title, left_out=(LeftOut(self.title, found.reason),))
-        return self.show(found)
+        findings = attempt(lambda: self.find(study, corpus))
+        if isinstance(findings, Missing):
+            return Section(self.key, self.title, left_out=(LeftOut(self.title, findings.reason),))
+        return self.show(findings)
 
 
 FAMILIES = (

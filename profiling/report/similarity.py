@@ -44,7 +44,7 @@ class SimilarityFindings:
     def kinds(self) -> dict[str, Similarity]:
         """The similarities that could be measured, by name."""
         both = {"style": self.style, "semantic": self.semantic}
-        return {name: found for name, found in both.items() if not isinstance(found, Missing)}
+        return {name: similarity for name, similarity in both.items() if not isinstance(similarity, Missing)}
 
 
 def find_similarity(study: Study, corpus: Corpus, *, seed: int = 0) -> SimilarityFindings | Missing:
@@ -54,18 +54,18 @@ def find_similarity(study: Study, corpus: Corpus, *, seed: int = 0) -> Similarit
         InputError: the data is not where it was.
     """
     data = corpus.data
-    found: dict[str, Similarity | Missing] = {
+    kinds: dict[str, Similarity | Missing] = {
         "style": attempt(lambda: _style(corpus, seed)),
         "semantic": attempt(
             lambda: semantic_similarity({name: embed(texts, corpus.encoder) for name, texts in data.items()}, seed=seed)
         ),
     }
-    style, semantic = found["style"], found["semantic"]
+    style, semantic = kinds["style"], kinds["semantic"]
     if isinstance(style, Missing) and isinstance(semantic, Missing):
         return Missing(f"{style.reason}; {semantic.reason}")
     tests = [
         MantelRow(name, score, _test(study, similarity, score, seed))
-        for name, similarity in found.items()
+        for name, similarity in kinds.items()
         if isinstance(similarity, Similarity)
         for score in SCORES
     ]
@@ -92,12 +92,12 @@ def _test(study: Study, similarity: Similarity, score: Score, seed: int) -> Mant
     return attempt(lambda: mantel(gains, likeness, seed=seed))
 
 
-def draw_similarity(found: Similarity, sources: tuple[str, ...]) -> "Figure":
+def draw_similarity(similarity: Similarity, sources: tuple[str, ...]) -> "Figure":
     """Similarity of every source to every task; a source to itself is its split half, in a frame."""
     from matplotlib.patches import Rectangle
 
-    place = [found.names.index(s) for s in sources]
-    values = found.values[place]
+    place = [similarity.names.index(s) for s in sources]
+    values = similarity.values[place]
     figure = new_figure(1.8 + 0.34 * len(sources))
     axes = figure.add_subplot()
     # A few values just below zero are no reason to give up half of the colours.
@@ -106,11 +106,11 @@ def draw_similarity(found: Similarity, sources: tuple[str, ...]) -> "Figure":
         axes,
         values,
         rows=[short_name(s) for s in sources],
-        columns=[short_name(t, 20) for t in found.names],
+        columns=[short_name(t, 20) for t in similarity.names],
         limits=(-1, 1) if negative else (0, 1),
         diverging=negative,
         text=".2f",
-        size=8 if len(found.names) <= 18 else 6.8,
+        size=8 if len(similarity.names) <= 18 else 6.8,
     )
     for i, j in enumerate(place):
         axes.add_patch(Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, fill=False, edgecolor="#1B1B1B", linewidth=1.2))
@@ -127,34 +127,34 @@ _SETS = {
 SURE = 0.05
 
 
-def similarity_section(found: SimilarityFindings) -> Section:
+def similarity_section(findings: SimilarityFindings) -> Section:
     """A heat map a kind of likeness, with its tests against the gains."""
     intro = (
         "Texts are prompt and answer together: training rows of a source, test rows of the other tasks, up to "
-        f"{found.texts} a task. Whether likeness goes with gain is tested by permuting which source is which (Mantel), "
-        "a source's own task left out."
+        f"{findings.texts} a task. Whether likeness goes with gain is tested by permuting which source is which "
+        "(Mantel), a source's own task left out."
     )
     pictures = [
         Picture(
             name=f"similarity_{kind}",
             title=_TITLES[kind],
-            figure=draw_similarity(similarity, found.sources),
-            caption=similarity_caption(found, kind, similarity),
+            figure=draw_similarity(similarity, findings.sources),
+            caption=similarity_caption(findings, kind, similarity),
             alt=f"Heat map of {kind} similarity of every source to every task; values are in the table.",
         )
-        for kind, similarity in found.kinds.items()
+        for kind, similarity in findings.kinds.items()
     ]
-    both = (("style", found.style), ("semantic", found.semantic))
+    both = (("style", findings.style), ("semantic", findings.semantic))
     left_out = [LeftOut(_TITLES[k], s.reason) for k, s in both if isinstance(s, Missing)]
-    tables = [_table(kind, s) for kind, s in found.kinds.items()]
+    tables = [_table(kind, s) for kind, s in findings.kinds.items()]
     return Section(
-        "similarity", "Likeness of the data", intro, tuple(pictures), (*tables, _tests(found)), tuple(left_out)
+        "similarity", "Likeness of the data", intro, tuple(pictures), (*tables, _tests(findings)), tuple(left_out)
     )
 
 
-def similarity_caption(found: SimilarityFindings, kind: str, similarity: Similarity) -> str:
+def similarity_caption(findings: SimilarityFindings, kind: str, similarity: Similarity) -> str:
     """How the similarity goes with the gains, by every score."""
-    tests = " ".join(mantel_sentence(row) for row in found.tests if row.similarity == kind)
+    tests = " ".join(mantel_sentence(row) for row in findings.tests if row.similarity == kind)
     half, whole = float(similarity.split_half.min()), float(similarity.ceiling.min())
     return (
         f"{tests} Cosine of {_SETS[kind]}. Framed cells set two halves of one data set against each other "
@@ -178,28 +178,28 @@ def _verdict(test: Mantel) -> str:
     return "the more alike, the larger the gain" if test.r > test.null_mean else "the more alike, the smaller the gain"
 
 
-def _table(kind: str, found: Similarity) -> Table:
+def _table(kind: str, similarity: Similarity) -> Table:
     rows = [
         {
             "first": first,
             "second": second,
-            "similarity": float(found.values[i, j]),
-            "low": float(found.low[i, j]),
-            "high": float(found.high[i, j]),
+            "similarity": float(similarity.values[i, j]),
+            "low": float(similarity.low[i, j]),
+            "high": float(similarity.high[i, j]),
             "split_half": i == j,
         }
-        for i, first in enumerate(found.names)
-        for j, second in enumerate(found.names)
+        for i, first in enumerate(similarity.names)
+        for j, second in enumerate(similarity.names)
         if j >= i
     ]
     return Table(f"similarity_{kind}", f"{_TITLES[kind]} of all pairs of tasks", rows)
 
 
-def _tests(found: SimilarityFindings) -> Table:
+def _tests(findings: SimilarityFindings) -> Table:
     columns = ("r", "p", "null_mean", "null_low", "null_high", "cells", "permutations")
     rows = [
         {"similarity": row.similarity, "score": row.score}
         | {c: None if isinstance(row.test, Missing) else getattr(row.test, c) for c in columns}
-        for row in found.tests
+        for row in findings.tests
     ]
     return Table("similarity_tests", "Similarity against gains", rows)

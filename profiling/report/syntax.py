@@ -108,17 +108,17 @@ def _adapter_relations(
 def _measure_writing(study: Study, corpus: Corpus) -> Mapping[str, Writing] | Missing:
     if any(study.outcomes[a, t].texts is None for a in (None, *study.adapters) for t in study.tasks):
         return Missing("what the adapters wrote was not kept: set `keep_outputs: true` in the suite and profile again")
-    found = {}
+    writings = {}
     for adapter in study.adapters:
         answers = corpus.parse(_answers(study, corpus, adapter))
         wrote, by_base = (corpus.parse(_texts(study, name, adapter, corpus.texts)) for name in (adapter, None))
         if all(any(p.tokens for p in group) for group in (answers[::2], answers[1::2], wrote, by_base)):
-            found[adapter] = Writing(
+            writings[adapter] = Writing(
                 adapter=_distance(wrote, answers),
                 base=_distance(by_base, answers),
                 halves=_distance(answers[::2], answers[1::2]),
             )
-    return found or Missing("no adapter wrote a word outside its own source")
+    return writings or Missing("no adapter wrote a word outside its own source")
 
 
 def _answers(study: Study, corpus: Corpus, adapter: str) -> list[str]:
@@ -177,10 +177,10 @@ def draw_relations(relations: Mapping[str, list[RelationRatio]]) -> "Figure":
 def _ticks(axes, low: float, high: float) -> None:
     low, high = min(low, 0.8), max(high, 1.25)
     inside = [m for m in _MARKS if low / 1.1 <= m <= high * 1.1]
-    # Where the axis is long, the finer marks would run into each other.
-    marks = inside if len(inside) <= 4 else [m for m in inside if m in _COARSE]
+    # Where the axis is long, the finer ticks would run into each other.
+    ticks = inside if len(inside) <= 4 else [m for m in inside if m in _COARSE]
     axes.set_xlim(low / 1.1, high * 1.1)
-    axes.set_xticks(marks, [f"{m:g}" for m in marks])
+    axes.set_xticks(ticks, [f"{m:g}" for m in ticks])
     axes.minorticks_off()
 
 
@@ -193,10 +193,10 @@ PAPERS = "oprd"
 """The relation that arXiv 2509.13624 reads as the highest."""
 
 
-def syntax_section(found: SyntaxFindings) -> Section:
+def syntax_section(findings: SyntaxFindings) -> Section:
     """Ratios of relations; profiles and distances as tables."""
-    pictures, left_out, tables = [], [], [_profiles(found)]
-    relations = found.relations
+    pictures, left_out, tables = [], [], [_profiles(findings)]
+    relations = findings.relations
     if isinstance(relations, Missing):
         left_out.append(LeftOut("Success ratios of relations", relations.reason))
     elif not any(relations.values()):
@@ -204,14 +204,14 @@ def syntax_section(found: SyntaxFindings) -> Section:
     else:
         pictures.append(
             Picture("relation_ratios", "Where adapters succeed: dependency relations", draw_relations(relations),
-                    relation_caption(found, relations),
+                    relation_caption(findings, relations),
                     f"Bars of success ratios by dependency relation, a panel an adapter. {called_sentence(relations)}")
         )  # fmt: skip
         tables.append(_relations(relations))
-    if isinstance(found.writing, Missing):
-        left_out.append(LeftOut("Syntax of what the adapters write", found.writing.reason))
+    if isinstance(findings.writing, Missing):
+        left_out.append(LeftOut("Syntax of what the adapters write", findings.writing.reason))
     else:
-        tables.append(_writing(found))
+        tables.append(_writing(findings))
     return Section("syntax", "Syntax", _INTRO, tuple(pictures), tuple(t for t in tables if t.rows), tuple(left_out))
 
 
@@ -225,11 +225,11 @@ def called_sentence(relations: Mapping[str, list[RelationRatio]]) -> str:
     )
 
 
-def relation_caption(found: SyntaxFindings, relations: Mapping[str, list[RelationRatio]]) -> str:
+def relation_caption(findings: SyntaxFindings, relations: Mapping[str, list[RelationRatio]]) -> str:
     """Which score, how many ratios are called, and how the paper's relation fares."""
     return (
-        f"By {found.score} score, by which the base model answers {percent(found.base_share, 1)} of "
-        f"{counted(found.prompts, 'prompt')} rightly. {called_sentence(relations)} Blue bars with bold names are "
+        f"By {findings.score} score, by which the base model answers {percent(findings.base_share, 1)} of "
+        f"{counted(findings.prompts, 'prompt')} rightly. {called_sentence(relations)} Blue bars with bold names are "
         f"called; thin lines are 95% intervals. Shown are the {SHOWN} relations with the smallest p of each adapter, "
         f"out of those in {MIN_TEXTS} prompts or more; tests stay within {LENGTH_BANDS} bands of prompt length, but "
         "not within tasks, so a called relation may only mark the tasks that the adapter gains on. "
@@ -255,13 +255,13 @@ def _relations(relations: Mapping[str, list[RelationRatio]]) -> Table:
     rows = [
         {"name": name}
         | {("success" if c == "adapter" else "base_success" if c == "base" else c): getattr(r, c) for c in columns}
-        for name, found in relations.items()
-        for r in found
+        for name, ratios in relations.items()
+        for r in ratios
     ]
     return Table("relations", "Success by dependency relation", rows)
 
 
-def _profiles(found: SyntaxFindings) -> Table:
+def _profiles(findings: SyntaxFindings) -> Table:
     rows = [
         {
             "source": source,
@@ -272,7 +272,7 @@ def _profiles(found: SyntaxFindings) -> Table:
             "low": e.low,
             "high": e.high,
         }
-        for source, p in found.profiles.items()
+        for source, p in findings.profiles.items()
         for feature, e in [
             ("depth", p.depth),
             ("distance to the head", p.distance),
@@ -284,11 +284,11 @@ def _profiles(found: SyntaxFindings) -> Table:
     return Table("syntax_profiles", "Syntax of the sources' training rows (prompt and answer)", rows)
 
 
-def _writing(found: SyntaxFindings) -> Table:
-    assert not isinstance(found.writing, Missing)
+def _writing(findings: SyntaxFindings) -> Table:
+    assert not isinstance(findings.writing, Missing)
     rows = [
         {"adapter": name, "adapter_to_source": w.adapter, "base_to_source": w.base, "source_halves": w.halves}
-        for name, w in found.writing.items()
+        for name, w in findings.writing.items()
     ]
     return Table(
         "writing",

@@ -79,7 +79,7 @@ def find_traits(study: Study, *, n_bootstrap: int = 200, seed: int = 0) -> Trait
     )
     ablations = [a for a in study.ablations if any((a, t) in study.outcomes for t in matrix.tasks)]
     rows = np.array([_gains(study, name) for name in ablations])
-    found = space.transform(rows) if ablations else np.zeros((0, len(space.components_)))
+    placed = space.transform(rows) if ablations else np.zeros((0, len(space.components_)))
     return TraitFindings(
         adapters=matrix.adapters,
         tasks=matrix.tasks,
@@ -90,7 +90,7 @@ def find_traits(study: Study, *, n_bootstrap: int = 200, seed: int = 0) -> Trait
         labels={int(i): text for i, text in study.summary.get("trait_labels", {}).items()},
         projections=space.transform(matrix.gains),
         ablations=tuple(ablations),
-        ablation_projections=found,
+        ablation_projections=placed,
     )
 
 
@@ -112,9 +112,9 @@ SHOWN = 4
 """Components drawn, as many as the paper reads."""
 
 
-def draw_scree(found: TraitFindings) -> "Figure":
+def draw_scree(findings: TraitFindings) -> "Figure":
     """Share of variance of every component against the permutation null."""
-    space = found.space
+    space = findings.space
     figure = new_figure(3.3, width=7.5)
     axes = figure.add_subplot()
     at = np.arange(1, len(space.components_) + 1)
@@ -127,15 +127,15 @@ def draw_scree(found: TraitFindings) -> "Figure":
     return figure
 
 
-def draw_loadings(found: TraitFindings) -> "Figure":
+def draw_loadings(findings: TraitFindings) -> "Figure":
     """Loadings of the first components, with intervals over resampled test examples."""
-    count = min(SHOWN, len(found.space.components_))
-    height = 0.9 + 0.22 * len(found.tasks)
+    count = min(SHOWN, len(findings.space.components_))
+    height = 0.9 + 0.22 * len(findings.tasks)
     figure = new_figure(height)
     axes = figure.subplots(1, count, sharey=True, squeeze=False)[0]
-    at = np.arange(len(found.tasks))[::-1]
+    at = np.arange(len(findings.tasks))[::-1]
     for i in range(count):
-        stable, drawn = found.by_examples, axes[i]
+        stable, drawn = findings.by_examples, axes[i]
         drawn.axvline(0, color=GREY, linewidth=0.8)
         steady = stable.sign_share[i] >= 0.95
         for kind, colour in ((steady, BLUE), (~steady, GREY)):
@@ -143,55 +143,55 @@ def draw_loadings(found: TraitFindings) -> "Figure":
                 intervals(
                     drawn,
                     at[kind],
-                    found.space.components_[i][kind],
+                    findings.space.components_[i][kind],
                     stable.loading_low[i][kind],
                     stable.loading_high[i][kind],
                     colour=colour,
                     open_marker=colour == GREY,
                 )
-        claimed = "" if found.space.supported_[i] else "\n(not above the null)"
+        claimed = "" if findings.space.supported_[i] else "\n(not above the null)"
         drawn.set_title(f"component {i + 1}{claimed}")
         drawn.set_xlabel("loading")
         drawn.set_xlim(-1.05, 1.05)
         drawn.grid(axis="y", color="#EEEEEE")
         drawn.set_axisbelow(True)
-    axes[0].set_yticks(at, [short_name(t) for t in found.tasks])
+    axes[0].set_yticks(at, [short_name(t) for t in findings.tasks])
     return figure
 
 
-def draw_plane(found: TraitFindings) -> "Figure":
+def draw_plane(findings: TraitFindings) -> "Figure":
     """Adapters by name, and ablations as numbered open marks, on the first two components."""
-    figure = new_figure(5.2, width=WIDTH if found.ablations else 8)
+    figure = new_figure(5.2, width=WIDTH if findings.ablations else 8)
     axes = figure.add_subplot()
     axes.axhline(0, color="#DDDDDD", linewidth=0.8)
     axes.axvline(0, color="#DDDDDD", linewidth=0.8)
-    adapters = _two_columns(100 * found.projections)
-    ablations = _two_columns(100 * found.ablation_projections)
+    adapters = _two_columns(100 * findings.projections)
+    ablations = _two_columns(100 * findings.ablation_projections)
     axes.plot(*adapters.T, "o", color=BLUE, markersize=6)
     axes.plot(*ablations.T, "o", color=ORANGE, markersize=5, markerfacecolor="white")
     axes.margins(0.14)
     numbers = [str(i + 1) for i in range(len(ablations))]
-    _key(figure, numbers, found.ablations)
-    names = [short_name(name, 22) for name in found.adapters]
+    _key(figure, numbers, findings.ablations)
+    names = [short_name(name, 22) for name in findings.adapters]
     place_labels(figure, axes, np.vstack([adapters, ablations]), [*names, *numbers])
-    shares = 100 * found.space.explained_variance_ratio_
+    shares = 100 * findings.space.explained_variance_ratio_
     axes.set_xlabel(f"component 1, points ({shares[0]:.0f}% of variance)")
     axes.set_ylabel(f"component 2, points ({shares[1]:.0f}% of variance)" if len(shares) > 1 else "no second component")
     return figure
 
 
-def draw_profiles(found: TraitFindings) -> "Figure":
+def draw_profiles(findings: TraitFindings) -> "Figure":
     """Trait scores of every adapter on the first components."""
-    count = min(SHOWN, len(found.space.components_))
-    values = 100 * found.projections[:, :count]
-    figure = new_figure(1.4 + 0.3 * len(found.adapters), width=7.5)
+    count = min(SHOWN, len(findings.space.components_))
+    values = 100 * findings.projections[:, :count]
+    figure = new_figure(1.4 + 0.3 * len(findings.adapters), width=7.5)
     axes = figure.add_subplot()
     limit = signed_limit(values)
     image = heat_map(
         axes,
         values,
-        rows=[short_name(name) for name in found.adapters],
-        columns=[f"{i + 1}{'' if found.space.supported_[i] else ' (not claimed)'}" for i in range(count)],
+        rows=[short_name(name) for name in findings.adapters],
+        columns=[f"{i + 1}{'' if findings.space.supported_[i] else ' (not claimed)'}" for i in range(count)],
         limits=(-limit, limit),
         diverging=True,
         text="+.0f",
@@ -222,34 +222,36 @@ _INTRO = (
 )
 
 
-def trait_section(found: TraitFindings) -> Section:
+def trait_section(findings: TraitFindings) -> Section:
     """Scree plot, loadings, and the adapters in trait space."""
     pictures = (
-        Picture("scree", "Components against the permutation null", draw_scree(found), scree_caption(found),
-                f"Bar chart of variance shares with the null as a line. {claim_sentence(found)}"),
-        Picture("loadings", "Loadings of the tasks", draw_loadings(found), loading_caption(found),
+        Picture("scree", "Components against the permutation null", draw_scree(findings), scree_caption(findings),
+                f"Bar chart of variance shares with the null as a line. {claim_sentence(findings)}"),
+        Picture("loadings", "Loadings of the tasks", draw_loadings(findings), loading_caption(findings),
                 "Loadings of every task on the first components, with 95% intervals."),
-        Picture("trait_plane", "Adapters on the first two components", draw_plane(found), plane_caption(found),
+        Picture("trait_plane", "Adapters on the first two components", draw_plane(findings), plane_caption(findings),
                 "Scatter plot of the adapters on components 1 and 2; the values are in the table of trait scores."),
-        Picture("trait_profiles", "Trait profiles of the adapters", draw_profiles(found), profile_caption(found),
+        Picture("trait_profiles", "Trait profiles of the adapters", draw_profiles(findings), profile_caption(findings),
                 "Heat map of trait scores, adapters by components; the values are in the table of trait scores."),
     )  # fmt: skip
-    return Section("traits", "Traits", _INTRO, pictures, (_components(found), _loadings(found), _scores(found)))
+    return Section(
+        "traits", "Traits", _INTRO, pictures, (_components(findings), _loadings(findings), _scores(findings))
+    )
 
 
-def claim_sentence(found: TraitFindings) -> str:
+def claim_sentence(findings: TraitFindings) -> str:
     """How many components are claimed as traits."""
-    if not found.claimed:
+    if not findings.claimed:
         return "No component exceeds the null: no trait is claimed."
-    verb, noun = ("exceeds", "a trait") if found.claimed == 1 else ("exceed", "traits")
-    claimed = counted(found.claimed, "leading component").capitalize()
-    return f"{claimed} {verb} the null and {is_or_are(found.claimed)} claimed as {noun}."
+    verb, noun = ("exceeds", "a trait") if findings.claimed == 1 else ("exceed", "traits")
+    claimed = counted(findings.claimed, "leading component").capitalize()
+    return f"{claimed} {verb} the null and {is_or_are(findings.claimed)} claimed as {noun}."
 
 
-def scree_caption(found: TraitFindings) -> str:
+def scree_caption(findings: TraitFindings) -> str:
     """Shares against the null, and what the first four would be by chance."""
-    space = found.space
-    shown = max(1, min(found.claimed + 1, len(space.components_)))
+    space = findings.space
+    shown = max(1, min(findings.claimed + 1, len(space.components_)))
     shares = "; ".join(
         f"component {i + 1} holds {percent(space.explained_variance_ratio_[i])} of the variance "
         f"(95% of permuted gains: {percent(space.null_[i])}), {p_value(space.p_values_[i])}"
@@ -260,102 +262,105 @@ def scree_caption(found: TraitFindings) -> str:
         f"The first {first} hold {percent(space.explained_variance_ratio_[:first].sum())} together; those of "
         f"permuted gains hold {percent(space.null_mean_[:first].sum())} on average."
     )
-    return f"{shares[0].upper()}{shares[1:]}. {claim_sentence(found)} {together}"
+    return f"{shares[0].upper()}{shares[1:]}. {claim_sentence(findings)} {together}"
 
 
-def loading_caption(found: TraitFindings) -> str:
+def loading_caption(findings: TraitFindings) -> str:
     """Names of the claimed components with their evidence; how steady the first ones are."""
     steady = "; ".join(
-        f"component {i + 1}: {found.by_examples.median[i]:.2f} over test examples, "
-        f"{found.by_adapters.median[i]:.2f} over adapters"
-        for i in range(min(SHOWN, len(found.space.components_)))
+        f"component {i + 1}: {findings.by_examples.median[i]:.2f} over test examples, "
+        f"{findings.by_adapters.median[i]:.2f} over adapters"
+        for i in range(min(SHOWN, len(findings.space.components_)))
     )
-    names = [f"component {i + 1} is called “{found.title(i)}” ({_evidence(found, i)})" for i in range(found.claimed)]
+    names = [
+        f"component {i + 1} is called “{findings.title(i)}” ({_evidence(findings, i)})" for i in range(findings.claimed)
+    ]
     called = f"{'; '.join(names)}. " if names else "No component is claimed, so none is named here. "
     return (
         f"{called[0].upper()}{called[1:]}Bars are 95% intervals; filled marks keep their sign in 95% of the resamples. "
-        f"Median |cosine| with the same component found again ({found.by_examples.chance:.2f} by chance): {steady}."
+        f"Median |cosine| with the same component findings again ({findings.by_examples.chance:.2f} by chance): "
+        f"{steady}."
     )
 
 
-def plane_caption(found: TraitFindings) -> str:
+def plane_caption(findings: TraitFindings) -> str:
     """What the plane of the first two components can be read for."""
-    held = found.space.explained_variance_ratio_[:2].sum()
+    held = findings.space.explained_variance_ratio_[:2].sum()
     open_marks = (
-        f" Numbered open marks: {counted(len(found.ablations), 'ablation')}, placed by the source tasks alone, which "
-        "is all they were measured on."
-        if found.ablations
+        f" Numbered open marks: {counted(len(findings.ablations), 'ablation')}, placed by the source tasks alone, "
+        "which is all they were measured on."
+        if findings.ablations
         else ""
     )
     trust = {
         0: "Neither axis exceeds the null: distances here may be noise.",
         1: "Only component 1 exceeds the null: differences up and down may be noise.",
-    }.get(found.claimed, "Both axes exceed the null.")
+    }.get(findings.claimed, "Both axes exceed the null.")
     return f"The plane holds {percent(held)} of the variance of the gains. {trust}{open_marks}"
 
 
-def profile_caption(found: TraitFindings) -> str:
+def profile_caption(findings: TraitFindings) -> str:
     """Which adapter lies farthest on each claimed component."""
     ends = [
-        f"on component {i + 1}, {found.adapters[int(column.argmax())]} lies highest and "
-        f"{found.adapters[int(column.argmin())]} lowest"
-        for i, column in enumerate(found.projections.T[: found.claimed])
+        f"on component {i + 1}, {findings.adapters[int(column.argmax())]} lies highest and "
+        f"{findings.adapters[int(column.argmin())]} lowest"
+        for i, column in enumerate(findings.projections.T[: findings.claimed])
     ]
-    said = f"{', and '.join(ends)}." if ends else "no component is claimed, so their order may be noise."
-    return f"What each adapter supplies, less the mean adapter, in points of gain: {said}"
+    extremes = f"{', and '.join(ends)}." if ends else "no component is claimed, so their order may be noise."
+    return f"What each adapter supplies, less the mean adapter, in points of gain: {extremes}"
 
 
-def _evidence(found: TraitFindings, i: int) -> str:
-    reason = found.names[i].evidence.rstrip(".")
-    return f"made name: {found.names[i].name}; {reason}" if found.labels.get(i + 1) else reason
+def _evidence(findings: TraitFindings, i: int) -> str:
+    reason = findings.names[i].evidence.rstrip(".")
+    return f"made name: {findings.names[i].name}; {reason}" if findings.labels.get(i + 1) else reason
 
 
-def _components(found: TraitFindings) -> Table:
-    space = found.space
+def _components(findings: TraitFindings) -> Table:
+    space = findings.space
     rows = [
         {
             "component": i + 1,
-            "name": found.names[i].name,
-            "label": found.labels.get(i + 1, ""),
+            "name": findings.names[i].name,
+            "label": findings.labels.get(i + 1, ""),
             "share": float(space.explained_variance_ratio_[i]),
             "null_95": float(space.null_[i]),
             "null_mean": float(space.null_mean_[i]),
             "p": float(space.p_values_[i]),
             "claimed": bool(space.supported_[i]),
-            "cosine_examples": float(found.by_examples.median[i]),
-            "cosine_examples_low": float(found.by_examples.low[i]),
-            "cosine_adapters": float(found.by_adapters.median[i]),
-            "cosine_adapters_low": float(found.by_adapters.low[i]),
-            "cosine_chance": found.by_examples.chance,
-            "evidence": found.names[i].evidence,
+            "cosine_examples": float(findings.by_examples.median[i]),
+            "cosine_examples_low": float(findings.by_examples.low[i]),
+            "cosine_adapters": float(findings.by_adapters.median[i]),
+            "cosine_adapters_low": float(findings.by_adapters.low[i]),
+            "cosine_chance": findings.by_examples.chance,
+            "evidence": findings.names[i].evidence,
         }
         for i in range(len(space.components_))
     ]
     return Table("components", "Components, their null and their stability", rows)
 
 
-def _loadings(found: TraitFindings) -> Table:
-    stable = found.by_examples
+def _loadings(findings: TraitFindings) -> Table:
+    stable = findings.by_examples
     rows = [
         {
             "component": i + 1,
             "task": task,
-            "loading": float(found.space.components_[i, j]),
+            "loading": float(findings.space.components_[i, j]),
             "low": float(stable.loading_low[i, j]),
             "high": float(stable.loading_high[i, j]),
             "sign_share": float(stable.sign_share[i, j]),
         }
-        for i in range(len(found.space.components_))
-        for j, task in enumerate(found.tasks)
+        for i in range(len(findings.space.components_))
+        for j, task in enumerate(findings.tasks)
     ]
     return Table("loadings", "Loadings with 95% intervals over test examples", rows)
 
 
-def _scores(found: TraitFindings) -> Table:
-    names = [*found.adapters, *found.ablations]
-    values = np.vstack([found.projections, found.ablation_projections])
+def _scores(findings: TraitFindings) -> Table:
+    names = [*findings.adapters, *findings.ablations]
+    values = np.vstack([findings.projections, findings.ablation_projections])
     rows = [
-        {"adapter": name, "ablation": name in found.ablations}
+        {"adapter": name, "ablation": name in findings.ablations}
         | {f"component_{i + 1}": float(value) for i, value in enumerate(row)}
         for name, row in zip(names, values, strict=True)
     ]

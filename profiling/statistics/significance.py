@@ -241,19 +241,19 @@ def compare(
     Raises:
         InputError: two cells of a task hold different numbers of examples, or a score is not finite.
     """
-    found = {
+    differences = {
         (row, column): _differences(outcomes, pair, task, score)
         for row, pair in enumerate(pairs.values())
         for column, task in enumerate(tasks)
         if all((member, task) in outcomes for member in pair)
     }
-    flips = max(n_resamples, int(np.ceil(2 * len(found) / q)))
+    flips = max(n_resamples, int(np.ceil(2 * len(differences) / q)))
     cells = np.full((4, len(pairs), len(tasks)), np.nan)
     examples = np.zeros(len(tasks), dtype=np.int64)
     for column in range(len(tasks)):
-        rows = [row for row, c in found if c == column]
+        rows = [row for row, c in differences if c == column]
         if rows:
-            values = np.stack([found[row, column] for row in rows], axis=1)
+            values = np.stack([differences[row, column] for row in rows], axis=1)
             examples[column] = len(values)
             rng = np.random.default_rng([seed, column])
             bounds = (

@@ -94,7 +94,7 @@ def _judge_label(output: str, answer: str, labels: tuple[str, ...]) -> Judgement
 
 
 def _folded(text: str) -> str:
-    """The text without case, and of one width; marks that may be left out are."""
+    """The text in one case and width, without vowel marks and variation selectors that writers may leave out."""
     if text.isascii():
         return text.lower()
     plain = _OPTIONAL_MARKS.sub("", composed(text))
@@ -105,12 +105,12 @@ def _folded(text: str) -> str:
 
 def _first_label(output: str, labels: tuple[str, ...]) -> int:
     """Index of the label named first; the longest of those that start at the same place."""
-    text, found = _folded(output), []
+    text, named = _folded(output), []
     for index, label in enumerate(map(_folded, labels)):
         start = _find_word(text, label)
         if start >= 0:
-            found.append((start, -len(label), index))
-    return min(found)[2] if found else -1
+            named.append((start, -len(label), index))
+    return min(named)[2] if named else -1
 
 
 def _find_word(text: str, label: str) -> int:
@@ -160,9 +160,9 @@ def _value(number: str) -> float:
 
 def _judge_json(output: str, answer: str) -> Judgement:
     gold = _first_object(answer)
-    found = _first_object(output)
-    equal = found is not None and found == gold
-    return Judgement(strict=equal and _is_object(output), lenient=equal, parse_failure=found is None)
+    given = _first_object(output)
+    equal = given is not None and given == gold
+    return Judgement(strict=equal and _is_object(output), lenient=equal, parse_failure=given is None)
 
 
 def _is_object(text: str) -> bool:
@@ -197,7 +197,7 @@ def _plain(text: str) -> str:
 
 
 def token_f1(output: str, answer: str) -> float:
-    """Harmonic mean of precision and recall over the multisets of words and marks, in [0, 1]."""
+    """Harmonic mean of precision and recall over the multisets of words and punctuation, in [0, 1]."""
     a, b = Counter(_WORDS.findall(output.casefold())), Counter(_WORDS.findall(answer.casefold()))
     shared = (a & b).total()
     total = a.total() + b.total()

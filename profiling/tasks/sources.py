@@ -148,9 +148,9 @@ class HarnessSource(BaseModel):
         """
         if count == 0:
             return []
-        found = harness_rows(self.lm_eval, split, include_path=self.include_path)
+        rows = harness_rows(self.lm_eval, split, include_path=self.include_path)
         where = f"harness task {self.lm_eval}, {split} row"
-        return _sample([Row(row, f"{where} {i}") for i, row in enumerate(found, start=1)], count, seed)
+        return _sample([Row(row, f"{where} {i}") for i, row in enumerate(rows, start=1)], count, seed)
 
 
 Source = BuiltInSource | FolderSource | HubSource | HarnessSource

@@ -205,15 +205,15 @@ def inferred_labels(rows: Sequence[Row], folder: Path) -> tuple[str, ...]:
         raise SuiteError(
             f'{folder}: some rows lack "label" ({lacking.where} is the first); give one to every row, or to none'
         )
-    found: dict[str, str] = {}
+    labels: dict[str, str] = {}
     for row in labelled:
         label = composed(str(row["label"]).strip())
-        if found.setdefault(bare_label(label), label) != label:
+        if labels.setdefault(bare_label(label), label) != label:
             raise SuiteError(
-                f"{row.where}: the label {label!r} is {found[bare_label(label)]!r} to the judge, for whom case, last "
+                f"{row.where}: the label {label!r} is {labels[bare_label(label)]!r} to the judge, for whom case, last "
                 "full stops and the width of characters do not count: write them alike"
             )
-    return tuple(sorted(found.values()))
+    return tuple(sorted(labels.values()))
 
 
 def _given(**settings: Any) -> dict[str, Any]:

@@ -212,8 +212,8 @@ def _warnings_of(task: Task) -> Iterator[str]:
     if loose:
         yield (
             f"{loose} of {len(judged)} training targets ({loose / len(judged):.0%}) hold the answer, and are not in "
-            f'the form that the strict score of metric "{task.metric}" asks for: an adapter that writes them as taught is '
-            "never strictly right; give the task another target template"
+            f'the form that the strict score of metric "{task.metric}" asks for: an adapter that writes them as taught '
+            "is never strictly right; give the task another target template"
         )
 
 

@@ -125,12 +125,12 @@ def _json(text: str, where: str) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, value in pairs:
-        if key in found:
+        if key in values:
             raise ValueError(f"the key {key[:80]!r} is given twice")
-        found[key] = value
-    return found
+        values[key] = value
+    return values
 
 
 class _StrictLoader(yaml.SafeLoader):

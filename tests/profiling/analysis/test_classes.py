@@ -13,8 +13,8 @@ MOODS = ("negative", "neutral", "positive")
 def planted(rng: np.random.Generator, n: int, to_neutral: float, unsaid: float = 0.0) -> np.ndarray:
     """True moods in equal shares, and predictions of which a share is turned to neutral or left out."""
     true = rng.integers(0, 3, n)
-    said = np.where(rng.random(n) < to_neutral, 1, true)
-    return np.stack([true, np.where(rng.random(n) < unsaid, -1, said)])
+    predicted = np.where(rng.random(n) < to_neutral, 1, true)
+    return np.stack([true, np.where(rng.random(n) < unsaid, -1, predicted)])
 
 
 def test_even_classes_have_full_entropy() -> None:
@@ -37,14 +37,14 @@ def test_one_class_alone_has_no_entropy() -> None:
 
 
 def test_confusion_agrees_with_scikit_learn() -> None:
-    true, said = planted(np.random.default_rng(0), 200, 0.3)
-    found = confusion(true, said, MOODS)
+    true, predicted = planted(np.random.default_rng(0), 200, 0.3)
+    found = confusion(true, predicted, MOODS)
     assert found.counts.shape == (3, 4)
-    np.testing.assert_array_equal(found.counts[:, :3], metrics.confusion_matrix(true, said))
-    np.testing.assert_allclose(found.recall, metrics.recall_score(true, said, average=None))
-    np.testing.assert_allclose(found.precision, metrics.precision_score(true, said, average=None))
-    assert found.balanced_accuracy == pytest.approx(metrics.balanced_accuracy_score(true, said))
-    assert found.kappa == pytest.approx(metrics.cohen_kappa_score(true, said))
+    np.testing.assert_array_equal(found.counts[:, :3], metrics.confusion_matrix(true, predicted))
+    np.testing.assert_allclose(found.recall, metrics.recall_score(true, predicted, average=None))
+    np.testing.assert_allclose(found.precision, metrics.precision_score(true, predicted, average=None))
+    assert found.balanced_accuracy == pytest.approx(metrics.balanced_accuracy_score(true, predicted))
+    assert found.kappa == pytest.approx(metrics.cohen_kappa_score(true, predicted))
 
 
 def test_answers_without_a_label_have_their_own_column_and_lower_recall() -> None:
@@ -70,8 +70,8 @@ def test_kappa_of_one_class_is_unknown() -> None:
 
 def test_over_predicted_label_is_found_and_its_bounds_exclude_zero() -> None:
     rng = np.random.default_rng(1)
-    true, said = planted(rng, 400, 0.4)
-    found = prior_shift(said, true, true, MOODS)
+    true, predicted = planted(rng, 400, 0.4)
+    found = prior_shift(predicted, true, true, MOODS)
     assert found.adapter[1] == pytest.approx(0.4 * 2 / 3, abs=0.05)
     assert found.adapter_bounds[1, 0] > 0 > found.adapter_bounds[0, 1]
     assert found.adapter.sum() == pytest.approx(0)
@@ -87,8 +87,8 @@ def test_bounds_have_a_width_where_every_answer_is_right() -> None:
 
 
 def test_unlabelled_answers_are_a_shift_too() -> None:
-    true, said = planted(np.random.default_rng(2), 300, 0.0, unsaid=0.5)
-    found = prior_shift(said, true, true, MOODS)
+    true, predicted = planted(np.random.default_rng(2), 300, 0.0, unsaid=0.5)
+    found = prior_shift(predicted, true, true, MOODS)
     assert found.adapter[-1] == pytest.approx(0.5, abs=0.06)
     assert (found.adapter[:-1] < 0).all()
 
@@ -111,7 +111,7 @@ def test_p_agrees_with_mcnemar_for_two_labels() -> None:
 
 
 @pytest.mark.parametrize(
-    ("true", "said", "message"),
+    ("true", "predicted", "message"),
     [
         ([0, 3], [0, 0], r"\[0, 3\] where 3 labels allow \[0, 2\]"),
         ([0, -1], [0, 0], r"allow \[0, 2\]"),
@@ -121,9 +121,9 @@ def test_p_agrees_with_mcnemar_for_two_labels() -> None:
         ([0.5], [0], "one label index an example"),
     ],
 )
-def test_classes_that_cannot_be_are_refused(true: list, said: list, message: str) -> None:
+def test_classes_that_cannot_be_are_refused(true: list, predicted: list, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        confusion(true, said, MOODS)
+        confusion(true, predicted, MOODS)
 
 
 def test_no_label_at_all_is_refused() -> None:

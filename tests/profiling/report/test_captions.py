@@ -37,8 +37,8 @@ def test_a_caption_counts_what_is_called(make_study: MakeStudy) -> None:
 
 def test_where_nothing_is_shown_a_caption_claims_nothing(make_study: MakeStudy) -> None:
     found = find_gains(make_study(), n_resamples=200)
-    said = "None of 20 cells is shown to differ from the base model at a false-discovery rate of 5%."
-    assert call_sentence(found.tests["strict"]) == said
+    sentence = "None of 20 cells is shown to differ from the base model at a false-discovery rate of 5%."
+    assert call_sentence(found.tests["strict"]) == sentence
     caption = gain_caption(found, "strict")
     assert "No cell is marked" in caption
     assert "largest" not in caption
@@ -74,10 +74,10 @@ def test_the_habit_caption_counts_verdicts_elsewhere(make_study: MakeStudy) -> N
 
 def test_moved_priors_are_counted_and_none_is_said(make_study: MakeStudy) -> None:
     study = make_study()
-    said = study.outcomes["entailment", "toxicity"].predicted_label
+    predicted = study.outcomes["entailment", "toxicity"].predicted_label
     for always, start in ((None, "In none of 8 cells"), (1, "In 1 of 8 cells")):
         if always is not None:
-            said[:] = always
+            predicted[:] = always
         found = find_classes(study, Corpus(study), n_resamples=500)
         assert isinstance(found, ClassFindings)
         caption = shift_caption(found, ["toxicity", "sentiment3"])
@@ -91,9 +91,9 @@ def test_a_control_that_explains_nothing_has_a_share_of_zero(make_study: MakeStu
     found = find_ablations(study, n_resamples=200)
     assert isinstance(found, AblationFindings)
     assert not isinstance(found.controls, Missing)
-    said = control_sentence(found.controls[0])
-    assert "own task: 0% of the adapter's +60.0 points" in said
-    assert "elsewhere: the adapter's +0.0 points are not told from zero" in said
+    sentence = control_sentence(found.controls[0])
+    assert "own task: 0% of the adapter's +60.0 points" in sentence
+    assert "elsewhere: the adapter's +0.0 points are not shown to differ from zero" in sentence
     assert not isinstance(found.effects, Missing)
     caption = effect_caption(found.effects["strict"])
     assert "does better than the source as it was in 0 and worse in 1" in caption
@@ -117,9 +117,9 @@ def test_the_papers_relation_is_said_to_lead_only_where_it_does() -> None:
     first = SimpleNamespace(relation="oprd", q=0.01, relative=2.0)
     other = SimpleNamespace(relation="nsubj", q=0.4, relative=1.0)
     relations = {"a": [first, other], "b": [other, first], "c": [other]}
-    said = paper_sentence(relations)  # pyright: ignore[reportArgumentType]
-    assert "highest ratio for 1 of 2 adapters" in said
-    assert "called higher than elsewhere for 2" in said
+    sentence = paper_sentence(relations)  # pyright: ignore[reportArgumentType]
+    assert "highest ratio for 1 of 2 adapters" in sentence
+    assert "called higher than elsewhere for 2" in sentence
     assert "too few" in paper_sentence({"c": [other]})  # pyright: ignore[reportArgumentType]
     called = called_sentence({"c": [other]})  # pyright: ignore[reportArgumentType]
     assert called.startswith("None of 1 ratio differs")

@@ -148,16 +148,16 @@ def test_missing_harness_says_how_to_install_it(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"task: local_task\noutput_type: [\n", "local_task.yaml is not YAML"),
         ("task: local_task\n".encode("utf-16"), "line 1: the file is UTF-16"),
         (b"task: local_task\ntask: other\n", "the key 'task' is given twice"),
     ],
 )
-def test_a_task_file_that_the_harness_would_pass_over_is_refused(tmp_path: Path, content: bytes, told: str) -> None:
+def test_a_task_file_that_the_harness_would_pass_over_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "local_task.yaml").write_bytes(content)
-    with pytest.raises(SuiteError, match=told):
+    with pytest.raises(SuiteError, match=message):
         load(HarnessSource(lm_eval="local_task", include_path=tmp_path))
 
 

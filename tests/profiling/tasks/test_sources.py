@@ -1,4 +1,4 @@
-"""Rows of local folders: what is read, and what a bad file is told."""
+"""Rows of local folders: what is read, and what is reported of a bad file."""
 
 import json
 from pathlib import Path
@@ -58,7 +58,7 @@ LABELLED = GOOD | {"label": "4"}
 
 
 @pytest.mark.parametrize(
-    ("label", "told"),
+    ("label", "message"),
     [
         ("null", "the label is None, which names no class"),
         ("NaN", "the label is nan, which names no class"),
@@ -70,12 +70,14 @@ LABELLED = GOOD | {"label": "4"}
         ("true", "the label True is true or false, and '4' in "),
     ],
 )
-def test_labels_that_name_no_class_or_are_not_written_alike_are_refused(tmp_path: Path, label: str, told: str) -> None:
+def test_labels_that_name_no_class_or_are_not_written_alike_are_refused(
+    tmp_path: Path, label: str, message: str
+) -> None:
     lines = [json.dumps(LABELLED), json.dumps(GOOD)[:-1] + f', "label": {label}}}']
     with pytest.raises(SuiteError) as error:
         load(write(tmp_path, "\n".join(lines).encode()))
     assert "train.jsonl, line 2: " in str(error.value)
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_one_beside_one_point_nought_is_refused(tmp_path: Path) -> None:

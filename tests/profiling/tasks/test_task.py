@@ -96,8 +96,8 @@ def test_a_label_that_contradicts_its_target_is_refused(tmp_path: Path, source: 
     rows = {"input": "I left", "target": "0", "label": 0}, CONTRADICTION
     task = make(write(tmp_path, *rows), metric="label", labels=("0", "1"), source=source)
     for split in ("train", "test"):
-        said = rf"{split}\.jsonl, line 2: the target 'positive' is wrong by the answer '1'"
-        with pytest.raises(SuiteError, match=said):
+        sentence = rf"{split}\.jsonl, line 2: the target 'positive' is wrong by the answer '1'"
+        with pytest.raises(SuiteError, match=sentence):
             task.examples(split, 10)
 
 
@@ -141,7 +141,7 @@ def test_labels_are_matched_in_composed_form(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "told"),
+    ("labels", "message"),
     [
         (("yes", "Yes"), "'yes' and 'Yes' are one to the judge"),
         (("yes", "yes.", "no"), "are one to the judge"),
@@ -151,8 +151,10 @@ def test_labels_are_matched_in_composed_form(tmp_path: Path) -> None:
         (("...", "no"), "has nothing that an answer could name"),
     ],
 )
-def test_labels_that_the_judge_cannot_tell_apart_are_refused(folder: Path, labels: tuple[str, ...], told: str) -> None:
-    with pytest.raises(ValidationError, match=told):
+def test_labels_that_the_judge_cannot_tell_apart_are_refused(
+    folder: Path, labels: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
         make(folder, metric="label", labels=labels)
 
 

@@ -36,7 +36,7 @@ def test_a_pair_of_escapes_is_one_character_and_odd_line_ends_stay_in_texts(tmp_
 
 
 @pytest.mark.parametrize(
-    ("bad", "told"),
+    ("bad", "message"),
     [
         (rb'{"a": "x \ud83d"}', r"\ud83d is half a character"),
         (rb'{"a": [{"\uDE00": 1}]}', r"\ude00 is half a character"),
@@ -52,11 +52,11 @@ def test_a_pair_of_escapes_is_one_character_and_odd_line_ends_stay_in_texts(tmp_
         (b'{"a": 1,', "the file ends in this line: was it cut short?"),
     ],
 )
-def test_a_bad_line_is_told_with_file_and_line(tmp_path: Path, bad: bytes, told: str) -> None:
+def test_a_bad_line_is_told_with_file_and_line(tmp_path: Path, bad: bytes, message: str) -> None:
     with pytest.raises(SuiteError) as error:
         values(tmp_path, b'{"a": 1}\n\n' + bad)
     assert "rows.jsonl, line 3: " in str(error.value)
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_a_bad_line_with_others_after_it_is_not_called_cut_short(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("a: 1\nb: 2\na: 3\n", "the key 'a' is given twice"),
         ("tasks:\n  - {name: x, name: y}\n", "the key 'name' is given twice"),
@@ -104,10 +104,10 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
         ('a: !!int ""', "is not YAML"),
     ],
 )
-def test_bad_yaml_is_refused(text: str, told: str) -> None:
+def test_bad_yaml_is_refused(text: str, message: str) -> None:
     with pytest.raises(SuiteError, match="suite") as error:
         parse_yaml(text, "suite.yaml")
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_yaml_keeps_anchors_merges_and_json(tmp_path: Path) -> None:
