@@ -302,7 +302,8 @@ def ablation_section(findings: AblationFindings) -> Section:
         left_out.append(LeftOut("What controls explain", findings.controls.reason))
     else:
         pictures.append(
-            Picture("controls", "What controls explain", draw_controls(findings.controls), control_caption(findings.controls),
+            Picture("controls", "What controls explain", draw_controls(findings.controls),
+                    control_caption(findings.controls),
                     "Gains of adapters beside those of their controls, with intervals; values are in the table of "
                     "controls.")
         )  # fmt: skip
