@@ -92,28 +92,6 @@ def explained_rows(
     return ExplainedRows(tuple(shared), rows, _pooled(columns, n_resamples, seed, answers=answers))
 
 
-def ablation_effects(
-    outcomes: Mapping[tuple[str | None, str], Outcomes],
-    variants: Mapping[str, str],
-    tasks: Sequence[str],
-    *,
-    score: Score = "strict",
-    q: float = 0.05,
-    n_resamples: int = 2000,
-    seed: int = 0,
-) -> GainTests:
-    """Test each variant against the original it was made from, on every task, as one family.
-
-    `variants` maps the adapter of an ablated source (mislabelled, balanced, short, long) to the adapter
-    of the source as it was. A "gain" is a variant better than its original, a "side effect" one worse.
-
-    Raises:
-        InputError: two cells of a task hold different numbers of examples, or a score is not finite.
-    """
-    pairs = {variant: (variant, original) for variant, original in variants.items()}
-    return compare(outcomes, pairs, tasks, score=score, q=q, n_resamples=n_resamples, seed=seed)
-
-
 def _columns(base: ArrayLike, adapter: ArrayLike, control: ArrayLike) -> Array:
     """Gain, control's gain and what is beyond it, example by example: (n, 3)."""
     b, a, c = (np.asarray(x, dtype=float) for x in (base, adapter, control))
@@ -189,10 +167,10 @@ def find_ablations(
     variants = {a.name: a for a in study.ablations.values() if not a.is_control}
     controls = [a for a in study.ablations.values() if a.is_control]
     settings: dict[str, Any] = {"n_resamples": n_resamples, "seed": seed}
-    origins = {name: a.of for name, a in variants.items()}
+    # A "gain" is a variant better than its original, a "side effect" one worse.
+    pairs = {name: (name, a.of) for name, a in variants.items()}
     effects: Mapping[Score, GainTests] = {
-        score: ablation_effects(study.outcomes, origins, tasks, score=score, q=q, **settings)
-        for score in ABLATION_SCORES
+        score: compare(study.outcomes, pairs, tasks, score=score, q=q, **settings) for score in ABLATION_SCORES
     }
     beside = tuple(_control(study, a, tasks, settings) for a in controls)
     return AblationFindings(
@@ -225,8 +203,7 @@ def draw_effects(tests: GainTests, origins: dict[str, str]) -> "Figure":
     at = np.arange(len(tests.tasks))[::-1]
     for i, (each, name) in enumerate(zip(axes, tests.adapters, strict=True)):
         each.axvline(0, color=GREY, linewidth=0.8)
-        called = np.isin(tests.verdict[i], (GAIN, SIDE_EFFECT))
-        measured = ~np.isnan(tests.gain[i])
+        called, measured = tests.called[i], ~np.isnan(tests.gain[i])
         for kind, colour in ((called & measured, BLUE), (~called & measured, GREY)):
             if kind.any():
                 values = (100 * array[i][kind] for array in (tests.gain, tests.low, tests.high))
@@ -326,11 +303,9 @@ def effect_sentence(tests: GainTests) -> str:
 
 def effect_caption(tests: GainTests) -> str:
     """The calls, the largest of them, and how wide the intervals are."""
-    called = np.isin(tests.verdict, (GAIN, SIDE_EFFECT))
     largest = ""
-    if called.any():
-        sizes = np.where(called, np.abs(tests.gain), -1)
-        i, j = np.unravel_index(int(sizes.argmax()), sizes.shape)
+    if tests.called.any():
+        i, j = tests.largest
         bounds = between(tests.low[i, j], tests.high[i, j])
         largest = f" The largest: {tests.adapters[i]} on {tests.tasks[j]}, {points(tests.gain[i, j])} ({bounds})."
     half = 100 * float(np.nanmedian(tests.high - tests.low)) / 2
@@ -373,9 +348,7 @@ def _effects(findings: AblationFindings, score: str, tests: GainTests) -> Table:
             "of": findings.variants[name].of,
             "change": findings.variants[name].change,
             "task": task,
-            "examples": int(tests.examples[j]),
-            **{k: float(getattr(tests, k)[i, j]) for k in ("gain", "low", "high", "p", "q_value")},
-            "verdict": str(tests.verdict[i, j]),
+            **tests.row(i, j),
         }
         for i, name in enumerate(tests.adapters)
         for j, task in enumerate(tests.tasks)

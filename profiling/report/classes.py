@@ -105,15 +105,8 @@ def draw_confusions(findings: ClassFindings, task: str) -> "Figure":
         each.imshow(shares, cmap=share_colours(), vmin=0, vmax=100, aspect="auto")
         for (i, j), share in np.ndenumerate(shares):
             if not np.isnan(share):
-                each.text(
-                    j,
-                    i,
-                    f"{share:.0f}",
-                    ha="center",
-                    va="center",
-                    fontsize=8,
-                    color="white" if share > 68 else "#333333",
-                )
+                ink = "white" if share > 68 else "#333333"
+                each.text(j, i, f"{share:.0f}", ha="center", va="center", fontsize=8, color=ink)
         each.axvline(len(labels) - 0.5, color="white", linewidth=3)
         each.set_title(short_name(name or "base model"), fontweight="bold" if name in (None, task) else "normal")
         each.set_xticks(range(len(columns)), columns, rotation=35, ha="right", rotation_mode="anchor")
@@ -141,15 +134,8 @@ def draw_prior_shifts(findings: ClassFindings, tasks: list[str]) -> "Figure":
             each.hlines(rows + offset, low, high, color="#222222", linewidth=0.7)
         for row, name in zip(rows, names, strict=True):
             if name is not None and (name, task) in moved:
-                each.plot(
-                    1.0,
-                    row,
-                    marker="o",
-                    markersize=3.5,
-                    color=BLUE,
-                    transform=each.get_yaxis_transform(),
-                    clip_on=False,
-                )
+                edge = each.get_yaxis_transform()
+                each.plot(1.0, row, marker="o", markersize=3.5, color=BLUE, transform=edge, clip_on=False)
         each.axvline(0, color=GREY, linewidth=0.8)
         each.axhline(rows[0] - 0.5, color="#CCCCCC", linewidth=0.8)
         each.set_title(short_name(task))

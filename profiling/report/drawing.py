@@ -181,6 +181,28 @@ def heat_map(
     return image
 
 
+def heat_figure(
+    values: Array,
+    *,
+    height: float,
+    width: float = WIDTH,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    scale: str,
+    xlabel: str = "",
+    ylabel: str = "",
+    **options: Any,
+) -> "tuple[Figure, Axes]":
+    """A figure of one heat map with its colour bar, which `scale` labels; names are shortened."""
+    figure = new_figure(height, width=width)
+    axes = figure.add_subplot()
+    names = [short_name(name, 20) for name in columns]
+    image = heat_map(axes, values, rows=[short_name(name) for name in rows], columns=names, **options)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    colour_bar(figure, image, axes, scale)
+    return figure, axes
+
+
 def short_figure(figure: str) -> str:
     """Without the sign of a zero and the zero before a point."""
     if not figure.strip("+-0."):

@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..forecast.forecast import Forecasts
 from ..forecast.forecaster import MethodScore
@@ -12,9 +11,6 @@ from .section import Picture, Section, Table, between, percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-Array = NDArray[np.float64]
 
 
 def draw_forecast(forecasts: Forecasts) -> "Figure":

@@ -11,14 +11,11 @@ from ...adapters import Outcomes
 from ..statistics.significance import GAIN, SIDE_EFFECT, GainTests, compare_with_base, wilson
 from ..study import Study
 from ..tasks.scoring import Score
-from .drawing import colour_bar, heat_map, new_figure, short_name, signed_limit
+from .drawing import Array, heat_figure, signed_limit
 from .section import Picture, Section, Table, between, counted, is_or_are, percent, points, span
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-Array = NDArray[np.float64]
 
 SCORES: tuple[Score, ...] = ("strict", "lenient", "likelihood")
 
@@ -86,39 +83,34 @@ def draw_gains(findings: GainFindings, score: Score) -> "Figure":
     # One extreme cell must not wash out the rest of a scale without bounds.
     known = np.abs(values[np.isfinite(values)])
     limit = signed_limit(values) if percent else max(0.05, float(np.percentile(known, 97)))
-    figure = new_figure(1.8 + 0.34 * len(findings.adapters))
-    axes = figure.add_subplot()
-    image = heat_map(
-        axes,
+    return heat_figure(
         values,
-        rows=[short_name(name) for name in findings.adapters],
-        columns=[short_name(name, 20) for name in findings.tasks],
+        height=1.8 + 0.34 * len(findings.adapters),
+        rows=findings.adapters,
+        columns=findings.tasks,
+        scale="gain, points" if percent else "gain, nats a token",
+        ylabel="adapter",
         limits=(-limit, limit),
         diverging=True,
         text="+.0f" if percent else "+.1f",
-        marked=np.isin(tests.verdict, (GAIN, SIDE_EFFECT)),
+        marked=tests.called,
         size=8 if len(findings.tasks) <= 18 else 6.8,
-    )
-    axes.set_ylabel("adapter")
-    colour_bar(figure, image, axes, "gain, points" if percent else "gain, nats a token")
-    return figure
+    )[0]
 
 
 def draw_shares(findings: GainFindings, kind: str) -> "Figure":
     """A share of examples for the base model and every adapter, in percent."""
-    figure = new_figure(1.8 + 0.3 * (len(findings.adapters) + 1))
-    axes = figure.add_subplot()
-    image = heat_map(
-        axes,
+    figure, axes = heat_figure(
         100 * findings.shares[kind].share,
-        rows=["base model", *(short_name(name) for name in findings.adapters)],
-        columns=[short_name(name, 20) for name in findings.tasks],
+        height=1.8 + 0.3 * (len(findings.adapters) + 1),
+        rows=["base model", *findings.adapters],
+        columns=findings.tasks,
+        scale="% of examples",
         limits=(0, 100),
         text=".0f",
         size=8 if len(findings.tasks) <= 18 else 6.8,
     )
     axes.axhline(0.5, color="#1B1B1B", linewidth=0.8)
-    colour_bar(figure, image, axes, "% of examples")
     return figure
 
 
@@ -156,7 +148,7 @@ def gain_section(findings: GainFindings) -> Section:
             alt=f"Heat map of the share of examples with {what}, for the base model and every adapter.",
         )
         for kind, title, what in (
-            ("unparsed", "Answers that could not be parsed", "no answer findings"),
+            ("unparsed", "Answers that could not be parsed", "no answer found"),
             ("cut", "Answers cut at the token limit", "the output cut at the token limit"),
         )
     ]
@@ -167,7 +159,7 @@ def gain_section(findings: GainFindings) -> Section:
 def gain_caption(findings: GainFindings, score: Score) -> str:
     """What a heat map of gains shows, and how sure it is."""
     tests = findings.tests[score]
-    marks = "Dots and bold figures mark what is called; " if _called(tests).any() else ""
+    marks = "Dots and bold figures mark what is called; " if tests.called.any() else ""
     return " ".join(
         part
         for part in (
@@ -204,10 +196,6 @@ def share_caption(findings: GainFindings, kind: str, what: str) -> str:
     )
 
 
-def _called(tests: GainTests) -> np.ndarray:
-    return np.isin(tests.verdict, (GAIN, SIDE_EFFECT))
-
-
 def _own_tasks(tests: GainTests) -> str:
     own = sum(tests.verdict[i, tests.tasks.index(a)] == GAIN for i, a in enumerate(tests.adapters) if a in tests.tasks)
     if not tests.counts[GAIN]:
@@ -216,10 +204,9 @@ def _own_tasks(tests: GainTests) -> str:
 
 
 def _largest(tests: GainTests, score: Score) -> str:
-    if not _called(tests).any():
+    if not tests.called.any():
         return ""
-    sizes = np.where(_called(tests), np.abs(tests.gain), -1)
-    i, j = np.unravel_index(int(sizes.argmax()), sizes.shape)
+    i, j = tests.largest
     gain, low, high = tests.gain[i, j], tests.low[i, j], tests.high[i, j]
     size = (
         f"{gain:+.2f} nats a token ({between(low, high, factor=1, form='+.2f')})"
@@ -238,13 +225,7 @@ def _width(tests: GainTests, score: Score) -> str:
 def _gain_table(findings: GainFindings, score: Score) -> Table:
     tests = findings.tests[score]
     rows = [
-        {
-            "adapter": adapter,
-            "task": task,
-            "examples": int(tests.examples[j]),
-            **{k: float(getattr(tests, k)[i, j]) for k in ("gain", "low", "high", "p", "q_value")},
-            "verdict": str(tests.verdict[i, j]),
-        }
+        {"adapter": adapter, "task": task, **tests.row(i, j)}
         for i, adapter in enumerate(tests.adapters)
         for j, task in enumerate(tests.tasks)
     ]

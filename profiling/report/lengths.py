@@ -23,7 +23,7 @@ from ..analysis.lengths import (
     wasserstein,
 )
 from ..study import Study
-from .drawing import BLUE, GREY, ORANGE, Array, colour_bar, heat_map, new_figure, panels, short_figure, short_name
+from .drawing import BLUE, GREY, ORANGE, Array, heat_figure, panels, short_figure, short_name
 from .section import Missing, Picture, Section, Table, counted, percent
 
 if TYPE_CHECKING:
@@ -133,20 +133,19 @@ def draw_habits(findings: LengthFindings) -> "Figure":
     verdicts = np.array([h.verdict for h in habits]).reshape(shape)
     question_marks = np.where(verdicts == "undecided", "?", "")
     texts = np.char.add(np.vectorize(lambda w: short_figure(f"{w:.2f}"))(weights), question_marks)
-    figure = new_figure(1.9 + 0.34 * shape[0], width=8.5)
-    axes = figure.add_subplot()
-    image = heat_map(
-        axes,
+    return heat_figure(
         weights,
-        rows=[short_name(a) for a in findings.adapters],
-        columns=[short_name(t, 20) for t in findings.tasks],
+        height=1.9 + 0.34 * shape[0],
+        width=8.5,
+        rows=findings.adapters,
+        columns=findings.tasks,
+        scale="0: base model's lengths, 1: source's",
+        xlabel="answering",
+        ylabel="adapter",
         limits=(0, 1),
         text=texts,
         hatched=verdicts == "neither",
-    )
-    axes.set(xlabel="answering", ylabel="adapter")
-    colour_bar(figure, image, axes, "0: base model's lengths, 1: source's")
-    return figure
+    )[0]
 
 
 _INTRO = (
@@ -209,19 +208,11 @@ def _habits(findings: LengthFindings) -> Table:
         {
             "adapter": adapter,
             "task": task,
-            "weight": h.weight,
-            "low": h.low,
-            "high": h.high,
-            "verdict": h.verdict,
+            **{k: getattr(h, k) for k in ("weight", "low", "high", "verdict")},
             "p_interpolates": h.p,
-            "to_base": h.to_base,
-            "to_source": h.to_source,
+            **{k: getattr(h, k) for k in ("to_base", "to_source")},
             "to_target": findings.to_target[adapter, task],
-            "to_best": h.to_best,
-            "base_to_source": h.base_to_source,
-            "cut_base": h.cut_base,
-            "cut_source": h.cut_source,
-            "cut_adapter": h.cut_adapter,
+            **{k: getattr(h, k) for k in ("to_best", "base_to_source", "cut_base", "cut_source", "cut_adapter")},
         }
         for (adapter, task), h in findings.habits.items()
     ]

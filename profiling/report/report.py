@@ -33,7 +33,6 @@ from .traits import find_traits, trait_section
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-
 PAGE = "index.html"
 MANIFEST = "report.json"
 DPI = 160

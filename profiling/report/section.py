@@ -14,7 +14,6 @@ from ...adapters import InputError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-
 Row = Mapping[str, str | int | float | bool | None]
 
 

@@ -13,7 +13,7 @@ from ..analysis.similarity import Similarity, embed, semantic_similarity, style_
 from ..study import Study
 from ..tasks.scoring import Score
 from .corpus import Corpus
-from .drawing import Array, colour_bar, heat_map, new_figure, short_name
+from .drawing import Array, heat_figure
 from .gains import SCORES
 from .section import LeftOut, Missing, Picture, Section, Table, attempt, p_value
 
@@ -98,15 +98,16 @@ def draw_similarity(similarity: Similarity, sources: tuple[str, ...]) -> "Figure
 
     place = [similarity.names.index(s) for s in sources]
     values = similarity.values[place]
-    figure = new_figure(1.8 + 0.34 * len(sources))
-    axes = figure.add_subplot()
     # A few values just below zero are no reason to give up half of the colours.
     negative = bool((values < -0.1).any())
-    image = heat_map(
-        axes,
+    figure, axes = heat_figure(
         values,
-        rows=[short_name(s) for s in sources],
-        columns=[short_name(t, 20) for t in similarity.names],
+        height=1.8 + 0.34 * len(sources),
+        rows=sources,
+        columns=similarity.names,
+        scale="similarity",
+        xlabel="task",
+        ylabel="source",
         limits=(-1, 1) if negative else (0, 1),
         diverging=negative,
         text=".2f",
@@ -114,8 +115,6 @@ def draw_similarity(similarity: Similarity, sources: tuple[str, ...]) -> "Figure
     )
     for i, j in enumerate(place):
         axes.add_patch(Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, fill=False, edgecolor="#1B1B1B", linewidth=1.2))
-    axes.set(xlabel="task", ylabel="source")
-    colour_bar(figure, image, axes, "similarity")
     return figure
 
 

@@ -28,7 +28,6 @@ from .section import LeftOut, Missing, Picture, Section, Table, attempt, counted
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-
 LENGTH_BANDS = 5
 
 
@@ -137,10 +136,8 @@ def _distance(a: list[Syntax], b: list[Syntax]) -> float:
 
 
 SHOWN = 12
-
-
 _COARSE = (0.01, 0.1, 1, 10, 100)
-_MARKS = (0.01, 0.03, 0.1, 0.25, 0.5, 1, 2, 4, 10, 30, 100)
+_FINE = (0.01, 0.03, 0.1, 0.25, 0.5, 1, 2, 4, 10, 30, 100)
 
 
 def strongest(rows: list[RelationRatio]) -> list[RelationRatio]:
@@ -176,7 +173,7 @@ def draw_relations(relations: Mapping[str, list[RelationRatio]]) -> "Figure":
 
 def _ticks(axes, low: float, high: float) -> None:
     low, high = min(low, 0.8), max(high, 1.25)
-    inside = [m for m in _MARKS if low / 1.1 <= m <= high * 1.1]
+    inside = [m for m in _FINE if low / 1.1 <= m <= high * 1.1]
     # Where the axis is long, the finer ticks would run into each other.
     ticks = inside if len(inside) <= 4 else [m for m in inside if m in _COARSE]
     axes.set_xlim(low / 1.1, high * 1.1)

@@ -11,20 +11,7 @@ from ..study import Study
 from ..traits.names import TraitName, name_traits, task_group
 from ..traits.space import TraitSpace
 from ..traits.stability import Stability, adapter_stability, loading_stability
-from .drawing import (
-    BLUE,
-    GREY,
-    ORANGE,
-    WIDTH,
-    Array,
-    colour_bar,
-    heat_map,
-    intervals,
-    new_figure,
-    place_labels,
-    short_name,
-    signed_limit,
-)
+from .drawing import BLUE, GREY, ORANGE, WIDTH, Array, intervals, new_figure, place_labels, short_name, signed_limit
 from .section import Picture, Section, Table, counted, is_or_are, p_value, percent
 
 if TYPE_CHECKING:
@@ -184,21 +171,19 @@ def draw_profiles(findings: TraitFindings) -> "Figure":
     """Trait scores of every adapter on the first components."""
     count = min(SHOWN, len(findings.space.components_))
     values = 100 * findings.projections[:, :count]
-    figure = new_figure(1.4 + 0.3 * len(findings.adapters), width=7.5)
-    axes = figure.add_subplot()
     limit = signed_limit(values)
-    image = heat_map(
-        axes,
+    return heat_figure(
         values,
-        rows=[short_name(name) for name in findings.adapters],
+        height=1.4 + 0.3 * len(findings.adapters),
+        width=7.5,
+        rows=findings.adapters,
         columns=[f"{i + 1}{'' if findings.space.supported_[i] else ' (not claimed)'}" for i in range(count)],
+        scale="trait score, points",
+        xlabel="component",
         limits=(-limit, limit),
         diverging=True,
         text="+.0f",
-    )
-    axes.set_xlabel("component")
-    colour_bar(figure, image, axes, "trait score, points")
-    return figure
+    )[0]
 
 
 def _key(figure: "Figure", numbers: list[str], names: tuple[str, ...]) -> None:
@@ -278,7 +263,7 @@ def loading_caption(findings: TraitFindings) -> str:
     called = f"{'; '.join(names)}. " if names else "No component is claimed, so none is named here. "
     return (
         f"{called[0].upper()}{called[1:]}Bars are 95% intervals; filled marks keep their sign in 95% of the resamples. "
-        f"Median |cosine| with the same component findings again ({findings.by_examples.chance:.2f} by chance): "
+        f"Median |cosine| with the same component found again ({findings.by_examples.chance:.2f} by chance): "
         f"{steady}."
     )
 

@@ -144,6 +144,22 @@ class GainTests:
         """Number of cells with each verdict."""
         return {word: int(np.sum(self.verdict == word)) for word in VERDICTS}
 
+    @property
+    def called(self) -> NDArray[np.bool_]:
+        """Cells that are a gain or a side effect."""
+        return np.isin(self.verdict, (GAIN, SIDE_EFFECT))
+
+    @property
+    def largest(self) -> tuple[int, int]:
+        """Adapter and task of the largest called cell, by index."""
+        i, j = np.unravel_index(int(np.where(self.called, np.abs(self.gain), -1).argmax()), self.gain.shape)
+        return int(i), int(j)
+
+    def row(self, i: int, j: int) -> dict[str, int | float | str]:
+        """The cell of adapter `i` on task `j` as columns of a table."""
+        figures = {k: float(getattr(self, k)[i, j]) for k in ("gain", "low", "high", "p", "q_value")}
+        return {"examples": int(self.examples[j]), **figures, "verdict": str(self.verdict[i, j])}
+
 
 def wilson(successes: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[Array, Array]:
     """Wilson score bounds of `successes` out of `n`, elementwise; (0, 1) where n is 0.

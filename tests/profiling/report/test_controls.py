@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 from traitroute.adapters import InputError, Outcomes
-from traitroute.profiling.report.ablations import Explained, ablation_effects, explained_rows
-from traitroute.profiling.statistics.significance import paired_bootstrap
+from traitroute.profiling.report.ablations import Explained, explained_rows
+from traitroute.profiling.statistics.significance import compare, paired_bootstrap
 
 Cells = dict[tuple[str | None, str], Outcomes]
 
@@ -136,7 +136,8 @@ def test_unequal_examples_are_refused() -> None:
 def test_ablations_are_compared_with_their_own_originals_as_one_family() -> None:
     rng = np.random.default_rng(8)
     measured = cells(rng, {"sent": 0.8, "wrong": 0.1, "short": 0.8, "flip": 0.3, "even": 0.6}, [200])
-    found = ablation_effects(measured, {"wrong": "sent", "short": "sent", "even": "flip", "long": "sent"}, ["t0"])
+    originals = {"wrong": "sent", "short": "sent", "even": "flip", "long": "sent"}
+    found = compare(measured, {name: (name, of) for name, of in originals.items()}, ["t0"])
     assert found.adapters == ("wrong", "short", "even", "long")
     assert found.verdict[:, 0].tolist() == ["side effect", "not shown", "gain", "not measured"]
     assert found.gain[0, 0] == pytest.approx(-0.7, abs=0.1)
