@@ -11,7 +11,19 @@ from ..study import Study
 from ..traits.names import TraitName, name_traits, task_group
 from ..traits.space import TraitSpace
 from ..traits.stability import Stability, adapter_stability, loading_stability
-from .drawing import BLUE, GREY, ORANGE, WIDTH, Array, intervals, new_figure, place_labels, short_name, signed_limit
+from .drawing import (
+    BLUE,
+    GREY,
+    ORANGE,
+    WIDTH,
+    Array,
+    heat_figure,
+    intervals,
+    new_figure,
+    place_labels,
+    short_name,
+    signed_limit,
+)
 from .section import Picture, Section, Table, counted, is_or_are, p_value, percent
 
 if TYPE_CHECKING:
