@@ -63,7 +63,7 @@ FAMILIES = (
     Family("lengths", "Length habits", lambda s, _: find_lengths(s), length_section),
     Family("classes", "Class habits", find_classes, class_section),
     Family("syntax", "Syntax", find_syntax, syntax_section),
-    Family("similarity", "Likeness of the data", find_similarity, similarity_section),
+    Family("similarity", "Similarity of the data", find_similarity, similarity_section),
     Family("ablations", "Ablations and controls", lambda s, _: find_ablations(s), ablation_section),
 )
 

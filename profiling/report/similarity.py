@@ -1,4 +1,4 @@
-"""Does likeness of data explain transfer? Style and meaning of the data sets, tested against the gains.
+"""Does similarity of data explain transfer? Style and meaning of the data sets, tested against the gains.
 
 A data set's texts are prompt and target together: training rows of a source, test rows of the other tasks.
 """
@@ -48,7 +48,7 @@ class SimilarityFindings:
 
 
 def find_similarity(study: Study, corpus: Corpus, *, seed: int = 0) -> SimilarityFindings | Missing:
-    """Measure the likeness of the data sets and test whether it goes with the gains.
+    """Measure how similar the data sets are, and test whether that goes with the gains.
 
     Raises:
         InputError: the data is not where it was.
@@ -88,8 +88,8 @@ def _test(study: Study, similarity: Similarity, score: Score, seed: int) -> Mant
     matrix = study.matrix(score=score)
     own = np.array([[a == t for t in matrix.tasks] for a in matrix.adapters])
     gains = np.where(own, np.nan, matrix.gains)
-    likeness = rows_of(similarity, matrix.adapters, matrix.tasks)
-    return attempt(lambda: mantel(gains, likeness, seed=seed))
+    similarities = rows_of(similarity, matrix.adapters, matrix.tasks)
+    return attempt(lambda: mantel(gains, similarities, seed=seed))
 
 
 def draw_similarity(similarity: Similarity, sources: tuple[str, ...]) -> "Figure":
@@ -118,19 +118,19 @@ def draw_similarity(similarity: Similarity, sources: tuple[str, ...]) -> "Figure
     return figure
 
 
-_TITLES = {"style": "Likeness of style", "semantic": "Likeness of meaning"}
+_TITLES = {"style": "Similarity of style", "semantic": "Similarity of meaning"}
 _SETS = {
-    "style": "function words, parts of speech, marks and readability, standardised over the tasks",
+    "style": "function words, parts of speech, punctuation and readability, standardised over the tasks",
     "semantic": "mean sentence vectors (MiniLM)",
 }
 SURE = 0.05
 
 
 def similarity_section(findings: SimilarityFindings) -> Section:
-    """A heat map a kind of likeness, with its tests against the gains."""
+    """One heat map for style and one for meaning, with their tests against the gains."""
     intro = (
         "Texts are prompt and answer together: training rows of a source, test rows of the other tasks, up to "
-        f"{findings.texts} a task. Whether likeness goes with gain is tested by permuting which source is which "
+        f"{findings.texts} a task. Whether similarity goes with gain is tested by permuting which source is which "
         "(Mantel), a source's own task left out."
     )
     pictures = [
@@ -147,7 +147,7 @@ def similarity_section(findings: SimilarityFindings) -> Section:
     left_out = [LeftOut(_TITLES[k], s.reason) for k, s in both if isinstance(s, Missing)]
     tables = [_table(kind, s) for kind, s in findings.kinds.items()]
     return Section(
-        "similarity", "Likeness of the data", intro, tuple(pictures), (*tables, _tests(findings)), tuple(left_out)
+        "similarity", "Similarity of the data", intro, tuple(pictures), (*tables, _tests(findings)), tuple(left_out)
     )
 
 
@@ -163,7 +163,7 @@ def similarity_caption(findings: SimilarityFindings, kind: str, similarity: Simi
 
 
 def mantel_sentence(row: MantelRow) -> str:
-    """Whether likeness goes with the gains by one score."""
+    """Whether similarity goes with the gains by one score."""
     if isinstance(row.test, Missing):
         return f"Against {row.score} gains it could not be tested: {row.test.reason}."
     t = row.test

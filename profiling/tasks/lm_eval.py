@@ -1,11 +1,11 @@
 """Rows of lm-evaluation-harness tasks, so that the harness's tasks can be columns of the matrix.
 
-Taken over: the data set, `process_docs`, the description, `doc_to_text`, `doc_to_target` and
-`doc_to_choice`. Not taken over: few-shot examples, filters, stop strings and metrics; every task here is
-asked without examples through the chat template and judged by our own rules (scoring.py).
+Used: the data set, `process_docs`, the description, `doc_to_text`, `doc_to_target` and `doc_to_choice`. Not used:
+few-shot examples, filters, stop strings and metrics; every task is asked zero-shot through the chat template and judged
+by our own rules (scoring.py).
 
-The harness ranks the likelihood of choices that the model may never see; our adapters must write the
-answer. So choices that differ from row to row are listed in the input and answered by a letter.
+The harness ranks the likelihood of choices that the prompt need not show; our adapters must write the answer. So
+choices that differ from row to row are listed in the input and answered by a letter.
 """
 
 from collections.abc import Sequence
@@ -67,7 +67,7 @@ def _open(name: str, include_path: Path | None) -> Any:
     if task.OUTPUT_TYPE not in _RENDERED or task.multiple_input or _beyond_text(task):
         raise SuiteError(
             f"harness task {name!r} ({task.OUTPUT_TYPE}) does not ask one text for one answer: its rows "
-            "score whole texts, fill a gap or hold pictures or sound; name another"
+            "score whole texts, fill a gap or hold images or audio; name another"
         )
     return task
 

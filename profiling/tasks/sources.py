@@ -119,7 +119,7 @@ class HubSource(BaseModel):
         return chosen
 
     def _check_labelled(self, rows: Sequence[Row], data: Any) -> None:
-        """Refuse rows without a class, which the Hub marks by -1: a list's item -1 is its last, and no error."""
+        """Refuse rows without a class, which the Hub gives as -1: as an index it would be the last label."""
         from datasets import ClassLabel
 
         for column, kind in data.features.items():
@@ -132,7 +132,7 @@ class HubSource(BaseModel):
 
 
 class HarnessSource(BaseModel):
-    """Rows of the lm-evaluation-harness task `lm_eval`; see lm_eval_tasks.py for what is taken over."""
+    """Rows of the lm-evaluation-harness task `lm_eval`; see lm_eval.py for what of it is used."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -195,8 +195,8 @@ def _warnings_of(task: Task) -> Iterator[str]:
     answers = {example.answer for example in tested}
     if len(tested) > 1 and len(answers) == 1:
         yield (
-            f"all {len(tested)} test rows have one and the same answer, {next(iter(answers))[:80]!r}: whoever "
-            "always says it scores 100%; give test rows of every kind"
+            f"all {len(tested)} test rows have one and the same answer, {next(iter(answers))[:80]!r}: an adapter "
+            "that always gives it scores 100%; give test rows of every kind"
         )
     if not task.source:
         return
@@ -205,7 +205,7 @@ def _warnings_of(task: Task) -> Iterator[str]:
     if known:
         yield (
             f"{known} of {len(tested)} test rows ({known / len(tested):.0%}) ask what a training row asks, but for "
-            "case and spaces: its own adapter may know their answers by heart; take them out of one split"
+            "case and spaces: its own adapter may have memorised their answers; take them out of one split"
         )
     judged = [judge(task.metric, e.target, e.answer, task.labels) for e in task.training_examples]
     loose = sum(not each.strict for each in judged)

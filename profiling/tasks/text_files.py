@@ -1,6 +1,6 @@
 """Text files that people give, read strictly: UTF-8, one JSON value a line, or YAML; every error names file and line.
 
-Strictly, because what a lenient reader lets pass ends in a wrong model: half a character, a key that silently replaces
+Strictly, because what a lenient reader accepts ends in a wrong model: half a character, a key that silently replaces
 another, a line that was cut short.
 """
 
@@ -15,7 +15,7 @@ import yaml
 from ...adapters import SuiteError
 
 LONGEST_LINE = 16 * 2**20
-"""Bytes; a row is a prompt and its answer, and no model reads so much."""
+"""Bytes: no model reads a prompt and answer as long as that."""
 
 
 def read_text(file: Path) -> str:
@@ -28,7 +28,7 @@ def read_text(file: Path) -> str:
 
 
 def text_lines(file: Path) -> Iterator[tuple[str, str]]:
-    """Every line that is not blank, after the words that name it in messages.
+    """Every line that is not blank, each after its place (file and line) for messages.
 
     Raises:
         SuiteError: it cannot be read, is not UTF-8, or is too long.
@@ -37,7 +37,7 @@ def text_lines(file: Path) -> Iterator[tuple[str, str]]:
 
 
 def json_lines(file: Path) -> Iterator[tuple[str, Any]]:
-    """The value of every line that is not blank, after the words that name the line in messages.
+    """The value of every line that is not blank, each after its place (file and line) for messages.
 
     Raises:
         SuiteError: the file cannot be read, or a line is not JSON.
@@ -46,7 +46,7 @@ def json_lines(file: Path) -> Iterator[tuple[str, Any]]:
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """What `text` says in YAML.
+    """The value of a YAML text.
 
     Raises:
         SuiteError: it is not YAML, gives a key twice, or holds half a character.
@@ -55,7 +55,7 @@ def parse_yaml(text: str, where: str) -> Any:
 
 
 def check_yaml(text: str, where: str) -> None:
-    """Check that `text` is YAML, of which tags and values are others' affair.
+    """Check that `text` is YAML, without reading its tags and values, which may be another program's own.
 
     Raises:
         SuiteError: it is not, gives a key twice, or holds half a character.

@@ -60,7 +60,7 @@ def test_the_page_lies_beside_the_registry_and_gaps_are_named(run: Run, measured
     page = measured.with_name("team-report") / "index.html"
     assert ended.returncode == 0, ended.stderr
     assert f"report: {page}" in ended.stdout
-    assert "left out: Likeness of the data: gone has no task folder" in ended.stdout.replace("\n", " ")
+    assert "left out: Similarity of the data: gone has no task folder" in ended.stdout.replace("\n", " ")
     assert "tiny: what its adapters do" in page.read_text()
     assert (page.parent / "tables" / "cells.parquet").is_file()
 

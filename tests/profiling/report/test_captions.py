@@ -108,7 +108,7 @@ def test_a_control_that_explains_nothing_has_a_share_of_zero(make_study: MakeStu
         (-0.4, 0.01, "the more alike, the smaller the gain"),
     ],
 )
-def test_likeness_is_claimed_only_below_the_level(r: float, p: float, verdict: str) -> None:
+def test_similarity_is_claimed_only_below_the_level(r: float, p: float, verdict: str) -> None:
     row = MantelRow("style", "strict", Mantel(r, p, 0.0, -0.3, 0.3, 20, 24))
     assert mantel_sentence(row).endswith(f"{p_value(p)}: {verdict}.")
 

@@ -115,7 +115,7 @@ def test_a_parser_that_is_absent_costs_style_alone(make_study: MakeStudy) -> Non
     assert isinstance(attempt(lambda: find_syntax(study, corpus)), Missing)
 
 
-def test_likeness_cannot_be_tested_against_gains_that_are_all_alike(make_study: MakeStudy) -> None:
+def test_similarity_cannot_be_tested_against_gains_that_are_all_alike(make_study: MakeStudy) -> None:
     study = make_study()
     corpus = Corpus(study, parser_name="no_such_model", encoder_given=HashEncoder(), texts=10)
     found = find_similarity(study, corpus)
