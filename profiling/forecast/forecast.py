@@ -10,14 +10,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
-from ...adapters import InputError, SuiteError
+from ...adapters import InputError
 from ..study import Study
 from ..tasks.scoring import Score
-from ..tasks.sources import FolderSource
-from ..tasks.suite import inferred_labels, inferred_metric
-from ..tasks.task import LISTED_LABELS, Task
+from ..tasks.suite import infer_task
+from ..tasks.task import Task
 from .forecaster import (
     ALL,
     LEVEL,
@@ -237,31 +235,13 @@ def predict(
 def source_task(data: Path, *, name: str | None = None, prompt: str | None = None) -> Task:
     """The task of a folder with train.jsonl, or of the folder `name` in `data`; inferred from its rows.
 
-    Labels, prompt and metric follow the rules of `infer_task`, from training rows alone: a dataset to
-    train on need not have a test split.
+    Only training rows are read: a data set to train on need not have a test split.
 
     Raises:
         InputError: there is no such folder, or its rows are not as they should be.
     """
     folder = _task_folder(data, name)
-    rows = FolderSource(folder=folder.parent)
-    seen = rows.load(folder.name, "train", 10**6, seed=0)
-    labels = inferred_labels(seen, folder)
-    listed = 0 < len(labels) <= LISTED_LABELS
-    ask = f"\nAnswer with one of: {', '.join(labels)}." if listed else ""
-    try:
-        task = Task(
-            name=folder.name,
-            rows=rows,
-            prompt="{{ input }}" + ask if prompt is None else prompt,
-            labels=labels,
-            metric=inferred_metric(seen, labels),
-            source=True,
-            train=LENGTHS,
-        )
-    except ValidationError as exc:
-        reasons = "; ".join(e["msg"].removeprefix("Value error, ") for e in exc.errors())
-        raise SuiteError(f"{folder}: {reasons}") from exc
+    task = infer_task(folder.parent, folder.name, source=True, train=LENGTHS, test=1, prompt=prompt, splits=("train",))
     # Rendered now, so that a wrong template or label stops before anything long is read.
     _ = task.training_examples
     return task

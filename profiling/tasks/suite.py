@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ...adapters import Method, Name, SuiteError, check_not_base
 from .ablation import Ablation
 from .scoring import bare_label, composed, judge
-from .sources import FolderSource, Row, check_labels
+from .sources import FolderSource, Row, Split, check_labels
 from .task import LISTED_LABELS, Metric, Task, TrainingSet
 from .text_files import parse_yaml, read_text
 
@@ -168,19 +168,27 @@ def folder_suite(
         raise SuiteError(_explain(exc, f"tasks of {folder}")) from exc
 
 
-def infer_task(folder: Path, name: str, *, source: bool, train: int, test: int) -> Task:
-    """Infer labels, metric, prompt and token limit of a task from its rows."""
+def infer_task(
+    folder: Path,
+    name: str,
+    *,
+    source: bool,
+    train: int,
+    test: int,
+    prompt: str | None = None,
+    splits: Sequence[Split] = ("train", "test"),
+) -> Task:
+    """Infer labels, metric, token limit and, unless it is given, the prompt of a task from the rows of `splits`."""
     rows = FolderSource(folder=folder)
-    seen = rows.load(name, "train", 10**6, seed=0) + rows.load(name, "test", 10**6, seed=0)
-    labels = inferred_labels(seen, folder / name)
-    choice = ", ".join(labels)
-    ask = f"\nAnswer with one of: {choice}." if 0 < len(labels) <= LISTED_LABELS else ""
-    metric = inferred_metric(seen, labels)
+    seen = [row for split in splits for row in rows.load(name, split, 10**6, seed=0)]
+    labels = _inferred_labels(seen, folder / name)
+    ask = f"\nAnswer with one of: {', '.join(labels)}." if 0 < len(labels) <= LISTED_LABELS else ""
+    metric = _inferred_metric(seen, labels)
     try:
         return Task(
             name=name,
             rows=rows,
-            prompt="{{ input }}" + ask,
+            prompt="{{ input }}" + ask if prompt is None else prompt,
             labels=labels,
             metric=metric,
             source=source,
@@ -192,7 +200,7 @@ def infer_task(folder: Path, name: str, *, source: bool, train: int, test: int) 
         raise SuiteError(_explain(exc, str(folder / name))) from exc
 
 
-def inferred_labels(rows: Sequence[Row], folder: Path) -> tuple[str, ...]:
+def _inferred_labels(rows: Sequence[Row], folder: Path) -> tuple[str, ...]:
     """The classes of a data set's rows; none where they are not classified.
 
     Raises:
@@ -230,7 +238,7 @@ def _max_tokens(targets: Sequence[str], metric: Metric) -> int:
     return min(256, max(room, 96 if metric == "number" else 0))
 
 
-def inferred_metric(rows: Sequence[Row], labels: tuple[str, ...]) -> Metric:
+def _inferred_metric(rows: Sequence[Row], labels: tuple[str, ...]) -> Metric:
     """How answers like those of `rows` are judged."""
     if labels:
         return "label"
