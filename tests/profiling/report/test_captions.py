@@ -47,7 +47,7 @@ def test_where_nothing_is_shown_a_caption_claims_nothing(make_study: MakeStudy) 
     assert loading_caption(traits).startswith("No component is claimed")
 
 
-def test_the_interval_of_cells_that_all_agree_is_not_told_as_certainty(make_study: MakeStudy) -> None:
+def test_the_interval_of_cells_that_all_agree_has_a_width(make_study: MakeStudy) -> None:
     found = find_gains(make_study(), n_resamples=200)
     assert (found.tests["strict"].gain == 0).all()
     assert "the median 95% interval of a cell is ±4 points" in gain_caption(found, "strict")

@@ -27,13 +27,13 @@ def test_test_rows_that_training_rows_ask_too_are_counted(tmp_path: Path) -> Non
     assert message.startswith("t: 2 of 4 test rows (50%) ask what a training row asks")
 
 
-def test_a_test_split_of_one_class_is_told(tmp_path: Path) -> None:
+def test_a_test_split_of_one_class_is_reported(tmp_path: Path) -> None:
     rows = [("a", "yes"), ("b", "no")], [("c", "yes"), ("d", "yes"), ("e", "yes")]
     [message] = data_warnings([task(tmp_path, *rows, labels=["yes", "no"], metric="label")])
     assert message.startswith("t: all 3 test rows have one and the same answer, 'yes'")
 
 
-def test_targets_that_are_never_strictly_right_are_told(tmp_path: Path) -> None:
+def test_targets_that_are_never_strictly_right_are_reported(tmp_path: Path) -> None:
     rows = [("1 + 1", "It is 2"), ("1 + 2", "#### 3")], [("2 + 2", "4"), ("2 + 3", "5")]
     [message] = data_warnings([task(tmp_path, *rows, metric="number")])
     assert "1 of 2 training targets (50%) hold the answer" in message

@@ -66,7 +66,7 @@ def test_suite_is_read_from_a_file(tmp_path: Path) -> None:
     ],
     ids=["twice", "key", "top-key", "labels", "one-source", "booleans", "syntax", "no-tasks", "empty"],
 )
-def test_bad_suite_is_told_where_it_is_wrong(tmp_path: Path, text: str, parts: list[str]) -> None:
+def test_a_bad_suite_is_refused_with_the_key_that_is_wrong(tmp_path: Path, text: str, parts: list[str]) -> None:
     with pytest.raises(SuiteError) as error:
         load(tmp_path, text)
     assert [part for part in parts if part not in str(error.value)] == []

@@ -52,7 +52,7 @@ def test_a_pair_of_escapes_is_one_character_and_odd_line_ends_stay_in_texts(tmp_
         (b'{"a": 1,', "the file ends in this line: was it cut short?"),
     ],
 )
-def test_a_bad_line_is_told_with_file_and_line(tmp_path: Path, bad: bytes, message: str) -> None:
+def test_a_bad_line_is_refused_with_file_and_line(tmp_path: Path, bad: bytes, message: str) -> None:
     with pytest.raises(SuiteError) as error:
         values(tmp_path, b'{"a": 1}\n\n' + bad)
     assert "rows.jsonl, line 3: " in str(error.value)
