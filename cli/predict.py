@@ -40,7 +40,7 @@ def predict(
         traitroute predict my_tasks --name reviews --prompt "Review: {{ input }}"
     """
     from ..profiling import open_base_model
-    from ..profiling.forecast.forecast import check, source_task
+    from ..profiling.forecast.forecast import check_forecastable, source_task
     from ..profiling.forecast.forecast import predict as run_prediction
     from ..profiling.forecast.signals import SignalReader, signal_folder
     from ..profiling.profile import quiet_libraries
@@ -49,7 +49,7 @@ def predict(
     with Registry.open(registry, read_only=True) as store:
         study = Study.open(store)
     task = source_task(data, name=name, prompt=prompt)
-    check([source for source in study.adapters if source != task.name], method)
+    check_forecastable([source for source in study.adapters if source != task.name], method)
     quiet_libraries()
     reader = SignalReader(open_base_model(study.base_model), signal_folder(registry), seed=seed)
     with progress_bars() as progress:

@@ -64,11 +64,11 @@ def report(
 def _forecasts(study: "Study", registry: Location, progress: Progress) -> "Forecasts":
     """Every source forecast from the others; signals that an earlier run read are taken from beside the registry."""
     from ..profiling import open_base_model
-    from ..profiling.forecast.forecast import ALL, check, forecast_study, read_signals
+    from ..profiling.forecast.forecast import ALL, check_forecastable, forecast_study, read_signals
     from ..profiling.forecast.signals import SignalReader, signal_folder
     from ..profiling.profile import quiet_libraries
 
-    check(study.adapters, ALL)
+    check_forecastable(study.adapters, ALL)
     quiet_libraries()
     reader = SignalReader(open_base_model(study.base_model), signal_folder(registry))
     bar = progress.add_task("read signals", total=len(study.adapters) + len(study.tasks))

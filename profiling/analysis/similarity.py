@@ -263,7 +263,7 @@ _INSTALL = 'pip install "traitroute[linguistics]", then pip install --no-deps gt
 
 
 class Encoder(Protocol):
-    """What `embed` needs of a sentence encoder; `sentence_transformers.SentenceTransformer` has it."""
+    """The interface of a sentence encoder, as of `sentence_transformers.SentenceTransformer`."""
 
     def encode(self, sentences: list[str], **options: Any) -> Any:
         """Texts to vectors (n, width)."""
@@ -284,7 +284,7 @@ def load_encoder(name: str | None = None, *, device: str | None = None, max_toke
 
     folder = name or _packaged()
     try:
-        # A folder is all there is to read: nothing is asked of the Hub.
+        # From a folder nothing is looked up on the Hub.
         local = folder is not None and Path(folder).is_dir()
         encoder: Any = SentenceTransformer(folder or HUB_ENCODER, device=device, local_files_only=local)
     except (OSError, ValueError) as exc:

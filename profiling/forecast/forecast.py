@@ -120,7 +120,7 @@ def compare_methods(gains: Array, features: PairFeatures, *, method: str = ALL, 
     Raises:
         InputError: fewer than four sources, or no such method.
     """
-    check(features.sources, method)
+    check_forecastable(features.sources, method)
     own = np.array([[s == t for t in features.tasks] for s in features.sources])
     rows = leave_one_out(gains, features, method)
     return Forecasts(
@@ -139,8 +139,8 @@ def compare_methods(gains: Array, features: PairFeatures, *, method: str = ALL, 
     )
 
 
-def check(sources: Sequence[str], method: str) -> None:
-    """Refuse what cannot be forecast, before anything long is computed.
+def check_forecastable(sources: Sequence[str], method: str) -> None:
+    """Check, before anything long is computed, that there are enough sources and that the method exists.
 
     Raises:
         InputError: fewer than four sources, or no such method.
@@ -203,7 +203,7 @@ def predict(
     """
     matrix = study.matrix(score=score)
     rest = [name for name in matrix.adapters if name != task.name]
-    check(rest, method)
+    check_forecastable(rest, method)
     new = reader.read(task.training_examples, labels=task.labels, metric=task.metric)
     on_dataset(task.name)
     signals = read_signals(study, reader, on_dataset=on_dataset)

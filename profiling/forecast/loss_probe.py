@@ -1,10 +1,9 @@
-"""What the base model finds of a dataset before any training: its loss, and the direction it would be trained in.
+"""The base model's loss on a data set before any training, and the gradient that a fresh adapter would get.
 
-The direction is the mean gradient of the loss in the space of a fresh adapter: rank-8 LoRAs on every q_proj and
-v_proj with a seeded A and B = 0, of which only B has a gradient. Each example's gradient is brought to length 1
-first, since short answers have much longer ones, and a seeded sparse projection keeps 512 numbers of the mean:
-the gradient datastore of LESS (arXiv 2402.04333), for plain gradient descent and without its warm-up training.
-Signatures can be compared where base model and seed are the same.
+The gradient is the mean over examples for rank-8 LoRAs on every q_proj and v_proj, with a seeded A and B = 0, of which
+only B has a gradient. Each example's gradient is scaled to length 1 first, since short answers have much larger ones,
+and a seeded sparse projection keeps 512 numbers of the mean: the gradient datastore of LESS (arXiv 2402.04333), for plain
+gradient descent and without its warm-up training. Gradients can be compared where base model and seed are the same.
 """
 
 from collections.abc import Sequence

@@ -98,7 +98,7 @@ class Signals:
 
 
 class SignalReader:
-    """Reads signals of datasets, each once; model, parser and encoder are loaded when first needed."""
+    """Reads signals of data sets, each once; model, parser and encoder are loaded when first needed."""
 
     def __init__(
         self,
@@ -191,7 +191,7 @@ def _save(signals: Signals, place: Path, precision: str) -> None:
 
 
 def _load(place: Path) -> Signals | None:
-    """What `_save` wrote; None where it is not there, was cut off or is of another format."""
+    """What `_save` wrote; None where it is missing, cut short or of another format."""
     try:
         record = json.loads(place.with_suffix(".json").read_text(encoding="utf-8"))
         arrays = load_file(place.with_suffix(".safetensors"))

@@ -40,7 +40,7 @@ class Corpus:
         if self.encoder_given is None and find_spec("transformers") is not None:
             from transformers.utils import logging
 
-            # Its bar would run through ours.
+            # Its progress bar would overwrite ours.
             logging.disable_progress_bar()
         return self.encoder_given or load_encoder()
 

@@ -278,7 +278,7 @@ _OUTSIDE = 40
 
 
 def place_labels(figure: "Figure", axes: "Axes", points: NDArray[np.float64], names: Sequence[str]) -> None:
-    """Write `names` beside `points` (n, 2), where they cover no other name or point if that can be had."""
+    """Write `names` beside `points` (n, 2), where they cover no other name or point, if possible."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     renderer = FigureCanvasAgg(figure).get_renderer()
@@ -324,6 +324,6 @@ def _overlap(a: Box, b: Box) -> float:
 
 
 def _outside(box: Box, frame: Sequence[float]) -> float:
-    """What leaving the frame costs."""
+    """Penalty for text outside the frame, in the unit of overlapping areas."""
     over = (frame[0] - box[0], frame[1] - box[1], box[2] - frame[2], box[3] - frame[3])
     return _OUTSIDE * sum(max(0.0, each) for each in over)

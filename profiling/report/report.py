@@ -84,7 +84,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Head:
-    """What was profiled: names and sizes, as the page's first lines, and what is odd about the rows."""
+    """The page's first lines: names and sizes of what was profiled, and warnings about its rows."""
 
     suite: str
     facts: Mapping[str, str]
@@ -174,7 +174,7 @@ def _head(study: Study, profiled_on: date | None) -> Head:
 def _save(
     study: Study, out: Path, page: str, images: dict[str, Image], tables: Sequence[Table], left_out: Sequence[LeftOut]
 ) -> tuple[Path, ...]:
-    """Write all files, then the page, then take away what only an earlier report had."""
+    """Write all files, then the page, then remove files that only an earlier report had."""
     files = {
         f"figures/{name}.{kind}": getattr(image, kind) for name, image in images.items() for kind in ("png", "svg")
     }
@@ -203,7 +203,7 @@ def _listed(out: Path) -> set[str]:
         names = json.loads((out / MANIFEST).read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, LookupError, TypeError):
         return set()
-    # A list is only text: nothing outside the two folders is ever taken away.
+    # The manifest is only text: nothing outside the two folders is ever removed.
     return {n for n in names if isinstance(n, str) and n.split("/")[0] in ("figures", "tables") and n.count("/") == 1}
 
 
@@ -228,13 +228,13 @@ def _render_page(head: Head, sections: Sequence[Section], images: Mapping[str, I
 
 
 def _write_whole(path: Path, data: bytes) -> None:
-    """Write `data` beside `path`, then give it the name: no reader sees half a file."""
+    """Write `data` to a temporary file and rename it to `path`, so that no reader sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-        # mkstemp lets the owner alone read; a report is to be shared.
+        # mkstemp makes files that only the owner can read; a report is to be shared.
         Path(name).chmod(0o644)
         Path(name).replace(path)
     except BaseException:

@@ -60,7 +60,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with the file name it is kept under, its caption, and its text for those who cannot see it."""
+    """A figure with its file name, its caption, and a text alternative for readers who cannot see it."""
 
     name: str
     title: str
@@ -100,7 +100,7 @@ class Missing:
 
 
 def attempt(find: Callable[[], Found]) -> Found | Missing:
-    """What `find` returns, or why it cannot: data, model or library that is not there."""
+    """The result of `find`, or the reason why data, a model or a library for it is missing."""
     try:
         return find()
     except (InputError, ImportError, OSError) as exc:

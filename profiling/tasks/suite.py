@@ -229,7 +229,7 @@ def _given(**settings: Any) -> dict[str, Any]:
 
 
 def _max_tokens(targets: Sequence[str], metric: Metric) -> int:
-    """Room for 95% of the targets at three characters a token, a safe rule for English.
+    """Enough tokens for 95% of the targets, at three characters a token, a safe rule for English.
 
     Numbers get 96 at least: models reason before they answer, however short the gold answer is.
     """

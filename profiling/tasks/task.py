@@ -53,8 +53,8 @@ class Task(BaseModel):
     """One dataset: where rows come from, how they are asked and answered, and how answers are judged.
 
     `prompt` and `target` are Jinja2 templates over a row's columns. `source: true` trains an adapter
-    on the task; every task is measured. `train` and `test` are numbers of rows. `left_out` are places of
-    test rows that are not measured on: profiling adds those that the base model has no room for.
+    on the task; every task is measured. `train` and `test` are numbers of rows. `left_out` are indices of
+    test rows that are not measured: profiling adds those that are too long for the base model.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
