@@ -2,8 +2,9 @@
 
 The gradient is the mean over examples for rank-8 LoRAs on every q_proj and v_proj, with a seeded A and B = 0, of which
 only B has a gradient. Each example's gradient is scaled to length 1 first, since short answers have much larger ones,
-and a seeded sparse projection keeps 512 numbers of the mean: the gradient datastore of LESS (arXiv 2402.04333), for plain
-gradient descent and without its warm-up training. Gradients can be compared where base model and seed are the same.
+and a seeded sparse projection keeps 512 numbers of the mean: the gradient datastore of LESS (arXiv 2402.04333), for
+plain gradient descent and without its warm-up training. Gradients can be compared where base model and seed are the
+same.
 """
 
 from collections.abc import Sequence
