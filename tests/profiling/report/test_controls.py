@@ -130,7 +130,7 @@ def test_tasks_without_a_control_are_left_out_and_none_left_is_refused() -> None
 
 def test_unequal_examples_are_refused() -> None:
     with pytest.raises(InputError, match="same examples"):
-        explained(*map(np.array, ([1, 0], [1, 0, 1], [1, 0])))
+        explained(np.array([1, 0]), np.array([1, 0, 1]), np.array([1, 0]))
 
 
 def test_ablations_are_compared_with_their_own_originals_as_one_family() -> None:
