@@ -15,9 +15,8 @@ from ..profiling import Profile, Suite, Task, load_suite, open_base_model
 from ..profiling.profile import prepare, profile_prepared
 from ..router import Router
 from ..serving.engines import EngineRequest, open_engine
-from .options import console, warn
-from .profile import progress_bars
-from .tables import show_profile
+from .console import console, progress_bars, say, warn
+from .profile import show_profile
 
 UNLIKE_ANY_TASK = (
     "What is the capital of France?",
@@ -61,11 +60,12 @@ def demo(
     if base is not None:
         chosen = chosen.model_copy(update={"base_model": base})
     prepared = prepare(chosen, warn=warn)
+    say(f"prepared: rows of suite {chosen.name}, base model {prepared.base.name}; {prepared.seconds:.0f} s")
     runs.mkdir(parents=True, exist_ok=True)
     path = runs / "registry.db"
     with Registry.create(path) as registry, progress_bars() as progress:
         result = profile_prepared(prepared, registry, runs / "adapters", progress=progress)
-    show_profile(result, console)
+    show_profile(result)
     answers = _answers(path, chosen, runs, result)
     _show(answers)
     console.print(
@@ -88,7 +88,7 @@ def new_requests(suite: Suite, each: int = 2) -> list[str]:
 def _answers(path: Path, suite: Suite, runs: Path, result: Profile) -> list[Answer]:
     requests = new_requests(suite)
     if find_spec("vllm") is None:
-        console.print("vLLM is not installed: answering with the embedded engine", style="yellow")
+        warn(f"vLLM is not installed: {len(requests)} requests are answered by the embedded engine")
         return _embedded(path, suite, requests)
     return _served(path, suite, requests, runs / "server.log", list(result.matrix.adapters))
 
@@ -117,19 +117,15 @@ def _served(path: Path, suite: Suite, requests: list[str], log: Path, adapters: 
 
 def _ask(client: Any, text: str, *, stream: bool) -> Answer:
     raw = client.chat.completions.with_raw_response.create(
-        model="auto",
-        messages=[{"role": "user", "content": text}],
-        max_tokens=MAX_TOKENS,
-        temperature=0,
-        stream=stream,
+        model="auto", messages=[{"role": "user", "content": text}], max_tokens=MAX_TOKENS, temperature=0, stream=stream
     )
     answer = raw.parse()
     if stream:
-        said = "".join(chunk.choices[0].delta.content or "" for chunk in answer if chunk.choices)
+        content = "".join(chunk.choices[0].delta.content or "" for chunk in answer if chunk.choices)
     else:
-        said = answer.choices[0].message.content or ""
+        content = answer.choices[0].message.content or ""
     headers = raw.headers
-    return Answer(text, headers["x-traitroute-adapter"], headers["x-traitroute-gain"], said, stream)
+    return Answer(text, headers["x-traitroute-adapter"], headers["x-traitroute-gain"], content, stream)
 
 
 def _embedded(path: Path, suite: Suite, requests: list[str]) -> list[Answer]:

@@ -1,7 +1,6 @@
 """`traitroute doctor`: is everything there that serving needs, and what to do where it is not."""
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -12,10 +11,10 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 from rich.text import Text
 
-from ..adapters import InputError, Location
+from ..adapters import Location
 from ..serving.doctor import Finding, Verdict, check_packages, check_registry, check_upstream
-from .options import DEFAULT_REGISTRY, RegistryPath, console
-from .profile import progress_bars
+from .console import console, progress_bars
+from .options import DEFAULT_REGISTRY, RegistryPath, secret
 
 _STYLES = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "bold red"}
 
@@ -23,12 +22,10 @@ _STYLES = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "bold red"
 def doctor(
     registry: RegistryPath = DEFAULT_REGISTRY,
     upstream: Annotated[
-        list[str] | None,
-        typer.Option("--upstream", "-u", help="A server that a gateway would use; repeatable."),
+        list[str] | None, typer.Option("--upstream", "-u", help="A server that a gateway would use; repeatable.")
     ] = None,
     upstream_key_env: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Environment variable with the key of the upstreams."),
+        str | None, typer.Option(metavar="NAME", help="Environment variable with the key of the upstreams.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
@@ -40,7 +37,7 @@ def doctor(
 
         traitroute doctor --upstream http://gpu1:8000 --json
     """
-    key = _key(upstream_key_env)
+    key = secret("--upstream-key-env", upstream_key_env)
     with nullcontext() if as_json else progress_bars() as progress:
         findings = list(_findings(registry, upstream or [], key, progress))
     failed = any(finding.verdict is Verdict.FAIL for finding in findings)
@@ -67,14 +64,6 @@ def _findings(
     yield from check_packages()
     for url in upstreams:
         yield check_upstream(url, key=key)
-
-
-def _key(variable: str | None) -> str | None:
-    if variable is None:
-        return None
-    if not (key := os.environ.get(variable, "").strip()):
-        raise InputError(f"--upstream-key-env: the environment variable {variable} is not set")
-    return key
 
 
 def _table(findings: list[Finding]) -> Table:

@@ -4,83 +4,125 @@ Exit code 2: the input is wrong and the user can mend it. Exit code 1: the run w
 """
 
 import sys
-from typing import NoReturn
+from importlib import import_module
+from typing import Any, NoReturn
 
 import typer
-from rich.console import Console
-
-from ..adapters import InputError, TraitRouteError
-from . import (
-    adapters,
-    compare,
-    demo,
-    doctor,
-    gateway,
-    jobs,
-    matrix,
-    mcp,
-    predict,
-    profile,
-    profiles,
-    recalibrate,
-    registry,
-    report,
-    route,
-    serve,
-    suggest_tasks,
-    tasks,
-    traits,
-    worker,
-)
+from typer.core import TyperGroup
 
 INTERRUPTED = 130
-"""What Typer turns Ctrl-C into, without a word."""
+"""The exit code by which Typer ends a command at Ctrl-C, without a message."""
+
+COMMANDS = {
+    "profile": (
+        "profile:profile",
+        "Train one adapter per source task, measure all on all tasks, fit traits, write the registry.",
+    ),
+    "adapters": ("adapters:app", "List, add, replace and remove adapters."),
+    "profiles": ("profiles:app", "List, compare and roll back profile versions; fit anew."),
+    "tasks": ("tasks:app", "Add tasks to the profile."),
+    "registry": ("registry:app", "Copy a registry, or free what its weight store no longer needs."),
+    "matrix": ("matrix:matrix", "Print what was measured, for base and every adapter on every task."),
+    "traits": (
+        "matrix:traits",
+        "Print the traits of the newest profile, and where they place each adapter; or label them.",
+    ),
+    "compare": ("matrix:compare", "Compare two profiles on the adapters and tasks that both have, matched by name."),
+    "report": (
+        "report:report",
+        "Write every analysis of a profile as one self-contained page, its figures and tables beside it.",
+    ),
+    "predict": (
+        "report:predict",
+        "Forecast the gains of a LoRA trained on DATA over every profiled task, with intervals.",
+    ),
+    "route": ("route:route", "Say which adapter a request needs, or `base`, without running any model."),
+    "recalibrate": ("recalibrate:recalibrate", "Show, and with --apply keep, what feedback says of predicted gains."),
+    "suggest-tasks": (
+        "tasks:suggest_tasks",
+        "Say how much of the traffic is unlike everything profiled, and which task to profile for it.",
+    ),
+    "serve": ("serve:serve", 'Serve the base model and all adapters; requests with `"model": "auto"` are routed.'),
+    "gateway": (
+        "serve:gateway",
+        'Route `"model": "auto"` in front of any OpenAI-compatible servers (vLLM, SGLang, LoRAX, Ollama, hosted).',
+    ),
+    "worker": ("worker:worker", "Measure every adapter that waits, and open it to routing."),
+    "jobs": ("worker:app", "List, show and retry the jobs of `traitroute worker`."),
+    "mcp": (
+        "serve:mcp",
+        "Answer an agent's questions about skills over MCP on standard input and output; no model is run.",
+    ),
+    "doctor": (
+        "doctor:doctor",
+        "Check registry, weights, vLLM and its plugin, and say what to do; exit code 1 if something fails.",
+    ),
+    "demo": ("demo:demo", "Train adapters, measure them, fit traits, serve with vLLM, send requests to `auto`, stop."),
+}
+"""Where each command is defined, as MODULE:NAME, and its line in the list of commands."""
+
+_SETTINGS: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": "markdown"}
+
+
+class LazyGroup(TyperGroup):
+    """Imports a command when it is run, so that help comes at once and a command loads only what it needs."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Find the command that the arguments name, and import it."""
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, None if name is None else load(name), rest
+
+
+def load(name: str) -> Any:
+    """Import a command."""
+    module, _, attribute = COMMANDS[name][0].partition(":")
+    command = getattr(import_module(f".{module}", __package__), attribute)
+    alone = typer.Typer(**_SETTINGS)
+    alone.callback()(_not_loaded)
+    if isinstance(command, typer.Typer):
+        alone.add_typer(command, name=name)
+    else:
+        alone.command(name)(command)
+    group = typer.main.get_command(alone)
+    assert isinstance(group, TyperGroup)
+    return group.commands[name]
+
+
+def _not_loaded() -> None:
+    """Stands for a command where only its name and summary are needed."""
+
 
 app = typer.Typer(
     name="traitroute",
+    cls=LazyGroup,
     help=(
         "Measure what every LoRA adapter really does, and route each request to the one it needs.\n\n"
         'Start with `traitroute profile mini`, then `traitroute route "2 + 2?" --explain`, '
         "then `traitroute serve`."
     ),
     no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
+    **_SETTINGS,
 )
-app.command("profile")(profile.profile)
-app.add_typer(adapters.app, name="adapters")
-app.add_typer(profiles.app, name="profiles")
-app.add_typer(tasks.app, name="tasks")
-app.add_typer(registry.app, name="registry")
-app.command("matrix")(matrix.matrix)
-app.command("traits")(traits.traits)
-app.command("compare")(compare.compare)
-app.command("report")(report.report)
-app.command("predict")(predict.predict)
-app.command("route")(route.route)
-app.command("recalibrate")(recalibrate.recalibrate)
-app.command("suggest-tasks")(suggest_tasks.suggest_tasks)
-app.command("serve")(serve.serve)
-app.command("gateway")(gateway.gateway)
-app.command("worker")(worker.worker)
-app.add_typer(jobs.app, name="jobs")
-app.command("mcp")(mcp.mcp)
-app.command("doctor")(doctor.doctor)
-app.command("demo")(demo.demo)
+for _name, (_, _summary) in COMMANDS.items():
+    app.command(_name, help=_summary)(_not_loaded)
 
 
 def main() -> None:
     """Run the command line; user mistakes end in one line, never in a traceback."""
     try:
         app()
-    except (InputError, ImportError) as exc:
-        _end(" ".join(line.strip() for line in str(exc).splitlines()), 2)
-    except (TraitRouteError, OSError) as exc:
-        _end(str(exc), 1)
     except SystemExit as end:
         if end.code == INTERRUPTED:
             _say("stopped; finished work is kept, run the same command to go on")
+        raise
+    except Exception as exc:
+        # Imported here, so that help does not wait for the registry's libraries.
+        from ..adapters import InputError, TraitRouteError
+
+        if isinstance(exc, InputError | ImportError):
+            _end(" ".join(line.strip() for line in str(exc).splitlines()), 2)
+        if isinstance(exc, TraitRouteError | OSError):
+            _end(str(exc), 1)
         raise
 
 
@@ -90,5 +132,7 @@ def _end(message: str, code: int) -> NoReturn:
 
 
 def _say(text: str, *, style: str | None = None) -> None:
+    from rich.console import Console
+
     error = Console(stderr=True, soft_wrap=True, highlight=False)
     error.print(text, style=style, markup=False)

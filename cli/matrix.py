@@ -1,14 +1,24 @@
-"""`traitroute matrix`: any measured quantity, for base and every adapter on every task."""
+"""`traitroute matrix`, `traits` and `compare`: what was measured, its components, and whether two profiles agree."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from itertools import takewhile
+from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
+from rich.markup import escape
 from rich.table import Table
 
-from ..adapters import Outcomes, Registry, RegistryError
-from .options import DEFAULT_REGISTRY, RegistryPath, console
+from ..adapters import InputError, Location, Outcomes, Registry, RegistryError, StoredProfile
+from .console import console, warn
+from .options import DEFAULT_REGISTRY, RegistryPath, newest_profile
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..profiling.analysis.agreement import Agreement, Permuted, ProfiledGains
 
 
 class Shown(StrEnum):
@@ -47,9 +57,7 @@ def matrix(
         traitroute matrix --show lenient --show tokens
     """
     with Registry.open(registry, read_only=True) as store:
-        profile = store.latest_profile()
-        if profile is None:
-            raise RegistryError(f"{registry} holds no profile yet: run `traitroute profile`")
+        profile = newest_profile(store)
         measured = store.cells(keys=profile.summary["cells"])
     cells = {(c.adapter, c.task): c.outcomes for c in measured}
     estimated = profile.summary.get("estimated", {})
@@ -69,3 +77,235 @@ def matrix(
             f"not shown, since only a part of each row was measured: {', '.join(estimated)}; "
             "`traitroute adapters show NAME` has the estimates"
         )
+
+
+_STRONGEST = 3
+_PROJECTED = 8
+"""Adapters are shown on so many components, as many as a line of a terminal holds."""
+
+
+def traits(
+    registry: RegistryPath = DEFAULT_REGISTRY,
+    label: Annotated[
+        list[str] | None, typer.Option(help="Call a component by a name of your own: 1=NAME; 1= removes it.")
+    ] = None,
+) -> None:
+    """Print the traits of the newest profile, and where they place each adapter; or label them.
+
+    Labels stay with their traits when a later profile of the same tasks finds these again.
+
+    Examples:
+
+        traitroute traits --registry traitroute.db
+
+        traitroute traits --label 1="stops early"
+    """
+    labels = [_parse_label(each) for each in label or ()]
+    with Registry.open(registry, read_only=not labels) as store:
+        stored = newest_profile(store)
+        for index, text in labels:
+            store.set_trait_label(stored.version, index, text)
+            done = f"is called {text.strip()!r}" if text.strip() else "has no label"
+            line = f"component {index} of profile version {stored.version} {done}"
+            console.print(line, markup=False, highlight=False)
+    if not labels:
+        _show_traits(stored)
+
+
+def _parse_label(label: str) -> tuple[int, str]:
+    index, equals, text = label.partition("=")
+    if not equals or not index.strip().isdecimal():
+        raise InputError(f'--label is COMPONENT=NAME, such as 1="stops early", not {label!r}')
+    return int(index), text
+
+
+def _show_traits(stored: StoredProfile) -> None:
+    summary = stored.summary
+    if "loadings" not in summary:
+        raise RegistryError(f"profile version {stored.version} keeps no loadings: run `traitroute profile` again")
+    console.print(_components(stored.version, summary))
+    console.print(_projections(summary))
+    for i, name in enumerate(summary.get("trait_names", ()), start=1):
+        if i <= summary["n_traits"]:
+            console.print(f"{i}: {name['name']}. {name['evidence']}", markup=False, highlight=False)
+    console.print(
+        f"traits claimed: {_claimed(summary) or 'none'} (leading components whose share exceeds the null)\n"
+        "stability: median |cosine| of a component with its match among resampled test examples, and "
+        f"resampled adapters{_chance(summary)}.",
+        highlight=False,
+    )
+
+
+def _components(version: int, summary: dict[str, Any]) -> Table:
+    table = Table(
+        title=f"components of the gains (profile version {version}, {summary.get('scaling', 'raw')} gains)",
+        title_justify="left",
+    )
+    for column in ("", "variance", "95% of null", "p", "stability"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for column in ("name", "label", "strongest loadings"):
+        table.add_column(column, overflow="fold")
+    for i, loadings in enumerate(summary["loadings"]):
+        table.add_row(
+            f"{i + 1}",
+            f"{100 * summary['explained_variance'][i]:.1f}%",
+            f"{100 * summary['null'][i]:.1f}%",
+            f"{summary['p_values'][i]:.3f}" if "p_values" in summary else "-",
+            _stability(summary, i),
+            escape(summary["trait_names"][i]["name"]) if "trait_names" in summary else "-",
+            escape(_label(summary, i)),
+            _strongest(loadings, summary["tasks"]),
+            style="" if i < _claimed(summary) else "dim",
+        )
+    return table
+
+
+def _projections(summary: dict[str, Any]) -> Table:
+    shown = min(_PROJECTED, len(summary["loadings"]))
+    table = Table(title=f"trait scores of the adapters (first {shown} components)", title_justify="left")
+    table.add_column("adapter", overflow="fold")
+    for i in range(shown):
+        table.add_column(escape(_label(summary, i)) or f"{i + 1}", justify="right", overflow="fold")
+    for adapter, scores in zip(summary["adapters"], summary["trait_scores"], strict=True):
+        table.add_row(adapter, *(f"{score:+.2f}" for score in scores[:shown]))
+    return table
+
+
+def _claimed(summary: dict[str, Any]) -> int:
+    pairs = zip(summary["explained_variance"], summary["null"], strict=True)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] > pair[1], pairs))
+
+
+def _label(summary: dict[str, Any], i: int) -> str:
+    return summary.get("trait_labels", {}).get(str(i + 1), "")
+
+
+def _stability(summary: dict[str, Any], i: int) -> str:
+    kinds = summary.get("stability")
+    if not kinds:
+        return "-"
+    return ", ".join(f"{kinds[kind]['median'][i]:.2f}" for kind in ("examples", "adapters"))
+
+
+def _chance(summary: dict[str, Any]) -> str:
+    kinds = summary.get("stability")
+    return f" (by chance {kinds['examples']['chance']:.2f})" if kinds else ""
+
+
+def _strongest(loadings: list[float], tasks: list[str]) -> str:
+    order = sorted(range(len(tasks)), key=lambda j: -abs(loadings[j]))[:_STRONGEST]
+    return ", ".join(f"{tasks[j]} {loadings[j]:+.2f}" for j in order)
+
+
+First = Annotated[Location, typer.Argument(help="One registry.", metavar="A.db", parser=Location.parse)]
+Second = Annotated[
+    Location, typer.Argument(help="The other; it may be the same.", metavar="B.db", parser=Location.parse)
+]
+ProfileVersion = Annotated[int | None, typer.Option(help="Profile version; default: the latest.")]
+
+
+def compare(
+    first: First,
+    second: Second,
+    version_a: ProfileVersion = None,
+    version_b: ProfileVersion = None,
+    permutations: Annotated[int, typer.Option(min=99, help="Size of the null.")] = 9999,
+    seed: Annotated[int, typer.Option(help="Of the permutations.")] = 0,
+) -> None:
+    """Compare two profiles on the adapters and tasks that both have, matched by name.
+
+    Example:
+
+        traitroute compare smollm.db llama.db
+    """
+    from ..profiling.analysis.agreement import agreement
+
+    side_a, side_b = _read_side(first, version_a), _read_side(second, version_b)
+    if (first.resolve(), side_a.version) == (second.resolve(), side_b.version):
+        raise InputError(
+            f"both are version {side_a.version} of {first}: a profile always agrees with itself; "
+            "give another registry, or --version-a and --version-b"
+        )
+    result = agreement(side_a.gains, side_b.gains, n_permutations=permutations, seed=seed)
+    console.print(f"A: {side_a.describe()}\nB: {side_b.describe()}", highlight=False)
+    _warn_of_other_rows(side_a, side_b, result.tasks)
+    console.print(_tests(result))
+    console.print(_places("task", result.tasks, result.by_task))
+    console.print(_places("adapter", result.adapters, result.by_adapter))
+    console.print(result.conclusion, highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One profile of a registry; `digests` of its tasks, as they were last profiled."""
+
+    place: Location
+    version: int
+    bases: tuple[str, ...]
+    gains: "ProfiledGains"
+    digests: dict[str, str]
+
+    def describe(self) -> str:
+        """File, version, base model and size in a line."""
+        return (
+            f"{self.place} version {self.version}, {', '.join(self.bases) or 'unknown base'}: "
+            f"{len(self.gains.adapters)} adapters, {len(self.gains.tasks)} tasks, "
+            f"n_traits {self.gains.n_traits}"
+        )
+
+
+def _read_side(place: Location, version: int | None) -> _Side:
+    from ..profiling.analysis.agreement import ProfiledGains
+
+    with Registry.open(place, read_only=True) as store:
+        profile = newest_profile(store, version)
+        gains = ProfiledGains.from_summary(profile.summary)
+        bases = sorted({a.base_model for a in store.adapters() if a.name in gains.adapters})
+        return _Side(place, profile.version, tuple(bases), gains, store.task_digests())
+
+
+def _warn_of_other_rows(a: _Side, b: _Side, tasks: tuple[str, ...]) -> None:
+    other = [t for t in tasks if a.digests.get(t) != b.digests.get(t)]
+    if other:
+        warn(
+            f"not the same test rows or rules on both sides: {', '.join(other)}; "
+            "differences between these tasks count as disagreement"
+        )
+
+
+def _tests(result: "Agreement") -> Table:
+    k = result.n_traits
+    table = Table(title="agreement against chance", title_justify="left")
+    table.add_column()
+    for column in ("found", "by chance", "p"):
+        table.add_column(column, justify="right")
+    rows: list[tuple[str, Permuted]] = [
+        (f"Procrustes disparity of {k} trait scores (0: the same)", result.disparity),
+        (f"canonical correlations {_listed(result.canonical_correlations)}, squared", result.canonical),
+        (f"loadings, angles {_listed(result.loading_angles, '.0f')} degrees", result.loadings),
+    ]
+    for name, test in rows:
+        table.add_row(name, f"{test.value:.2f}", f"{test.null_median:.2f}", f"{test.p:.3g}")
+    gains = result.gains
+    table.add_row(
+        f"rank correlation of {gains.cells} gains", f"{gains.r:+.2f}", f"{gains.null_mean:+.2f}", f"{gains.p:.3g}"
+    )
+    return table
+
+
+def _places(kind: str, names: tuple[str, ...], correlations: "NDArray[np.float64]") -> Table:
+    """Where they agree: one correlation a task or adapter, highest first."""
+    over = "adapters" if kind == "task" else "tasks, less the task's mean"
+    title = f"correlation of gains over {over}"
+    table = Table(title=title, title_justify="left", min_width=len(title))
+    table.add_column(kind, overflow="fold")
+    table.add_column("r", justify="right")
+    # NaN sorts last.
+    for i in np.argsort(-correlations):
+        value = correlations[i]
+        table.add_row(names[i], "does not vary" if np.isnan(value) else f"{value:+.2f}")
+    return table
+
+
+def _listed(values: "NDArray[np.float64]", form: str = ".2f") -> str:
+    return ", ".join(format(v, form) for v in values)

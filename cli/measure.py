@@ -10,8 +10,8 @@ from rich.table import Table
 
 from ..adapters import InputError, Registry
 from ..router import TrainingRows
-from .options import DEFAULT_REGISTRY, RegistryPath, console
-from .profile import progress_bars
+from .console import console, progress_bars
+from .options import DEFAULT_REGISTRY, RegistryPath, engine_name
 
 if TYPE_CHECKING:
     from ..profiling.matrix.row import MeasuredRow
@@ -21,8 +21,7 @@ def measure(
     name: Annotated[str, typer.Argument(help="The adapter's name.", show_default=False)],
     registry: RegistryPath = DEFAULT_REGISTRY,
     share: Annotated[
-        float,
-        typer.Option(min=0.0, max=1.0, help="The largest share of the row's examples that is measured."),
+        float, typer.Option(min=0.0, max=1.0, help="The largest share of the row's examples that is measured.")
     ] = 0.1,
     error: Annotated[
         float,
@@ -59,19 +58,18 @@ def measure(
     from ..profiling.profile import quiet_libraries
     from ..serving.engines import open_engine
 
-    if engine not in ("auto", "transformers", "vllm"):
-        raise InputError(f"--engine is auto, transformers or vllm, not {engine!r}")
+    chosen = engine_name(engine)
     training = None if rows is None else _read_rows(rows)
     quiet_libraries()
     with Registry.open(registry) as store:
         adapter = store.replacement(name) or store.adapter(name)
         base = open_base_model(Profiled.open(store).summary["base_model"])
-        meter = open_engine(engine, base.path, store.weights, [adapter])
-        with closing(meter), progress_bars() as progress:
+        opened = open_engine(chosen, base.path, store.weights, [adapter])
+        with closing(opened), progress_bars() as progress:
             bar = progress.add_task(f"measure {name}", total=None)
-            found = measure_row(
+            measured = measure_row(
                 adapter,
-                meter,
+                opened,
                 store,
                 base,
                 share=share,
@@ -82,20 +80,20 @@ def measure(
             )
             progress.update(bar, visible=False)
         state = store.adapter(name).state
-    _show(name, found, state)
+    _show(name, measured, state)
 
 
-def _show(name: str, found: "MeasuredRow", state: str) -> None:
+def _show(name: str, measured: "MeasuredRow", state: str) -> None:
     table = Table()
     for column in ("task", "gain", "standard error", "examples"):
         table.add_column(column, justify="left" if column == "task" else "right")
-    row = found.row
+    row = measured.row
     for task, gain, sure, n in zip(row.tasks, row.gains, row.errors, row.examples, strict=True):
         table.add_row(task, f"{gain:+.2f}", f"{sure:.2f}", str(n))
     console.print(table)
     console.print(
-        f"{name}: {row.examples.sum()} of {found.size} examples ({found.share:.0%}) in {found.seconds:.0f} s, "
-        f"mean standard error {row.errors.mean():.3f}; profile version {found.version}, now {state}"
+        f"{name}: {row.examples.sum()} of {measured.size} examples ({measured.share:.0%}) in {measured.seconds:.0f} s, "
+        f"mean standard error {row.errors.mean():.3f}; profile version {measured.version}, now {state}"
     )
 
 

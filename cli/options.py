@@ -1,39 +1,26 @@
 """Options that several commands share."""
 
-import sys
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from ..adapters import Location
+from ..adapters import InputError, Location, Registry, RegistryError, StoredProfile
 
-# Logs have no width of their own; the tables need about this much.
-console = Console(width=None if sys.stdout.isatty() else 150)
+if TYPE_CHECKING:
+    from ..serving.engines import EngineName
 
-
-def warn(text: str) -> None:
-    """Print a warning."""
-    console.print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
-
-
-ServerKey = Annotated[
-    str | None,
-    typer.Option("--api-key-env", help="Environment variable with the server's API key."),
-]
-Concurrency = Annotated[
-    int,
-    typer.Option(min=1, max=64, help="Requests that are under way at the server at a time."),
-]
+ServerKey = Annotated[str | None, typer.Option("--api-key-env", help="Environment variable with the server's API key.")]
+Concurrency = Annotated[int, typer.Option(min=1, max=64, help="Requests that are under way at the server at a time.")]
 WebOrigins = Annotated[
     list[str] | None,
     typer.Option(
         "--cors-origin",
         metavar="ORIGIN",
         envvar="TRAITROUTE_CORS_ORIGINS",
-        help="Origin of web pages that may read answers, as https://app.example; repeatable (in the variable: separated "
-        "by spaces). '*' is any, with a key only.",
+        help="Origin of web pages that may read answers, as https://app.example; repeatable (in the variable: "
+        "separated by spaces). '*' is any, with a key only.",
     ),
 ]
 RegistryPath = Annotated[
@@ -48,3 +35,47 @@ RegistryPath = Annotated[
     ),
 ]
 DEFAULT_REGISTRY = Location(path=Path("traitroute.db"))
+
+
+def secret(option: str, variable: str | None) -> str | None:
+    """The key in the environment variable that `option` names, since command lines are seen by all users; None without
+    one.
+
+    Raises:
+        InputError: it is not set, or could not stand in a header.
+    """
+    if variable is None:
+        return None
+    if not (value := os.environ.get(variable, "").strip()):
+        raise InputError(f"{option}: the environment variable {variable} is not set: export it first")
+    if not (value.isascii() and value.isprintable()):
+        raise InputError(f"{option} {variable}: a key is printable ASCII text on one line")
+    return value
+
+
+def engine_name(name: str) -> "EngineName":
+    """The value of `--engine`.
+
+    Raises:
+        InputError: there is no such engine.
+    """
+    if name not in ("auto", "transformers", "vllm"):
+        raise InputError(f"--engine is auto, transformers or vllm, not {name!r}")
+    return name
+
+
+def names(text: str) -> list[str]:
+    """The names of a comma-separated list."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def newest_profile(store: Registry, version: int | None = None) -> StoredProfile:
+    """The newest profile of a registry, or the given version.
+
+    Raises:
+        RegistryError: nothing was profiled yet, or there is no such version.
+    """
+    stored = store.latest_profile() if version is None else store.profile(version)
+    if stored is None:
+        raise RegistryError(f"{store.location} holds no profile yet: run `traitroute profile`")
+    return stored

@@ -9,7 +9,8 @@ import typer
 from rich.table import Table
 
 from ..adapters import InputError, Registry
-from .options import DEFAULT_REGISTRY, RegistryPath, console
+from .console import console
+from .options import DEFAULT_REGISTRY, RegistryPath
 
 app = typer.Typer(no_args_is_help=True, help="List, compare and roll back profile versions; fit anew.")
 Version = Annotated[int, typer.Argument(min=1, help="A version, as `profiles list` shows it.")]
@@ -23,9 +24,7 @@ def list_profiles(registry: RegistryPath = DEFAULT_REGISTRY) -> None:
 
         traitroute profiles list
     """
-    table = Table()
-    for column in ("version", "made", "how", "from"):
-        table.add_column(column)
+    table = Table("version", "made", "how", "from")
     with Registry.open(registry, read_only=True) as store:
         for each in store.profile_history():
             made = each.created_at.strftime("%Y-%m-%d %H:%M:%S")
@@ -88,21 +87,19 @@ def diff(
         else:
             texts = _read_requests(requests)
             reference = Reference(texts, [requests.name] * len(texts))
-        found = moved(store, old, new, reference)
+        changed = moved(store, old, new, reference)
     count = len(reference.texts)
     if as_json:
-        rows = [{"request": m.place + 1, "before": m.before, "after": m.after} for m in found]
+        rows = [{"request": m.place + 1, "before": m.before, "after": m.after} for m in changed]
         typer.echo(json.dumps({"requests": count, "changed": rows}))
         return
-    table = Table()
-    for column in ("of", f"version {before}", f"version {after}", "requests"):
-        table.add_column(column)
-    moves = Counter((m.kind, m.before or "base", m.after or "base") for m in found)
+    table = Table("of", f"version {before}", f"version {after}", "requests")
+    moves = Counter((m.kind, m.before or "base", m.after or "base") for m in changed)
     for (kind, was, now), times in moves.most_common():
         table.add_row(kind, was, now, str(times))
     if moves:
         console.print(table)
-    console.print(f"{len(found)} of {count} decisions differ")
+    console.print(f"{len(changed)} of {count} decisions differ")
 
 
 @app.command("rollback")
@@ -119,10 +116,12 @@ def rollback(version: Version, registry: RegistryPath = DEFAULT_REGISTRY) -> Non
     from ..profiling.versions import roll_back
 
     with Registry.open(registry) as store:
-        found = roll_back(store, version)
-    console.print(f"version {found.version} holds what version {version} held")
-    if found.left_out:
-        console.print(f"left out, since their weights were replaced: {', '.join(found.left_out)}; measure them again")
+        restored = roll_back(store, version)
+    console.print(f"version {restored.version} holds what version {version} held")
+    if restored.left_out:
+        console.print(
+            f"left out, since their weights were replaced: {', '.join(restored.left_out)}; measure them again"
+        )
 
 
 @app.command("refit")
@@ -166,12 +165,12 @@ def _read_requests(file: Path) -> list[str]:
     from ..profiling.tasks.text_files import json_lines, text_lines
 
     if file.suffix == ".jsonl":
-        found = [_request(row, where) for where, row in json_lines(file)]
+        texts = [_request(row, where) for where, row in json_lines(file)]
     else:
-        found = [line.rstrip("\r\n") for _, line in text_lines(file)]
-    if not found:
+        texts = [line.rstrip("\r\n") for _, line in text_lines(file)]
+    if not texts:
         raise InputError(f"{file} holds no requests")
-    return found
+    return texts
 
 
 def _request(row: Any, where: str) -> str:

@@ -7,10 +7,11 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from ..adapters import Registry, RegistryError, StoredProfile
+from ..adapters import Registry, StoredProfile
 from ..router import RoutingProfile
 from ..serving.skills.recalibration import BOUND, LEAST, Correction, corrections, read_rewards
-from .options import DEFAULT_REGISTRY, RegistryPath, console
+from .console import console
+from .options import DEFAULT_REGISTRY, RegistryPath, newest_profile
 
 
 def recalibrate(
@@ -18,8 +19,7 @@ def recalibrate(
     apply: Annotated[bool, typer.Option("--apply", help="Keep the corrections, as a new profile version.")] = False,
     reset: Annotated[bool, typer.Option("--reset", help="With --apply: take all corrections back.")] = False,
     bound: Annotated[
-        float,
-        typer.Option(min=0.001, max=1.0, help="No correction exceeds this, in score points."),
+        float, typer.Option(min=0.001, max=1.0, help="No correction exceeds this, in score points.")
     ] = BOUND,
     least: Annotated[
         int, typer.Option(min=2, help="So many rewarded decisions an adapter, and base, must have.")
@@ -38,24 +38,28 @@ def recalibrate(
         traitroute recalibrate --apply
     """
     with Registry.open(registry, read_only=not apply) as store:
-        stored = store.latest_profile()
-        if stored is None:
-            raise RegistryError(f"{registry} holds no profile yet: run `traitroute profile`")
+        stored = newest_profile(store)
         rewarded = read_rewards(store, datetime.now(UTC) - timedelta(days=days))
-        found = [] if reset else corrections(rewarded, bound=bound, least=least)
+        proposed = [] if reset else corrections(rewarded, bound=bound, least=least)
         profile = RoutingProfile.from_bytes(stored.data)
-        _show(found, profile, of_base=sum(each.adapter is None for each in rewarded))
+        _show(proposed, profile, of_base=sum(each.adapter is None for each in rewarded))
         if apply:
-            console.print(_kept(store, stored, profile, found), highlight=False)
+            console.print(_kept(store, stored, profile, proposed), highlight=False)
         else:
             console.print("nothing was changed: --apply keeps the corrections", highlight=False)
 
 
-def _show(found: list[Correction], profile: RoutingProfile, *, of_base: int) -> None:
-    table = Table(title=f"what feedback says ({of_base} decisions for base)", title_justify="left")
-    for column in ("adapter", "decisions", "better than predicted", "correction", "until now"):
-        table.add_column(column)
-    for each in found:
+def _show(proposed: list[Correction], profile: RoutingProfile, *, of_base: int) -> None:
+    table = Table(
+        "adapter",
+        "decisions",
+        "better than predicted",
+        "correction",
+        "until now",
+        title=f"what feedback says ({of_base} decisions for base)",
+        title_justify="left",
+    )
+    for each in proposed:
         difference = "too few decisions" if each.difference is None else f"{each.difference:+.3f} ± {each.error:.3f}"
         until_now = f"{profile.corrections.get(each.adapter, 0.0):+.3f}"
         row = (each.adapter, str(each.decisions), difference, f"{each.correction:+.3f}", until_now)
@@ -63,12 +67,12 @@ def _show(found: list[Correction], profile: RoutingProfile, *, of_base: int) -> 
     console.print(table)
 
 
-def _kept(store: Registry, stored: StoredProfile, profile: RoutingProfile, found: list[Correction]) -> str:
+def _kept(store: Registry, stored: StoredProfile, profile: RoutingProfile, proposed: list[Correction]) -> str:
     """Store the corrections, if they are others than those in force, and say so."""
-    learnt = {each.adapter: each.correction for each in found if each.correction}
-    if learnt == profile.corrections:
+    kept = {each.adapter: each.correction for each in proposed if each.correction}
+    if kept == profile.corrections:
         return f"profile version {stored.version} has these corrections already"
-    summary = {**stored.summary, "recalibration": [asdict(each) for each in found]}
-    data = replace(profile, corrections=learnt).to_bytes()
+    summary = {**stored.summary, "recalibration": [asdict(each) for each in proposed]}
+    data = replace(profile, corrections=kept).to_bytes()
     version = store.put_profile(data, summary, origin="recalibration", parent=stored.version)
     return f"kept as profile version {version}; servers follow within seconds"

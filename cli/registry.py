@@ -10,13 +10,13 @@ from rich.table import Table
 from ..adapters import Location, Registry
 from ..adapters.cleanup import GRACE, clean
 from ..adapters.registry.registry import copy_registry
-from .options import DEFAULT_REGISTRY, RegistryPath, console
+from .console import console
+from .options import DEFAULT_REGISTRY, RegistryPath
 
 app = typer.Typer(no_args_is_help=True, help="Copy a registry, or free what its weight store no longer needs.")
 Source = Annotated[Location, typer.Argument(help="The registry to copy.", metavar="FROM", parser=Location.parse)]
 Target = Annotated[
-    Location,
-    typer.Argument(help="A new file, or an empty database.", metavar="TO", parser=Location.parse),
+    Location, typer.Argument(help="A new file, or an empty database.", metavar="TO", parser=Location.parse)
 ]
 
 
@@ -37,11 +37,11 @@ def copy(source: Source, target: Target) -> None:
         traitroute registry copy traitroute.db postgresql+psycopg://me@db.example/traitroute
     """
 
-    def told(part: str, count: int) -> None:
+    def say_part(part: str, count: int) -> None:
         console.print(f"{part}: {count}", highlight=False)
 
     with Registry.open(source, read_only=True) as old, Registry.create(target) as new:
-        copy_registry(old, new, on_part=told)
+        copy_registry(old, new, on_part=say_part)
 
 
 @app.command("clean")
@@ -65,28 +65,25 @@ def clean_store(
     """
     grace = timedelta(hours=grace_hours)
     with Registry.open(registry) as store:
-        found, root = clean(store, grace=grace, free=yes), store.weights.root
-    if not found:
+        unnamed, root = clean(store, grace=grace, free=yes), store.weights.root
+    if not unnamed:
         console.print(f"{root} holds nothing that could go", highlight=False, soft_wrap=True)
         return
     now, table = datetime.now(UTC), Table()
     for column in ("in the weight store", "size", "unnamed since", "may go"):
         table.add_column(column)
-    for each in found:
+    for each in unnamed:
         due = each.since + grace
         when = "removed" if each.freed else "now" if due <= now else f"from {_minute(due)}"
         name = each.folder.name[:20]
         table.add_row(name, decimal(each.size), _minute(each.since), when)
     console.print(table)
-    freed = [each.size for each in found if each.freed]
-    ready = [each.size for each in found if not each.freed and each.since + grace <= now]
+    freed = [each.size for each in unnamed if each.freed]
+    ready = [each.size for each in unnamed if not each.freed and each.since + grace <= now]
     if yes:
         console.print(f"removed {len(freed)}: {decimal(sum(freed))} freed", highlight=False)
     elif ready:
-        console.print(
-            f"{len(ready)} may go now, {decimal(sum(ready))}: repeat this with --yes",
-            highlight=False,
-        )
+        console.print(f"{len(ready)} may go now, {decimal(sum(ready))}: repeat this with --yes", highlight=False)
 
 
 def _minute(time: datetime) -> str:

@@ -1,4 +1,8 @@
-"""`traitroute serve`: an OpenAI server with routing inside: vLLM, or the embedded one where there is no vLLM."""
+"""`traitroute serve`, `gateway` and `mcp`: routing in an OpenAI server, in front of others, and for an agent's
+questions.
+
+The server is vLLM, or the embedded one where there is no vLLM.
+"""
 
 import json
 import os
@@ -10,17 +14,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..adapters import (
-    Adapter,
-    AdapterState,
-    InputError,
-    Location,
-    Registry,
-    RegistryError,
-)
-from .options import DEFAULT_REGISTRY, RegistryPath, WebOrigins, console
+from ..adapters import Adapter, AdapterState, InputError, Location, Registry, RegistryError
+from .console import console
+from .options import DEFAULT_REGISTRY, RegistryPath, WebOrigins, secret
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
     from ..profiling import BaseModelFolder
 
 
@@ -40,26 +40,22 @@ def serve(
     base: Annotated[str | None, typer.Argument(help="Base model; by default the one in the registry.")] = None,
     registry: RegistryPath = DEFAULT_REGISTRY,
     engine: Annotated[
-        ServingEngine,
-        typer.Option(help="vllm, transformers (this process), or auto: vllm where it is installed."),
+        ServingEngine, typer.Option(help="vllm, transformers (this process), or auto: vllm where it is installed.")
     ] = ServingEngine.AUTO,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     max_model_len: Annotated[int, typer.Option(min=1, help="Longest context, in tokens.")] = 2048,
     api_key_env: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Environment variable with the key that clients must give."),
+        str | None, typer.Option(metavar="NAME", help="Environment variable with the key that clients must give.")
     ] = None,
     cors_origin: WebOrigins = None,
     max_loras: Annotated[
-        int | None,
-        typer.Option(min=1, help="transformers: adapters loaded at a time [default: 8]."),
+        int | None, typer.Option(min=1, help="transformers: adapters loaded at a time [default: 8].")
     ] = None,
     queue: Annotated[
         int | None,
         typer.Option(
-            min=1,
-            help="transformers: requests answered or waiting at a time; more get a 429 [default: 128].",
+            min=1, help="transformers: requests answered or waiting at a time; more get a 429 [default: 128]."
         ),
     ] = None,
     vllm: Annotated[list[str] | None, typer.Option("--vllm", help="A further `vllm serve` flag; repeatable.")] = None,
@@ -77,7 +73,7 @@ def serve(
     """
     embedded = _is_embedded(engine)
     _check_options(embedded, max_loras=max_loras, queue=queue, vllm=vllm)
-    key = _api_key(api_key_env)
+    key = secret("--api-key-env", api_key_env)
     from ..serving.http.addresses import read_origins
 
     keyed = bool(key or (not embedded and os.environ.get("VLLM_API_KEY")))
@@ -142,15 +138,6 @@ def _allowed(origins: Sequence[str]) -> list[str]:
     return [f"--allowed-origins={json.dumps(origins)}"] if origins else []
 
 
-def _api_key(variable: str | None) -> str | None:
-    if variable is None:
-        return None
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise InputError(f"--api-key-env: the environment variable {variable} is not set")
-    return key
-
-
 def _served(base: str | None, registry: Location) -> "tuple[BaseModelFolder, list[Adapter], dict[str, str]]":
     """The base model to serve, the adapters for it as they are stored, and why others are left out, by their names."""
     from ..profiling import open_base_model
@@ -170,3 +157,93 @@ def _served(base: str | None, registry: Location) -> "tuple[BaseModelFolder, lis
             "it is now: serve that base, or disable them"
         )
     return model, *as_stored(adapters, weights, model.path, model.digest)
+
+
+def gateway(
+    upstream: Annotated[
+        list[str], typer.Option("--upstream", "-u", help="A server's URL, with or without /v1; repeatable.")
+    ],
+    registry: RegistryPath = DEFAULT_REGISTRY,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8080,
+    alias: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="ADAPTER=NAME: the name under which upstreams have an adapter, or with base=NAME the base "
+            "model; repeatable. By default adapters bear their own names."
+        ),
+    ] = None,
+    load: Annotated[
+        str, typer.Option(help="How upstreams may be made to load adapters they lack: none, vllm, sglang or lorax.")
+    ] = "none",
+    weights: Annotated[
+        Path | None, typer.Option(help="The weight store as the upstreams see it; by default at the same path.")
+    ] = None,
+    key_env: Annotated[
+        str | None, typer.Option(help="Environment variable with the key that clients must present.")
+    ] = None,
+    upstream_key_env: Annotated[
+        str | None, typer.Option(help="Environment variable with the key that upstreams are given.")
+    ] = None,
+    cors_origin: WebOrigins = None,
+) -> None:
+    """Route `"model": "auto"` in front of any OpenAI-compatible servers (vLLM, SGLang, LoRAX, Ollama, hosted).
+
+    With `--load vllm` an upstream must see the weight store, run with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True,
+    and have **one** API server process: with more, vLLM answers from the wrong adapter. docs/gateway.md says more.
+
+    Example:
+
+        traitroute gateway --upstream http://gpu1:8000 --upstream http://gpu2:8000 --alias math=math-lora-v3
+
+        curl -si localhost:8080/v1/chat/completions -H 'content-type: application/json'
+        -d '{"model": "auto", "messages": [{"role": "user", "content": "2 + 2?"}]}'
+    """
+    try:
+        from ..serving.gateway import GatewayOptions, Load, gateway_app, parse_aliases, upstream_urls
+        from ..serving.http.addresses import read_origins
+        from ..serving.http.server import serve_app
+        from ..serving.state import BASE
+    except ImportError as exc:
+        raise ImportError("the gateway needs an extra: pip install 'traitroute[gateway]'") from exc
+
+    if load not in set(Load):
+        raise InputError(f"--load {load!r} is not a way to load: wanted {', '.join(Load)}")
+    key = secret("--key-env", key_env)
+    options = GatewayOptions(
+        upstreams=upstream_urls(upstream),
+        aliases=parse_aliases(alias or ()),
+        load=Load(load),
+        weights=weights,
+        key=key,
+        upstream_key=secret("--upstream-key-env", upstream_key_env),
+        origins=read_origins(cors_origin or (), keyed=key is not None),
+    )
+    # Opened once here, so that a mistake ends the command and does not show at the first request.
+    with Registry.open(registry, read_only=True) as store:
+        known = {adapter.name for adapter in store.adapters()}
+    if unknown := options.aliases.keys() - known - {BASE}:
+        raise InputError(
+            f"--alias {min(unknown)}=...: {registry} holds no such adapter; it holds "
+            f"{', '.join(sorted(known)) or 'none'}"
+        )
+    app: ASGIApp = gateway_app(options, lambda: Registry.open(registry, read_only=True))
+    servers = ", ".join(options.upstreams)
+    console.print(f"routing in front of {servers} on http://{host}:{port}/v1", highlight=False)
+    # The access log would hold query strings; dates and server names are the upstreams' to give.
+    serve_app(app, host=host, port=port, access_log=False, server_header=False, date_header=False)
+
+
+def mcp(registry: RegistryPath = DEFAULT_REGISTRY) -> None:
+    """Answer an agent's questions about skills over MCP on standard input and output; no model is run.
+
+    The tools: select_skill, plan_skills, list_skills, describe_skill. A running server (`traitroute serve`) answers the
+    same at /mcp. In an agent's configuration:
+
+        {"mcpServers": {"traitroute": {"command": "traitroute", "args": ["mcp", "--registry", "traitroute.db"]}}}
+    """
+    from ..serving.mcp import serve_stdio
+
+    # Opened once now, so that a mistake in the registry ends the command and not the first question.
+    Registry.open(registry, read_only=True).close()
+    serve_stdio(lambda: Registry.open(registry, read_only=True))

@@ -1,23 +1,36 @@
-"""`traitroute tasks`: a new task, measured for every adapter of the profile."""
+"""`traitroute tasks` and `suggest-tasks`: measure a new task for every adapter, and say which task would help."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import typer
 from rich.table import Table
 
-from ..adapters import Adapter, AdapterState, InputError, Registry
-from .options import DEFAULT_REGISTRY, Concurrency, RegistryPath, ServerKey, console, warn
-from .profile import progress_bars
-from .secrets import secret
+from ..adapters import Adapter, AdapterState, DemandWindow, InputError, Registry
+from .console import console, progress_bars, warn
+from .options import DEFAULT_REGISTRY, Concurrency, RegistryPath, ServerKey, engine_name, newest_profile, secret
+from .options import names as listed
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from ..profiling import BaseModelFolder, Task
     from ..profiling.matrix.column import MeasuredColumns
     from ..profiling.matrix.profiled import Profiled
+    from ..router import RoutingProfile
     from ..serving.engines import Engine
+    from ..serving.traffic.losses import Losses
+    from ..serving.traffic.suggestion import Group, NovelShare, Suggestion
+
+PROMPTS = 50
+"""So many prompts of a candidate task are compared with the traffic."""
+
+RISING = 0.05
+"""The p-value below which a trend in the traffic is stated."""
 
 app = typer.Typer(no_args_is_help=True, help="Add tasks to the profile.")
 
@@ -33,7 +46,8 @@ def add(
         str,
         typer.Argument(
             metavar="FOLDER|SUITE",
-            help="A task's folder of {train,test}.jsonl, or a suite, of which the tasks that are not profiled are added.",
+            help="A task's folder of {train,test}.jsonl, or a suite, of which the tasks that are not profiled are "
+            "added.",
             show_default=False,
         ),
     ],
@@ -74,8 +88,7 @@ def add(
     from ..profiling.tasks.task import data_warnings
     from ..serving.engines import open_engine
 
-    if engine not in ("auto", "transformers", "vllm"):
-        raise InputError(f"--engine is auto, transformers or vllm, not {engine!r}")
+    chosen = engine_name(engine)
     quiet_libraries()
     with Registry.open(registry) as store:
         profiled = Profiled.open(store)
@@ -87,16 +100,16 @@ def add(
         base = open_base_model(profiled.summary["base_model"])
         new, warnings = fit_tests(new, base)
         warnings = [*data_warnings(new), *warnings]
-        for said in warnings:
-            warn(said)
-        meter = (
-            closing(open_engine(engine, base.path, store.weights, adapters))
+        for warning in warnings:
+            warn(warning)
+        measuring = (
+            closing(open_engine(chosen, base.path, store.weights, adapters))
             if server is None
             else _on_server(server, secret("--api-key-env", api_key_env), concurrency, base, store)
         )
-        with meter as opened, progress_bars() as progress:
+        with measuring as opened, progress_bars() as progress:
             bar = progress.add_task("measure cells", total=None)
-            found = measure_columns(
+            columns = measure_columns(
                 new,
                 opened,
                 store,
@@ -106,7 +119,7 @@ def add(
                 warnings=warnings,
             )
             progress.update(bar, visible=False)
-    _show(new, found)
+    _show(new, columns)
 
 
 def _tasks(place: str, names: str, test: int | None, profiled: "Profiled") -> "list[Task]":
@@ -122,19 +135,19 @@ def _tasks(place: str, names: str, test: int | None, profiled: "Profiled") -> "l
     if folder.is_dir():
         folder = folder.resolve()
         # An adapter that says it was trained on this task is at home there.
-        found = [infer_task(folder.parent, folder.name, source=True, train=200, test=test or 100)]
+        chosen = [infer_task(folder.parent, folder.name, source=True, train=200, test=test or 100)]
     else:
-        wanted = [name.strip() for name in names.split(",") if name.strip()]
+        wanted = listed(names)
         suite = load_suite(place)
         if lost := [name for name in wanted if name not in (t.name for t in suite.tasks)]:
             has = [t.name for t in suite.tasks]
             raise InputError(f"suite {suite.name} has no task {lost[0]!r}; it has {has}")
-        found = [t for t in suite.tasks if (t.name in wanted if wanted else t.name not in known)]
-        if not found:
+        chosen = [t for t in suite.tasks if (t.name in wanted if wanted else t.name not in known)]
+        if not chosen:
             raise InputError(f"every task of suite {suite.name} is profiled already")
         if test is not None:
-            found = [t.model_copy(update={"test": test}) for t in found]
-    return found
+            chosen = [t.model_copy(update={"test": test}) for t in chosen]
+    return chosen
 
 
 def _check_served(adapters: list[Adapter]) -> None:
@@ -162,21 +175,122 @@ def _on_server(
         yield OpenAIEngine(client, base.path, concurrency=concurrency, address=lambda a: served_name(store, a))
 
 
-def _show(tasks: "Sequence[Task]", found: "MeasuredColumns") -> None:
+def _show(tasks: "Sequence[Task]", columns: "MeasuredColumns") -> None:
     table = Table()
     for column in ("task", "base", "best adapter", "gain", "adapters that gain"):
         table.add_column(column, justify="left" if column in ("task", "best adapter") else "right")
     for i, task in enumerate(tasks):
-        base = next(c.score for c in found.cells if c.adapter is None and c.task == task.name)
-        gains = {c.adapter: c.score - base for c in found.cells if c.adapter and c.task == task.name}
-        gains |= {name: float(row.gains[i]) for name, row in found.estimates.items()}
+        base = next(c.score for c in columns.cells if c.adapter is None and c.task == task.name)
+        gains = {c.adapter: c.score - base for c in columns.cells if c.adapter and c.task == task.name}
+        gains |= {name: float(row.gains[i]) for name, row in columns.estimates.items()}
         best = max(gains, key=lambda name: gains[name])
         helped = sum(gain > 0 for gain in gains.values())
         table.add_row(task.name, f"{base:.2f}", best, f"{gains[best]:+.2f}", f"{helped} of {len(gains)}")
     console.print(table)
-    if found.gone:
-        console.print(
-            f"their weights are gone, and so are their rows: {', '.join(found.gone)}",
-            soft_wrap=True,
-        )
-    console.print(f"{found.examples} answers in {found.seconds:.0f} s; profile version {found.version}")
+    if columns.gone:
+        console.print(f"their weights are gone, and so are their rows: {', '.join(columns.gone)}", soft_wrap=True)
+    console.print(f"{columns.examples} answers in {columns.seconds:.0f} s; profile version {columns.version}")
+
+
+def suggest_tasks(
+    registry: RegistryPath = DEFAULT_REGISTRY,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of candidates, `<task>/{train,test}.jsonl`: which would help?")
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, help="How far back to look.")] = 30,
+) -> None:
+    """Say how much of the traffic is unlike everything profiled, and which task to profile for it.
+
+    Servers count what they route, and keep features of some requests that are like nothing profiled, never text
+    (TRAITROUTE_WATCH=0 turns this off). What answers are worth is known where feedback tells.
+
+    Example:
+
+        traitroute suggest-tasks --data my_tasks
+    """
+    from ..router import RoutingProfile
+    from ..serving.skills.recalibration import read_rewards
+    from ..serving.traffic.losses import losses_of
+    from ..serving.traffic.suggestion import groups_of, novelty_of, suggestions
+
+    since = datetime.now(UTC) - timedelta(days=days)
+    with Registry.open(registry, read_only=True) as store:
+        stored = newest_profile(store)
+        lineage = set(store.lineage())
+        windows = [w for w in store.demand_windows(since=since) if w.profile_version in lineage]
+        losses = losses_of(read_rewards(store, since))
+    if not windows:
+        console.print(f"no server has routed requests with profile version {stored.version} in {days} days yet")
+        return
+    profile = RoutingProfile.from_bytes(stored.data)
+    rows = _rows(windows)
+    _show_novelty(novelty_of(windows), days)
+    _show_losses(losses)
+    _show_groups(groups_of(rows, profile))
+    if data is None:
+        console.print("--data FOLDER says which tasks of yours would cover them")
+    else:
+        _show_suggestions(suggestions(rows, _candidates(data, profile), profile), data)
+
+
+def _rows(windows: list[DemandWindow]) -> "NDArray[np.float64]":
+    """Features of all sampled requests, (n, p)."""
+    sampled = [rows for w in windows if (rows := w.rows()).size]
+    return np.concatenate(sampled) if sampled else np.zeros((0, 0))
+
+
+def _candidates(folder: Path, profile: "RoutingProfile") -> "Mapping[str, NDArray[np.float64]]":
+    """Features of some prompts of each task of a folder that was not profiled yet."""
+    from ..profiling.tasks.suite import infer_task
+
+    names = sorted(p.name for p in folder.glob("*") if p.is_dir()) if folder.is_dir() else []
+    if not names:
+        raise InputError(f"{folder} holds no folders of tasks: give one with <task>/test.jsonl")
+    features = {}
+    for name in names:
+        if name not in profile.tasks:
+            task = infer_task(folder, name, source=False, train=0, test=PROMPTS)
+            features[name] = profile.features.transform([e.prompt for e in task.test_examples])
+    return features
+
+
+def _show_novelty(novel: "NovelShare", days: int) -> None:
+    share = novel.novel / max(novel.requests, 1)
+    console.print(
+        f"{novel.requests} requests in {days} days, {novel.novel} of them ({share:.0%}) like nothing profiled; "
+        f"{novel.earlier:.1%} in the earlier half, {novel.later:.1%} in the later"
+        + (f": rising (p = {novel.p:.3f})" if novel.p < RISING else ""),
+        highlight=False,
+    )
+
+
+def _show_losses(losses: "Losses | None") -> None:
+    if losses is None:
+        console.print("too little feedback to say whether answers get worse", highlight=False)
+        return
+    console.print(
+        f"rewards less what was expected: {losses.earlier:+.3f} in the earlier half of {losses.rewarded} decisions, "
+        f"{losses.later:+.3f} in the later" + (f": falling (p = {losses.p:.3f})" if losses.p < RISING else ""),
+        highlight=False,
+    )
+
+
+def _show_groups(groups: "list[Group]") -> None:
+    if not groups:
+        console.print("nothing to suggest: no request was like nothing profiled")
+        return
+    table = Table("group", "share", "least unlike", title="requests like nothing profiled", title_justify="left")
+    for i, group in enumerate(groups, start=1):
+        table.add_row(str(i), f"{group.share:.0%}", ", ".join(group.nearest))
+    console.print(table)
+
+
+def _show_suggestions(suggested: "list[Suggestion]", data: Path) -> None:
+    if not suggested:
+        console.print("none of these tasks is like the requests that nothing profiled is like")
+        return
+    table = Table("task", "covers of them", title="profile next", title_justify="left")
+    for each in suggested:
+        table.add_row(each.task, f"{each.share:.0%}")
+    console.print(table)
+    console.print(f"next: traitroute tasks add {data / suggested[0].task}", soft_wrap=True)

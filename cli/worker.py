@@ -1,42 +1,41 @@
-"""`traitroute worker`: measure added adapters on the server that serves them."""
+"""`traitroute worker` and `traitroute jobs`: measure added adapters on the server that serves them, and watch it."""
 
 import os
 import signal
+from datetime import timedelta
 from typing import Annotated
 
 import typer
+from rich.markup import escape
+from rich.table import Table
 
-from ..adapters import Registry, RegistryError
-from .options import DEFAULT_REGISTRY, Concurrency, RegistryPath, ServerKey, console
-from .secrets import secret
+from ..adapters import AdapterState, Registry, RegistryError
+from ..serving.jobs import Job, JobBoard, JobState
+from .console import console, say
+from .options import DEFAULT_REGISTRY, Concurrency, RegistryPath, ServerKey, newest_profile, secret
+
+app = typer.Typer(no_args_is_help=True, help="List, show and retry the jobs of `traitroute worker`.")
+JobId = Annotated[str, typer.Argument(help="The job's id, as `traitroute jobs list` shows it.")]
 
 
 def worker(
     server: Annotated[
-        str,
-        typer.Option(
-            "--server",
-            help="URL of a running server of the registry's adapters, with or without /v1.",
-        ),
+        str, typer.Option("--server", help="URL of a running server of the registry's adapters, with or without /v1.")
     ],
     registry: RegistryPath = DEFAULT_REGISTRY,
     api_key_env: ServerKey = None,
     concurrency: Concurrency = 4,
     share: Annotated[
         float,
-        typer.Option(
-            min=0.01,
-            max=1,
-            help="Share of a row's examples that is measured at most; 1 is all of them.",
-        ),
+        typer.Option(min=0.01, max=1, help="Share of a row's examples that is measured at most; 1 is all of them."),
     ] = 0.1,
     jobs: Annotated[int, typer.Option(min=1, max=16, help="Adapters that are measured at a time.")] = 1,
 ) -> None:
     """Measure every adapter that waits, and open it to routing.
 
     Adapters that are added, and replacements, are found within a second. Each is measured on SERVER, at its
-    lowest priority and part by part; finished parts outlive a worker that is killed, and another goes on with them. Several workers
-    may share a registry: on one machine where it is a file, anywhere where it is a PostgreSQL database.
+    lowest priority and part by part; finished parts outlive a worker that is killed, and another goes on with them.
+    Several workers may share a registry: on one machine where it is a file, anywhere where it is a PostgreSQL database.
     `traitroute jobs` shows how far they are.
 
     Example:
@@ -58,24 +57,76 @@ def worker(
     quiet_libraries()
     key = secret("--api-key-env", api_key_env)
     with Registry.open(registry) as store, CompletionsClient(server, api_key=key) as client:
-        if (stored := store.latest_profile()) is None:
-            raise RegistryError(
-                f"{registry} holds no profile yet, which tells the tasks to measure on: run `traitroute profile` first"
-            )
-        base = open_base_model(stored.summary["base_model"])
+        base = open_base_model(newest_profile(store).summary["base_model"])
         engine = OpenAIEngine(client, base.path, concurrency=concurrency, address=lambda a: served_name(store, a))
         if not engine.scores:
             console.print("the server gives no log-probabilities of prompts: answers are measured, likelihoods are not")
         locks = open_locks(store.location)
-        work = Worker(store, RowSteps(store, engine, base, locks, share), locks, jobs, say=_say)
+        work = Worker(store, RowSteps(store, engine, base, locks, share), locks, jobs, say=say)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: work.stopping.set())
-        _say(f"{work.name} measures on {client.url}")
+        say(f"{work.name} measures on {client.url}")
         work.run()
-        _say("stopped; what is under way goes on when a worker runs again")
+        say("stopped; what is under way goes on when a worker runs again")
         # Without waiting for the step under way: a worker may be killed at any moment, and this is no worse.
         os._exit(0)
 
 
-def _say(text: str) -> None:
-    console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+@app.command("list")
+def list_jobs(registry: RegistryPath = DEFAULT_REGISTRY) -> None:
+    """List the newest jobs with their state, their examples and the time that is left.
+
+    Example:
+
+        traitroute jobs list
+    """
+    table = Table()
+    for column in ("adapter", "state", "examples", "left", "reason", "id"):
+        table.add_column(column, overflow="fold")
+    with Registry.open(registry, read_only=True) as store:
+        for job in JobBoard(store.location).jobs():
+            done = f"{job.done} of {job.most} at most" if job.ended_at is None else f"{job.done}"
+            reason = escape(job.reason or "")
+            table.add_row(job.adapter, job.state, done, _left(job), reason, job.id)
+    console.print(table)
+
+
+@app.command("show")
+def show_job(job_id: JobId, registry: RegistryPath = DEFAULT_REGISTRY) -> None:
+    """Show one job.
+
+    Example:
+
+        traitroute jobs show reviews.0f3a5c11d2e4.20261125T120000000000.3b085d7c
+    """
+    with Registry.open(registry, read_only=True) as store:
+        job = JobBoard(store.location).job(job_id)
+    for key, value in job.model_dump(mode="json", exclude_none=True).items():
+        say(f"{key}: {value}")
+
+
+@app.command("retry")
+def retry_job(job_id: JobId, registry: RegistryPath = DEFAULT_REGISTRY) -> None:
+    """Try a job again that failed or was set aside; what was measured is kept.
+
+    Example:
+
+        traitroute jobs retry reviews.0f3a5c11d2e4.20261125T120000000000.3b085d7c
+    """
+    with Registry.open(registry) as store:
+        board = JobBoard(store.location)
+        if (job := board.job(job_id)).state is JobState.SET_ASIDE:
+            adapter = store.adapter(job.adapter)
+            if adapter.weights_digest != job.weights_digest:
+                raise RegistryError(
+                    f"{job.adapter} has other weights than job {job_id} was for: add or replace it anew"
+                )
+            store.set_state(job.adapter, AdapterState.PENDING, expected=adapter)
+        job = board.retry(job_id)
+    console.print(f"{job.adapter}: {job.state}; a running `traitroute worker` takes it up")
+
+
+def _left(job: Job) -> str:
+    if job.remaining_s is None:
+        return ""
+    return str(timedelta(seconds=round(job.remaining_s)))

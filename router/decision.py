@@ -5,10 +5,12 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict
 
 
-class Affinity(BaseModel):
-    """The predicted gain of one adapter over the base model on one request, in score points of [-1, 1]."""
-
+class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True)
+
+
+class Affinity(_Frozen):
+    """The predicted gain of one adapter over the base model on one request, in score points of [-1, 1]."""
 
     adapter: str
     gain: float
@@ -16,22 +18,18 @@ class Affinity(BaseModel):
     high: float
 
 
-class NearTask(BaseModel):
+class NearTask(_Frozen):
     """A profiled task that the request resembles; `similarity` is a cosine in [-1, 1]."""
-
-    model_config = ConfigDict(frozen=True)
 
     task: str
     similarity: float
 
 
-class Change(BaseModel):
+class Change(_Frozen):
     """The smallest change of one part of the demand that would change the choice to `adapter` (None: base).
 
     `part` is "mean" or a component; its demand is now `demand`, and would have to pass `needed`.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     adapter: str | None
     part: str
@@ -39,7 +37,7 @@ class Change(BaseModel):
     needed: float
 
 
-class RoutingDecision(BaseModel):
+class RoutingDecision(_Frozen):
     """The adapter chosen for a request, or `None` for the base model, with the evidence.
 
     `gain` and `interval` are those of the chosen adapter (0 for base); `margin` is its lead over the next best;
@@ -49,8 +47,6 @@ class RoutingDecision(BaseModel):
     do not express of an adapter that joined; and `feedback`, corrections from it. `novelty` is the probability that the
     request is of a kind nobody profiled. `change` is given where it was asked for.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     adapter: str | None
     gain: float

@@ -136,12 +136,7 @@ class RoutingProfile:
         return self.centroids / np.maximum(np.linalg.norm(self.centroids, axis=1, keepdims=True), 1e-12)
 
     def with_adapter(
-        self,
-        name: str,
-        trait_scores: Array,
-        rows: TrainingRows | None = None,
-        *,
-        gains: Array | None = None,
+        self, name: str, trait_scores: Array, rows: TrainingRows | None = None, *, gains: Array | None = None
     ) -> Self:
         """The profile with one more adapter, of projected trait scores (r,) and training `rows`; nothing else changes.
 

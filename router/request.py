@@ -157,17 +157,13 @@ def request_text(body: Mapping[str, Any], *, last: bool = False) -> str:
         InputError: the body is malformed.
     """
     if "messages" in body:
-        turns = _turns(body["messages"])
+        turns = body["messages"]
+        if not isinstance(turns, list) or not turns:
+            raise InputError('"messages" must be a list with at least one message')
         texts = map(_user_text, reversed(turns) if last else turns)
     else:
         texts = _prompts(body.get("prompt"))
     return next(filter(says_something, texts), "")
-
-
-def _turns(messages: Any) -> list[Any]:
-    if not isinstance(messages, list) or not messages:
-        raise InputError('"messages" must be a list with at least one message')
-    return messages
 
 
 def _user_text(message: Any) -> str:

@@ -76,29 +76,29 @@ class TrainingProfiles:
 
         whole = [tokens_of(r).whole.places for r in requests]
         ends = np.cumsum([0, *map(len, whole)])
-        places = np.concatenate(whole)
-        named = csr_matrix((self.rarity[places], places, ends), shape=(len(whole), N_HASHES))
-        starts, adapters, shares = self._answers
-        answers = csr_matrix((shares, adapters, starts), shape=(N_HASHES, len(self.words)))
-        return np.stack([self.prompt_match(features), (named @ answers).toarray()], axis=2)
+        words = csr_matrix((np.ones(ends[-1]), np.concatenate(whole), ends), shape=(len(whole), N_HASHES))
+        starts, adapters, named = self._answers
+        answers = csr_matrix((named, adapters, starts), shape=(N_HASHES, len(self.words)))
+        return np.stack([self.prompt_match(features), (words @ answers).toarray()], axis=2)
 
     def row(self, features: Array, request: Request) -> Array:
         """Evidence of one request, (a, kinds): faster than `evidence`, and without scipy."""
         places = tokens_of(request).whole.places
-        starts, adapters, shares = self._answers
-        first, counts = starts[places], starts[places + 1] - starts[places]
+        starts, adapters, named = self._answers
+        first = starts[places]
+        counts = starts[places + 1] - first
+        ends = np.cumsum(counts)
         # The entries of all words of the request, one after the other.
-        entries = np.arange(counts.sum()) + np.repeat(first - np.cumsum(counts) + counts, counts)
-        named = shares[entries] * np.repeat(self.rarity[places], counts)
-        answers: Array = np.bincount(adapters[entries], named, len(self.words)).astype(np.float64, copy=False)
+        entries = np.arange(ends[-1] if len(ends) else 0) + np.repeat(first - ends + counts, counts)
+        answers: Array = np.bincount(adapters[entries], named[entries], len(self.words)).astype(np.float64, copy=False)
         return np.stack([self.prompt_match(features), answers], axis=1)
 
     def of_tasks(self, centroids: Array, words: NDArray[np.float32]) -> Array:
         """Mean evidence of tasks, (t, a, kinds), of mean features `centroids` (t, p); `words` (t, N_HASHES) are shares
         of requests.
         """
-        starts, adapters, shares = self._answers
-        weights = np.repeat(words * self.rarity, np.diff(starts), axis=1) * shares
+        starts, adapters, named = self._answers
+        weights = np.repeat(words, np.diff(starts), axis=1) * named
         answers = np.array([np.bincount(adapters, row, len(self.words)) for row in weights], dtype=np.float64)
         return np.stack([self.prompt_match(centroids), answers], axis=2)
 
@@ -121,14 +121,14 @@ class TrainingProfiles:
 
     @cached_property
     def _answers(self) -> tuple[NDArray[np.intp], NDArray[np.intp], Array]:
-        """What is answered, by word: where each word's entries start (N_HASHES + 1,); their adapters and shares
-        (entries,).
+        """What is answered, by word: where its entries start (N_HASHES + 1,), and for each entry its adapter and
+        the word's share of its answers times its rarity.
         """
         adapters, columns = np.nonzero(self.shares)
-        words = self.words[adapters, columns]
+        words, shares = self.words[adapters, columns], self.shares[adapters, columns]
         order = np.argsort(words, kind="stable")
         starts = np.concatenate([[0], np.cumsum(np.bincount(words, minlength=N_HASHES))])
-        return starts, adapters[order], self.shares[adapters, columns][order]
+        return starts, adapters[order], (shares * self.rarity[words])[order]
 
     def join(self, other: Self) -> Self:
         """These adapters followed by those of `other`, which has the same features."""

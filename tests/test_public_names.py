@@ -3,6 +3,14 @@
 import importlib
 
 import pytest
+import traitroute
+
+
+def test_the_api_offers_its_names_and_loads_them_when_they_are_used() -> None:
+    assert set(traitroute.__all__) <= set(dir(traitroute))
+    assert all(callable(getattr(traitroute, name)) for name in traitroute.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Rooter'"):
+        traitroute.Rooter  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @pytest.mark.parametrize("package", ["adapters", "router", "profiling", "serving"])

@@ -1,4 +1,4 @@
-"""What the documents tell a reader to type or to open exists."""
+"""What the documents ask a reader to type, to run or to open exists and works."""
 
 import re
 import shlex
@@ -7,8 +7,15 @@ from pathlib import Path
 
 import pytest
 import typer.main
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 from traitroute.cli.main import app
 from typer.core import TyperGroup
+
+from .cli.conftest import profiled  # noqa: F401
+from .conftest import serving
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -126,3 +133,44 @@ echo x | traitroute route - \\
         ["traitroute", "route", "-", "--json"],
         ["make", "demo"],
     ]
+
+
+def python_blocks() -> list[str]:
+    return [block for language, block in FENCED.findall(README.read_text(encoding="utf-8")) if language == "python"]
+
+
+@pytest.mark.parametrize("block", [b for b in python_blocks() if "http://" not in b])
+def test_python_of_the_readme_runs_beside_a_registry(
+    block: str,
+    profiled: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(profiled.parent)
+    exec(compile(block, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert "because" in printed
+    assert "mean: " in printed
+
+
+async def _answer(request: Request) -> JSONResponse:
+    """A chat completion as a routing server answers it."""
+    model = (await request.json())["model"]
+    message = {"role": "assistant", "content": f"asked for {model}"}
+    body = {
+        "id": "1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "critic",
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+    }
+    return JSONResponse(body, headers={"x-traitroute-adapter": "critic", "x-traitroute-gain": "+0.500"})
+
+
+@pytest.mark.parametrize("block", [b for b in python_blocks() if "http://" in b])
+def test_python_of_the_readme_runs_against_a_server(block: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("openai", reason="needs the client: pip install 'traitroute[client]'")
+    server = Starlette(routes=[Route("/v1/chat/completions", _answer, methods=["POST"])])
+    with serving(server) as url:
+        exec(compile(block.replace("http://localhost:8000", url), "README.md", "exec"), {})
+    assert capsys.readouterr().out == "critic +0.500\nasked for auto\n"

@@ -1,4 +1,4 @@
-"""`traitroute adapters add`, `replace`, `withdraw`, `remove`, `disable`, `enable`, `tag`: what is said and what is so."""
+"""`traitroute adapters add`, `replace`, `withdraw`, `remove`, `disable`, `enable` and `tag`: messages and effects."""
 
 import json
 import subprocess

@@ -40,13 +40,7 @@ SUITE = {
             "test": 16,
             "max_tokens": 8,
         },
-        {
-            "name": "word_problems",
-            "rows": {"built_in": "mini"},
-            "metric": "number",
-            "test": 16,
-            "max_tokens": 32,
-        },
+        {"name": "word_problems", "rows": {"built_in": "mini"}, "metric": "number", "test": 16, "max_tokens": 32},
     ],
 }
 
@@ -58,6 +52,9 @@ def test_the_whole_line_runs_and_leaves_nothing_running(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
 
+    for stage in ("train adapters", "measure cells", "start vllm serve", "send requests"):
+        assert f"\n{stage}: begins\n" in done.stdout
+        assert f"\n{stage}: done in " in done.stdout
     assert "demo: 2 adapters, 10 requests" in done.stdout
     chosen = re.findall(r"│ (sentiment2|entailment|base) +│ [+-]\d", done.stdout)
     assert len(chosen) == 10

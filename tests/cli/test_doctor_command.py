@@ -17,14 +17,7 @@ import pytest
 from safetensors.numpy import save_file
 from sqlalchemy import create_engine, text
 from traitroute.adapters import Adapter, AdapterState, Registry
-from traitroute.serving.doctor import (
-    Finding,
-    Verdict,
-    check_packages,
-    check_registry,
-    check_upstream,
-    packages,
-)
+from traitroute.serving.doctor import Finding, Verdict, check_packages, check_registry, check_upstream, packages
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -91,9 +84,7 @@ def test_a_sound_registry_is_found_sound(registry: Registry) -> None:
     assert found["weights"].found == "3 servable adapters, every digest right"
 
 
-def test_an_adapter_of_an_older_registry_that_is_called_like_its_base_is_told(
-    registry: Registry,
-) -> None:
+def test_an_adapter_of_an_older_registry_that_is_called_like_its_base_is_told(registry: Registry) -> None:
     change(registry, "UPDATE adapters SET base_model = 'acme/Fresh:latest' WHERE name = 'fresh'")
     found = findings(registry.path)["names"]
     assert found.verdict is Verdict.WARN
@@ -167,10 +158,7 @@ def test_missing_and_changed_weights_are_named(registry: Registry) -> None:
     file.chmod(0o644)
     file.write_text(CONFIG.replace("8", "16"))
     finding = findings(registry.path)["weights"]
-    assert (finding.verdict, finding.found) == (
-        Verdict.FAIL,
-        "missing or changed: coder, cook",
-    )
+    assert (finding.verdict, finding.found) == (Verdict.FAIL, "missing or changed: coder, cook")
 
 
 def test_reading_weights_tells_how_far_it_is(registry: Registry) -> None:
@@ -211,8 +199,7 @@ def test_plugins_that_leave_us_out_are_warned_of(environment: dict[str, str], to
 
 
 @pytest.mark.parametrize(
-    ("here", "verdict"),
-    [((), Verdict.FAIL), (("torch", "transformers", "peft", "uvicorn"), "warn")],
+    ("here", "verdict"), [((), Verdict.FAIL), (("torch", "transformers", "peft", "uvicorn"), "warn")]
 )
 def test_without_vllm_the_embedded_server_remains(
     monkeypatch: pytest.MonkeyPatch, here: tuple[str, ...], verdict: str
@@ -271,9 +258,7 @@ def test_an_upstream_that_cannot_be_reached_fails(url: str) -> None:
     assert check_upstream(url).verdict is Verdict.FAIL
 
 
-def test_a_proxy_is_named_without_its_password_and_asked_of_no_server_here(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_proxy_is_named_without_its_password_and_asked_of_no_server_here(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str | None] = []
     with upstream(200, b'{"data": [{"id": "tiny"}]}', seen) as address:
         monkeypatch.setenv("http_proxy", f"http://me:secret@{address}")

@@ -4,10 +4,13 @@ import importlib
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import typer
 from traitroute.adapters import InputError, RunError
+from traitroute.cli.main import COMMANDS as ALL
+from traitroute.cli.main import load
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -88,15 +91,44 @@ def test_a_message_is_printed_as_it_is(fail: Run) -> None:
     assert fail(InputError(long)).stderr == f"error: {long}\n"
 
 
-def test_the_command_line_loads_neither_torch_nor_vllm() -> None:
-    heavy = "{'torch', 'vllm', 'transformers', 'datasets', 'spacy'}"
-    code = f"import sys, traitroute.cli; print(sorted({heavy} & set(sys.modules)))"
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ended.stdout == "[]\n"
-
-
 def test_a_database_that_is_away_is_no_bad_input(run: Run) -> None:
     pytest.importorskip("psycopg", reason="psycopg is not installed: pip install '.[postgresql]'")
     ended = run("adapters", "list", "--registry", "postgresql+psycopg://me@127.0.0.1:1/team")
     assert ended.returncode == 1
     assert "check that the server runs" in ended.stderr
+
+
+LOADED = "import sys; from traitroute.cli import main\ntry: main()\nexcept SystemExit: print(*sys.modules)"
+
+
+def loaded(*arguments: object) -> set[str]:
+    """The top-level modules that are loaded once a command has run."""
+    command = [sys.executable, "-c", LOADED, *map(str, arguments)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    return {name.split(".")[0] for name in ended.stdout.splitlines()[-1].split()}
+
+
+def test_the_command_line_loads_neither_torch_nor_vllm() -> None:
+    heavy = "{'torch', 'vllm', 'transformers', 'datasets', 'spacy'}"
+    code = "import sys; from traitroute.cli.main import COMMANDS, load; [load(name) for name in COMMANDS]"
+    code += f"; print(sorted({heavy} & set(sys.modules)))"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout == "[]\n"
+
+
+def test_help_loads_none_of_the_libraries_that_take_long() -> None:
+    slow = {"sklearn", "scipy", "alembic", "sqlalchemy", "pydantic", "numpy", "torch", "vllm"}
+    assert "typer" in loaded("--help")
+    assert not loaded("--help") & slow
+
+
+def test_routing_loads_nothing_that_only_fitting_or_serving_needs(profiled: Path) -> None:
+    modules = loaded("route", "how long do I boil eggs", "--registry", profiled)
+    assert "numpy" in modules
+    assert not modules & {"sklearn", "scipy", "alembic", "torch", "vllm", "transformers", "starlette"}
+
+
+def test_the_list_of_commands_says_what_each_command_says() -> None:
+    for name, (_, summary) in ALL.items():
+        first = (load(name).help or "").strip().partition("\n\n")[0]
+        assert " ".join(first.split()) == summary

@@ -11,12 +11,7 @@ from traitroute.adapters import Cell, Outcomes, Registry
 from traitroute.profiling import Example, Task, load_suite, open_base_model
 from traitroute.profiling.analysis.similarity import STYLE_NAMES
 from traitroute.profiling.forecast.forecast import source_task
-from traitroute.profiling.forecast.signals import (
-    SignalReader,
-    Signals,
-    answer_form,
-    signal_folder,
-)
+from traitroute.profiling.forecast.signals import SignalReader, Signals, answer_form, signal_folder
 from traitroute.profiling.tasks.task import Metric
 
 for library in ("transformers", "datasets"):

@@ -140,12 +140,7 @@ def test_a_base_model_that_is_not_there_is_refused_without_a_network(data: Path,
     command += ["--data", str(data), "--sources", "greet,nod", "--targets", "wave"]
     command += ["--base", "nobody/no-such-model", "--registry", str(tmp_path / "new.db")]
     ended = subprocess.run(
-        command,
-        env=os.environ | {"HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+        command, env=os.environ | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, timeout=60, check=False
     )
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: base model 'nobody/no-such-model' is neither")

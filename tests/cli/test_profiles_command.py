@@ -39,10 +39,7 @@ def test_diff_counts_the_decisions_that_changed(run: Run, two_versions: Path, tm
     command = ("profiles", "diff", 1, 2, "--registry", two_versions, "--requests", asked)
     assert "1 of 2 decisions differ" in run(*command).stdout
     found = json.loads(run(*command, "--json").stdout)
-    assert found == {
-        "requests": 2,
-        "changed": [{"request": 1, "before": "coder", "after": "fresh"}],
-    }
+    assert found == {"requests": 2, "changed": [{"request": 1, "before": "coder", "after": "fresh"}]}
 
 
 def test_rollback_makes_a_new_version_of_an_old_one(run: Run, two_versions: Path) -> None:

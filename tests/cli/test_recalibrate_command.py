@@ -46,13 +46,7 @@ def tell(path: Path, reward: float, count: int = 200) -> None:
         for _ in range(count):
             token = DecisionToken.of("chef", 0.2, 0.5, 1, "1" * 64).sign(b"key")
             registry.put_feedback(
-                Feedback(
-                    token=token,
-                    adapter="chef",
-                    predicted_gain=0.2,
-                    profile_version=1,
-                    reward=reward,
-                )
+                Feedback(token=token, adapter="chef", predicted_gain=0.2, profile_version=1, reward=reward)
             )
 
 

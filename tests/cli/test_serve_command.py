@@ -124,10 +124,7 @@ def save_adapter(folder: Path, *, rank: int, module: str) -> Path:
     config = {"peft_type": "LORA", "r": rank, "lora_alpha": 8, "target_modules": [module]}
     (folder / "adapter_config.json").write_text(json.dumps(config))
     stem = f"base_model.model.model.layers.0.self_attn.{module}.lora_"
-    halves = {
-        f"{stem}A.weight": np.ones((rank, 8), "f4"),
-        f"{stem}B.weight": np.ones((8, rank), "f4"),
-    }
+    halves = {f"{stem}A.weight": np.ones((rank, 8), "f4"), f"{stem}B.weight": np.ones((8, rank), "f4")}
     save_file(halves, folder / "adapter_model.safetensors")
     return folder
 

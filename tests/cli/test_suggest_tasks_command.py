@@ -33,10 +33,7 @@ def put_window(path: Path, texts: list[str]) -> None:
         rows = profile.features.transform(texts) if texts else []
         registry.put_demand_window(
             DemandWindow(
-                profile_version=1,
-                requests=2 * len(texts),
-                novel=len(texts),
-                features=DemandWindow.pack(list(rows)),
+                profile_version=1, requests=2 * len(texts), novel=len(texts), features=DemandWindow.pack(list(rows))
             )
         )
 

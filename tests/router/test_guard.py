@@ -38,7 +38,8 @@ def test_the_best_of_the_safe_z_is_taken_though_a_higher_one_is_safe_too() -> No
 
 
 def test_a_loss_that_one_of_many_groups_has_by_chance_is_no_harm() -> None:
-    # A tenth of the answers lost, none won: 2.1 standard errors, which is nothing among 24 groups, and something of one alone.
+    # A tenth of the answers lost, none won: 2.1 standard errors, which is nothing among 24 groups, and something of one
+    # alone.
     gains = np.where(np.arange(40) < 4, -1.0, 0.0)[:, None]
     alone = RiskCurve.of(np.ones((40, 1)), np.full(40, 0.1), gains, np.zeros(40, np.intp))
     assert alone.harmed[0].tolist() == [True]

@@ -17,10 +17,7 @@ def user(content: Any) -> dict[str, Any]:
     [
         ({"messages": [user("hi")]}, "hi"),
         ({"messages": [{"role": "system", "content": "be kind"}, user("hi")]}, "hi"),
-        (
-            {"messages": [user([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}])]},
-            "a\nb",
-        ),
+        ({"messages": [user([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}])]}, "a\nb"),
         ({"messages": [user([{"type": "image_url", "image_url": {"url": "x"}}])]}, ""),
         ({"messages": [user("")]}, ""),
         ({"prompt": "once"}, "once"),
@@ -94,19 +91,7 @@ SILENT = [
         "1 2 3",
         "50%",
     ),
-    *(
-        "١٢٣",
-        "\u200b",
-        "\u200d\ufeff",
-        "\u3164",
-        "{}",
-        "$5",
-        "10:30",
-        "+",
-        "= 4",
-        "(((",
-        "1" + "(" * 9000,
-    ),
+    *("١٢٣", "\u200b", "\u200d\ufeff", "\u3164", "{}", "$5", "10:30", "+", "= 4", "(((", "1" + "(" * 9000),
     *("." * 10**6, " " * 10**6),
 ]
 SAYING = [

@@ -164,9 +164,5 @@ def test_only_ready_adapters_are_routed_to(
 
 def test_base_serves_where_no_adapter_is_ready(profile: RoutingProfile) -> None:
     decision = Router(profile, routable=frozenset()).route("please bake bread")
-    assert (decision.adapter, decision.ranking, decision.reason) == (
-        None,
-        (),
-        "base: no adapter is ready",
-    )
+    assert (decision.adapter, decision.ranking, decision.reason) == (None, (), "base: no adapter is ready")
     assert np.isfinite([*decision.demand.values(), decision.margin]).all()

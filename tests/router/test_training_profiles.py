@@ -45,9 +45,7 @@ def test_an_adapter_of_unknown_training_has_no_evidence(features: RequestFeature
         np.testing.assert_array_equal(training.row(features.row(text), text)[2], [0.0, 0.0])
 
 
-def test_an_adapter_of_which_only_one_side_is_known_has_evidence_of_that_side(
-    features: RequestFeatures,
-) -> None:
+def test_an_adapter_of_which_only_one_side_is_known_has_evidence_of_that_side(features: RequestFeatures) -> None:
     known = TrainingRows.read(OTHERS, ["good", "bad"] * 10)
     prompts = TrainingRows(known.prompts, [])
     answers = TrainingRows([], known.answers)
