@@ -46,10 +46,12 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    allow: _Names | None = None
-    deny: _Names = []
-    tags: _Names = []
-    min_gain: Annotated[float, Field(ge=-1, le=1)] | None = None
+    allow: _Names | None = Field(default=None, description="Only these adapters, or the base model, may answer.")
+    deny: _Names = Field(default=[], description="None of these adapters may answer.")
+    tags: _Names = Field(default=[], description="Only adapters with all of these tags may answer.")
+    min_gain: Annotated[float, Field(ge=-1, le=1)] | None = Field(
+        default=None, description="The base model answers unless an adapter surely gains more than this."
+    )
 
     @property
     def limits_adapters(self) -> bool:

@@ -1,4 +1,4 @@
-"""`/v1/adapters` over HTTP: first the admin key is checked, then the body is read, then a thread changes the registry."""
+"""`/v1/adapters` over HTTP: check the admin key, then read the body, then change the registry in a thread."""
 
 import os
 from collections.abc import Callable

@@ -1,7 +1,8 @@
 """Addresses: which web pages may use a server, and how other servers are shown and reached.
 
 An origin is what a browser says of the page that sends a request: scheme, host and, unless it is the scheme's default,
-port. Cookies are neither read nor set, so CORS credentials are never allowed: a page that has a key sends it in a header.
+port. Cookies are neither read nor set, so CORS credentials are never allowed: a page that has a key sends it in a
+header.
 """
 
 import re

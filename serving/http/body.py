@@ -1,7 +1,7 @@
 """Read, parse and replay a request's body, within limits.
 
-The parser is the one that the apps behind use, so that no body means one thing here and another there. What is parsed
-here is left in the scope under `REQUEST`, so that nobody behind needs to parse it again. Large bodies are worked on in a thread.
+The parser is the same as in the apps behind, so that no body is read in two ways. The parsed body is left in the scope
+under `REQUEST`, so that it need not be parsed again. Large bodies are parsed in a thread.
 """
 
 import asyncio
@@ -17,14 +17,14 @@ from starlette.types import Message, Receive
 from .errors import RefusedError
 
 REQUEST = "traitroute.request"
-"""The scope's key under which apps behind find the body as a dict, as it is handed on; to be read only. Absent where it is no JSON object."""
+"""The scope's key of the body as a read-only dict, as it is passed on; absent where it is no JSON object."""
 
 MAX_DEPTH = 100
-"""How deep a body may nest; the deepest tool schemas stay far below."""
+"""How deep a body may nest; the deepest tool schemas stay far below it."""
 MAX_PARTS = 200_000
-"""How many lists, objects and strings a body may hold; a conversation of 128,000 tokens in the shortest of messages stays below."""
+"""How many lists, objects and strings a body may hold; 128,000 tokens in the shortest of messages have fewer."""
 LARGE = 64 * 1024
-"""Bodies of at least so many bytes are worked on in a thread."""
+"""Bodies of at least this many bytes are parsed in a thread."""
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ async def read_body(receive: Receive, headers: Headers, limit: int) -> bytes:
         ClientDisconnect: the client went away.
     """
     declared = headers.get("content-length", "")
-    # Longer digits than any limit has are refused unread, for int() itself has limits.
+    # More digits than any limit has are refused without int(), which limits digits itself.
     if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
         raise _too_large(limit)
     body, more = bytearray(), True
@@ -61,7 +61,7 @@ def parse(body: bytes) -> Any:
     """Parse JSON.
 
     Raises:
-        RefusedError: it has too many parts, nests too deep, or a text in it holds half a character.
+        RefusedError: it has too many parts, nests too deep, or a string in it holds half a surrogate pair.
         ValueError: it is not JSON.
     """
     encoding = json.detect_encoding(body)
@@ -70,17 +70,17 @@ def parse(body: bytes) -> Any:
         body = text.encode("utf-8", "surrogatepass")
     _check_parts(body)
     parsed = (_DECODER if len(body) < LARGE else _YIELDING).decode(text)
-    # Halves of characters come escaped, or encoded with this first byte.
+    # A surrogate comes as an escape, or encoded with this first byte.
     if b"\\ud" in body or b"\\uD" in body or b"\xed" in body:
         _check_text(parsed)
     return parsed
 
 
 def parse_object(body: bytes) -> dict[str, Any] | None:
-    """Parse a JSON object; what is none is None here and left to the app's own validation.
+    """Parse a JSON object; None for anything else, which is left to the app's own validation.
 
     Raises:
-        RefusedError: as for `parse`.
+        RefusedError: as `parse` does.
     """
     try:
         request = parse(body)
@@ -90,12 +90,12 @@ def parse_object(body: bytes) -> dict[str, Any] | None:
 
 
 def dump(request: dict[str, Any]) -> bytes:
-    """Write a parsed request as JSON again: all that `parse` reads, in a quarter of the time that `json` takes."""
+    """Serialize a parsed request: all that `parse` reads, in a quarter of the time that `json` takes."""
     return to_json(request, inf_nan_mode="constants")
 
 
 def replay(body: bytes, receive: Receive) -> Receive:
-    """Give the body once, then whatever the client does next: a disconnect must still be seen."""
+    """A `receive` that returns the body once, then what the client sends next: a disconnect must still be seen."""
     pending = [body]
 
     async def replayed() -> Message:
@@ -115,8 +115,8 @@ def _number(text: str) -> float:
 
 
 _DECODER = json.JSONDecoder()
-# The parser is one call that holds the interpreter: a million numbers would stop the event loop from within a thread too.
-# A function of Python's at each number lets other threads run.
+# The C parser holds the interpreter's lock, so a million numbers would stop the event loop even from a thread.
+# A Python function called for each number lets other threads run.
 _YIELDING = json.JSONDecoder(parse_int=_integer, parse_float=_number)
 
 _SQUARE = bytes.maketrans(b"{}", b"[]")
@@ -125,20 +125,20 @@ _NEITHER = bytes(set(range(256)) - set(b'[]{}"'))
 
 
 def _check_parts(body: bytes) -> None:
-    """Refuse what would take long to parse by its lists, objects and strings, before it is parsed."""
+    """Refuse a body that would take long to parse, by counting its lists, objects and strings beforehand."""
     if body.count(b"[") + body.count(b"{") <= MAX_DEPTH and body.count(b'"') <= MAX_PARTS:
         return
     plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     strings = plain.count(b'"') // 2
     if strings > MAX_PARTS:
         raise _too_many()
-    # Without escapes every quote begins or ends a string, so each second piece between quotes lies outside of strings. Two quotes
-    # with no bracket between are a string without brackets, or join two strings to one.
+    # Without escapes every quote begins or ends a string, so every second part between quotes lies outside of strings.
+    # Two quotes with no bracket between are a string without brackets, or join two strings to one.
     kept = plain.translate(_SQUARE, _NEITHER).replace(b'""', b"")
     brackets = b"".join(kept.split(b'"')[::2])
     if strings + brackets.count(b"[") > MAX_PARTS:
         raise _too_many()
-    # Each round takes away what holds nothing, so there are as many as the body is deep.
+    # Each round removes the innermost pairs, so there are as many rounds as the body is deep.
     for _ in range(MAX_DEPTH):
         before, brackets = len(brackets), brackets.replace(b"[]", b"")
         if len(brackets) == before:
@@ -161,7 +161,7 @@ def _check_text(parsed: Any) -> None:
 
 
 def _path_to_half(value: Any) -> list[str] | None:
-    """The way to the first text that is no text, as keys and places; None where there is none."""
+    """The keys and indices that lead to the first string with half a surrogate pair; None where there is none."""
     if isinstance(value, str):
         return [] if _is_half(value) else None
     if isinstance(value, dict) and any(map(_is_half, value)):

@@ -1,8 +1,8 @@
 """API keys: what bears none of a server's keys gets nothing but the paths that are listed as open.
 
 vLLM checks its keys under `/v1` and a few other prefixes only; `/invocations`, `/pooling`, `/tokenize`, `/adapters` and
-more answer anybody. So `KeyCheck` is put around all of vLLM too, outermost, and works by a list of what is open: whatever
-else a server has, now or in its next version, needs a key.
+more answer anybody. So `KeyCheck` is put around all of vLLM too, outermost, and works by a list of what is open:
+whatever else a server has, now or in its next version, needs a key.
 """
 
 import hashlib

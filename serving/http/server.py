@@ -1,9 +1,9 @@
-"""How the gateway and the embedded server listen: uvicorn, which here waits for no client without end.
+"""The HTTP server of the gateway and the embedded server: uvicorn, with time limits for slow clients.
 
-uvicorn bounds a request's head (with h11; its other parser does not) and how many connections there are. It does not
-bound the time: half a request, or an answer that nobody reads, is held for good, and enough of them shut everybody else out.
-Here seconds are counted while nothing but the client is waited for. So an answer may stream for hours, and a
-server that was itself late blames nobody.
+uvicorn limits the size of a request's head (with h11; not with its other parser) and the number of connections, but not
+the time: half a request, or a response that nobody reads, would be held forever, and enough of them would shut
+everybody else out. Here seconds count while nothing but the client is waited for. So a response may stream for hours,
+and delays of the server itself count against nobody.
 """
 
 import asyncio
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 HEAD_BYTES = 16 * 2**10
-"""The most that a request's line and headers take: h11's own limit, and Node's."""
+"""The largest request line and headers: the default of h11, and of Node."""
 TICK_S = 1.0
-"""How often uvicorn's main loop looks round."""
+"""The period of uvicorn's main loop."""
 _BODY_BYTES = 64 * 2**10
 _CHUNKED_BYTES = 2**10
-"""Little, for a chunk of one byte is six bytes that take h11 some 30 microseconds."""
+"""Few, since a chunk of one byte takes six bytes, and h11 some 30 microseconds."""
 _SPARE_FILES = 64
-"""What a process opens besides connections: the registry, libraries, standard streams."""
+"""Files that a process opens besides connections: the registry, libraries, standard streams."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a client may take.
+    """The limits of a client.
 
-    A request must arrive within `request_s` seconds, and one more for every `rate` bytes of it. Whoever takes nothing of what is
-    sent for `unread_s` seconds is cut off. With `connections` open, whoever has been silent longest makes room.
+    A request must arrive within `request_s` seconds, and one more for every `rate` bytes of it. A client that reads
+    nothing for `unread_s` seconds is disconnected. With `connections` open, those that were silent longest are closed.
     """
 
     request_s: float = 30.0
@@ -50,7 +50,7 @@ class Limits:
 
 
 class Connection(H11Protocol):
-    """A client's connection, with what it has made the server wait."""
+    """A client's connection, and how long the server has waited for it."""
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
@@ -63,12 +63,12 @@ class Connection(H11Protocol):
 
     @property
     def idle(self) -> bool:
-        """Whether it waits for its next request, of which nothing has come."""
+        """Whether it is between requests."""
         return self.timeout_keep_alive_task is not None
 
     @property
     def late(self) -> bool:
-        """Whether the rest of a request is what is waited for, and nothing else."""
+        """Whether only the rest of a request is waited for."""
         if self.idle or self._refused or self.transport.is_closing():
             return False
         if self.conn.their_state is h11.IDLE:
@@ -76,18 +76,18 @@ class Connection(H11Protocol):
         if self.conn.their_state is not h11.SEND_BODY:
             return False
         cycle = self.cycle
-        # While the app has not taken what there is, or answers, the app is what is waited for.
+        # While the app has not read what arrived, or is responding, the app is waited for.
         busy = cycle.response_started or cycle.body or self.flow.read_paused
         return cycle.response_complete or not busy
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Take the connection, and make room for it where there is none."""
+        """Accept the connection; close silent ones if there are too many."""
         if self.limit_concurrency and len(self.connections) + 1 >= self.limit_concurrency:
             self._make_room()
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
-        """Read on; after a refusal only to throw away, for a client that is still sending would see no answer but a reset."""
+        """Read; after a refusal only to discard: a client that is still sending would see a reset, not the response."""
         self.heard = self.loop.time()
         self._received += len(data)
         if self._refused:
@@ -95,30 +95,30 @@ class Connection(H11Protocol):
         read = self.cycle if self.conn.their_state is h11.SEND_BODY else None
         super().data_received(data)
         if read and (self.cycle is not read or self.conn.their_state is h11.IDLE):
-            # The answer had not waited for that body; the next request gets no time for it.
+            # The response was complete before that body; the next request gets no time for it.
             self._received, self._waited = 0, 0.0
 
     def bytes_a_turn(self) -> int:
-        """How much is read before others have their turn."""
+        """How many bytes to read before other connections have their turn."""
         if self.conn.their_state is h11.IDLE:
             return HEAD_BYTES
         chunked = self.headers and any(name == b"transfer-encoding" for name, _ in self.headers)
         return _CHUNKED_BYTES if chunked else _BODY_BYTES
 
     def on_response_complete(self) -> None:
-        """Begin to count for the next request."""
+        """Start counting for the next request."""
         self._received, self._waited = 0, 0.0
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is not HTTP, or a head that is too long."""
+        """Refuse a request that is not HTTP, or whose head is too long."""
         if getattr(sys.exception(), "error_status_hint", 400) == 431:
             self.refuse(431, f"the request's line and headers are longer than {HEAD_BYTES} bytes")
         else:
             self.refuse(400, msg)
 
     def shutdown(self) -> None:
-        """Wait for answers under way, but for nobody who has yet to ask."""
+        """Let running responses finish, and close connections with an incomplete request."""
         if self.late:
             self.refuse(503, "the server is stopping")
         if self._refused:
@@ -127,7 +127,7 @@ class Connection(H11Protocol):
             super().shutdown()
 
     def tick(self, limits: Limits) -> None:
-        """Count one tick, and end what has gone on for too long."""
+        """Count one tick, and close the connection if a time limit is exceeded."""
         unsent = self.transport.get_write_buffer_size()
         self._unread = self._unread + TICK_S if unsent and unsent == self._unsent else 0.0
         self._unsent = unsent
@@ -141,7 +141,7 @@ class Connection(H11Protocol):
                 self.refuse(408, "the request came too slowly: send it at once")
 
     def refuse(self, status: int, message: str) -> None:
-        """Say no, where something was asked, and close the connection at the next tick."""
+        """Send an error, if a request has begun, and close the connection at the next tick."""
         if self._received and self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             body = json.dumps(error_body(status, message)).encode()
             headers = [
@@ -149,10 +149,10 @@ class Connection(H11Protocol):
                 ("content-length", str(len(body))),
                 ("connection", "close"),
             ]
-            said = (h11.Response(status_code=status, headers=headers), h11.Data(data=body))
-            # Of HEAD only the first may be said.
+            parts = (h11.Response(status_code=status, headers=headers), h11.Data(data=body))
+            # A response to HEAD has no body.
             with suppress(h11.LocalProtocolError):
-                for event in (*said, h11.EndOfMessage()):
+                for event in (*parts, h11.EndOfMessage()):
                     self.transport.write(self.conn.send(event) or b"")
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True
@@ -164,7 +164,7 @@ class Connection(H11Protocol):
             self.transport.close()
 
     def _make_room(self) -> None:
-        """Close those that were silent longest and have no request under way; a batch, for finding them takes time."""
+        """Close several of the connections that were silent longest and have no request under way."""
         silent = [each for each in self.connections if isinstance(each, Connection) and (each.idle or each.late)]
         silent.sort(key=lambda each: each.heard)
         for each in silent[: 1 + len(silent) // 16]:
@@ -174,7 +174,7 @@ class Connection(H11Protocol):
 
 
 class Reader(asyncio.BufferedProtocol):
-    """Hands a connection what comes in pieces, one a turn of the loop; else a read may bring 256 KiB, which may take seconds to parse."""
+    """Passes data to a connection in chunks, one a turn of the loop; 256 KiB at once may take seconds to parse."""
 
     def __init__(self, **given: Any) -> None:
         self._connection = Connection(**given)
@@ -201,18 +201,18 @@ class Reader(asyncio.BufferedProtocol):
         self._connection.resume_writing()
 
     def get_buffer(self, sizehint: int) -> bytearray:
-        """Where the next piece goes."""
+        """The buffer of the next chunk."""
         self._buffer = bytearray(self._connection.bytes_a_turn())
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Hand the piece on, and keep nothing for a client that may send no more."""
-        piece, self._buffer = bytes(self._buffer[:nbytes]), bytearray()
-        self._connection.data_received(piece)
+        """Pass the chunk on, and keep no buffer for a client that may send no more."""
+        chunk, self._buffer = bytes(self._buffer[:nbytes]), bytearray()
+        self._connection.data_received(chunk)
 
 
 def make_server(app: "ASGIApp", *, host: str, port: int, limits: Limits = Limits(), **settings: Any) -> uvicorn.Server:
-    """The server of `app`, with `settings` of uvicorn's."""
+    """A server of `app`; `settings` are uvicorn's."""
 
     async def tick() -> None:
         for connection in list(server.server_state.connections):
@@ -250,7 +250,7 @@ def serve_app(app: "ASGIApp", *, host: str, port: int, limits: Limits = Limits()
 
 
 def _allowed(connections: int) -> int:
-    """As many connections as there are files for; a connection may need another one upstream."""
+    """As many of `connections` as file descriptors allow; each may need another one upstream."""
     try:
         import resource
     except ImportError:

@@ -46,9 +46,9 @@ from ..skills.skills import ServedSkills
 
 INSTRUCTIONS = (
     "Skills are LoRA adapters of one base model, measured on real tasks. Before generating, call select_skill for "
-    "a sub-task, or plan_skills for a whole plan; then send the request to the same server's OpenAI API with the skill's "
-    "name as the model (base: the bare base model). Gains are differences in score from the base model, from -1 to 1; a "
-    "negative gain is a side effect."
+    "a sub-task, or plan_skills for a whole plan; then send the request to the same server's OpenAI API with the "
+    "skill's name as the model (base: the bare base model). Gains are differences in score from the base model, from "
+    "-1 to 1; a negative gain is a side effect."
 )
 TRAIT_MAP = "traits://map"
 SKILL = "skill://"
@@ -107,8 +107,8 @@ TOOLS = {
         SkillTool(
             "select_skill",
             "Select a skill",
-            "Find the skill that one sub-task needs: skills ranked by predicted gain over the base model, with intervals, "
-            "the reason, and the side effects to expect. The choice is `base` where no skill is sure to help.",
+            "Find the skill that one sub-task needs: skills ranked by predicted gain over the base model, with "
+            "intervals, the reason, and expected side effects. The choice is `base` where no skill is sure to help.",
             SelectRequest,
             Selection,
             lambda skills, task: skills.ask(lambda s: s.select(task)),
@@ -125,8 +125,8 @@ TOOLS = {
         SkillTool(
             "list_skills",
             "List the skills",
-            "List the skills of this server by name, each with the tasks on which it was measured to gain or lose most. "
-            "If `next` is not null there are more: give it as `after`.",
+            "List the skills of this server by name, each with the tasks on which it was measured to gain or lose "
+            "most. If `next` is not null there are more: give it as `after`.",
             Page,
             SkillList,
             lambda skills, page: skills.ask(lambda s: s.cards(page)),
@@ -147,7 +147,7 @@ _TRAIT_MAP = Resource(
     uri=TRAIT_MAP,
     name="traits",
     title="Map of traits",
-    description="The traits that explain the skills' gains, with their loadings on tasks, and each skill's trait scores.",
+    description="The traits that explain the skills' gains, their loadings on tasks, and each skill's trait scores.",
     mime_type="application/json",
 )
 _TEMPLATES = [
@@ -170,7 +170,8 @@ Reach this goal: {goal}
 
 1. Break it into steps, each a request that can be answered by itself, with its material in it.
 2. Call plan_skills once with all steps in the order in which they will run.
-3. Run each step as a chat completion whose model is the step's `assigned` skill, or the base model where that is `base`.
+3. Run each step as a chat completion whose model is the step's `assigned` skill, or the base model where that is
+`base`.
    Read the side effects first: on those tasks the skill is worse than the base model.
 4. Put the answers together, and say which skill gave which.
 """

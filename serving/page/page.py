@@ -1,7 +1,7 @@
 """The page at `/traits`: its files, and the plotting library from where it is installed; all of them open to anybody.
 
-What the page shows comes from the data routes, which ask for the server's key. Starlette's `StaticFiles` is not used: it
-compresses at every request, and knows neither these headers nor a weak ETag of the contents.
+What the page shows comes from the data routes, which ask for the server's key. Starlette's `StaticFiles` is not used:
+it compresses at every request, and knows neither these headers nor a weak ETag of the contents.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Skill cards: what is known of one adapter, as JSON, as Markdown, and as the Hub's model card (README.md).
 
-The model card's metadata equals what `huggingface_hub.ModelCardData` writes, which a test compares; writing it here takes
-no more than YAML.
+The model card's metadata equals what `huggingface_hub.ModelCardData` writes, which a test compares; writing it here
+takes no more than YAML.
 """
 
 import re

@@ -2,8 +2,8 @@
 
 A decision token carries what was decided, so no server has to remember its decisions, and any replica takes feedback on
 those of any other. It is the row's key, so each decision is rewarded once. It states when it was made and by which
-weights, so it is valid for some days, and for these weights alone. The reporter is kept as a hash of the API key, so that
-feedback with one key can be kept to its share.
+weights, so it is valid for some days, and for these weights alone. The reporter is kept as a hash of the API key, so
+that feedback with one key can be kept to its share.
 
 A token is `PAYLOAD.SIGNATURE`, both URL-safe base64 (RFC 4648, section 5) without padding. The payload is a JSON list
 that anybody can read; the signature, 16 bytes of HMAC-SHA-256, proves that a server of the registry made it.

@@ -1,10 +1,10 @@
-"""What the skills API takes and gives: the contract of HTTP, MCP and the page alike.
+"""Requests and responses of the skills API: the contract of HTTP, MCP and the page alike.
 
-All gains are differences to the bare base model in score points of [-1, 1]; negative ones are side effects. `low` and
-`high` bound 95% intervals of *measured* gains; those of *predicted* gains are the router's margin of error.
+All gains are differences from the bare base model in score points, in [-1, 1]; negative ones are side effects. `low`
+and `high` bound 95% intervals of *measured* gains; those of *predicted* gains are the router's margin of error.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -14,7 +14,9 @@ from ..http.models import PageOf
 MOST_STEPS = 100
 MOST_SKILLS = 100
 MOST_CHARACTERS = 100_000
-"""So long a text may be that a skill is selected for; generating takes longer ones."""
+"""The longest text that a skill is selected for, in characters; requests for tokens may be longer."""
+
+State = Literal["pending", "ready", "disabled"]
 
 
 class _Request(BaseModel):
@@ -26,19 +28,18 @@ class _Answer(BaseModel):
 
 
 class SelectRequest(_Request):
-    """A sub-task, as text or as the chat messages it would be asked with, and the limits to keep to."""
+    """A sub-task, as text or as chat messages, and which skills may be selected for it."""
 
-    task: Annotated[str | None, Field(description="The sub-task's text.")] = None
-    messages: Annotated[
-        list[dict[str, Any]] | None,
-        Field(description="Chat messages, as for /v1/chat/completions; the first user turn is read."),
-    ] = None
-    tools: Annotated[
-        list[dict[str, Any]] | None,
-        Field(description="Tools, as for /v1/chat/completions; they do not change the selection."),
-    ] = None
-    constraints: Annotated[Limits, Field(description="Which skills may be selected.")] = Limits()
-    k: Annotated[int, Field(ge=1, le=MOST_SKILLS, description="How many skills to rank.")] = 5
+    task: str | None = Field(default=None, description="The sub-task as text. Give either this or `messages`.")
+    messages: list[dict[str, Any]] | None = Field(
+        default=None,
+        description="The sub-task as chat messages, as for /v1/chat/completions; the first user turn is read.",
+    )
+    tools: list[dict[str, Any]] | None = Field(
+        default=None, description="Tools, as for /v1/chat/completions; they do not change the selection."
+    )
+    constraints: Limits = Field(default=Limits(), description="Which skills may be selected.")
+    k: int = Field(default=5, ge=1, le=MOST_SKILLS, description="How many skills to rank.")
 
     @model_validator(mode="after")
     def _one_task(self) -> Self:
@@ -48,234 +49,232 @@ class SelectRequest(_Request):
 
 
 class PlanRequest(_Request):
-    """An agent's whole plan: its sub-tasks in the order in which they will run.
+    """An agent's whole plan."""
 
-    `max_loss` is the predicted gain, summed over all steps, that may be given up to change skills less often.
-    """
-
-    steps: Annotated[list[SelectRequest], Field(min_length=1, max_length=MOST_STEPS)]
-    max_loss: Annotated[float, Field(ge=0, le=MOST_STEPS)] = 0.0
+    steps: list[SelectRequest] = Field(
+        min_length=1, max_length=MOST_STEPS, description="The sub-tasks, in the order in which they will run."
+    )
+    max_loss: float = Field(
+        default=0.0,
+        ge=0,
+        le=MOST_STEPS,
+        description="The predicted gain, summed over all steps, that may be given up to switch skills less often.",
+    )
 
 
 class MeasuredGain(_Answer):
-    """What a skill was measured to gain on a profiled task; without `low` and `high` where nobody knows how sure it is.
+    """A skill's measured gain on one profiled task."""
 
-    Of a task that has more, `examples` may be a few from which the gain was estimated."""
-
-    task: str
-    score: float
-    base: float
-    gain: float
-    low: float | None
-    high: float | None
-    examples: int
+    task: str = Field(description="The profiled task.")
+    score: float = Field(description="The skill's score, from 0 to 1.")
+    base: float = Field(description="The base model's score on the same examples.")
+    gain: float = Field(description="`score` less `base`; negative is a loss.")
+    low: float | None = Field(description="Lower end of the gain's 95% interval; null where no interval is known.")
+    high: float | None = Field(description="Upper end of the gain's 95% interval; null where no interval is known.")
+    examples: int = Field(description="How many examples were measured; the gain may be estimated from a few.")
 
 
 class RankedSkill(_Answer):
-    """A skill, or `base`, in the ranking for one sub-task.
+    """A skill, or `base`, in the ranking for one sub-task."""
 
-    `loaded` is null where the server cannot tell; `side_effects` are tasks on which the skill surely loses.
-    """
-
-    name: str
-    gain: float
-    low: float
-    high: float
-    loaded: bool | None
-    side_effects: tuple[MeasuredGain, ...] = ()
+    name: str = Field(description="The skill's name, to be sent as `model`; `base` is the bare base model.")
+    gain: float = Field(description="Predicted gain over the base model, from -1 to 1.")
+    low: float = Field(description="Lower end of the predicted gain's interval.")
+    high: float = Field(description="Upper end of the predicted gain's interval.")
+    loaded: bool | None = Field(description="Whether the server has it loaded; null where the server cannot tell.")
+    side_effects: tuple[MeasuredGain, ...] = Field(
+        default=(), description="Profiled tasks on which the skill is worse than the base model beyond doubt."
+    )
 
 
 class DemandedTrait(_Answer):
-    """How much of a component the sub-task asks for; `trait` says whether the component exceeds the null."""
+    """How much of one component the sub-task needs."""
 
-    index: int
-    name: str
-    demand: float
-    trait: bool
+    index: int = Field(description="The component's number, from 1.")
+    name: str = Field(description="The component's name.")
+    demand: float = Field(
+        description="How much of it the sub-task needs; times a skill's score it adds to the predicted gain."
+    )
+    trait: bool = Field(description="Whether the component explains more variance than chance would.")
 
 
 class LikeTask(_Answer):
-    """A profiled task that the sub-task resembles; `similarity` is a cosine in [-1, 1]."""
+    """A profiled task that is similar to the sub-task."""
 
-    task: str
-    similarity: float
+    task: str = Field(description="The profiled task.")
+    similarity: float = Field(description="Cosine similarity, from -1 to 1.")
 
 
 class Selection(_Answer):
-    """The skill to use for a sub-task (`base`: none is sure to help), and why.
+    """The skill to use for a sub-task, and why."""
 
-    `decision` is a token by which `POST /v1/feedback` is told how it went; null where there is none to give.
-    """
-
-    choice: str
-    gain: float
-    low: float
-    high: float
-    reason: str
-    ranking: tuple[RankedSkill, ...]
-    demand: tuple[DemandedTrait, ...]
-    nearest_tasks: tuple[LikeTask, ...]
-    profile_version: int
-    decision: str | None = None
+    choice: str = Field(description="The skill to send as `model`; `base` where no skill is sure to help.")
+    gain: float = Field(description="The choice's predicted gain over the base model, from -1 to 1.")
+    low: float = Field(description="Lower end of the predicted gain's interval.")
+    high: float = Field(description="Upper end of the predicted gain's interval.")
+    reason: str = Field(description="Why this choice was made.")
+    ranking: tuple[RankedSkill, ...] = Field(description="The best skills and `base`, by predicted gain.")
+    demand: tuple[DemandedTrait, ...] = Field(description="How much of each component the sub-task needs.")
+    nearest_tasks: tuple[LikeTask, ...] = Field(description="The profiled tasks most similar to the sub-task.")
+    profile_version: int = Field(description="The version of the profile that decided.")
+    decision: str | None = Field(
+        default=None, description="Token with which POST /v1/feedback reports how it went; null where there is none."
+    )
 
 
 class PlannedStep(_Answer):
-    """A step's selection, and the skill that the plan assigns to it at a loss of predicted gain.
+    """One step of a plan: its own selection, and the skill that the plan assigns to it."""
 
-    `decision` is the token of the assigned skill.
-    """
-
-    selection: Selection
-    assigned: str
-    gain: float
-    loss: float
-    decision: str | None = None
+    selection: Selection = Field(description="The selection for this step alone.")
+    assigned: str = Field(description="The skill to send as `model` for this step, or `base`.")
+    gain: float = Field(description="Predicted gain of the assigned skill over the base model.")
+    loss: float = Field(description="Predicted gain given up against this step's own choice.")
+    decision: str | None = Field(
+        default=None, description="Token with which POST /v1/feedback reports how the assigned skill did."
+    )
 
 
 class Plan(_Answer):
-    """The assignment with the fewest changes of skill within `max_loss`; `unplanned_switches` are those of the choices."""
+    """The assignment with the fewest switches of skill within `max_loss`."""
 
-    steps: tuple[PlannedStep, ...]
-    switches: int
-    unplanned_switches: int
-    loss: float
-    max_loss: float
-    profile_version: int
+    steps: tuple[PlannedStep, ...] = Field(description="The steps, in the order of the request.")
+    switches: int = Field(description="How often the assigned skill changes from one step to the next.")
+    unplanned_switches: int = Field(description="How often it would change if every step used its own choice.")
+    loss: float = Field(description="Predicted gain given up in all.")
+    max_loss: float = Field(description="The limit of `loss` that was requested.")
+    profile_version: int = Field(description="The version of the profile that decided.")
 
 
 class SkillSummary(_Answer):
-    """One skill in the list; `best_tasks` are those with the highest measured gains."""
+    """One skill in the list of skills."""
 
-    name: str
-    state: Literal["pending", "ready", "disabled"]
-    source_task: str | None
-    tags: tuple[str, ...]
-    loaded: bool | None
-    mean_gain: float | None
-    best_tasks: tuple[MeasuredGain, ...]
-    side_effects: tuple[MeasuredGain, ...]
+    name: str = Field(description="The skill's name, to be sent as `model`.")
+    state: State = Field(description="`pending`: not measured yet, so never chosen for `auto`; `ready`: it may be.")
+    source_task: str | None = Field(description="The task whose data it was trained on, where that is known.")
+    tags: tuple[str, ...] = Field(description="The operator's tags, by which `constraints.tags` selects.")
+    loaded: bool | None = Field(description="Whether the server has it loaded; null where the server cannot tell.")
+    mean_gain: float | None = Field(description="Mean measured gain over all profiled tasks; null if not measured.")
+    best_tasks: tuple[MeasuredGain, ...] = Field(description="The tasks with the highest certain gains.")
+    side_effects: tuple[MeasuredGain, ...] = Field(description="Tasks with a certain loss, the worst first.")
 
 
 class SkillList(PageOf):
     """The skills of this server, by name, a page at a time."""
 
-    base_model: str
-    profile_version: int
+    base_model: str = Field(description="The base model that all skills adapt.")
+    profile_version: int = Field(description="The version of the profile with these gains.")
     skills: tuple[SkillSummary, ...]
 
 
 class SourceData(_Answer):
-    """What is known of the data a skill was trained on; `outputs` are the labels of a classification task."""
+    """The data that a skill was trained on, as far as it is known."""
 
-    task: str
-    rows: int | None
-    metric: str | None
-    labels: tuple[str, ...]
-    prompt: str | None
+    task: str = Field(description="The task that the data came from.")
+    rows: int | None = Field(description="Number of training rows.")
+    metric: str | None = Field(description="The metric by which answers are scored.")
+    labels: tuple[str, ...] = Field(description="The labels of a classification task.")
+    prompt: str | None = Field(description="The template of its prompts.")
 
 
 class SkillTrait(_Answer):
-    """How much a skill supplies of a component."""
+    """How much of one component a skill supplies."""
 
-    index: int
-    name: str
-    score: float
-    trait: bool
+    index: int = Field(description="The component's number, from 1.")
+    name: str = Field(description="The component's name.")
+    score: float = Field(description="The skill's trait score.")
+    trait: bool = Field(description="Whether the component explains more variance than chance would.")
 
 
 class SkillCard(_Answer):
-    """All that is known of one skill; `gains` has every profiled task, `side_effects` those on which it surely loses."""
+    """All that is known of one skill."""
 
-    name: str
-    state: Literal["pending", "ready", "disabled"]
-    tags: tuple[str, ...]
-    base_model: str
-    base_digest: str
-    weights_digest: str
-    method: str
-    rank: int
-    target_modules: tuple[str, ...]
-    version: int
-    created_at: str
-    uri: str | None
-    licence: str | None
-    source: SourceData | None
-    loaded: bool | None
-    profile_version: int
-    traits: tuple[SkillTrait, ...]
-    gains: tuple[MeasuredGain, ...]
-    side_effects: tuple[MeasuredGain, ...]
+    name: str = Field(description="The skill's name, to be sent as `model`.")
+    state: State = Field(description="`pending`: not measured yet, so never chosen for `auto`; `ready`: it may be.")
+    tags: tuple[str, ...] = Field(description="The operator's tags, by which `constraints.tags` selects.")
+    base_model: str = Field(description="The base model that it adapts.")
+    base_digest: str = Field(description="SHA-256 of the base model's files.")
+    weights_digest: str = Field(description="SHA-256 of the adapter's weights.")
+    method: str = Field(description="The PEFT method, as in `lora`.")
+    rank: int = Field(description="The rank of its matrices.")
+    target_modules: tuple[str, ...] = Field(description="The modules of the base model that it adapts.")
+    version: int = Field(description="Counts the weights that this name has had.")
+    created_at: str = Field(description="When it was added, in ISO 8601.")
+    uri: str | None = Field(description="Where the weights came from.")
+    licence: str | None = Field(description="The licence of the weights.")
+    source: SourceData | None = Field(description="The data that it was trained on, where that is known.")
+    loaded: bool | None = Field(description="Whether the server has it loaded; null where the server cannot tell.")
+    profile_version: int = Field(description="The version of the profile with these gains.")
+    traits: tuple[SkillTrait, ...] = Field(description="How much of each component it supplies.")
+    gains: tuple[MeasuredGain, ...] = Field(description="Its measured gains on all profiled tasks.")
+    side_effects: tuple[MeasuredGain, ...] = Field(description="Tasks with a certain loss, the worst first.")
 
 
 class Loading(_Answer):
-    """A component's weight on a task; `low` and `high` bound 95% of bootstraps over examples, where there are."""
+    """A component's weight on one task."""
 
-    task: str
-    weight: float
-    low: float | None
-    high: float | None
+    task: str = Field(description="The profiled task.")
+    weight: float = Field(description="The loading.")
+    low: float | None = Field(description="Lower end of its 95% bootstrap interval over examples, where there is one.")
+    high: float | None = Field(description="Upper end of its 95% bootstrap interval over examples, where there is one.")
 
 
 class Trait(_Answer):
-    """A component of the gains; it is a trait where its share of variance exceeds the permutation null.
+    """A principal component of the gains; it is a trait if it explains more variance than chance would."""
 
-    `stability` is the median cosine with the component of bootstraps over examples; `label` is the owner's own name.
-    """
-
-    index: int
-    name: str
-    label: str | None
-    evidence: str
-    trait: bool
-    variance: float
-    null: float
-    p: float
-    stability: float | None
-    loadings: tuple[Loading, ...]
+    index: int = Field(description="The component's number, from 1.")
+    name: str = Field(description="The owner's label, or the name found for it.")
+    label: str | None = Field(description="The name that the registry's owner gave it.")
+    evidence: str = Field(description="Why it has its name.")
+    trait: bool = Field(description="Whether `variance` exceeds `null`.")
+    variance: float = Field(description="The share of variance that it explains.")
+    null: float = Field(description="The share that a component of permuted gains reaches in 5 of 100 cases.")
+    p: float = Field(description="How often a component of permuted gains explains as much.")
+    stability: float | None = Field(description="Median cosine with the same component of bootstraps over examples.")
+    loadings: tuple[Loading, ...] = Field(description="Its weight on every profiled task.")
 
 
 class TraitScores(_Answer):
-    """Where a skill lies in trait space, one score a component."""
+    """Where a skill lies in trait space."""
 
-    name: str
-    scores: tuple[float, ...]
+    name: str = Field(description="The skill's name.")
+    scores: tuple[float, ...] = Field(description="Its score on each component, in order.")
 
 
 class TraitMap(PageOf):
     """Components of the gains, and where each skill lies, a page of skills at a time."""
 
-    profile_version: int
-    n_traits: int
-    traits: tuple[Trait, ...]
+    profile_version: int = Field(description="The version of the profile.")
+    n_traits: int = Field(description="How many components the profile keeps, one at least.")
+    traits: tuple[Trait, ...] = Field(description="The components, the one that explains most first.")
     skills: tuple[TraitScores, ...]
 
 
 class Matrix(PageOf):
-    """The transfer matrix, a page of rows at a time: rows are `skills`, columns `tasks`.
+    """The transfer matrix, a page of rows at a time: rows are `skills`, columns are `tasks`."""
 
-    `low` and `high` are null where they are not known."""
-
-    profile_version: int
-    tasks: tuple[str, ...]
-    skills: tuple[str, ...]
-    base: tuple[float, ...]
-    scores: tuple[tuple[float, ...], ...]
-    gains: tuple[tuple[float, ...], ...]
-    low: tuple[tuple[float | None, ...], ...]
-    high: tuple[tuple[float | None, ...], ...]
-    examples: tuple[tuple[int, ...], ...]
+    profile_version: int = Field(description="The version of the profile.")
+    tasks: tuple[str, ...] = Field(description="The columns.")
+    skills: tuple[str, ...] = Field(description="The rows.")
+    base: tuple[float, ...] = Field(description="The base model's score on each task.")
+    scores: tuple[tuple[float, ...], ...] = Field(description="Each skill's score on each task.")
+    gains: tuple[tuple[float, ...], ...] = Field(description="`scores` less `base`.")
+    low: tuple[tuple[float | None, ...], ...] = Field(description="Lower ends of the gains' 95% intervals, or null.")
+    high: tuple[tuple[float | None, ...], ...] = Field(description="Upper ends of the gains' 95% intervals, or null.")
+    examples: tuple[tuple[int, ...], ...] = Field(description="How many examples were measured.")
 
 
 class FeedbackRequest(_Request):
-    """How a decision turned out: `reward` is 1 for a good outcome, 0 for a bad one, or between."""
+    """How a decision turned out."""
 
-    decision: Annotated[str, Field(min_length=1, max_length=255)]
-    reward: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+    decision: str = Field(min_length=1, max_length=255, description="The decision's token.")
+    reward: float = Field(
+        ge=0, le=1, allow_inf_nan=False, description="1 for a good outcome, 0 for a bad one, or a value between."
+    )
 
 
 class FeedbackKept(_Answer):
-    """The feedback was stored: who answered, by which profile version. No text is kept."""
+    """The feedback was stored, without any text."""
 
-    skill: str
-    profile_version: int
-    reward: float
+    skill: str = Field(description="The skill that answered, or `base`.")
+    profile_version: int = Field(description="The version of the profile that decided.")
+    reward: float = Field(description="The reward that was stored.")

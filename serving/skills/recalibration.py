@@ -8,15 +8,15 @@ that shift. An adapter's correction is therefore a difference in differences,
 
     mean surprise of its decisions - mean surprise of base's decisions,
 
-and it rests on one assumption: **rewards lie above or below the measured level by the same amount on requests that went to
-the adapter as on those that went to base.** Where rewards for some kind of request are lower for other reasons than the
-answer, an adapter that serves that kind is blamed for it. Nothing is explored: an adapter that is no longer chosen gets
-no more rewards, and keeps its correction until the feedback behind it is older than the window.
+and it rests on one assumption: **rewards lie above or below the measured level by the same amount on requests that went
+to the adapter as on those that went to base.** Where rewards for some kind of request are lower for other reasons than
+the answer, an adapter that serves that kind is blamed for it. Nothing is explored: an adapter that is no longer chosen
+gets no more rewards, and keeps its correction until the feedback behind it is older than the window.
 
-Feedback is weighted per reporter, that is, per API key. Reporters who agree count by how much feedback they gave; where they
-differ by more than chance, the variance between them is added to each one's own, so that at most each counts alike and
-the mean is as uncertain as they are at odds (the random-effects mean of DerSimonian and Laird, 1986). A flood of lies
-from one key therefore moves little where other keys disagree; a single key decides alone.
+Feedback is weighted per reporter, that is, per API key. Reporters who agree count by how much feedback they gave; where
+they differ by more than chance, the variance between them is added to each one's own, so that at most each counts alike
+and the mean is as uncertain as they are at odds (the random-effects mean of DerSimonian and Laird, 1986). A flood of
+lies from one key therefore moves little where other keys disagree; a single key decides alone.
 
 Safeguards: with fewer than `least` decisions of the adapter or of base nothing is corrected; the first `tolerance` of a
 difference is attributed to the assumption, which is never quite true; the rest is shrunk toward 0 by a normal prior of
@@ -39,7 +39,7 @@ from .feedback import DecisionToken, TokenError
 BOUND = 0.1
 LEAST = 30
 TOLERANCE = 0.15
-"""Score points; the smallest of those tried at which corrections cost nothing where nothing had drifted (docs/skills.md)."""
+"""In score points; the smallest of those tried at which corrections cost nothing without drift (docs/skills.md)."""
 _LEAST_VARIANCE = 0.01
 """Of one decision; a few rewards that all agree would have a variance of 0."""
 

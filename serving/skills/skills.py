@@ -1,7 +1,7 @@
 """Skills: rank adapters for a sub-task, assign them to the steps of a plan, describe them.
 
-`Skills` computes and blocks; commands call it as it is. `ServedSkills` does the same off a server's event loop, for HTTP
-and MCP.
+`Skills` computes and blocks; commands call it as it is. `ServedSkills` does the same off a server's event loop, for
+HTTP and MCP.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -295,8 +295,8 @@ def assign(losses: Sequence[Mapping[str, float]], max_loss: float) -> Assignment
     """Assign to each step one of the skills in its `losses`, of which at least one has loss 0.
 
     An exact dynamic programme over (changes so far, skill of the last step): of all assignments within `max_loss` it
-    finds one with the fewest changes, and of those with as few the one of least loss. Any change of the model counts, to
-    and from the base model included, since each loses the prefix cache.
+    finds one with the fewest changes, and of those with as few the one of least loss. Any change of the model counts,
+    to and from the base model included, since each loses the prefix cache.
     """
     skills = list(dict.fromkeys(skill for step in losses for skill in step))
     costs = np.array([[step.get(skill, np.inf) for skill in skills] for step in losses])

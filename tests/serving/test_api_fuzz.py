@@ -1,4 +1,4 @@
-"""Every route of /v1/openapi.json, asked by schemathesis what its description allows and what it does not, on a real gateway."""
+"""Every route of /v1/openapi.json on a real gateway, with valid and invalid requests from schemathesis."""
 
 from collections.abc import Iterator
 from pathlib import Path

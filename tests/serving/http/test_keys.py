@@ -51,7 +51,7 @@ BEARER = {"authorization": "Bearer one"}
 
 
 async def everything(scope: Any, receive: Any, send: Any) -> None:
-    """Stands for a server that answers whatever it is asked, as vLLM does outside `/v1`, and tells what it was given."""
+    """A server that answers everything, as vLLM does outside `/v1`, with the headers that it received."""
     if scope["type"] == "websocket":
         socket = WebSocket(scope, receive, send)
         await socket.accept()

@@ -68,7 +68,7 @@ def record(name: str, files: Any) -> Adapter:
 
 
 def measured() -> list[Cell]:
-    """Base has a third of everything right; an adapter all of its task, nothing of the next, and the rest as base has."""
+    """Base has a third of all examples right; an adapter all of its task, none of the next, and the rest as base."""
     names = [*TOPICS]
     third = np.arange(36) % 3 == 0
     cells = [cell(None, task, third) for task in names]

@@ -1,4 +1,4 @@
-"""The page's files as a server gives them: open, compressed, kept by browsers, and with a policy that lets nothing in."""
+"""The page's files: open without a key, compressed, cached by browsers, with a strict content security policy."""
 
 import gzip
 from collections.abc import Iterator

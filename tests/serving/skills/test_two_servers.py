@@ -1,4 +1,4 @@
-"""The same routes stand in the gateway and in the embedded server, behind their keys; for vLLM see `test_vllm_skills`."""
+"""The gateway and the embedded server have the same routes, behind their keys; for vLLM see `test_vllm_skills`."""
 
 from typing import Any
 
