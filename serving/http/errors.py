@@ -31,7 +31,7 @@ _ANTHROPIC_TYPES = _TYPES | {404: "not_found_error", 413: "request_too_large", 4
 
 
 class RefusedError(InputError):
-    """A request that its sender can mend: refused with `status`; `param` names the part of it at fault."""
+    """A request that its sender can correct: refused with `status`; `param` names the part of it at fault."""
 
     def __init__(self, message: str, *, status: int = 400, param: str | None = None) -> None:
         super().__init__(message)
@@ -60,7 +60,7 @@ class UnavailableError(RunError):
 class Error(BaseModel):
     """What went wrong."""
 
-    message: str = Field(description="What was given, what was wanted, and how to mend it.")
+    message: str = Field(description="What was given, what was wanted, and how to correct it.")
     type: str = Field(description="The kind of error, as OpenAI's API names it.")
     param: str | None = Field(description="The part of the request at fault; null where there is none.")
     code: int = Field(description="The HTTP status.")

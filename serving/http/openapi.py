@@ -18,7 +18,7 @@ from .errors import ErrorResponse, exception_response
 
 PATH = "/v1/openapi.json"
 Endpoint = Callable[[Request], Awaitable[BaseModel | Response]]
-_CLIENT_ERROR = "The request was refused; the message says what was given, what was wanted, and how to mend it."
+_CLIENT_ERROR = "The request was refused; the message says what was given, what was wanted, and how to correct it."
 _SERVER_ERROR = "The server, or something it depends on, cannot answer now; the message says why."
 
 

@@ -114,12 +114,12 @@ class Skills:
         """A page of the skills, by name."""
         adapters = self.snapshot.adapters
         names = sorted(adapters)
-        rows, following = page.of_sorted(names)
+        rows, after = page.of_sorted(names)
         return SkillList(
             base_model=self.snapshot.summary["base_model"],
             profile_version=self.snapshot.version,
             skills=tuple(skill_summary(self.snapshot, adapters[name], self._loaded(name)) for name in names[rows]),
-            next=following,
+            next=after,
         )
 
     def card(self, name: str) -> SkillCard:
@@ -149,7 +149,7 @@ class Skills:
             RefusedError: `after` is no row.
         """
         measured = self.snapshot.measured
-        rows, following = page.of(measured.adapters)
+        rows, after = page.of(measured.adapters)
         return Matrix(
             profile_version=self.snapshot.version,
             tasks=measured.tasks,
@@ -160,7 +160,7 @@ class Skills:
             low=_rows(measured.low[rows]),
             high=_rows(measured.high[rows]),
             examples=_rows(measured.examples[rows]),
-            next=following,
+            next=after,
         )
 
     def _selection(self, weighed: Weighed, *, signed: bool = True) -> Selection:
