@@ -20,11 +20,11 @@ export function offerAnswers(request, { ranking, choice }) {
   state.textContent = "";
 }
 
-/** Let the form run; `trouble` tells what goes wrong. */
-export function listenForRuns(trouble) {
+/** Let the form run; `errors` shows what goes wrong. */
+export function listenForRuns(errors) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    run(rival.value, Number(tokens.value)).catch(trouble.tell);
+    run(rival.value, Number(tokens.value)).catch(errors.show);
   });
   stop.addEventListener("click", () => running.abort());
 }
@@ -63,7 +63,7 @@ async function side(id, model, most, signal) {
   note.textContent = "…";
   const start = performance.now();
   try {
-    for await (const piece of chat(model, text, most, signal)) answer.append(piece);
+    for await (const chunk of chat(model, text, most, signal)) answer.append(chunk);
   } catch (error) {
     if (error.name !== "AbortError" && !(error instanceof Refusal) && !(error instanceof TypeError)) throw error;
     note.textContent = error.name === "AbortError" ? "stopped" : error.message;

@@ -7,8 +7,8 @@ import { between, percent, signed } from "./wording.js";
 
 const RANKED = 10;
 
-/** Let the form choose; `trouble` tells what goes wrong. */
-export function listenForRequests(trouble) {
+/** Let the form choose; `errors` shows what goes wrong. */
+export function listenForRequests(errors) {
   const form = document.getElementById("ask-form");
   const text = document.getElementById("request");
   form.addEventListener("submit", async (event) => {
@@ -18,11 +18,11 @@ export function listenForRequests(trouble) {
     button.disabled = true;
     try {
       const selection = await ask("v1/skills/select", { body: { task: text.value, k: RANKED } });
-      trouble.none();
+      errors.hide();
       show(selection);
       offerAnswers(text.value, selection);
     } catch (error) {
-      trouble.tell(error);
+      errors.show(error);
     } finally {
       button.disabled = false;
     }

@@ -14,30 +14,30 @@ const LISTS = {
   "v1/skills": ["skills"],
 };
 
-const trouble = {
+const errors = {
   place: document.getElementById("trouble"),
-  tell(error) {
+  show(error) {
     const isKey = error instanceof Refusal && error.status === 401;
-    trouble.place.textContent = isKey ? "This server asks for its API key: give it above." : `That did not work: ${error.message}`;
-    trouble.place.hidden = false;
+    errors.place.textContent = isKey ? "This server asks for its API key: give it above." : `That did not work: ${error.message}`;
+    errors.place.hidden = false;
     if (isKey) document.getElementById("key").focus();
     if (!(error instanceof Refusal) && !(error instanceof TypeError)) throw error;
   },
-  none() {
-    trouble.place.hidden = true;
+  hide() {
+    errors.place.hidden = true;
   },
 };
 
 async function load() {
   try {
     const [traits, matrix, skills] = await Promise.all(Object.entries(LISTS).map(([path, parts]) => askAll(path, parts)));
-    trouble.none();
+    errors.hide();
     showFacts(traits, matrix, skills);
     showMatrix(matrix);
     showSpace(traits);
     showLoadings(traits);
   } catch (error) {
-    trouble.tell(error);
+    errors.show(error);
   }
   await refresh();
 }
@@ -64,7 +64,7 @@ document.getElementById("key-form").addEventListener("submit", (event) => {
   field.value = "";
   load();
 });
-listenForRequests(trouble);
-listenForRuns(trouble);
+listenForRequests(errors);
+listenForRuns(errors);
 followDecisions();
 load();

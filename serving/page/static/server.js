@@ -1,8 +1,8 @@
-// What the server is asked, with the API key that the reader gave: kept for this tab only, and sent to this server only.
+// Requests to the server, with the API key that the reader gave: kept for this tab only, sent to this server only.
 const KEPT = "traitroute-key";
-const PAGE = 1000; // rows that are asked for at a time, as many as are told
+const PAGE = 1000; // rows a page, the most that the server allows
 
-/** An answer that is an error, with what the server says of it. */
+/** An error response, with the server's message. */
 export class Refusal extends Error {
   constructor(status, message) {
     super(message);
@@ -10,7 +10,7 @@ export class Refusal extends Error {
   }
 }
 
-/** Send this key with every question from now on; an empty one sends none. */
+/** Send this key with every request from now on; an empty one sends none. */
 export function useKey(key) {
   if (key) sessionStorage.setItem(KEPT, key);
   else sessionStorage.removeItem(KEPT);
@@ -21,7 +21,7 @@ export async function ask(path, { body, signal } = {}) {
   return (await send(path, { body, signal })).json();
 }
 
-/** All pages of a list that the server answers to GETs, as one: `parts` are what goes on from page to page. */
+/** All pages of a list that the server answers to GETs, as one: `parts` are the lists to join. */
 export async function askAll(path, parts) {
   let page = await ask(`${path}?limit=${PAGE}`);
   const whole = page;
@@ -38,16 +38,16 @@ export async function askText(path) {
   return (await send(path, {})).text();
 }
 
-/** What a chat model says, piece by piece as it comes. */
+/** The reply of a chat model, chunk by chunk. */
 export async function* chat(model, text, tokens, signal) {
   const messages = [{ role: "user", content: text }];
   const body = { model, messages, max_tokens: tokens, temperature: 0, stream: true };
   const response = await send("v1/chat/completions", { body, signal });
   for await (const data of events(response.body)) {
     if (data === "[DONE]") return;
-    const piece = JSON.parse(data);
-    if (piece.error) throw new Refusal(500, piece.error.message ?? "the answer broke off");
-    yield piece.choices?.[0]?.delta?.content ?? "";
+    const chunk = JSON.parse(data);
+    if (chunk.error) throw new Refusal(500, chunk.error.message ?? "the answer broke off");
+    yield chunk.choices?.[0]?.delta?.content ?? "";
   }
 }
 
