@@ -36,6 +36,16 @@ from .registry.feedback import Feedback
 from .registry.location import Location, Place
 from .registry.profiles import Origin, ProfileVersion, StoredProfile
 from .registry.registry import Registry
+from .registry.summary import (
+    Correction,
+    Estimates,
+    FittedTraits,
+    NewRow,
+    PairedOutcomes,
+    ProfileSummary,
+    Stability,
+    TraitName,
+)
 from .registry.traffic import DemandWindow
 from .weights.adapter_files import AdapterFiles, Layer, inspect_adapter
 from .weights.sources import AllowedSources
@@ -53,11 +63,14 @@ __all__ = [
     "Cell",
     "CellScore",
     "ConflictError",
+    "Correction",
     "DatabaseError",
     "DemandWindow",
     "Digest",
+    "Estimates",
     "Feedback",
     "FinishReason",
+    "FittedTraits",
     "ImportResult",
     "Importer",
     "InputError",
@@ -65,9 +78,12 @@ __all__ = [
     "Location",
     "Method",
     "Name",
+    "NewRow",
     "Origin",
     "Outcomes",
+    "PairedOutcomes",
     "Place",
+    "ProfileSummary",
     "ProfileVersion",
     "RefusalError",
     "Registry",
@@ -76,9 +92,11 @@ __all__ = [
     "ServerError",
     "SilentAdapterError",
     "SourceError",
+    "Stability",
     "StoredProfile",
     "SuiteError",
     "TooManyError",
+    "TraitName",
     "TraitRouteError",
     "UnknownNameError",
     "WeightStore",

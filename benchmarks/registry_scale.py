@@ -31,7 +31,7 @@ from rich.console import Console
 from rich.table import Table
 from routing.fleet import Drawn, Fleet, fill, made_up
 from sqlalchemy import String, cast, func, select
-from traitroute.adapters import AdapterState, Registry
+from traitroute.adapters import AdapterState, NewRow, ProfileSummary, Registry
 from traitroute.adapters.registry import schema
 from traitroute.adapters.registry.schema import metadata
 from traitroute.profiling.traits.space import TraitSpace
@@ -133,7 +133,7 @@ def route(fleet: Fleet, drawn: Drawn) -> dict[str, Any]:
     return {"route_ms": statistics.median(times), "route_p99_ms": float(np.quantile(times, 0.99))}
 
 
-async def follow(registry: Registry, fleet: Fleet, drawn: Drawn, summary: dict[str, Any]) -> dict[str, Any]:
+async def follow(registry: Registry, fleet: Fleet, drawn: Drawn, summary: ProfileSummary) -> dict[str, Any]:
     """Time for a server to see an adapter added, and to route to one admitted; and how long its event loop stood still."""
     state, offers = ServerState(), []
     opened = lambda: Registry.open(registry.location, read_only=True, weights=Path("weights"))  # noqa: E731
@@ -185,17 +185,19 @@ class Follow:
         self.sights.append(1000 * (time.perf_counter() - start))
 
 
-def with_row(summary: dict[str, Any], name: str) -> dict[str, Any]:
-    """The summary with the last adapter's row once more, under another name, as a row that joins is put."""
-    told: dict[str, Any] = {}
-    for part in ("scores", "trait_scores"):
-        told[part] = [*summary[part], summary[part][-1]]
-    told["adapters"] = [*summary["adapters"], name]
-    told["joined"] = [*summary["joined"], name]
-    told["paired"] = {part: [*rows, rows[-1]] for part, rows in summary["paired"].items()}
-    for part in ("estimated", "weights"):
-        told[part] = {**summary[part], name: next(reversed(summary[part].values()))}
-    return {**summary, **told}
+def with_row(summary: ProfileSummary, name: str) -> ProfileSummary:
+    """The summary with the last adapter's row once more, under another name, as a row that joins is added."""
+    estimated = summary.estimated
+    row = NewRow(
+        adapter=name,
+        weights_digest=list(summary.weights.values())[-1],
+        tasks=summary.tasks,
+        gains=summary.gains[-1],
+        errors=estimated.errors[-1],
+        examples=estimated.examples[-1],
+        cells=(),
+    )
+    return summary.with_row(row)
 
 
 def stored(registry: Registry) -> float:

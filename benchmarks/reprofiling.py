@@ -22,7 +22,7 @@ from reprofiling.ways import WAYS, Way, whole_row_again
 from rich.console import Console
 from rich.table import Table
 from routing.table import OUTCOMES, OutcomeTable
-from traitroute.profiling.matrix.anchor_row import TOLERANCE
+from traitroute.profiling.matrix.anchors import TOLERANCE
 
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 SEEDS = 5

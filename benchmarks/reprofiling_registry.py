@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 from traitroute.adapters import Registry
-from traitroute.profiling.matrix.anchor_row import AnchorRow, rounds
+from traitroute.profiling.matrix.anchors import AnchorRow, rounds
 from traitroute.profiling.matrix.profiled import Profiled
 
 SHARES = (0.1, 0.2, 0.4, 0.6)

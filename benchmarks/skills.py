@@ -25,14 +25,15 @@ import numpy as np
 from latency.one_core import keep_to_one_core, processor
 from latency.routers import enlarged, fitted_profile
 from latency.texts import FIT_ROWS, WARM_UP, read_rows, request_texts, split_rows
+from made_up_summary import made_up_summary, made_up_traits
 from rich.console import Console
 from rich.table import Table
 from starlette.applications import Starlette
-from traitroute.adapters import Adapter, AdapterState, Location
+from traitroute.adapters import Adapter, AdapterState, Location, PairedOutcomes
 from traitroute.router import Router, RoutingProfile
 from traitroute.serving.api_routes import api_routes
 from traitroute.serving.skills import PlanRequest, SelectRequest, Skills, Snapshot
-from traitroute.serving.skills.measured import Measured, paired_interval
+from traitroute.serving.skills.measured import Measured
 from traitroute.serving.state import ServerState
 
 SIZES = (10, 1_000, 10_000)
@@ -81,18 +82,21 @@ def snapshot(profile: RoutingProfile, rng: np.random.Generator) -> Snapshot:
     won = rng.binomial(EXAMPLES - base, 0.25, (n, TASKS))
     lost = rng.binomial(base, 0.25, (n, TASKS))
     examples = np.full((n, TASKS), EXAMPLES)
-    low, high = paired_interval(won, lost, examples)
     scores = (base + won - lost) / EXAMPLES
-    measured = Measured(profile.adapters, tasks, base / EXAMPLES, scores, low, high, examples)
-    summary = {
-        "base_model": "made-up",
-        "n_traits": profile.n_traits,
-        "explained_variance": [1 / components] * components,
-        "null": [0.0] * components,
-    }
+    summary = made_up_summary(
+        profile.adapters,
+        tasks,
+        base=base / EXAMPLES,
+        scores=scores,
+        trait_scores=profile.trait_scores,
+        paired=PairedOutcomes(won=won, lost=lost, examples=examples),
+        traits=made_up_traits(np.eye(components, TASKS), n_traits=profile.n_traits),
+    )
+    measured = Measured.read(summary)
     adapters = {name: _adapter(name, i) for i, name in enumerate(profile.adapters)}
     location = Location(path=Path("made-up.db"))
-    return Snapshot(adapters, Router(profile), summary, {}, measured, b"key", location)
+    traits, scores = summary.traits, summary.trait_scores
+    return Snapshot(adapters, Router(profile), "made-up", traits, scores, {}, measured, b"key", location)
 
 
 def _adapter(name: str, i: int) -> Adapter:

@@ -88,15 +88,15 @@ def show_adapter(
     for key, value in adapter.model_dump(mode="json").items():
         say(f"{key}: {value}")
     console.print(f"vLLM serves it: {'yes' if adapter.vllm_serves else 'no, profiled only'}")
-    if stored is None or name not in stored.summary["adapters"]:
+    row = None if stored is None else stored.summary.row(name)
+    if stored is None or row is None:
         console.print("not in the matrix of a profile: measured beside it as an ablation, or not yet")
         return
     summary = stored.summary
-    row = summary["adapters"].index(name)
     table = Table(
         "task", "base", "adapter", "gain", title=f"measured (profile version {stored.version})", title_justify="left"
     )
-    for task, base, score in zip(summary["tasks"], summary["base"], summary["scores"][row], strict=True):
+    for task, base, score in zip(summary.tasks, summary.base, summary.scores[row], strict=True):
         table.add_row(task, f"{base:.2f}", f"{score:.2f}", f"{score - base:+.2f}")
     console.print(table)
 

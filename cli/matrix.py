@@ -1,17 +1,16 @@
 """`traitroute matrix`, `traits` and `compare`: what was measured, its components, and whether two profiles agree."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import takewhile
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ..adapters import InputError, Location, Outcomes, Registry, RegistryError, StoredProfile
+from ..adapters import InputError, Location, Outcomes, ProfileSummary, Registry, StoredProfile
 from .console import console, warn
 from .options import DEFAULT_REGISTRY, RegistryPath, newest_profile
 
@@ -57,22 +56,20 @@ def matrix(
         traitroute matrix --show lenient --show tokens
     """
     with Registry.open(registry, read_only=True) as store:
-        profile = newest_profile(store)
-        measured = store.cells(keys=profile.summary["cells"])
+        summary = newest_profile(store).summary
+        measured = store.cells(keys=summary.cells)
     cells = {(c.adapter, c.task): c.outcomes for c in measured}
-    estimated = profile.summary.get("estimated", {})
-    whole = [name for name in profile.summary["adapters"] if name not in estimated]
     for shown in show or [Shown.STRICT]:
         title, form, quantity = _QUANTITIES[shown]
         table = Table(title=title, title_justify="left")
         table.add_column("adapter \\ task", overflow="fold")
-        for task in profile.summary["tasks"]:
+        for task in summary.tasks:
             table.add_column(task, justify="right", overflow="fold")
-        for name in (None, *whole):
-            row = (quantity(cells[name, task]) for task in profile.summary["tasks"])
+        for name in (None, *summary.whole):
+            row = (quantity(cells[name, task]) for task in summary.tasks)
             table.add_row(name or "base", *(format(value, form) for value in row))
         console.print(table)
-    if estimated:
+    if estimated := summary.estimated.adapters:
         console.print(
             f"not shown, since only a part of each row was measured: {', '.join(estimated)}; "
             "`traitroute adapters show NAME` has the estimates"
@@ -120,79 +117,56 @@ def _parse_label(label: str) -> tuple[int, str]:
 
 
 def _show_traits(stored: StoredProfile) -> None:
-    summary = stored.summary
-    if "loadings" not in summary:
-        raise RegistryError(f"profile version {stored.version} keeps no loadings: run `traitroute profile` again")
-    console.print(_components(stored.version, summary))
-    console.print(_projections(summary))
-    for i, name in enumerate(summary.get("trait_names", ()), start=1):
-        if i <= summary["n_traits"]:
-            console.print(f"{i}: {name['name']}. {name['evidence']}", markup=False, highlight=False)
+    traits = stored.summary.traits
+    console.print(_components(stored.version, stored.summary))
+    console.print(_projections(stored.summary))
+    for i, name in enumerate(traits.names[: traits.n_traits], start=1):
+        console.print(f"{i}: {name.name}. {name.evidence}", markup=False, highlight=False)
     console.print(
-        f"traits claimed: {_claimed(summary) or 'none'} (leading components whose share exceeds the null)\n"
+        f"traits claimed: {traits.claimed or 'none'} (leading components whose share exceeds the null)\n"
         "stability: median |cosine| of a component with its match among resampled test examples, and "
-        f"resampled adapters{_chance(summary)}.",
+        f"resampled adapters (by chance {traits.by_examples.chance:.2f}).",
         highlight=False,
     )
 
 
-def _components(version: int, summary: dict[str, Any]) -> Table:
+def _components(version: int, summary: ProfileSummary) -> Table:
+    traits = summary.traits
     table = Table(
-        title=f"components of the gains (profile version {version}, {summary.get('scaling', 'raw')} gains)",
+        title=f"components of the gains (profile version {version}, {traits.scaling} gains)",
         title_justify="left",
     )
     for column in ("", "variance", "95% of null", "p", "stability"):
         table.add_column(column, justify="right", no_wrap=True)
     for column in ("name", "label", "strongest loadings"):
         table.add_column(column, overflow="fold")
-    for i, loadings in enumerate(summary["loadings"]):
+    for i, loadings in enumerate(traits.loadings):
         table.add_row(
             f"{i + 1}",
-            f"{100 * summary['explained_variance'][i]:.1f}%",
-            f"{100 * summary['null'][i]:.1f}%",
-            f"{summary['p_values'][i]:.3f}" if "p_values" in summary else "-",
-            _stability(summary, i),
-            escape(summary["trait_names"][i]["name"]) if "trait_names" in summary else "-",
-            escape(_label(summary, i)),
-            _strongest(loadings, summary["tasks"]),
-            style="" if i < _claimed(summary) else "dim",
+            f"{100 * traits.explained_variance[i]:.1f}%",
+            f"{100 * traits.null[i]:.1f}%",
+            f"{traits.p_values[i]:.3f}",
+            f"{traits.by_examples.median[i]:.2f}, {traits.by_adapters.median[i]:.2f}",
+            escape(traits.names[i].name),
+            escape(traits.label(i) or ""),
+            _strongest(loadings.tolist(), summary.tasks),
+            style="" if i < traits.claimed else "dim",
         )
     return table
 
 
-def _projections(summary: dict[str, Any]) -> Table:
-    shown = min(_PROJECTED, len(summary["loadings"]))
+def _projections(summary: ProfileSummary) -> Table:
+    shown = min(_PROJECTED, len(summary.traits))
     table = Table(title=f"trait scores of the adapters (first {shown} components)", title_justify="left")
     table.add_column("adapter", overflow="fold")
     for i in range(shown):
-        table.add_column(escape(_label(summary, i)) or f"{i + 1}", justify="right", overflow="fold")
-    for adapter, scores in zip(summary["adapters"], summary["trait_scores"], strict=True):
+        table.add_column(escape(summary.traits.label(i) or f"{i + 1}"), justify="right", overflow="fold")
+    for adapter, scores in zip(summary.adapters, summary.trait_scores, strict=True):
         table.add_row(adapter, *(f"{score:+.2f}" for score in scores[:shown]))
     return table
 
 
-def _claimed(summary: dict[str, Any]) -> int:
-    pairs = zip(summary["explained_variance"], summary["null"], strict=True)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] > pair[1], pairs))
-
-
-def _label(summary: dict[str, Any], i: int) -> str:
-    return summary.get("trait_labels", {}).get(str(i + 1), "")
-
-
-def _stability(summary: dict[str, Any], i: int) -> str:
-    kinds = summary.get("stability")
-    if not kinds:
-        return "-"
-    return ", ".join(f"{kinds[kind]['median'][i]:.2f}" for kind in ("examples", "adapters"))
-
-
-def _chance(summary: dict[str, Any]) -> str:
-    kinds = summary.get("stability")
-    return f" (by chance {kinds['examples']['chance']:.2f})" if kinds else ""
-
-
-def _strongest(loadings: list[float], tasks: list[str]) -> str:
+def _strongest(loadings: Sequence[float], tasks: Sequence[str]) -> str:
     order = sorted(range(len(tasks)), key=lambda j: -abs(loadings[j]))[:_STRONGEST]
     return ", ".join(f"{tasks[j]} {loadings[j]:+.2f}" for j in order)
 
@@ -259,7 +233,7 @@ def _read_side(place: Location, version: int | None) -> _Side:
 
     with Registry.open(place, read_only=True) as store:
         profile = newest_profile(store, version)
-        gains = ProfiledGains.from_summary(profile.summary)
+        gains = ProfiledGains.of(profile.summary)
         bases = sorted({a.base_model for a in store.adapters() if a.name in gains.adapters})
         return _Side(place, profile.version, tuple(bases), gains, store.task_digests())
 

@@ -63,7 +63,7 @@ def measure(
     quiet_libraries()
     with Registry.open(registry) as store:
         adapter = store.replacement(name) or store.adapter(name)
-        base = open_base_model(Profiled.open(store).summary["base_model"])
+        base = open_base_model(Profiled.open(store).summary.base_model)
         opened = open_engine(chosen, base.path, store.weights, [adapter])
         with closing(opened), progress_bars() as progress:
             bar = progress.add_task(f"measure {name}", total=None)

@@ -135,9 +135,9 @@ def refit(
 
         traitroute profiles refit
     """
-    from ..profiling.drift import Drift
+    from ..profiling.fit import refit as fit_again
     from ..profiling.matrix.profiled import Profiled
-    from ..profiling.refit import refit as fit_anew
+    from ..profiling.versions import Drift
 
     with Registry.open(registry) as store:
         drift = Drift.of(Profiled.open(store))
@@ -153,7 +153,7 @@ def refit(
                 "express them as they should; --force fits all the same"
             )
             return
-        console.print(f"fitted: profile version {fit_anew(store)}")
+        console.print(f"fitted: profile version {fit_again(store)}")
 
 
 def _read_requests(file: Path) -> list[str]:

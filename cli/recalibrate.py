@@ -1,15 +1,15 @@
 """`traitroute recalibrate`: let feedback correct the gains that are predicted of adapters."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from ..adapters import Registry, StoredProfile
+from ..adapters import Correction, Registry, StoredProfile
 from ..router import RoutingProfile
-from ..serving.skills.recalibration import BOUND, LEAST, Correction, corrections, read_rewards
+from ..serving.skills.recalibration import BOUND, LEAST, corrections, read_rewards
 from .console import console
 from .options import DEFAULT_REGISTRY, RegistryPath, newest_profile
 
@@ -72,7 +72,7 @@ def _kept(store: Registry, stored: StoredProfile, profile: RoutingProfile, propo
     kept = {each.adapter: each.correction for each in proposed if each.correction}
     if kept == profile.corrections:
         return f"profile version {stored.version} has these corrections already"
-    summary = {**stored.summary, "recalibration": [asdict(each) for each in proposed]}
+    summary = stored.summary.changed(recalibration=tuple(proposed))
     data = replace(profile, corrections=kept).to_bytes()
     version = store.put_profile(data, summary, origin="recalibration", parent=stored.version)
     return f"kept as profile version {version}; servers follow within seconds"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..profiling import BaseModelFolder, Task
-    from ..profiling.matrix.column import MeasuredColumns
+    from ..profiling.column import MeasuredColumns
     from ..profiling.matrix.profiled import Profiled
     from ..router import RoutingProfile
     from ..serving.engines import Engine
@@ -81,7 +81,7 @@ def add(
         traitroute tasks add suite.yaml --server http://localhost:8000
     """
     from ..profiling.base_model import open_base_model
-    from ..profiling.matrix.column import check_new, measure_columns
+    from ..profiling.column import check_new, measure_columns
     from ..profiling.matrix.profiled import Profiled
     from ..profiling.profile import quiet_libraries
     from ..profiling.row_lengths import fit_tests
@@ -94,10 +94,10 @@ def add(
         profiled = Profiled.open(store)
         new = _tasks(place, names, test, profiled)
         check_new(new, profiled, store)
-        adapters = [a for a in store.adapters() if a.name in profiled.summary["adapters"]]
+        adapters = [a for a in store.adapters() if a.name in profiled.summary.adapters]
         if server is not None:
             _check_served(adapters)
-        base = open_base_model(profiled.summary["base_model"])
+        base = open_base_model(profiled.summary.base_model)
         new, warnings = fit_tests(new, base)
         warnings = [*data_warnings(new), *warnings]
         for warning in warnings:
@@ -130,7 +130,7 @@ def _tasks(place: str, names: str, test: int | None, profiled: "Profiled") -> "l
     """
     from ..profiling.tasks.suite import infer_task, load_suite
 
-    known = profiled.summary["tasks"]
+    known = profiled.summary.tasks
     folder = Path(place)
     if folder.is_dir():
         folder = folder.resolve()
@@ -167,7 +167,7 @@ def _check_served(adapters: list[Adapter]) -> None:
 def _on_server(
     url: str, key: str | None, concurrency: int, base: "BaseModelFolder", store: Registry
 ) -> "Iterator[Engine]":
-    from ..profiling.jobs.pending import served_name
+    from ..profiling.jobs.steps import served_name
     from ..serving.engines.completions import CompletionsClient
     from ..serving.engines.openai import OpenAIEngine
 

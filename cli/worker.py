@@ -44,8 +44,7 @@ def worker(
     """
     try:
         from ..profiling.jobs.locks import open_locks
-        from ..profiling.jobs.pending import served_name
-        from ..profiling.jobs.steps import RowSteps
+        from ..profiling.jobs.steps import RowSteps, served_name
         from ..profiling.jobs.worker import Worker
         from ..serving.engines.completions import CompletionsClient
         from ..serving.engines.openai import OpenAIEngine
@@ -57,7 +56,7 @@ def worker(
     quiet_libraries()
     key = secret("--api-key-env", api_key_env)
     with Registry.open(registry) as store, CompletionsClient(server, api_key=key) as client:
-        base = open_base_model(newest_profile(store).summary["base_model"])
+        base = open_base_model(newest_profile(store).summary.base_model)
         engine = OpenAIEngine(client, base.path, concurrency=concurrency, address=lambda a: served_name(store, a))
         if not engine.scores:
             console.print("the server gives no log-probabilities of prompts: answers are measured, likelihoods are not")

@@ -24,10 +24,10 @@ class BaseModelFolder:
 
     @property
     def context(self) -> int | None:
-        """The longest sequence that the model was made for, in tokens; None where it does not say."""
+        """The longest sequence that the model was made for, in tokens; None where its configuration lacks it."""
         config = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
-        told = config.get("text_config", config).get("max_position_embeddings")
-        return told if isinstance(told, int) else None
+        length = config.get("text_config", config).get("max_position_embeddings")
+        return length if isinstance(length, int) else None
 
 
 def open_base_model(name: str) -> BaseModelFolder:

@@ -6,19 +6,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from rich.progress import Progress
 
 from ..adapters import Adapter, Cell, Registry
-from ..router import FitRequests, RoutingProfile, TrainingRows, fit_profile
+from ..router import RoutingProfile
 from ..serving.engines import EngineName, open_engine
 from .base_model import BaseModelFolder, open_base_model
-from .fit_summary import fit_summary
+from .fit import Fit, fit
 from .matrix.matrix import TransferMatrix
 from .matrix.measure import measure
-from .matrix.profiled import SHOWN
 from .row_lengths import fit_rows
 from .tasks.suite import Suite
 from .tasks.task import data_warnings
@@ -51,7 +48,7 @@ class Prepared:
 
 
 def prepare(suite: Suite, *, warn: Callable[[str], None] = _logger.warning) -> Prepared:
-    """Read and check all that a profile of `suite` needs; `warn` is told what is odd about its rows.
+    """Read and check all that a profile of `suite` needs; `warn` is called with what is odd about its rows.
 
     Raises:
         InputError: the suite, its data or its base model are not as they should be.
@@ -62,8 +59,8 @@ def prepare(suite: Suite, *, warn: Callable[[str], None] = _logger.warning) -> P
     base = open_base_model(suite.base_model)
     suite, long = fit_rows(suite, base)
     warnings = (*data_warnings(suite.tasks), *long)
-    for said in warnings:
-        warn(said)
+    for warning in warnings:
+        warn(warning)
     return Prepared(suite, base, warnings, time.perf_counter() - start)
 
 
@@ -103,16 +100,10 @@ def profile_prepared(
     cells = _measure(suite, base, registry, adapters, engine or suite.engine, progress)
     clock.lap("measure")
     matrix = TransferMatrix.from_cells([c for c in cells if c.adapter not in origins])
-    traits = TraitSpace().fit(matrix.gains)
-    routing = fit_profile(
-        matrix.adapters,
-        _fit_requests(suite, matrix),
-        traits.transform(matrix.gains),
-        n_traits=traits.n_traits_,
-    )
-    version = _record(suite, registry, cells, matrix, traits, routing, prepared.warnings)
+    fitted = fit(matrix, suite.tasks, matrix.adapters)
+    version = _record(suite, registry, cells, fitted, prepared.warnings)
     clock.lap("fit")
-    return Profile(version, tuple(training), matrix, traits, routing, clock.laps)
+    return Profile(version, tuple(training), matrix, fitted.traits, fitted.routing, clock.laps)
 
 
 def load_examples(suite: Suite) -> None:
@@ -210,39 +201,22 @@ def _measure(
         engine.close()
 
 
-def _fit_requests(suite: Suite, matrix: TransferMatrix) -> FitRequests:
-    sets = {data.name: data.examples[:SHOWN] for data in suite.training_sets()}
-    return FitRequests(
-        texts=[e.prompt for t in suite.tasks for e in t.test_examples],
-        tasks=[t.name for t in suite.tasks for _ in t.test_examples],
-        gains=np.concatenate(matrix.example_gains),
-        sources=[TrainingRows.read([e.prompt for e in sets[a]], [e.target for e in sets[a]]) for a in matrix.adapters],
-    )
-
-
-def _record(
-    suite: Suite,
-    registry: Registry,
-    cells: Sequence[Cell],
-    matrix: TransferMatrix,
-    traits: TraitSpace,
-    routing: RoutingProfile,
-    warnings: Sequence[str] = (),
-) -> int:
+def _record(suite: Suite, registry: Registry, cells: Sequence[Cell], fitted: Fit, warnings: Sequence[str] = ()) -> int:
     """Store the profile, then open to routing those of its adapters that can be served."""
-    adapters = [registry.adapter(name) for name in matrix.adapters]
-    summary: dict[str, Any] = {
-        "suite": suite.name,
-        "base_model": suite.base_model,
-        "method": suite.training.method,
-        "ablations": [a.model_dump(mode="json") for a in suite.ablations],
-        "warnings": list(warnings),
-        "cells": [cell.key for cell in cells],
-        "weights": {a.name: a.weights_digest for a in adapters},
-        **fit_summary(matrix, traits, suite.tasks, registry.latest_profile()),
-    }
+    adapters = [registry.adapter(name) for name in fitted.matrix.adapters]
+    previous = registry.latest_profile()
+    summary = fitted.summary(
+        previous and previous.summary,
+        suite=suite.name,
+        base_model=suite.base_model,
+        method=suite.training.method,
+        ablations=tuple(a.model_dump(mode="json") for a in suite.ablations),
+        warnings=tuple(warnings),
+        cells=tuple(cell.key for cell in cells),
+        weights={a.name: a.weights_digest for a in adapters},
+    )
     served = [adapter.name for adapter in adapters if adapter.vllm_serves]
-    return registry.put_profile(routing.to_bytes(), summary, ready=served)
+    return registry.put_profile(fitted.routing.to_bytes(), summary, ready=served)
 
 
 class _Clock:

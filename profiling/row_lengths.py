@@ -1,7 +1,7 @@
-"""Which rows there is room for: training rows in `max_length`, test rows with their answers in the base model's context.
+"""Which rows fit: training rows in `max_length`, test rows with their answers in the base model's context.
 
-TRL cuts a training row at `max_length` tokens and drops it, without a word, where nothing of its answer is left. Past
-its context a model answers too, and wrongly. So both are counted beforehand, told, and refused where they are many.
+TRL cuts a training row at `max_length` tokens, and silently drops it where nothing of its answer is left. Beyond its
+context a model still answers, but wrongly. So both are counted beforehand, warned of, and refused where they are many.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from .training import longest_row, training_tokens
 
 
 def fit_rows(suite: Suite, base: BaseModelFolder) -> tuple[Suite, list[str]]:
-    """The suite without test rows that `base` has no room for, and warnings of these and of long training rows.
+    """The suite without test rows that are too long for `base`, and warnings of these and of long training rows.
 
     Raises:
         SuiteError: too few rows would be left.
@@ -42,8 +42,8 @@ def check_training(sets: Sequence[TrainingSet], base: BaseModelFolder, settings:
             f"{base.name} has no chat template, in which training rows are written: choose a model that has "
             "learned to follow instructions"
         )
-    found = (_training_warning(data, tokenizer, base, settings) for data in sets)
-    return [warning for warning in found if warning]
+    warnings = (_training_warning(data, tokenizer, base, settings) for data in sets)
+    return [warning for warning in warnings if warning]
 
 
 def _training_warning(data: TrainingSet, tokenizer: Any, base: BaseModelFolder, settings: Training) -> str | None:
@@ -70,7 +70,7 @@ def _training_warning(data: TrainingSet, tokenizer: Any, base: BaseModelFolder, 
 
 
 def fit_tests(tasks: Sequence[Task], base: BaseModelFolder) -> tuple[tuple[Task, ...], list[str]]:
-    """The tasks without test rows that are longer, with their answers, than the context of `base`, and warnings of them.
+    """The tasks without test rows that exceed, with their answers, the context of `base`, and warnings of them.
 
     Raises:
         SuiteError: fewer than half of a task's test rows would be left.

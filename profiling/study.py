@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Self
 
-from ..adapters import Cell, Outcomes, Registry, RegistryError
+from ..adapters import Cell, Outcomes, ProfileSummary, Registry, RegistryError
 from .matrix.matrix import TransferMatrix
 from .tasks.ablation import Ablation
 from .tasks.scoring import Score
@@ -17,10 +17,9 @@ from .traits.space import TraitSpace
 class Study:
     """One profile version: its tasks, adapters, ablations and the outcomes of every cell.
 
-    `adapters` are the matrix's rows; each was trained on the task of its name. `ablations` were
-    measured on the source tasks only. Adapters that joined later are left out where a row was estimated or no task
-    bears the name. Rows of data are read again where an analysis asks for texts,
-    so those need the data to be where it was.
+    `adapters` are the matrix's rows; each was trained on the task of its name. `ablations` were measured on the source
+    tasks only. Adapters that joined later are left out where their row was estimated or no task bears their name. Rows
+    of data are read again where an analysis asks for texts, so the data must be where it was.
     """
 
     version: int
@@ -30,7 +29,7 @@ class Study:
     tasks: Mapping[str, Task]
     ablations: Mapping[str, Ablation]
     cells: tuple[Cell, ...]
-    summary: Mapping[str, Any]
+    summary: ProfileSummary
 
     @classmethod
     def open(cls, registry: Registry, version: int | None = None) -> Self:
@@ -43,17 +42,17 @@ class Study:
         if profile is None:
             raise RegistryError(f"{registry.location} holds no profile yet: run `traitroute profile`")
         summary = profile.summary
-        cells = registry.cells(keys=summary["cells"])
-        if len(cells) < len(set(summary["cells"])):
+        cells = registry.cells(keys=summary.cells)
+        if len(cells) < len(set(summary.cells)):
             raise RegistryError(f"profile version {profile.version} has lost cells: run `traitroute profile` again")
         specs = registry.tasks()
-        ablations = [Ablation.model_validate(a) for a in summary.get("ablations", [])]
+        ablations = [Ablation.model_validate(a) for a in summary.ablations]
         return cls(
             version=profile.version,
-            suite=summary["suite"],
-            base_model=summary.get("base_model", ""),
-            adapters=_studied(summary),
-            tasks={name: Task.model_validate(specs[name]) for name in summary["tasks"]},
+            suite=summary.suite,
+            base_model=summary.base_model,
+            adapters=tuple(name for name in summary.whole if name in summary.tasks),
+            tasks={name: Task.model_validate(specs[name]) for name in summary.tasks},
             ablations={a.name: a for a in ablations},
             cells=tuple(cells),
             summary=summary,
@@ -67,7 +66,7 @@ class Study:
     @cached_property
     def traits(self) -> TraitSpace:
         """The profile's trait space, fitted again to the same gains."""
-        return TraitSpace(scaling=self.summary.get("scaling", "raw")).fit(self.matrix().gains)
+        return TraitSpace(scaling=self.summary.traits.scaling).fit(self.matrix().gains)
 
     def matrix(self, *, score: Score = "strict") -> TransferMatrix:
         """The transfer matrix, without ablations, by any score."""
@@ -86,8 +85,3 @@ class Study:
         if (ablation := self.ablations.get(adapter)) is not None:
             return ablation.training_set(self.tasks[ablation.of])
         return self.tasks[adapter].training_set
-
-
-def _studied(summary: Mapping[str, Any]) -> tuple[str, ...]:
-    estimated = summary.get("estimated", {})
-    return tuple(a for a in summary["adapters"] if a in summary["tasks"] and a not in estimated)

@@ -2,7 +2,9 @@
 
 Loss is on the answer only; prompts go through the base model's chat template, so that training,
 measuring and serving see the same tokens. Batches are grouped by length. On CPUs small batches are
-faster, and so is an allocator that keeps its memory (docs/decisions.md).
+faster, and so is an allocator that keeps its memory (docs/decisions.md). All PEFT methods are profiled by
+the embedded engine, which merges the weights. vLLM serves LoRA and rsLoRA only, so an adapter of another
+method is recorded with its method and never routed to.
 """
 
 import hashlib
@@ -17,7 +19,6 @@ from typing import Any
 from ..adapters import Adapter, AdapterFiles
 from ..serving.engines.precision import fastest_precision
 from .base_model import BaseModelFolder
-from .methods import peft_config
 from .tasks.suite import Training
 from .tasks.task import Example, TrainingSet
 
@@ -176,7 +177,7 @@ def _stop_only(row: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class TrainingTokens:
-    """Of a training row as tokens: its length, and the place of the `first` that there is loss on."""
+    """The length of a training row in tokens, and the place of the `first` token with loss."""
 
     length: int
     first: int
@@ -194,8 +195,31 @@ def training_tokens(example: Example, tokenizer: Any, learn: str) -> TrainingTok
     return TrainingTokens(len(tokens), first)
 
 
+def peft_config(settings: Training) -> Any:
+    """PEFT's configuration for `settings`.
+
+    rsLoRA scales by alpha / sqrt(rank) (arXiv 2312.03732); DoRA also learns each weight's magnitude
+    (arXiv 2402.09353); IA3 only rescales activations and has no rank (arXiv 2205.05638).
+    """
+    from peft import IA3Config, LoraConfig
+
+    modules = list(settings.target_modules)
+    if settings.method == "ia3":
+        inner = [m for m in modules if m == "down_proj"]
+        return IA3Config(target_modules=modules, feedforward_modules=inner, task_type="CAUSAL_LM")
+    return LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=modules,
+        use_rslora=settings.method == "rslora",
+        use_dora=settings.method == "dora",
+        task_type="CAUSAL_LM",
+    )
+
+
 def longest_row(settings: Training, base: BaseModelFolder) -> int:
-    """Tokens of a training row that are read: no more than the base model was made for."""
+    """How many tokens of a training row are read: at most `max_length` and the base model's context."""
     return min(settings.max_length, base.context or settings.max_length)
 
 

@@ -31,7 +31,7 @@ class Routed:
         if before is not None and before.profile == newest:
             return before._among(ready)
         try:
-            stored = registry.latest_profile(arrays=True)
+            stored = registry.latest_profile()
             if stored is None:
                 raise RegistryError("the registry holds no profile yet: run `traitroute profile`")
             profile = RoutingProfile.from_bytes(stored.data)

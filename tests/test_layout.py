@@ -20,6 +20,21 @@ BELOW = {
     "suites": {"suites"},
     "cli": {"cli", "profiling", "serving", "router", "adapters", "suites"},
 }
+FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "profiling": (
+        ("tasks",),
+        ("base_model",),
+        ("training", "traits"),
+        ("matrix",),
+        ("row_lengths", "study", "statistics"),
+        ("analysis",),
+        ("fit", "forecast"),
+        ("column", "profile", "versions"),
+        ("jobs",),
+        ("report",),
+    ),
+}
+"""The folders and modules inside a top folder, from the bottom up; each imports from lower floors only."""
 HEAVY = ("torch", "vllm", "spacy", "transformers", "peft", "datasets")
 
 
@@ -31,6 +46,18 @@ def rooms_imported(file: Path) -> Iterator[tuple[int, str]]:
             parts = name.split(".")
             if parts[0] == "traitroute" and len(parts) > 1:
                 yield getattr(node, "lineno", 0), parts[1]
+
+
+def parts_imported(file: Path, room: str) -> Iterator[tuple[int, str]]:
+    """Line and first part below `room` of every import of it in `file`."""
+    package = ["traitroute", *file.relative_to(ROOT).parent.parts]
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        for name in imported_names(node, package):
+            parts = name.split(".")
+            if (parts[:2] == ["traitroute", room] and (ROOT / room / parts[2]).with_suffix(".py").is_file()) or (
+                parts[:2] == ["traitroute", room] and (ROOT / room / parts[2]).is_dir()
+            ):
+                yield getattr(node, "lineno", 0), parts[2]
 
 
 def imported_names(node: ast.AST, package: list[str]) -> list[str]:
@@ -50,6 +77,27 @@ def test_imports_run_down_only(room: str) -> None:
         for file in sorted((ROOT / room).rglob("*.py"))
         for line, other in rooms_imported(file)
         if other not in BELOW[room]
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("room", FLOORS)
+def test_every_folder_and_module_stands_on_one_floor(room: str) -> None:
+    inside = [p for p in (ROOT / room).iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()]
+    names = sorted(name for floor in FLOORS[room] for name in floor)
+    assert names == sorted(p.stem for p in inside if p.stem != "__init__")
+
+
+@pytest.mark.parametrize("room", FLOORS)
+def test_imports_inside_a_folder_run_down_only(room: str) -> None:
+    height = {name: i for i, floor in enumerate(FLOORS[room]) for name in floor}
+    wrong = [
+        f"{file.relative_to(ROOT)}:{line} imports {part}"
+        for file in sorted((ROOT / room).rglob("*.py"))
+        if file != ROOT / room / "__init__.py"
+        for own in [file.relative_to(ROOT / room).parts[0].removesuffix(".py")]
+        for line, part in parts_imported(file, room)
+        if part != own and height[part] >= height[own]
     ]
     assert wrong == []
 

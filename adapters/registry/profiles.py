@@ -9,15 +9,17 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal
 
+from pydantic import ValidationError
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from ..errors import ConflictError, RegistryError
 from . import schema
 from .database import Database
-from .summary import as_lists, pack, unpack
+from .summary import ProfileSummary
 
 Origin = Literal["fit", "row", "task", "rollback", "recalibration"]
 """How a version was made: fitted anew, by adding a row or a task, as a copy of an earlier version, or from feedback."""
@@ -43,15 +45,32 @@ class ProfileVersion:
 
 @dataclass(frozen=True)
 class StoredProfile:
-    """One version of a fitted profile: safetensors bytes and a JSON summary, last written in a `revision` of the registry."""
+    """One version of a fitted profile: safetensors bytes and a summary, last written in a `revision` of the registry.
+
+    The summary is stored as `packed`, JSON and tables, and read when it is first asked for: routing does without it.
+    """
 
     version: int
     data: bytes
-    summary: dict[str, Any]
+    packed: tuple[dict[str, Any], bytes] = field(repr=False)
     created_at: datetime
     origin: str = "fit"
     parent: int | None = None
     revision: int = field(default=0, compare=False)
+
+    @cached_property
+    def summary(self) -> ProfileSummary:
+        """What was measured, and the traits it gave.
+
+        Raises:
+            RegistryError: it is not a summary, or its parts do not fit together.
+        """
+        try:
+            return ProfileSummary.unpack(*self.packed)
+        except ValueError as exc:
+            raise RegistryError(
+                f"the summary of profile version {self.version} {_misfit(exc)}: run `traitroute profile` again"
+            ) from exc
 
 
 class ProfileTable(Database):
@@ -60,7 +79,7 @@ class ProfileTable(Database):
     def put_profile(
         self,
         data: bytes,
-        summary: dict[str, Any],
+        summary: ProfileSummary,
         *,
         origin: Origin = "fit",
         parent: int | None = None,
@@ -91,15 +110,12 @@ class ProfileTable(Database):
                 raise RegistryError(_unknown(connection, version))
             return _stored(connection, row)
 
-    def latest_profile(self, *, arrays: bool = False) -> StoredProfile | None:
-        """Return the newest profile, or None where none was fitted.
-
-        With `arrays` the summary has arrays in place of its tables, which of thousands of adapters is far quicker to read.
-        """
+    def latest_profile(self) -> StoredProfile | None:
+        """Return the newest profile, or None where none was fitted."""
         query = select(_table).order_by(_table.c.version.desc()).limit(1)
         with self.frozen(), self._transaction() as connection:
             row = connection.execute(query).first()
-            return None if row is None else _stored(connection, row, arrays=arrays)
+            return None if row is None else _stored(connection, row)
 
     def newest_profile(self) -> tuple[int, int] | None:
         """The newest profile's version, and the revision that last wrote it, without reading the profile."""
@@ -118,7 +134,7 @@ class ProfileTable(Database):
             return _history(connection)
 
     def lineage(self) -> list[int]:
-        """List the newest version and those it was made from without a new fit, newest first; their features are equal."""
+        """List the newest version and those it was made from without a new fit, newest first: their features match."""
         history = {each.version: each for each in self.profile_history()}
         lineage = [max(history)] if history else []
         while lineage and history[lineage[-1]].origin in _SAME_PREDICTIONS:
@@ -146,33 +162,29 @@ class ProfileTable(Database):
     def set_trait_label(self, version: int, index: int, label: str) -> None:
         """Call component `index` (from 1) of a profile version `label`; an empty label removes it.
 
-        Kept in the profile's summary under "trait_labels".
-
         Raises:
             RegistryError: there is no such version or component, or the label is longer than 80
                 characters or has some that do not print.
         """
         label = _checked_label(label)
         with self._revising() as connection:
-            query = select(_table.c.summary).where(_table.c.version == version)
-            summary = connection.execute(query).scalar_one_or_none()
-            if summary is None:
+            row = connection.execute(select(_table).where(_table.c.version == version)).first()
+            if row is None:
                 raise RegistryError(_unknown(connection, version))
-            known = len(summary.get("loadings", ()))
-            if not 1 <= index <= known:
+            traits = _stored(connection, row).summary.traits
+            if not 1 <= index <= len(traits):
                 raise RegistryError(
-                    f"profile version {version} has no component {index}: it has {known}, counted from 1"
+                    f"profile version {version} has no component {index}: it has {len(traits)}, counted from 1"
                 )
-            labels = {**summary.get("trait_labels", {}), str(index): label}
-            summary["trait_labels"] = {i: kept for i, kept in labels.items() if kept}
-            change = update(_table).where(_table.c.version == version)
-            connection.execute(change.values(summary=summary))
+            labels = {i: kept for i, kept in {**traits.labels, index: label}.items() if kept}
+            stored = row.summary | {"traits": row.summary["traits"] | {"labels": labels}}
+            connection.execute(update(_table).where(_table.c.version == version).values(summary=stored))
 
     def _insert_profile(
         self,
         connection: Connection,
         data: bytes,
-        summary: dict[str, Any],
+        summary: ProfileSummary,
         origin: Origin,
         parent: int | None,
     ) -> int:
@@ -184,25 +196,36 @@ class ProfileTable(Database):
                 "make it again from that one"
             )
         # Counted here and not by the database, whose sequences leave a gap where a transaction fails.
-        version, (told, tables) = (newest or 0) + 1, pack(summary)
-        parts = {"routing": _put_chunks(connection, data), "summary": told}
+        version, (stored, tables) = (newest or 0) + 1, summary.pack()
+        parts = {"routing": _put_chunks(connection, data), "summary": stored}
         parts["tables"] = _put_chunks(connection, tables)
         made = {"created_at": datetime.now(UTC), "origin": origin, "parent": parent}
         connection.execute(insert(_table).values({"version": version} | parts | made))
         return version
 
 
-def _stored(connection: Connection, row: Row[Any], *, arrays: bool = False) -> StoredProfile:
-    summary = unpack(row.summary, _read_chunks(connection, row.tables))
+def _stored(connection: Connection, row: Row[Any]) -> StoredProfile:
     return StoredProfile(
         version=row.version,
         data=_read_chunks(connection, row.routing),
-        summary=summary if arrays else as_lists(summary),
+        packed=(row.summary, _read_chunks(connection, row.tables)),
         created_at=row.created_at,
         origin=row.origin,
         parent=row.parent,
         revision=row.revision,
     )
+
+
+def _misfit(exc: ValueError) -> str:
+    """What is wrong with a stored summary, of which all missing parts are named and else the first misfit."""
+    if not isinstance(exc, ValidationError):
+        return f"cannot be read ({exc})"
+    errors = [(".".join(map(str, each["loc"])), each["type"], each["msg"]) for each in exc.errors(include_url=False)]
+    if lacks := [place for place, kind, _ in errors if kind == "missing"]:
+        return f"lacks {', '.join(lacks)}"
+    place, _, message = errors[0]
+    message = message.removeprefix("Value error, ")
+    return f"cannot be read ({place}: {message})" if place else f"cannot be read ({message})"
 
 
 def _history(connection: Connection) -> list[ProfileVersion]:

@@ -21,6 +21,7 @@ from .location import Location, Place
 from .postgresql import RegistryServer, open_database
 from .profiles import Origin, ProfileTable
 from .sqlite import RegistryFile, create_file
+from .summary import ProfileSummary
 from .traffic import DemandTable
 
 _ROWS_AT_ONCE = 200
@@ -120,7 +121,7 @@ class Registry(AdapterTable, CellTable, ProfileTable, FeedbackTable, DemandTable
         self,
         measured: Adapter,
         data: bytes,
-        summary: dict[str, Any],
+        summary: ProfileSummary,
         *,
         parent: int | None,
         origin: Origin = "row",

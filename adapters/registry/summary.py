@@ -1,72 +1,348 @@
-"""A profile's summary as it is stored: JSON, and apart from it, as arrays, what has a row for each adapter.
+"""The summary of a fitted profile: what was measured, the traits found in it, and how far both can be trusted.
 
-Of ten thousand adapters these are millions of numbers, which take a server half a second to read as JSON.
+It is stored as JSON. Tables with a row for each adapter lie beside it as safetensors: with ten thousand adapters they
+are millions of numbers, which would take a server seconds to read as JSON.
 """
 
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, model_validator
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-Array = NDArray[Any]
-_TABLES = ("scores", "trait_scores")
-_ESTIMATES = ("errors", "examples")
-_ESTIMATED = "estimated"
+Array = NDArray[np.float64]
+Counts = NDArray[np.int64]
 
 
-def pack(summary: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-    """The JSON of a summary, and a safetensors file of its tables; tables of unequal rows stay in the JSON."""
-    told, arrays = dict(summary), {}
-    for part in _TABLES:
-        if (table := _table(summary.get(part))) is not None:
-            arrays[part] = table
-            del told[part]
-    paired = {f"paired.{name}": _table(rows) for name, rows in summary.get("paired", {}).items()}
-    if paired and all(table is not None for table in paired.values()):
-        arrays |= paired
-        del told["paired"]
-    estimated = summary.get(_ESTIMATED, {})
-    if estimated and all(set(row) == set(_ESTIMATES) for row in estimated.values()):
-        columns = {p: _table([row[p] for row in estimated.values()]) for p in _ESTIMATES}
-        if all(table is not None for table in columns.values()):
-            arrays |= {f"{_ESTIMATED}.{part}": table for part, table in columns.items()}
-            told[_ESTIMATED] = list(estimated)
-    return told, save(arrays) if arrays else b""
+def _as_array(dimensions: int, kind: type[np.float64 | np.int64]) -> Callable[[Any], NDArray[Any]]:
+    def check(value: Any) -> NDArray[Any]:
+        try:
+            array = np.asarray(value, kind)
+        except TypeError as exc:
+            raise ValueError(str(exc)) from exc
+        if array.ndim != dimensions:
+            raise ValueError(f"{array.ndim} dimensions, {dimensions} expected")
+        return array
+
+    return check
 
 
-def unpack(told: dict[str, Any], tables: bytes) -> dict[str, Any]:
-    """The summary, with arrays for tables."""
-    found, arrays = dict(told), load(tables) if tables else {}
-    for name, table in arrays.items():
-        part, _, column = name.partition(".")
-        if not column:
-            found[part] = table
-        elif part == "paired":
-            found.setdefault(part, {})[column] = table
-    if f"{_ESTIMATED}.{_ESTIMATES[0]}" in arrays:
-        columns = [arrays[f"{_ESTIMATED}.{part}"] for part in _ESTIMATES]
-        found[_ESTIMATED] = {
-            name: dict(zip(_ESTIMATES, row, strict=True)) for name, *row in zip(told[_ESTIMATED], *columns, strict=True)
-        }
-    return found
+_AS_LISTS = PlainSerializer(lambda array: array.tolist())
+Vector = Annotated[Array, PlainValidator(_as_array(1, np.float64)), _AS_LISTS]
+Matrix = Annotated[Array, PlainValidator(_as_array(2, np.float64)), _AS_LISTS]
+CountMatrix = Annotated[Counts, PlainValidator(_as_array(2, np.int64)), _AS_LISTS]
 
 
-def as_lists(value: Any) -> Any:
-    """The same with lists for arrays, as it was given to be stored."""
-    if isinstance(value, dict):
-        return {key: as_lists(part) for key, part in value.items()}
-    return value.tolist() if isinstance(value, np.ndarray) else value
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def changed(self, **changes: Any) -> Self:
+        """A copy with other values, checked like any other."""
+        return type(self)(**{name: getattr(self, name) for name in type(self).model_fields} | changes)
 
 
-def _table(rows: Any) -> Array | None:
-    """Rows of numbers as an array, of the smallest type for counts; None where they are not that."""
-    try:
-        table = np.array(rows)
-    except ValueError:
-        return None
-    if table.ndim != 2 or not table.size or table.dtype.kind not in "if":
-        return None
-    if table.dtype.kind == "i" and table.min() >= 0:
-        return table.astype(np.min_scalar_type(table.max()))
-    return table
+class Stability(_Part):
+    """How r components over the tasks fare when the fit is repeated on resampled data.
+
+    `median` and `low` (r,) are the median and the 2.5% point of the |cosine| between a component and its match;
+    `loading_low` and `loading_high` (r, tasks) bound 95% of the matched loadings, their signs aligned; `sign_share`
+    (r, tasks) is the share of resamples that keep a loading's sign. `chance` is the median |cosine| between as many
+    random directions, matched likewise.
+    """
+
+    median: Vector
+    low: Vector
+    loading_low: Matrix
+    loading_high: Matrix
+    sign_share: Matrix
+    chance: float
+    n_bootstrap: int
+
+
+class TraitName(_Part):
+    """A name, the loadings above the average size on either side (at most five), and the evidence for the name."""
+
+    name: str
+    raises: tuple[tuple[str, float], ...] = ()
+    lowers: tuple[tuple[str, float], ...] = ()
+    evidence: str
+
+
+class FittedTraits(_Part):
+    """The r components of the gains, of which the first `n_traits` route.
+
+    `loadings` (r, tasks) have length 1; `explained_variance` (r,) are shares, `null` and `null_mean` (r,) the 95th
+    percentile and the mean of these shares in permuted gains, `p_values` (r,) theirs. `gain_means` and `gain_scales`
+    (tasks,) are what gains are centred and divided by before they are projected; rows that join later do not move
+    them. `labels` are the owner's names, by component from 1.
+    """
+
+    scaling: Literal["raw", "standardised"] = "raw"
+    n_traits: int
+    loadings: Matrix
+    explained_variance: Vector
+    null: Vector
+    null_mean: Vector
+    p_values: Vector
+    gain_means: Vector
+    gain_scales: Vector
+    names: tuple[TraitName, ...]
+    labels: Mapping[int, str] = {}
+    by_examples: Stability
+    by_adapters: Stability
+
+    def __len__(self) -> int:
+        return len(self.loadings)
+
+    def is_trait(self, i: int) -> bool:
+        """Whether component `i`, from 0, is a trait: its share of variance exceeds the permutation null.
+
+        `n_traits` is at least 1, also where no component does.
+        """
+        return i < self.n_traits and bool(self.explained_variance[i] > self.null[i])
+
+    @property
+    def claimed(self) -> int:
+        """How many components are traits."""
+        return sum(map(self.is_trait, range(self.n_traits)))
+
+    def label(self, i: int) -> str | None:
+        """The owner's name for component `i`, from 0."""
+        return self.labels.get(i + 1)
+
+    def name(self, i: int) -> str:
+        """What component `i`, from 0, is called: the owner's label, else the name derived from its loadings."""
+        return self.label(i) or self.names[i].name
+
+    def project(self, gains: Array) -> Array:
+        """Trait scores (r,) of gains (tasks,), or of rows of them."""
+        return (gains - self.gain_means) / self.gain_scales @ self.loadings.T
+
+    def reconstruct(self, trait_scores: Array) -> Array:
+        """The gains (tasks,) that trait scores (r,) stand for."""
+        return trait_scores @ self.loadings * self.gain_scales + self.gain_means
+
+
+class PairedOutcomes(_Part):
+    """Per adapter and task, (adapters, tasks): `examples` measured, and how many only the adapter (`won`) or only the
+    base model (`lost`) got right. All are 0 in rows that were measured on a part of the examples.
+    """
+
+    won: CountMatrix
+    lost: CountMatrix
+    examples: CountMatrix
+
+
+class Estimates(_Part):
+    """Rows measured on a part of the examples: standard `errors` of the gains, and `examples` measured, (rows, tasks)."""
+
+    adapters: tuple[str, ...]
+    errors: Matrix
+    examples: CountMatrix
+
+    @classmethod
+    def none(cls, tasks: int) -> Self:
+        """No such rows, over so many tasks."""
+        return cls(adapters=(), errors=np.zeros((0, tasks)), examples=np.zeros((0, tasks), np.int64))
+
+    def without(self, names: Collection[str]) -> Self:
+        """The rows of other adapters than these."""
+        kept = [i for i, name in enumerate(self.adapters) if name not in names]
+        adapters = tuple(self.adapters[i] for i in kept)
+        return type(self)(adapters=adapters, errors=self.errors[kept], examples=self.examples[kept])
+
+    def with_row(self, adapter: str, errors: Array, examples: Counts) -> Self:
+        """These rows and that of one more adapter."""
+        return type(self)(
+            adapters=(*self.adapters, adapter),
+            errors=np.vstack([self.errors, errors]),
+            examples=np.vstack([self.examples, examples]),
+        )
+
+
+@dataclass(frozen=True)
+class Correction:
+    """How much an adapter's decisions turned out better than predicted, beside those for base, and what is made of it.
+
+    `decisions` are those with a reward; `difference` and its standard `error` are None where they are too few.
+    """
+
+    adapter: str
+    decisions: int
+    difference: float | None
+    error: float | None
+    correction: float
+
+
+@dataclass(frozen=True)
+class NewRow:
+    """The row of one adapter over `tasks`: `gains` and standard `errors` (tasks,), 0 for tasks measured in full.
+
+    `examples` (tasks,) were measured, and `cells` are the keys of the cells; `replaced` are keys of earlier whole cells
+    of this name. `paired` (3, tasks) is won, lost and examples of a row that was measured in full, else None.
+    """
+
+    adapter: str
+    weights_digest: str
+    tasks: tuple[str, ...]
+    gains: Array
+    errors: Array
+    examples: NDArray[np.intp]
+    cells: tuple[str, ...]
+    replaced: frozenset[str] = frozenset()
+    paired: Counts | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether every example was measured."""
+        return self.paired is not None
+
+
+class ProfileSummary(_Part):
+    """What a profile was fitted to and what the fit gave, for people, skill cards and later fits.
+
+    `base` (tasks,) and `scores` (adapters, tasks) are mean strict scores in [0, 1]; `trait_scores` are (adapters, r).
+    `cells` are the keys of the whole cells, `weights` the adapters' digests when they were measured; `joined` are the
+    adapters whose rows joined after the fit. `ablations` are specifications that profiling understands.
+    """
+
+    suite: str = ""
+    base_model: str
+    method: str = "lora"
+    ablations: tuple[Mapping[str, Any], ...] = ()
+    warnings: tuple[str, ...] = ()
+    tasks: tuple[str, ...]
+    adapters: tuple[str, ...]
+    base: Vector
+    scores: Matrix
+    trait_scores: Matrix
+    paired: PairedOutcomes
+    estimated: Estimates
+    traits: FittedTraits
+    cells: tuple[str, ...]
+    weights: Mapping[str, str]
+    joined: tuple[str, ...] = ()
+    recalibration: tuple[Correction, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_shapes(self) -> Self:
+        a, t, r = len(self.adapters), len(self.tasks), len(self.traits)
+        parts = [(self, ("scores",), (a, t)), (self, ("trait_scores",), (a, r)), (self, ("base",), (t,))]
+        parts += [(self.paired, ("won", "lost", "examples"), (a, t))]
+        parts += [(self.estimated, ("errors", "examples"), (len(self.estimated.adapters), t))]
+        parts += [(self.traits, ("loadings",), (r, t)), (self.traits, ("gain_means", "gain_scales"), (t,))]
+        parts += [(self.traits, ("explained_variance", "null", "null_mean", "p_values"), (r,))]
+        for stability in (self.traits.by_examples, self.traits.by_adapters):
+            parts += [(stability, ("loading_low", "loading_high", "sign_share"), (r, t))]
+            parts += [(stability, ("median", "low"), (r,))]
+        for part, names, shape in parts:
+            for name in names:
+                if (found := getattr(part, name).shape) != shape:
+                    raise ValueError(f"{name} has shape {found}, {shape} expected")
+        if len(self.traits.names) != r:
+            raise ValueError(f"{len(self.traits.names)} names for {r} components")
+        if lacking := set(self.adapters) - self.weights.keys():
+            raise ValueError(f"no weights of {', '.join(sorted(lacking))}")
+        if unknown := set(self.estimated.adapters) - set(self.adapters):
+            raise ValueError(f"estimated rows of adapters that are not among its own: {', '.join(sorted(unknown))}")
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ProfileSummary) and self.pack() == other.pack()
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+    @property
+    def gains(self) -> Array:
+        """Score of each adapter less the base model's, (adapters, tasks)."""
+        return self.scores - self.base
+
+    @property
+    def whole(self) -> tuple[str, ...]:
+        """The adapters that were measured on every example of every task."""
+        estimated = set(self.estimated.adapters)
+        return tuple(name for name in self.adapters if name not in estimated)
+
+    def row(self, adapter: str) -> int | None:
+        """The adapter's row in the matrices, if it has one."""
+        return self.adapters.index(adapter) if adapter in self.adapters else None
+
+    def with_row(self, row: NewRow) -> Self:
+        """The summary with a row more, or another one for its adapter; the traits stay as they were fitted.
+
+        Scores are gains over this profile's base row, which another engine may have measured.
+        """
+        place = self.row(row.adapter)
+        place = len(self.adapters) if place is None else place
+
+        def put(rows: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
+            return np.vstack([rows[:place], values, rows[place + 1 :]])
+
+        paired = np.zeros((3, len(self.tasks)), np.int64) if row.paired is None else row.paired
+        cells = [key for key in self.cells if key not in row.replaced]
+        estimated = self.estimated.without([row.adapter])
+        if row.whole:
+            cells = list(dict.fromkeys([*cells, *row.cells]))
+        else:
+            estimated = estimated.with_row(row.adapter, row.errors, row.examples.astype(np.int64))
+        return self.changed(
+            adapters=(*self.adapters[:place], row.adapter, *self.adapters[place + 1 :]),
+            scores=put(self.scores, self.base + row.gains),
+            trait_scores=put(self.trait_scores, self.traits.project(row.gains)),
+            paired=PairedOutcomes(
+                won=put(self.paired.won, paired[0]),
+                lost=put(self.paired.lost, paired[1]),
+                examples=put(self.paired.examples, paired[2]),
+            ),
+            cells=tuple(cells),
+            estimated=estimated,
+            weights={**self.weights, row.adapter: row.weights_digest},
+            joined=tuple(dict.fromkeys([*self.joined, row.adapter])),
+        )
+
+    def without(self, names: Collection[str], cells: Collection[str]) -> Self:
+        """The summary without the rows of some adapters, whose whole cells have the keys `cells`."""
+        kept = [i for i, name in enumerate(self.adapters) if name not in names]
+        return self.changed(
+            adapters=tuple(self.adapters[i] for i in kept),
+            scores=self.scores[kept],
+            trait_scores=self.trait_scores[kept],
+            paired=PairedOutcomes(**{name: counts[kept] for name, counts in self.paired}),
+            cells=tuple(key for key in self.cells if key not in cells),
+            estimated=self.estimated.without(names),
+            weights={name: digest for name, digest in self.weights.items() if name not in names},
+            joined=tuple(name for name in self.joined if name not in names),
+        )
+
+    def pack(self) -> tuple[dict[str, Any], bytes]:
+        """The summary as JSON, and as a safetensors file the tables that have a row for each adapter."""
+        tables = {"scores": self.scores, "trait_scores": self.trait_scores}
+        tables |= {f"paired.{name}": _smallest(counts) for name, counts in self.paired}
+        tables |= {"estimated.errors": self.estimated.errors, "estimated.examples": _smallest(self.estimated.examples)}
+        apart = {"scores": True, "trait_scores": True, "paired": True, "estimated": {"errors", "examples"}}
+        return self.model_dump(mode="json", exclude=apart), save(tables)
+
+    @classmethod
+    def unpack(cls, stored: Mapping[str, Any], tables: bytes) -> Self:
+        """The summary that was packed.
+
+        Raises:
+            ValueError: parts are missing, or do not fit together.
+        """
+        parts = dict(stored)
+        try:
+            arrays = load(tables) if tables else {}
+        except SafetensorError as exc:
+            raise ValueError(f"its tables are no safetensors: {exc}") from exc
+        for place, table in arrays.items():
+            part, _, name = place.partition(".")
+            parts[part] = {**parts.get(part, {}), name: table} if name else table
+        return cls.model_validate(parts)
+
+
+def _smallest(counts: Counts) -> NDArray[Any]:
+    return counts.astype(np.min_scalar_type(counts.max(initial=0)))

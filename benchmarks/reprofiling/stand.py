@@ -14,15 +14,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from serving.stand import TINY_WEIGHTS, Stand, adapter_record, save_adapter, tiny_base
 from serving.topics import TOPICS
 from traitroute.adapters import Adapter, AdapterState, Registry
-from traitroute.profiling import Task, TraitSpace, TransferMatrix, open_base_model
+from traitroute.profiling import Task, TransferMatrix, open_base_model
+from traitroute.profiling.fit import fit
 from traitroute.profiling.matrix.measure import cell_key, measure
-from traitroute.router import FitRequests, fit_profile
 from traitroute.serving.engines import EngineRequest, TransformersEngine
 from traitroute.serving.engines.prompts import PromptTokenizer
 from traitroute.serving.vllm import RunningServer, running_server
@@ -71,26 +70,14 @@ class LiveSystem:
         base = open_base_model(str(self.base))
         cells = measure(engine, self.registry, base, adapters, tasks)
         matrix = TransferMatrix.from_cells(cells)
-        traits = TraitSpace(n_permutations=50).fit(matrix.gains)
-        scores = traits.transform(matrix.gains)
-        asked = FitRequests(
-            texts=[e.prompt for t in tasks for e in t.test_examples],
-            tasks=[t.name for t in tasks for _ in t.test_examples],
-            gains=np.concatenate(matrix.example_gains),
+        fitted = fit(matrix, tasks, [None] * len(adapters))
+        summary = fitted.summary(
+            None,
+            base_model=str(self.base),
+            cells=tuple(cell.key for cell in cells),
+            weights={a.name: a.weights_digest for a in adapters},
         )
-        fitted = fit_profile(matrix.adapters, asked, scores, n_traits=traits.n_traits_)
-        summary: dict[str, Any] = {
-            "base_model": str(self.base),
-            "adapters": matrix.adapters,
-            "tasks": matrix.tasks,
-            "cells": [cell.key for cell in cells],
-            "base": matrix.base.tolist(),
-            "scores": matrix.scores.tolist(),
-            "loadings": traits.components_.tolist(),
-            "trait_scores": scores.tolist(),
-            "scaling": traits.scaling,
-        }
-        self.registry.put_profile(fitted.to_bytes(), summary, ready=matrix.adapters)
+        self.registry.put_profile(fitted.routing.to_bytes(), summary, ready=matrix.adapters)
 
     def add(self, name: str, seed: int) -> Adapter:
         """Add an adapter of random weights, to be measured."""

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 from sklearn.cluster import KMeans
-from traitroute.profiling.matrix.anchor_row import AnchorRow, RowEstimate, rounds
-from traitroute.profiling.matrix.anchors import TaskAnchors
+from traitroute.profiling.matrix.anchors import AnchorRow, RowEstimate, TaskAnchors, rounds
 
 from .left_out import Array, LeftOut, Rows
 

@@ -9,12 +9,12 @@ the mean that the traits give.
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from made_up_summary import made_up_summary, traits_of
 from numpy.typing import NDArray
 from sqlalchemy import create_engine, insert
-from traitroute.adapters import Adapter, AdapterState, Registry
+from traitroute.adapters import Adapter, AdapterState, Estimates, PairedOutcomes, ProfileSummary, Registry
 from traitroute.adapters.registry import schema
 from traitroute.adapters.registry.adapters import to_row
 from traitroute.profiling.traits.space import TraitSpace
@@ -108,34 +108,25 @@ class Fleet:
         gains = drawn.gains[MEASURED_WHOLE:]
         return np.sqrt(np.maximum(np.abs(gains) * (1 - np.abs(gains)), 0.01) / (EXAMPLES / 10))
 
-    def summary(self, drawn: Drawn) -> dict[str, Any]:
-        """What the registry keeps of such a profile for people and for skill cards."""
+    def summary(self, drawn: Drawn) -> ProfileSummary:
+        """The summary of such a profile."""
         shape = drawn.gains.shape
         won = np.clip(np.round(EXAMPLES * drawn.gains), 0, EXAMPLES).astype(int)
         lost = np.clip(np.round(-EXAMPLES * drawn.gains), 0, EXAMPLES).astype(int)
-        counts = {"won": won, "lost": lost, "examples": np.full(shape, EXAMPLES)}
-        traits = self.traits
-        return {
-            "base_model": "made-up",
-            "cells": [],
-            "tasks": self.tasks,
-            "base": self.base.tolist(),
-            "loadings": traits.components_.tolist(),
-            "explained_variance": traits.explained_variance_ratio_.tolist(),
-            "null": traits.null_.tolist(),
-            "p_values": traits.p_values_.tolist(),
-            "n_traits": traits.n_traits_,
-            "adapters": list(drawn.names),
-            "scores": np.round(self.base + drawn.gains, 4).tolist(),
-            "trait_scores": np.round(drawn.scores, 6).tolist(),
-            "paired": {part: count.tolist() for part, count in counts.items()},
-            "weights": {name: made_up(name, i).weights_digest for i, name in enumerate(drawn.names)},
-            "joined": list(drawn.names[MEASURED_WHOLE:]),
-            "estimated": {
-                name: {"errors": errors, "examples": [EXAMPLES // 10] * shape[1]}
-                for name, errors in zip(drawn.names[MEASURED_WHOLE:], self._errors(drawn).tolist(), strict=True)
-            },
-        }
+        joined = drawn.names[MEASURED_WHOLE:]
+        examples = np.full((len(joined), shape[1]), EXAMPLES // 10)
+        return made_up_summary(
+            drawn.names,
+            self.tasks,
+            base=self.base,
+            scores=np.round(self.base + drawn.gains, 4),
+            trait_scores=np.round(drawn.scores, 6),
+            paired=PairedOutcomes(won=won, lost=lost, examples=np.full(shape, EXAMPLES)),
+            estimated=Estimates(adapters=joined, errors=self._errors(drawn), examples=examples),
+            traits=traits_of(self.traits),
+            weights={name: made_up(name, i).weights_digest for i, name in enumerate(drawn.names)},
+            joined=joined,
+        )
 
 
 def made_up(name: str, number: int, *, state: AdapterState = AdapterState.READY) -> Adapter:

@@ -19,6 +19,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import psutil
+from made_up_summary import made_up_summary
 from traitroute.adapters import Registry
 from traitroute.router import RoutingProfile
 from traitroute.serving.state import AUTO
@@ -204,7 +205,7 @@ PLAIN = "SIGTERM"
 
 async def _put_profile(site: Site, data: bytes) -> None:
     with Registry.open(site.file) as registry:
-        await asyncio.to_thread(registry.put_profile, data, {})
+        await asyncio.to_thread(registry.put_profile, data, made_up_summary())
 
 
 async def _routes_by_tag(site: Site, tag: str) -> bool:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from made_up_summary import made_up_summary
 from rich.table import Table
 from traitroute.adapters import ServerError
 from traitroute.serving.state import AUTO
@@ -192,4 +193,4 @@ def _admit(stand: Stand, victim: str, profile: bytes) -> None:
     registry = stand.registry
     waiting, stored = registry.replacement(victim), registry.latest_profile()
     assert waiting is not None and stored is not None
-    registry.admit(waiting, profile, {}, parent=stored.version)
+    registry.admit(waiting, profile, made_up_summary(), parent=stored.version)

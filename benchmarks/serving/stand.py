@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from latency.texts import Rows
+from made_up_summary import made_up_summary
 from traitroute.adapters import Adapter, AdapterState, Registry
 from traitroute.profiling import PACKAGED, open_base_model
 from traitroute.router import FitRequests, RoutingProfile, fit_profile
@@ -198,7 +199,7 @@ def _made_registry(folder: Path, base: Path, *, weights: float) -> Registry:
     save_adapters(base, folders, weights=weights)
     for made in folders:
         registry.add_adapter(adapter_record(registry, made, made.name, base))
-    registry.put_profile(topic_profile().to_bytes(), {})
+    registry.put_profile(topic_profile().to_bytes(), made_up_summary())
     return registry
 
 

@@ -12,7 +12,7 @@ null: the adapters of the second side shuffled, and for the loadings its tasks.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any, Literal, Self
@@ -23,7 +23,7 @@ from scipy.linalg import subspace_angles
 from scipy.spatial import procrustes
 from scipy.stats import permutation_test, rankdata
 
-from ...adapters import InputError
+from ...adapters import InputError, ProfileSummary
 from ..statistics.significance import BOUNDS
 from ..traits.space import principal_components
 
@@ -131,18 +131,9 @@ class ProfiledGains:
     n_traits: int
 
     @classmethod
-    def from_summary(cls, summary: Mapping[str, Any]) -> Self:
-        """Read a stored profile's summary.
-
-        Raises:
-            InputError: it holds no scores, as those of a profile made by hand.
-        """
-        wanted = ("adapters", "tasks", "base", "scores")
-        if lacks := [key for key in wanted if key not in summary]:
-            raise InputError(f"the profile's summary lacks {lacks}: profile the suite again")
-        scores, base = (np.array(summary[key], dtype=np.float64) for key in ("scores", "base"))
-        adapters, tasks = tuple(summary["adapters"]), tuple(summary["tasks"])
-        return cls(adapters, tasks, scores - base, int(summary.get("n_traits", 1)))
+    def of(cls, summary: ProfileSummary) -> Self:
+        """The gains of a stored profile."""
+        return cls(summary.adapters, summary.tasks, summary.gains, summary.traits.n_traits)
 
     def part(self, adapters: Sequence[str], tasks: Sequence[str]) -> Array:
         """Gains of these adapters on these tasks, in this order."""

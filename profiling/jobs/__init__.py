@@ -1,1 +1,1 @@
-"""Jobs that measure added adapters where they are served, and outlive the process that does them; needs the extra `worker`."""
+"""Durable jobs that measure added adapters where they are served; needs the extra `worker`."""

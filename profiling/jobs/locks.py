@@ -1,7 +1,7 @@
-"""Locks between worker processes, which the system takes back from one that dies, however it dies.
+"""Locks between worker processes, which the system releases when their holder dies, however it dies.
 
-Beside a registry in a file they are locks on files, which are the kernel's; with PostgreSQL they are advisory locks, which
-end with their connection. So no clock decides whether a worker lives.
+Beside a registry in a file they are the kernel's locks on files. With PostgreSQL they are advisory locks, which end
+with their connection. So no clock decides whether a worker lives.
 """
 
 import hashlib

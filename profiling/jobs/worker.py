@@ -1,7 +1,7 @@
-"""A worker: finds adapters that wait to be measured, does their jobs, and takes up those of workers that are gone.
+"""A worker: finds adapters that wait to be measured, does their jobs, and takes over those of workers that died.
 
-DBOS keeps the queue. What it leaves to its own cloud service is here: each worker holds a lock for as long as it lives, and
-whoever can take the lock of another knows that it is dead.
+DBOS keeps the queue. What it leaves to its own cloud service is done here: each worker holds a lock for as long as it
+lives, and whoever can take the lock of another knows that it is dead.
 """
 
 import hashlib
@@ -23,20 +23,19 @@ from ...adapters.registry.database import translated_errors
 from ...adapters.registry.postgresql import open_database
 from ...serving.jobs.board import APPLICATION, APPLICATION_VERSION, QUEUE, jobs_url
 from .locks import Held, Locks
-from .pending import pending
-from .steps import RowSteps
+from .steps import RowSteps, pending
 from .workflow import job_id, register_workflow
 
 LOOK_S = 1.0
-"""Between two looks at the registry and at the other workers."""
+"""Pause between two checks of the registry and of the other workers."""
 LOST_S = 10.0
-"""A job that was taken from the queue begins well before."""
+"""A job that was taken from the queue begins well within this time."""
 _logger = logging.getLogger(__name__)
 
 
 @dataclass
 class Worker:
-    """Does jobs by `steps`, up to `at_once` at a time, until `stopping` is set; `say` tells people of what it sees."""
+    """Does jobs by `steps`, up to `at_once` at a time, until `stopping` is set; `say` reports events to people."""
 
     registry: Registry
     steps: RowSteps
@@ -51,7 +50,7 @@ class Worker:
     _revision: int | None = None
 
     def run(self) -> None:
-        """Work until `stopping` is set; then the process must end, and with it what is under way.
+        """Work until `stopping` is set; then the process must end, and with it the jobs under way.
 
         Raises:
             RegistryError: the registry holds no profile that rows could join.
@@ -59,7 +58,7 @@ class Worker:
         """
         if self.registry.latest_profile() is None:
             raise RegistryError(
-                f"{self.registry.location} holds no profile yet, which tells the tasks to measure on: "
+                f"{self.registry.location} holds no profile yet, which names the tasks to measure on: "
                 "run `traitroute profile` first"
             )
         held = self.locks.hold(_lock_of(self.name))
@@ -90,7 +89,7 @@ class Worker:
             "system_database_url": jobs_url(self.registry.location),
             "system_database_engine": self._engine(),
             "serializer": DBOSPortableJSONSerializer(),
-            # Nothing is told to anybody: no telemetry, no cloud service, and errors only in the log.
+            # Nothing is sent to anybody: no telemetry, no cloud service, and errors only in the log.
             "enable_otlp": False,
             "log_level": "ERROR",
         }
@@ -98,7 +97,7 @@ class Worker:
     def _engine(self) -> Engine | None:
         """DBOS's connections to PostgreSQL; None for a file, which it opens itself.
 
-        DBOS asks again after a failed connection if it knows it for one, by words that psycopg does not always say.
+        DBOS retries a failed connection only if it recognises one, by an error text that psycopg does not always give.
         """
         url = self.registry.location.url
         if url is None:
@@ -115,10 +114,10 @@ class Worker:
     def _look_around(self, held: Held) -> None:
         while not self.stopping.wait(LOOK_S):
             try:
-                # The registry's database is DBOS's too, and each says in its own way that it is away.
+                # The registry's database is DBOS's too, and each reports in its own way that it is away.
                 with self._translated_errors():
                     if not held.renew():
-                        # The database was away, or another worker is taking up our jobs: it asks again.
+                        # The database was away, or another worker is taking over our jobs: try again.
                         continue
                     self._enqueue_pending()
                     self._take_over()
@@ -130,7 +129,7 @@ class Worker:
         if revision == self._revision:
             return
         stored = self.registry.latest_profile()
-        tasks: list[str] = stored.summary["tasks"] if stored else []
+        tasks = list(stored.summary.tasks) if stored else []
         digests = self.registry.task_digests()
         known = hashlib.sha256("".join(f"{t}={digests.get(t)};" for t in tasks).encode()).hexdigest()
         for adapter in pending(self.registry):
@@ -177,7 +176,7 @@ class Worker:
                 lock.release()
 
     def _pick_up(self) -> None:
-        """Take up jobs of our own that nothing does any more: an error that DBOS knew no way on from ended them."""
+        """Restart jobs of our own that were ended by an error from which DBOS does not recover."""
         since = self._free_since.setdefault(self.name, time.monotonic())
         if time.monotonic() - since >= LOST_S:
             DBOS._recover_pending_workflows([self.name])

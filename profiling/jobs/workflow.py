@@ -1,4 +1,4 @@
-"""The job as a workflow of DBOS Transact: each step is kept when it is done, so that a killed job goes on at the next."""
+"""The job as a workflow of DBOS Transact: finished steps are stored, so a killed job continues at the next one."""
 
 from collections.abc import Callable
 
@@ -6,8 +6,7 @@ from dbos import DBOS
 
 from ...adapters import ServerError
 from ...serving.jobs.board import FIND, MEASURE
-from .outcome import Told, told
-from .steps import RowSteps
+from .steps import Result, RowSteps, attempt
 
 WORKFLOW = "measure-row"
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 300.0
@@ -20,15 +19,15 @@ def job_id(name: str, weights: str, created: str, tasks_digest: str) -> str:
     return f"{name}.{weights[:12]}.{created}.{tasks_digest[:8]}"
 
 
-def register_workflow(steps: RowSteps, running: set[str]) -> Callable[[str, str, list[str]], Told]:
+def register_workflow(steps: RowSteps, running: set[str]) -> Callable[[str, str, list[str]], Result]:
     """Register the workflow over `steps` with DBOS, which must be there and not be launched yet.
 
-    `running` holds the jobs that this process does at the time.
+    `running` holds the jobs that this process is doing.
     """
 
     @DBOS.workflow(name=WORKFLOW, max_recovery_attempts=None)
-    def measure_row(name: str, weights: str, tasks: list[str]) -> Told:
-        """Measure the row of an adapter on `tasks` and admit it; tells the state in which the job ended."""
+    def measure_row(name: str, weights: str, tasks: list[str]) -> Result:
+        """Measure the row of an adapter on `tasks` and admit it; return the state in which the job ended."""
         job = str(DBOS.workflow_id)
         running.add(job)
         try:
@@ -36,44 +35,44 @@ def register_workflow(steps: RowSteps, running: set[str]) -> Callable[[str, str,
         finally:
             running.discard(job)
 
-    def do(name: str, weights: str, tasks: list[str]) -> Told:
-        found = _patiently(FIND, lambda: steps.find(name, weights, tasks), of_adapter=True)
-        most, done = found.get("most", 0), 0
+    def do(name: str, weights: str, tasks: list[str]) -> Result:
+        result = _patiently(FIND, lambda: steps.find(name, weights, tasks), of_adapter=True)
+        most, done = result.get("most", 0), 0
         for task in tasks:
-            if _goes_on(found):
-                found = _patiently(
+            if _continues(result):
+                result = _patiently(
                     f"{MEASURE} base on {task}",
                     lambda task=task: steps.measure_base(name, weights, task),
                     of_adapter=False,
                 )
-        while _goes_on(found):
-            found = _patiently(f"{MEASURE} {name}", lambda: steps.measure_parts(name, weights), of_adapter=True)
-            done += found.get("examples", 0)
-        if "refused" in found:
-            reason = found["refused"]
+        while _continues(result):
+            result = _patiently(f"{MEASURE} {name}", lambda: steps.measure_parts(name, weights), of_adapter=True)
+            done += result.get("examples", 0)
+        if "refused" in result:
+            reason = result["refused"]
             undone = _patiently("set aside", lambda: steps.set_aside(name, weights, reason), of_adapter=True)
-            found = undone or found
-        return {"done": done, "most": most, **_state(found)}
+            result = undone or result
+        return {"done": done, "most": most, **_state(result)}
 
     return measure_row
 
 
-def _patiently(name: str, step: Callable[[], Told], *, of_adapter: bool) -> Told:
+def _patiently(name: str, step: Callable[[], Result], *, of_adapter: bool) -> Result:
     """Do a step, again and again while the server or the registry is away."""
-    found: Told = {}
+    result: Result = {}
     for pauses in range(MOST_PAUSES):
-        found = DBOS.run_step({"name": name}, lambda: told(step, of_adapter=of_adapter))
-        if "away" not in found:
-            return found
+        result = DBOS.run_step({"name": name}, lambda: attempt(step, of_adapter=of_adapter))
+        if "away" not in result:
+            return result
         DBOS.sleep(min(FIRST_PAUSE_S * 2**pauses, LONGEST_PAUSE_S))
-    raise ServerError(f"given up after {MOST_PAUSES} attempts: {found['away']}")
+    raise ServerError(f"given up after {MOST_PAUSES} attempts: {result['away']}")
 
 
-def _goes_on(found: Told) -> bool:
-    return not found.keys() & {"refused", "withdrawn", "version"}
+def _continues(result: Result) -> bool:
+    return not result.keys() & {"refused", "withdrawn", "version"}
 
 
-def _state(ended: Told) -> Told:
+def _state(ended: Result) -> Result:
     if "version" in ended:
         return {"state": "done", "version": ended["version"]}
     if "withdrawn" in ended:

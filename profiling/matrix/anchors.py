@@ -1,13 +1,16 @@
-"""Anchors: the examples of a task that tell most about an adapter nobody measured yet, and what they say of all examples.
+"""Anchors: the examples of a task that say most about an adapter that was not measured yet, and what follows from them.
 
-Adapters that were measured in full say which examples go together: an adapter that is right on one is likely right, or
+Adapters that were measured in full show which examples go together: an adapter that is right on one is likely right, or
 likely wrong, on another. With that covariance the score on all examples is predicted from a few (kriging), and the few
-are taken one by one such that the error left is least. Both are chosen without the new adapter; how far down each task's
-list it is worth going is decided while it is measured (`anchor_row.py`). Beside anchors by clusters, item response
-and optimal design this needed the fewest examples: `benchmarks/reprofiling.py`, docs/reprofiling.md.
+are ordered so that each one leaves the least error (`TaskAnchors`). This order does not depend on the new adapter. How
+far down each task's list to go is decided while it is measured (`AnchorRow`): the next example is the one that takes
+most off the sum of the tasks' variances. A task on which the adapter is always wrong, or always right, is left early.
+Compared with anchors by clusters, item response and optimal design this needed the fewest examples:
+`benchmarks/reprofiling.py`, docs/reprofiling.md.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
@@ -17,11 +20,17 @@ Array = NDArray[np.float64]
 Places = NDArray[np.intp]
 
 SHARED = 0.9
-"""Share of an example's variance that examples have in common on which the known adapters fare alike."""
+"""Share of an example's variance that it has in common with examples on which the known adapters do alike."""
 WORTH = 0.5
-"""So many examples the mean score of the known adapters is worth: little, since adapters differ."""
+"""The mean score of the known adapters counts as so many examples: few, since adapters differ."""
 LEAST_CHANCE = 0.005
 """No score is certain before it is measured, however alike the known adapters are."""
+ENDS = 0.1 * 2.0 ** np.arange(-5, 4)
+"""Shares of a row at which a round of measuring ends: a tenth, and its halves and doubles."""
+TOLERANCE = 0.02
+"""Mean standard error of a row's scores at which measuring ends: two points, as fine as a few hundred examples show."""
+LEAST_EACH = 3
+"""At least so many examples for each task, on average, however small a share is asked for."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +47,8 @@ class TaskAnchors:
     """The anchors of one task of n examples; variances are in units of the variance of one example's score.
 
     `expected` is the mean score of known adapters, `covariance` (n, n) that of the examples' scores. `order` (n,) are
-    the examples, the most telling first; `left` (n + 1,) is the variance of the task's mean score that is left after
-    so many of them.
+    the examples, the most informative first; `left` (n + 1,) is the variance of the task's mean score that is left
+    after so many of them.
     """
 
     expected: float
@@ -48,16 +57,16 @@ class TaskAnchors:
     left: Array
 
     @classmethod
-    def of(cls, strict: ArrayLike, marks: ArrayLike | None = None) -> Self:
-        """Read anchors off known adapters: whether each was right (n, known), and further columns `marks` (n, any).
+    def of(cls, strict: ArrayLike, columns: ArrayLike | None = None) -> Self:
+        """Choose anchors by known adapters: whether each was right (n, known), and further `columns` (n, any).
 
-        Marks are what else was seen of the known ones on an example, such as the likelihood of the gold answer.
+        Columns are other measurements of the known adapters, such as the likelihood of the gold answer.
         """
         right = np.asarray(strict, dtype=np.float64)
-        columns = right if marks is None else np.hstack([right, np.asarray(marks, np.float64)])
+        seen = right if columns is None else np.hstack([right, np.asarray(columns, np.float64)])
         chance = float(np.clip(right.mean(), LEAST_CHANCE, 1 - LEAST_CHANCE))
-        covariance = _likeness(columns) + 1 / WORTH
-        return cls(chance, covariance, *_most_telling(covariance))
+        covariance = _correlation(seen) + 1 / WORTH
+        return cls(chance, covariance, *_most_informative(covariance))
 
     def __len__(self) -> int:
         return len(self.order)
@@ -67,12 +76,12 @@ class TaskAnchors:
         return (WORTH * self.expected + right) / (WORTH + tried)
 
     def variance(self, tried: float, right: float) -> float:
-        """Variance of one example's score, as far as `right` of `tried` tell: that of a Beta posterior's next draw."""
+        """Variance of one example's score after `right` of `tried` were right: that of a Beta posterior's next draw."""
         chance, weight = self.chance(tried, right), WORTH + tried
         return chance * (1 - chance) * weight / (weight + 1)
 
     def estimate(self, places: Places, right: Array) -> TaskEstimate:
-        """What the scores `right` (m,) on the examples `places` (m,) say of the whole task."""
+        """The score of the whole task, predicted from the scores `right` (m,) on the examples `places` (m,)."""
         measured, rest = self.covariance[np.ix_(places, places)], self.covariance[:, places]
         solved = np.linalg.solve(measured, np.column_stack([right - self.expected, rest.T]))
         examples = np.clip(self.expected + rest @ solved[:, 0], 0, 1)
@@ -83,18 +92,101 @@ class TaskAnchors:
         return TaskEstimate(float(examples.mean()), error, examples)
 
 
-def _likeness(columns: Array) -> Array:
-    """How alike examples are (n, n), with ones on the diagonal on average: correlation over columns that vary."""
+@dataclass(frozen=True)
+class RowEstimate:
+    """A row over tasks: predicted mean `scores`, their standard `errors` (tasks,), and expected scores by example."""
+
+    scores: Array
+    errors: Array
+    examples: tuple[Array, ...]
+
+    @property
+    def error(self) -> float:
+        """The mean standard error."""
+        return float(self.errors.mean())
+
+
+@dataclass
+class AnchorRow:
+    """A row that is being measured: `anchors` by task, and by task the places and scores that were measured."""
+
+    anchors: Sequence[TaskAnchors]
+    measured: dict[int, tuple[Places, Array]] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Examples of the full row."""
+        return sum(map(len, self.anchors))
+
+    @property
+    def done(self) -> int:
+        """Examples measured."""
+        return sum(len(places) for places, _ in self.measured.values())
+
+    def add(self, task: int, places: Places, right: Array) -> None:
+        """Add the scores `right` (m,) of the examples `places` (m,) of a task."""
+        nothing = np.zeros(0, np.intp), np.zeros(0)
+        old_places, old_right = self.measured.get(task, nothing)
+        self.measured[task] = np.append(old_places, places), np.append(old_right, right)
+
+    def estimate(self) -> RowEstimate:
+        """The row as predicted from what was measured so far."""
+        nothing = np.zeros(0, np.intp), np.zeros(0)
+        tasks = [a.estimate(*self.measured.get(i, nothing)) for i, a in enumerate(self.anchors)]
+        return RowEstimate(
+            np.array([task.score for task in tasks]),
+            np.array([task.error for task in tasks]),
+            tuple(task.examples for task in tasks),
+        )
+
+    def next(self, count: int) -> Mapping[int, Places]:
+        """The next `count` examples to measure, by task; fewer where fewer are left.
+
+        They are chosen together, so each counts with its expected score.
+        """
+        tried = np.array([len(self.measured.get(i, ((), ()))[0]) for i in range(len(self.anchors))])
+        right = np.array([np.sum(self.measured.get(i, ((), ()))[1]) for i in range(len(tried))])
+        start = tried.copy()
+        gains = np.array([self._worth(i, tried[i], right[i]) for i in range(len(tried))])
+        for _ in range(min(count, self.size - self.done)):
+            task = int(gains.argmax())
+            right[task] += self.anchors[task].chance(tried[task], right[task])
+            tried[task] += 1
+            gains[task] = self._worth(task, tried[task], right[task])
+        orders = ((i, a.order[start[i] : tried[i]]) for i, a in enumerate(self.anchors))
+        return {i: order for i, order in orders if len(order)}
+
+    def _worth(self, task: int, tried: int, right: float) -> float:
+        """How much one more example takes off the task's variance; below zero where there is none."""
+        anchors = self.anchors[task]
+        if tried >= len(anchors):
+            return -1.0
+        return anchors.variance(tried, right) * (anchors.left[tried] - anchors.left[tried + 1])
+
+
+def rounds(size: int, tasks: int, share: float) -> NDArray[np.intp]:
+    """How many examples are measured after each round, of a row of `size` over `tasks`; `share` of it after the last.
+
+    Each round is as large as all before it, since little is known at first. Where rounds end does not depend on the
+    share, so what was measured for a smaller share is a part of what a larger one needs.
+    """
+    budget = min(size, max(round(share * size), LEAST_EACH * tasks))
+    ends = np.unique(np.maximum(np.round(size * ENDS), 1)).astype(np.intp)
+    return np.append(ends[ends < budget], budget)
+
+
+def _correlation(columns: Array) -> Array:
+    """Correlation of examples (n, n) over the columns that vary, shrunk towards independence."""
     centred = columns - columns.mean(axis=0)
     spread = centred.std(axis=0)
     varied = centred[:, spread > 1e-9] / spread[spread > 1e-9]
-    own = np.eye(len(columns))
+    independent = np.eye(len(columns))
     if varied.shape[1] == 0:
-        return own
-    return SHARED * varied @ varied.T / varied.shape[1] + (1 - SHARED) * own
+        return independent
+    return SHARED * varied @ varied.T / varied.shape[1] + (1 - SHARED) * independent
 
 
-def _most_telling(covariance: Array) -> tuple[Places, Array]:
+def _most_informative(covariance: Array) -> tuple[Places, Array]:
     """Examples in the order that leaves least variance of the mean at every step, and what is left (n + 1,)."""
     rest = covariance.copy()
     open_ = np.ones(len(rest), dtype=bool)

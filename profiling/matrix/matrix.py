@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ...adapters import Cell, SuiteError
+from ...adapters import Cell, PairedOutcomes, SuiteError
 from ..tasks.scoring import Score, example_scores
 
 Array = NDArray[np.float64]
@@ -34,17 +34,14 @@ class TransferMatrix:
         return self.scores - self.base
 
     @property
-    def paired(self) -> dict[str, list[list[int]]]:
-        """How many examples only the adapter got right ("won"), how many only base ("lost"), and of how many in all.
-
-        Each is (adapters, tasks); the intervals of skill cards are read off these.
-        """
-        by_task = [
-            ((gains > 0).sum(axis=0), (gains < 0).sum(axis=0), np.full(gains.shape[1], len(gains)))
-            for gains in self.example_gains
-        ]
-        parts = [np.stack(part, axis=1).tolist() for part in zip(*by_task, strict=True)]
-        return dict(zip(("won", "lost", "examples"), parts, strict=True))
+    def paired(self) -> PairedOutcomes:
+        """How many examples only the adapter got right, how many only base, and of how many in all."""
+        gains = self.example_gains
+        return PairedOutcomes(
+            won=np.stack([(g > 0).sum(axis=0) for g in gains], axis=1),
+            lost=np.stack([(g < 0).sum(axis=0) for g in gains], axis=1),
+            examples=np.stack([np.full(g.shape[1], len(g)) for g in gains], axis=1),
+        )
 
     @classmethod
     def from_cells(cls, cells: Sequence[Cell], *, score: Score = "strict") -> Self:
@@ -53,17 +50,17 @@ class TransferMatrix:
         Raises:
             SuiteError: a cell of the matrix is missing.
         """
-        found = {(c.adapter, c.task): example_scores(c.outcomes, score) for c in cells}
+        cell_scores = {(c.adapter, c.task): example_scores(c.outcomes, score) for c in cells}
         adapters = tuple(dict.fromkeys(c.adapter for c in cells if c.adapter is not None))
         tasks = tuple(dict.fromkeys(c.task for c in cells))
-        missing = [(a, t) for a in (None, *adapters) for t in tasks if (a, t) not in found]
+        missing = [(a, t) for a in (None, *adapters) for t in tasks if (a, t) not in cell_scores]
         if missing:
             raise SuiteError(f"{len(missing)} cells are not measured yet, first {missing[0]}")
-        gains = tuple(np.stack([found[a, t] - found[None, t] for a in adapters], axis=1) for t in tasks)
+        gains = tuple(np.stack([cell_scores[a, t] - cell_scores[None, t] for a in adapters], axis=1) for t in tasks)
         return cls(
             adapters=adapters,
             tasks=tasks,
-            base=np.array([found[None, t].mean() for t in tasks]),
-            scores=np.array([[found[a, t].mean() for t in tasks] for a in adapters]),
+            base=np.array([cell_scores[None, t].mean() for t in tasks]),
+            scores=np.array([[cell_scores[a, t].mean() for t in tasks] for a in adapters]),
             example_gains=gains,
         )

@@ -26,7 +26,8 @@ def measure(
 ) -> list[Cell]:
     """Measure the base model and `adapters` on `tasks`; cells already in `registry` are not repeated.
 
-    With `keep_outputs` newly measured cells hold the texts too. Every finished cell is committed before the next begins, so a killed run loses at most one.
+    With `keep_outputs` newly measured cells hold the texts too. Each finished cell is committed before the next begins,
+    so a killed run loses at most one.
 
     Raises:
         SilentAdapterError: an adapter answered exactly as the base model did, everywhere; its cells
@@ -61,11 +62,11 @@ def measured_cell(
 ) -> Cell:
     """The cell of `adapter` (None: the base model) on `task`: measured and kept, unless `registry` has it already."""
     key = cell_key(base.digest, adapter, task.digest, engine.name)
-    found = registry.find_cell(key)
-    outcomes = found.outcomes if found else measure_cell(engine, adapter, task, keep_outputs=keep_outputs)
+    stored = registry.find_cell(key)
+    outcomes = stored.outcomes if stored else measure_cell(engine, adapter, task, keep_outputs=keep_outputs)
     cell = Cell(key, adapter.name if adapter else None, task.name, outcomes)
     # Named anew: the cell may have been measured when the same weights had another name.
-    if found is None or (found.adapter, found.task) != (cell.adapter, cell.task):
+    if stored is None or (stored.adapter, stored.task) != (cell.adapter, cell.task):
         registry.put_cell(cell)
     return cell
 

@@ -1,28 +1,47 @@
-"""Measure one adapter's row and open it to routing; no other row is measured, and nothing is fitted anew.
+"""Measure one adapter's row and open it to routing; no other row is measured, and nothing is fitted again.
 
-The row is measured on anchors, in rounds (`anchor_row.py`), until its gains are sure enough or the share that was asked for
-is used up; a task that was measured in full already costs nothing.
+The row is measured on anchors, in rounds (`anchors.py`), until its gains are precise enough or the share that was asked
+for is used up. Tasks that were measured in full already cost nothing. What is finished is kept under a key that names
+the examples, so a killed run continues where it was, and a part of a task is never taken for the whole. The gains are
+then projected onto the traits of the newest profile, so no decision changes except for this adapter.
 """
 
+import hashlib
+import json
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from ...adapters import Adapter, ConflictError, InputError, Registry
-from ...router import TrainingRows
+import numpy as np
+
+from ...adapters import (
+    Adapter,
+    Cell,
+    ConflictError,
+    InputError,
+    NewRow,
+    Outcomes,
+    ProfileSummary,
+    Registry,
+    SilentAdapterError,
+    StoredProfile,
+)
+from ...router import RoutingProfile, TrainingRows
 from ...serving.engines import Engine
 from ..base_model import BaseModelFolder
-from .anchor_row import TOLERANCE
-from .new_row import NewRow, join
-from .profiled import Profiled
-from .row_meter import OnExamples, RowMeter
+from ..tasks.task import Task
+from .anchors import TOLERANCE, AnchorRow, Places, rounds
+from .measure import cell_key, measured_cell, request_for, to_outcomes
+from .profiled import MeasuredGains, Profiled, training_rows
 
 SHARE = 0.1
 _ATTEMPTS = 20
+OnExamples = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class MeasuredRow:
-    """What measuring a row came to: the profile `version` that holds it, the row, its size in examples, and seconds."""
+    """A row that was measured and admitted: the profile `version` that holds it, its size in examples, and seconds."""
 
     version: int
     row: NewRow
@@ -49,8 +68,9 @@ def measure_row(
 ) -> MeasuredRow:
     """Measure `adapter`, or the replacement that waits for its name, and admit it in one transaction.
 
-    Up to `share` of the examples are measured, fewer where the mean standard error of its gains gets below `tolerance`, or
-    all with `full`. `training` tells where it is at home; by default its source task does. `on_examples` is told how many are done.
+    Up to `share` of the examples are measured, fewer where the mean standard error of its gains gets below `tolerance`,
+    or all with `full`. `training` are rows it was trained on, by default those of its source task. `on_examples` is
+    called with the number of examples done, and of how many.
 
     Raises:
         InputError: the adapter is for another base model, or there is nothing to join.
@@ -70,37 +90,154 @@ def measure_row(
     else:
         meter.measure_anchors(share, tolerance)
     meter.refuse_silence()
-    found = _new_row(meter, training or profiled.training_rows(adapter.source_task))
-    version = _admit(registry, profiled, adapter, found)
-    return MeasuredRow(version, found, meter.row.size, time.monotonic() - start)
+    row = meter.new_row()
+    training = training or training_rows(profiled.tasks, adapter.source_task)
+    version = _admit(registry, profiled.stored, adapter, row, training)
+    return MeasuredRow(version, row, meter.row.size, time.monotonic() - start)
 
 
-def _new_row(meter: RowMeter, training: TrainingRows | None) -> NewRow:
-    found, adapter = meter.gains(), meter.adapter
-    return NewRow(
-        adapter=adapter.name,
-        weights_digest=adapter.weights_digest,
-        tasks=tuple(t.name for t in meter.profiled.tasks),
-        gains=found.gains,
-        errors=found.errors,
-        examples=found.examples,
-        cells=tuple(meter.keys),
-        replaced=meter.profiled.keys(adapter.name),
-        paired=meter.paired(),
-        training=training,
-    )
+def join(stored: StoredProfile, row: NewRow, training: TrainingRows | None) -> tuple[bytes, ProfileSummary]:
+    """The routing profile and the summary of `stored` with `row`, in the place of one that its adapter has already.
+
+    Raises:
+        InputError: the profile has other tasks than the row.
+    """
+    if row.tasks != stored.summary.tasks:
+        raise InputError(
+            f"the row of {row.adapter} was measured on other tasks than those of profile version "
+            f"{stored.version}: it was fitted anew meanwhile, so measure again"
+        )
+    scores = stored.summary.traits.project(row.gains)
+    routing = RoutingProfile.from_bytes(stored.data).with_adapter(row.adapter, scores, training, gains=row.gains)
+    return routing.to_bytes(), stored.summary.with_row(row)
 
 
-def _admit(registry: Registry, profiled: Profiled, adapter: Adapter, row: NewRow) -> int:
+def _admit(
+    registry: Registry, stored: StoredProfile, adapter: Adapter, row: NewRow, training: TrainingRows | None
+) -> int:
     """Join the row to the newest profile and open it to routing; where another row came first, join after it."""
-    stored = profiled.stored
     for _ in range(_ATTEMPTS):
-        joined = join(stored, row)
+        data, summary = join(stored, row, training)
         try:
-            return registry.admit(adapter, joined.data, joined.summary, parent=stored.version)
+            return registry.admit(adapter, data, summary, parent=stored.version)
         except ConflictError:
             newest = registry.latest_profile()
             if newest is None or newest.version == stored.version:
                 raise
             stored = newest
     raise ConflictError(f"the profile changed {_ATTEMPTS} times while {adapter.name} joined it: try again")
+
+
+@dataclass
+class RowMeter:
+    """Measures `adapter` on the tasks of `profiled`, whose other adapters choose the anchors.
+
+    `keys` are those of the cells that were measured, `whole` the outcomes of tasks measured in full.
+    """
+
+    engine: Engine
+    registry: Registry
+    base: BaseModelFolder
+    adapter: Adapter
+    profiled: Profiled
+    on_examples: OnExamples = lambda done, of: None
+    keys: list[str] = field(default_factory=list)
+    whole: dict[int, Outcomes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.row = AnchorRow(self.profiled.anchors(without=self.adapter.name))
+        # Measured once for all adapters, where the profile was made on another engine.
+        self.base_row = [self._cell(None, task).outcomes for task in self.profiled.tasks]
+        self._like_base: list[bool] = []
+
+    def measure_whole(self) -> None:
+        """Measure every task in full, unless it was."""
+        for i, task in enumerate(self.profiled.tasks):
+            self._take_whole(i, self._cell(self.adapter, task))
+
+    def measure_anchors(self, share: float, tolerance: float = TOLERANCE) -> None:
+        """Measure up to `share` of the examples in rounds, until the mean standard error is below `tolerance`."""
+        for i, task in enumerate(self.profiled.tasks):
+            key = cell_key(self.base.digest, self.adapter, task.digest, self.engine.name)
+            if self.registry.find_cell(key) is not None:
+                self._take_whole(i, self._cell(self.adapter, task))
+        for upto in rounds(self.row.size, len(self.row.anchors), share):
+            if self.row.estimate().error <= tolerance:
+                break
+            for task, places in self.row.next(max(int(upto) - self.row.done, 0)).items():
+                self._measure_part(task, places)
+
+    def refuse_silence(self) -> None:
+        """Refuse an adapter of which no output differs from base's: it was never applied.
+
+        Raises:
+            SilentAdapterError: it is such; what was measured is removed.
+        """
+        if not all(self._like_base):
+            return
+        self.registry.remove_cells(self.keys)
+        raise SilentAdapterError(
+            f"adapter {self.adapter.name} answered exactly as the base model on every example measured: "
+            "it was not applied, or its weights do nothing; its row was not kept"
+        )
+
+    def gains(self) -> MeasuredGains:
+        """The gains as known by now, over what base scored on this engine."""
+        estimate = self.row.estimate()
+        base = np.array([float(np.mean(o.strict)) for o in self.base_row])
+        measured = [len(self.row.measured.get(i, ((), ()))[0]) for i in range(len(base))]
+        return MeasuredGains(estimate.scores - base, estimate.errors, np.array(measured, np.int64))
+
+    def new_row(self) -> NewRow:
+        """The row as the profile takes it."""
+        gains, adapter = self.gains(), self.adapter
+        return NewRow(
+            adapter=adapter.name,
+            weights_digest=adapter.weights_digest,
+            tasks=tuple(t.name for t in self.profiled.tasks),
+            gains=gains.gains,
+            errors=gains.errors,
+            examples=gains.examples,
+            cells=tuple(self.keys),
+            replaced=self.profiled.keys(adapter.name),
+            paired=self._paired() if len(self.whole) == len(self.base_row) else None,
+        )
+
+    def _paired(self) -> np.ndarray:
+        """How many examples only the adapter got right, how many only base, and of how many, (3, tasks)."""
+        pairs = [(self.whole[i].strict, base.strict) for i, base in enumerate(self.base_row)]
+        return np.array([[np.sum(ours & ~base), np.sum(base & ~ours), len(base)] for ours, base in pairs]).T
+
+    def _measure_part(self, task: int, places: Places) -> None:
+        spec = self.profiled.tasks[task]
+        key = anchor_key(self.base.digest, self.adapter, spec.digest, self.engine.name, places)
+        cell = self.registry.find_cell(key)
+        outcomes = cell.outcomes if cell else self._run(spec, places)
+        # Named anew: the same weights may have been measured under another name.
+        self.registry.put_cell(Cell(key, self.adapter.name, spec.name, outcomes))
+        self._add(task, key, places, outcomes)
+
+    def _take_whole(self, task: int, cell: Cell) -> None:
+        self.whole[task] = cell.outcomes
+        self._add(task, cell.key, np.arange(len(cell.outcomes)), cell.outcomes)
+
+    def _add(self, task: int, key: str, places: Places, outcomes: Outcomes) -> None:
+        self.keys.append(key)
+        base = self.base_row[task].output_digest[places]
+        self._like_base.append(bool(np.array_equal(outcomes.output_digest, base)))
+        self.row.add(task, places, outcomes.strict.astype(np.float64))
+        self.on_examples(self.row.done, self.row.size)
+
+    def _run(self, task: Task, places: Places) -> Outcomes:
+        examples = [task.test_examples[i] for i in places]
+        results = self.engine.run([request_for(task, e, self.adapter) for e in examples])
+        return to_outcomes(task, examples, results)
+
+    def _cell(self, adapter: Adapter | None, task: Task) -> Cell:
+        return measured_cell(self.engine, self.registry, self.base, adapter, task)
+
+
+def anchor_key(base_digest: str, adapter: Adapter, task_digest: str, engine: str, places: Places) -> str:
+    """Digest of what determines the outcomes of some of a task's examples; no whole cell has such a key."""
+    parts = [2, base_digest, adapter.weights_digest, task_digest, engine, places.tolist()]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -163,12 +163,12 @@ def _head(study: Study, profiled_on: date | None) -> Head:
     facts = {
         "Suite": study.suite,
         "Base model": study.base_model or "not recorded",
-        "Method": study.summary.get("method", "lora"),
+        "Method": study.summary.method,
         "Profile": f"version {study.version}" + (f", of {profiled_on.isoformat()}" if profiled_on else ""),
         "Adapters": f"{len(study.adapters)}, and {len(study.ablations)} ablations",
         "Tasks": f"{len(study.tasks)}, with {span(sizes)} test examples each, {sum(sizes)} in all",
     }
-    return Head(study.suite, facts, study.summary.get("warnings", ()))
+    return Head(study.suite, facts, study.summary.warnings)
 
 
 def _save(
@@ -184,7 +184,7 @@ def _save(
     manifest = {
         "suite": study.suite,
         "profile_version": study.version,
-        "warnings": list(study.summary.get("warnings", ())),
+        "warnings": list(study.summary.warnings),
         "left_out": [{"what": each.what, "reason": each.reason} for each in left_out],
         "files": sorted(files),
     }

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...adapters import Outcomes
+from ...adapters import Outcomes, Stability, TraitName
 from ..study import Study
-from ..traits.names import TraitName, name_traits, task_group
+from ..traits.names import name_traits, task_group
 from ..traits.space import TraitSpace
-from ..traits.stability import Stability, adapter_stability, loading_stability
+from ..traits.stability import adapter_stability, loading_stability
 from .drawing import (
     BLUE,
     GREY,
@@ -86,7 +86,7 @@ def find_traits(study: Study, *, n_bootstrap: int = 200, seed: int = 0) -> Trait
         by_examples=by_examples,
         by_adapters=adapter_stability(matrix.gains, **again),
         names=names,
-        labels={int(i): text for i, text in study.summary.get("trait_labels", {}).items()},
+        labels=study.summary.traits.labels,
         projections=space.transform(matrix.gains),
         ablations=tuple(ablations),
         ablation_projections=placed,

@@ -3,19 +3,19 @@
 A component has two sides, the tasks it raises and those it lowers. A side is called after a group of tasks
 (`task_group`) that holds 70% of the side's squared loadings and has 70% of its own on that side, otherwise
 after the side's two strongest tasks, or after one that holds 70% alone. A group of one task, or of 70% of all
-tasks, tells no more than these and is passed over. A component of one side only, spread over at least half of
+tasks, says no more than these and is passed over. A component of one side only, spread over at least half of
 the tasks, is "most tasks up".
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...adapters import ProfileSummary, Stability, TraitName
 from ..tasks.task import Task
-from .stability import Stability
 
 Array = NDArray[np.float64]
 Loading = tuple[str, float]
@@ -30,16 +30,6 @@ _REVERSED = " (reversed)"
 _LISTED = 5
 _NAMED = 2
 _METRIC_GROUPS = {"number": "math", "json": "json", "text": "free text", "exact": "exact answer"}
-
-
-@dataclass(frozen=True)
-class TraitName:
-    """A name, the loadings above the average size on either side (at most five), and why the name."""
-
-    name: str
-    raises: tuple[Loading, ...]
-    lowers: tuple[Loading, ...]
-    evidence: str
 
 
 @dataclass(frozen=True)
@@ -91,30 +81,31 @@ def name_traits(
             evidence += "; its share of variance does not exceed the permutation null"
         large = np.where(firm**2 >= 1 / len(tasks), firm, 0)
         raises, lowers = (_strongest(part, tasks) for part in (large.clip(0), large.clip(max=0)))
-        names.append(TraitName(name, raises, lowers, f"{evidence}."))
+        names.append(TraitName(name=name, raises=raises, lowers=lowers, evidence=f"{evidence}."))
     return tuple(names)
 
 
 def inherited_labels(
-    previous_summary: Mapping[str, Any] | None, tasks: Sequence[str], components: Array
-) -> dict[str, str]:
-    """Labels of the previous profile for those of `components` (r, tasks) that it had already.
+    previous: ProfileSummary | None, tasks: Sequence[str], components: Array, *, added: Sequence[str] = ()
+) -> dict[int, str]:
+    """Labels of the previous profile, by component from 1, for those of `components` (r, tasks) that it had already.
 
     A label goes to the component with |cosine| of at least 0.9 to the one it was given to, and says
-    "(reversed)" while the sign is turned. Over other tasks nothing is carried over.
+    "(reversed)" while the sign is turned. Nothing is carried over unless the tasks are those of the previous profile
+    and those `added`.
     """
-    labels = (previous_summary or {}).get("trait_labels")
-    if not previous_summary or not labels or set(previous_summary["tasks"]) != set(tasks):
+    if previous is None or set(previous.tasks) | set(added) != set(tasks):
         return {}
-    order = [previous_summary["tasks"].index(task) for task in tasks]
-    cosines = components @ np.asarray(previous_summary["loadings"])[:, order].T
+    loadings = np.zeros((len(previous.traits), len(tasks)))
+    loadings[:, [tasks.index(task) for task in previous.tasks]] = previous.traits.loadings
+    cosines = components @ loadings.T
     inherited = {}
-    for index, label in labels.items():
-        column = cosines[:, int(index) - 1]
+    for index, label in previous.traits.labels.items():
+        column = cosines[:, index - 1]
         # Components are orthogonal, so no other label can come this near to the same one.
         nearest = int(np.abs(column).argmax())
         if abs(column[nearest]) >= INHERITED_COSINE:
-            inherited[str(nearest + 1)] = label if column[nearest] > 0 else _turned(label)
+            inherited[nearest + 1] = label if column[nearest] > 0 else _turned(label)
     return inherited
 
 
@@ -193,6 +184,6 @@ def _steadiness(stability: Stability, i: int) -> str:
     kept = int(np.sum(stability.sign_share[i] >= STEADY_SIGN))
     return (
         f"found again at |cosine| {stability.median[i]:.2f} (2.5% point {stability.low[i]:.2f}, "
-        f"chance {stability.chance:.2f}), {kept} of {stability.components.shape[1]} loadings with "
+        f"chance {stability.chance:.2f}), {kept} of {stability.sign_share.shape[1]} loadings with "
         f"the same sign in {100 * STEADY_SIGN:.0f}% of bootstraps"
     )

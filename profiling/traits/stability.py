@@ -1,7 +1,7 @@
-"""How far loadings can be trusted: the same components, found again in resampled data.
+"""How far loadings can be trusted: whether resampled data give the same components.
 
-Two questions, two bootstraps. Resampled *test examples* tell what measurement noise does: would other
-examples of the same tasks show the same traits? Resampled *adapters* tell what the choice of adapters
+Two questions, two bootstraps. Resampled *test examples* show what measurement noise does: would other
+examples of the same tasks show the same traits? Resampled *adapters* show what the choice of adapters
 does: would other adapters of this kind? Both redo everything after the resampling, scaling included.
 
 Components are matched one to one to the reference (Hungarian method on the absolute cosine), for close
@@ -9,8 +9,6 @@ components swap places freely. Matching finds likeness in noise too, so `chance`
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,44 +16,13 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import ortho_group
 from sklearn.utils import check_random_state
 
+from ...adapters import Stability
 from .imputation import choose_rank, complete
 from .space import Scaling, check_measured, principal_components, task_scale
 
 Array = NDArray[np.float64]
 INTERVAL = (2.5, 97.5)
 _CHANCE_DRAWS = 100
-
-
-@dataclass(frozen=True)
-class Stability:
-    """How `components` (r, tasks) fare over bootstraps.
-
-    `median` and `low` (r,) are the median and the 2.5% point of the |cosine| between a component and
-    its match; `loading_low` and `loading_high` (r, tasks) bound 95% of the matched loadings, their
-    signs aligned; `sign_share` (r, tasks) is the share of bootstraps that keep a loading's sign.
-    `chance` is the median |cosine| between as many random directions, matched likewise.
-    """
-
-    components: Array
-    median: Array
-    low: Array
-    loading_low: Array
-    loading_high: Array
-    sign_share: Array
-    chance: float
-    n_bootstrap: int
-
-    def to_summary(self) -> dict[str, Any]:
-        """All but the components, as plain JSON values."""
-        return {
-            "median": self.median.tolist(),
-            "low": self.low.tolist(),
-            "loading_low": self.loading_low.tolist(),
-            "loading_high": self.loading_high.tolist(),
-            "sign_share": self.sign_share.tolist(),
-            "chance": self.chance,
-            "n_bootstrap": self.n_bootstrap,
-        }
 
 
 def loading_stability(
@@ -79,8 +46,8 @@ def loading_stability(
     resampled = np.stack([_resampled_means(g, n_bootstrap, random) for g in example_gains], axis=2)
     fill, own = _reference(gains, scaling)
     reference = own if components is None else components
-    found = (principal_components(fill(each))[1] for each in resampled)
-    return _compare(reference, [match_components(reference, each) for each in found])
+    components_of = (principal_components(fill(each))[1] for each in resampled)
+    return _compare(reference, [match_components(reference, each) for each in components_of])
 
 
 def adapter_stability(
@@ -107,8 +74,8 @@ def adapter_stability(
     matched = []
     for _ in range(n_bootstrap):
         rows = filled[random.randint(len(filled), size=len(filled))]
-        found = principal_components(rows / task_scale(rows, scaling))[1]
-        matched.append(match_components(reference, found))
+        again = principal_components(rows / task_scale(rows, scaling))[1]
+        matched.append(match_components(reference, again))
     return _compare(reference, matched)
 
 
@@ -148,7 +115,6 @@ def _compare(components: Array, matched: Sequence[Array]) -> Stability:
     cosines = np.abs(np.sum(loadings * components, axis=2))
     low, high = np.percentile(loadings, INTERVAL, axis=0)
     return Stability(
-        components=components,
         median=np.median(cosines, axis=0),
         low=np.percentile(cosines, INTERVAL[0], axis=0),
         loading_low=low,

@@ -53,7 +53,7 @@ def skill_card(snapshot: Snapshot, adapter: Adapter, loaded: bool | None) -> Ski
         source=_source(adapter.source_task, snapshot.tasks),
         loaded=loaded,
         profile_version=snapshot.version,
-        traits=skill_traits(snapshot.summary, adapter.name),
+        traits=skill_traits(snapshot, adapter.name),
         gains=snapshot.measured.row(adapter.name),
         side_effects=snapshot.measured.side_effects(adapter.name),
     )

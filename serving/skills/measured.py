@@ -2,20 +2,19 @@
 
 The interval is Bonett and Price's (2012) adjusted Wald interval for paired proportions: one success is added to each
 kind of discordance, which keeps its coverage at a few dozen examples, where the plain interval and the bootstrap
-shrink to nothing as soon as all examples agree. The row of an adapter that joined later is estimated from a few examples;
-its interval is what profiling found the standard error of that to be.
+shrink to nothing as soon as all examples agree. The row of an adapter that joined later is estimated from a few
+examples; its interval follows from the standard error of that estimate.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from ...adapters import Cell, Registry
+from ...adapters import ProfileSummary
 from .models import MeasuredGain
 
 Array = NDArray[np.float64]
@@ -26,7 +25,10 @@ Z = float(norm.ppf(0.975))
 
 @dataclass(frozen=True)
 class Measured:
-    """Scores of `adapters` on `tasks`, (a, t), and of base, (t,); `low` and `high` (a, t) are nan where they are not known."""
+    """Scores of `adapters` on `tasks`, (a, t), and of base, (t,).
+
+    `low` and `high` (a, t) bound the gains in 95% intervals, and are nan where no interval is known.
+    """
 
     adapters: tuple[str, ...]
     tasks: tuple[str, ...]
@@ -37,26 +39,18 @@ class Measured:
     examples: Counts
 
     @classmethod
-    def read(cls, registry: Registry, summary: Mapping[str, Any]) -> Self:
-        """Read what the profile of `summary` was fitted to.
-
-        Raises:
-            ValueError: its parts do not fit together.
-        """
-        adapters, tasks = tuple(summary["adapters"]), tuple(summary["tasks"])
-        won, lost, examples = _kept(summary) or _discordant(registry.cells(keys=summary["cells"]), adapters, tasks)
-        base, scores = np.array(summary["base"], float), np.array(summary["scores"], float)
-        shape = (len(adapters), len(tasks))
-        if scores.shape != shape or examples.shape != shape:
-            raise ValueError(f"{scores.shape} scores of {len(adapters)} adapters on {len(tasks)} tasks")
-        low, high = paired_interval(won, lost, examples)
-        gains = scores - base
-        places = {name: i for i, name in enumerate(adapters)}
-        for name, row in summary.get("estimated", {}).items():
-            i, reach = places[name], Z * np.array(row["errors"], float)
-            low[i], high[i] = np.maximum(gains[i] - reach, -1.0), np.minimum(gains[i] + reach, 1.0)
-            examples[i] = row["examples"]
-        return cls(adapters, tasks, base, scores, low, high, examples)
+    def read(cls, summary: ProfileSummary) -> Self:
+        """Read the scores of a profile, and their intervals."""
+        paired, estimated = summary.paired, summary.estimated
+        low, high = paired_interval(paired.won, paired.lost, paired.examples)
+        examples, gains = paired.examples.copy(), summary.gains
+        rows = {name: i for i, name in enumerate(summary.adapters)}
+        places = [rows[name] for name in estimated.adapters]
+        margin = Z * estimated.errors
+        low[places] = np.maximum(gains[places] - margin, -1.0)
+        high[places] = np.minimum(gains[places] + margin, 1.0)
+        examples[places] = estimated.examples
+        return cls(summary.adapters, summary.tasks, summary.base, summary.scores, low, high, examples)
 
     @cached_property
     def gains(self) -> Array:
@@ -106,36 +100,11 @@ class Measured:
 
 
 def paired_interval(won: Counts, lost: Counts, examples: Counts) -> tuple[Array, Array]:
-    """The interval's ends where `won` of `examples` only the adapter got right, and `lost` only base; nan for no examples."""
+    """The interval's ends where only the adapter got `won` of `examples` right, and only base `lost`; nan for none."""
     n = examples + 2.0
     gained, given_up = (won + 1) / n, (lost + 1) / n
     middle = gained - given_up
-    reach = Z * np.sqrt((gained + given_up - middle**2) / n)
+    margin = Z * np.sqrt((gained + given_up - middle**2) / n)
     unknown = examples == 0
-    low, high = np.maximum(middle - reach, -1.0), np.minimum(middle + reach, 1.0)
+    low, high = np.maximum(middle - margin, -1.0), np.minimum(middle + margin, 1.0)
     return np.where(unknown, np.nan, low), np.where(unknown, np.nan, high)
-
-
-def _kept(summary: Mapping[str, Any]) -> tuple[Counts, Counts, Counts] | None:
-    """The counts as profiling leaves them in the summary, if it did for all rows: cells need not be read then."""
-    kept = summary.get("paired", {})
-    if len(kept.get("won", ())) != len(summary["adapters"]):
-        return None
-    won, lost, examples = (np.array(kept[part], int) for part in ("won", "lost", "examples"))
-    return won, lost, examples
-
-
-def _discordant(cells: list[Cell], adapters: tuple[str, ...], tasks: tuple[str, ...]) -> tuple[Counts, Counts, Counts]:
-    """How many examples only the adapter, and only base, got right, and of how many, each (a, t)."""
-    right = {(c.adapter, c.task): c.outcomes.strict for c in cells}
-    won, lost, examples = (np.zeros((len(adapters), len(tasks)), np.int64) for _ in range(3))
-    for i, adapter in enumerate(adapters):
-        for j, task in enumerate(tasks):
-            ours, base = right.get((adapter, task)), right.get((None, task))
-            # Rows measured on fewer examples are paired with no others: their gain is an estimate.
-            if ours is None or base is None or len(ours) != len(base):
-                continue
-            won[i, j] = np.sum(ours & ~base)
-            lost[i, j] = np.sum(base & ~ours)
-            examples[i, j] = len(ours)
-    return won, lost, examples

@@ -32,7 +32,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ...adapters import Registry
+from ...adapters import Correction, Registry
 from ...router import RoutingProfile
 from .feedback import DecisionToken, TokenError
 
@@ -55,17 +55,6 @@ class Rewarded:
     expected: float
     reward: float
     reporter: str | None = None
-
-
-@dataclass(frozen=True)
-class Correction:
-    """What feedback says of one adapter: `difference` and its standard `error` (None: too few decisions), and what it comes to."""
-
-    adapter: str
-    decisions: int
-    difference: float | None
-    error: float | None
-    correction: float
 
 
 def read_rewards(registry: Registry, since: datetime) -> list[Rewarded]:

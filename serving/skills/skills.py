@@ -36,7 +36,7 @@ from .models import (
     TraitMap,
 )
 from .snapshot import Snapshot
-from .traits import is_trait, trait_map, trait_name
+from .traits import trait_map
 
 PLANNED = 10
 """How many of its best skills are considered for each step of a plan."""
@@ -116,7 +116,7 @@ class Skills:
         names = sorted(adapters)
         rows, after = page.of_sorted(names)
         return SkillList(
-            base_model=self.snapshot.summary["base_model"],
+            base_model=self.snapshot.base_model,
             profile_version=self.snapshot.version,
             skills=tuple(skill_summary(self.snapshot, adapters[name], self._loaded(name)) for name in names[rows]),
             next=after,
@@ -140,7 +140,7 @@ class Skills:
         Raises:
             RefusedError: `after` is no skill of the matrix.
         """
-        return trait_map(self.snapshot.summary, self.snapshot.version, page)
+        return trait_map(self.snapshot, page)
 
     def matrix(self, page: Page = FIRST) -> Matrix:
         """The transfer matrix with its intervals.
@@ -198,13 +198,13 @@ class Skills:
         )
 
     def _demand(self, decision: RoutingDecision) -> tuple[DemandedTrait, ...]:
-        summary = self.snapshot.summary
+        traits = self.snapshot.traits
         return tuple(
             DemandedTrait(
                 index=i + 1,
-                name=trait_name(summary, i),
+                name=traits.name(i),
                 demand=demand,
-                trait=is_trait(summary, i),
+                trait=traits.is_trait(i),
             )
             for i, demand in enumerate(decision.demand.values())
         )

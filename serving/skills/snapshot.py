@@ -5,41 +5,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from ...adapters import Adapter, Location, Registry, StoredProfile
+import numpy as np
+from numpy.typing import NDArray
+
+from ...adapters import Adapter, FittedTraits, Location, Registry, RegistryError, StoredProfile
 from ...router import Router, RoutingDecision
 from .feedback import DecisionToken, signing_key
 from .measured import Measured
 
-NEEDED = (
-    "adapters",
-    "base",
-    "base_model",
-    "cells",
-    "explained_variance",
-    "loadings",
-    "n_traits",
-    "null",
-    "p_values",
-    "scores",
-    "tasks",
-    "trait_scores",
-)
-"""What a profile's summary must hold for skills to be told from it."""
-_READ = frozenset({"cells", "estimated", "paired", "scores"})
-"""What `Measured` has as arrays, and is not kept a second time: of thousands of adapters it is most of a summary."""
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The newest profile's router, summary and measured gains, with the adapters that may be served, by name.
+    """The newest profile's router, traits and measured gains, with the adapters that may be served, by name.
 
-    `tasks` are the specifications of the profiled tasks, `key` signs decision tokens, `location` is the registry's.
+    `trait_scores` (adapters, components) are of the adapters in `measured`. `tasks` are the specifications of the
+    profiled tasks, `key` signs decision tokens, `location` is the registry's.
     """
 
     adapters: Mapping[str, Adapter]
     router: Router
-    summary: Mapping[str, Any]
+    base_model: str
+    traits: FittedTraits
+    trait_scores: NDArray[np.float64]
     tasks: Mapping[str, Mapping[str, Any]]
     measured: Measured
     key: bytes
@@ -54,26 +43,25 @@ class Snapshot:
         profile: StoredProfile | None = None,
         adapters: Sequence[Adapter] | None = None,
     ) -> Self | None:
-        """Read what skills need beside the router; None where the profile's summary tells too little.
+        """Read what skills need beside the router; None where the profile's summary cannot be read.
 
         The router's `profile` and the servable `adapters` are read too unless they are given.
         """
         profile = profile or registry.profile(router.version)
-        if missing := [part for part in NEEDED if part not in profile.summary]:
-            _complain(profile, f"lacks {', '.join(missing)}")
-            return None
         try:
-            measured = Measured.read(registry, profile.summary)
-        except (ValueError, TypeError, IndexError, KeyError) as exc:
-            # A summary that contradicts itself costs the skills, not the routing.
-            _complain(profile, f"has no matrix that can be read ({exc})")
+            summary = profile.summary
+        except RegistryError as exc:
+            # It costs the skills, not the routing.
+            _logger.warning("traitroute: no skills API, since %s", exc)
             return None
         return cls(
             adapters={a.name: a for a in (registry.servable() if adapters is None else adapters)},
             router=router,
-            summary={part: kept for part, kept in profile.summary.items() if part not in _READ},
+            base_model=summary.base_model,
+            traits=summary.traits,
+            trait_scores=summary.trait_scores,
             tasks=registry.tasks(),
-            measured=measured,
+            measured=Measured.read(summary),
             key=signing_key(profile),
             location=registry.location,
         )
@@ -103,11 +91,3 @@ class Snapshot:
         level = float(self.measured.base[tasks.index(near)]) if near in tasks else None
         weights = served.weights_digest if served else ""
         return DecisionToken.of(adapter, gain, level, self.version, weights).sign(self.key)
-
-
-def _complain(profile: StoredProfile, what: str) -> None:
-    _logger.warning(
-        "traitroute: profile version %d %s, so it has no skills API: run `traitroute profile` again",
-        profile.version,
-        what,
-    )

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from made_up_summary import made_up_summary
 from traitroute.adapters import (
     Adapter,
     AdapterState,
@@ -54,8 +55,8 @@ def test_only_what_nothing_names_goes(registry: Registry, store: WeightStore, ma
     )
     registry.add_adapter(record("served", served))
     registry.replace_adapter(record("served", waiting))
-    registry.put_profile(b"", {"weights": {"gone": profiled}})
-    registry.put_profile(b"", {})
+    registry.put_profile(b"", made_up_summary(["gone"], weights={"gone": profiled}))
+    registry.put_profile(b"", made_up_summary())
     registry.add_adapter(record("removed", removed))
     registry.remove_adapter("removed")
     found = clean(registry, grace=NOW, free=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up_summary import made_up_summary
 from traitroute.adapters import Adapter, AdapterState, Registry
 from traitroute.cli import main
 from traitroute.router import FitRequests, RoutingProfile, fit_profile
@@ -38,12 +39,9 @@ def profiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A registry with three measured adapters and one that was never measured."""
     path = tmp_path_factory.mktemp("registry") / "traitroute.db"
     names = list(TOPICS)
-    summary = {
-        "adapters": names,
-        "tasks": names,
-        "base": [0.1] * 3,
-        "scores": [[0.1 + (HELP if a == t else HARM / 3) for t in names] for a in names],
-    }
+    scores = np.array([[0.1 + (HELP if a == t else HARM / 3) for t in names] for a in names])
+    weights = {name: str(digit) * 64 for digit, name in enumerate(names, start=1)}
+    summary = made_up_summary(names, names, base=np.full(3, 0.1), scores=scores, weights=weights)
     with Registry.create(path) as registry:
         for digit, name in enumerate([*names, "fresh"], start=1):
             registry.add_adapter(

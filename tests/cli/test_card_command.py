@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from made_up_summary import damage_summary, made_up_traits
 from traitroute.adapters import Registry
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -20,17 +21,9 @@ def registry(profiled: Path, tmp_path: Path) -> Path:
     shutil.copy(profiled, path)
     with Registry.open(path) as store:
         stored = store.profile(1)
-        traits = {
-            "base_model": "tiny",
-            "cells": [],
-            "loadings": [[1.0, 0.0, 0.0]],
-            "trait_scores": [[1.0], [0.0], [-1.0]],
-            "explained_variance": [0.9],
-            "null": [0.5],
-            "p_values": [0.01],
-            "n_traits": 1,
-        }
-        store.put_profile(stored.data, stored.summary | traits)
+        traits = made_up_traits([[1.0, 0.0, 0.0]], explained_variance=[0.9], null=[0.5], p_values=[0.01])
+        scores = [[1.0], [0.0], [-1.0]]
+        store.put_profile(stored.data, stored.summary.changed(base_model="tiny", traits=traits, trait_scores=scores))
     return path
 
 
@@ -57,6 +50,9 @@ def test_a_card_is_written_beside_weights_and_over_what_no_person_wrote(
     assert readme.read_text() == "my own words"
 
 
-def test_a_profile_that_tells_too_little_has_no_cards(refusal: Refusal, profiled: Path) -> None:
-    line = refusal("adapters", "show", "cook", "--card", "--registry", profiled)
+def test_a_profile_that_tells_too_little_has_no_cards(refusal: Refusal, profiled: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(profiled, tmp_path / "registry.db"))
+    with Registry.open(path) as store:
+        damage_summary(store, 1, base=None)
+    line = refusal("adapters", "show", "cook", "--card", "--registry", path)
     assert "too old to make a card of" in line

@@ -6,6 +6,7 @@ from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
+from made_up_summary import made_up_summary
 from traitroute.adapters import Adapter, Registry
 
 Run = Callable[..., CompletedProcess[str]]
@@ -15,13 +16,7 @@ TASKS = [f"task{j}" for j in range(5)]
 
 def registry(path: Path, *, seed: int, base: str = "tiny", adapters: int = 9) -> Path:
     scores = np.random.default_rng(seed).uniform(size=(adapters, len(TASKS)))
-    summary = {
-        "adapters": ADAPTERS[:adapters],
-        "tasks": TASKS,
-        "base": [0.5] * len(TASKS),
-        "scores": scores.tolist(),
-        "n_traits": 1,
-    }
+    summary = made_up_summary(ADAPTERS[:adapters], TASKS, base=[0.5] * len(TASKS), scores=scores)
     with Registry.create(path) as store:
         for digit, name in enumerate(ADAPTERS[:adapters], start=1):
             record = Adapter(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up_summary import made_up_summary
 from traitroute.adapters import Cell, Outcomes, Registry
 from traitroute.profiling import Example, Task, load_suite, open_base_model
 from traitroute.profiling.analysis.similarity import STYLE_NAMES
@@ -76,13 +77,13 @@ def write_registry(folder: Path, sources: Sequence[str]) -> Path:
         for i, adapter in enumerate([None, *sources])
         for j, task in enumerate(TASKS)
     ]
-    summary = {
-        "suite": "mini",
-        "base_model": str(base),
-        "adapters": list(sources),
-        "tasks": [task.name for task in TASKS],
-        "cells": [cell.key for cell in cells],
-    }
+    summary = made_up_summary(
+        sources,
+        [task.name for task in TASKS],
+        suite="mini",
+        base_model=str(base),
+        cells=[cell.key for cell in cells],
+    )
     with Registry.create(folder / "t.db") as registry:
         for task in TASKS:
             registry.put_task(task.name, "0", task.model_dump(mode="json"))

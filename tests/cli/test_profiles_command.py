@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from traitroute.adapters import Registry
+from traitroute.adapters import NewRow, Registry
 from traitroute.router import RoutingProfile
 
 Run = Callable[..., Any]
@@ -22,7 +22,9 @@ def two_versions(profiled: Path, tmp_path: Path) -> Path:
         stored = registry.profile(1)
         routing = RoutingProfile.from_bytes(stored.data)
         grown = routing.with_adapter("fresh", routing.trait_scores[0] * np.float64(1.2))
-        summary = stored.summary | {"adapters": [*stored.summary["adapters"], "fresh"]}
+        nothing = np.zeros(len(stored.summary.tasks))
+        row = NewRow("fresh", "4" * 64, stored.summary.tasks, nothing, nothing, nothing.astype(int), ())
+        summary = stored.summary.with_row(row)
         registry.admit(registry.adapter("fresh"), grown.to_bytes(), summary, parent=1)
     return path
 

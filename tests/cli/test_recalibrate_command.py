@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up_summary import made_up_summary
 from traitroute.adapters import Feedback, Registry
 from traitroute.cli.main import app
 from traitroute.router import FitRequests, RoutingProfile, fit_profile
@@ -20,7 +21,7 @@ def registry(tmp_path: Path) -> Path:
     requests = FitRequests(TEXTS, [text.split()[1] for text in TEXTS], gains)
     profile = fit_profile(["chef", "idle"], requests, np.array([[1.0], [-1.0]]), n_traits=1)
     with Registry.create(path) as registry:
-        registry.put_profile(profile.to_bytes(), {"adapters": ["chef", "idle"]})
+        registry.put_profile(profile.to_bytes(), made_up_summary(["chef", "idle"]))
         for i in range(100):
             token = DecisionToken(None, 0.0, 0.5, 1).sign(b"key")
             registry.put_feedback(

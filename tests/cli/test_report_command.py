@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up_summary import made_up_summary
 from traitroute.adapters import Cell, Outcomes, Registry
 from traitroute.profiling.tasks.task import Task
 
@@ -33,8 +34,8 @@ def measured(tmp_path: Path) -> Path:
         for cell in cells:
             registry.put_cell(cell)
         keys = [cell.key for cell in cells]
-        known = {"suite": "tiny", "base_model": "small", "adapters": ADAPTERS, "tasks": NAMES}
-        registry.put_profile(b"", known | {"cells": keys})
+        summary = made_up_summary(ADAPTERS, NAMES, suite="tiny", base_model="small", cells=keys)
+        registry.put_profile(b"", summary)
     return path
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up_summary import made_up_summary
 from traitroute.adapters import DemandWindow, Registry
 from traitroute.cli.main import app
 from traitroute.router import FitRequests, RoutingProfile, TrainingRows, fit_profile
@@ -21,7 +22,7 @@ def registry(tmp_path: Path) -> Path:
     requests = FitRequests(TEXTS, [t.split()[1] for t in TEXTS], gains, sources=rows)
     profile = fit_profile(["chef"], requests, np.array([[1.0]]), n_traits=1)
     with Registry.create(tmp_path / "registry.db") as registry:
-        registry.put_profile(profile.to_bytes(), {"adapters": ["chef"]})
+        registry.put_profile(profile.to_bytes(), made_up_summary(["chef"]))
     return tmp_path / "registry.db"
 
 

@@ -18,10 +18,10 @@ def registry(profiled: Path, tmp_path: Path) -> Path:
     path = Path(shutil.copy(profiled, tmp_path / "registry.db"))
     with Registry.open(path) as store:
         stored = store.profile(1)
-        for name in stored.summary["tasks"]:
+        for name in stored.summary.tasks:
             task = task_of(tmp_path / "known", name)
             store.put_task(name, task.digest, task.model_dump(mode="json"))
-        summary = {**stored.summary, "cells": [], "base_model": str(tmp_path / "nowhere")}
+        summary = stored.summary.changed(base_model=str(tmp_path / "nowhere"))
         store.put_profile(stored.data, summary)
     return path
 

@@ -6,39 +6,38 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from traitroute.adapters import Registry
+from made_up_summary import damage_summary, made_up_summary, made_up_traits, steady
+from traitroute.adapters import Registry, TraitName
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Refusal = Callable[..., str]
 
 
-def summary() -> dict[str, Any]:
-    """Two components of three adapters on three tasks; only the first exceeds its null."""
-    steadiness = {"median": [0.97, 0.61], "low": [0.9, 0.2], "chance": 0.55}
-    return {
-        "adapters": ["coder", "cook", "critic"],
-        "tasks": ["gsm8k", "imdb", "mnli"],
-        "loadings": [[0.8, -0.6, 0.0], [0.0, 0.0, 1.0]],
-        "trait_scores": [[0.21, 0.01], [-0.11, 0.02], [-0.1, -0.03]],
-        "explained_variance": [0.71, 0.29],
-        "null": [0.62, 0.41],
-        "n_traits": 1,
-        "scaling": "raw",
-        "null_mean": [0.5, 0.3],
-        "p_values": [0.004, 0.37],
-        "trait_names": [
-            {"name": "math up, imdb down", "raises": [], "lowers": [], "evidence": "Math leads."},
-            {"name": "unsupported: mnli up", "raises": [], "lowers": [], "evidence": "Noise."},
-        ],
-        "trait_labels": {},
-        "stability": {"examples": steadiness, "adapters": steadiness | {"median": [0.88, 0.5]}},
-    }
+LOADINGS = [[0.8, -0.6, 0.0], [0.0, 0.0, 1.0]]
 
 
 def registry_with(path: Path, **changes: Any) -> Path:
-    kept = {key: value for key, value in (summary() | changes).items() if value is not None}
+    """Two components of three adapters on three tasks, of which only the first exceeds its null."""
+    traits = {
+        "explained_variance": [0.71, 0.29],
+        "null": [0.62, 0.41],
+        "n_traits": 1,
+        "p_values": [0.004, 0.37],
+        "names": [
+            TraitName(name="math up, imdb down", evidence="Math leads."),
+            TraitName(name="unsupported: mnli up", evidence="Noise."),
+        ],
+        "by_examples": steady(LOADINGS, median=[0.97, 0.61], chance=0.55),
+        "by_adapters": steady(LOADINGS, median=[0.88, 0.5]),
+    }
+    summary = made_up_summary(
+        ["coder", "cook", "critic"],
+        ["gsm8k", "imdb", "mnli"],
+        trait_scores=[[0.21, 0.01], [-0.11, 0.02], [-0.1, -0.03]],
+        traits=made_up_traits(LOADINGS, **traits | changes),
+    )
     with Registry.create(path) as registry:
-        registry.put_profile(b"", kept)
+        registry.put_profile(b"", summary)
     return path
 
 
@@ -78,13 +77,13 @@ def test_a_label_is_set_shown_and_removed(run: Run, measured: Path) -> None:
     assert rows(run("traits", "--registry", measured).stdout)["1"][5] == "stops [early] = soon"
     assert "has no label" in run("traits", "--label", "1=", "--registry", measured).stdout
     with Registry.open(measured, read_only=True) as registry:
-        assert registry.profile(1).summary["trait_labels"] == {}
+        assert registry.profile(1).summary.traits.labels == {}
 
 
 def test_several_labels_are_set_at_once(run: Run, measured: Path) -> None:
     run("traits", "--label", "1=counts", "--label", "2=chats", "--registry", measured)
     with Registry.open(measured, read_only=True) as registry:
-        assert registry.profile(1).summary["trait_labels"] == {"1": "counts", "2": "chats"}
+        assert registry.profile(1).summary.traits.labels == {1: "counts", 2: "chats"}
 
 
 @pytest.mark.parametrize(
@@ -100,14 +99,6 @@ def test_a_label_that_cannot_be_is_refused(refusal: Refusal, measured: Path, lab
     assert message in refusal("traits", "--label", label, "--registry", measured)
 
 
-def test_a_profile_of_an_earlier_version_is_shown_without_what_it_lacks(run: Run, tmp_path: Path) -> None:
-    later = ("scaling", "null_mean", "p_values", "trait_names", "trait_labels", "stability")
-    path = registry_with(tmp_path / "old.db", **dict.fromkeys(later))
-    ended = run("traits", "--registry", path)
-    assert ended.returncode == 0
-    assert rows(ended.stdout)["1"][:5] == ["71.0%", "62.0%", "-", "-", "-"]
-
-
 def test_components_above_the_null_only_after_one_that_is_not_are_no_traits(run: Run, tmp_path: Path) -> None:
     path = registry_with(tmp_path / "late.db", explained_variance=[0.6, 0.42], n_traits=1)
     assert "claimed: none" in run("traits", "--registry", path).stdout
@@ -119,9 +110,16 @@ def test_a_registry_without_a_profile_is_told_what_to_run(refusal: Refusal, tmp_
     assert "holds no profile yet: run `traitroute profile`" in line
 
 
-def test_a_profile_without_loadings_is_told_what_to_run(refusal: Refusal, profiled: Path) -> None:
-    assert "keeps no loadings" in refusal("traits", "--registry", profiled)
-
-
-def test_help_shows_examples(run: Run) -> None:
-    assert "traitroute traits --label" in run("traits", "--help").stdout
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"traits": None}, "version 1 lacks traits: run `traitroute profile` again"),
+        ({"tasks": ["one"]}, "version 1 cannot be read (scores has shape (3, 3), (3, 1) expected)"),
+    ],
+)
+def test_a_summary_that_cannot_be_read_is_told_what_to_run(
+    refusal: Refusal, measured: Path, part: dict[str, Any], message: str
+) -> None:
+    with Registry.open(measured) as registry:
+        damage_summary(registry, 1, **part)
+    assert f"the summary of profile {message}" in refusal("traits", "--registry", measured)

@@ -7,17 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from traitroute.adapters import Adapter, FinishReason, Registry
 from traitroute.profiling import TransferMatrix, measure
 from traitroute.profiling.base_model import BaseModelFolder
-from traitroute.profiling.fit_summary import fit_summary
+from traitroute.profiling.fit import fit
 from traitroute.profiling.matrix.row import MeasuredRow, measure_row
 from traitroute.profiling.tasks.sources import BuiltInSource
 from traitroute.profiling.tasks.task import Task
-from traitroute.profiling.traits.space import TraitSpace
-from traitroute.router import FitRequests, fit_profile
 from traitroute.serving.engines import EngineRequest, EngineResult
 
 BASE = BaseModelFolder(name="tiny", path=Path("tiny"), digest="b" * 64)
@@ -104,22 +101,11 @@ def profiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for t in TASKS:
             registry.put_task(t.name, t.digest, t.model_dump(mode="json"))
         cells = measure(engine, registry, BASE, known, TASKS)
-        matrix = TransferMatrix.from_cells(cells)
-        traits = TraitSpace(n_permutations=20).fit(matrix.gains)
-        requests = FitRequests(
-            [e.prompt for t in TASKS for e in t.test_examples],
-            [t.name for t in TASKS for _ in t.test_examples],
-            np.concatenate(matrix.example_gains),
-        )
-        scores = traits.transform(matrix.gains)
-        routing = fit_profile(matrix.adapters, requests, scores, n_traits=traits.n_traits_)
-        summary = {
-            "suite": "tiny",
-            "base_model": "tiny",
-            "cells": [c.key for c in cells],
-            **fit_summary(matrix, traits, TASKS, None),
-        }
-        registry.put_profile(routing.to_bytes(), summary, ready=matrix.adapters)
+        fitted = fit(TransferMatrix.from_cells(cells), TASKS, [None] * len(known))
+        weights = {a.name: a.weights_digest for a in known}
+        keys = tuple(cell.key for cell in cells)
+        summary = fitted.summary(None, suite="tiny", base_model="tiny", cells=keys, weights=weights)
+        registry.put_profile(fitted.routing.to_bytes(), summary, ready=fitted.matrix.adapters)
     return path
 
 

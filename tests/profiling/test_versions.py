@@ -5,10 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 from traitroute.adapters import AdapterState, InputError
-from traitroute.profiling.drift import Drift, usual_residual
+from traitroute.profiling.fit import refit
 from traitroute.profiling.matrix.profiled import Profiled
-from traitroute.profiling.refit import refit
-from traitroute.profiling.versions import Reference, moved, roll_back
+from traitroute.profiling.versions import Drift, Reference, moved, roll_back, usual_residual
 from traitroute.router import Router
 
 Fleet = Any
@@ -52,9 +51,9 @@ def test_a_refit_takes_in_what_joined_and_measures_nothing(fleet: Fleet) -> None
     profiled = Profiled.open(fleet.registry)
     assert profiled.stored.version == version == 3
     assert len(fleet.engine.asked) == asked
-    assert profiled.summary["adapters"] == ["one", "two", "three", "four"]
+    assert profiled.summary.adapters == ("one", "two", "three", "four")
     assert Drift.of(profiled).residuals == {}
-    assert profiled.summary["paired"]["examples"][3] == [0, 0, 0]
+    assert profiled.summary.paired.examples[3].tolist() == [0, 0, 0]
     mood = fleet.tasks[0].test_examples[0].prompt
     assert Router.from_registry(fleet.registry).route(mood).adapter in ("one", "four")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_up_summary import made_up_summary
 from traitroute.adapters import Adapter, AdapterState, Registry, RegistryError
 from traitroute.router import Router, RoutingProfile
 
@@ -154,7 +155,7 @@ def test_only_ready_adapters_are_routed_to(
 ) -> None:
     states = {"chef": state, "pilot": AdapterState.READY, "idle": AdapterState.READY}
     with with_adapters(tmp_path / "r.db", states) as registry:
-        version = registry.put_profile(profile.to_bytes(), {})
+        version = registry.put_profile(profile.to_bytes(), made_up_summary())
         router = Router.from_registry(registry)
     decisions = [router.route(t) for t in topic_texts("cooking", 20, seed=9)]
     assert "chef" not in {d.adapter for d in decisions}

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_up_summary import made_up_summary, traits_of
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp
 from traitroute.adapters import Adapter, AdapterState, Cell, Outcomes, Registry
@@ -96,21 +97,17 @@ def fill(registry: Registry) -> None:
     profile = fit_profile(matrix.adapters, requests, scores, n_traits=traits.n_traits_)
     for name in matrix.adapters:
         registry.add_adapter(adapter_of(name))
-    summary = {
-        "base_model": "tiny",
-        "adapters": matrix.adapters,
-        "tasks": matrix.tasks,
-        "cells": [cell.key for cell in cells],
-        "base": matrix.base.tolist(),
-        "scores": matrix.scores.tolist(),
-        "loadings": traits.components_.tolist(),
-        "trait_scores": scores.tolist(),
-        "explained_variance": traits.explained_variance_ratio_.tolist(),
-        "null": traits.null_.tolist(),
-        "p_values": traits.p_values_.tolist(),
-        "n_traits": traits.n_traits_,
-        "trait_labels": {"1": "kitchen work"},
-    }
+    summary = made_up_summary(
+        matrix.adapters,
+        matrix.tasks,
+        base_model="tiny",
+        cells=[cell.key for cell in cells],
+        base=matrix.base,
+        scores=matrix.scores,
+        paired=matrix.paired,
+        trait_scores=scores,
+        traits=traits_of(traits, labels={1: "kitchen work"}),
+    )
     registry.put_profile(profile.to_bytes(), summary)
 
 

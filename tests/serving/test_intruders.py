@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from made_up_summary import made_up_summary
 from safetensors.numpy import load_file, save_file
 from traitroute.adapters import AdapterState, Registry
 from traitroute.serving.vllm import free_port, running_process, running_server
@@ -76,7 +77,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Registry]:
     save_adapters(base, [*folders, folder / SOUND], weights=0.5)
     for made in folders:
         registry.add_adapter(adapter_record(registry, made, made.name, base))
-    registry.put_profile(topic_profile().to_bytes(), {})
+    registry.put_profile(topic_profile().to_bytes(), made_up_summary())
     registry.set_state(RETIRED, AdapterState.DISABLED)
     return base, registry
 

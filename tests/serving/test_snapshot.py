@@ -86,7 +86,7 @@ def test_a_new_label_is_read_though_the_version_stays(measured: Registry) -> Non
     measured.set_trait_label(1, 1, "kitchen")
     after = RegistrySnapshot.read(measured, before)
     assert after.snapshot is not None
-    assert after.snapshot.summary["trait_labels"] == {"1": "kitchen"}
+    assert after.snapshot.traits.labels == {1: "kitchen"}
 
 
 def test_a_registry_that_went_back_is_read_anew(measured: Registry, tmp_path: Any) -> None:
@@ -107,7 +107,7 @@ def test_no_profile_is_paired_with_the_weights_of_another(measured: Registry) ->
             for number in range(1, 200):
                 digest = f"{number:016x}" + "0" * 48
                 new = writer.replace_adapter(late(writer, name="chef", weights_digest=digest))
-                summary = {**stored.summary, "weights": {"chef": digest}}
+                summary = stored.summary.changed(base_model=digest)
                 writer.admit(new, stored.data, summary, parent=None)
                 if stop.is_set():
                     return
@@ -119,8 +119,8 @@ def test_no_profile_is_paired_with_the_weights_of_another(measured: Registry) ->
         while len(seen) < 10 and writing.is_alive():
             contents = RegistrySnapshot.read(measured, contents)
             assert contents.snapshot is not None
-            named = contents.snapshot.summary.get("weights", {}).get("chef")
-            if named is not None:
+            named = contents.snapshot.base_model
+            if named != "tiny":
                 assert named == contents.offered["chef"].weights_digest
                 seen.add(named)
     finally:

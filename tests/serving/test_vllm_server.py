@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from made_up_summary import made_up_summary
 from safetensors.numpy import load_file, save_file
 from traitroute.adapters import Adapter, AdapterState, RefusalError, Registry, ServerError
 from traitroute.router import FitRequests, fit_profile
@@ -124,7 +125,7 @@ def put_profile(registry: Registry) -> None:
     u, s, _ = np.linalg.svd(centred - centred.mean(axis=0))
     scores = (u * s)[:, :2]
     profile = fit_profile(names, FitRequests(texts, tasks, gains), scores, n_traits=2)
-    registry.put_profile(profile.to_bytes(), {})
+    registry.put_profile(profile.to_bytes(), made_up_summary())
 
 
 @pytest.fixture(scope="module")

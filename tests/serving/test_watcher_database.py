@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_up_summary import made_up_summary
 from traitroute.adapters import Adapter, Location, Registry
 from traitroute.adapters.registry import postgresql
 from traitroute.serving import watcher as following
@@ -199,7 +200,7 @@ def test_an_admitted_replacement_is_offered_under_its_digest(url: str, tmp_path:
             await asyncio.to_thread(registry.add_adapter, adapter("code"))
             waiting = await asyncio.to_thread(registry.replace_adapter, adapter("code", "2"))
             await until(lambda: {"code": "1", "code@2": "2"} in offers)
-            registry.admit(waiting, b"", {}, parent=None)
+            registry.admit(waiting, b"", made_up_summary(), parent=None)
         await until(lambda: offers[-1] == {"code": "2"})
         await follower.stop()
 

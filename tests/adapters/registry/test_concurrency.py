@@ -4,6 +4,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+from made_up_summary import made_up_summary
 from traitroute.adapters import Adapter, AdapterState, ConflictError, Registry
 
 WRITERS = 8
@@ -36,7 +37,7 @@ def admit(registry: Registry, name: str) -> None:
         data = (newest.data if newest else b"") + name.encode() + b" "
         try:
             parent = newest.version if newest else None
-            registry.admit(registry.adapter(name), data, {}, parent=parent)
+            registry.admit(registry.adapter(name), data, made_up_summary(), parent=parent)
         except ConflictError:
             continue
         return
@@ -55,7 +56,7 @@ def test_a_row_that_another_worker_admitted_is_never_dropped(registry: Registry)
     names = [f"a{i}" for i in range(2 * WRITERS)]
     for name in names:
         registry.add_adapter(adapter(name))
-    registry.put_profile(b"", {})
+    registry.put_profile(b"", made_up_summary())
     with ThreadPoolExecutor(WRITERS) as pool:
         list(pool.map(lambda name: admit(registry, name), names))
     latest = registry.latest_profile()

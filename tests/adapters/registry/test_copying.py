@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_up_summary import made_up_summary
 from traitroute.adapters import (
     Adapter,
     AdapterState,
@@ -39,7 +40,7 @@ def full(tmp_path: Path, make_adapter: Any) -> Registry:
     whole: dict[str, Any] = {n: np.zeros(3, t) for n, t in _TYPES.items()}
     outcomes = Outcomes(**whole, label_probabilities=np.zeros((3, 0), np.float32))
     registry.put_cell(Cell("k", "math", "imdb", outcomes))
-    registry.put_profile(b"\x00\xff", {"k": 1.5})
+    registry.put_profile(b"\x00\xff", made_up_summary(["math"], ["imdb"]))
     registry.put_feedback(Feedback(token="t", adapter="math", predicted_gain=0.1))
     return registry
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from made_up_summary import made_up_summary
 from sqlalchemy import create_engine
 from traitroute.adapters import Adapter, AdapterState, Feedback, Registry, RegistryError
 from traitroute.adapters.registry import schema
@@ -36,7 +37,7 @@ def baseline(place: str) -> str:
             registry.add_adapter(
                 Adapter.model_validate({"name": name, "target_modules": ("q",), "state": state} | fields)
             )
-        registry.put_profile(b"\x00\xff", {"k": 1})
+        registry.put_profile(b"\x00\xff", made_up_summary())
         registry.put_feedback(
             Feedback(token="t", adapter="math", predicted_gain=0.5, reporter=registry.reporter(b"key"))
         )

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from made_up_summary import made_up_summary, made_up_traits
 from traitroute.adapters import Adapter, AdapterState, Cell, Outcomes, Registry, RegistryError
 
 
@@ -142,12 +143,12 @@ def test_cells_can_be_chosen_by_any_number_of_keys(registry: Registry) -> None:
 
 def test_profiles_are_kept_as_versions(registry: Registry) -> None:
     assert registry.latest_profile() is None
-    versions = [registry.put_profile(data, {"k": len(data)}) for data in (b"a", b"bb")]
+    versions = [registry.put_profile(data, made_up_summary(suite=data.decode())) for data in (b"a", b"bb")]
     assert registry.profile_versions() == versions == [1, 2]
     latest = registry.latest_profile()
     assert latest == registry.profile(2)
     assert latest is not None
-    assert (latest.data, latest.summary) == (b"bb", {"k": 2})
+    assert (latest.data, latest.summary.suite) == (b"bb", "bb")
     assert timedelta(0) <= datetime.now(UTC) - latest.created_at < timedelta(minutes=1)
     assert registry.profile(1).data == b"a"
 
@@ -156,17 +157,17 @@ def test_old_profiles_can_be_forgotten_and_their_numbers_are_not_used_again(
     registry: Registry,
 ) -> None:
     for i in range(4):
-        registry.put_profile(bytes([i]), {})
+        registry.put_profile(bytes([i]), made_up_summary())
     assert registry.forget_profiles(keep=2) == [1, 2]
     assert registry.forget_profiles(keep=2) == []
     assert registry.profile_versions() == [3, 4]
-    assert registry.put_profile(b"", {}) == 5
+    assert registry.put_profile(b"", made_up_summary()) == 5
     with pytest.raises(RegistryError, match="at least 1"):
         registry.forget_profiles(keep=0)
 
 
 def test_an_unknown_profile_version_is_answered_with_the_known_ones(registry: Registry) -> None:
-    registry.put_profile(b"", {})
+    registry.put_profile(b"", made_up_summary())
     with pytest.raises(RegistryError, match="no profile version 3; versions: 1"):
         registry.profile(3)
 
@@ -177,7 +178,7 @@ def test_the_revision_follows_adapters_and_profiles_only(registry: Registry) -> 
         lambda: registry.add_adapter(adapter("math")),
         lambda: registry.set_state("math", AdapterState.READY),
         lambda: registry.add_adapter(adapter("math"), replace=True),
-        lambda: registry.put_profile(b"", {}),
+        lambda: registry.put_profile(b"", made_up_summary()),
     ):
         write()
         revisions.append(registry.revision())
@@ -203,7 +204,7 @@ def test_concurrent_writes_from_two_connections_lose_nothing(registry: Registry)
             each = (registry, other)[i % 2]
             each.add_adapter(adapter(f"a{i}"))
             each.put_cell(cell(f"k{i}"))
-            each.put_profile(b"", {"i": i})
+            each.put_profile(b"", made_up_summary())
 
         list(pool.map(write, range(24)))
     assert {each.name for each in registry.adapters()} == {f"a{i}" for i in range(24)}
@@ -214,22 +215,18 @@ def test_concurrent_writes_from_two_connections_lose_nothing(registry: Registry)
 
 def test_a_trait_s_label_is_kept_with_its_profile_version(registry: Registry) -> None:
     for _ in range(2):
-        registry.put_profile(b"", {"loadings": [[1.0], [0.0]], "n_traits": 1})
+        registry.put_profile(b"", made_up_summary(tasks=["t", "u"], traits=made_up_traits(np.eye(2))))
     registry.set_trait_label(1, 2, "  stops early ")
     registry.set_trait_label(1, 1, "räumt auf")
-    assert registry.profile(1).summary == {
-        "loadings": [[1.0], [0.0]],
-        "n_traits": 1,
-        "trait_labels": {"2": "stops early", "1": "räumt auf"},
-    }
-    assert "trait_labels" not in registry.profile(2).summary
+    assert registry.profile(1).summary.traits.labels == {2: "stops early", 1: "räumt auf"}
+    assert registry.profile(2).summary.traits.labels == {}
 
 
 def test_a_label_is_replaced_and_removed(registry: Registry) -> None:
-    registry.put_profile(b"", {"loadings": [[1.0]]})
-    for label, kept in (("one", {"1": "one"}), ("x" * 80, {"1": "x" * 80}), ("", {}), ("", {})):
+    registry.put_profile(b"", made_up_summary(tasks=["t"]))
+    for label, kept in (("one", {1: "one"}), ("x" * 80, {1: "x" * 80}), ("", {}), ("", {})):
         registry.set_trait_label(1, 1, label)
-        assert registry.profile(1).summary["trait_labels"] == kept
+        assert registry.profile(1).summary.traits.labels == kept
 
 
 @pytest.mark.parametrize(
@@ -245,16 +242,16 @@ def test_a_label_is_replaced_and_removed(registry: Registry) -> None:
 def test_a_label_that_cannot_be_is_refused_and_changes_nothing(
     registry: Registry, version: int, index: int, label: str, message: str
 ) -> None:
-    registry.put_profile(b"", {"loadings": [[1.0]]})
+    registry.put_profile(b"", made_up_summary(tasks=["t"]))
     before = registry.revision()
     with pytest.raises(RegistryError, match=message):
         registry.set_trait_label(version, index, label)
     assert registry.revision() == before
-    assert registry.profile(1).summary == {"loadings": [[1.0]]}
+    assert registry.profile(1).summary == made_up_summary(tasks=["t"])
 
 
 def test_a_label_counts_as_a_write(registry: Registry) -> None:
-    registry.put_profile(b"", {"loadings": [[1.0]]})
+    registry.put_profile(b"", made_up_summary(tasks=["t"]))
     before = registry.revision()
     registry.set_trait_label(1, 1, "stops early")
     assert registry.revision() > before
@@ -266,11 +263,11 @@ def test_a_label_counts_as_a_write(registry: Registry) -> None:
 
 
 def test_concurrent_labels_from_two_connections_are_all_kept(registry: Registry) -> None:
-    registry.put_profile(b"", {"loadings": [[1.0]] * 24})
+    registry.put_profile(b"", made_up_summary(tasks=["t"], traits=made_up_traits(np.ones((24, 1)))))
     with Registry.open(registry.location) as other, ThreadPoolExecutor(4) as pool:
         write = lambda i: (registry, other)[i % 2].set_trait_label(1, i, f"label {i}")  # noqa: E731
         list(pool.map(write, range(1, 25)))
-    assert len(registry.profile(1).summary["trait_labels"]) == 24
+    assert len(registry.profile(1).summary.traits.labels) == 24
 
 
 def test_only_what_vllm_runs_and_nobody_disabled_is_servable(registry: Registry) -> None:

@@ -1,6 +1,7 @@
 """Adapters are added, replaced and admitted without anybody seeing half of it."""
 
 import pytest
+from made_up_summary import made_up_summary
 from traitroute.adapters import Adapter, AdapterState, ConflictError, Registry, RegistryError
 
 OLD, NEW = "1" * 64, "2" * 64
@@ -15,15 +16,15 @@ def adapter(name: str = "math", digest: str = OLD, **changes: object) -> Adapter
 def served(registry: Registry) -> Registry:
     """A registry whose adapter `math` is ready, in profile version 1."""
     registry.add_adapter(adapter(tags=("sums",)))
-    registry.admit(registry.adapter("math"), b"1", {}, parent=None)
+    registry.admit(registry.adapter("math"), b"1", made_up_summary(), parent=None)
     return registry
 
 
 def test_an_admitted_adapter_is_ready_and_in_a_profile(registry: Registry) -> None:
-    registry.put_profile(b"0", {})
+    registry.put_profile(b"0", made_up_summary())
     registry.add_adapter(adapter(uri="hub://team/math", licence="mit"))
     before = registry.revision()
-    assert registry.admit(registry.adapter("math"), b"1", {"k": 1}, parent=1) == 2
+    assert registry.admit(registry.adapter("math"), b"1", made_up_summary(), parent=1) == 2
     assert registry.adapter("math").state is AdapterState.READY
     assert registry.adapter("math").uri == "hub://team/math"
     assert [(p.version, p.origin, p.parent) for p in registry.profile_history()] == [
@@ -39,7 +40,7 @@ def test_the_old_weights_are_served_until_the_new_are_admitted(served: Registry)
     assert {a.name: a.weights_digest for a in served.servable()} == {"math": OLD, "math@2": NEW}
     waiting = served.replacement("math")
     assert waiting is not None
-    served.admit(waiting, b"2", {}, parent=1)
+    served.admit(waiting, b"2", made_up_summary(), parent=1)
     swapped = served.adapter("math")
     assert (swapped.weights_digest, swapped.rank, swapped.version) == (NEW, 8, 2)
     assert swapped.state is AdapterState.READY
@@ -51,7 +52,7 @@ def test_what_is_changed_while_a_replacement_waits_is_kept(served: Registry) -> 
     waiting = served.replace_adapter(adapter(digest=NEW))
     served.set_tags("math", ["algebra"])
     served.set_state("math", AdapterState.DISABLED, note="complaints")
-    served.admit(waiting, b"2", {}, parent=1)
+    served.admit(waiting, b"2", made_up_summary(), parent=1)
     found = served.adapter("math")
     assert (found.weights_digest, found.tags) == (NEW, ("algebra",))
     assert (found.state, found.note) == (AdapterState.DISABLED, "complaints")
@@ -60,9 +61,9 @@ def test_what_is_changed_while_a_replacement_waits_is_kept(served: Registry) -> 
 
 def test_a_profile_made_from_an_older_version_admits_nothing(served: Registry) -> None:
     waiting = served.replace_adapter(adapter(digest=NEW))
-    served.put_profile(b"somebody else's", {}, parent=1)
+    served.put_profile(b"somebody else's", made_up_summary(), parent=1)
     with pytest.raises(ConflictError, match="from version 1, but the newest is 2: make it again"):
-        served.admit(waiting, b"2", {}, parent=1)
+        served.admit(waiting, b"2", made_up_summary(), parent=1)
     assert served.adapter("math").weights_digest == OLD
     assert served.replacement("math") == waiting
     assert served.profile_versions() == [1, 2]
@@ -72,7 +73,7 @@ def test_a_measurement_of_weights_that_are_gone_admits_nothing(served: Registry)
     waiting = served.replace_adapter(adapter(digest=NEW))
     served.withdraw_replacement("math")
     with pytest.raises(ConflictError, match="neither those of 'math' nor waiting"):
-        served.admit(waiting, b"2", {}, parent=1)
+        served.admit(waiting, b"2", made_up_summary(), parent=1)
     assert served.profile_versions() == [1]
 
 
@@ -132,7 +133,7 @@ def test_a_change_made_on_a_stale_reading_is_refused(served: Registry) -> None:
 
 
 def test_a_rollback_is_a_new_version_whatever_came_between(served: Registry) -> None:
-    served.put_profile(b"2", {}, parent=1)
+    served.put_profile(b"2", made_up_summary(), parent=1)
     first = served.profile(1)
     served.put_profile(first.data, first.summary, origin="rollback", parent=1)
     latest = served.latest_profile()
@@ -143,12 +144,12 @@ def test_a_rollback_is_a_new_version_whatever_came_between(served: Registry) -> 
 def test_a_fitted_profile_makes_its_adapters_ready_at_once(registry: Registry) -> None:
     registry.add_adapter(adapter())
     before = registry.revision()
-    registry.put_profile(b"1", {}, ready=["math"])
+    registry.put_profile(b"1", made_up_summary(), ready=["math"])
     assert registry.adapter("math").state is AdapterState.READY
     assert registry.revision() == before + 1
 
 
 def test_what_vllm_cannot_run_stays_pending(registry: Registry) -> None:
     registry.add_adapter(adapter(method="dora"))
-    registry.admit(registry.adapter("math"), b"1", {}, parent=None)
+    registry.admit(registry.adapter("math"), b"1", made_up_summary(), parent=None)
     assert registry.adapter("math").state is AdapterState.PENDING

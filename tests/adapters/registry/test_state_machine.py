@@ -12,6 +12,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from made_up_summary import made_up_summary
 from sqlalchemy import create_engine, delete
 from traitroute.adapters import (
     Adapter,
@@ -119,10 +120,10 @@ class RegistryMachine(RuleBasedStateMachine):
         measured = data.draw(strategies.sampled_from([a for a in (current, waiting) if a]))
         newest, content = self.model.newest, bytes([self.model.revisions % 256])
         if stale:
-            change = lambda: self.registry.admit(measured, content, {}, parent=(newest or 0) + 1)  # noqa: E731
+            change = lambda: self.registry.admit(measured, content, made_up_summary(), parent=(newest or 0) + 1)  # noqa: E731
             self.refuses(change, ConflictError)
             return
-        assert self.registry.admit(measured, content, {}, parent=newest) == (newest or 0) + 1
+        assert self.registry.admit(measured, content, made_up_summary(), parent=newest) == (newest or 0) + 1
         self.model.profiles.append((content, "row", newest))
         disabled = current.state is AdapterState.DISABLED
         state = {"state": current.state if disabled else AdapterState.READY}
@@ -140,7 +141,7 @@ class RegistryMachine(RuleBasedStateMachine):
         known = [m.get(name) for m in (self.model.adapters, self.model.waiting)]
         if digest not in {each.weights_digest for each in known if each}:
             gone = adapter(name, digest)
-            self.refuses(lambda: self.registry.admit(gone, b"", {}, parent=self.model.newest))
+            self.refuses(lambda: self.registry.admit(gone, b"", made_up_summary(), parent=self.model.newest))
 
     @rule(name=NAMES, state=STATES, note=strategies.none() | strategies.just("why"))
     def set_state(self, name: str, state: AdapterState, note: str | None) -> None:
@@ -193,7 +194,7 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @rule(content=strategies.binary(max_size=3))
     def fit(self, content: bytes) -> None:
-        self.registry.put_profile(content, {"loadings": [[1.0]]})
+        self.registry.put_profile(content, made_up_summary(tasks=["imdb"]))
         self.model.profiles.append((content, "fit", None))
         self.wrote()
 

@@ -13,12 +13,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from traitroute.adapters import Adapter, AdapterState, Registry
-from traitroute.profiling import Task, TraitSpace, TransferMatrix, open_base_model
+from traitroute.profiling import Task, TransferMatrix, open_base_model
+from traitroute.profiling.fit import fit
 from traitroute.profiling.matrix.measure import cell_key, measure
-from traitroute.router import FitRequests, fit_profile
 from traitroute.serving.engines import EngineRequest, TransformersEngine
 from traitroute.serving.jobs import Job, JobBoard
 
@@ -96,26 +95,14 @@ class House:
         cells = measure(engine, self.registry, base, adapters, tasks)
         matrix = TransferMatrix.from_cells(cells)
         engine.close()
-        traits = TraitSpace(n_permutations=20).fit(matrix.gains)
-        scores = traits.transform(matrix.gains)
-        asked = FitRequests(
-            texts=[e.prompt for t in tasks for e in t.test_examples],
-            tasks=[t.name for t in tasks for _ in t.test_examples],
-            gains=np.concatenate(matrix.example_gains),
+        fitted = fit(matrix, tasks, [None] * len(adapters))
+        summary = fitted.summary(
+            None,
+            base_model=str(self.base),
+            cells=tuple(cell.key for cell in cells),
+            weights={a.name: a.weights_digest for a in adapters},
         )
-        fitted = fit_profile(matrix.adapters, asked, scores, n_traits=1)
-        summary = {
-            "base_model": str(self.base),
-            "adapters": matrix.adapters,
-            "tasks": matrix.tasks,
-            "cells": [cell.key for cell in cells],
-            "base": matrix.base.tolist(),
-            "scores": matrix.scores.tolist(),
-            "loadings": traits.components_.tolist(),
-            "trait_scores": scores.tolist(),
-            "scaling": "raw",
-        }
-        self.registry.put_profile(fitted.to_bytes(), summary, ready=matrix.adapters)
+        self.registry.put_profile(fitted.routing.to_bytes(), summary, ready=matrix.adapters)
 
     def is_finished(self, asked: tuple[str, tuple[int, ...]]) -> bool:
         """Whether the cell that a request is for was measured already."""

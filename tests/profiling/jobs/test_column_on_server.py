@@ -24,8 +24,8 @@ def test_a_new_task_is_measured_on_the_server_and_a_later_row_covers_it(site) ->
     asked = Counter(model for model, _ in site.notes.asked)
     assert asked == {"tiny": TEST, "red": TEST, "green": TEST, "blue": TEST}
     stored = site.house.registry.latest_profile()
-    assert (stored.origin, stored.summary["tasks"][-1]) == ("task", "more")
+    assert (stored.origin, stored.summary.tasks[-1]) == ("task", "more")
     site.house.add("new", seed=7)
     site.start_worker()
     site.await_state("new", AdapterState.READY)
-    assert len(site.house.registry.latest_profile().summary["scores"][-1]) == 4
+    assert len(site.house.registry.latest_profile().summary.scores[-1]) == 4

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import httpx
+import made_up_summary
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -83,8 +84,8 @@ def test_a_replacement_is_measured_on_a_tenth_of_the_row_while_the_old_weights_s
     served = site.house.registry.adapter("red")
     assert (served.weights_digest, served.version) == (new.weights_digest, old.version + 1)
     summary = site.house.registry.latest_profile().summary
-    assert summary["adapters"].count("red") == 1
-    assert "red" in summary["estimated"]
+    assert summary.adapters.count("red") == 1
+    assert "red" in summary.estimated.adapters
 
 
 def test_adapters_at_fault_are_set_aside_and_can_be_retried(site) -> None:
@@ -138,7 +139,7 @@ def test_a_job_outlives_its_database(site, postgres) -> None:
     time.sleep(2)
     postgres.start()
     site.await_state("new", AdapterState.READY)
-    assert site.house.registry.latest_profile().summary["adapters"][-1] == "new"
+    assert site.house.registry.latest_profile().summary.adapters[-1] == "new"
 
 
 def test_a_worker_told_to_stop_leaves_its_job_to_the_next(site) -> None:
@@ -155,11 +156,13 @@ def test_a_worker_told_to_stop_leaves_its_job_to_the_next(site) -> None:
 
 DAMAGED = """
 import os, sys
+sys.path.insert(0, sys.argv[2])
+from made_up_summary import made_up_summary
 from traitroute.adapters import Registry, RegistryError
 from traitroute.profiling.jobs.locks import open_locks
 from traitroute.profiling.jobs.worker import Worker
 registry = Registry.create(sys.argv[1])
-registry.put_profile(b"x", {"tasks": [], "weights": {}})
+registry.put_profile(b"x", made_up_summary())
 try:
     Worker(registry, None, open_locks(registry.location)).run()
 except RegistryError as exc:
@@ -171,6 +174,6 @@ os._exit(0)
 
 def test_jobs_that_are_damaged_are_told_as_such(tmp_path: Path) -> None:
     (tmp_path / "registry.jobs.db").write_bytes(b"this is no database" * 100)
-    command = [sys.executable, "-c", DAMAGED, tmp_path / "registry.db"]
+    command = [sys.executable, "-c", DAMAGED, tmp_path / "registry.db", Path(made_up_summary.__file__).parent]
     ended = subprocess.run(command, check=True, capture_output=True, text=True)
     assert "the jobs of" in ended.stdout and "it is not an SQLite file" in ended.stdout

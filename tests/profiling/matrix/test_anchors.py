@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from traitroute.profiling.matrix.anchor_row import AnchorRow, rounds
-from traitroute.profiling.matrix.anchors import TaskAnchors
+from traitroute.profiling.matrix.anchors import AnchorRow, TaskAnchors, rounds
 
 RNG = np.random.default_rng(0)
 HALVES = np.repeat([[1.0], [0.0]], 20, axis=0)

@@ -69,7 +69,7 @@ def test_a_full_row_is_measured_whole_and_has_no_error(fleet: Fleet) -> None:
     assert profiled.whole == ("one", "two", "three", "four")
     assert profiled.estimated == {}
     exact = [profiled.outcomes("four", t).strict.mean() for t in profiled.tasks]
-    assert profiled.summary["scores"][3] == pytest.approx(exact)
+    assert profiled.summary.scores[3] == pytest.approx(exact)
 
 
 def test_an_estimated_row_is_never_taken_for_a_whole_one(fleet: Fleet) -> None:
@@ -77,8 +77,8 @@ def test_an_estimated_row_is_never_taken_for_a_whole_one(fleet: Fleet) -> None:
     profiled = Profiled.open(fleet.registry)
     assert profiled.whole == ("one", "two", "three")
     assert ("four", "mood") not in profiled.cells
-    assert len(profiled.estimated["four"]["errors"]) == len(fleet.tasks)
-    assert profiled.summary["paired"]["examples"][3] == [0, 0, 0]
+    assert len(profiled.estimated["four"].errors) == len(fleet.tasks)
+    assert profiled.summary.paired.examples[3].tolist() == [0, 0, 0]
 
 
 def test_a_replacement_takes_the_place_of_the_old_row(fleet: Fleet) -> None:
@@ -99,7 +99,7 @@ def test_two_rows_measured_at_the_same_time_both_join(fleet: Fleet) -> None:
             fleet.measure("five")
 
     fleet.measure("four", on_examples=meanwhile)
-    assert Profiled.open(fleet.registry).summary["adapters"][3:] == ["five", "four"]
+    assert Profiled.open(fleet.registry).summary.adapters[3:] == ("five", "four")
 
 
 def test_an_adapter_that_does_nothing_is_refused_and_its_cells_removed(fleet: Fleet) -> None:

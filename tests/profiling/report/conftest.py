@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
+from made_up_summary import made_up_summary, made_up_traits
 from traitroute.adapters import Cell, Outcomes, packed_texts
 from traitroute.profiling.study import Study
 from traitroute.profiling.tasks.ablation import Ablation
@@ -60,7 +61,7 @@ def make_study(tasks: dict[str, Task]) -> MakeStudy:
             tasks=tasks | dict(changed or {}),
             ablations={a.name: a for a in ablations},
             cells=tuple(cells),
-            summary={"trait_labels": dict(labels or {})},
+            summary=made_up_summary(tasks=["t"], traits=made_up_traits([[1.0]], labels=dict(labels or {}))),
         )
 
     return make

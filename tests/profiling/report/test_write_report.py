@@ -113,7 +113,7 @@ def test_absent_families_are_named_in_the_page_and_in_the_result(written: Report
 def test_warnings_of_the_rows_are_on_the_page_and_in_the_manifest(make_study: MakeStudy, tmp_path: Path) -> None:
     study = make_study()
     sentence = "toxicity: 3 of 60 test rows (5%) ask <what> a training row asks"
-    warned = replace(study, summary={**study.summary, "warnings": [sentence]})
+    warned = replace(study, summary=study.summary.changed(warnings=(sentence,)))
     found = write_report(warned, tmp_path / "out", families=[])
     assert f"Warning: {escape(sentence)}" in found.page.read_text()
     assert json.loads((tmp_path / "out" / "report.json").read_text())["warnings"] == [sentence]

@@ -4,15 +4,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_up_summary import made_up_summary, made_up_traits, steady
 from numpy.typing import NDArray
+from traitroute.adapters import ProfileSummary, Stability, TraitName
 from traitroute.profiling import Task
 from traitroute.profiling.traits.names import (
-    TraitName,
     inherited_labels,
     name_traits,
     task_group,
 )
-from traitroute.profiling.traits.stability import Stability
 
 Array = NDArray[np.float64]
 
@@ -34,8 +34,7 @@ def named(*loadings: float, **options: Any) -> TraitName:
 
 
 def steadiness(sign_share: list[float]) -> Stability:
-    row = np.array([sign_share])
-    return Stability(row, np.array([0.93]), np.array([0.81]), row, row, row, 0.4, 200)
+    return steady(np.zeros((1, len(sign_share))), sign_share=[sign_share], median=[0.93], low=[0.81])
 
 
 @pytest.mark.parametrize(
@@ -105,24 +104,24 @@ def test_a_task_belongs_with_those_answered_alike(settings: dict[str, Any], grou
     assert task_group(task) == group
 
 
-def summary(components: Array, **labels: str) -> dict[str, Any]:
-    numbered = {index.removeprefix("c"): label for index, label in labels.items()}
-    return {"tasks": list("abcd"), "loadings": components.tolist(), "trait_labels": numbered}
+def summary(components: Array, **labels: str) -> ProfileSummary:
+    numbered = {int(index.removeprefix("c")): label for index, label in labels.items()}
+    return made_up_summary(tasks="abcd", traits=made_up_traits(components, labels=numbered))
 
 
 def test_labels_follow_their_components() -> None:
     frame = np.eye(4)
     before = summary(frame[:3], c1="stops early", c3="counts")
-    assert inherited_labels(before, "abcd", frame[[2, 1, 0]]) == {"3": "stops early", "1": "counts"}
+    assert inherited_labels(before, "abcd", frame[[2, 1, 0]]) == {3: "stops early", 1: "counts"}
 
 
 def test_labels_follow_when_tasks_change_places() -> None:
     before = summary(np.array([[0.8, 0.6, 0, 0]]), c1="stops early")
-    assert inherited_labels(before, "dcba", np.array([[0, 0, 0.6, 0.8]])) == {"1": "stops early"}
+    assert inherited_labels(before, "dcba", np.array([[0, 0, 0.6, 0.8]])) == {1: "stops early"}
 
 
-@pytest.mark.parametrize(("cosine", "kept"), [(0.95, {"1": "stops early"}), (0.85, {})])
-def test_a_label_needs_a_component_much_like_its_own(cosine: float, kept: dict[str, str]) -> None:
+@pytest.mark.parametrize(("cosine", "kept"), [(0.95, {1: "stops early"}), (0.85, {})])
+def test_a_label_needs_a_component_much_like_its_own(cosine: float, kept: dict[int, str]) -> None:
     near = np.array([[cosine, np.sqrt(1 - cosine**2), 0, 0]])
     assert inherited_labels(summary(np.eye(4)[:1], c1="stops early"), "abcd", near) == kept
 
@@ -130,13 +129,16 @@ def test_a_label_needs_a_component_much_like_its_own(cosine: float, kept: dict[s
 def test_a_turned_component_says_so_until_it_turns_back() -> None:
     e = np.eye(4)[:1]
     turned = inherited_labels(summary(e, c1="stops early"), "abcd", -e)
-    assert turned == {"1": "stops early (reversed)"}
-    back = inherited_labels(summary(-e, c1=turned["1"]), "abcd", e)
-    assert back == {"1": "stops early"}
+    assert turned == {1: "stops early (reversed)"}
+    back = inherited_labels(summary(-e, c1=turned[1]), "abcd", e)
+    assert back == {1: "stops early"}
 
 
 def test_nothing_is_inherited_without_labels_or_over_other_tasks() -> None:
     e = np.eye(4)[:1]
     assert inherited_labels(None, "abcd", e) == {}
-    assert inherited_labels({"tasks": list("abcd")}, "abcd", e) == {}
+    assert inherited_labels(summary(e), "abcd", e) == {}
     assert inherited_labels(summary(e, c1="stops early"), "abce", e) == {}
+    more = np.eye(5)[:1]
+    assert inherited_labels(summary(e, c1="stops early"), "abcde", more) == {}
+    assert inherited_labels(summary(e, c1="stops early"), "abcde", more, added="e") == {1: "stops early"}

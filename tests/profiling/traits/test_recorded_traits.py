@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from traitroute.adapters import Adapter, Registry
 from traitroute.profiling import Suite, TraitSpace, TransferMatrix
+from traitroute.profiling.fit import Fit
 from traitroute.profiling.profile import _record
 from traitroute.router import FitRequests, fit_profile
 
@@ -52,7 +53,7 @@ def record(registry: Registry, *, seed: int) -> int:
     requests = FitRequests(texts, tasks, np.concatenate(matrix.example_gains))
     scores = traits.transform(matrix.gains)
     routing = fit_profile(ADAPTERS, requests, scores, n_traits=traits.n_traits_)
-    return _record(suite(), registry, [], matrix, traits, routing)
+    return _record(suite(), registry, [], Fit(suite().tasks, matrix, traits, routing))
 
 
 def test_names_evidence_and_labels_are_kept(registry: Registry) -> None:
@@ -60,13 +61,14 @@ def test_names_evidence_and_labels_are_kept(registry: Registry) -> None:
         first = record(registry, seed=0)
         registry.set_trait_label(first, 1, "chooses, does not reckon")
         second = registry.profile(record(registry, seed=1)).summary
-    first_trait, *others = second["trait_names"]
+    traits = second.traits
+    first_trait, *others = traits.names
     sides = {"classification (2 labels)", "math"}
-    assert {s.rsplit(" ", 1)[0] for s in first_trait["name"].split(", ")} == sides
-    assert all(other["name"].startswith("unsupported: ") for other in others)
-    [(index, label)] = second["trait_labels"].items()
-    assert (index, label.removesuffix(" (reversed)")) == ("1", "chooses, does not reckon")
-    assert second["scaling"] == "raw"
-    assert second["p_values"][0] < 0.05 < min(second["p_values"][1:])
-    assert second["stability"]["examples"]["median"][0] > 0.95
-    assert len(second["null_mean"]) == len(second["loadings"])
+    assert {s.rsplit(" ", 1)[0] for s in first_trait.name.split(", ")} == sides
+    assert all(other.name.startswith("unsupported: ") for other in others)
+    [(index, label)] = traits.labels.items()
+    assert (index, label.removesuffix(" (reversed)")) == (1, "chooses, does not reckon")
+    assert traits.scaling == "raw"
+    assert traits.p_values[0] < 0.05 < min(traits.p_values[1:])
+    assert traits.by_examples.median[0] > 0.95
+    assert len(traits.null_mean) == len(traits.loadings)

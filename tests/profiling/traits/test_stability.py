@@ -1,7 +1,5 @@
 """Components that are there are found again in resampled data; those of noise are not."""
 
-import json
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -73,7 +71,8 @@ def test_missing_cells_leave_planted_traits_stable() -> None:
 def test_intervals_hold_the_loadings_that_were_planted() -> None:
     truth = np.linalg.svd(planted())[2][:2]
     stability = loading_stability(measured(planted(), examples=400))
-    signs = np.sign(np.sum(truth * stability.components[:2], axis=1))[:, None]
+    middle = (stability.loading_low[:2] + stability.loading_high[:2]) / 2
+    signs = np.sign(np.sum(truth * middle, axis=1))[:, None]
     inside = (stability.loading_low[:2] <= truth * signs) & (truth * signs <= stability.loading_high[:2])
     assert inside.mean() > 0.8
     planted_tasks = np.abs(truth) > 0.1
@@ -112,7 +111,6 @@ def test_a_component_without_a_match_gets_zeros() -> None:
 def test_given_components_are_those_looked_for() -> None:
     outcomes, wanted = measured(planted()), -np.eye(2, 12)
     stability = loading_stability(outcomes, components=wanted, n_bootstrap=10)
-    np.testing.assert_array_equal(stability.components, wanted)
     assert (stability.loading_high[0, 0]) < 0
 
 
@@ -120,8 +118,7 @@ def test_same_seed_gives_the_same_stability() -> None:
     outcomes = measured(planted())
     a, b = (loading_stability(outcomes, n_bootstrap=10, random_state=4) for _ in range(2))
     c, d = (adapter_stability(to_gains(outcomes), n_bootstrap=10, random_state=4) for _ in range(2))
-    assert (a.to_summary(), c.to_summary()) == (b.to_summary(), d.to_summary())
-    assert json.loads(json.dumps(a.to_summary())) == a.to_summary()
+    assert (a.model_dump_json(), c.model_dump_json()) == (b.model_dump_json(), d.model_dump_json())
 
 
 def test_a_task_that_nobody_was_measured_on_is_refused() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from made_up_summary import made_up_summary
 from traitroute.adapters import Adapter, AdapterState, Registry
 from traitroute.router import FitRequests, fit_profile
 
@@ -32,7 +33,7 @@ def fit_words(registry: Registry) -> None:
     by_task = np.where(np.eye(len(names)) > 0, 0.9, -0.3)
     u, s, _ = np.linalg.svd(by_task - by_task.mean(axis=0))
     fitted = fit_profile(names, FitRequests(texts, tasks, gains), (u * s)[:, :2], n_traits=2)
-    registry.put_profile(fitted.to_bytes(), {})
+    registry.put_profile(fitted.to_bytes(), made_up_summary())
 
 
 @dataclass

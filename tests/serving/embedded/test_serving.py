@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from made_up_summary import made_up_summary
 from safetensors.numpy import load_file, save_file
 from traitroute.serving import watcher as following
 
@@ -104,7 +105,7 @@ def test_a_replacement_takes_its_name_over_when_it_is_admitted(
         wait_until(lambda: client.post(CHAT, json=chat("red@2")).status_code == 200)
         answers = [text_of(client.post(CHAT, json=chat(name))) for name in ("red", "red@2")]
         assert answers == [old, new]
-        house.registry.admit(waiting, b"", {}, parent=None)
+        house.registry.admit(waiting, b"", made_up_summary(), parent=None)
         wait_until(lambda: text_of(client.post(CHAT, json=chat("red"))) == new)
         assert client.post(CHAT, json=chat("red@2")).status_code == 404
 

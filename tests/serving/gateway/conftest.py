@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 import numpy as np
 import pytest
+from made_up_summary import made_up_summary
 from safetensors.numpy import save_file
 from starlette.types import Receive, Scope, Send
 from traitroute.adapters import Adapter, AdapterState, Registry
@@ -218,7 +219,7 @@ def profiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     u, s, _ = np.linalg.svd(by_task - by_task.mean(axis=0))
     profile = fit_profile(names, FitRequests(texts, tasks, gains), (u * s)[:, :2], n_traits=2)
     scores = [[0.9 if a == t else 0.1 for t in names] for a in names]
-    summary = {"adapters": names, "tasks": names, "base": [0.1] * 3, "scores": scores}
+    summary = made_up_summary(names, names, base=[0.1] * 3, scores=scores)
     with Registry.create(folder / "traitroute.db") as registry:
         for i, name in enumerate(names):
             record(registry, name, make_adapter(folder / name, 0.1 * (i + 1)))

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from made_up_summary import made_up_summary, traits_of
 from traitroute.adapters import Adapter, AdapterState, Cell, Outcomes, Registry
 from traitroute.profiling.matrix.matrix import TransferMatrix
 from traitroute.profiling.traits.names import name_traits
@@ -114,22 +115,17 @@ def fit(registry: Registry, cells: list[Cell]) -> None:
     # Every request gains what its task does, so that the router is sure of itself.
     requests = FitRequests(texts, tasks, np.repeat(matrix.gains.T, 36, axis=0))
     routing = fit_profile(matrix.adapters, requests, scores, n_traits=traits.n_traits_)
-    summary = {
-        "base_model": "tiny",
-        "adapters": matrix.adapters,
-        "tasks": matrix.tasks,
-        "cells": [cell.key for cell in cells],
-        "base": matrix.base.tolist(),
-        "scores": matrix.scores.tolist(),
-        "loadings": traits.components_.tolist(),
-        "trait_scores": scores.tolist(),
-        "explained_variance": traits.explained_variance_ratio_.tolist(),
-        "null": traits.null_.tolist(),
-        "n_traits": traits.n_traits_,
-        "p_values": traits.p_values_.tolist(),
-        "trait_names": [asdict(name) for name in names],
-        "stability": {"examples": noise.to_summary()},
-    }
+    summary = made_up_summary(
+        matrix.adapters,
+        matrix.tasks,
+        base_model="tiny",
+        cells=[cell.key for cell in cells],
+        base=matrix.base,
+        scores=matrix.scores,
+        paired=matrix.paired,
+        trait_scores=scores,
+        traits=traits_of(traits, names=names, by_examples=noise),
+    )
     registry.put_profile(routing.to_bytes(), summary)
 
 

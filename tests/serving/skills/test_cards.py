@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from traitroute.adapters import AdapterState, Registry
-from traitroute.profiling.matrix.matrix import TransferMatrix
+from made_up_summary import damage_summary
+from traitroute.adapters import AdapterState, Estimates, Registry
 from traitroute.serving.skills.measured import paired_interval
 
 
@@ -58,20 +58,10 @@ def test_the_matrix_holds_gains_between_their_intervals(server: Any) -> None:
     assert np.allclose(gains, np.array(matrix["scores"]) - matrix["base"])
 
 
-def test_counts_in_the_summary_stand_in_for_cells(server: Any, registry: Registry) -> None:
-    before = server.get("/v1/matrix").json()
-    stored = registry.profile(1)
-    cells = {cell.key: cell for cell in registry.cells()}
-    paired = TransferMatrix.from_cells([cells[key] for key in stored.summary["cells"]]).paired
-    registry.put_profile(stored.data, {**stored.summary, "paired": paired, "cells": []})
-    server.refresh()
-    assert server.get("/v1/matrix").json() == {**before, "profile_version": 2}
-
-
 def test_the_interval_of_an_estimated_row_is_its_own(server: Any, registry: Registry) -> None:
     stored = registry.profile(1)
-    rough = {"errors": [0.2, 0.2, 0.01, 0.01], "examples": [4, 4, 4, 4], "cells": []}
-    registry.put_profile(stored.data, {**stored.summary, "estimated": {"chef": rough}})
+    rough = Estimates(adapters=("chef",), errors=[[0.2, 0.2, 0.01, 0.01]], examples=[[4, 4, 4, 4]])
+    registry.put_profile(stored.data, stored.summary.changed(estimated=rough))
     server.refresh()
     card = server.get("/v1/skills/chef").json()
     space = next(gain for gain in card["gains"] if gain["task"] == "space")
@@ -83,8 +73,7 @@ def test_the_interval_of_an_estimated_row_is_its_own(server: Any, registry: Regi
 def test_a_summary_that_contradicts_itself_costs_skills_but_not_routing(
     server: Any, registry: Registry, text_of: Callable[[str], str]
 ) -> None:
-    stored = registry.profile(1)
-    registry.put_profile(stored.data, {**stored.summary, "scores": [[1.0], [1.0, 2.0]]})
+    damage_summary(registry, 1, adapters=["chef"])
     server.refresh()
     assert server.get("/v1/skills").status_code == 503
     assert server.route(text_of("cooking")).headers["x-traitroute-adapter"] == "chef"

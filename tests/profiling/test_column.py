@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 from traitroute.adapters import AdapterState, InputError
-from traitroute.profiling.matrix.column import MeasuredColumns, measure_columns
+from traitroute.profiling.column import MeasuredColumns, measure_columns
+from traitroute.profiling.fit import refit
 from traitroute.profiling.matrix.profiled import Profiled
-from traitroute.profiling.refit import refit
 from traitroute.profiling.tasks.sources import BuiltInSource
 from traitroute.profiling.tasks.task import Task
 from traitroute.profiling.versions import Reference, moved, roll_back
@@ -43,7 +43,7 @@ def test_only_the_new_task_is_measured_for_base_and_every_adapter(growing: Fleet
     assert found.examples == 160
     profiled = Profiled.open(growing.registry)
     assert [t.name for t in profiled.tasks] == ["mood", "sums", "same", "toxic"]
-    gain = np.array(profiled.summary["scores"])[:, 3] - profiled.summary["base"][3]
+    gain = profiled.summary.gains[:, 3]
     assert gain == pytest.approx([0, 0, 0.8], abs=0.2)
 
 
@@ -52,10 +52,9 @@ def test_the_other_columns_stay_to_the_bit_and_the_version_has_its_lineage(growi
     version = add(growing).version
     after = growing.registry.latest_profile()
     assert (after.version, after.origin, after.parent) == (version, "task", before.version)
-    assert after.summary["adapters"] == before.summary["adapters"]
-    for row, old in zip(after.summary["scores"], before.summary["scores"], strict=True):
-        assert row[:3] == old
-    assert after.summary["base"][:3] == before.summary["base"]
+    assert after.summary.adapters == before.summary.adapters
+    assert np.array_equal(after.summary.scores[:, :3], before.summary.scores)
+    assert np.array_equal(after.summary.base[:3], before.summary.base)
 
 
 def test_requests_of_the_task_find_the_adapter_that_is_good_at_it(growing: Fleet) -> None:
@@ -79,7 +78,7 @@ def test_a_column_equals_a_fit_of_all_columns_from_scratch(growing: Fleet) -> No
     requests = Reference.of_tasks(Profiled.open(growing.registry))
     assert len(requests.texts) == 160
     assert moved(growing.registry, column, fitted, requests) == []
-    assert column.summary["loadings"] == fitted.summary["loadings"]
+    assert np.array_equal(column.summary.traits.loadings, fitted.summary.traits.loadings)
 
 
 def test_a_killed_run_repeats_no_cell(growing: Fleet) -> None:
@@ -99,8 +98,8 @@ def test_of_an_estimated_row_a_part_of_the_column_is_measured(growing: Fleet) ->
     assert growing.engine.asked.count("4") == found.estimates["four"].examples.sum() == 10
     profiled = Profiled.open(growing.registry)
     assert profiled.whole == ("one", "two", "three")
-    assert len(profiled.estimated["four"]["errors"]) == 4
-    scores = np.array(profiled.summary["scores"])
+    assert len(profiled.estimated["four"].errors) == 4
+    scores = profiled.summary.scores
     assert scores[3, 3] == pytest.approx(1.0, abs=0.25)
     assert scores[3, 0] == pytest.approx(0.9, abs=0.15)
     assert Router.from_registry(growing.registry).route(TOXIC.test_examples[0].prompt).adapter == "four"
@@ -113,8 +112,8 @@ def test_an_adapter_that_joins_meanwhile_is_measured_on_the_task_too(growing: Fl
 
     add(growing, on_cell=meanwhile)
     summary = Profiled.open(growing.registry).summary
-    assert summary["adapters"] == ["one", "two", "three", "four"]
-    assert [len(row) for row in summary["scores"]] == [4, 4, 4, 4]
+    assert summary.adapters == ("one", "two", "three", "four")
+    assert summary.scores.shape == (4, 4)
     assert growing.engine.asked.count(None) == 40
 
 
@@ -132,7 +131,7 @@ def test_an_adapter_whose_weights_are_gone_leaves_the_profile(growing: Fleet) ->
     found = add(growing)
     assert found.gone == ("two",)
     stored = growing.registry.latest_profile()
-    assert stored.summary["adapters"] == ["one", "three"]
+    assert stored.summary.adapters == ("one", "three")
     assert RoutingProfile.from_bytes(stored.data).adapters == ("one", "three")
 
 
@@ -140,7 +139,7 @@ def test_labels_of_traits_that_the_task_does_not_change_stay(growing: Fleet) -> 
     growing.engine.skills = {}
     growing.registry.set_trait_label(1, 1, "mood or sums")
     add(growing)
-    assert growing.registry.latest_profile().summary["trait_labels"] == {"1": "mood or sums"}
+    assert growing.registry.latest_profile().summary.traits.labels == {1: "mood or sums"}
 
 
 def test_a_task_that_is_profiled_already_is_refused(growing: Fleet) -> None:

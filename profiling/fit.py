@@ -1,0 +1,169 @@
+"""Fit traits and routing to measured outcomes: those of a new profile, or of the newest one again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..adapters import Estimates, FittedTraits, InputError, Origin, PairedOutcomes, ProfileSummary, Registry
+from ..router import FitRequests, RoutingProfile, fit_profile
+from .matrix.matrix import TransferMatrix
+from .matrix.profiled import Profiled, training_rows
+from .tasks.task import Task
+from .traits.names import inherited_labels, name_traits, task_group
+from .traits.space import Scaling, TraitSpace
+from .traits.stability import adapter_stability, loading_stability
+
+LEAST_WHOLE = 2
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Traits and a routing profile, fitted to the gains of `matrix` on `tasks`."""
+
+    tasks: tuple[Task, ...]
+    matrix: TransferMatrix
+    traits: TraitSpace
+    routing: RoutingProfile
+
+    def summary(self, previous: ProfileSummary | None, *, added: Sequence[str] = (), **about: Any) -> ProfileSummary:
+        """The summary of the fit, with the other parts that are given in `about`.
+
+        The owner's labels are carried over from the `previous` profile where it had the same tasks but those `added`.
+        """
+        matrix = self.matrix
+        parts = {
+            "tasks": matrix.tasks,
+            "adapters": matrix.adapters,
+            "base": matrix.base,
+            "scores": matrix.scores,
+            "trait_scores": self.traits.transform(matrix.gains),
+            "paired": matrix.paired,
+            "estimated": Estimates.none(len(matrix.tasks)),
+            "traits": self._traits(previous, added),
+        }
+        return ProfileSummary(**parts | about)
+
+    def _traits(self, previous: ProfileSummary | None, added: Sequence[str]) -> FittedTraits:
+        matrix, traits = self.matrix, self.traits
+        again: dict[str, Any] = {"scaling": traits.scaling, "components": traits.components_}
+        by_examples = loading_stability(matrix.example_gains, **again)
+        return FittedTraits(
+            scaling=traits.scaling,
+            n_traits=traits.n_traits_,
+            loadings=traits.components_,
+            explained_variance=traits.explained_variance_ratio_,
+            null=traits.null_,
+            null_mean=traits.null_mean_,
+            p_values=traits.p_values_,
+            gain_means=traits.mean_,
+            gain_scales=traits.scale_,
+            names=name_traits(
+                traits.components_,
+                matrix.tasks,
+                groups={task.name: task_group(task) for task in self.tasks},
+                supported=traits.supported_,
+                stability=by_examples,
+            ),
+            labels=inherited_labels(previous, matrix.tasks, traits.components_, added=added),
+            by_examples=by_examples,
+            by_adapters=adapter_stability(matrix.gains, **again),
+        )
+
+
+def fit(
+    matrix: TransferMatrix, tasks: Sequence[Task], sources: Sequence[str | None], *, scaling: Scaling = "raw"
+) -> Fit:
+    """Fit traits and routing to `matrix`, whose adapters were trained on the tasks named in `sources`, where known."""
+    traits = TraitSpace(scaling=scaling).fit(matrix.gains)
+    requests = FitRequests(
+        texts=[e.prompt for t in tasks for e in t.test_examples],
+        tasks=[t.name for t in tasks for _ in t.test_examples],
+        gains=np.concatenate(matrix.example_gains),
+        sources=[training_rows(tasks, source) for source in sources],
+    )
+    scores = traits.transform(matrix.gains)
+    routing = fit_profile(matrix.adapters, requests, scores, n_traits=traits.n_traits_)
+    return Fit(tuple(tasks), matrix, traits, routing)
+
+
+def refit(registry: Registry) -> int:
+    """Fit the newest profile's adapters anew, those that joined since included; return the new version.
+
+    A row that was measured on anchors counts with its estimated gain on every example of a task.
+
+    Raises:
+        InputError: fewer than two rows were measured in full.
+        ConflictError: another profile came first.
+    """
+    return fit_again(registry, Profiled.open(registry))
+
+
+def fit_again(registry: Registry, profiled: Profiled, *, warnings: Sequence[str] = (), origin: Origin = "fit") -> int:
+    """Fit what `profiled` holds, as a version after the one that it was read from; see `refit`."""
+    check_enough(profiled)
+    matrix = _matrix(profiled)
+    known = {a.name: a.source_task for a in registry.adapters()}
+    before = profiled.summary
+    fitted = fit(matrix, profiled.tasks, [known.get(name) for name in matrix.adapters], scaling=before.traits.scaling)
+    summary = fitted.summary(
+        before,
+        added=[task for task in matrix.tasks if task not in before.tasks],
+        suite=before.suite,
+        base_model=before.base_model,
+        method=before.method,
+        ablations=before.ablations,
+        warnings=(*before.warnings, *warnings),
+        cells=tuple(dict.fromkeys([*before.cells, *(cell.key for cell in profiled.cells.values())])),
+        weights=before.weights,
+        paired=_paired(matrix, len(profiled.whole)),
+        estimated=_estimated(profiled),
+        recalibration=before.recalibration,
+    )
+    return registry.put_profile(fitted.routing.to_bytes(), summary, origin=origin, parent=profiled.stored.version)
+
+
+def check_enough(profiled: Profiled) -> None:
+    """Check that enough rows were measured in full to fit.
+
+    Raises:
+        InputError: they are too few.
+    """
+    if (whole := len(profiled.whole)) < LEAST_WHOLE:
+        raise InputError(
+            f"only {whole} row{'s were' if whole != 1 else ' was'} measured in full, and a fit needs {LEAST_WHOLE}: "
+            "run `traitroute adapters measure NAME --full` for some"
+        )
+
+
+def _matrix(profiled: Profiled) -> TransferMatrix:
+    """The matrix over all adapters of the profile: those measured in full, then the estimated rows."""
+    places = [(name, task.name) for name in (None, *profiled.whole) for task in profiled.tasks]
+    matrix = TransferMatrix.from_cells([profiled.cells[place] for place in places])
+    rows = [estimate.gains for estimate in profiled.estimated.values()]
+    gains = np.array(rows).reshape(-1, len(matrix.tasks))
+    return replace(
+        matrix,
+        adapters=(*matrix.adapters, *profiled.estimated),
+        scores=np.vstack([matrix.scores, matrix.base + gains]),
+        example_gains=tuple(
+            np.hstack([g, np.broadcast_to(gains[:, i], (len(g), len(gains)))])
+            for i, g in enumerate(matrix.example_gains)
+        ),
+    )
+
+
+def _paired(matrix: TransferMatrix, whole: int) -> PairedOutcomes:
+    """Counts of examples, none for rows that were not measured in full."""
+    counts = {name: rows.copy() for name, rows in matrix.paired}
+    for rows in counts.values():
+        rows[whole:] = 0
+    return PairedOutcomes(**counts)
+
+
+def _estimated(profiled: Profiled) -> Estimates:
+    estimates = Estimates.none(len(profiled.tasks))
+    for name, row in profiled.estimated.items():
+        estimates = estimates.with_row(name, row.errors, row.examples)
+    return estimates
