@@ -4,14 +4,15 @@ from .adapter import (
     RESERVED_NAMES,
     Adapter,
     AdapterState,
+    Base,
     Digest,
     Method,
     Name,
+    cache_folder,
     check_name,
     check_not_base,
     serving_id,
 )
-from .cache import cache_folder
 from .errors import (
     BaseModelError,
     BusyError,
@@ -30,7 +31,7 @@ from .errors import (
     UnknownNameError,
     WeightsError,
 )
-from .importing import Base, Importer, ImportResult
+from .importing import Importer, ImportResult
 from .registry.cells import Cell, CellScore, FinishReason, Outcomes, packed_texts
 from .registry.feedback import Feedback
 from .registry.location import Location, Place

@@ -1,8 +1,11 @@
-"""An adapter: what the registry knows of one LoRA, and how a server addresses it."""
+"""An adapter, the base model it is for, and how servers address the two."""
 
+import os
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -13,7 +16,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def check_name(name: str) -> str:
-    """Return `name` if it can name an adapter or task; it becomes a model name, a header and a path.
+    """Return `name` if it can name an adapter or a task; it becomes a model name, a header and a path.
 
     Raises:
         ValueError: the name is reserved, too long, or holds a character outside letters, digits, `.`, `_`, `-`.
@@ -29,28 +32,48 @@ def check_name(name: str) -> str:
 
 
 def served_name(name: str) -> str:
-    """What tells one served model from another: some servers look at no case, and take NAME for NAME:latest."""
+    """Normalise a served model's name: some servers ignore case, and take NAME for NAME:latest."""
     return name.casefold().removesuffix(":latest")
 
 
 def model_name(given: str) -> str:
-    """The last part of a path or Hub id, as `served_name`; of a folder in the Hub's cache, the one that names the model."""
+    """Return the last part of a path or Hub id, normalised; for a folder in the Hub's cache, the part that names the model."""
     parts = [part for part in given.replace("\\", "/").split("/") if part]
     cached = next((part.split("--")[-1] for part in parts if part.startswith("models--")), None)
     return served_name(cached or (parts[-1] if parts else given))
 
 
-def check_not_base(name: str, base_model: str) -> None:
-    """Check that an adapter for `base_model` is not called like it: servers would answer by the base model.
+def check_not_base(name: str, *base_models: str) -> None:
+    """Check that an adapter does not have the name of its base model: servers would answer with the base model.
 
     Raises:
-        ValueError: it is, whole or by the last part of its path or id.
+        ValueError: it has that of one of `base_models`, whole or as the last part of its path or id.
     """
-    if served_name(name) in (served_name(base_model), model_name(base_model)):
-        raise ValueError(
-            f"{name!r} is the name of the base model ({base_model}), by which servers answer without an adapter: choose "
-            "another name"
-        )
+    for base_model in base_models:
+        if served_name(name) in (served_name(base_model), model_name(base_model)):
+            raise ValueError(
+                f"{name!r} is the name of the base model ({base_model}), by which servers answer without an adapter: "
+                "choose another name"
+            )
+
+
+def cache_folder() -> Path:
+    """The folder of converted models and of measurements of this machine: `$TRAITROUTE_CACHE`, else `~/.cache/traitroute`."""
+    return Path(os.environ.get("TRAITROUTE_CACHE") or Path.home() / ".cache" / "traitroute")
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model that adapters are for; `folder` where its files are on this machine."""
+
+    name: str
+    digest: str
+    folder: Path | None = None
+
+    def local_folder(self) -> Path | None:
+        """Return the folder of the base model's files: the given one, or one of its name, also in the cache."""
+        named = (Path(self.name), cache_folder() / self.name)
+        return self.folder or next((folder for folder in named if (folder / "config.json").is_file()), None)
 
 
 Name = Annotated[str, AfterValidator(check_name)]
@@ -68,9 +91,9 @@ class AdapterState(StrEnum):
 class Adapter(BaseModel):
     """One adapter; its weights live in the `WeightStore` under `weights_digest`.
 
-    `rank` is 1 for IA3, which has none. `tags` are words of the owner's own, by which requests may ask for adapters;
-    they stay with the name when its weights are replaced, which counts `version` up. `uri` says where the weights
-    came from, without credentials; `note` why the adapter is in its state.
+    `rank` is 1 for IA3, which has none. `tags` are the owner's own words, by which requests may ask for adapters; they
+    stay with the name when its weights are replaced, which increases `version`. `uri` says where the weights came from,
+    without credentials; `note` why the adapter is in its state.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -93,15 +116,15 @@ class Adapter(BaseModel):
 
     @property
     def vllm_serves(self) -> bool:
-        """Whether vLLM can run the adapter: it refuses DoRA, and knows no method but LoRA."""
+        """Whether vLLM can run the adapter: it refuses DoRA, and knows only LoRA."""
         return self.method in ("lora", "rslora")
 
     @property
     def serving_id(self) -> int:
         """The adapter's integer id in vLLM, in [2^30, 2^31): equal in every server process.
 
-        vLLM's own ids are counted per process, which with several API servers serves the wrong
-        adapter under the right name (docs/decisions.md).
+        vLLM's own ids are counted per process: with several API servers a request for one adapter could be answered
+        by another (docs/decisions.md).
         """
         return serving_id(self.weights_digest)
 

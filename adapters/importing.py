@@ -1,63 +1,39 @@
-"""How an adapter comes in: fetched, checked, copied into the store, recorded as pending.
+"""How adapters are imported: fetched, checked, copied into the weight store, and recorded as pending.
 
-Nothing is stored of what is refused: it is checked in a scratch folder, which then goes.
+Nothing is stored of an adapter that is refused: it is checked in a scratch folder, which is then removed.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .adapter import Adapter, AdapterState, check_name, check_not_base, model_name
-from .cache import cache_folder
+from .adapter import Adapter, Base, check_name, check_not_base, model_name
 from .errors import ConflictError, InputError, RegistryError, WeightsError
 from .registry.registry import Registry
 from .weights.adapter_files import AdapterFiles, inspect_adapter
-from .weights.base_shapes import TELLING, BaseShapes
-from .weights.full_match import check_full_match
-from .weights.sources import AllowedSources, Source, fetch, read_licence
+from .weights.base_shapes import SAMPLED, BaseShapes
+from .weights.fetching import fetch
+from .weights.sources import AllowedSources, Source
 from .weights.tensor_file import shown
 
 
 @dataclass(frozen=True)
-class Base:
-    """The base model that adapters are for; `folder` where its files are at hand."""
-
-    name: str
-    digest: str
-    folder: Path | None = None
-
-
-@dataclass(frozen=True)
 class ImportResult:
-    """An adapter as it is recorded; `known` where it was there before, with these very weights."""
+    """An adapter as it is recorded; `known` if it was there before, with exactly these weights."""
 
     adapter: Adapter
     known: bool = False
 
 
-@dataclass(frozen=True)
-class _Fetched:
-    uri: str
-    folder: Path
-    files: AdapterFiles
-    licence: str | None
-
-
 class Importer:
-    """Takes adapters into `registry` from where `allowed` lets them come from.
+    """Imports adapters into `registry` from where `allowed` lets them come from.
 
-    `base` is needed by a registry without adapters, and by one with several base models.
+    `base` is needed by a registry without adapters, and by one with several base models. Weights may have `largest` bytes.
     """
 
     def __init__(
-        self,
-        registry: Registry,
-        allowed: AllowedSources,
-        *,
-        base: Base | None = None,
-        largest: int | None = None,
+        self, registry: Registry, allowed: AllowedSources, *, base: Base | None = None, largest: int | None = None
     ) -> None:
         self._registry = registry
         self._allowed = allowed
@@ -74,180 +50,156 @@ class Importer:
         licence: str | None = None,
         same_base: bool = False,
     ) -> ImportResult:
-        """Record the adapter at `uri` as pending: to be had by its name, and by `auto` once it is measured.
+        """Record the adapter at `uri` as pending: served by its name, and chosen by `auto` once it is measured.
 
-        `same_base` says that a base model called otherwise in the adapter's configuration is this one.
+        `same_base` states that a base model named otherwise in the adapter's configuration is this one.
 
         Raises:
-            InputError: the name, the place, the weights or what else was given is refused; see the subclasses.
+            InputError: the name, the source, the weights or another argument is refused; see the subclasses.
         """
-        _check_names(name, *tags, *filter(None, [source_task]))
-        base = self._base_model()
-        _check_not_base(name, base)
-        stated = {"tags": tuple(dict.fromkeys(tags)), "source_task": source_task}
-        with self._fetched(uri, base, same_base=same_base) as fetched:
-            if (known := self._known(name, fetched.files.digest)) is not None:
-                return ImportResult(known, known=True)
-            adapter = _record(name, base, fetched, licence=licence, **stated)
-            self._registry.weights.keep(fetched.folder, fetched.files)
-            return self._recorded(adapter)
+        _check(check_name, name)
+        for word in (*tags, *filter(None, [source_task])):
+            _check(check_name, word)
+        stated = {"tags": tuple(dict.fromkeys(tags)), "source_task": source_task, "licence": licence}
+        return self._import(name, uri, self._base_model(), stated, same_base=same_base)
 
     def replace(self, name: str, uri: str, *, licence: str | None = None, same_base: bool = False) -> ImportResult:
-        """Let the weights at `uri` wait to take the name over; the old ones are served until they are measured.
+        """Let the weights at `uri` wait to take over the name; the old ones are served until the new are measured.
 
         Raises:
             InputError: see `add`; or there is no such adapter, or a replacement of it waits already.
         """
         old = self._registry.adapter(name)
-        folder = self._base.folder if self._base else None
-        base = Base(old.base_model, old.base_digest, folder)
-        _check_not_base(name, base)
-        with self._fetched(uri, base, same_base=same_base) as fetched:
-            if (known := self._waiting(name, fetched.files.digest)) is not None:
-                return ImportResult(known, known=True)
-            stated = {"licence": licence or old.licence, "source_task": old.source_task}
-            new = _record(name, base, fetched, **stated)
-            self._registry.weights.keep(fetched.folder, fetched.files)
-            return ImportResult(self._registry.replace_adapter(new, expected=old))
+        base = Base(old.base_model, old.base_digest, self._base.folder if self._base else None)
+        stated = {"licence": licence or old.licence, "source_task": old.source_task}
+        return self._import(name, uri, base, stated, same_base=same_base, replaces=old)
 
-    def _recorded(self, adapter: Adapter) -> ImportResult:
-        try:
-            self._registry.add_adapter(adapter)
-        except RegistryError:
-            # Somebody else may have added it while this one was fetched.
-            if (known := self._known(adapter.name, adapter.weights_digest)) is None:
-                raise
-            return ImportResult(known, known=True)
-        return ImportResult(self._registry.adapter(adapter.name))
+    def _import(
+        self,
+        name: str,
+        uri: str,
+        base: Base,
+        stated: dict[str, Any],
+        *,
+        same_base: bool,
+        replaces: Adapter | None = None,
+    ) -> ImportResult:
+        """Import an adapter, a line a stage."""
+        _check(check_not_base, name, base.name, *filter(None, [base.folder and str(base.folder)]))
+        place = self._allowed.check(Source.parse(uri))
+        store = self._registry.weights
+        with store.scratch_folder() as folder:
+            licence = fetch(place, folder, largest=self._largest)
+            files = self._inspect(folder, str(place), base, same_base=same_base)
+            if (known := self._known(name, files.digest, replaces)) is not None:
+                return ImportResult(known, known=True)
+            adapter = _record(name, str(place), base, files, stated | {"licence": stated["licence"] or licence})
+            store.keep(folder, files)
+            return self._write(adapter, replaces)
 
     def _base_model(self) -> Base:
-        found = self._registry.base_models()
+        known = self._registry.base_models()
+        names = ", ".join(sorted(set(known.values())))
         if self._base is not None:
-            if found and self._base.digest not in found:
+            if known and self._base.digest not in known:
                 raise RegistryError(
-                    f"the registry's adapters are for {', '.join(sorted(set(found.values())))}, not for "
+                    f"the registry's adapters are for {names}, not for "
                     f"{self._base.name} as it is now: a registry is for one base model, make another"
                 )
             return self._base
-        if len(found) != 1:
-            several = ", ".join(sorted(set(found.values()))) or "none yet"
+        if len(known) != 1:
             raise RegistryError(
-                f"which base model is the adapter for? The registry has adapters for: {several}; say it with --base"
+                "which base model is the adapter for? The registry has adapters for: "
+                f"{names or 'none yet'}; say it with --base"
             )
-        (digest,) = found
-        return Base(found[digest], digest)
+        (digest,) = known
+        return Base(known[digest], digest)
 
-    @contextmanager
-    def _fetched(self, uri: str, base: Base, *, same_base: bool) -> Iterator[_Fetched]:
-        """The adapter at `uri` in a scratch folder, once it has passed every check."""
-        place = self._allowed.check(Source.parse(uri))
-        with self._registry.weights.scratch_folder() as folder:
-            fetch(place, folder, largest=self._largest)
-            try:
-                files = inspect_adapter(folder)
-                _check_servable(folder, files)
-                _check_base_name(folder, files, base, same_base=same_base)
-                self._shapes(base).check(files)
-            except WeightsError as exc:
-                # The scratch folder means nothing to whoever reads this.
-                why = str(exc).replace(str(folder), str(place))
-                raise WeightsError(why if str(place) in why else f"{place}: {why}") from exc
-            yield _Fetched(str(place), folder, files, read_licence(folder / "README.md"))
+    def _inspect(self, folder: Path, place: str, base: Base, *, same_base: bool) -> AdapterFiles:
+        """Read the adapter in the scratch `folder`, which came from `place`, and check that it can be served."""
+        try:
+            files = inspect_adapter(folder)
+            files.check_servable(folder)
+            if not same_base:
+                _check_base_name(folder, files, base)
+            self._shapes(base).check(files)
+        except WeightsError as exc:
+            # The scratch folder would mean nothing to the reader of the message.
+            why = str(exc).replace(str(folder), place)
+            raise WeightsError(why if place in why else f"{place}: {why}") from exc
+        return files
 
     def _shapes(self, base: Base) -> BaseShapes:
-        measured = self._registry.adapters(AdapterState.READY, limit=TELLING, base_digest=base.digest)
-        kept = (self._registry.weights.root / each.weights_digest for each in measured)
-        return BaseShapes.known(base.folder or _local_folder(base.name), kept)
+        root = self._registry.weights.root
+        measured = self._registry.measured_weights(base.digest, limit=SAMPLED)
+        return BaseShapes.known(base.local_folder(), [root / digest for digest in measured])
 
-    def _known(self, name: str, digest: str) -> Adapter | None:
-        """The adapter of this name with these weights; any other with either is in the way."""
-        same = next(iter(self._registry.adapters(name=name)), None)
-        if same is not None and same.weights_digest == digest:
-            return same
-        if same is not None:
+    def _known(self, name: str, digest: str, replaces: Adapter | None) -> Adapter | None:
+        """Return the adapter, or the replacement, that has this name and these weights already.
+
+        Raises:
+            ConflictError: another one has the name or the weights.
+        """
+        adapters, replacements = self._registry.holders(name, digest)
+        rival = next((each for each in (replacements if replaces else adapters) if each.name == name), None)
+        if rival is not None and rival.weights_digest == digest:
+            return rival
+        if rival is not None and replaces:
+            raise ConflictError(
+                f"other weights ({rival.weights_digest[:12]}) wait to replace {name!r} and are not measured yet: "
+                "measure them, or withdraw them first"
+            )
+        if rival is not None:
             raise ConflictError(
                 f"an adapter named {name!r} is there already, with other weights: choose another name, or replace it"
             )
-        self._check_new(name, digest)
-        return None
-
-    def _waiting(self, name: str, digest: str) -> Adapter | None:
-        """The replacement with these weights that waits already; any other is in the way."""
-        waiting = self._registry.replacement(name)
-        if waiting is not None and waiting.weights_digest == digest:
-            return waiting
-        if waiting is not None:
-            raise ConflictError(
-                f"other weights ({waiting.weights_digest[:12]}) wait to replace {name!r} and are not measured yet: "
-                "measure them, or withdraw them first"
-            )
-        self._check_new(name, digest)
-        return None
-
-    def _check_new(self, name: str, digest: str) -> None:
-        store = self._registry
-        holders = store.adapters(weights_digest=digest) + store.replacements(weights_digest=digest)
-        other = next((each for each in holders if each.name != name), None)
+        other = next((each for each in adapters + replacements if each.name != name), None)
         if other is not None:
             raise ConflictError(
                 f"these weights are there already, as {other.name!r} ({other.state}): "
                 "ask for it by that name, or remove it first"
             )
+        return None
+
+    def _write(self, adapter: Adapter, replaces: Adapter | None) -> ImportResult:
+        if replaces is not None:
+            return ImportResult(self._registry.replace_adapter(adapter, expected=replaces))
+        try:
+            return ImportResult(self._registry.add_adapter(adapter))
+        except RegistryError:
+            # Another process may have added it while this one fetched.
+            if (known := self._known(adapter.name, adapter.weights_digest, None)) is None:
+                raise
+            return ImportResult(known, known=True)
 
 
-def _check_names(*names: str) -> None:
+def _check(check: Any, *words: str) -> None:
+    """Check words given by the user, before anything is fetched."""
     try:
-        for name in names:
-            check_name(name)
+        check(*words)
     except ValueError as exc:
         raise InputError(str(exc)) from exc
 
 
-def _check_not_base(name: str, base: Base) -> None:
-    """Check the name before anything is fetched; whoever records an adapter checks it too."""
-    try:
-        check_not_base(name, base.name)
-        if base.folder is not None:
-            check_not_base(name, str(base.folder))
-    except ValueError as exc:
-        raise InputError(str(exc)) from exc
-
-
-def _record(name: str, base: Base, fetched: _Fetched, *, licence: str | None, **stated: Any) -> Adapter:
-    return Adapter(
-        name=name,
-        base_model=base.name,
-        base_digest=base.digest,
-        weights_digest=fetched.files.digest,
-        rank=fetched.files.rank,
-        target_modules=fetched.files.target_modules,
-        method=fetched.files.method,
-        uri=fetched.uri,
-        licence=licence or fetched.licence,
-        **stated,
-    )
-
-
-def _check_servable(folder: Path, files: AdapterFiles) -> None:
-    if files.unservable is not None:
-        raise WeightsError(f"{folder} cannot be served: {files.unservable}")
-    if files.pattern is not None:
-        check_full_match(files.pattern, files.layers)
-
-
-def _check_base_name(folder: Path, files: AdapterFiles, base: Base, *, same_base: bool) -> None:
-    """Compare what the configuration calls the base model; its shapes may be those of several models."""
+def _check_base_name(folder: Path, files: AdapterFiles, base: Base) -> None:
+    """Compare the base model's name in the configuration, since several models may have the same shapes."""
     given = files.base_model
-    if given and not same_base and model_name(given) != model_name(base.name):
+    if given and model_name(given) != model_name(base.name):
         raise WeightsError(
             f"{folder}: by its configuration it was trained for {shown(given)}, and this registry is for {base.name!r}: "
             "if that is the same model under another name, say so with --same-base (over HTTP, same_base)"
         )
 
 
-def _local_folder(base: str) -> Path | None:
-    """The folder of a base model that is a folder, or was converted into the cache."""
-    for folder in (Path(base), cache_folder() / base):
-        if (folder / "config.json").is_file():
-            return folder
-    return None
+def _record(name: str, uri: str, base: Base, files: AdapterFiles, stated: dict[str, Any]) -> Adapter:
+    return Adapter(
+        name=name,
+        base_model=base.name,
+        base_digest=base.digest,
+        weights_digest=files.digest,
+        rank=files.rank,
+        target_modules=files.target_modules,
+        method=files.method,
+        uri=uri,
+        **stated,
+    )

@@ -8,8 +8,8 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from ..adapters import Location, Registry
-from ..adapters.cleanup import GRACE, clean
 from ..adapters.registry.registry import copy_registry
+from ..adapters.weights.store import GRACE
 from .console import console
 from .options import DEFAULT_REGISTRY, RegistryPath
 
@@ -65,7 +65,7 @@ def clean_store(
     """
     grace = timedelta(hours=grace_hours)
     with Registry.open(registry) as store:
-        unnamed, root = clean(store, grace=grace, free=yes), store.weights.root
+        unnamed, root = store.weights.clean(store.named_weights(), grace=grace, free=yes), store.weights.root
     if not unnamed:
         console.print(f"{root} holds nothing that could go", highlight=False, soft_wrap=True)
         return

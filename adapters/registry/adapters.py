@@ -20,8 +20,10 @@ class AdapterTable(Database):
     At most one replacement waits for each adapter. Once it is measured, it takes over the name.
     """
 
-    def add_adapter(self, adapter: Adapter, *, replace: bool = False) -> None:
-        """Record `adapter`; with `replace`, at once in place of one with its name (see also `replace_adapter`).
+    def add_adapter(self, adapter: Adapter, *, replace: bool = False) -> Adapter:
+        """Record `adapter` and return it as it is recorded.
+
+        With `replace`, it is put at once in place of one with its name (see also `replace_adapter`).
 
         Raises:
             RegistryError: the name is taken and `replace` is false, or its serving id is that of other weights.
@@ -41,6 +43,7 @@ class AdapterTable(Database):
             if old:
                 row["version"] = old.version + (old.weights_digest != adapter.weights_digest)
             connection.execute(insert(_adapters).values(row))
+            return adapter.model_copy(update={"version": row["version"]})
 
     def adapter(self, name: str) -> Adapter:
         """Return the adapter named `name`.
@@ -87,6 +90,22 @@ class AdapterTable(Database):
         query = select(_adapters.c.base_digest, _adapters.c.base_model).distinct()
         with self._transaction() as connection:
             return {row.base_digest: row.base_model for row in connection.execute(query)}
+
+    def measured_weights(self, base_digest: str, *, limit: int) -> list[str]:
+        """List the digests of the weights of up to `limit` ready adapters for a base model, by the adapters' names."""
+        ready = (_adapters.c.state == AdapterState.READY.value) & (_adapters.c.base_digest == base_digest)
+        query = select(_adapters.c.weights_digest).where(ready).order_by(_adapters.c.name).limit(limit)
+        with self._transaction() as connection:
+            return list(connection.execute(query).scalars())
+
+    def holders(self, name: str, digest: str) -> tuple[list[Adapter], list[Adapter]]:
+        """List the adapters, and the pending replacements, that have this name or these weights."""
+        with self._transaction() as connection:
+            adapters, replacements = (
+                _by_name(connection, _select(table).where((table.c.name == name) | (table.c.weights_digest == digest)))
+                for table in (_adapters, _replacements)
+            )
+        return adapters, replacements
 
     def set_state(
         self, name: str, state: AdapterState, *, note: str | None = None, expected: Adapter | None = None
@@ -260,14 +279,15 @@ def _check_collision(connection: Connection, adapter: Adapter) -> None:
         check_not_base(adapter.name, adapter.base_model)
     except ValueError as exc:
         raise RegistryError(str(exc)) from exc
+    serving_id = adapter.serving_id
     for table in (_adapters, _replacements):
         query = select(table.c.name).where(
-            table.c.serving_id == adapter.serving_id, table.c.weights_digest != adapter.weights_digest
+            table.c.serving_id == serving_id, table.c.weights_digest != adapter.weights_digest
         )
         if other := connection.execute(query).scalars().first():
             raise RegistryError(
                 f"serving id collision: the weights of {adapter.name!r} and {other!r} differ, but "
-                f"both map to id {adapter.serving_id}; train again, for any changed byte gives another id"
+                f"both map to id {serving_id}; train again, for any changed byte gives another id"
             )
 
 

@@ -1,12 +1,17 @@
-"""The configuration of an adapter in PEFT's format: what is taken of it, and what keeps a sound adapter from being served.
+"""The configuration of an adapter in PEFT's format: what is read of it, and what makes a sound adapter unservable.
 
-vLLM and PEFT run some of its values as regular expressions. A stranger's is never run on a server: names must be plain,
-and of patterns only `target_modules` may be one, which no server of ours reads (`AdapterFiles.peft_settings`).
+vLLM and PEFT run some of its values as regular expressions. An untrusted one is never run on a server: names must be
+plain, and only `target_modules` may be a pattern, which no server of ours reads (`AdapterFiles.peft_settings`) and which
+is matched once, in a process of its own.
 """
 
 import json
+import subprocess
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Annotated, Any, TypeVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -15,10 +20,23 @@ from ..errors import WeightsError
 from .tensor_file import is_plain, parse_object, shown
 
 HIGHEST_RANK = 512
-"""What vLLM serves at most."""
+"""The highest rank that vLLM serves."""
 _ALL_LINEAR = "all-linear"
 LARGEST_CONFIG = 2**20
 """Bytes."""
+LONGEST_PATTERN = 4000
+_SECONDS, _MEMORY = 1, 256 * 2**20
+# The process may wait long for its turn on a busy machine, but not compute for long.
+_WAIT_S = 20
+_PROGRAM = f"""
+import json, re, resource, sys
+resource.setrlimit(resource.RLIMIT_CPU, ({_SECONDS}, {_SECONDS}))
+if sys.platform == "linux":
+    resource.setrlimit(resource.RLIMIT_AS, ({_MEMORY}, {_MEMORY}))
+pattern, names = json.load(sys.stdin)
+matches = re.compile(pattern).fullmatch
+print(next((name for name in names if not matches(name)), ""))
+"""
 _SET_KEYS = frozenset(
     {
         "exclude_modules",
@@ -51,7 +69,7 @@ _DEFAULTS = frozenset({"null", "false", "{}", "[]", '"none"'})
 
 _RETRAIN = "train it again without"
 # vLLM refuses most of these when it loads an adapter, and the embedded server all (`vllm/lora/peft_helper.py` of vLLM
-# 0.32, `serving/embedded/mixed_model.py`); what no server loads is better refused when it is added.
+# 0.32, `serving/embedded/mixed_model.py`); it is better to refuse them when an adapter is added.
 _UNSERVED = {
     "use_dora": f"it is a DoRA, whose magnitudes vLLM cannot apply: {_RETRAIN} use_dora",
     "lora_bias": f"it has a bias of its own: {_RETRAIN} lora_bias",
@@ -65,7 +83,7 @@ _UNSERVED = {
     "target_parameters": f"it changes parameters that are no layers: {_RETRAIN} target_parameters",
     "trainable_token_indices": f"it replaces embeddings of tokens: {_RETRAIN} trainable_token_indices",
 }
-# These only begin the training; others (PiSSA, OLoRA, CorDA, LoftQ) change the base model. vLLM's list.
+# These only initialise the LoRA; others (PiSSA, OLoRA, CorDA, LoftQ) change the base model. vLLM's list.
 _HARMLESS_STARTS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
 
 
@@ -76,7 +94,7 @@ def _plain(name: str) -> str:
 
 
 def _plain_pattern(key: str) -> str:
-    """A key of `rank_pattern`: PEFT and vLLM run it as a regular expression, so no more is taken than a name."""
+    """A key of `rank_pattern`: PEFT and vLLM run it as a regular expression, so only a name is accepted."""
     if not is_plain(key.removeprefix("^").replace("\\.", ".")):
         raise ValueError(f"{shown(key)} is no module's name: give each module by its name")
     return key
@@ -90,7 +108,7 @@ _Index = Annotated[int, Field(ge=0, lt=10_000)]
 
 
 class _Config(BaseModel):
-    """What is taken of a configuration of any method; with what the methods add, all that the digest covers."""
+    """What is read of a configuration of any method; with the fields of each method, all that the digest covers."""
 
     model_config = ConfigDict(strict=True)
 
@@ -136,20 +154,18 @@ class LoraConfig(_Config):
 
     @property
     def pattern(self) -> str | None:
-        """The regular expression by which PEFT finds the modules, which is a stranger's and none of ours to run."""
+        """The regular expression by which PEFT selects modules; it is untrusted and must not be run here."""
         given = self.target_modules
         return given if isinstance(given, str) and given.lower() != _ALL_LINEAR else None
 
     def selects(self, layer: str) -> bool:
-        """Whether PEFT changes `layer` by this, if the base model has it; needs a configuration without `pattern`."""
-        own, excluded = _ends(layer), self.exclude_modules or []
-        if layer == excluded or (isinstance(excluded, list) and not own.isdisjoint(excluded)):
+        """Whether PEFT changes `layer`, if the base model has it; for a configuration without `pattern`."""
+        ends, excluded = _ends(layer), self.exclude_modules or []
+        if layer == excluded or (isinstance(excluded, list) and not ends.isdisjoint(excluded)):
             return False
-        if self.target_modules and not isinstance(self.target_modules, str):
-            return not own.isdisjoint(self.target_modules) and self._is_in_depth(layer)
-        return self._is_in_depth(layer)
-
-    def _is_in_depth(self, layer: str) -> bool:
+        named = self.target_modules
+        if named and isinstance(named, list) and ends.isdisjoint(named):
+            return False
         return not (depths := self._depths()) or depth(layer) in depths
 
     def _depths(self) -> set[int]:
@@ -157,10 +173,10 @@ class LoraConfig(_Config):
         return {given} if isinstance(given, int) else set(given or ())
 
     def check_layers(self, ranks: Mapping[str, int]) -> None:
-        """Check that it speaks of the layers that there are tensors for, and of no others; `ranks` by layer.
+        """Check that it names exactly the layers that have tensors; `ranks` by layer.
 
         Raises:
-            ValueError: it does not, and so part of the adapter is missing.
+            ValueError: it does not, so part of the adapter is missing.
         """
         if not self.target_modules:
             raise ValueError("target_modules: names no module: save the adapter again with PEFT")
@@ -168,7 +184,8 @@ class LoraConfig(_Config):
             check_named("target_modules", self.target_modules, ranks)
         self._check_indices(ranks)
         _Pattern("alpha_pattern", self.alpha_pattern).check(ranks)
-        (pattern := _Pattern("rank_pattern", self.rank_pattern)).check(ranks)
+        pattern = _Pattern("rank_pattern", self.rank_pattern)
+        pattern.check(ranks)
         for layer, rank in ranks.items():
             if rank != (wanted := pattern.value(layer, self.r)):
                 raise ValueError(
@@ -183,20 +200,19 @@ class LoraConfig(_Config):
             )
 
     def _check_indices(self, layers: Collection[str]) -> None:
-        wanted, found = self._depths(), {depth(name) for name in layers}
-        if wanted and found != wanted:
+        wanted, present = self._depths(), {depth(name) for name in layers}
+        if wanted and present != wanted:
             raise ValueError(
                 f"layers_to_transform: names the layers {sorted(wanted)[:20]}, but there are tensors for "
-                f"{sorted(found)[:20]}: the two files are not of one adapter"
+                f"{sorted(present)[:20]}: the two files are not of one adapter"
             )
 
 
-_Model = TypeVar("_Model", bound=_Config)
-
-
 class _Pattern:
-    """What `rank_pattern` or `alpha_pattern` gives to layers, by the rule of PEFT and vLLM: the first key counts that ends
-    a layer's path, after `^` the whole of it."""
+    """The values that `rank_pattern` or `alpha_pattern` gives to layers, by the rule of PEFT and vLLM.
+
+    The first key counts that is an end of a layer's path, or after `^` the whole path.
+    """
 
     def __init__(self, setting: str, values: Mapping[str, Any] | None) -> None:
         self._setting = setting
@@ -208,11 +224,11 @@ class _Pattern:
         return (key for key in (*_ends(layer), f"^{layer}") if key in self._values)
 
     def value(self, layer: str, default: Any) -> Any:
-        """What the layer gets."""
+        """Return the layer's value."""
         return min((self._values[key] for key in self._matching(layer)), default=(0, default))[1]
 
     def check(self, layers: Iterable[str]) -> None:
-        """Check that each key means one of `layers`, or more."""
+        """Check that each key matches at least one of `layers`."""
         lost = self._values.keys() - {key for layer in layers for key in self._matching(layer)}
         if lost:
             raise ValueError(
@@ -221,7 +237,7 @@ class _Pattern:
 
 
 def check_named(key: str, names: Collection[str], layers: Collection[str]) -> None:
-    """Check that each name is the end of a layer's path, and each layer's path ends in one."""
+    """Check that each name is the end of a layer's path, and that each layer's path ends in one."""
     wanted = set(names)
     lost = wanted - {end for layer in layers for end in _ends(layer) if end in wanted}
     if lost:
@@ -237,22 +253,51 @@ def check_named(key: str, names: Collection[str], layers: Collection[str]) -> No
 
 
 def depth(layer: str) -> int:
-    """The first number in a layer's path, or -1."""
+    """Return the first number in a layer's path, or -1."""
     return next((int(part) for part in layer.split(".") if part.isdecimal()), -1)
 
 
 def _ends(layer: str) -> set[str]:
-    """The path of a layer, and what remains of it without its first parts."""
+    """The path of a layer, and its ends: what remains without the first parts."""
     parts = layer.split(".")
     return {".".join(parts[i:]) for i in range(len(parts))}
 
 
-def parse_settings(data: bytes, path: object) -> dict[str, Any]:
-    """Read the JSON object in `data`.
+@dataclass(frozen=True)
+class ParsedConfig:
+    """A configuration, the bytes of it that the digest covers, and why no server of ours can serve it, if so."""
+
+    settings: LoraConfig | Ia3Config
+    canonical: bytes
+    unservable: str | None
+
+
+def parse_config(data: bytes, path: Path) -> ParsedConfig:
+    """Read the configuration in `data`.
 
     Raises:
-        WeightsError: it is too large, no JSON object in UTF-8, or says something twice.
+        WeightsError: it is too large, no JSON object in UTF-8, has a duplicate key, or a setting is not accepted.
     """
+    settings = _parse_json(data, path)
+    kind = settings.get("peft_type")
+    if kind not in ("LORA", "IA3"):
+        raise WeightsError(
+            f"{path.parent}: peft_type is {shown(kind)}; 'LORA' adapters can be served, 'IA3' ones profiled, and no "
+            "others"
+        )
+    try:
+        config = (LoraConfig if kind == "LORA" else Ia3Config).model_validate(settings)
+    except ValidationError as exc:
+        errors = exc.errors(include_url=False, include_context=False, include_input=False)
+        # For a list or a single value, the error about the kind that was not given is of no use.
+        first = next((e for e in errors if not e["type"].endswith("_type")), errors[0])
+        why = first["msg"].removeprefix("Value error, ")
+        # The first part of the location is one of our keys; what follows is untrusted.
+        raise WeightsError(f"{path}: {first['loc'][0]}: {why}") from exc
+    return ParsedConfig(config, _canonical(settings), _unservable(settings))
+
+
+def _parse_json(data: bytes, path: Path) -> dict[str, Any]:
     if len(data) > LARGEST_CONFIG:
         raise WeightsError(f"{path} is larger than the {LARGEST_CONFIG} bytes that are taken")
     if data.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
@@ -267,25 +312,8 @@ def parse_settings(data: bytes, path: object) -> dict[str, Any]:
         raise WeightsError(f"{path} is not JSON ({exc}): save the adapter again") from exc
 
 
-def validated(model: type[_Model], settings: dict[str, Any], path: object) -> _Model:
-    """The settings as `model` wants them.
-
-    Raises:
-        WeightsError: one is not; it is named.
-    """
-    try:
-        return model.model_validate(settings)
-    except ValidationError as exc:
-        errors = exc.errors(include_url=False, include_context=False, include_input=False)
-        # Of a list or a single value the kind that was not given says nothing.
-        first = next((e for e in errors if not e["type"].endswith("_type")), errors[0])
-        why = first["msg"].removeprefix("Value error, ")
-        # What comes after the key is a stranger's.
-        raise WeightsError(f"{path}: {first['loc'][0]}: {why}") from exc
-
-
-def unservable(settings: Mapping[str, Any]) -> str | None:
-    """Why no server of ours can serve an adapter with these settings, or None."""
+def _unservable(settings: Mapping[str, Any]) -> str | None:
+    """Return why no server of ours can serve an adapter with these settings, or None."""
     if settings["peft_type"] != "LORA":
         return f"it is of type {settings['peft_type']}, and LoRA is served alone"
     start = settings.get("init_lora_weights")
@@ -299,11 +327,41 @@ def unservable(settings: Mapping[str, Any]) -> str | None:
     return next((why for key, why in _UNSERVED.items() if settings.get(key)), None)
 
 
-def canonical(settings: Mapping[str, Any]) -> bytes:
-    """The settings that change what the adapter computes, in one form; those of two equal adapters are equal."""
+def _canonical(settings: Mapping[str, Any]) -> bytes:
+    """Return the settings that change what the adapter computes, in a form that is the same for equal adapters."""
     kept = {
         key: sorted(value) if key in _SET_KEYS and isinstance(value, list) else value
         for key, value in settings.items()
         if key in _COMPUTING_KEYS and json.dumps(value) not in _DEFAULTS
     }
     return json.dumps(kept, sort_keys=True, separators=(",", ":")).encode()
+
+
+def check_full_match(pattern: str, layers: Collection[str]) -> None:
+    """Check that `pattern` matches the whole path of each of `layers`, as PEFT asks of `target_modules`.
+
+    It is untrusted and may never end, so it is matched in a process of its own.
+
+    Raises:
+        WeightsError: it does not, is no regular expression, or takes too long.
+    """
+    what = f"target_modules: the pattern {shown(pattern)}"
+    cure = "give the modules' names in a list"
+    if len(pattern) > LONGEST_PATTERN:
+        raise WeightsError(f"{what} is longer than {LONGEST_PATTERN} characters: {cure}")
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-W", "ignore", "-c", _PROGRAM],
+            input=json.dumps([pattern, list(layers)]),
+            capture_output=True,
+            text=True,
+            timeout=_WAIT_S,
+        )
+    except subprocess.TimeoutExpired as exc:
+        raise WeightsError(f"{what} takes more than {_WAIT_S} s: {cure}") from exc
+    if done.returncode < 0:
+        raise WeightsError(f"{what} takes more than {_SECONDS} s: {cure}")
+    if done.returncode > 0:
+        raise WeightsError(f"{what} is no regular expression that can be matched: {cure}")
+    if layer := done.stdout.strip():
+        raise WeightsError(f"{what} does not match {layer}, for which there are tensors: {cure}")

@@ -2,16 +2,16 @@
 
 Only `adapter_config.json` and `adapter_model.safetensors` are ever read. A pickle is refused unopened, because opening
 one can run code. The digest covers the tensors and those settings that change what the adapter computes, so a moved
-base model or another PEFT version leaves it alone.
+base model or another PEFT version does not change it.
 
-This is the one reader: whoever adds, keeps, measures or serves an adapter sees it as this does. vLLM passes over tensors
-for layers that it does not have without a word, so whatever is not the matrix of a layer is refused here.
+This is the only reader, for adding, storing, measuring and serving alike. vLLM silently ignores tensors of layers that it
+does not have, so whatever is not a matrix of a layer is refused here.
 """
 
 import hashlib
 import os
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,13 +24,11 @@ from .adapter_config import (
     LARGEST_CONFIG,
     Ia3Config,
     LoraConfig,
-    canonical,
+    check_full_match,
     check_named,
-    parse_settings,
-    unservable,
-    validated,
+    parse_config,
 )
-from .tensor_file import Tensor, read_bytes, read_header, read_tensors, shown
+from .tensor_file import Tensor, read_bytes, read_header, read_tensors
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -47,7 +45,7 @@ _MAGNITUDES = (".lora_magnitude_vector", ".lora_magnitude_vector.weight")
 
 @dataclass(frozen=True)
 class Layer:
-    """What a LoRA does to one layer: it takes `features_in` numbers to `features_out`, by way of `rank`."""
+    """What a LoRA adds to one layer: a map from `features_in` to `features_out` numbers, of rank `rank`."""
 
     features_out: int
     features_in: int
@@ -57,11 +55,11 @@ class Layer:
 
 @dataclass(frozen=True)
 class AdapterFiles:
-    """What a folder in PEFT's format holds, read off its tensors.
+    """An adapter in PEFT's format, as its tensors describe it.
 
-    `layers` are the layers that it changes by their path in the base model, none for an IA3; `target_modules` is the
-    last part of each, sorted; `rank` is the highest, 1 for an IA3. `unservable` says why no server of ours can serve
-    it, and is None where one can.
+    `layers` are the layers that it changes, by their path in the base model, none for an IA3; `target_modules` are the
+    last parts of the paths, sorted; `rank` is the highest, 1 for an IA3. `unservable` says why no server of ours can
+    serve it, and is None where one can.
     """
 
     digest: str
@@ -75,11 +73,22 @@ class AdapterFiles:
 
     @property
     def pattern(self) -> str | None:
-        """The regular expression by which PEFT would find the modules, never to be run on a server."""
+        """The regular expression by which PEFT would select the modules, never to be run on a server."""
         return self.config.pattern if isinstance(self.config, LoraConfig) else None
 
+    def check_servable(self, folder: Path) -> None:
+        """Check that a server of ours can serve it from `folder`, and that a pattern in its configuration selects its layers.
+
+        Raises:
+            WeightsError: it does not.
+        """
+        if self.unservable is not None:
+            raise WeightsError(f"{folder} cannot be served: {self.unservable}")
+        if (pattern := self.pattern) is not None:
+            check_full_match(pattern, self.layers)
+
     def peft_settings(self) -> dict[str, Any]:
-        """What PEFT's `LoraConfig`, or `IA3Config`, is to be made of to load exactly this; nothing in it is a pattern."""
+        """Return the arguments of PEFT's `LoraConfig` or `IA3Config` that load exactly this; none of them is a pattern."""
         config = self.config
         if isinstance(config, Ia3Config):
             return {
@@ -100,7 +109,7 @@ class AdapterFiles:
 
 
 def inspect_adapter(folder: Path, *, copy_to: Path | None = None) -> AdapterFiles:
-    """Read and check the adapter in `folder`, which must be in PEFT's format; copy what was read to `copy_to`.
+    """Read and check the adapter in `folder`, in PEFT's format; copy what is read to `copy_to`.
 
     Raises:
         WeightsError: a file is absent, a symlink, a pickle, truncated or corrupt; or the adapter is no LoRA or IA3,
@@ -115,7 +124,7 @@ def inspect_adapter(folder: Path, *, copy_to: Path | None = None) -> AdapterFile
 
 
 def stored_layers(folder: Path) -> dict[str, Layer]:
-    """The layers that the LoRA in `folder` changes, by its header alone: for one that was read and kept before.
+    """Return the layers that the LoRA in `folder` changes, from its header alone: for one that was checked before.
 
     Raises:
         WeightsError: it is no LoRA.
@@ -129,12 +138,12 @@ def stored_layers(folder: Path) -> dict[str, Layer]:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    """A plain file, opened without following a link or waiting for a pipe."""
+    """Open a plain file, without following a link or waiting for a pipe."""
     try:
         file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
     except FileNotFoundError as exc:
-        there = [other.name for other in path.parent.iterdir()]
-        raise WeightsError(absence(path.name, there, path.parent)) from exc
+        present = [other.name for other in path.parent.iterdir()]
+        raise WeightsError(absence(path.name, present, path.parent)) from exc
     except OSError as exc:
         if path.is_symlink():
             raise WeightsError(f"{path} is a symbolic link: put the file itself there") from exc
@@ -146,7 +155,7 @@ def _opened(path: Path) -> IO[bytes]:
 
 
 def absence(name: str, present: Collection[str], place: str | Path) -> str:
-    """Say that `place`, which holds the files `present`, lacks an adapter's file `name`."""
+    """Return the message that `place`, which holds the files `present`, lacks an adapter's file `name`."""
     pickles = sorted(other for other in present if Path(other).suffix in _PICKLES)
     if name == WEIGHTS and pickles:
         return (
@@ -158,28 +167,16 @@ def absence(name: str, present: Collection[str], place: str | Path) -> str:
 
 
 def _read(folder: Path, config_file: IO[bytes], weights: IO[bytes], copy_to: Path | None) -> AdapterFiles:
-    config_json = read_bytes(config_file, LARGEST_CONFIG + 1, folder / CONFIG)
-    settings = parse_settings(config_json, folder / CONFIG)
-    kind = settings.get("peft_type")
-    if kind not in ("LORA", "IA3"):
-        raise WeightsError(
-            f"{folder}: peft_type is {shown(kind)}; 'LORA' adapters can be served, 'IA3' ones profiled, and no others"
-        )
-    config = validated(LoraConfig if kind == "LORA" else Ia3Config, settings, folder / CONFIG)
-    digest = hashlib.sha256(canonical(settings) + b"\n")
+    data = read_bytes(config_file, LARGEST_CONFIG + 1, folder / CONFIG)
+    parsed = parse_config(data, folder / CONFIG)
+    config, why = parsed.settings, parsed.unservable
+    digest = hashlib.sha256(parsed.canonical + b"\n")
     with ExitStack() as copies:
-        out = None
+        sinks: list[Callable[[bytes], object]] = [digest.update]
         if copy_to is not None:
-            (copy_to / CONFIG).write_bytes(config_json)
-            out = copies.enter_context((copy_to / WEIGHTS).open("xb"))
-
-        def take(data: bytes) -> None:
-            digest.update(data)
-            if out is not None:
-                out.write(data)
-
-        tensors = read_tensors(weights, folder / WEIGHTS, copy=take)
-    why = unservable(settings)
+            (copy_to / CONFIG).write_bytes(data)
+            sinks.append(copies.enter_context((copy_to / WEIGHTS).open("xb")).write)
+        tensors = read_tensors(weights, folder / WEIGHTS, sinks=sinks)
     layers: dict[str, Layer] = {}
     try:
         if isinstance(config, LoraConfig):
@@ -189,7 +186,7 @@ def _read(folder: Path, config_file: IO[bytes], weights: IO[bytes], copy_to: Pat
         else:
             modules = _ia3_modules(tensors, config)
     except ValueError as exc:
-        # That it is no adapter for a server says more than that its tensors are none of a plain LoRA.
+        # The reason why no server can serve it says more than that its tensors are not those of a plain LoRA.
         reason = f"{folder} cannot be served: {why}" if why else f"{folder}: {exc}"
         raise WeightsError(reason) from exc
     return AdapterFiles(
@@ -205,7 +202,7 @@ def _read(folder: Path, config_file: IO[bytes], weights: IO[bytes], copy_to: Pat
 
 
 def _layers(tensors: Collection[Tensor], *, dora: bool = False) -> dict[str, Layer]:
-    """Pair the matrices of each layer.
+    """Pair the two matrices of each layer.
 
     Raises:
         ValueError: a tensor is no such matrix, or two do not belong together.
@@ -220,18 +217,18 @@ def _layers(tensors: Collection[Tensor], *, dora: bool = False) -> dict[str, Lay
                 raise ValueError(f"{layer} has lora_{side} twice: save the adapter again")
             pair[side] = tensor
         elif not (dora and tensor.name.endswith(_MAGNITUDES)):
-            raise ValueError(_stranger(tensor.name))
+            raise ValueError(_refusal(tensor.name))
     return {layer: _joined(layer, pair) for layer, pair in halves.items()}
 
 
 def _between(name: str, ending: str) -> str:
-    """The layer's path in a tensor's name, which is empty where PEFT would not call it so."""
+    """Return the layer's path in a tensor's name, empty where PEFT would not name a tensor so."""
     fits = name.startswith(_PREFIX) and name.endswith(ending)
     return name[len(_PREFIX) : -len(ending)] if fits else ""
 
 
-def _stranger(name: str) -> str:
-    """Why a tensor of this name is not taken, and what to do."""
+def _refusal(name: str) -> str:
+    """Return why a tensor of this name is refused, and the cure."""
     parts = name.split(".")
     side = next((i for i, part in enumerate(parts) if part in ("lora_A", "lora_B")), None)
     if side is not None and parts[side + 2 :] == ["weight"]:
@@ -272,7 +269,7 @@ def _joined(name: str, pair: Mapping[str, Tensor]) -> Layer:
 
 
 def _ia3_modules(tensors: Collection[Tensor], config: Ia3Config) -> set[str]:
-    """The modules that an IA3 scales.
+    """Return the modules that an IA3 scales.
 
     Raises:
         ValueError: a tensor is no scale of a module, or one that is configured has none.

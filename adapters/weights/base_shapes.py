@@ -1,8 +1,8 @@
-"""The layers of a base model: what an adapter's tensors must fit, known before any model is loaded.
+"""The layers of a base model, which an adapter's tensors must fit, known before any model is loaded.
 
-They are read from the headers of the base model's own files. Where those are not at hand, what is known is what the
-adapters change that were measured on it, and how the layers of well-known models are called. A server passes over a
-layer that it does not have without a word, and so serves a part of the adapter: what is not known is refused.
+They are read from the headers of the base model's own files. Where those are not at hand, the adapters that were
+measured on it show some layers, and others are accepted where well-known models have them. A server silently ignores a
+layer that it does not have, and so would serve a part of the adapter: an unknown layer is refused.
 """
 
 import json
@@ -20,7 +20,7 @@ from .adapter_files import AdapterFiles, Layer, stored_layers
 
 Shape = tuple[int, int]
 _PREFIXES = ("model", "transformer", "gpt_neox")
-"""What transformers puts before the names in files that were saved without it, which then begin with `_INNER`."""
+"""Prefixes that transformers adds to the names in files saved without them, which then begin with `_INNER`."""
 _INNER = ("h", "layers", "decoder")
 _HEADS, _EMBEDDINGS = ("lm_head", "embed_out"), ("embed_tokens", "wte", "embed_in")
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "out_proj", "qkv_proj", "dense")
@@ -44,20 +44,20 @@ _FAMILIES = frozenset(
     + [f"{prefix}.{name}" for prefix in _PREFIXES for name in _EMBEDDINGS]
     + list(_HEADS)
 )
-TELLING = 8
-"""How many measured adapters are asked: a few name all layers that any of them changes."""
+SAMPLED = 8
+"""How many measured adapters are read: a few name all layers that any of them changes."""
 
 
 @dataclass(frozen=True)
 class BaseShapes:
-    """Features out of and into each layer, by its name, None where they are packed; `complete` where all are known."""
+    """The features out of and into each layer, by its name, None where they are packed; `complete` where all are known."""
 
     layers: dict[str, Shape | None] = field(default_factory=dict)
     complete: bool = False
 
     @classmethod
     def of_folder(cls, folder: Path) -> "BaseShapes":
-        """Read the headers of a base model's safetensors; of a quantised one the names are known alone."""
+        """Read the headers of a base model's safetensors; of a quantised one only the names are known."""
         layers: dict[str, Shape | None] = {}
         packed = _is_quantised(folder / "config.json")
         for file in sorted(folder.glob("*.safetensors")):
@@ -71,17 +71,17 @@ class BaseShapes:
 
     @classmethod
     def known(cls, folder: Path | None, measured: Iterable[Path]) -> "BaseShapes":
-        """Read the base model's own `folder`, or where that tells nothing the folders of adapters measured on it."""
+        """Read the base model's own `folder`, or where that has no weights, the folders of adapters measured on it."""
         if folder is not None and (shapes := cls.of_folder(folder)).complete:
             return shapes
-        return cls.of_adapters(islice(measured, TELLING))
+        return cls.of_adapters(islice(measured, SAMPLED))
 
     @classmethod
     def of_adapters(cls, folders: Iterable[Path]) -> "BaseShapes":
-        """Read what adapters that were measured tell of the layers that they change."""
+        """Read the layers that measured adapters change."""
         layers: dict[str, Layer] = {}
         for folder in folders:
-            # One that came before this reader was as strict tells nothing.
+            # One that this reader would refuse shows nothing.
             with suppress(WeightsError, OSError):
                 layers |= stored_layers(folder)
         return cls({name: _shape(each) for name, each in layers.items()})
@@ -113,7 +113,7 @@ class BaseShapes:
             self._check_whole(files.config, places)
 
     def _check_whole(self, config: LoraConfig | Ia3Config, places: set[str]) -> None:
-        """Check that no layer is missing: a file may have been saved, or cut, with a part of them."""
+        """Check that no layer is missing: a file may have been saved, or truncated, with a part of them."""
         if not isinstance(config, LoraConfig) or config.pattern is not None:
             return
         families = {_family(place) for place in places}
@@ -125,7 +125,7 @@ class BaseShapes:
             )
 
     def _find(self, name: str) -> str | None:
-        """The layer that `name` means; files may leave out the model's own prefix, and a tied head."""
+        """Return the layer that `name` refers to; files may leave out the model's own prefix, and a tied head."""
         first, _, rest = name.partition(".")
         if name in self.layers and first not in _INNER:
             return name
@@ -140,10 +140,10 @@ class BaseShapes:
 
     def _likely(self, files: AdapterFiles) -> "_Likely":
         measured = {_family(name) for name in self.layers}
-        # A module that this base model has in a place of its own is in no well-known place.
+        # A module that this base model has in an unusual place is in no well-known place.
         placed = {family.rpartition(".")[2] for family in measured - _FAMILIES}
         others = {family for family in _FAMILIES if family.rpartition(".")[2] not in placed}
-        # Where nothing at all is known of the base model, a well-known one is taken for it.
+        # Where nothing at all is known of the base model, the first numbered layer shows its stem.
         names = self.layers or [name for name in files.layers if depth(name) >= 0][:1]
         deepest = max(map(depth, self.layers), default=None)
         return _Likely(measured | others, {_stem(name) for name in names}, deepest)
@@ -151,7 +151,7 @@ class BaseShapes:
 
 @dataclass(frozen=True)
 class _Likely:
-    """What layers a base model may have besides those that are known: of these families, at these stems, so deep."""
+    """The layers that a base model may have besides the known ones: of these families and stems, up to this depth."""
 
     families: Set[str]
     stems: Set[str]
@@ -177,12 +177,12 @@ def _shape(layer: Layer) -> Shape:
 
 
 def _family(name: str) -> str:
-    """The name with N for each number: layers of one family do the same at different depths."""
+    """The name with N for each number: layers of one family have the same role at different depths."""
     return ".".join("N" if part.isdecimal() else part for part in name.split("."))
 
 
 def _stem(name: str) -> str:
-    """What comes before the first number: where the layers are."""
+    """What precedes the first number in a name."""
     return _family(name).partition(".N.")[0]
 
 

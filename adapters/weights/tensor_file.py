@@ -1,14 +1,14 @@
-"""A safetensors file read once, from its beginning to its end, in constant memory.
+"""Reads an untrusted safetensors file once, from its beginning to its end, in constant memory.
 
-The file is a stranger's. So its header is bounded before it is parsed, and the numbers are read in chunks and never
-mapped into memory: a mapped file that somebody cuts short kills the process that reads it.
+The header is bounded before it is parsed, and the numbers are read in chunks and never mapped into memory: truncating a
+mapped file would kill the process that reads it.
 """
 
 import json
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -17,13 +17,13 @@ import numpy as np
 from ..errors import WeightsError
 
 LARGEST_HEADER = 4 * 2**20
-"""Bytes: twice what the names of so many tensors take."""
+"""Bytes: twice what the names of `MOST_TENSORS` take."""
 MOST_TENSORS = 10_000
 LONGEST_NAME, MOST_PARTS = 200, 24
 _CHUNK = 2**20
 _LENGTH_BYTES = 8
 _LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
-# Where the bits of the exponent are all ones, the number is infinite or none.
+# A number whose exponent bits are all ones is NaN or infinite.
 _NUMBERS = {
     "F64": ("<u8", 0x7FF0_0000_0000_0000),
     "F32": ("<u4", 0x7F80_0000),
@@ -34,7 +34,7 @@ _NUMBERS = {
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor as the header tells of it: its `size` bytes begin at `start`, counted from the end of the header."""
+    """One tensor as the header describes it: its `size` bytes begin at `start`, counted from the end of the header."""
 
     name: str
     dtype: str
@@ -44,19 +44,19 @@ class Tensor:
 
 
 def shown(value: Any) -> str:
-    """A value of a stranger's for a message: one short line of plain ASCII."""
+    """Format an untrusted value for a message: as one short line of plain ASCII."""
     text = ascii(value[:200] if isinstance(value, str) else value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def is_plain(name: str) -> bool:
-    """Whether `name` is made of parts of letters, digits and `_` with dots between them, and not too long."""
+    """Whether `name` consists of parts of letters, digits and `_` with dots between them, and is not too long."""
     parts = name.split(".") if len(name) <= LONGEST_NAME else []
     return 0 < len(parts) <= MOST_PARTS and all(p and _LETTERS.issuperset(p) for p in parts)
 
 
 def read_header(file: IO[bytes], path: object) -> tuple[list[Tensor], bytes]:
-    """Read the header of `file`: its tensors in the order of their places, and the bytes that told of them.
+    """Read the header of `file`: its tensors in the order of their places, and the header itself.
 
     Raises:
         WeightsError: the file is truncated or corrupt, has a number format that cannot be checked, names that are not
@@ -73,17 +73,20 @@ def read_header(file: IO[bytes], path: object) -> tuple[list[Tensor], bytes]:
     return tensors, head + header
 
 
-def read_tensors(file: IO[bytes], path: object, *, copy: Callable[[bytes], object]) -> list[Tensor]:
-    """Read `file` to its end, hand all its bytes to `copy`, and return its tensors.
+def read_tensors(file: IO[bytes], path: object, *, sinks: Sequence[Callable[[bytes], object]]) -> list[Tensor]:
+    """Read `file` to its end, pass all its bytes to each of `sinks`, and return its tensors.
 
     Raises:
-        WeightsError: see `read_header`; or a number is infinite or none.
+        WeightsError: see `read_header`; or a number is NaN or infinite.
     """
     tensors, head = read_header(file, path)
-    copy(head)
+    for sink in sinks:
+        sink(head)
     for tensor in tensors:
-        for chunk in _chunks(file, tensor.size, path):
-            copy(chunk)
+        for start in range(0, tensor.size, _CHUNK):
+            chunk = _read_exactly(file, min(_CHUNK, tensor.size - start), path)
+            for sink in sinks:
+                sink(chunk)
             _check_finite(chunk, tensor, path)
     if read_bytes(file, 1, path):
         raise _corrupt(path, "it grew while it was read")
@@ -91,7 +94,7 @@ def read_tensors(file: IO[bytes], path: object, *, copy: Callable[[bytes], objec
 
 
 def _parse(header: bytes, path: object) -> list[Tensor]:
-    # Every tensor is an object with two lists; the parser of JSON takes many times the memory of brackets in millions.
+    # Every tensor is an object with two lists. Parsing millions of brackets would take many times their memory.
     if header.count(b"{") + header.count(b"[") > 3 * MOST_TENSORS + 2:
         raise WeightsError(f"{path} holds more than {MOST_TENSORS} tensors, which no adapter does")
     try:
@@ -110,11 +113,11 @@ def _parse(header: bytes, path: object) -> list[Tensor]:
 
 
 def parse_object(data: bytes) -> dict[str, Any]:
-    """Parse a JSON object in UTF-8 in which nothing is said twice.
+    """Parse a JSON object in UTF-8 without duplicate keys.
 
     Raises:
-        ValueError: it is none.
-        RecursionError: it is too deep.
+        ValueError: it is not one.
+        RecursionError: it is nested too deeply.
     """
     if not data.startswith(b"{"):
         raise ValueError("no JSON object")
@@ -122,11 +125,11 @@ def parse_object(data: bytes) -> dict[str, Any]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
         keys = Counter(key for key, _ in pairs)
         raise ValueError(f"{shown(keys.most_common(1)[0][0])} is there twice")
-    return found
+    return unique
 
 
 def _tensor(name: str, entry: dict[str, Any]) -> Tensor:
@@ -161,11 +164,6 @@ def _check_finite(chunk: bytes, tensor: Tensor, path: object) -> None:
     bits = np.frombuffer(chunk, kind)
     if ((bits & bits.dtype.type(exponent)) == exponent).any():
         raise WeightsError(f"{path}: {tensor.name} holds NaN or infinity: the training diverged, repeat it")
-
-
-def _chunks(file: IO[bytes], size: int, path: object) -> Iterator[bytes]:
-    for start in range(0, size, _CHUNK):
-        yield _read_exactly(file, min(_CHUNK, size - start), path)
 
 
 def read_bytes(file: IO[bytes], size: int, path: object) -> bytes:

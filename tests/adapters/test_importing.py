@@ -1,4 +1,4 @@
-"""How adapters come in, and that nothing is kept of what is refused."""
+"""How adapters are imported, and that nothing is kept of what is refused."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -36,12 +36,12 @@ def store(tmp_path: Path) -> Iterator[Registry]:
 
 
 @pytest.fixture
-def intake(store: Registry) -> Importer:
+def importer(store: Registry) -> Importer:
     return Importer(store, AllowedSources(typed=True), base=BASE)
 
 
-def contents(store: Registry) -> tuple[int, list[Adapter], list[Adapter], set[str]]:
-    """All that an adapter could leave behind."""
+def everything(store: Registry) -> tuple[int, list[Adapter], list[Adapter], set[str]]:
+    """Everything that an adapter could leave behind."""
     root = store.weights.root
     kept = {str(path.relative_to(root)) for path in root.rglob("*")}
     return store.revision(), store.adapters(), store.replacements(), kept
@@ -70,15 +70,15 @@ def base_folder(folder: Path) -> Path:
 
 
 def test_an_added_adapter_is_pending_with_its_provenance(
-    intake: Importer, store: Registry, make_adapter: MakeAdapter
+    importer: Importer, store: Registry, make_adapter: MakeAdapter
 ) -> None:
     folder = make_adapter()
     (folder / "README.md").write_text("---\nlicense: mit\n---\n")
     (folder / "training_args.bin").write_bytes(b"cos\nsystem\n")
-    arrival = intake.add("polite", str(folder), tags=["tone"], source_task="greetings")
+    result = importer.add("polite", str(folder), tags=["tone"], source_task="greetings")
     adapter = store.adapter("polite")
-    assert arrival.adapter == adapter
-    assert not arrival.known
+    assert result.adapter == adapter
+    assert not result.known
     assert (adapter.state, adapter.rank, adapter.tags) == (AdapterState.PENDING, 2, ("tone",))
     assert (adapter.uri, adapter.licence, adapter.source_task) == (str(folder), "mit", "greetings")
     kept = store.weights.path(adapter.weights_digest)
@@ -86,80 +86,82 @@ def test_an_added_adapter_is_pending_with_its_provenance(
 
 
 def test_the_second_add_of_the_same_adapter_changes_nothing(
-    intake: Importer, store: Registry, make_adapter: MakeAdapter
+    importer: Importer, store: Registry, make_adapter: MakeAdapter
 ) -> None:
     folder = make_adapter()
-    first = intake.add("polite", str(folder)).adapter
-    before = contents(store)
-    again = intake.add("polite", str(folder), tags=["other"])
+    first = importer.add("polite", str(folder)).adapter
+    before = everything(store)
+    again = importer.add("polite", str(folder), tags=["other"])
     assert again.known
     assert again.adapter == first
-    assert contents(store) == before
+    assert everything(store) == before
 
 
 def test_of_many_adds_at_once_one_is_the_first(place: str, make_adapter: MakeAdapter, tmp_path: Path) -> None:
     folder = str(make_adapter())
     with Registry.create(place, weights=tmp_path / "weights") as store:
-        intake = Importer(store, AllowedSources(typed=True), base=BASE)
+        importer = Importer(store, AllowedSources(typed=True), base=BASE)
         with ThreadPoolExecutor(8) as threads:
-            arrivals = list(threads.map(lambda _: intake.add("polite", folder), range(8)))
-        assert [arrival.adapter for arrival in arrivals] == [store.adapter("polite")] * 8
-    assert sorted(arrival.known for arrival in arrivals) == [False, *[True] * 7]
+            results = list(threads.map(lambda _: importer.add("polite", folder), range(8)))
+        assert [result.adapter for result in results] == [store.adapter("polite")] * 8
+    assert sorted(result.known for result in results) == [False, *[True] * 7]
 
 
 def refused(store: Registry, error: type[InputError], why: str, act: Callable[[], Any]) -> InputError:
-    before = contents(store)
+    before = everything(store)
     with pytest.raises(error, match=why) as refusal:
         act()
-    assert contents(store) == before
+    assert everything(store) == before
     assert ".adding-" not in str(refusal.value)
     return refusal.value
 
 
 @pytest.mark.parametrize("name", ["../polite", "a/b", "", "auto", "Base", "x" * 65, "a..b"])
 def test_a_name_that_cannot_be_one_is_refused(
-    intake: Importer, store: Registry, make_adapter: MakeAdapter, name: str
+    importer: Importer, store: Registry, make_adapter: MakeAdapter, name: str
 ) -> None:
     folder = str(make_adapter())
-    refused(store, InputError, "cannot be a name|is reserved", lambda: intake.add(name, folder))
+    refused(store, InputError, "cannot be a name|is reserved", lambda: importer.add(name, folder))
 
 
 @pytest.mark.parametrize("name", ["tiny-llama", "Tiny-Llama"])
-def test_the_base_models_name_is_refused_before_anything_is_read(intake: Importer, store: Registry, name: str) -> None:
-    refused(store, InputError, "name of the base model", lambda: intake.add(name, "/nowhere"))
+def test_the_base_models_name_is_refused_before_anything_is_read(
+    importer: Importer, store: Registry, name: str
+) -> None:
+    refused(store, InputError, "name of the base model", lambda: importer.add(name, "/nowhere"))
 
 
 def test_the_name_of_the_base_models_folder_is_refused(store: Registry, tmp_path: Path) -> None:
     base = Base("acme/tiny", "f" * 64, base_folder(tmp_path / "served-as"))
-    intake = Importer(store, AllowedSources(typed=True), base=base)
-    refused(store, InputError, "name of the base", lambda: intake.add("served-as", "/nowhere"))
-    refused(store, InputError, "name of the base", lambda: intake.add("tiny", "/nowhere"))
+    importer = Importer(store, AllowedSources(typed=True), base=base)
+    refused(store, InputError, "name of the base", lambda: importer.add("served-as", "/nowhere"))
+    refused(store, InputError, "name of the base", lambda: importer.add("tiny", "/nowhere"))
 
 
 def test_no_weights_come_under_a_name_that_an_older_registry_shares_with_its_base(
-    intake: Importer, store: Registry, make_adapter: MakeAdapter
+    importer: Importer, store: Registry, make_adapter: MakeAdapter
 ) -> None:
-    intake.add("polite", str(make_adapter()))
+    importer.add("polite", str(make_adapter()))
     engine = create_engine(f"sqlite:///{store.path}")
     with engine.begin() as connection:
         connection.execute(text("UPDATE adapters SET base_model = 'acme/polite'"))
     engine.dispose()
     other = str(make_adapter("other", fill=0.25))
-    refused(store, InputError, "name of the base", lambda: intake.replace("polite", other))
+    refused(store, InputError, "name of the base", lambda: importer.replace("polite", other))
 
 
-def test_a_taken_name_is_refused(intake: Importer, store: Registry, make_adapter: MakeAdapter) -> None:
-    intake.add("polite", str(make_adapter()))
+def test_a_taken_name_is_refused(importer: Importer, store: Registry, make_adapter: MakeAdapter) -> None:
+    importer.add("polite", str(make_adapter()))
     other = str(make_adapter("other", fill=0.25))
-    refused(store, ConflictError, "there already", lambda: intake.add("polite", other))
+    refused(store, ConflictError, "there already", lambda: importer.add("polite", other))
 
 
 def test_the_same_weights_under_another_name_are_refused(
-    intake: Importer, store: Registry, make_adapter: MakeAdapter
+    importer: Importer, store: Registry, make_adapter: MakeAdapter
 ) -> None:
     folder = str(make_adapter())
-    intake.add("polite", folder)
-    refused(store, ConflictError, "already, as 'polite'", lambda: intake.add("kind", folder))
+    importer.add("polite", folder)
+    refused(store, ConflictError, "already, as 'polite'", lambda: importer.add("kind", folder))
 
 
 @pytest.mark.parametrize(
@@ -176,10 +178,10 @@ def test_the_same_weights_under_another_name_are_refused(
     ],
 )
 def test_an_adapter_that_no_server_could_load_is_refused(
-    intake: Importer, store: Registry, make_adapter: MakeAdapter, changes: dict[str, Any], why: str
+    importer: Importer, store: Registry, make_adapter: MakeAdapter, changes: dict[str, Any], why: str
 ) -> None:
     folder = make_adapter(**changes)
-    error = refused(store, WeightsError, why, lambda: intake.add("polite", str(folder)))
+    error = refused(store, WeightsError, why, lambda: importer.add("polite", str(folder)))
     assert str(folder) in str(error)
 
 
@@ -198,74 +200,80 @@ def test_an_adapter_that_no_server_could_load_is_refused(
     ],
 )
 def test_what_a_stranger_wrote_is_never_run_passed_on_or_shown(
-    intake: Importer, store: Registry, make_adapter: MakeAdapter, changes: dict[str, Any], why: str
+    importer: Importer, store: Registry, make_adapter: MakeAdapter, changes: dict[str, Any], why: str
 ) -> None:
     folder = make_adapter(**changes)
-    error = refused(store, WeightsError, why, lambda: intake.add("polite", str(folder)))
+    error = refused(store, WeightsError, why, lambda: importer.add("polite", str(folder)))
     assert str(error).isprintable()
 
 
-def test_a_pattern_that_means_the_layers_is_taken(intake: Importer, store: Registry, make_adapter: MakeAdapter) -> None:
+def test_a_pattern_that_means_the_layers_is_taken(
+    importer: Importer, store: Registry, make_adapter: MakeAdapter
+) -> None:
     pattern = r"model\.layers\.\d+\.self_attn\.(q_proj|v_proj)"
-    adapter = intake.add("polite", str(make_adapter(target_modules=pattern))).adapter
+    adapter = importer.add("polite", str(make_adapter(target_modules=pattern))).adapter
     assert adapter.target_modules == ("q_proj", "v_proj")
 
 
 @pytest.mark.parametrize("prefix", ["_orig_mod.", "language_model."])
 def test_keys_that_servers_would_pass_over_are_refused(
-    intake: Importer, store: Registry, make_adapter: MakeAdapter, prefix: str
+    importer: Importer, store: Registry, make_adapter: MakeAdapter, prefix: str
 ) -> None:
     folder = make_adapter()
     weights = load_file(folder / "adapter_model.safetensors")
     renamed = {n.replace("base_model.model.", f"base_model.model.{prefix}"): w for n, w in weights.items()}
     save_file(renamed, folder / "adapter_model.safetensors")
-    refused(store, WeightsError, "no such layer is known", lambda: intake.add("polite", str(folder)))
+    refused(store, WeightsError, "no such layer is known", lambda: importer.add("polite", str(folder)))
 
 
-def test_what_was_checked_is_moved_into_the_store(intake: Importer, store: Registry, make_adapter: MakeAdapter) -> None:
-    kept = store.weights.path(intake.add("polite", str(make_adapter())).adapter.weights_digest)
+def test_what_was_checked_is_moved_into_the_store(
+    importer: Importer, store: Registry, make_adapter: MakeAdapter
+) -> None:
+    kept = store.weights.path(importer.add("polite", str(make_adapter())).adapter.weights_digest)
     assert {f.stat().st_mode & 0o777 for f in kept.iterdir()} == {0o444}
     assert [f.name for f in store.weights.root.iterdir()] == [kept.name]
 
 
-def test_ia3_is_refused(intake: Importer, store: Registry, make_adapter: MakeAdapter) -> None:
+def test_ia3_is_refused(importer: Importer, store: Registry, make_adapter: MakeAdapter) -> None:
     folder = make_adapter(peft_type="IA3", target_modules=["k_proj"])
-    refused(store, WeightsError, "LoRA is served alone", lambda: intake.add("p", str(folder)))
+    refused(store, WeightsError, "LoRA is served alone", lambda: importer.add("p", str(folder)))
 
 
 def test_pickles_alone_and_truncated_weights_are_refused(
-    intake: Importer, store: Registry, make_adapter: MakeAdapter
+    importer: Importer, store: Registry, make_adapter: MakeAdapter
 ) -> None:
     pickled, cut = make_adapter("pickled"), make_adapter("cut")
     (pickled / "adapter_model.safetensors").rename(pickled / "adapter_model.bin")
     weights = (cut / "adapter_model.safetensors").read_bytes()
     (cut / "adapter_model.safetensors").write_bytes(weights[:-8])
-    refused(store, WeightsError, "only pickle", lambda: intake.add("p", str(pickled)))
-    refused(store, WeightsError, "truncated", lambda: intake.add("p", str(cut)))
+    refused(store, WeightsError, "only pickle", lambda: importer.add("p", str(pickled)))
+    refused(store, WeightsError, "truncated", lambda: importer.add("p", str(cut)))
 
 
 def test_places_that_are_not_allowed_are_not_read(store: Registry, make_adapter: MakeAdapter, tmp_path: Path) -> None:
     (tmp_path / "allowed").mkdir()
     (tmp_path / "allowed/link").symlink_to(make_adapter())
-    intake = Importer(store, AllowedSources.of([str(tmp_path / "allowed")]), base=BASE)
+    importer = Importer(store, AllowedSources.of([str(tmp_path / "allowed")]), base=BASE)
     for uri in (str(tmp_path / "allowed/link"), str(tmp_path / "adapter"), "acme/polite"):
-        refused(store, SourceError, "may not come from", lambda uri=uri: intake.add("p", uri))
+        refused(store, SourceError, "may not come from", lambda uri=uri: importer.add("p", uri))
 
 
 def test_the_same_base_under_another_name_is_taken_on_the_callers_word(
-    intake: Importer, make_adapter: MakeAdapter
+    importer: Importer, make_adapter: MakeAdapter
 ) -> None:
     folder = make_adapter(base_model_name_or_path="/moved/llama")
-    assert intake.add("polite", str(folder), same_base=True).adapter.base_model == "tiny-llama"
+    assert importer.add("polite", str(folder), same_base=True).adapter.base_model == "tiny-llama"
 
 
 @pytest.mark.parametrize(
     "called",
     ["/old/place/Tiny-Llama/", "acme/tiny-llama", "/hub/models--acme--tiny-llama/snapshots/1"],
 )
-def test_a_base_is_known_by_the_last_part_of_its_name(intake: Importer, make_adapter: MakeAdapter, called: str) -> None:
+def test_a_base_is_known_by_the_last_part_of_its_name(
+    importer: Importer, make_adapter: MakeAdapter, called: str
+) -> None:
     folder = make_adapter(base_model_name_or_path=called)
-    assert intake.add("polite", str(folder)).adapter.name == "polite"
+    assert importer.add("polite", str(folder)).adapter.name == "polite"
 
 
 @pytest.mark.parametrize(
@@ -283,71 +291,71 @@ def test_shapes_are_those_of_the_base_models_files(
     why: str,
 ) -> None:
     base = Base("tiny-llama", "f" * 64, base_folder(tmp_path / "tiny-llama"))
-    intake = Importer(store, AllowedSources(typed=True), base=base)
+    importer = Importer(store, AllowedSources(typed=True), base=base)
     folder = str(reshape(make_adapter(), **shape))
-    refused(store, WeightsError, why, lambda: intake.add("polite", folder))
-    assert intake.add("polite", str(make_adapter("sound"))).adapter.rank == 2
+    refused(store, WeightsError, why, lambda: importer.add("polite", folder))
+    assert importer.add("polite", str(make_adapter("sound"))).adapter.rank == 2
 
 
-def test_without_the_files_measured_adapters_tell_the_shapes(
-    intake: Importer, store: Registry, make_adapter: MakeAdapter
+def test_without_the_base_models_files_measured_adapters_show_the_shapes(
+    importer: Importer, store: Registry, make_adapter: MakeAdapter
 ) -> None:
-    intake.add("sound", str(make_adapter("sound")))
+    importer.add("sound", str(make_adapter("sound")))
     poisoned = str(reshape(make_adapter("poisoned"), width=16))
-    # A pending adapter may itself be wrong, so it tells nothing.
-    assert intake.add("first", poisoned).adapter.state is AdapterState.PENDING
+    # A pending adapter may itself be wrong, so it shows nothing.
+    assert importer.add("first", poisoned).adapter.state is AdapterState.PENDING
     store.remove_adapter("first")
     store.set_state("sound", AdapterState.READY)
     other = str(reshape(make_adapter("other"), width=24))
-    refused(store, WeightsError, "takes 24 features", lambda: intake.add("polite", other))
+    refused(store, WeightsError, "takes 24 features", lambda: importer.add("polite", other))
 
 
-def test_a_quantised_base_tells_no_shapes(store: Registry, make_adapter: MakeAdapter, tmp_path: Path) -> None:
+def test_a_quantised_base_shows_no_shapes(store: Registry, make_adapter: MakeAdapter, tmp_path: Path) -> None:
     folder = base_folder(tmp_path / "tiny-llama")
     (folder / "config.json").write_text(json.dumps({"quantization_config": {"bits": 4}}))
-    intake = Importer(store, AllowedSources(typed=True), base=Base("tiny-llama", "f" * 64, folder))
-    assert intake.add("wide", str(reshape(make_adapter(), width=16))).adapter.rank == 2
+    importer = Importer(store, AllowedSources(typed=True), base=Base("tiny-llama", "f" * 64, folder))
+    assert importer.add("wide", str(reshape(make_adapter(), width=16))).adapter.rank == 2
 
 
-def test_half_a_pair_of_matrices_is_refused(intake: Importer, store: Registry, make_adapter: MakeAdapter) -> None:
+def test_half_a_pair_of_matrices_is_refused(importer: Importer, store: Registry, make_adapter: MakeAdapter) -> None:
     folder = make_adapter()
     half = {f"{STEM.format(layer=0, module='q_proj')}.lora_A.weight": np.ones((2, 8), np.float32)}
     save_file(half, folder / "adapter_model.safetensors")
-    refused(store, WeightsError, "has lora_A alone", lambda: intake.add("p", str(folder)))
+    refused(store, WeightsError, "has lora_A alone", lambda: importer.add("p", str(folder)))
 
 
 def test_the_registrys_adapters_say_which_base_model(
-    store: Registry, intake: Importer, make_adapter: MakeAdapter
+    store: Registry, importer: Importer, make_adapter: MakeAdapter
 ) -> None:
     plain = Importer(store, AllowedSources(typed=True))
     other = Importer(store, AllowedSources(typed=True), base=Base("other", "e" * 64))
     folder, second = str(make_adapter()), str(make_adapter("second", fill=0.25))
     refused(store, RegistryError, "which base model", lambda: plain.add("p", folder))
-    intake.add("polite", folder)
+    importer.add("polite", folder)
     assert plain.add("kind", second).adapter.base_digest == BASE.digest
     refused(store, RegistryError, "not for other", lambda: other.add("p", folder))
 
 
 def test_a_replacement_waits_and_the_old_weights_stay(
-    intake: Importer, store: Registry, make_adapter: MakeAdapter
+    importer: Importer, store: Registry, make_adapter: MakeAdapter
 ) -> None:
-    old = intake.add("polite", str(make_adapter()), tags=["tone"], licence="mit").adapter
-    new = intake.replace("polite", str(make_adapter("new", fill=0.25))).adapter
+    old = importer.add("polite", str(make_adapter()), tags=["tone"], licence="mit").adapter
+    new = importer.replace("polite", str(make_adapter("new", fill=0.25))).adapter
     assert store.adapter("polite") == old
     assert store.replacement("polite") == new
     assert (new.version, new.tags, new.licence) == (2, ("tone",), "mit")
     assert store.weights.path(new.weights_digest).is_dir()
-    assert intake.replace("polite", new.uri or "").known
+    assert importer.replace("polite", new.uri or "").known
 
 
-def test_replacements_that_are_none_are_refused(intake: Importer, store: Registry, make_adapter: MakeAdapter) -> None:
+def test_replacements_that_are_none_are_refused(importer: Importer, store: Registry, make_adapter: MakeAdapter) -> None:
     first, second = str(make_adapter("a")), str(make_adapter("b", fill=0.25))
-    intake.add("polite", first)
-    intake.add("kind", second)
-    replace = intake.replace
+    importer.add("polite", first)
+    importer.add("kind", second)
+    replace = importer.replace
     refused(store, RegistryError, "has these weights already", lambda: replace("polite", first))
     refused(store, ConflictError, "already, as 'kind'", lambda: replace("polite", second))
     refused(store, RegistryError, "no adapter named 'nobody'", lambda: replace("nobody", first))
-    intake.replace("polite", str(make_adapter("c", fill=0.75)))
+    importer.replace("polite", str(make_adapter("c", fill=0.75)))
     waiting = str(make_adapter("d", fill=0.1))
     refused(store, ConflictError, "not measured yet", lambda: replace("polite", waiting))

@@ -1,12 +1,14 @@
-"""What is taken of an adapter's configuration, and that its tensors are what it says."""
+"""What is read of an adapter's configuration, and that its tensors agree with it."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from traitroute.adapters import WeightsError, inspect_adapter
+from traitroute.adapters.weights.adapter_config import check_full_match
 
 WriteLora = Callable[..., Path]
 CONFIG = "adapter_config.json"
@@ -176,3 +178,40 @@ def test_a_pattern_is_kept_from_servers(write_lora: WriteLora) -> None:
 )
 def test_what_no_server_applies_whole_is_told(write_lora: WriteLora, config: dict[str, Any], why: str) -> None:
     assert why in (inspect_adapter(write_lora(ONE, **config)).unservable or "")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r".*\.q_proj",
+        r"model\.layers\.\d+\.self_attn\.(q_proj|k_proj)",
+        r"(?:.*?(?:language|text|model).*?(?:self_attn|mlp).*?(?:q_proj|up_proj).*?)|(?:\bmodel\.layers\.[\d]{1,}\.q)",
+    ],
+)
+def test_a_pattern_that_matches_each_layer_passes(pattern: str) -> None:
+    check_full_match(pattern, list(TWO))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "why"),
+    [
+        (r".*layers\.0\..*", "does not match model.layers.1.self_attn.q_proj"),
+        ("q_proj", "does not match model.layers.0.self_attn.q_proj"),
+        ("(", "is no regular expression"),
+        ("\x1b[31m(", "is no regular expression"),
+        ("x" * 4001, "longer than 4000"),
+        ("((a{1,100}){1,100}){1,100}" * 40, "target_modules"),
+    ],
+)
+def test_a_pattern_that_does_not_is_refused(pattern: str, why: str) -> None:
+    with pytest.raises(WeightsError, match=why) as refusal:
+        check_full_match(pattern, list(TWO))
+    assert str(refusal.value).isprintable()
+    assert len(str(refusal.value)) < 300
+
+
+def test_a_pattern_without_end_holds_nobody_for_long() -> None:
+    since = time.thread_time()
+    with pytest.raises(WeightsError, match="takes more than"):
+        check_full_match(r"(([a-z0-9_.])*)*!", list(TWO))
+    assert time.thread_time() - since < 0.5

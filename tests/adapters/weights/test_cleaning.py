@@ -1,4 +1,4 @@
-"""Weights that nothing names go after a time, and none that somebody names or adds meanwhile."""
+"""Weights that nothing names are removed after a time; those that are named or added meanwhile stay."""
 
 import os
 import threading
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from made_up_summary import made_up_summary
@@ -19,7 +20,7 @@ from traitroute.adapters import (
     Registry,
     WeightStore,
 )
-from traitroute.adapters.cleanup import clean
+from traitroute.adapters.weights.store import Leftover
 
 MakeAdapter = Callable[..., Path]
 NOW = timedelta(0)
@@ -32,6 +33,11 @@ def store(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return registry.weights
 
 
+def clean(registry: Registry, **options: Any) -> list[Leftover]:
+    """What `traitroute registry clean` does."""
+    return registry.weights.clean(registry.named_weights(), **options)
+
+
 def record(name: str, digest: str) -> Adapter:
     fields = {"name": name, "base_model": "tiny", "base_digest": "f" * 64, "rank": 2}
     return Adapter.model_validate(
@@ -40,16 +46,18 @@ def record(name: str, digest: str) -> Adapter:
 
 
 def age(path: Path) -> None:
-    """Let a file be of the day before yesterday."""
+    """Set a file's time to more than a day ago."""
     then = time.time() - 25 * 3600
     os.utime(path, (then, then))
 
 
-def there(store: WeightStore) -> set[str]:
+def folders(store: WeightStore) -> set[str]:
     return {path.name for path in store.root.iterdir() if path.is_dir()}
 
 
-def test_only_what_nothing_names_goes(registry: Registry, store: WeightStore, make_adapter: MakeAdapter) -> None:
+def test_only_weights_that_nothing_names_are_removed(
+    registry: Registry, store: WeightStore, make_adapter: MakeAdapter
+) -> None:
     served, waiting, profiled, removed, orphan = (
         store.add(make_adapter(str(i), fill=i / 8)).digest for i in range(1, 6)
     )
@@ -59,16 +67,16 @@ def test_only_what_nothing_names_goes(registry: Registry, store: WeightStore, ma
     registry.put_profile(b"", made_up_summary())
     registry.add_adapter(record("removed", removed))
     registry.remove_adapter("removed")
-    found = clean(registry, grace=NOW, free=True)
-    assert {each.folder.name for each in found} == {removed, orphan}
-    assert all(each.freed and each.size > 0 for each in found)
-    assert there(store) == {served, waiting, profiled}
+    leftovers = clean(registry, grace=NOW, free=True)
+    assert {each.folder.name for each in leftovers} == {removed, orphan}
+    assert all(each.freed and each.size > 0 for each in leftovers)
+    assert folders(store) == {served, waiting, profiled}
     registry.forget_profiles(keep=1)
     clean(registry, grace=NOW, free=True)
-    assert there(store) == {served, waiting}
+    assert folders(store) == {served, waiting}
 
 
-def test_the_time_begins_when_they_are_first_found(
+def test_the_time_begins_when_they_are_first_marked(
     registry: Registry, store: WeightStore, make_adapter: MakeAdapter
 ) -> None:
     digest = store.add(make_adapter()).digest
@@ -76,12 +84,12 @@ def test_the_time_begins_when_they_are_first_found(
     assert not clean(registry, free=True)[0].freed
     age(store.root / f".unnamed-{digest}")
     assert not clean(registry)[0].freed
-    assert there(store) == {digest}
+    assert folders(store) == {digest}
     assert clean(registry, free=True)[0].freed
     assert not list(store.root.iterdir())
 
 
-def test_weights_that_are_named_again_begin_anew(
+def test_weights_that_are_named_again_lose_their_mark(
     registry: Registry, store: WeightStore, make_adapter: MakeAdapter
 ) -> None:
     digest = store.add(make_adapter()).digest
@@ -92,7 +100,9 @@ def test_weights_that_are_named_again_begin_anew(
     store.verify(digest)
 
 
-def test_scratch_folders_of_the_dead_go_and_those_in_use_stay(registry: Registry, store: WeightStore) -> None:
+def test_scratch_folders_of_killed_processes_are_removed_and_those_in_use_stay(
+    registry: Registry, store: WeightStore
+) -> None:
     for name in ("dead", "busy"):
         folder = store.root / f".adding-{name}"
         folder.mkdir(parents=True)
@@ -100,9 +110,9 @@ def test_scratch_folders_of_the_dead_go_and_those_in_use_stay(registry: Registry
     for path in (store.root / ".adding-dead" / "adapter_model.safetensors", folder):
         age(path)
     age(store.root / ".adding-dead")
-    found = {each.folder.name: each for each in clean(registry, free=True)}
-    assert (found[".adding-dead"].freed, found[".adding-busy"].freed) == (True, False)
-    assert there(store) == {".adding-busy"}
+    leftovers = {each.folder.name: each for each in clean(registry, free=True)}
+    assert (leftovers[".adding-dead"].freed, leftovers[".adding-busy"].freed) == (True, False)
+    assert folders(store) == {".adding-busy"}
 
 
 @pytest.mark.parametrize("marked", [True, False])
@@ -113,7 +123,7 @@ def test_a_removal_that_was_cut_short_is_finished_or_undone(
     registry.add_adapter(record("served", digest)) if not marked else store.mark(digest)
     store.path(digest).rename(store.root / f".freeing-{digest}")
     clean(registry, free=True)
-    assert there(store) == (set() if marked else {digest})
+    assert folders(store) == (set() if marked else {digest})
 
 
 def test_weights_added_while_they_are_freed_are_there(tmp_path: Path, make_adapter: MakeAdapter) -> None:
@@ -130,7 +140,7 @@ def test_weights_added_while_they_are_freed_are_there(tmp_path: Path, make_adapt
             assert add.result().digest == digest
             store.verify(digest)
     assert {path.name for path in store.root.iterdir()} == {digest}
-    # Both orders came about, or nothing was tried here.
+    # Both orders happened, or nothing was tested.
     assert 0 < freed < 300
 
 
@@ -151,12 +161,12 @@ def test_adapters_come_and_go_while_the_store_is_cleaned(
         ThreadPoolExecutor(1) as pool,
         Registry.open(registry.location, weights=store.root) as other,
     ):
-        intake, cleaning = Importer(other, allowed, base=base), pool.submit(keep_cleaning)
+        importer, cleaning = Importer(other, allowed, base=base), pool.submit(keep_cleaning)
         try:
             for _ in range(3):
                 for i, folder in enumerate(folders):
-                    arrival = intake.add(f"a{i}", str(folder))
-                    store.verify(arrival.adapter.weights_digest)
+                    result = importer.add(f"a{i}", str(folder))
+                    store.verify(result.adapter.weights_digest)
                     other.remove_adapter(f"a{i}")
                 time.sleep(1.2)
         finally:

@@ -1,7 +1,8 @@
-"""Adapters from real web servers on this machine: redirects, sizes, time; and from a small Hub."""
+"""What is copied from folders, storage, real web servers on this machine (redirects, sizes, time) and a small Hub."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -12,18 +13,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from traitroute.adapters import SourceError, WeightsError
-from traitroute.adapters.weights.sources import Source, fetch, fetching
+from traitroute.adapters import AllowedSources, InputError, SourceError, WeightsError
+from traitroute.adapters.weights import fetching
+from traitroute.adapters.weights.fetching import fetch, read_licence
+from traitroute.adapters.weights.sources import Source
 
 pytest.importorskip("aiohttp", reason="needs fsspec's package for the web: pip install aiohttp")
-pytest.importorskip("fsspec", reason="needs fsspec: pip install 'traitroute[sources]'")
+fsspec = pytest.importorskip("fsspec", reason="needs fsspec: pip install 'traitroute[sources]'")
 
 MakeAdapter = Callable[..., Path]
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
 class Web:
-    """A web server that answers each path as `answers` say, and tells which paths were asked for."""
+    """A web server that answers each path as `answers` say, and records which paths were asked for."""
 
     def __init__(self, answers: dict[str, Answer]) -> None:
         self.answers = answers
@@ -80,7 +83,7 @@ def body(data: bytes, *, length: int | None = None) -> Answer:
     return answer
 
 
-def endless(pause_s: float, piece: bytes) -> Answer:
+def endless(pause_s: float, chunk: bytes) -> Answer:
     """Bytes without end, and without saying how many."""
 
     def answer(request: BaseHTTPRequestHandler) -> None:
@@ -88,7 +91,7 @@ def endless(pause_s: float, piece: bytes) -> Answer:
         request.end_headers()
         try:
             while request.command != "HEAD":
-                request.wfile.write(piece)
+                request.wfile.write(chunk)
                 time.sleep(pause_s)
         except OSError:
             pass
@@ -206,7 +209,8 @@ FETCH = """
 import sys
 from pathlib import Path
 from traitroute.adapters import TraitRouteError
-from traitroute.adapters.weights.sources import Source, fetch
+from traitroute.adapters.weights.fetching import fetch
+from traitroute.adapters.weights.sources import Source
 for number, uri in enumerate(sys.argv[2:]):
     into = Path(sys.argv[1]) / str(number)
     into.mkdir()
@@ -257,9 +261,123 @@ def test_of_the_hub_branches_tags_and_their_commits_are_taken_and_no_pull_reques
         uris = [f"acme/polite{revision}" for revision in revisions]
         command = [sys.executable, "-c", FETCH, str(tmp_path), *uris]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    told = done.stdout.splitlines()
-    assert len(told) == len(revisions), done.stderr
-    assert all(line.startswith("taken") for line in told[:4])
-    assert "no branch, tag or commit 'bbb" in told[4]
-    assert "a pull request that anybody may open" in told[5]
-    assert "no branch, tag or commit 'other'" in told[6]
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(revisions), done.stderr
+    assert all(line.startswith("taken") for line in lines[:4])
+    assert "no branch, tag or commit 'bbb" in lines[4]
+    assert "a pull request that anybody may open" in lines[5]
+    assert "no branch, tag or commit 'other'" in lines[6]
+
+
+@pytest.fixture
+def bucket(make_adapter: MakeAdapter) -> Iterator[str]:
+    """The URL of an adapter in a file system of fsspec's, with a pickle beside it."""
+    system = fsspec.filesystem("memory")
+    for file in make_adapter("in-the-bucket").iterdir():
+        system.pipe(f"/bucket/polite/{file.name}", file.read_bytes())
+    system.pipe("/bucket/polite/training_args.bin", b"cos\nsystem\n")
+    yield "memory://bucket/polite"
+    system.rm("/bucket", recursive=True)
+
+
+def test_of_a_url_the_named_files_are_copied_and_no_pickle(bucket: str, tmp_path: Path) -> None:
+    target = tmp_path / "copy"
+    target.mkdir()
+    fetch(Source.parse(bucket), target)
+    assert {file.name for file in target.iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+
+
+def test_a_url_with_pickles_alone_is_told_so(bucket: str, tmp_path: Path) -> None:
+    fsspec.filesystem("memory").rm("/bucket/polite/adapter_model.safetensors")
+    with pytest.raises(WeightsError, match=r"only pickle \(training_args.bin\)"):
+        fetch(Source.parse(bucket), tmp_path)
+
+
+def test_files_are_copied_up_to_a_size(make_adapter: MakeAdapter, tmp_path: Path) -> None:
+    folder = make_adapter()
+    (tmp_path / "copy").mkdir()
+    with pytest.raises(SourceError, match="larger than the 100 bytes"):
+        fetch(Source(folder=folder), tmp_path / "copy", largest=100)
+    assert not (tmp_path / "copy/adapter_model.safetensors").exists()
+
+
+def test_the_largest_size_is_set_by_the_operator(
+    monkeypatch: pytest.MonkeyPatch, make_adapter: MakeAdapter, tmp_path: Path
+) -> None:
+    folder = make_adapter()
+    (tmp_path / "copy").mkdir()
+    monkeypatch.setenv("TRAITROUTE_MAX_ADAPTER_BYTES", "100")
+    with pytest.raises(SourceError, match=r"100 bytes.*TRAITROUTE_MAX_ADAPTER_BYTES"):
+        fetch(Source(folder=folder), tmp_path / "copy")
+    for wrong in ("0", "-1", "4 GB", "1e9", "٣", "9" * 30):
+        monkeypatch.setenv("TRAITROUTE_MAX_ADAPTER_BYTES", wrong)
+        with pytest.raises(InputError, match="give a number of bytes"):
+            fetch(Source(folder=folder), tmp_path / "copy")
+
+
+def test_what_the_disk_has_no_room_for_is_not_begun(make_adapter: MakeAdapter, tmp_path: Path) -> None:
+    folder = make_adapter()
+    os.truncate(folder / "adapter_model.safetensors", shutil.disk_usage(tmp_path).free)
+    (tmp_path / "copy").mkdir()
+    with pytest.raises(SourceError, match="make room there"):
+        fetch(Source(folder=folder), tmp_path / "copy", largest=10**15)
+    assert not (tmp_path / "copy/adapter_model.safetensors").exists()
+
+
+def test_a_link_that_comes_into_a_path_once_it_is_checked_is_not_followed(
+    make_adapter: MakeAdapter, tmp_path: Path
+) -> None:
+    allowed, outside = tmp_path / "allowed", tmp_path / "outside"
+    for parent in (allowed, outside):
+        parent.mkdir()
+        make_adapter(f"{parent.name}-adapter").rename(parent / "polite")
+    place = AllowedSources.of([str(allowed)]).check(Source(folder=allowed / "polite"))
+    allowed.rename(tmp_path / "moved")
+    allowed.symlink_to(outside)
+    (tmp_path / "copy").mkdir()
+    with pytest.raises(WeightsError, match="no adapter folder"):
+        fetch(place, tmp_path / "copy")
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+def test_a_linked_file_is_not_read(make_adapter: MakeAdapter, tmp_path: Path, name: str) -> None:
+    folder = make_adapter()
+    (folder / name).rename(tmp_path / "elsewhere")
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "copy").mkdir()
+    with pytest.raises(SourceError, match="symbolic link"):
+        fetch(Source(folder=folder), tmp_path / "copy")
+
+
+def test_a_pipe_holds_nobody_up(make_adapter: MakeAdapter, tmp_path: Path) -> None:
+    folder = make_adapter()
+    (folder / "adapter_model.safetensors").unlink()
+    os.mkfifo(folder / "adapter_model.safetensors")
+    (tmp_path / "copy").mkdir()
+    with pytest.raises(SourceError, match="no plain file"):
+        fetch(Source(folder=folder), tmp_path / "copy")
+
+
+def test_storage_that_nobody_knows_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="nosuch://bucket/a cannot be read"):
+        fetch(Source.parse("nosuch://bucket/a"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("readme", "licence"),
+    [
+        ("---\nlicense: apache-2.0\n---\n# Polite", "apache-2.0"),
+        ("---\nlicense: other\nlicense_name: acme-1\n---\n", "acme-1"),
+        ("---\nlicense: [a, b]\n---\n", None),
+        ("---\nlicense: " + "x" * 100 + "\n---\n", None),
+        ("---\nlicense: {\n---\n", None),
+        ("---\n- license\n---\n", None),
+        ("# license: mit", None),
+    ],
+)
+def test_the_licence_is_the_one_that_the_readme_states(tmp_path: Path, readme: str, licence: str | None) -> None:
+    (tmp_path / "README.md").write_text(readme)
+    assert read_licence(tmp_path / "README.md") == licence
