@@ -70,6 +70,10 @@ class Base:
     digest: str
     folder: Path | None = None
 
+    def is_named(self, name: str) -> bool:
+        """Whether `name`, a path or a Hub id, has the same last part as this model's."""
+        return model_name(name) == model_name(self.name)
+
     def local_folder(self) -> Path | None:
         """Return the folder of the base model's files: the given one, or one of its name, also in the cache."""
         named = (Path(self.name), cache_folder() / self.name)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .adapter import Adapter, Base, check_name, check_not_base, model_name
+from .adapter import Adapter, Base, check_name, check_not_base
 from .errors import ConflictError, InputError, RegistryError, WeightsError
 from .registry.registry import Registry
 from .weights.adapter_files import AdapterFiles, inspect_adapter
@@ -87,13 +87,24 @@ class Importer:
         """Import an adapter, a line a stage."""
         _check(check_not_base, name, base.name, *filter(None, [base.folder and str(base.folder)]))
         place = self._allowed.check(Source.parse(uri))
-        store = self._registry.weights
+        source, store = str(place), self._registry.weights
         with store.scratch_folder() as folder:
             licence = fetch(place, folder, largest=self._largest)
-            files = self._inspect(folder, str(place), base, same_base=same_base)
+            files = _inspect(folder, source, base, self._base_shapes(base, store.root), same_base=same_base)
             if (known := self._known(name, files.digest, replaces)) is not None:
                 return ImportResult(known, known=True)
-            adapter = _record(name, str(place), base, files, stated | {"licence": stated["licence"] or licence})
+            stated["licence"] = stated["licence"] or licence
+            adapter = Adapter(
+                name=name,
+                base_model=base.name,
+                base_digest=base.digest,
+                weights_digest=files.digest,
+                rank=files.rank,
+                target_modules=files.target_modules,
+                method=files.method,
+                uri=source,
+                **stated,
+            )
             store.keep(folder, files)
             return self._write(adapter, replaces)
 
@@ -115,24 +126,9 @@ class Importer:
         (digest,) = known
         return Base(known[digest], digest)
 
-    def _inspect(self, folder: Path, place: str, base: Base, *, same_base: bool) -> AdapterFiles:
-        """Read the adapter in the scratch `folder`, which came from `place`, and check that it can be served."""
-        try:
-            files = inspect_adapter(folder)
-            files.check_servable(folder)
-            if not same_base:
-                _check_base_name(folder, files, base)
-            self._shapes(base).check(files)
-        except WeightsError as exc:
-            # The scratch folder would mean nothing to the reader of the message.
-            why = str(exc).replace(str(folder), place)
-            raise WeightsError(why if place in why else f"{place}: {why}") from exc
-        return files
-
-    def _shapes(self, base: Base) -> BaseShapes:
-        root = self._registry.weights.root
+    def _base_shapes(self, base: Base, weights: Path) -> BaseShapes:
         measured = self._registry.measured_weights(base.digest, limit=SAMPLED)
-        return BaseShapes.known(base.local_folder(), [root / digest for digest in measured])
+        return BaseShapes.known(base.local_folder(), [weights / digest for digest in measured])
 
     def _known(self, name: str, digest: str, replaces: Adapter | None) -> Adapter | None:
         """Return the adapter, or the replacement, that has this name and these weights already.
@@ -181,25 +177,21 @@ def _check(check: Any, *words: str) -> None:
         raise InputError(str(exc)) from exc
 
 
-def _check_base_name(folder: Path, files: AdapterFiles, base: Base) -> None:
-    """Compare the base model's name in the configuration, since several models may have the same shapes."""
-    given = files.base_model
-    if given and model_name(given) != model_name(base.name):
-        raise WeightsError(
-            f"{folder}: by its configuration it was trained for {shown(given)}, and this registry is for {base.name!r}: "
-            "if that is the same model under another name, say so with --same-base (over HTTP, same_base)"
-        )
-
-
-def _record(name: str, uri: str, base: Base, files: AdapterFiles, stated: dict[str, Any]) -> Adapter:
-    return Adapter(
-        name=name,
-        base_model=base.name,
-        base_digest=base.digest,
-        weights_digest=files.digest,
-        rank=files.rank,
-        target_modules=files.target_modules,
-        method=files.method,
-        uri=uri,
-        **stated,
-    )
+def _inspect(folder: Path, source: str, base: Base, shapes: BaseShapes, *, same_base: bool) -> AdapterFiles:
+    """Read the adapter in the scratch `folder`, which came from `source`, and check that servers can serve it."""
+    try:
+        files = inspect_adapter(folder)
+        files.check_servable(folder)
+        # Several models may have the same shapes, so the name in the configuration counts too.
+        if files.base_model and not same_base and not base.is_named(files.base_model):
+            raise WeightsError(
+                f"by its configuration it was trained for {shown(files.base_model)}, and this registry is for "
+                f"{base.name!r}: if that is the same model under another name, say so with --same-base (over HTTP, "
+                "same_base)"
+            )
+        shapes.check(files)
+    except WeightsError as exc:
+        # The scratch folder would mean nothing to the reader of the message.
+        why = str(exc).replace(str(folder), source)
+        raise WeightsError(why if source in why else f"{source}: {why}") from exc
+    return files

@@ -29,7 +29,8 @@ class AdapterTable(Database):
             RegistryError: the name is taken and `replace` is false, or its serving id is that of other weights.
         """
         with self._revising() as connection:
-            _check_collision(connection, adapter)
+            row = to_row(adapter) | self._authorship()
+            _check_collision(connection, adapter, row["serving_id"])
             same_name = _adapters.c.name == adapter.name
             query = select(_adapters.c.weights_digest, _adapters.c.version).where(same_name)
             old = connection.execute(query).first()
@@ -38,7 +39,6 @@ class AdapterTable(Database):
                     f"an adapter named {adapter.name!r} is there already: choose another name, or replace it"
                 )
             connection.execute(delete(_adapters).where(same_name))
-            row = to_row(adapter) | self._authorship()
             row["measured"] = adapter.state is AdapterState.READY
             if old:
                 row["version"] = old.version + (old.weights_digest != adapter.weights_digest)
@@ -273,13 +273,12 @@ def _find_replacement(connection: Connection, name: str) -> Adapter | None:
     return None if row is None else _to_adapter(row)
 
 
-def _check_collision(connection: Connection, adapter: Adapter) -> None:
+def _check_collision(connection: Connection, adapter: Adapter, serving_id: int) -> None:
     """Refuse the base model's name, and a serving id of other weights, even those of the adapter being replaced."""
     try:
         check_not_base(adapter.name, adapter.base_model)
     except ValueError as exc:
         raise RegistryError(str(exc)) from exc
-    serving_id = adapter.serving_id
     for table in (_adapters, _replacements):
         query = select(table.c.name).where(
             table.c.serving_id == serving_id, table.c.weights_digest != adapter.weights_digest
@@ -304,7 +303,7 @@ def _check_replaces(connection: Connection, old: Adapter, new: Adapter) -> None:
             f"{old.name!r} is an adapter for {old.base_model}, its replacement one for "
             f"{new.base_model}: add it under another name"
         )
-    _check_collision(connection, new)
+    _check_collision(connection, new, new.serving_id)
 
 
 def _last_change(connection: Connection, table: Table, name: str) -> str:

@@ -227,7 +227,7 @@ _STANDBY = _Fault(
 _SLOW = _Fault("its server gave up waiting", "try again", BusyError)
 _CHANGED = _Fault("its tables are not as they were made", "restore a backup")
 _OPTION = _Fault("its URL has an option that is not known", "mend what follows its `?`")
-_UNKNOWN = _Fault("its database reports an error", "see what it says")
+_UNKNOWN = _Fault("its database reports an error", "see its message")
 
 _FAULTS = {
     "SQLITE_BUSY": _LOCKED,

@@ -87,7 +87,7 @@ class Registry(AdapterTable, CellTable, ProfileTable, FeedbackTable, DemandTable
         """The store of the adapters' weights.
 
         Raises:
-            RegistryError: the registry is on a server and nobody said where its weights lie.
+            RegistryError: the registry is on a server, and $TRAITROUTE_WEIGHTS is not set.
         """
         if self._weights is not None:
             return WeightStore(self._weights)
@@ -95,7 +95,7 @@ class Registry(AdapterTable, CellTable, ProfileTable, FeedbackTable, DemandTable
             return WeightStore(self.location.beside(".weights"))
         if not (folder := os.environ.get("TRAITROUTE_WEIGHTS")):
             raise RegistryError(
-                f"where do the weights of {self.location} lie? Set TRAITROUTE_WEIGHTS to a folder "
+                f"where are the weights of {self.location}? Set TRAITROUTE_WEIGHTS to a folder "
                 "that every server and administrator shares"
             )
         return WeightStore(Path(folder))

@@ -143,19 +143,19 @@ class _State:
     def read(cls, path: Path) -> "_State | None":
         """None where there is no file."""
         try:
-            found, immutable = path.stat(), _is_immutable(path.resolve())
+            status, immutable = path.stat(), _is_immutable(path.resolve())
         except OSError:
             return None
-        recent = time.time_ns() - found.st_mtime_ns < _CLOCK_NS
-        file = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        recent = time.time_ns() - status.st_mtime_ns < _CLOCK_NS
+        file = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
         return cls(*file, immutable, recent=recent)
 
 
 def _check_kind(path: Path) -> None:
     """Refuse what is no plain file before it is opened: opening a pipe would wait for its writer."""
     try:
-        found = path.stat()
-        if stat.S_ISREG(found.st_mode) and not os.access(path, os.R_OK):
+        status = path.stat()
+        if stat.S_ISREG(status.st_mode) and not os.access(path, os.R_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except (FileNotFoundError, NotADirectoryError) as exc:
         raise RegistryError(f"no registry at {path}: check the path, or make one with `traitroute profile`") from exc
@@ -163,11 +163,11 @@ def _check_kind(path: Path) -> None:
         raise DatabaseError(
             f"{path} cannot be read ({exc.strerror or exc}): check its permissions and its folder's"
         ) from exc
-    if stat.S_ISDIR(found.st_mode):
+    if stat.S_ISDIR(status.st_mode):
         raise RegistryError(f"{path} is a folder: give the registry's file")
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise RegistryError(f"{path} is a pipe, a socket or a device: give the registry's file")
-    if not found.st_size:
+    if not status.st_size:
         # SQLite takes it for a database without tables.
         raise RegistryError(f"{path} is empty, not an SQLite file: give another, or restore a backup")
 

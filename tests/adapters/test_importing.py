@@ -199,7 +199,7 @@ def test_an_adapter_that_no_server_could_load_is_refused(
         ({"base_model_name_or_path": "\x1b[2J"}, r"trained for '\\x1b\[2J'"),
     ],
 )
-def test_what_a_stranger_wrote_is_never_run_passed_on_or_shown(
+def test_untrusted_settings_are_never_run_passed_on_or_shown(
     importer: Importer, store: Registry, make_adapter: MakeAdapter, changes: dict[str, Any], why: str
 ) -> None:
     folder = make_adapter(**changes)

@@ -1,4 +1,4 @@
-"""What is wrong with a database is told by its own code: on real locks, full disks, damaged pages and refusals."""
+"""Errors of a database are explained by its own codes: on real locks, full disks, damaged pages and refusals."""
 
 import os
 import resource
@@ -59,7 +59,7 @@ def locked(path: Path, *, how: str = "") -> Iterator[None]:
         process.communicate()
 
 
-def test_a_locked_file_is_told_as_locked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locked_file_is_reported_as_locked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_file, "BUSY_S", 0.1)
     message = "it is locked by another process .*: try again"
     with locked(path), Registry.open(path) as registry:
@@ -94,7 +94,7 @@ def fill(folder: Path) -> None:
             file.write(bytes(4096))
 
 
-def test_a_full_disk_is_told_as_full(small_disk: Path) -> None:
+def test_a_full_disk_is_reported_as_full(small_disk: Path) -> None:
     path = small_disk / "registry.db"
     with Registry.create(path) as registry:
         registry.add_adapter(adapter())
@@ -127,7 +127,7 @@ def test_a_disk_that_takes_no_more_is_not_called_damage(path: Path) -> None:
         assert registry.set_tags("code", ["x"]).tags == ("x",)
 
 
-def test_damaged_pages_are_told_as_damage(path: Path) -> None:
+def test_damaged_pages_are_reported_as_damage(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         (size,) = connection.execute("PRAGMA page_size").fetchone()
         (page,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'adapters'").fetchone()
@@ -139,7 +139,7 @@ def test_damaged_pages_are_told_as_damage(path: Path) -> None:
         registry.adapters()
 
 
-def test_a_file_that_becomes_something_else_is_told_so(path: Path) -> None:
+def test_a_file_that_becomes_something_else_is_reported(path: Path) -> None:
     with Registry.open(path, read_only=True) as registry:
         registry.revision()
     for content in (b"SQLite format 3\0" + b"\xff" * 8000, b"name,score\n" * 800, b""):
@@ -148,7 +148,7 @@ def test_a_file_that_becomes_something_else_is_told_so(path: Path) -> None:
             Registry.open(path)
 
 
-def test_a_table_that_is_gone_is_told_so(path: Path) -> None:
+def test_a_missing_table_is_reported(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("DROP TABLE replacements")
     changed = pytest.raises(DatabaseError, match="its tables are not as they were made")
@@ -188,15 +188,15 @@ def as_nobody(path: Path, *, read_only: bool = False, baseline: int = BASELINE) 
 
 
 @pytest.mark.parametrize(
-    ("mode", "said"),
+    ("mode", "message"),
     [
         (0o644, "it may not be written from here"),
         (0o600, "cannot be read (Permission denied)"),
     ],
 )
-def test_what_one_may_not_do_is_told_so(path: Path, mode: int, said: str) -> None:
+def test_missing_permissions_are_reported(path: Path, mode: int, message: str) -> None:
     path.chmod(mode)
-    assert said in as_nobody(path)
+    assert message in as_nobody(path)
 
 
 def test_an_older_registry_that_may_only_be_read_says_that_it_must_be_migrated(path: Path) -> None:
@@ -228,7 +228,7 @@ def as_user(url: str, user: str) -> str:
     return url.replace("tester@", f"{user}@")
 
 
-def test_a_locked_table_is_told_as_locked(url: str) -> None:
+def test_a_locked_table_is_reported_as_locked(url: str) -> None:
     database = make_url(url).database
     execute(url, f"ALTER DATABASE {database} SET lock_timeout = '100ms'")
     engine = create_engine(url)
@@ -239,7 +239,7 @@ def test_a_locked_table_is_told_as_locked(url: str) -> None:
     engine.dispose()
 
 
-def test_a_database_that_may_not_be_written_is_told_so(url: str) -> None:
+def test_a_database_that_may_not_be_written_is_reported(url: str) -> None:
     database = make_url(url).database
     execute(url, f"ALTER DATABASE {database} SET default_transaction_read_only = on")
     refused = pytest.raises(DatabaseError, match=r"may not be written .*not a standby")
@@ -247,7 +247,7 @@ def test_a_database_that_may_not_be_written_is_told_so(url: str) -> None:
         registry.set_tags("code", ["x"])
 
 
-def test_whom_the_server_does_not_let_in_is_told_why(postgres: Any, url: str) -> None:
+def test_each_reason_why_a_server_refuses_a_connection_is_reported(postgres: Any, url: str) -> None:
     execute(
         url,
         "CREATE ROLE strange LOGIN PASSWORD 'right'",
@@ -288,13 +288,11 @@ def test_whom_the_server_does_not_let_in_is_told_why(postgres: Any, url: str) ->
         ("P0001", DatabaseError, "its database reports an error"),
     ],
 )
-def test_each_code_of_postgresql_is_told_in_words(
-    url: str, state: str, error: type[DatabaseError], message: str
-) -> None:
+def test_each_code_of_postgresql_is_explained(url: str, state: str, error: type[DatabaseError], message: str) -> None:
     raised = text(f"DO $$ BEGIN RAISE EXCEPTION 'as it is' USING ERRCODE = '{state}'; END $$")
     engine = create_engine(url)
-    told = pytest.raises(DatabaseError, match=rf"here: .*{message}.* \(as it is")
-    with told as caught, translated_errors("here"), engine.begin() as connection:
+    explained = pytest.raises(DatabaseError, match=rf"here: .*{message}.* \(as it is")
+    with explained as caught, translated_errors("here"), engine.begin() as connection:
         connection.execute(raised)
     assert type(caught.value) is error
     engine.dispose()

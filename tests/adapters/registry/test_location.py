@@ -67,7 +67,7 @@ def test_a_server_that_is_not_there_is_reported_without_the_password() -> None:
     assert "s3cret" not in str(caught.value)
 
 
-def test_a_registry_on_a_server_is_told_where_its_weights_lie(
+def test_a_registry_on_a_server_needs_a_folder_of_weights(
     postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = postgres.new_database()

@@ -90,7 +90,7 @@ def test_different_weights_with_one_serving_id_are_refused(registry: Registry, n
     assert [each.weights_digest for each in registry.adapters()] == ["a" * 64]
 
 
-def test_an_unknown_adapter_is_answered_with_its_neighbours(registry: Registry) -> None:
+def test_an_unknown_adapter_is_answered_with_similar_names(registry: Registry) -> None:
     with pytest.raises(RegistryError, match="holds none yet"):
         registry.adapter("math")
     for i in range(25):

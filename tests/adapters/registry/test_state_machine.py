@@ -239,8 +239,8 @@ class RegistryMachine(RuleBasedStateMachine):
         assert history == [(origin, parent) for _, origin, parent in model.profiles]
         latest = registry.latest_profile()
         assert (latest and latest.data) == (model.profiles[-1][0] if model.profiles else None)
-        told = {f.token: f for f in model.feedback.values() if f.reward is not None}
-        assert {f.token: f for f in registry.feedback()} == told
+        rewarded = {f.token: f for f in model.feedback.values() if f.reward is not None}
+        assert {f.token: f for f in registry.feedback()} == rewarded
         assert registry.revision() - self.start == model.revisions
         # Whatever is routable was measured with the weights that it has.
         assert {a.name for a in registry.adapters(AdapterState.READY)} <= model.measured

@@ -88,7 +88,7 @@ def test_a_setting_of_another_kind_is_named_with_its_file(write_lora: WriteLora,
 
 @pytest.mark.parametrize("value", ["\x1b[31mred", "\u202etxt.exe", "a\nb: c", "x" * 10_000])
 @pytest.mark.parametrize("key", ["peft_type", "bias", "init_lora_weights", "exclude_modules", "layers_pattern"])
-def test_no_string_of_a_strangers_is_shown_as_it_is(write_lora: WriteLora, key: str, value: str) -> None:
+def test_no_untrusted_string_is_shown_as_it_is(write_lora: WriteLora, key: str, value: str) -> None:
     given = f"pissa{value}" if key == "init_lora_weights" else value
     folder = write_lora(ONE, **{key: given})
     try:
@@ -176,7 +176,7 @@ def test_a_pattern_is_kept_from_servers(write_lora: WriteLora) -> None:
         ({"init_lora_weights": {"a": 1}}, "changes the base model"),
     ],
 )
-def test_what_no_server_applies_whole_is_told(write_lora: WriteLora, config: dict[str, Any], why: str) -> None:
+def test_what_no_server_applies_whole_is_reported(write_lora: WriteLora, config: dict[str, Any], why: str) -> None:
     assert why in (inspect_adapter(write_lora(ONE, **config)).unservable or "")
 
 
@@ -210,7 +210,7 @@ def test_a_pattern_that_does_not_is_refused(pattern: str, why: str) -> None:
     assert len(str(refusal.value)) < 300
 
 
-def test_a_pattern_without_end_holds_nobody_for_long() -> None:
+def test_a_pattern_that_never_ends_is_stopped() -> None:
     since = time.thread_time()
     with pytest.raises(WeightsError, match="takes more than"):
         check_full_match(r"(([a-z0-9_.])*)*!", list(TWO))

@@ -186,7 +186,7 @@ def test_another_kind_of_adapter_is_refused(make_adapter: MakeAdapter) -> None:
 
 
 @pytest.mark.parametrize("fill", [float("nan"), float("inf")])
-def test_numbers_that_are_none_are_refused(make_adapter: MakeAdapter, fill: float) -> None:
+def test_nan_and_infinity_are_refused(make_adapter: MakeAdapter, fill: float) -> None:
     with pytest.raises(WeightsError, match="NaN or infinity"):
         inspect_adapter(make_adapter(fill=fill))
 

@@ -151,7 +151,7 @@ def test_a_module_has_the_place_in_which_it_was_measured(write_lora: WriteLora) 
         shapes.check(inspect_adapter(write_lora({Q.format(0): 2})))
 
 
-def test_a_measured_adapter_that_is_itself_none_tells_nothing(write_lora: WriteLora) -> None:
+def test_a_measured_adapter_that_would_be_refused_shows_no_layers(write_lora: WriteLora) -> None:
     bad = write_lora({Q.format(0): 2}, others={"strange": np.ones((1, 1), np.float32)})
     assert BaseShapes.of_adapters([bad]) == BaseShapes()
 

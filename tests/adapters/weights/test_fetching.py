@@ -148,7 +148,7 @@ def test_a_redirect_after_a_first_honest_answer_is_not_followed(files: dict[str,
     assert "/elsewhere/w" not in web.asked
 
 
-def test_what_is_absent_and_what_fails_are_told_apart(files: dict[str, Answer], copy: Path) -> None:
+def test_absent_files_and_failures_are_distinguished(files: dict[str, Answer], copy: Path) -> None:
     del files[WEIGHTS]
     web = Web(files)
     with web.running() as url:
@@ -290,7 +290,7 @@ def test_of_a_url_the_named_files_are_copied_and_no_pickle(bucket: str, tmp_path
     }
 
 
-def test_a_url_with_pickles_alone_is_told_so(bucket: str, tmp_path: Path) -> None:
+def test_a_url_with_only_pickles_is_refused(bucket: str, tmp_path: Path) -> None:
     fsspec.filesystem("memory").rm("/bucket/polite/adapter_model.safetensors")
     with pytest.raises(WeightsError, match=r"only pickle \(training_args.bin\)"):
         fetch(Source.parse(bucket), tmp_path)
@@ -352,7 +352,7 @@ def test_a_linked_file_is_not_read(make_adapter: MakeAdapter, tmp_path: Path, na
         fetch(Source(folder=folder), tmp_path / "copy")
 
 
-def test_a_pipe_holds_nobody_up(make_adapter: MakeAdapter, tmp_path: Path) -> None:
+def test_a_pipe_is_not_waited_for_while_copying(make_adapter: MakeAdapter, tmp_path: Path) -> None:
     folder = make_adapter()
     (folder / "adapter_model.safetensors").unlink()
     os.mkfifo(folder / "adapter_model.safetensors")
@@ -361,7 +361,7 @@ def test_a_pipe_holds_nobody_up(make_adapter: MakeAdapter, tmp_path: Path) -> No
         fetch(Source(folder=folder), tmp_path / "copy")
 
 
-def test_storage_that_nobody_knows_is_named(tmp_path: Path) -> None:
+def test_unknown_storage_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="nosuch://bucket/a cannot be read"):
         fetch(Source.parse("nosuch://bucket/a"), tmp_path)
 

@@ -22,7 +22,7 @@ from traitroute.adapters.weights.sources import Source
         ("S3://bucket/polite/", Source(url="s3://bucket/polite")),
     ],
 )
-def test_folders_hub_ids_and_urls_are_told_apart(uri: str, place: Source) -> None:
+def test_folders_hub_ids_and_urls_are_distinguished(uri: str, place: Source) -> None:
     assert Source.parse(uri) == place
 
 
@@ -80,7 +80,7 @@ def test_what_climbs_hides_or_names_nothing_is_no_place(uri: str, why: str) -> N
         ("s3://bucket/adapters/", "s3://bucket/adapters/polite"),
     ],
 )
-def test_what_lies_under_a_listed_place_is_allowed(entry: str, uri: str) -> None:
+def test_what_is_under_a_listed_place_is_allowed(entry: str, uri: str) -> None:
     place = Source.parse(uri)
     assert AllowedSources.of([entry]).check(place) == place
 
@@ -106,7 +106,7 @@ PARTS = ["a", "..", ".", "%2e", "%252e", "..;x", ";", "/", "%2f", "%252F", "\\",
 
 
 @given(st.lists(st.sampled_from(PARTS), max_size=8).map("".join))
-def test_whatever_is_allowed_lies_under_the_place_however_a_server_reads_it(path: str) -> None:
+def test_whatever_is_allowed_is_under_the_place_however_a_server_reads_it(path: str) -> None:
     allowed = AllowedSources.of(["https://host/allowed"])
     try:
         place = allowed.check(Source.parse(f"https://host/allowed/{path}"))

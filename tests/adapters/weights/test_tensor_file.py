@@ -55,7 +55,7 @@ def entry(start: int = 0, end: int = 4, shape: Any = (1,), dtype: Any = "F32") -
         pack(b'{"a": %b, "a": %b}' % ((json.dumps(entry()).encode(),) * 2), bytes(4)),
     ],
 )
-def test_a_header_that_does_not_tell_of_its_file_is_refused(write_lora: WriteLora, data: bytes) -> None:
+def test_a_header_that_does_not_describe_its_file_is_refused(write_lora: WriteLora, data: bytes) -> None:
     folder = write_lora({Q: 2})
     (folder / WEIGHTS).write_bytes(data)
     with pytest.raises(WeightsError, match="truncated or corrupt") as refusal:
@@ -120,7 +120,7 @@ def test_tensors_without_end_are_refused_before_they_are_parsed(write_lora: Writ
         ("base_model.model.lora_A.weight", "is no matrix of a LoRA"),
     ],
 )
-def test_one_tensor_that_is_no_loras_is_told_with_its_cure(write_lora: WriteLora, name: str, why: str) -> None:
+def test_one_tensor_that_is_no_loras_is_refused_with_the_cure(write_lora: WriteLora, name: str, why: str) -> None:
     with pytest.raises(WeightsError, match=why):
         inspect_adapter(write_lora({Q: 2}, others={name: ONES}))
 
@@ -156,7 +156,7 @@ def test_an_embedding_is_a_layer_like_others(write_lora: WriteLora) -> None:
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_one_number_that_is_none_is_found_anywhere(write_lora: WriteLora, kind: Any, bad: float) -> None:
+def test_one_nan_or_infinity_is_noticed_anywhere(write_lora: WriteLora, kind: Any, bad: float) -> None:
     values = np.full((8, 2**18), np.finfo(kind).max, kind)
     stem = "base_model.model.model.layers.1.self_attn.q_proj.lora_"
     others = {f"{stem}A.weight": values, f"{stem}B.weight": np.ones((8, 8), kind)}
