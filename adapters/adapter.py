@@ -37,7 +37,7 @@ def served_name(name: str) -> str:
 
 
 def model_name(given: str) -> str:
-    """Return the last part of a path or Hub id, normalised; for a folder in the Hub's cache, the part that names the model."""
+    """Return the last part of a path or Hub id, normalised; in the Hub's cache, the part that names the model."""
     parts = [part for part in given.replace("\\", "/").split("/") if part]
     cached = next((part.split("--")[-1] for part in parts if part.startswith("models--")), None)
     return served_name(cached or (parts[-1] if parts else given))
@@ -58,7 +58,7 @@ def check_not_base(name: str, *base_models: str) -> None:
 
 
 def cache_folder() -> Path:
-    """The folder of converted models and of measurements of this machine: `$TRAITROUTE_CACHE`, else `~/.cache/traitroute`."""
+    """The folder of converted models and of this machine's benchmarks: `$TRAITROUTE_CACHE` or `~/.cache/traitroute`."""
     return Path(os.environ.get("TRAITROUTE_CACHE") or Path.home() / ".cache" / "traitroute")
 
 

@@ -29,7 +29,8 @@ class ImportResult:
 class Importer:
     """Imports adapters into `registry` from where `allowed` lets them come from.
 
-    `base` is needed by a registry without adapters, and by one with several base models. Weights may have `largest` bytes.
+    `base` is needed by a registry without adapters, and by one with several base models. `largest` limits the bytes of
+    weights.
     """
 
     def __init__(

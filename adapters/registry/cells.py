@@ -27,11 +27,11 @@ class FinishReason(IntEnum):
 class Outcomes:
     """What one adapter did on each of a task's `n` test examples, in the task's order.
 
-    Shapes are (n,) unless stated otherwise. `predicted_label` is an index into the task's labels, or -1 where the output
-    names none; `label_probabilities` has shape (n, labels), and (n, 0) for tasks without labels. `log_likelihood` is the
-    sum of natural-log probabilities of the gold answer's `target_tokens` tokens. `output_digest` is a 64-bit hash of each
-    output text, which shows whether two adapters answered alike. The texts themselves are kept only where a suite asks
-    for them, as UTF-8 bytes end to end, of which text i ends before `text_ends[i]`.
+    Shapes are (n,) unless stated otherwise. `predicted_label` is an index into the task's labels, or -1 where the
+    output names none; `label_probabilities` has shape (n, labels), and (n, 0) for tasks without labels.
+    `log_likelihood` is the sum of natural-log probabilities of the gold answer's `target_tokens` tokens.
+    `output_digest` is a 64-bit hash of each output text, which shows whether two adapters answered alike. The texts
+    themselves are kept only where a suite asks for them, as UTF-8 bytes end to end; text i ends before `text_ends[i]`.
     """
 
     strict: NDArray[np.bool_]

@@ -17,14 +17,14 @@ _ESCAPES = "in a user's name or a password write '@' as %40, ':' as %3A, '/' as 
 
 @dataclass(frozen=True, repr=False)
 class Location:
-    """Exactly one of `path` and `url` is given; printed, it never shows a password."""
+    """A path or a URL, exactly one of the two; printed, it never shows a password."""
 
     path: Path | None = None
     url: URL | None = None
 
     @classmethod
     def parse(cls, given: "Place") -> Self:
-        """Read what a user gave: a path, or a URL.
+        """Read a path or a URL that a user gave.
 
         Raises:
             RegistryError: it is a URL, but of no PostgreSQL database.
@@ -37,7 +37,7 @@ class Location:
             url = make_url(str(given))
         except (ArgumentError, ValueError) as exc:
             raise RegistryError(f"the registry's URL cannot be read: {_WANTED}; {_ESCAPES}") from exc
-        # Then it holds what belongs to a password, and must not be shown.
+        # Such a part belongs to a password, and must not be shown.
         if any("@" in (part or "") for part in (url.host, url.database)):
             raise RegistryError(f"the registry's URL holds an '@' too many: {_ESCAPES}")
         if url.drivername not in _DRIVERS:
@@ -59,11 +59,11 @@ class Location:
         return path.with_name(f"{path.stem}{ending}")
 
     def absolute(self) -> "Location":
-        """The location as it is named from any folder; links stay, so that they are followed when they point elsewhere."""
+        """The location as an absolute path; links are kept, so that a change of their target is noticed."""
         return self if self.path is None else Location(path=self.path.absolute())
 
     def resolve(self) -> "Location":
-        """The location itself, links followed."""
+        """The location as an absolute path, links followed."""
         return self if self.path is None else Location(path=self.path.resolve())
 
     def reveal(self) -> str:
@@ -72,9 +72,9 @@ class Location:
 
 
 def _is_address(given: str) -> bool:
-    """Whether it is no path: also what a slip of the pen made of a URL or of libpq's `password=…`, which is not shown."""
+    """Whether it is no path: also a mistyped URL or libpq's `password=…`, which must not be shown."""
     return "://" in given or "password=" in given or given.lower().startswith(_BEGINNINGS)
 
 
 Place = str | Path | Location
-"""What a user or a caller gives for a location."""
+"""What may be given for a location."""

@@ -23,7 +23,7 @@ LOOK_S = 30.0
 """A server looks this often even without a notification, for one may be lost in a broken network."""
 RETRY_S = 1.0
 SPREAD_S = 0.2
-"""Listeners are notified together; each waits up to this long, so that not all read at once and a burst is read once."""
+"""All are notified at once; each waits up to this long, so that not all read together and a burst is read once."""
 
 # A connection whose server is gone without closing it is found dead within about 20 s.
 CONNECTING: dict[str, int] = {

@@ -157,7 +157,9 @@ def copy_registry(
     *,
     on_part: Callable[[str, int], None] = lambda part, count: None,
 ) -> None:
-    """Copy everything in `source`, weights first, into `target`, which must be empty; `on_part` is called with each part and its count.
+    """Copy everything in `source`, weights first, into `target`, which must be empty.
+
+    `on_part` is called with each part that was copied, and its count.
 
     Nothing else may write to `source` meanwhile. Where it fails, `target` holds no rows.
 

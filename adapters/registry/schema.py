@@ -1,9 +1,9 @@
 """The registry's tables, and how a registry is brought to the newest version of them.
 
-`traitroute_meta` has one row; its `secret` (hexadecimal) is the key of the hash that stands for an API key. Every future
-schema keeps its columns `application` and `schema_version`, so that an old program can say that a registry is too new
-for it. `migrations` holds the steps from each schema to the next, written by hand; a test compares what they make with
-the tables here.
+`traitroute_meta` has one row; its `secret` (hexadecimal) is the key of the hash that stands for an API key. Every
+future schema keeps its columns `application` and `schema_version`, so that an old program can report that a registry is
+too new for it. `migrations` holds the steps from each schema to the next, written by hand; a test compares what they
+make with the tables here.
 """
 
 import threading

@@ -1,8 +1,8 @@
 """The configuration of an adapter in PEFT's format: what is read of it, and what makes a sound adapter unservable.
 
 vLLM and PEFT run some of its values as regular expressions. An untrusted one is never run on a server: names must be
-plain, and only `target_modules` may be a pattern, which no server of ours reads (`AdapterFiles.peft_settings`) and which
-is matched once, in a process of its own.
+plain, and only `target_modules` may be a pattern, which is matched once, in a process of its own, and which no server
+of ours reads (`AdapterFiles.peft_settings`).
 """
 
 import json

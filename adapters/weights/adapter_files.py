@@ -4,8 +4,8 @@ Only `adapter_config.json` and `adapter_model.safetensors` are ever read. A pick
 one can run code. The digest covers the tensors and those settings that change what the adapter computes, so a moved
 base model or another PEFT version does not change it.
 
-This is the only reader, for adding, storing, measuring and serving alike. vLLM silently ignores tensors of layers that it
-does not have, so whatever is not a matrix of a layer is refused here.
+This is the only reader, for adding, storing, measuring and serving alike. vLLM silently ignores tensors of layers that
+it does not have, so whatever is not a matrix of a layer is refused here.
 """
 
 import hashlib
@@ -77,7 +77,7 @@ class AdapterFiles:
         return self.config.pattern if isinstance(self.config, LoraConfig) else None
 
     def check_servable(self, folder: Path) -> None:
-        """Check that a server of ours can serve it from `folder`, and that a pattern in its configuration selects its layers.
+        """Check that a server of ours can serve it, and that a pattern in its configuration selects its layers.
 
         Raises:
             WeightsError: it does not.
@@ -88,7 +88,7 @@ class AdapterFiles:
             check_full_match(pattern, self.layers)
 
     def peft_settings(self) -> dict[str, Any]:
-        """Return the arguments of PEFT's `LoraConfig` or `IA3Config` that load exactly this; none of them is a pattern."""
+        """Return arguments of PEFT's `LoraConfig` or `IA3Config` that load exactly this; none of them is a pattern."""
         config = self.config
         if isinstance(config, Ia3Config):
             return {

@@ -50,7 +50,7 @@ SAMPLED = 8
 
 @dataclass(frozen=True)
 class BaseShapes:
-    """The features out of and into each layer, by its name, None where they are packed; `complete` where all are known."""
+    """Features out of and into each layer, by its name, None where they are packed; `complete` where all are known."""
 
     layers: dict[str, Shape | None] = field(default_factory=dict)
     complete: bool = False

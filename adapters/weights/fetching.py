@@ -141,7 +141,7 @@ class FolderFiles:
             raise WeightsError(f"no adapter folder {folder}: give the folder that PEFT saved") from exc
 
     def open(self, name: str) -> tuple[IO[bytes], int]:
-        """Open a plain file and return its size: no link, which may lead elsewhere, and no pipe, which may never end."""
+        """Open a plain file and return its size: no link, which may lead elsewhere, no pipe, which may never end."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
             descriptor = os.open(name, flags, dir_fd=self._descriptor)

@@ -1,7 +1,8 @@
 """Where adapters come from: a folder, the Hub or another file system, as far as the operator allows it.
 
-A source is recorded in the registry and shown in lists, so one that could hold a secret (a user, a password, a signature
-behind a question mark) is refused; credentials belong in the environment, where fsspec and the Hub look for them.
+A source is recorded in the registry and shown in lists, so one that could hold a secret (a user, a password, a
+signature after a question mark) is refused; credentials belong in the environment, where fsspec and the Hub look for
+them.
 """
 
 import os
@@ -64,7 +65,7 @@ class Source:
 
 @dataclass(frozen=True)
 class AllowedSources:
-    """The places that adapters may come from: `folders` and `urls` (by their `Source.parts`) with all that is under them.
+    """Where adapters may come from: `folders` and `urls` (by their `Source.parts`) with all that is under them.
 
     `typed` allows every folder: for the command line, whose user could read the folder anyway.
     """

@@ -1,9 +1,9 @@
 """The weight store: immutable copies of adapter weights, so that a server never loses a file.
 
 Deleting or changing an adapter that a model server may reload can kill the server (docs/decisions.md), so servers read
-only from here, and new weights mean a new path. Nobody knows which weights a server holds, and one that evicts an adapter
-loads it again from the store. So weights that no record names are first marked, and removed only by a later run, after a
-time in which every server has seen that they are gone.
+only from here, and new weights mean a new path. It is not known which weights a server holds, and one that evicts an
+adapter loads it again from the store. So weights that no record names are first marked, and removed only by a later
+run, after a time in which every server has seen that they are gone.
 """
 
 import os
@@ -27,7 +27,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Leftover:
-    """Weights that nothing names, or the scratch folder of a killed process, of `size` bytes; unused `since` that time."""
+    """Weights that nothing names, or the scratch folder of a killed process, of `size` bytes, unused `since` a time."""
 
     folder: Path
     size: int

@@ -30,7 +30,7 @@ def registry(place: str) -> Iterator[Registry]:
 
 @pytest.fixture
 def write_lora(tmp_path: Path) -> WriteLora:
-    """Write a LoRA that takes 8 features to 8 in each of `layers`, by rank, with `others` beside; keywords are its configuration."""
+    """Write a LoRA of 8 by 8 features for each of `layers`, by rank, with `others` beside; keywords configure it."""
 
     def write(layers: Mapping[str, int], *, others: Mapping[str, Any] | None = None, **config: Any) -> Path:
         folder = tmp_path / f"lora-{len(list(tmp_path.glob('lora-*')))}"

@@ -1,4 +1,4 @@
-"""Adapters of strangers by the hundred: each is refused with a reason, or PEFT loads of it exactly the layers that were read."""
+"""Hundreds of untrusted adapters: each is refused with a reason, or PEFT loads exactly the layers that were read."""
 
 import json
 import struct
