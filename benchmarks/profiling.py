@@ -37,7 +37,7 @@ from traitroute.adapters import Adapter, Registry
 from traitroute.profiling import PACKAGED, BaseModelFolder, Task, measure, open_base_model
 from traitroute.profiling.tasks.suite import infer_task
 from traitroute.profiling.training import adapter_record
-from traitroute.serving.engines import EngineRequest, EngineResult, open_engine
+from traitroute.serving import EngineRequest, EngineResult, open_engine
 
 console = Console(width=140)
 

@@ -30,8 +30,8 @@ from traitroute.profiling import BaseModelFolder, Task, judge, open_base_model
 from traitroute.profiling.matrix.measure import request_for
 from traitroute.profiling.profile import quiet_libraries
 from traitroute.profiling.training import RECORD
-from traitroute.serving.engines.precision import Precision, fastest_precision
-from traitroute.serving.engines.prompts import PromptTokenizer
+from traitroute.serving.engines.engine import PromptTokenizer
+from traitroute.serving.engines.local_model import Precision, fastest_precision
 
 TOP_K = 3
 """Adapters mixed for a token: PEFT's default, and as many as there are where there are fewer."""
@@ -44,7 +44,7 @@ class ArrowModel:
     def __init__(self, base: BaseModelFolder, folders: Sequence[Path], *, precision: Precision | None = None) -> None:
         import torch
         from peft import ArrowConfig, create_arrow_model
-        from traitroute.serving.engines.attention import keeps_all_keys, use_grouped_attention
+        from traitroute.serving.engines.decoding import keeps_all_keys, use_grouped_attention
         from transformers import AutoModelForCausalLM
 
         precision = precision or fastest_precision()

@@ -14,7 +14,7 @@ from ..adapters import Registry
 from ..profiling import Profile, Suite, Task, load_suite, open_base_model
 from ..profiling.profile import prepare, profile_prepared
 from ..router import Router
-from ..serving.engines import EngineRequest, open_engine
+from ..serving import EngineRequest, open_engine
 from .console import console, progress_bars, say, warn
 from .profile import show_profile
 

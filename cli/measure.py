@@ -56,7 +56,7 @@ def measure(
     from ..profiling.matrix.profiled import Profiled
     from ..profiling.matrix.row import measure_row
     from ..profiling.profile import quiet_libraries
-    from ..serving.engines import open_engine
+    from ..serving import open_engine
 
     chosen = engine_name(engine)
     training = None if rows is None else _read_rows(rows)

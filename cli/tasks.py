@@ -86,7 +86,7 @@ def add(
     from ..profiling.profile import quiet_libraries
     from ..profiling.row_lengths import fit_tests
     from ..profiling.tasks.task import data_warnings
-    from ..serving.engines import open_engine
+    from ..serving import open_engine
 
     chosen = engine_name(engine)
     quiet_libraries()
@@ -168,7 +168,7 @@ def _on_server(
     url: str, key: str | None, concurrency: int, base: "BaseModelFolder", store: Registry
 ) -> "Iterator[Engine]":
     from ..profiling.jobs.steps import served_name
-    from ..serving.engines.completions import CompletionsClient
+    from ..serving.engines.openai import CompletionsClient
     from ..serving.engines.openai import OpenAIEngine
 
     with CompletionsClient(url, api_key=key) as client:

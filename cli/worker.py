@@ -46,8 +46,7 @@ def worker(
         from ..profiling.jobs.locks import open_locks
         from ..profiling.jobs.steps import RowSteps, served_name
         from ..profiling.jobs.worker import Worker
-        from ..serving.engines.completions import CompletionsClient
-        from ..serving.engines.openai import OpenAIEngine
+        from ..serving.engines.openai import CompletionsClient, OpenAIEngine
     except ImportError as exc:
         raise ImportError("the worker needs an extra: pip install 'traitroute[worker]'") from exc
     from ..profiling import open_base_model

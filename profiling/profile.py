@@ -11,7 +11,7 @@ from rich.progress import Progress
 
 from ..adapters import Adapter, Cell, Registry
 from ..router import RoutingProfile
-from ..serving.engines import EngineName, open_engine
+from ..serving import EngineName, open_engine
 from .base_model import BaseModelFolder, open_base_model
 from .fit import Fit, fit
 from .matrix.matrix import TransferMatrix

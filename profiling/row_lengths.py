@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..adapters import BaseModelError, SuiteError
-from ..serving.engines.prompts import PromptTokenizer
+from ..serving.engines.engine import PromptTokenizer
 from .base_model import BaseModelFolder
 from .matrix.measure import request_for
 from .tasks.suite import Suite, Training
@@ -79,7 +79,7 @@ def fit_tests(tasks: Sequence[Task], base: BaseModelFolder) -> tuple[tuple[Task,
         return tuple(tasks), []
     prompts, kept, warnings = PromptTokenizer(base.path), list[Task](), list[str]()
     for task in tasks:
-        rooms = [prompts.room(request_for(task, e, None)) for e in task.test_examples]
+        rooms = [prompts.tokenize(request_for(task, e, None)).room for e in task.test_examples]
         over = [place for place, tokens in enumerate(rooms) if tokens > context]
         if not over:
             kept.append(task)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..adapters import Adapter, AdapterFiles
-from ..serving.engines.precision import fastest_precision
+from ..serving.engines.local_model import fastest_precision
 from .base_model import BaseModelFolder
 from .tasks.suite import Training
 from .tasks.task import Example, TrainingSet

@@ -23,7 +23,7 @@ from traitroute.profiling import Task, TransferMatrix, open_base_model
 from traitroute.profiling.fit import fit
 from traitroute.profiling.matrix.measure import cell_key, measure
 from traitroute.serving.engines import EngineRequest, TransformersEngine
-from traitroute.serving.engines.prompts import PromptTokenizer
+from traitroute.serving.engines.engine import PromptTokenizer
 from traitroute.serving.vllm import RunningServer, running_server
 
 ENGINE = "openai-vllm"

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...adapters import BaseModelError
-from ...serving.engines.precision import fastest_precision
-from ...serving.engines.prompts import PromptTokenizer
+from ...serving.engines.engine import PromptTokenizer
+from ...serving.engines.local_model import fastest_precision
 from ..base_model import BaseModelFolder
 from ..tasks.task import Example
 

@@ -30,7 +30,7 @@ from safetensors.numpy import load_file, save
 from scipy.spatial.distance import jensenshannon
 
 from ...adapters import Location, Place
-from ...serving.engines.precision import fastest_precision
+from ...serving.engines.local_model import fastest_precision
 from ..analysis import classes, linguistics, similarity
 from ..analysis.lengths import wasserstein
 from ..analysis.similarity import STYLE_NAMES

@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from ...adapters import Adapter, Registry
 from ..api_routes import api_routes, open_paths
-from ..engines.prompts import PromptTokenizer
+from ..engines.engine import PromptTokenizer
 from ..health import RegistryHealth
 from ..http.addresses import cross_origin
 from ..http.body import REQUEST

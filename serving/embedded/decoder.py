@@ -20,8 +20,8 @@ import torch
 
 from ...adapters import Adapter, WeightStore
 from ..engines.decoding import PromptBatch, advance, join, keep, prefill
-from ..engines.kv_cache import room_left
-from ..engines.prompts import PromptTokenizer
+from ..engines.decoding import room_left
+from ..engines.engine import PromptTokenizer
 from ..loading import LoadError
 from .generation import Generation, Order, Piece
 from .mixed_model import MixedModel, NoSlotError

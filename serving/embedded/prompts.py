@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, Self
 
-from ..engines.prompts import PromptTokenizer
+from ..engines.engine import PromptTokenizer
 from ..http.errors import RefusedError
 
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}

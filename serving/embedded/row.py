@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ..engines.prompts import PromptTokenizer
+from ..engines.engine import PromptTokenizer
 from .generation import Generation, Piece
 from .sampling import Sampler, Sampling
 from .text import TextStream

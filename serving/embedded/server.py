@@ -11,7 +11,7 @@ from ..state import BASE
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-    from ..engines.precision import Precision
+    from ..engines.local_model import Precision
 
 _NEEDED = ("torch", "transformers", "peft", "uvicorn")
 
@@ -46,8 +46,8 @@ def open_app(
     """
     if missing := [package for package in _NEEDED if find_spec(package) is None]:
         raise ImportError(f"the embedded server needs {', '.join(missing)}: pip install 'traitroute[embedded]'")
+    from ..engines.engine import PromptTokenizer
     from ..engines.local_model import open_local_model
-    from ..engines.prompts import PromptTokenizer
     from .app import embedded_app
     from .decoder import Decoder
     from .mixed_model import MixedModel

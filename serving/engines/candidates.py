@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 
-from .decoding import PromptBatch
-from .kv_cache import branch
+from .decoding import PromptBatch, branch
 
 SCORE_TOKENS = 1024
 """Tokens read at once; bounds the logits held in memory (vocabulary x this)."""

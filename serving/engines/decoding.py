@@ -2,7 +2,12 @@
 
 What prompts have in common at their start (a system message, an instruction) is read once for all. The
 others are read in chunks of similar length, so that little is padding, and answered together. Where rows
-are of different adapters, `adapters` names one a row, as PEFT's `adapter_names` does.
+belong to different adapters, `adapters` names one a row, as PEFT's `adapter_names` does.
+
+Two parts of transformers are replaced. `DynamicCache` copies all it holds for each new token, which took a tenth of
+decoding: our caches have room, so that a new token is written in place. And transformers copies keys and values out to
+every query head whenever there is a mask, because CUDA kernels need it; the CPU kernel takes grouped keys as they are,
+so that one decoding step over 300 tokens (9 heads on 3) costs a fifth of the eager one (docs/decisions.md).
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -10,11 +15,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from transformers import DynamicCache
+from torch.nn.functional import pad, scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface, Cache, DynamicCache
+from transformers.cache_utils import DynamicLayer
+from transformers.masking_utils import eager_mask
 
-from .attention import keeps_all_keys
-from .kv_cache import copy_rows, keep_rows, last_tokens, roomy_like, stacked
-
+GROUPED_ATTENTION = "grouped_cpu"
+"""Our attention's name in transformers' registry."""
 PREFILL_TOKENS = 2048
 SHARED_TOKENS = 8
 """A shorter common start is not worth a forward pass of its own."""
@@ -120,9 +127,7 @@ def join(batches: Sequence[PromptBatch], *, room: int) -> PromptBatch:
     widths = [_columns_used(batch.mask) for batch in batches]
     width = max(widths)
     parts = [last_tokens(batch.cache, n) for batch, n in zip(batches, widths, strict=True)]
-    masks = [
-        torch.nn.functional.pad(batch.mask[:, -n:], (width - n, 0)) for batch, n in zip(batches, widths, strict=True)
-    ]
+    masks = [pad(batch.mask[:, -n:], (width - n, 0)) for batch, n in zip(batches, widths, strict=True)]
     logits = torch.cat([batch.logits for batch in batches])
     return PromptBatch(stacked(parts, room=room), torch.cat(masks), logits, shareable=True)
 
@@ -194,3 +199,173 @@ def _chunks(prompts: Sequence[list[int]]) -> Iterator[list[int]]:
             chunk = []
         chunk.append(i)
     yield chunk
+
+
+class RoomyLayer(DynamicLayer):
+    """One layer's keys and values (batch, heads, capacity, size), of which `length` tokens are filled."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
+
+    def __init__(self, key_room: torch.Tensor, value_room: torch.Tensor, length: int) -> None:
+        super().__init__()
+        self.dtype, self.device, self.is_initialized = key_room.dtype, key_room.device, True
+        self.key_room, self.value_room = key_room, value_room
+        self._fill(length)
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append tokens and return all keys and values, those included."""
+        start = self.length
+        self._fill(start + key_states.shape[-2])
+        self.keys[:, :, start:] = key_states
+        self.values[:, :, start:] = value_states
+        return self.keys, self.values
+
+    def get_seq_length(self) -> int:
+        """Tokens filled."""
+        return self.length
+
+    def reorder_cache(self, beam_idx: torch.Tensor) -> None:
+        """Keep the rows `beam_idx` of the batch, in that order."""
+        self.key_room, self.value_room = self.key_room[beam_idx], self.value_room[beam_idx]
+        self._fill(self.length)
+
+    @property
+    def room(self) -> int:
+        """Tokens that may still be appended."""
+        return self.key_room.shape[2] - self.length
+
+    def move_rows(self, order: Sequence[int]) -> None:
+        """Keep the rows `order`, each moved only where its place changes; branches are spoiled.
+
+        A row may only move to a place before its own, whose row is not needed any more.
+        """
+        for room in (self.key_room, self.value_room):
+            for place, row in enumerate(order):
+                if place != row:
+                    room[place, :, : self.length] = room[row, :, : self.length]
+        self.key_room = self.key_room[: len(order)]
+        self.value_room = self.value_room[: len(order)]
+        self._fill(self.length)
+
+    def rows(self, start: int, stop: int) -> "RoomyLayer":
+        """A branch of some rows: it appends to the same memory, this layer's length stays."""
+        return RoomyLayer(self.key_room[start:stop], self.value_room[start:stop], self.length)
+
+    def _fill(self, length: int) -> None:
+        self.length = length
+        self.keys = self.key_room[:, :, :length]
+        self.values = self.value_room[:, :, :length]
+
+
+def roomy_like(cache: Any, *, rows: int, length: int, room: int) -> Cache:
+    """An empty cache for `rows` of `length` tokens and `room` more, its layers shaped as in `cache`."""
+
+    def empty(states: torch.Tensor) -> torch.Tensor:
+        # Zeros, for a masked key that is not a number would still spoil the sum.
+        return states.new_zeros(rows, states.shape[1], length + room, states.shape[3])
+
+    return Cache(layers=[RoomyLayer(empty(layer.keys), empty(layer.values), length) for layer in cache.layers])
+
+
+def copy_rows(part: Any, into: Any, rows: Sequence[int], *, prefix: int) -> None:
+    """Write the rows of `part` to `rows` of `into`: `prefix` tokens at the left, the rest at the right."""
+    for source, target in zip(part.layers, into.layers, strict=True):
+        rest = source.get_seq_length() - prefix
+        for states, place in ((source.keys, target.keys), (source.values, target.values)):
+            for row, row_states in zip(rows, states, strict=True):
+                place[row, :, :prefix] = row_states[:, :prefix]
+                place[row, :, place.shape[2] - rest :] = row_states[:, prefix:]
+
+
+def keep_rows(cache: Any, order: torch.Tensor) -> None:
+    """Keep the rows `order` (rows,) of a cache, in that order."""
+    places = order.tolist()
+    moves = [(place, row) for place, row in enumerate(places) if place != row]
+    # Few moves into rows that go are cheaper than a copy of everything.
+    in_place = all(row > place and place not in places for place, row in moves)
+    if in_place and all(isinstance(layer, RoomyLayer) for layer in cache.layers):
+        for layer in cache.layers:
+            layer.move_rows(places)
+    else:
+        cache.reorder_cache(order)
+
+
+def last_tokens(cache: Any, length: int) -> Cache:
+    """The last `length` tokens of every row of a roomy cache, in the same memory."""
+    return Cache(
+        layers=[
+            RoomyLayer(
+                layer.key_room[:, :, layer.length - length :],
+                layer.value_room[:, :, layer.length - length :],
+                length,
+            )
+            for layer in cache.layers
+        ]
+    )
+
+
+def stacked(caches: Sequence[Any], *, room: int) -> Cache:
+    """A copy of the rows of several roomy caches, all ending at the right, and `room` more tokens."""
+    length = max(cache.get_seq_length() for cache in caches)
+    rows = [len(cache.layers[0].keys) for cache in caches]
+    whole = roomy_like(caches[0], rows=sum(rows), length=length, room=room)
+    start = 0
+    for cache, count in zip(caches, rows, strict=True):
+        layers: Any = whole.layers
+        for source, target in zip(cache.layers, layers, strict=True):
+            place = (slice(start, start + count), slice(None), slice(length - source.length, None))
+            target.keys[place] = source.keys
+            target.values[place] = source.values
+        start += count
+    return whole
+
+
+def room_left(cache: Any) -> int:
+    """Tokens that every row of a roomy cache may still take."""
+    return cache.layers[0].room
+
+
+def branch(cache: Any, start: int, stop: int) -> Cache:
+    """Rows `start` to `stop` of a roomy cache, to be continued without touching its tokens."""
+    return Cache(layers=[layer.rows(start, stop) for layer in cache.layers])
+
+
+def keeps_all_keys(model: Any) -> bool:
+    """Whether every layer keeps all keys, behind the attention interface that takes masks of ours.
+
+    Only then may tokens of several candidates share a cache and a mask; models with sliding windows,
+    recurrent layers or attention of their own do not qualify.
+    """
+    layers = DynamicCache(config=model.config).layers
+    return (
+        bool(getattr(model, "_supports_attention_backend", False))
+        and len(layers) > 0
+        and all(type(layer) is DynamicLayer for layer in layers)
+    )
+
+
+def use_grouped_attention(model: Any) -> None:
+    """Let `model` attend with `grouped_attention` where transformers knows that SDPA fits it."""
+    if not getattr(model, "_supports_sdpa", False):
+        return
+    AttentionInterface.register(GROUPED_ATTENTION, grouped_attention)
+    # An additive mask: the kernel would convert a boolean one again in every layer.
+    AttentionMaskInterface.register(GROUPED_ATTENTION, eager_mask)
+    model.set_attn_implementation(GROUPED_ATTENTION)
+
+
+def grouped_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attend from `query` (batch, heads, tokens, size) to `key` and `value` with fewer heads."""
+    output = scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, scale=scaling, enable_gqa=True)
+    return output.transpose(1, 2).contiguous(), None

@@ -6,16 +6,14 @@ model's speed; on the CPU build of vLLM an unmerged LoRA made decoding 5 to 9 ti
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from ...adapters import FinishReason, WeightStore
-from .engine import EngineRequest, EngineResult
-from .local_model import load_weights, open_local_model, peft_config
-from .precision import Precision
-from .prompts import PromptTokenizer, check_room, room
+from .engine import EngineRequest, EngineResult, PromptTokenizer, TokenizedRequest
+from .local_model import Precision, load_weights, open_local_model, peft_config
 
 BATCH = 64
 BATCH_TOKENS = 32768
@@ -31,7 +29,7 @@ class TransformersEngine:
     def __init__(self, base: Path, weights: WeightStore, *, precision: Precision | None = None) -> None:
         local = open_local_model(base, precision)
         self.name = f"transformers-{local.precision}-{local.device}"
-        self._prompts = PromptTokenizer(base)
+        self._tokenizer = PromptTokenizer(base)
         self._weights = weights
         self._base: Any = local.model
         self._device = local.device
@@ -40,16 +38,20 @@ class TransformersEngine:
         self._merged: tuple[str | None, Any] = (None, self._base)
 
     def run(self, requests: Sequence[EngineRequest]) -> list[EngineResult]:
-        """Answer and score `requests`, grouped by adapter and batched by prompt length."""
+        """Answer and score `requests`, grouped by adapter and batched by prompt length.
+
+        Raises:
+            InputError: a prompt is longer, with its answer, than the model's context.
+        """
+        tokenized = self._tokenizer.tokenize_all(requests, context=self._context)
         results: dict[int, EngineResult] = {}
-        for adapter_key, indices in _by_adapter(requests):
-            model = self._model(adapter_key)
-            prompts = {i: self._prompts.prompt(requests[i].messages) for i in indices}
-            order = sorted(indices, key=lambda i: (requests[i].max_tokens, len(prompts[i])))
-            for batch in _batches(order, requests, prompts):
+        for digest, indices in _by_adapter(requests):
+            model = self._model(digest)
+            order = sorted(indices, key=lambda i: (tokenized[i].max_tokens, len(tokenized[i].prompt)))
+            for batch in _batches(order, tokenized):
                 # The scorer reads neighbours together.
                 batch.sort(key=lambda i: sum(map(len, requests[i].candidates)))
-                answers = self._run_batch(model, [requests[i] for i in batch], [prompts[i] for i in batch])
+                answers = self._run_batch(model, [tokenized[i] for i in batch])
                 results |= dict(zip(batch, answers, strict=True))
         return [results[i] for i in range(len(requests))]
 
@@ -69,36 +71,29 @@ class TransformersEngine:
             self._merged = (digest, peft_model.merge_and_unload().eval())
         return self._merged[1]
 
-    def _run_batch(self, model: Any, requests: list[EngineRequest], prompts: list[list[int]]) -> list[EngineResult]:
+    def _run_batch(self, model: Any, requests: list[TokenizedRequest]) -> list[EngineResult]:
         import torch
 
         from .candidates import TokenTree, score
         from .decoding import greedy, prefill
 
         max_tokens = requests[0].max_tokens
-        candidates = [[self._prompts.candidate(c) for c in r.candidates] for r in requests]
-        check_room(
-            [room(p, cs, max_tokens) for p, cs in zip(prompts, candidates, strict=True)],
-            self._context,
-        )
-        trees = [TokenTree.of(cs) for cs in candidates]
-        space = max(max_tokens, *(len(t.tokens) for t in trees))
+        trees = [TokenTree.of(r.candidates) for r in requests]
+        room = max(max_tokens, *(len(t.tokens) for t in trees))
         with torch.inference_mode():
-            batch = prefill(model, prompts, room=space)
+            batch = prefill(model, [r.prompt for r in requests], room=room)
             scores = score(model, batch, trees)
             outputs = greedy(model, batch, max_tokens, self._ends)
-        return [self._result(*answer, max_tokens) for answer in zip(outputs, scores, candidates, strict=True)]
+        return [self._result(*answer) for answer in zip(outputs, scores, requests, strict=True)]
 
-    def _result(
-        self, tokens: list[int], scores: list[float], candidates: list[list[int]], max_tokens: int
-    ) -> EngineResult:
-        unfinished = max_tokens and len(tokens) == max_tokens
+    def _result(self, tokens: list[int], scores: list[float], request: TokenizedRequest) -> EngineResult:
+        unfinished = request.max_tokens and len(tokens) == request.max_tokens
         return EngineResult(
-            text=self._prompts.decode(tokens),
+            text=self._tokenizer.decode(tokens),
             output_tokens=len(tokens),
             finish_reason=FinishReason.LENGTH if unfinished else FinishReason.STOP,
             log_likelihoods=tuple(scores),
-            candidate_tokens=tuple(map(len, candidates)),
+            candidate_tokens=tuple(map(len, request.candidates)),
         )
 
 
@@ -111,14 +106,12 @@ def _by_adapter(requests: Sequence[EngineRequest]) -> Iterator[tuple[str | None,
         yield key or None, list(group)
 
 
-def _batches(
-    order: list[int], requests: Sequence[EngineRequest], prompts: Mapping[int, Sequence[int]]
-) -> Iterator[list[int]]:
+def _batches(order: list[int], requests: Sequence[TokenizedRequest]) -> Iterator[list[int]]:
     """Runs of requests that generate up to the same number of tokens."""
     batch: list[int] = []
     for i in order:
         limit = requests[i].max_tokens
-        tokens = (len(batch) + 1) * (len(prompts[i]) + limit)
+        tokens = (len(batch) + 1) * (len(requests[i].prompt) + limit)
         full = len(batch) == BATCH or tokens > BATCH_TOKENS
         if batch and (full or limit != requests[batch[0]].max_tokens):
             yield batch

@@ -1,13 +1,15 @@
-"""The engine protocol: batches in which each item names its adapter are generated and scored.
+"""The engine protocol: batches in which each request names its adapter are answered and scored.
 
-Profiling measures on the same engines that serve, so that what is measured is what is served.
+Profiling measures on the engines that serve, so that what is measured is what is served. All engines turn messages into
+token ids by the one rule of `PromptTokenizer`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
-from ...adapters import Adapter, FinishReason
+from ...adapters import Adapter, BaseModelError, FinishReason, InputError
 
 Message = dict[str, str]
 
@@ -49,3 +51,65 @@ class Engine(Protocol):
     def close(self) -> None:
         """Free the model."""
         ...
+
+
+@dataclass(frozen=True)
+class TokenizedRequest:
+    """A request's prompt and candidates as token ids."""
+
+    prompt: list[int]
+    candidates: list[list[int]]
+    max_tokens: int
+
+    @property
+    def room(self) -> int:
+        """Tokens that the prompt and the longest answer take; vLLM writes one token more than it scores."""
+        return len(self.prompt) + max([self.max_tokens, *(len(c) + 1 for c in self.candidates)])
+
+
+class PromptTokenizer:
+    """Applies a base model's chat template; models without one get the plain message texts."""
+
+    def __init__(self, base: Path) -> None:
+        from transformers import AutoTokenizer
+
+        try:
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(base)
+        except (OSError, ValueError) as exc:
+            raise BaseModelError(f"{base} holds no tokenizer that transformers can load: {exc}") from exc
+
+    def prompt(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids up to and including the start of the assistant's turn."""
+        if self.tokenizer.chat_template is None:
+            return self.tokenizer("\n".join(m["content"] for m in messages) + "\n")["input_ids"]
+        ids = self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=True)
+        return ids["input_ids"]
+
+    def candidate(self, text: str) -> list[int]:
+        """Token ids of an answer that follows `prompt`, without an end-of-turn token."""
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def tokenize(self, request: EngineRequest) -> TokenizedRequest:
+        """The request as token ids."""
+        candidates = [self.candidate(text) for text in request.candidates]
+        return TokenizedRequest(self.prompt(request.messages), candidates, request.max_tokens)
+
+    def tokenize_all(self, requests: Sequence[EngineRequest], *, context: int | None) -> list[TokenizedRequest]:
+        """The requests as token ids; beyond its `context` a model answers too, and wrongly.
+
+        Raises:
+            InputError: one does not fit into `context` tokens with its answers.
+        """
+        tokenized = [self.tokenize(request) for request in requests]
+        over = [each.room for each in tokenized if context is not None and each.room > context]
+        if over:
+            raise InputError(
+                f"{len(over)} of {len(tokenized)} prompts take up to {max(over)} tokens with their answers, more than "
+                f"the {context} that there is room for here: profile again, which leaves such rows out, or measure "
+                "with an engine that has more room"
+            )
+        return tokenized
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of generated token ids, special tokens dropped."""
+        return self.tokenizer.decode(ids, skip_special_tokens=True)

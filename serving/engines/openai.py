@@ -1,36 +1,148 @@
 """The engine over a server that runs already: adapters are measured where they serve, with no second copy of the model.
 
 Prompts are sent as token ids, so that what is measured is what the other engines measure, and at the lowest
-priority, so that a server started with `--scheduling-policy priority` answers its clients first; vLLM passes over the
+priority, so that a server started with `--scheduling-policy priority` answers its clients first; vLLM ignores the
 field otherwise. Likelihoods come from vLLM's `prompt_logprobs`. A server without them gives answers only: its
-likelihoods are NaN, and its cells bear another engine's name.
+likelihoods are NaN, and its cells carry another engine's name.
 """
 
 import math
-from collections.abc import Callable, Sequence
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+import httpx
 
 from ...adapters import Adapter, FinishReason, RefusalError, ServerError
-from .completions import CompletionsClient
-from .engine import EngineRequest, EngineResult
-from .prompts import PromptTokenizer, check_room, room
+from ..http.addresses import server_url
+from ..http.errors import error_text
+from .engine import EngineRequest, EngineResult, PromptTokenizer
 
 CONCURRENCY = 4
 LOWEST_PRIORITY = 1_000_000
 """Larger is later in vLLM; clients' requests have 0."""
+BUSY = frozenset({408, 429, 500, 502, 503, 504})
+"""Statuses after which the same request may well succeed; all others are final."""
+FIRST_PAUSE_S = 0.25
+LONGEST_PAUSE_S = 10.0
 _GREEDY = {"temperature": 0, "repetition_penalty": 1.0}
-"""The penalty is said because a model's own generation settings would count otherwise."""
+"""The penalty is sent because a model's own generation settings would count otherwise."""
 
 Ids = list[int]
 Generated = tuple[str, int, FinishReason]
 
 
+class CompletionsClient:
+    """`POST /v1/completions` of one server, retried while it is busy or away, for up to `patience_s` seconds a request.
+
+    Safe to use from several threads.
+
+    Raises:
+        InputError: `url` is not the address of a server.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 120.0,
+        patience_s: float = 60.0,
+    ) -> None:
+        self.url = server_url(url, key_option="--api-key-env")
+        self._patience_s = patience_s
+        headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+        # A proxy of the environment would see every prompt.
+        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout_s, trust_env=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def models(self) -> list[dict[str, Any]]:
+        """The server's cards of `/v1/models`; the base model's is the first.
+
+        Raises:
+            ServerError: the server is away, or lists no models.
+        """
+        listed = self._ask("GET", "/v1/models").get("data")
+        if not isinstance(listed, list) or not listed:
+            raise ServerError(f"{self.url}/v1/models lists no model: is it an OpenAI server?")
+        return listed
+
+    def complete(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The response to a completion request.
+
+        Raises:
+            RefusalError: the server refuses the request.
+            ServerError: it stayed away, or answered as another model than the one asked for.
+        """
+        reply = self._ask("POST", "/v1/completions", json=body)
+        if reply.get("model") != body["model"]:
+            raise ServerError(
+                f"{self.url} was asked for {body['model']!r} and answered as {reply.get('model')!r}: "
+                "nothing was measured"
+            )
+        return reply
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def _ask(self, method: str, path: str, **more: Any) -> dict[str, Any]:
+        until, pause = time.monotonic() + self._patience_s, FIRST_PAUSE_S
+        while True:
+            trouble, wait_s = self._try(method, path, more)
+            if isinstance(trouble, dict):
+                return trouble
+            # Spread out, so that clients turned away together do not come back together.
+            wait_s = max(wait_s, pause * random.uniform(0.5, 1.0))
+            if time.monotonic() + wait_s > until:
+                raise ServerError(f"{self.url}{path} stayed busy or away for {self._patience_s:g} s: {trouble}")
+            time.sleep(wait_s)
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    def _try(self, method: str, path: str, more: dict[str, Any]) -> tuple[dict[str, Any] | str, float]:
+        """The response, or why there is none and how many seconds the server asks to wait."""
+        try:
+            response = self._http.request(method, path, **more)
+        except httpx.TransportError as exc:
+            return f"{type(exc).__name__}: {exc}", 0.0
+        if response.status_code in BUSY:
+            return f"status {response.status_code}: {_message(response)}", _retry_after(response)
+        if not response.is_success:
+            raise RefusalError(
+                f"{self.url}{path} refused the request with status {response.status_code}: {_message(response)}",
+                status=response.status_code,
+            )
+        try:
+            reply = response.json()
+        except ValueError:
+            reply = None
+        if not isinstance(reply, dict):
+            raise ServerError(f"{self.url}{path} answered with something that is no JSON object")
+        return reply, 0.0
+
+
+def _message(response: httpx.Response) -> str:
+    """The server's error message, in one short line."""
+    return " ".join(error_text(response.content).split())[:200]
+
+
+def _retry_after(response: httpx.Response) -> float:
+    given = response.headers.get("retry-after", "")
+    return min(float(given), LONGEST_PAUSE_S) if given.isdecimal() else 0.0
+
+
 class OpenAIEngine:
     """An `Engine` over the server of `client`, whose base model's tokenizer lies in `base`.
 
-    `address` says by which model name the server answers as an adapter. `concurrency` requests are under way at a time.
+    `address` gives the model name by which the server knows an adapter; `concurrency` requests are sent at a time.
 
     Raises:
         ServerError: the server is away.
@@ -45,14 +157,14 @@ class OpenAIEngine:
         address: Callable[[Adapter], str] = lambda adapter: adapter.name,
     ) -> None:
         self._client = client
-        self._prompts = PromptTokenizer(base)
+        self._tokenizer = PromptTokenizer(base)
         self._concurrency = concurrency
         self._address = address
         self._priority: dict[str, int] = {"priority": LOWEST_PRIORITY}
         card = client.models()[0]
         self._base_name = str(card["id"])
-        told = card.get("max_model_len")
-        self._context = told if isinstance(told, int) else None
+        context = card.get("max_model_len")
+        self._context = context if isinstance(context, int) else None
         self.scores = self._can_score()
         maker = str(card.get("owned_by") or "unknown")
         self.name = f"openai-{maker}" + ("" if self.scores else "-answers")
@@ -62,8 +174,8 @@ class OpenAIEngine:
 
         Raises:
             InputError: a prompt is longer, with its answer, than the server's context.
-            RefusalError: the server refuses a request, an adapter that it cannot load for instance.
-            ServerError: the server went away, or cannot score what only asks for scores.
+            RefusalError: the server refuses a request, for instance for an adapter that it cannot load.
+            ServerError: the server went away, or cannot score requests that ask for scores alone.
         """
         if not self.scores and any(r.candidates and not r.max_tokens for r in requests):
             raise ServerError(
@@ -78,14 +190,14 @@ class OpenAIEngine:
             pool.shutdown(cancel_futures=True)
 
     def check_offered(self, adapter: Adapter) -> None:
-        """Check that the server knows the adapter by now, and its name for these weights.
+        """Check that the server offers the adapter by now, with these weights.
 
         Raises:
             ServerError: it does not.
         """
         name = self._address(adapter)
         card = next((card for card in self._client.models() if card["id"] == name), None)
-        # Our servers tell the weights' digest; for others a name must do.
+        # Our servers show the weights' digest as root; for others a name must do.
         if card is None or card.get("root") not in (None, name, adapter.weights_digest):
             lacks = "offers no adapter" if card is None else "has other weights for"
             raise ServerError(
@@ -98,11 +210,10 @@ class OpenAIEngine:
 
     def _run_one(self, request: EngineRequest) -> EngineResult:
         model = self._base_name if request.adapter is None else self._address(request.adapter)
-        prompt = self._prompts.prompt(request.messages)
-        candidates = [self._prompts.candidate(c) for c in request.candidates]
-        check_room([room(prompt, candidates, request.max_tokens)], self._context)
+        [tokenized] = self._tokenizer.tokenize_all([request], context=self._context)
+        prompt, candidates = tokenized.prompt, tokenized.candidates
         text, tokens, reason = self._generate(model, prompt, request.max_tokens)
-        # The gold answer of a classification is one of its labels too.
+        # The gold answer of a classification is one of its labels too, and is scored once.
         scores = {c: self._score(model, prompt, list(c)) for c in dict.fromkeys(map(tuple, candidates))}
         return EngineResult(
             text=text,
@@ -124,7 +235,7 @@ class OpenAIEngine:
             return choice["text"], int(reply["usage"]["completion_tokens"]), reason
         # vLLM counts the end-of-turn token among the answer's; the other engines do not.
         ids = ids[:-1] if stopped else ids
-        return self._prompts.decode(ids), len(ids), reason
+        return self._tokenizer.decode(ids), len(ids), reason
 
     def _score(self, model: str, prompt: Ids, candidate: Ids) -> float:
         """Sum of natural-log probabilities of the candidate's tokens after the prompt; NaN where none are given."""
@@ -135,8 +246,8 @@ class OpenAIEngine:
         return math.fsum(s[str(t)]["logprob"] for s, t in zip(steps, candidate, strict=True))
 
     def _can_score(self) -> bool:
-        """Whether the server gives log-probabilities of prompts; some refuse to, others pass the question over."""
-        probe = self._prompts.candidate("a b c")
+        """Whether the server gives log-probabilities of prompts; some refuse, others ignore the field."""
+        probe = self._tokenizer.candidate("a b c")
         try:
             reply = self._complete(self._base_name, probe, max_tokens=1, prompt_logprobs=0)
         except RefusalError:

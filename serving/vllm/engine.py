@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...adapters import Adapter, FinishReason, WeightStore
-from ..engines.engine import EngineRequest, EngineResult
-from ..engines.prompts import PromptTokenizer, check_room, room
+from ..engines.engine import EngineRequest, EngineResult, PromptTokenizer
 from .options import CPU_VARIABLES, PRIVACY_VARIABLES, as_stored, engine_options, on_cpu
 
 if TYPE_CHECKING:
@@ -58,10 +57,8 @@ class VllmEngine:
         self._llm = None
 
     def _run_group(self, requests: list[EngineRequest]) -> list[EngineResult]:
-        prompts = [self._prompts.prompt(r.messages) for r in requests]
-        candidates = [[self._prompts.candidate(c) for c in r.candidates] for r in requests]
-        rooms = [room(p, cs, r.max_tokens) for p, cs, r in zip(prompts, candidates, requests, strict=True)]
-        check_room(rooms, MAX_MODEL_LEN)
+        tokenized = self._prompts.tokenize_all(requests, context=MAX_MODEL_LEN)
+        prompts, candidates = [t.prompt for t in tokenized], [t.candidates for t in tokenized]
         scores = self._score(requests, prompts, candidates)
         outputs = self._generate(requests, prompts)
         return [

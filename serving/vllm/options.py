@@ -7,7 +7,7 @@ On vLLM's CPU build:
 - in a batch with adapters it answers base-model requests from the *last* LoRA slot, for "no adapter" is
   index -1 (vllm-project/vllm#48421), so there must be a slot more than adapters, to stay empty;
 - bfloat16 is several times slower than float32 on a processor without instructions for it, so the faster type is taken
-  (`engines/precision.py`), which is the one that adapters were trained and measured in;
+  (`engines/local_model.py`), which is the one that adapters were trained and measured in;
 - glibc gives every temporary back to the system unless told not to, which halves the speed of decoding.
 """
 
@@ -20,7 +20,7 @@ from ...adapters import Adapter, WeightsError, WeightStore
 from ...adapters.weights.adapter_files import stored_layers
 from ...adapters.weights.base_shapes import BaseShapes
 from ...adapters.weights.tensor_file import is_plain, shown
-from ..engines.precision import fastest_precision
+from ..engines.local_model import fastest_precision
 from ..http import KEEP_ALIVE_S
 
 SPARE_SLOTS = 3

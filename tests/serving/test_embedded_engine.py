@@ -19,7 +19,7 @@ peft = pytest.importorskip("peft", reason="needs PEFT: pip install 'traitroute[p
 
 # These import torch when they are imported.
 from traitroute.serving.engines import candidates, decoding  # noqa: E402
-from traitroute.serving.engines.attention import NAME, keeps_all_keys  # noqa: E402
+from traitroute.serving.engines.decoding import GROUPED_ATTENTION, keeps_all_keys  # noqa: E402
 
 CONFIGS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "grouped keys": lambda sizes: transformers.LlamaConfig(**sizes),
@@ -167,7 +167,7 @@ def test_only_models_that_keep_all_keys_share_them(tiny: Any) -> None:
 
 def test_grouped_attention_serves_on_cpus_only(llama: Path, tmp_path: Path) -> None:
     used = open_float32(llama, tmp_path)._base.config._attn_implementation
-    assert (used == NAME) is not torch.cuda.is_available()
+    assert (used == GROUPED_ATTENTION) is not torch.cuda.is_available()
 
 
 @pytest.mark.parametrize("method", ["LoRA", "DoRA", "IA3"])

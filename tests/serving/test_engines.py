@@ -10,7 +10,7 @@ from traitroute.adapters import Adapter, Outcomes, WeightStore
 from traitroute.profiling import PACKAGED, Task, Training, open_base_model, train_adapter
 from traitroute.profiling.matrix.measure import request_for, to_outcomes
 from traitroute.profiling.training import adapter_record
-from traitroute.serving.engines import Engine, open_engine
+from traitroute.serving import Engine, open_engine
 
 pytest.importorskip("torch", reason="needs torch: pip install 'traitroute[profile]'")
 pytest.importorskip("peft", reason="needs PEFT: pip install 'traitroute[profile]'")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from traitroute.adapters import InputError
-from traitroute.serving.engines import precision
-from traitroute.serving.engines.precision import VARIABLE, fastest_precision
+from traitroute.serving.engines import local_model
+from traitroute.serving.engines.local_model import VARIABLE, fastest_precision
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'traitroute[profile]'")
 on_cpu = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU always takes bfloat16")
@@ -26,7 +26,7 @@ def test_what_was_measured_first_is_kept(monkeypatch: pytest.MonkeyPatch) -> Non
     first = fastest_precision()
     fastest_precision.cache_clear()
     other = "float32" if first == "bfloat16" else "bfloat16"
-    monkeypatch.setattr(precision, "_measured", lambda: other)
+    monkeypatch.setattr(local_model, "_measured", lambda: other)
     assert fastest_precision() == first
 
 
@@ -36,7 +36,7 @@ def test_a_damaged_note_is_measured_again(tmp_path: Path, monkeypatch: pytest.Mo
     (note,) = (tmp_path / "cache").iterdir()
     note.write_text("float")
     fastest_precision.cache_clear()
-    monkeypatch.setattr(precision, "_measured", lambda: "float32")
+    monkeypatch.setattr(local_model, "_measured", lambda: "float32")
     assert fastest_precision() == "float32"
 
 

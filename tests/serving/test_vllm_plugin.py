@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 from traitroute.adapters import Adapter, AdapterState, InputError, Registry, ServerError
 from traitroute.serving import watcher as following
-from traitroute.serving.engines.precision import fastest_precision
+from traitroute.serving.engines.local_model import fastest_precision
 from traitroute.serving.loading import LoadError
 from traitroute.serving.vllm import loras
 from traitroute.serving.vllm import plugin as plugin_module

@@ -19,8 +19,7 @@ from safetensors.numpy import load_file, save_file
 from traitroute.adapters import Adapter, AdapterState, RefusalError, Registry, ServerError
 from traitroute.router import FitRequests, fit_profile
 from traitroute.serving.engines import EngineRequest, TransformersEngine
-from traitroute.serving.engines.completions import CompletionsClient
-from traitroute.serving.engines.openai import OpenAIEngine
+from traitroute.serving.engines.openai import CompletionsClient, OpenAIEngine
 from traitroute.serving.vllm import running_server
 
 pytest.importorskip("vllm", reason="needs a server: pip install 'traitroute[serve]'")

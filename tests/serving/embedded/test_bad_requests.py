@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from traitroute.serving.embedded.prompts import Context
-from traitroute.serving.engines.prompts import PromptTokenizer
+from traitroute.serving.engines.engine import PromptTokenizer
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 TOKENS = 128
