@@ -1,68 +1,68 @@
-"""Answers in OpenAI's form: whole, in chunks of a stream, and an error in its middle."""
+"""Answers in OpenAI's form: whole, or in chunks of a stream, and ended when the client leaves."""
 
+import asyncio
 import json
 import time
 import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
 from ..http.errors import error_body
-from .generation import Finish
+from .generation import Chunk, Finish, Generation, GenerationError
 
 Kind = Literal["chat", "completion"]
 DONE = b"data: [DONE]\n\n"
 
 
 @dataclass(frozen=True)
-class Usage:
-    """Tokens read and generated; the end-of-turn token is not counted."""
-
-    prompt: int
-    completion: int
-
-    def to_json(self) -> dict[str, int]:
-        """As clients expect it."""
-        return {
-            "prompt_tokens": self.prompt,
-            "completion_tokens": self.completion,
-            "total_tokens": self.prompt + self.completion,
-        }
-
-
-@dataclass(frozen=True)
 class AnswerForm:
-    """The form of one answer of `model`; all its chunks share id and time."""
+    """The form of one answer of `model` to `prompt_tokens`; all its chunks share id and time."""
 
     kind: Kind
     model: str
+    prompt_tokens: int
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def whole(self, text: str, finish: Finish, usage: Usage) -> dict[str, Any]:
-        """The answer at once."""
-        chat = self.kind == "chat"
-        said = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
-        return {**self._frame("", [self._choice(said, finish)]), "usage": usage.to_json()}
+    async def whole(self, first: Chunk, rest: AsyncIterator[Chunk]) -> Response:
+        """The answer at once, when all of it is there."""
+        texts, last = [first.text], first
+        async for last in rest:
+            texts.append(last.text)
+        text = "".join(texts)
+        content = {"message": {"role": "assistant", "content": text}} if self.kind == "chat" else {"text": text}
+        choices = [self._choice(content, last.finish or "stop")]
+        return JSONResponse({**self._frame("", choices), "usage": self._usage(last.tokens)})
 
     def opening(self) -> bytes:
         """The event before any text: chat names the role, completions need none."""
-        return self._delta({"role": "assistant", "content": ""}, None) if self.kind == "chat" else b""
+        return self._event({"delta": {"role": "assistant", "content": ""}}, None) if self.kind == "chat" else b""
 
-    def chunk(self, text: str, finish: Finish | None) -> bytes:
+    def event(self, text: str, finish: Finish | None) -> bytes:
         """An event with some text, and at the end why it ended."""
         if self.kind == "chat":
-            return self._delta({"content": text} if text else {}, finish)
-        return _event(self._frame(".chunk", [self._choice({"text": text}, finish)]))
+            return self._event({"delta": {"content": text} if text else {}}, finish)
+        return self._event({"text": text}, finish)
 
-    def counted(self, usage: Usage) -> bytes:
+    def usage_event(self, tokens: int) -> bytes:
         """The event that holds nothing but the usage."""
-        return _event({**self._frame(".chunk", []), "usage": usage.to_json()})
+        return _event({**self._frame(".chunk", []), "usage": self._usage(tokens)})
 
-    def _delta(self, delta: dict[str, str], finish: Finish | None) -> bytes:
-        return _event(self._frame(".chunk", [self._choice({"delta": delta}, finish)]))
+    def _event(self, content: dict[str, Any], finish: Finish | None) -> bytes:
+        return _event(self._frame(".chunk", [self._choice(content, finish)]))
 
-    def _choice(self, said: dict[str, Any], finish: Finish | None) -> dict[str, Any]:
-        return {"index": 0, **said, "logprobs": None, "finish_reason": finish}
+    def _choice(self, content: dict[str, Any], finish: Finish | None) -> dict[str, Any]:
+        return {"index": 0, **content, "logprobs": None, "finish_reason": finish}
+
+    def _usage(self, tokens: int) -> dict[str, int]:
+        """Tokens read and generated; the end-of-turn token is not counted."""
+        read = self.prompt_tokens
+        return {"prompt_tokens": read, "completion_tokens": tokens, "total_tokens": read + tokens}
 
     def _frame(self, suffix: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
         chat = self.kind == "chat"
@@ -75,9 +75,67 @@ class AnswerForm:
         }
 
 
-def error_event(message: str) -> bytes:
-    """An error in the middle of a stream."""
-    return _event(error_body(500, message))
+class EventStream(Response):
+    """Server-sent events; a client that leaves ends its generation. `counted` adds the usage at the end."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        form: AnswerForm,
+        generation: Generation,
+        first: Chunk,
+        rest: AsyncIterator[Chunk],
+        *,
+        counted: bool,
+    ) -> None:
+        self.status_code, self.background = 200, None
+        self.init_headers({"cache-control": "no-store"})
+        self._form, self._generation, self._counted = form, generation, counted
+        self._first, self._rest = first, rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the chunks as they come."""
+        headers = [h for h in self.raw_headers if h[0] != b"content-length"]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        try:
+            with until_disconnect(self._generation, receive):
+                async for event in self._events():
+                    await send({"type": "http.response.body", "body": event, "more_body": True})
+        finally:
+            self._generation.abort()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _events(self) -> AsyncIterator[bytes]:
+        if opening := self._form.opening():
+            yield opening
+        chunk = self._first
+        yield self._form.event(chunk.text, chunk.finish)
+        try:
+            while not chunk.last:
+                chunk = await anext(self._rest)
+                yield self._form.event(chunk.text, chunk.finish)
+        except GenerationError as exc:
+            yield _event(error_body(500, str(exc)))
+        if self._counted:
+            yield self._form.usage_event(chunk.tokens)
+        yield DONE
+
+
+@contextmanager
+def until_disconnect(generation: Generation, receive: Receive) -> Iterator[None]:
+    """Abort the generation when the client leaves while this is open."""
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        generation.abort()
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
 
 
 def _event(data: dict[str, Any]) -> bytes:

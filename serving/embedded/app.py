@@ -1,4 +1,4 @@
-"""The embedded server's application: OpenAI's surface over a `Decoder`, behind the routing that vLLM has too."""
+"""The embedded server's application: OpenAI's API over a `Decoder`, behind the routing that vLLM has too."""
 
 import asyncio
 import reprlib
@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from jinja2 import TemplateError
@@ -15,6 +16,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ...adapters import Adapter, Registry
 from ..api_routes import api_routes, open_paths
@@ -22,20 +24,17 @@ from ..engines.engine import PromptTokenizer
 from ..health import RegistryHealth
 from ..http.addresses import cross_origin
 from ..http.body import REQUEST
-from ..http.errors import RefusedError, error_response, model_response
+from ..http.errors import EXCEPTION_HANDLERS, RefusedError, error_response, model_response
 from ..http.keys import ApiKeys, KeyCheck
 from ..http.metrics_page import Reading, metrics_page
 from ..middleware import RoutingMiddleware
 from ..state import AUTO, ServerState
 from ..watcher import RegistryWatcher
-from .admission import QueueLimit
-from .answers import AnswerForm, Kind
+from .answers import AnswerForm, EventStream, Kind, until_disconnect
 from .decoder import Decoder
-from .generation import GenerationError, Order
+from .generation import GenerationError, GenerationRequest
 from .loader import EmbeddedLoader
-from .prompts import Context
-from .requests import ChatRequest, CompletionRequest, read_chat, read_completion
-from .streams import EventStream, until_disconnect, whole
+from .requests import ChatRequest, CompletionRequest, Context, read_chat, read_completion
 
 ROUTING_BUDGET_S = 0.5
 """More than in front of vLLM: here the router waits for a turn beside the thread that decodes."""
@@ -44,6 +43,7 @@ _ESCAPED = 12
 """The most bytes that JSON takes for a character."""
 _OTHER_BYTES = 2**20
 """What a body holds besides its prompt."""
+RETRY_AFTER_S = 1
 _READERS = 2
 """How many prompts are read at a time: reading a long one takes much memory."""
 
@@ -76,30 +76,30 @@ def embedded_app(
         origins=origins,
     )
     state.max_body_bytes = min(state.max_body_bytes, room.characters * _ESCAPED + _OTHER_BYTES)
-    following = RegistryWatcher(state, open_registry, loader.offer)
-    surface = _Surface(decoder, tokenizer, state, loader, room, following.contact)
+    watcher = RegistryWatcher(state, open_registry, loader.offer)
+    endpoints = _Endpoints(decoder, tokenizer, state, loader, room, watcher.contact)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         decoder.start()
-        await following.start()
+        await watcher.start()
         try:
             yield
         finally:
-            await following.stop()
+            await watcher.stop()
             await asyncio.to_thread(decoder.close)
-            surface.readers.shutdown(wait=False)
+            endpoints.readers.shutdown(wait=False)
 
     keys = ApiKeys([api_key or ""])
     refusal = "the API key is missing or wrong"
     app = Starlette(
         routes=[
-            Route("/v1/chat/completions", surface.chat, methods=["POST"]),
-            Route("/v1/completions", surface.complete, methods=["POST"]),
-            Route("/v1/models", surface.models),
-            Route("/v1/models/{name:path}", surface.model),
-            Route("/health", surface.health),
-            Route("/metrics", surface.metrics),
+            Route("/v1/chat/completions", endpoints.chat, methods=["POST"]),
+            Route("/v1/completions", endpoints.complete, methods=["POST"]),
+            Route("/v1/models", endpoints.models),
+            Route("/v1/models/{name:path}", endpoints.model),
+            Route("/health", endpoints.health),
+            Route("/metrics", endpoints.metrics),
             *api_routes(state),
         ],
         middleware=[
@@ -108,35 +108,53 @@ def embedded_app(
             Middleware(QueueLimit, limit=queue),
             Middleware(RoutingMiddleware, state=state),
         ],
-        exception_handlers={HTTPException: _http_error, RefusedError: _refused},
+        exception_handlers=EXCEPTION_HANDLERS,
         lifespan=lifespan,
     )
-    # A redirect would go to whatever the client says that this server is called.
+    # A redirect would go to whatever host the client's request names.
     app.router.redirect_slashes = False
     app.state.decoder = decoder
     return app
 
 
-class _Surface:
-    """The endpoints."""
+class QueueLimit:
+    """Pure ASGI middleware: at most `limit` requests are answered or wait; more get a 429 before anything is routed."""
 
-    def __init__(
-        self,
-        decoder: Decoder,
-        tokenizer: PromptTokenizer,
-        state: ServerState,
-        loader: EmbeddedLoader,
-        context: Context,
-        contact: RegistryHealth,
-    ) -> None:
-        self.readers = ThreadPoolExecutor(_READERS, thread_name_prefix="traitroute-reader")
-        self._contact = contact
-        self._decoder = decoder
-        self._tokenizer = tokenizer
-        self._state = state
-        self._loader = loader
-        self._context = context
-        self._started = int(time.time())
+    def __init__(self, app: ASGIApp, *, limit: int) -> None:
+        self.app = app
+        self._limit = limit
+        self._present = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self.app(scope, receive, send)
+            return
+        if self._present >= self._limit:
+            message = f"the queue is full ({self._limit} requests): try again later"
+            refusal = error_response(429, message, headers={"retry-after": str(RETRY_AFTER_S)})
+            await refusal(scope, receive, send)
+            return
+        self._present += 1
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self._present -= 1
+
+
+@dataclass(frozen=True)
+class _Endpoints:
+    """What the server answers itself."""
+
+    decoder: Decoder
+    tokenizer: PromptTokenizer
+    state: ServerState
+    loader: EmbeddedLoader
+    context: Context
+    registry_health: RegistryHealth
+    readers: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(_READERS, thread_name_prefix="traitroute-reader")
+    )
+    started: int = field(default_factory=lambda: int(time.time()))
 
     async def chat(self, request: Request) -> Response:
         """POST /v1/chat/completions."""
@@ -157,33 +175,33 @@ class _Surface:
         return JSONResponse({"object": "list", "data": self._cards()})
 
     def _cards(self) -> list[dict[str, Any]]:
-        base, *aliases = self._state.base_names
-        names = [base, *aliases, AUTO, *sorted(self._state.adapters)]
+        base, *aliases = self.state.base_names
+        names = [base, *aliases, AUTO, *sorted(self.state.adapters)]
         return [
             {
                 "id": name,
                 "object": "model",
-                "created": self._started,
+                "created": self.started,
                 "owned_by": "traitroute",
-                "root": served.weights_digest if (served := self._loader.adapter(name)) else None,
-                "parent": base if name in self._state.adapters else None,
-                "max_model_len": self._context.tokens,
+                "root": served.weights_digest if (served := self.loader.adapter(name)) else None,
+                "parent": base if name in self.state.adapters else None,
+                "max_model_len": self.context.tokens,
             }
             for name in names
         ]
 
     async def health(self, request: Request) -> Response:
         """GET /health: well while it can answer, even from what it read before its registry went away."""
-        alive = self._decoder.alive
+        alive = self.decoder.alive
         body = {
             "status": "ok" if alive else "the model has failed",
-            "registry": self._contact.report(),
+            "registry": self.registry_health.report(),
         }
         return JSONResponse(body, status_code=200 if alive else 503)
 
     async def metrics(self, request: Request) -> Response:
         """GET /metrics: Prometheus metrics of routing, and how full the batch is."""
-        counts = {"rows": self._decoder.rows, "waiting": self._decoder.waiting}
+        counts = {"rows": self.decoder.rows, "waiting": self.decoder.waiting}
         return metrics_page(*(Reading(f"traitroute_embedded_{k}", f"Requests: {k}.", n) for k, n in counts.items()))
 
     async def _answer(
@@ -194,48 +212,47 @@ class _Surface:
         prompt: list[int],
     ) -> Response:
         name, adapter = self._served(asked.model)
-        order = Order(
-            prompt=prompt,
-            adapter=adapter,
-            max_tokens=self._room(prompt, asked.limit),
-            temperature=asked.temperature,
-            top_p=asked.top_p,
-            seed=asked.seed,
-            stops=asked.stop,
-            ignore_eos=asked.ignore_eos,
+        generation = self.decoder.submit(
+            GenerationRequest(
+                prompt=prompt,
+                adapter=adapter,
+                max_tokens=self._room(prompt, asked.limit),
+                temperature=asked.temperature,
+                top_p=asked.top_p,
+                seed=asked.seed,
+                stops=asked.stop,
+                ignore_eos=asked.ignore_eos,
+            )
         )
-        form = AnswerForm(kind, name)
-        generation = self._decoder.submit(order)
-        pieces = aiter(generation)
+        form, chunks = AnswerForm(kind, name, len(prompt)), aiter(generation)
         try:
-            # Until there is a first piece, an error can still be told in the status.
+            # Until there is a first chunk, an error can still be reported in the status.
             with until_disconnect(generation, request.receive):
-                first = await anext(pieces)
+                first = await anext(chunks)
                 if not asked.stream:
-                    return await whole(form, first, pieces, len(prompt))
+                    return await form.whole(first, chunks)
         except GenerationError as exc:
             status = _CLOSED_BY_CLIENT if generation.aborted else 503
             return error_response(status, str(exc))
         except BaseException:
             generation.abort()
             raise
-        usage = asked.stream_options.include_usage
-        return EventStream(form, generation, first, pieces, counted=usage)
+        return EventStream(form, generation, first, chunks, counted=asked.stream_options.include_usage)
 
     def _served(self, model: str) -> tuple[str, Adapter | None]:
-        """The name that the answer bears, and who gives it."""
-        if model in self._state.base_names:
-            return self._state.base_names[0], None
-        if (adapter := self._loader.adapter(model)) is not None:
+        """The model name of the answer, and its adapter."""
+        if model in self.state.base_names:
+            return self.state.base_names[0], None
+        if (adapter := self.loader.adapter(model)) is not None:
             return model, adapter
         raise HTTPException(404, f"the model {reprlib.repr(model)} does not exist: see /v1/models")
 
     def _room(self, prompt: list[int], limit: int | None) -> int:
-        room = self._context.tokens - len(prompt)
+        room = self.context.tokens - len(prompt)
         if room < (limit or 1):
             raise RefusedError(
                 f"{len(prompt)} prompt tokens and {limit or 1} to generate are more than this "
-                f"server's context of {self._context.tokens}"
+                f"server's context of {self.context.tokens}"
             )
         return limit or room
 
@@ -243,20 +260,20 @@ class _Surface:
         return await asyncio.get_running_loop().run_in_executor(self.readers, read, body)
 
     def _read_chat(self, body: Any) -> tuple[ChatRequest, list[int]]:
-        asked = read_chat(body, self._context)
+        asked = read_chat(body, self.context)
         try:
-            return asked, self._checked(self._tokenizer.prompt(asked.messages), "messages")
+            return asked, self._checked(self.tokenizer.prompt(asked.messages), "messages")
         except TemplateError as exc:
             raise RefusedError(f"the model's chat template refuses the messages: {exc}", param="messages") from exc
 
     def _read_completion(self, body: Any) -> tuple[CompletionRequest, list[int]]:
-        asked = read_completion(body, self._context)
+        asked = read_completion(body, self.context)
         given = asked.prompt
-        ids = self._tokenizer.tokenizer(given)["input_ids"] if isinstance(given, str) else given
+        ids = self.tokenizer.tokenizer(given)["input_ids"] if isinstance(given, str) else given
         return asked, self._checked(ids, "prompt")
 
     def _checked(self, ids: list[int], param: str) -> list[int]:
-        size = self._decoder.vocabulary
+        size = self.decoder.vocabulary
         if not ids:
             raise RefusedError("the prompt is empty: there is nothing to continue", param=param)
         if wrong := [i for i in ids if not 0 <= i < size]:
@@ -269,13 +286,3 @@ def _body(request: Request) -> dict[str, Any]:
     if body is None:
         raise RefusedError("the body must be a JSON object")
     return body
-
-
-async def _http_error(request: Request, exc: Exception) -> Response:
-    assert isinstance(exc, HTTPException)
-    return error_response(exc.status_code, exc.detail, headers=exc.headers)
-
-
-async def _refused(request: Request, exc: Exception) -> Response:
-    assert isinstance(exc, RefusedError)
-    return exc.response()

@@ -1,10 +1,10 @@
-"""The worker thread that owns the model: continuous batching of requests for different adapters.
+"""The thread that owns the model: continuous batching of requests for different adapters.
 
 Between two tokens, rows that ended or were aborted leave the batch, and waiting requests join it: their prompts are
-read together and their key-value caches set beside the others'. Requests join in the order they came. One whose
+read together and their key-value caches are joined to the others'. Requests join in the order they came. One whose
 adapter finds no slot yet waits for rows to end, and may be overtaken by requests for loaded adapters for `PATIENCE_S`,
 not longer. Models whose caches cannot be joined (sliding windows, attention of their own) take new requests when their
-batch is through.
+batch has ended.
 """
 
 import asyncio
@@ -12,21 +12,18 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import torch
 
 from ...adapters import Adapter, WeightStore
-from ..engines.decoding import PromptBatch, advance, join, keep, prefill
-from ..engines.decoding import room_left
+from ..engines.decoding import PromptBatch, advance, join, keep, prefill, room_left
 from ..engines.engine import PromptTokenizer
 from ..loading import LoadError
-from .generation import Generation, Order, Piece
+from .generation import Chunk, Generation, GenerationRequest, Row, next_tokens
 from .mixed_model import MixedModel, NoSlotError
-from .row import Row, filled
-from .sampling import next_tokens
 
 MAX_ROWS = 32
 MAX_TOKENS = 32768
@@ -39,7 +36,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class _Loading:
-    """An adapter that somebody waits for."""
+    """An adapter that a request waits for."""
 
     adapter: Adapter
     since: float = field(default_factory=time.monotonic)
@@ -47,7 +44,7 @@ class _Loading:
 
 
 class Decoder:
-    """Answers orders with `mixed`, in a thread of its own from `start` to `close`."""
+    """Answers requests with `mixed`, in a thread of its own from `start` to `close`."""
 
     def __init__(self, mixed: MixedModel, tokenizer: PromptTokenizer) -> None:
         self.mixed = mixed
@@ -63,7 +60,7 @@ class Decoder:
 
     @property
     def alive(self) -> bool:
-        """Whether orders are being answered."""
+        """Whether requests are being answered."""
         return self._thread.is_alive() and not self._closing
 
     @property
@@ -95,14 +92,14 @@ class Decoder:
         """Load adapters from `store` from now on."""
         self._store = store
 
-    def submit(self, order: Order) -> Generation:
-        """Answer `order`; called on the event loop."""
-        generation = Generation(order, wake=self._wake)
+    def submit(self, request: GenerationRequest) -> Generation:
+        """Answer `request`; called on the event loop."""
+        generation = Generation(request, wake=self._wake)
         self._enqueue(generation)
         return generation
 
     async def load(self, adapter: Adapter) -> None:
-        """Return once the adapter is loaded, or known to load when its request's turn comes.
+        """Return once the adapter is loaded, or is known to load when a request needs it.
 
         Raises:
             LoadError: it cannot be.
@@ -124,22 +121,22 @@ class Decoder:
             self._changed.notify()
 
     def _run(self) -> None:
-        while self._awaited():
+        while self._wait_for_work():
             try:
-                self._turn()
+                self._step()
             except Exception as exc:
-                # The outer boundary: one request that cannot be computed must not end the server.
+                # The outermost handler: one request that cannot be computed must not end the server.
                 _logger.exception("traitroute: a batch of %d requests failed", len(self._rows))
                 self._end_rows(f"the batch failed: {type(exc).__name__}")
         self._end_all("the server is stopping")
 
-    def _awaited(self) -> bool:
-        """Wait until there is something to do; False when it is to stop."""
+    def _wait_for_work(self) -> bool:
+        """Wait until there is something to do; False when the decoder is to stop."""
         with self._changed:
             self._changed.wait_for(lambda: self._closing or self._rows or self._waiting)
         return not self._closing
 
-    def _turn(self) -> None:
+    def _step(self) -> None:
         """Let rows leave and join, and give every row its next token."""
         self._leave()
         self._admit()
@@ -166,10 +163,10 @@ class Decoder:
 
     def _leave(self) -> None:
         """Free the rows of requests that ended or were aborted."""
-        going = [row.ended or row.generation.aborted for row in self._rows]
-        if not any(going):
+        leaving = [row.ended or row.generation.aborted for row in self._rows]
+        if not any(leaving):
             return
-        order = filled(going)
+        order = compacted(leaving)
         if order and self._batch is not None:
             with torch.inference_mode():
                 self._batch = keep(self._batch, order)
@@ -178,7 +175,7 @@ class Decoder:
             self._batch = None
 
     def _admit(self) -> None:
-        """Let those join that there is room for, in the order they came."""
+        """Let waiting requests join where there is room, in the order they came."""
         new: list[Row] = []
         with self._changed:
             waiting = tuple(self._waiting)
@@ -194,18 +191,18 @@ class Decoder:
                     self._waiting.remove(item)
         if not new:
             return
-        # From here on a failure ends them like all others.
+        # From here on a failure of the batch ends them with all others.
         self._rows += new
         with torch.inference_mode():
-            prompts = [row.order.prompt for row in new]
-            room = min(ROOM, max(row.order.max_tokens for row in new))
+            prompts = [row.request.prompt for row in new]
+            room = min(ROOM, max(row.request.max_tokens for row in new))
             names = self._names(new)
             fresh = prefill(self.mixed.model, prompts, room=room, adapters=names)
             running = self._batch
             self._batch = fresh if running is None else join([running, fresh], room=ROOM)
 
     def _take(self, item: Generation | _Loading, new: list[Row]) -> bool:
-        """Whether a waiting item has been dealt with, by adding to `new` or otherwise; False: no room.
+        """Handle a waiting item, by adding it to `new` or otherwise; False: there is no room for it.
 
         Raises:
             NoSlotError: its adapter must wait for others to be out of use.
@@ -213,7 +210,7 @@ class Decoder:
         if isinstance(item, _Loading):
             self._finish_loading(item, new)
         elif not item.aborted:
-            return self._take_order(item, new)
+            return self._take_request(item, new)
         return True
 
     def _finish_loading(self, loading: _Loading, new: list[Row]) -> None:
@@ -228,14 +225,14 @@ class Decoder:
         else:
             _settle(loading.done)
 
-    def _take_order(self, generation: Generation, new: list[Row]) -> bool:
-        if not self._fits(generation.order, new):
+    def _take_request(self, generation: Generation, new: list[Row]) -> bool:
+        if not self._fits(generation.request, new):
             return False
         try:
-            if generation.order.adapter is not None:
-                self._load(generation.order.adapter, new)
+            if generation.request.adapter is not None:
+                self._load(generation.request.adapter, new)
         except LoadError as exc:
-            generation.put(Piece("", 0, error=str(exc)))
+            generation.put(Chunk("", 0, error=str(exc)))
         else:
             new.append(Row(generation, self._tokenizer))
         return True
@@ -243,23 +240,23 @@ class Decoder:
     def _load(self, adapter: Adapter, new: list[Row]) -> None:
         if self._store is None:
             raise LoadError(f"{adapter.name}: no registry offers its weights yet")
-        in_use = {r.order.adapter.weights_digest for r in [*self._rows, *new] if r.order.adapter}
+        in_use = {r.request.adapter.weights_digest for r in [*self._rows, *new] if r.request.adapter}
         try:
             self.mixed.load(adapter.weights_digest, self._store, in_use=in_use)
         except LoadError as exc:
             raise LoadError(f"{adapter.name}: {exc}") from exc
 
-    def _fits(self, order: Order, new: list[Row]) -> bool:
-        orders = [order, *(row.order for row in [*self._rows, *new])]
-        if len(orders) == 1:
+    def _fits(self, request: GenerationRequest, new: list[Row]) -> bool:
+        requests = [request, *(row.request for row in [*self._rows, *new])]
+        if len(requests) == 1:
             return True
         if self._batch is not None and not self._batch.shareable:
             return False
-        longest = max(len(o.prompt) + o.max_tokens for o in orders)
-        return len(orders) <= MAX_ROWS and len(orders) * longest <= MAX_TOKENS
+        longest = max(len(r.prompt) + r.max_tokens for r in requests)
+        return len(requests) <= MAX_ROWS and len(requests) * longest <= MAX_TOKENS
 
     def _names(self, rows: Iterable[Row]) -> list[str] | None:
-        adapters = [row.order.adapter for row in rows]
+        adapters = [row.request.adapter for row in rows]
         return self.mixed.adapters_of([a.weights_digest if a else None for a in adapters])
 
     def _end_rows(self, message: str) -> None:
@@ -274,7 +271,7 @@ class Decoder:
             left, self._waiting = list(self._waiting), deque()
         for item in left:
             if isinstance(item, Generation):
-                item.put(Piece("", 0, error=message))
+                item.put(Chunk("", 0, error=message))
             else:
                 _settle(item.done, LoadError(message))
 
@@ -287,3 +284,14 @@ def _settle(done: Future[None], error: LoadError | None = None) -> None:
         done.set_result(None)
     else:
         done.set_exception(error)
+
+
+def compacted(leaving: Sequence[bool]) -> list[int]:
+    """The rows that stay, the last ones moved into the places of those that leave, so that few rows move."""
+    staying = [row for row, leaves in enumerate(leaving) if not leaves]
+    order = list(range(len(staying)))
+    movers = [row for row in staying if row >= len(order)]
+    for place in order:
+        if leaving[place]:
+            order[place] = movers.pop()
+    return order

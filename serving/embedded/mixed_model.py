@@ -23,22 +23,8 @@ NO_ADAPTER = "__base__"
 
 _PLAIN = LoraConfig().to_dict()
 _HARMLESS = {
-    *(
-        "r",
-        "lora_alpha",
-        "lora_dropout",
-        "lora_bias",
-        "use_rslora",
-        "rank_pattern",
-        "alpha_pattern",
-    ),
-    *(
-        "target_modules",
-        "exclude_modules",
-        "layers_to_transform",
-        "layers_pattern",
-        "fan_in_fan_out",
-    ),
+    *("r", "lora_alpha", "lora_dropout", "lora_bias", "use_rslora", "rank_pattern", "alpha_pattern"),
+    *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "fan_in_fan_out"),
     *("task_type", "peft_type", "peft_version", "auto_mapping", "runtime_config", "inference_mode"),
     *("base_model_name_or_path", "revision", "init_lora_weights", "megatron_core"),
 }
@@ -98,17 +84,14 @@ class MixedModel:
         files, folder = _verified(digest, store)
         try:
             self._attach(files, folder)
-        # What PEFT raises for weights that do not fit is of many kinds.
-        except (
-            *(RuntimeError, ValueError, TypeError, KeyError, AttributeError, OSError),
-            WeightsError,
-        ) as exc:
+        # For weights that do not fit PEFT raises errors of many kinds.
+        except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, OSError, WeightsError) as exc:
             self._detach(digest)
             raise LoadError(_short(exc, folder)) from exc
         self._loaded[digest] = None
         self._proven.add(digest)
         if full and spare is not None:
-            # PEFT warns where the one it deletes is what it calls active.
+            # PEFT warns where it deletes the adapter that it calls active.
             self._peft.set_adapter(digest, inference_mode=True)
             self._detach(spare)
 
@@ -120,7 +103,7 @@ class MixedModel:
         else:
             self._peft.add_adapter(digest, config)
         load_weights(self._peft, folder, digest, self.local.device)
-        # What fails, fails here and not in a batch with other requests.
+        # Run once, so that a failure shows here and not in a batch with other requests.
         with torch.inference_mode():
             ids = torch.zeros(1, 1, dtype=torch.long, device=self.local.device)
             self._peft.eval()(input_ids=ids, adapter_names=[digest], use_cache=False)
@@ -145,10 +128,10 @@ def _verified(digest: str, store: WeightStore) -> tuple[AdapterFiles, Path]:
 
 
 def _check_mixable(files: AdapterFiles, folder: Path) -> None:
-    """Check that rows of other adapters compute as without this one, by all that PEFT would heed in its configuration.
+    """Check by its configuration, as PEFT reads it, that the adapter leaves rows of other adapters as they are.
 
     Raises:
-        ValueError: they might not, or it is not of a kind that is served.
+        ValueError: it might not, or it is not of a kind that is served.
     """
     given: dict[str, Any] = json.loads((folder / "adapter_config.json").read_bytes())
     others = sorted(

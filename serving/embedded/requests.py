@@ -1,100 +1,104 @@
 """What a client asks for, checked: OpenAI's chat completions and completions, as far as they are offered here.
 
-Every field is offered, not offered, or known to change nothing. What is not offered is refused unless it asks for nothing,
-and so is what is not known: it might have been meant to change the answer.
+Every field is offered, not offered, or known to change nothing. What is not offered is refused unless it asks for
+nothing, and so is every unknown field: it might have been meant to change the answer. A prompt that cannot fit is
+refused by its characters, before any of it is tokenized: tokenizing takes 160 times its bytes of memory.
 """
 
 import difflib
 import reprlib
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
+from ..engines.engine import PromptTokenizer
 from ..http.errors import RefusedError
-from .prompts import Context, kind, read_messages, read_prompt
 
 _OFF: dict[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "best_of": (1,),
-    "use_beam_search": (False,),
-    "length_penalty": (1,),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
-    "prompt_logprobs": (),
-    "return_tokens_as_token_ids": (False,),
-    "echo": (False,),
+    **dict.fromkeys(("n", "best_of", "length_penalty", "repetition_penalty"), (1,)),
+    **dict.fromkeys(("top_logprobs", "presence_penalty", "frequency_penalty", "min_p", "min_tokens"), (0,)),
+    **dict.fromkeys(("use_beam_search", "logprobs", "return_tokens_as_token_ids", "echo", "store"), (False,)),
+    **dict.fromkeys(("include_stop_str_in_output", "continue_final_message"), (False,)),
+    **dict.fromkeys(("skip_special_tokens", "spaces_between_special_tokens", "add_generation_prompt"), (True,)),
+    **dict.fromkeys(("tools", "functions", "logits_processors", "stop_token_ids", "bad_words", "documents"), ([],)),
+    **dict.fromkeys(("logit_bias", "chat_template_kwargs", "mm_processor_kwargs"), ({},)),
+    **dict.fromkeys(("tool_choice", "function_call"), ("none", "auto")),
+    **dict.fromkeys(("prompt_logprobs", "structured_outputs", "guided_json", "guided_regex", "guided_choice"), ()),
+    **dict.fromkeys(("guided_grammar", "audio", "web_search_options", "allowed_token_ids", "add_special_tokens"), ()),
+    **dict.fromkeys(("truncate_prompt_tokens", "chat_template"), ()),
     "suffix": ("",),
-    "tools": ([],),
-    "functions": ([],),
-    "tool_choice": ("none", "auto"),
-    "function_call": ("none", "auto"),
     "response_format": ({"type": "text"},),
-    "structured_outputs": (),
-    "guided_json": (),
-    "guided_regex": (),
-    "guided_choice": (),
-    "guided_grammar": (),
     "modalities": (["text"],),
-    "audio": (),
     "reasoning_effort": ("none",),
     "verbosity": ("medium",),
-    "web_search_options": (),
-    "store": (False,),
-    "logit_bias": ({},),
-    "logits_processors": ([],),
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "repetition_penalty": (1,),
     "top_k": (-1, 0),
-    "min_p": (0,),
-    "min_tokens": (0,),
-    "stop_token_ids": ([],),
-    "bad_words": ([],),
-    "allowed_token_ids": (),
-    "include_stop_str_in_output": (False,),
-    "skip_special_tokens": (True,),
-    "spaces_between_special_tokens": (True,),
-    "add_special_tokens": (),
-    "truncate_prompt_tokens": (),
-    "continue_final_message": (False,),
-    "add_generation_prompt": (True,),
-    "chat_template": (),
-    "chat_template_kwargs": ({},),
-    "documents": ([],),
-    "mm_processor_kwargs": ({},),
 }
 """What is not offered, with the values that ask for nothing."""
 
-_PASSED_OVER = frozenset(
-    {
-        "user",
-        "metadata",
-        "safety_identifier",
-        "prompt_cache_key",
-        "prompt_cache_retention",
-        "service_tier",
-        "prediction",
-        "parallel_tool_calls",
-        "request_id",
-        "cache_salt",
-        "priority",
-        "return_token_ids",
-    }
-)
+_IGNORED = {
+    *("user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "service_tier"),
+    *("prediction", "parallel_tool_calls", "request_id", "cache_salt", "priority", "return_token_ids"),
+}
 """What changes no answer; who asks for token ids sees that there are none."""
+
+_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+_TOOL_ROLES = ("tool", "function")
+_READ = ("role", "content", "name")
+_HISTORY = ("tool_calls", "tool_call_id", "function_call")
+_OF_ANSWERS = ("refusal", "audio", "annotations", "reasoning", "reasoning_content")
+"""What answers hold besides; clients send answers back whole, with nothing in these."""
+_PARTS = {
+    **dict.fromkeys(("image_url", "input_image"), "image"),
+    **dict.fromkeys(("audio_url", "input_audio"), "audio"),
+    **{"video_url": "video", "file": "file", "refusal": "refusal"},
+}
 
 _STOPS = 16
 _STOP_CHARACTERS = 1000
-"""Every new piece of text is searched for the beginnings of stop strings, while all other rows wait."""
+"""Every new chunk of text is searched for the beginnings of stop strings, while all other rows wait."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """How long a prompt may be: so many tokens, each of so many characters at most."""
+
+    tokens: int
+    longest: int
+
+    @classmethod
+    def of(cls, tokenizer: PromptTokenizer, tokens: int) -> Self:
+        """The context of a model with this tokenizer; a space beside each token is counted, since some drop it."""
+        return cls(tokens, 1 + max(map(len, tokenizer.tokenizer.get_vocab())))
+
+    @property
+    def characters(self) -> int:
+        """The most characters that fit."""
+        return self.tokens * self.longest
+
+    def check_characters(self, count: int, param: str) -> None:
+        """Raise RefusedError where a text of `count` characters cannot fit."""
+        if count > self.characters:
+            _refuse(
+                param,
+                f"{count} characters are more than this server's context of {self.tokens} tokens holds",
+            )
+
+    def check_items(self, items: list[Any], param: str) -> None:
+        """Raise RefusedError where a list is empty, or cannot fit at one token an item."""
+        if not items:
+            _refuse(param, "the list is empty")
+        if len(items) > self.tokens:
+            _refuse(param, f"{len(items)} items are more than this server's context of {self.tokens}")
 
 
 def _stops(given: Any) -> tuple[str, ...]:
     texts = [given] if isinstance(given, str) else given
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         wrong = next(t for t in texts if not isinstance(t, str)) if isinstance(texts, list) else given
-        raise _wrong(f"wanted a text or a list of texts, not {kind(wrong)}")
+        raise _wrong(f"wanted a text or a list of texts, not {_kind(wrong)}")
     if len(texts) > _STOPS:
         raise _wrong(f"{len(texts)} stop strings are more than {_STOPS}")
     if not all(0 < len(text) <= _STOP_CHARACTERS for text in texts):
@@ -148,7 +152,7 @@ class CompletionRequest(_Request):
         return self.max_tokens
 
 
-_Kind = TypeVar("_Kind", ChatRequest, CompletionRequest)
+_Form = TypeVar("_Form", ChatRequest, CompletionRequest)
 
 
 def read_chat(body: Mapping[str, Any], context: Context) -> ChatRequest:
@@ -158,7 +162,7 @@ def read_chat(body: Mapping[str, Any], context: Context) -> ChatRequest:
         RefusedError: it is wrong, too long, or asks for what is not offered.
     """
     _check_fields(ChatRequest, body)
-    return _validated(ChatRequest, body, messages=read_messages(body.get("messages"), context))
+    return _validated(ChatRequest, body, messages=_messages(body.get("messages"), context))
 
 
 def read_completion(body: Mapping[str, Any], context: Context) -> CompletionRequest:
@@ -168,10 +172,10 @@ def read_completion(body: Mapping[str, Any], context: Context) -> CompletionRequ
         RefusedError: it is wrong, too long, or asks for what is not offered.
     """
     _check_fields(CompletionRequest, body)
-    return _validated(CompletionRequest, body, prompt=read_prompt(body.get("prompt"), context))
+    return _validated(CompletionRequest, body, prompt=_prompt(body.get("prompt"), context))
 
 
-def _validated(form: type[_Kind], body: Mapping[str, Any], **read: Any) -> _Kind:
+def _validated(form: type[_Form], body: Mapping[str, Any], **read: Any) -> _Form:
     given = {name: body[name] for name in form.model_fields if body.get(name) is not None}
     try:
         return form.model_validate(given | read)
@@ -184,7 +188,7 @@ def _validated(form: type[_Kind], body: Mapping[str, Any], **read: Any) -> _Kind
 def _check_fields(form: type[BaseModel], body: Mapping[str, Any]) -> None:
     """Refuse what is not offered, unless it asks for nothing, and what is not known."""
     for name, given in body.items():
-        if given is None or name in form.model_fields or name in _PASSED_OVER:
+        if given is None or name in form.model_fields or name in _IGNORED:
             continue
         if name not in _OFF:
             raise RefusedError(_unknown(name, form), param=name[:100])
@@ -200,7 +204,7 @@ def _same(given: Any, nothing: Any) -> bool:
 
 
 def _unknown(name: str, form: type[BaseModel]) -> str:
-    known = [*form.model_fields, *_OFF, *_PASSED_OVER]
+    known = [*form.model_fields, *_OFF, *_IGNORED]
     near = difflib.get_close_matches(name[:100], known)
     meant = f"; did you mean {' or '.join(near)}?" if near else ""
     return f"no field {reprlib.repr(name)} is known{meant} Leave it out, or serve with vLLM"
@@ -208,3 +212,96 @@ def _unknown(name: str, form: type[BaseModel]) -> str:
 
 def _wrong(message: str) -> PydanticCustomError:
     return PydanticCustomError("wrong", "{message}", {"message": message})
+
+
+def _messages(given: Any, context: Context) -> list[dict[str, str]]:
+    """The messages of a conversation as chat templates take them.
+
+    Raises:
+        RefusedError: they are wrong, hold more than text, or cannot fit into the context.
+    """
+    if not isinstance(given, list):
+        _refuse("messages", f"wanted a list of messages, not {_kind(given)}")
+    context.check_items(given, "messages")
+    messages = [_message(each, f"messages.{i}") for i, each in enumerate(given)]
+    context.check_characters(sum(len(m["content"]) + 1 for m in messages), "messages")
+    return messages
+
+
+def _prompt(given: Any, context: Context) -> str | list[int]:
+    """The one prompt of a completion, as text or token ids.
+
+    Raises:
+        RefusedError: it is wrong, one of several, or cannot fit into the context.
+    """
+    if isinstance(given, list) and given and isinstance(given[0], str | list):
+        if len(given) > 1:
+            _refuse("prompt", "send one prompt a request: several are not offered")
+        given = given[0]
+    if isinstance(given, str):
+        context.check_characters(len(given), "prompt")
+        return given
+    if not isinstance(given, list):
+        _refuse("prompt", f"wanted a text or a list of token ids, not {_kind(given)}")
+    context.check_items(given, "prompt")
+    for i, token in enumerate(given):
+        if type(token) is not int:
+            _refuse(f"prompt.{i}", f"wanted a token id, not {_kind(token)}")
+    return given
+
+
+def _refuse(where: str, message: str) -> NoReturn:
+    """Say what is wrong with a part of the request."""
+    raise RefusedError(f"{where}: {message}", param=where)
+
+
+def _kind(value: Any) -> str:
+    """What a JSON value is, in words."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    kinds = {str: "text", list: "a list", dict: "an object"}
+    return kinds.get(type(value), "a number")
+
+
+def _message(given: Any, where: str) -> dict[str, str]:
+    if not isinstance(given, dict):
+        _refuse(where, f"wanted an object with role and content, not {_kind(given)}")
+    _check_message(given, where)
+    role = _role(given.get("role"), f"{where}.role")
+    content = given.get("content")
+    if isinstance(content, list):
+        content = "\n".join(_texts(content, f"{where}.content"))
+    elif not isinstance(content, str):
+        _refuse(f"{where}.content", f"{_kind(content)} is not taken by this server; wanted text")
+    return {"role": role, "content": content}
+
+
+def _role(given: Any, where: str) -> str:
+    if isinstance(given, str) and given in _ROLES:
+        return _ROLES[given]
+    wanted = f"wanted {', '.join(_ROLES)}"
+    if given in _TOOL_ROLES:
+        _refuse(where, f"{given} messages (tool history) are not taken by this server; {wanted}")
+    _refuse(where, f"{reprlib.repr(given)} is no role; {wanted}")
+
+
+def _check_message(message: Mapping[str, Any], where: str) -> None:
+    for name, value in message.items():
+        if name in _READ or value in (None, []):
+            continue
+        if name in _HISTORY:
+            _refuse(f"{where}.{name}", "tool history is not taken by this server; wanted text")
+        if name in _OF_ANSWERS:
+            _refuse(f"{where}.{name}", "not taken by this server; wanted text, in content")
+        _refuse(where, f"{reprlib.repr(name)} is not known; a message has {', '.join(_READ)}")
+
+
+def _texts(parts: list[Any], where: str) -> Iterable[str]:
+    for i, part in enumerate(parts):
+        form = part.get("type") if isinstance(part, dict) else None
+        if isinstance(form, str) and form in _PARTS:
+            _refuse(f"{where}.{i}", f"{_PARTS[form]} parts are not taken by this server; wanted text")
+        text = part.get("text") if form == "text" else None
+        if not isinstance(text, str):
+            _refuse(f"{where}.{i}", 'wanted a text part, as in {"type": "text", "text": "..."}')
+        yield text

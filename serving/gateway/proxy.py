@@ -5,8 +5,8 @@ reader slows the upstream down and the gateway holds no queue. A client that goe
 at the upstream. Only a request that no connection was made for is tried elsewhere.
 
 A body is written anew from the parsed request, so that no upstream's parser reads in the client's bytes what ours did
-not (a key twice, an encoding, something behind the end). An adapter is named as `model` and nowhere else, for only there
-the registry is asked about it.
+not (a key twice, an encoding, something behind the end). An adapter is named as `model` and nowhere else, because only
+there the registry is asked about it.
 """
 
 import asyncio

@@ -17,7 +17,8 @@ import pytest
 from safetensors.numpy import save_file
 from sqlalchemy import create_engine, text
 from traitroute.adapters import Adapter, AdapterState, Registry
-from traitroute.serving.doctor import Finding, Verdict, check_packages, check_registry, check_upstream, packages
+from traitroute.serving import doctor
+from traitroute.serving.doctor import Finding, Verdict, check_packages, check_registry, check_upstream
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -180,7 +181,7 @@ def test_a_vllm_outside_the_range_fails(monkeypatch: pytest.MonkeyPatch) -> None
     from traitroute.serving.vllm import plugin
 
     monkeypatch.setattr(plugin, "SUPPORTED_VLLM", "<0.1")
-    finding = packages._check_version()
+    finding = doctor._check_version()
     assert (finding.verdict, finding.advice) == (Verdict.FAIL, "install vllm<0.1")
 
 
@@ -193,7 +194,7 @@ def test_a_vllm_outside_the_range_fails(monkeypatch: pytest.MonkeyPatch) -> None
     ],
 )
 def test_plugins_that_leave_us_out_are_warned_of(environment: dict[str, str], told: str) -> None:
-    finding = packages._check_plugins(environment)
+    finding = doctor._check_plugins(environment)
     assert finding.verdict is Verdict.WARN
     assert told in finding.found
 
@@ -204,7 +205,7 @@ def test_plugins_that_leave_us_out_are_warned_of(environment: dict[str, str], to
 def test_without_vllm_the_embedded_server_remains(
     monkeypatch: pytest.MonkeyPatch, here: tuple[str, ...], verdict: str
 ) -> None:
-    monkeypatch.setattr(packages, "find_spec", lambda name: name if name in here else None)
+    monkeypatch.setattr(doctor, "find_spec", lambda name: name if name in here else None)
     finding, extras = check_packages({})
     assert (finding.check, finding.verdict) == ("vllm", verdict)
     assert extras.check == "extras"

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from traitroute.serving.embedded.prompts import Context
+from traitroute.serving.embedded.requests import Context
 from traitroute.serving.engines.engine import PromptTokenizer
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"

@@ -1,11 +1,11 @@
-"""Pieces of text are final, whole characters, and none of them begins a stop string that follows."""
+"""Chunks of text are final, whole characters, and none of them begins a stop string that follows."""
 
 from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from traitroute.serving.embedded.text import TextStream
+from traitroute.serving.embedded.generation import TextStream
 
 WORDS = ["a", "b", " c", "ab", "é", "\n"]
 
@@ -15,21 +15,21 @@ def decode_bytes(tokens: Sequence[int]) -> str:
 
 
 def streamed(stream: TextStream, tokens: list[int]) -> list[str]:
-    pieces = []
+    chunks = []
     for token in tokens:
-        pieces.append(stream.push(token))
+        chunks.append(stream.push(token))
         if stream.stopped:
-            return pieces
-    return [*pieces, stream.finish()]
+            return chunks
+    return [*chunks, stream.finish()]
 
 
 @given(st.text())
 def test_bytes_of_a_character_come_together(text: str) -> None:
     tokens = list(text.encode())
-    pieces = streamed(TextStream(decode_bytes), tokens)
-    assert "".join(pieces) == text
+    chunks = streamed(TextStream(decode_bytes), tokens)
+    assert "".join(chunks) == text
     if "\ufffd" not in text:
-        assert not any("\ufffd" in piece for piece in pieces)
+        assert not any("\ufffd" in chunk for chunk in chunks)
 
 
 @given(
@@ -39,14 +39,14 @@ def test_bytes_of_a_character_come_together(text: str) -> None:
 def test_the_answer_ends_before_the_first_stop(tokens: list[int], stops: list[str]) -> None:
     text = "".join(WORDS[token] for token in tokens)
     stream = TextStream(lambda ids: "".join(WORDS[i] for i in ids), stops)
-    pieces = streamed(stream, tokens)
+    chunks = streamed(stream, tokens)
     cuts = [text.find(stop) for stop in stops if stop in text]
     assert stream.stopped == bool(cuts)
     if not cuts:
-        assert "".join(pieces) == text
+        assert "".join(chunks) == text
         return
     # Stops that end at the same token are told apart by where they begin.
-    said = "".join(pieces)
+    said = "".join(chunks)
     assert text.startswith(said)
     assert not any(stop in said for stop in stops)
     assert any(text[len(said) :].startswith(stop) for stop in stops)
@@ -55,8 +55,8 @@ def test_the_answer_ends_before_the_first_stop(tokens: list[int], stops: list[st
 @pytest.mark.parametrize(("text", "last"), [("x<", "<"), ("x</", "</"), ("x</s", "</s"), ("xs", "")])
 def test_what_may_begin_a_stop_is_held_until_the_end(text: str, last: str) -> None:
     stream = TextStream(decode_bytes, ["</stop>"])
-    *pieces, end = streamed(stream, list(text.encode()))
-    assert ("".join(pieces), end) == (text.removesuffix(last), last)
+    *chunks, end = streamed(stream, list(text.encode()))
+    assert ("".join(chunks), end) == (text.removesuffix(last), last)
 
 
 def test_an_unfinished_character_is_shown_at_the_end() -> None:
