@@ -204,7 +204,7 @@ class _Call:
         if tried:
             return "; ".join(tried.values())
         if not self.loader.any_healthy():
-            return "no upstream answers: start one, or see /health for what each of them said"
+            return "no upstream answers: start one, or see /health for each one's reason"
         if self.loader.adapter(self.body.model) is not None:
             return f"no upstream has the adapter {self.body.model!r}, and none can load it"
         return "no upstream says which of its models is the base model: name it with --alias base=NAME"
