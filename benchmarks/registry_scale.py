@@ -137,7 +137,7 @@ async def follow(registry: Registry, fleet: Fleet, drawn: Drawn, summary: Profil
     """Time for a server to see an adapter added, and to route to one admitted; and how long its event loop stood still."""
     state, offers = ServerState(), []
     opened = lambda: Registry.open(registry.location, read_only=True, weights=Path("weights"))  # noqa: E731
-    follower = RegistryWatcher(state, opened, lambda adapters, _: offers.append(len(adapters)))
+    follower = RegistryWatcher(state, opened, lambda snapshot: offers.append(len(snapshot.adapters)))
     await follower.start()
     await asyncio.sleep(0.5)
     stop = await longest_stop(asyncio.to_thread(RegistrySnapshot.read, registry))
@@ -148,12 +148,12 @@ async def follow(registry: Registry, fleet: Fleet, drawn: Drawn, summary: Profil
     whole = stored(registry)
     for i in range(REPEATS):
         adapter = made_up(f"late-{i}", len(drawn.names) + i, state=AdapterState.PENDING)
-        await adding.see(lambda a=adapter: registry.add_adapter(a), lambda a=adapter: a.name in state.adapters)
+        await adding.see(lambda a=adapter: registry.add_adapter(a), lambda a=adapter: a.name in state.snapshot.adapters)
         profile = profile.with_adapter(adapter.name, drawn.scores[i])
         summary = with_row(summary, adapter.name)
         admit = partial(registry.admit, adapter, profile.to_bytes(), summary, parent=version)
         version += 1
-        await admitting.see(admit, lambda v=version: getattr(state.router, "version", 0) == v)
+        await admitting.see(admit, lambda v=version: getattr(state.snapshot.router, "version", 0) == v)
     await follower.stop()
     versions = stored(registry) - whole
     return {

@@ -32,8 +32,10 @@ from starlette.applications import Starlette
 from traitroute.adapters import Adapter, AdapterState, Location, PairedOutcomes
 from traitroute.router import Router, RoutingProfile
 from traitroute.serving.api_routes import api_routes
-from traitroute.serving.skills import PlanRequest, SelectRequest, Skills, Snapshot
-from traitroute.serving.skills.measured import Measured
+from traitroute.serving.measured import Measured
+from traitroute.serving.profile_snapshot import ProfileSnapshot
+from traitroute.serving.skills import PlanRequest, SelectRequest, Skills
+from traitroute.serving.snapshot import RegistrySnapshot
 from traitroute.serving.state import ServerState
 
 SIZES = (10, 1_000, 10_000)
@@ -74,7 +76,7 @@ class Clocks:
         return Times(asked, adapters, len(kept), *map(float, (middle[0], high[0], middle[1], high[1])))
 
 
-def snapshot(profile: RoutingProfile, rng: np.random.Generator) -> Snapshot:
+def snapshot(profile: RoutingProfile, rng: np.random.Generator) -> ProfileSnapshot:
     """A snapshot of made-up measurements around a real router."""
     n, components = len(profile.adapters), profile.trait_scores.shape[1]
     tasks = (*profile.tasks, *(f"task-{i}" for i in range(len(profile.tasks), TASKS)))
@@ -96,7 +98,7 @@ def snapshot(profile: RoutingProfile, rng: np.random.Generator) -> Snapshot:
     adapters = {name: _adapter(name, i) for i, name in enumerate(profile.adapters)}
     location = Location(path=Path("made-up.db"))
     traits, scores = summary.traits, summary.trait_scores
-    return Snapshot(adapters, Router(profile), "made-up", traits, scores, {}, measured, b"key", location)
+    return ProfileSnapshot(adapters, Router(profile), "made-up", traits, scores, {}, measured, b"key", location)
 
 
 def _adapter(name: str, i: int) -> Adapter:
@@ -120,9 +122,9 @@ def timed(asked: str, adapters: int, ask: Callable[[int], object], count: int, w
     return clocks.times(asked, adapters, warm)
 
 
-def over_http(found: Snapshot, texts: Sequence[str], batches: Sequence[Sequence[str]]) -> list[Times]:
+def over_http(found: ProfileSnapshot, texts: Sequence[str], batches: Sequence[Sequence[str]]) -> list[Times]:
     """The same through the routes."""
-    state = ServerState(snapshot=found)
+    state = ServerState(snapshot=RegistrySnapshot(skills=found))
     app = Starlette(routes=api_routes(state))
     plans = [{"steps": [{"task": text} for text in batch], "max_loss": 1.0} for batch in batches]
 
@@ -137,7 +139,9 @@ def over_http(found: Snapshot, texts: Sequence[str], batches: Sequence[Sequence[
     return asyncio.run(ask())
 
 
-async def _asked(client: httpx.AsyncClient, asked: str, bodies: Sequence[object], warm: int, found: Snapshot) -> Times:
+async def _asked(
+    client: httpx.AsyncClient, asked: str, bodies: Sequence[object], warm: int, found: ProfileSnapshot
+) -> Times:
     path = f"/v1/skills/{asked.split()[0]}"
     clocks = Clocks()
     for body in bodies:
@@ -147,7 +151,7 @@ async def _asked(client: httpx.AsyncClient, asked: str, bodies: Sequence[object]
     return clocks.times(f"{asked}, over HTTP", len(found.adapters), warm)
 
 
-def measure(found: Snapshot, texts: Sequence[str], batches: Sequence[Sequence[str]]) -> list[Times]:
+def measure(found: ProfileSnapshot, texts: Sequence[str], batches: Sequence[Sequence[str]]) -> list[Times]:
     """All questions to one snapshot."""
     skills, n = Skills(found), len(found.adapters)
     selects = [SelectRequest(task=text) for text in texts]

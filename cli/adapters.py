@@ -260,10 +260,11 @@ def _adapter_card(store: Registry, name: str) -> str:
         RegistryError: nothing was profiled, the profile is too old, or there is no adapter of that name.
     """
     from ..router import Router
-    from ..serving.skills import Skills, Snapshot
+    from ..serving.profile_snapshot import ProfileSnapshot
+    from ..serving.skills import Skills
     from ..serving.skills.card import model_card
 
-    snapshot = Snapshot.read(store, Router.from_registry(store))
+    snapshot = ProfileSnapshot.read(store, Router.from_registry(store))
     if snapshot is None:
         raise RegistryError("the newest profile is too old to make a card of: run `traitroute profile` again")
     adapter = store.adapter(name)

@@ -9,7 +9,7 @@ import typer
 from ..adapters import InputError, Location, Registry, RegistryError, StoredProfile
 
 if TYPE_CHECKING:
-    from ..serving.engines import EngineName
+    from ..serving import EngineName
 
 ServerKey = Annotated[str | None, typer.Option("--api-key-env", help="Environment variable with the server's API key.")]
 Concurrency = Annotated[int, typer.Option(min=1, max=64, help="Requests that are under way at the server at a time.")]

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from ..profiling.matrix.profiled import Profiled
     from ..router import RoutingProfile
     from ..serving.engines import Engine
-    from ..serving.traffic.losses import Losses
-    from ..serving.traffic.suggestion import Group, NovelShare, Suggestion
+    from ..serving.traffic.suggestion import Group, Losses, NovelShare, Suggestion
 
 PROMPTS = 50
 """So many prompts of a candidate task are compared with the traffic."""
@@ -209,15 +208,14 @@ def suggest_tasks(
     """
     from ..router import RoutingProfile
     from ..serving.skills.recalibration import read_rewards
-    from ..serving.traffic.losses import losses_of
-    from ..serving.traffic.suggestion import groups_of, novelty_of, suggestions
+    from ..serving.traffic.suggestion import groups_of, losses_of, novelty_of, suggestions
 
     since = datetime.now(UTC) - timedelta(days=days)
     with Registry.open(registry, read_only=True) as store:
         stored = newest_profile(store)
         lineage = set(store.lineage())
         windows = [w for w in store.demand_windows(since=since) if w.profile_version in lineage]
-        losses = losses_of(read_rewards(store, since))
+        losses = losses_of([each.reward - each.expected for each in read_rewards(store, since)])
     if not windows:
         console.print(f"no server has routed requests with profile version {stored.version} in {days} days yet")
         return

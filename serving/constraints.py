@@ -8,9 +8,12 @@
     x-traitroute-session: KEY       {"session": "KEY"}       the adapter of the session's first decision
     x-traitroute-reroute: 1         {"reroute": true}        decide anew, from the last user turn
 
-The first three bind requests for an adapter by its name too. The first four add up over the body and every line of a
-header, so that nobody weakens what another asked for; of the others a header wins. A misspelt constraint would be broken
-unseen, so whatever is not understood is refused.
+The first four add up over the body and every line of a header, so that nobody weakens what another asked for; of the
+others a header wins. A misspelt constraint would have no effect, so whatever is not understood is refused.
+
+The first three bind requests for an adapter by its name too, so that a proxy can enforce them by a header. Where they
+hold, nothing is handed on that could name another adapter to the app behind: a body that is no JSON object, a model
+that is no text, a spelling of `model` that some parsers accept, or a field by which some servers take an adapter.
 """
 
 import reprlib
@@ -35,6 +38,15 @@ NOT_CONSTRAINTS = frozenset(
     )
 )
 """Headers of ours that ask nothing of routing."""
+
+MAX_MODEL = 1024
+"""How many characters a model's name may have: base models are named by paths, too."""
+
+_ADAPTER_WORDS = ("adapter", "lora")
+"""In the fields by which SGLang, LoRAX, TGI, TensorRT-LLM, llama.cpp, MLX and others take an adapter."""
+_MORE_MODELS = frozenset({"fallbacks", "models"})
+_SETTINGS = ("extra_body", "options", "parameters", "sampling_params")
+"""Objects in a request whose fields some servers take as they take its own."""
 
 # A name of 64 characters, and the version of a replacement.
 _Name = Annotated[str, Field(max_length=80)]
@@ -237,3 +249,66 @@ def _unknown_adapter(part: str, name: str, known: Collection[str]) -> RefusedErr
         f"{part} names {reprlib.repr(name)}, which is no adapter of this server{did_you_mean(name, known)}",
         param=part,
     )
+
+
+def check_model(model: Any) -> None:
+    """Check that a model's name is short enough to be looked up, compared and quoted.
+
+    Raises:
+        RefusedError: it is not.
+    """
+    if isinstance(model, str) and len(model) > MAX_MODEL:
+        raise RefusedError(
+            f'"model" has {len(model)} characters, and no name here more than {MAX_MODEL}: see /v1/models',
+            param="model",
+        )
+
+
+def no_such_model(name: str) -> RefusedError:
+    """A refusal that is the same for disabled and removed adapters and for names that never existed."""
+    message = f"the model {reprlib.repr(name)} does not exist: GET /v1/models lists those that do"
+    return RefusedError(message, status=404, param="model")
+
+
+def check_sole(request: dict[str, Any] | None) -> None:
+    """Check that nothing but `model` says who is to answer a request that is bound by constraints.
+
+    Raises:
+        RefusedError: something might.
+    """
+    if request is None:
+        raise RefusedError(
+            "the body is not a JSON object, so nothing shows that it keeps to the request's "
+            f"{PREFIX} headers: send JSON"
+        )
+    model = request.get("model")
+    if model is not None and not isinstance(model, str):
+        raise RefusedError(
+            f'"model" was {reprlib.repr(model)}, but must be text where constraints hold',
+            param="model",
+        )
+    if (field := named_beside(request)) is not None:
+        raise RefusedError(
+            f'{reprlib.repr(field)} might name an adapter past the request\'s constraints: name it in "model"',
+            status=403,
+            param=field[:64],
+        )
+
+
+def named_beside(request: Mapping[str, Any]) -> str | None:
+    """The field by which some server might take an adapter beside `model`; None where there is none.
+
+    To servers in Go `MODEL` is `model`.
+    """
+    settings = (request.get(key) for key in _SETTINGS)
+    for part in (request, *(each for each in settings if isinstance(each, dict))):
+        for field, value in part.items():
+            is_model = part is request and field == "model"
+            if not is_model and value is not None and _may_name_adapter(field.casefold()):
+                return field
+    return None
+
+
+def _may_name_adapter(folded: str) -> bool:
+    listed = folded == "model" or folded in _MORE_MODELS
+    return listed or any(word in folded for word in _ADAPTER_WORDS)

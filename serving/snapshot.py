@@ -1,108 +1,145 @@
 """What a server goes by: one revision of its registry, of which only what changed since the last one is read again."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Protocol, Self
 
-from ..adapters import Adapter, AdapterState, Registry, RegistryError
+from ..adapters import Adapter, AdapterState, Location, Registry, RegistryError, WeightStore
 from ..adapters.adapter import served_name
 from ..adapters.registry.registry import servable
-from ..router import Router, RoutingProfile
-from .skills.snapshot import Snapshot
+from ..router import Router, RoutingDecision, RoutingProfile
+from .profile_snapshot import ProfileSnapshot
 
 
-@dataclass(frozen=True)
-class Routed:
-    """How requests are routed among the adapters that are `ready`; `no_router` says why `router` is None.
+class TextRouter(Protocol):
+    """Anything that routes text; called in worker threads, with only those options that a request gave."""
 
-    `profile` is the newest profile's version and the revision that last wrote it, None where there is no profile.
-    """
-
-    profile: tuple[int, int] | None
-    ready: frozenset[str]
-    router: Router | None
-    no_router: str = ""
-    snapshot: Snapshot | None = None
-
-    @classmethod
-    def read(cls, registry: Registry, ready: frozenset[str], before: Self | None) -> Self:
-        """Read the newest profile, unless it is the one that was read `before`."""
-        newest = registry.newest_profile()
-        if before is not None and before.profile == newest:
-            return before._among(ready)
-        try:
-            stored = registry.latest_profile()
-            if stored is None:
-                raise RegistryError("the registry holds no profile yet: run `traitroute profile`")
-            profile = RoutingProfile.from_bytes(stored.data)
-            router = Router(profile, version=stored.version, routable=ready)
-            router.route("The first request would otherwise pay for what is loaded lazily.")
-        except (RegistryError, ValueError, ArithmeticError) as exc:
-            return cls(newest, ready, None, f"no-profile: {exc}")
-        snapshot = Snapshot.read(registry, router, profile=stored, adapters=())
-        return cls(newest, ready, router, snapshot=snapshot)
-
-    def _among(self, ready: frozenset[str]) -> Self:
-        if self.router is None or ready == self.ready:
-            return self
-        router = Router(self.router.profile, version=self.router.version, routable=ready)
-        snapshot = self.snapshot and replace(self.snapshot, router=router)
-        return replace(self, ready=ready, router=router, snapshot=snapshot)
+    def route(
+        self,
+        request: str,
+        /,
+        *,
+        among: Collection[str] | None = None,
+        least_gain: float | None = None,
+        explain: bool = False,
+    ) -> RoutingDecision:
+        """Choose an adapter, or base, for a request's text."""
+        ...
 
 
 @dataclass(frozen=True)
 class RegistrySnapshot:
-    """One revision: all `adapters`, and those that may be served (`offered`, with their `tags`), by name.
+    """One revision of a registry, as a server reads it; a server that has read none goes by an empty one.
 
-    `shadowed` are the names of those that cannot be, since the server calls its base model so.
-    `withheld` are the names of those that may not: disabled ones, and measured ones that were removed.
+    `known` are all adapters by name, and `adapters` those that may be served, whose weights lie in `weights`.
+    `shadowed` are names that cannot be served, since the server calls its base model so; `withheld` are names that must
+    not be served: disabled adapters, and removed ones.
+
+    `router` chooses among the adapters that are ready, by `profile`, the newest one; `no_router` says why there is
+    none. `profile_key` is the profile's version and the revision that last wrote it. `skills` is what the skills API
+    answers from (None where the profile lacks what it needs).
     """
 
-    revision: int
-    adapters: Mapping[str, Adapter]
-    offered: dict[str, Adapter]
-    shadowed: frozenset[str]
-    withheld: frozenset[str]
-    tags: Mapping[str, frozenset[str]]
-    routed: Routed
-    snapshot: Snapshot | None
+    revision: int = -1
+    location: Location | None = None
+    weights: WeightStore | None = None
+    known: Mapping[str, Adapter] = field(default_factory=dict)
+    adapters: Mapping[str, Adapter] = field(default_factory=dict)
+    shadowed: frozenset[str] = frozenset()
+    withheld: frozenset[str] = frozenset()
+    profile: RoutingProfile | None = None
+    profile_key: tuple[int, int] | None = None
+    router: TextRouter | None = None
+    no_router: str = "no-profile: the server is starting"
+    skills: ProfileSnapshot | None = None
 
     @classmethod
-    def read(cls, registry: Registry, before: Self | None = None, *, base_names: Collection[str] = ()) -> Self:
-        """Read a registry of which `before` was read earlier; what is called like one of `base_names` is not offered.
+    def read(
+        cls,
+        registry: Registry,
+        before: Self | None = None,
+        *,
+        base_names: Collection[str] = (),
+        offered_once: Collection[str] = (),
+    ) -> Self:
+        """Read a registry of which `before` was read earlier; adapters called like one of `base_names` are not served.
 
-        Nothing of two revisions is mixed, so no profile is paired with the weights of another.
+        What was `offered_once` and is no longer known was removed, and is withheld. Nothing of two revisions is mixed,
+        so no profile is paired with the weights of another.
         """
         with registry.frozen():
             revision = registry.revision()
             if before is not None and before.revision > revision:
                 # It was restored from a backup.
                 before = None
-            adapters = _adapters(registry, before)
-            served = servable(adapters.values(), registry.replacements())
+            known = _known(registry, before)
             taken = {served_name(name) for name in base_names}
-            shadowed = frozenset(name for name in adapters if served_name(name) in taken)
-            ready = frozenset(n for n, a in adapters.items() if a.state is AdapterState.READY)
-            ready -= shadowed
-            routed = Routed.read(registry, ready, before and before.routed)
-        offered = {a.name: a for a in served if a.name not in shadowed}
-        measured = routed.router.profile.adapters if routed.router is not None else ()
-        known = {*adapters, *measured} - offered.keys()
-        return cls(
-            revision=revision,
-            adapters=adapters,
-            offered=offered,
-            shadowed=shadowed,
-            withheld=frozenset(n for n in known if served_name(n) not in taken),
-            tags={name: frozenset(a.tags) for name, a in offered.items()},
-            routed=routed,
-            snapshot=routed.snapshot and routed.snapshot.only(offered),
+            shadowed = frozenset(name for name in known if served_name(name) in taken)
+            served = servable(known.values(), registry.replacements())
+            read = cls(
+                revision=revision,
+                location=registry.location,
+                weights=registry.weights,
+                known=known,
+                adapters={a.name: a for a in served if a.name not in shadowed},
+                shadowed=shadowed,
+            )
+            read = read._routed(registry, before)
+        measured = read.profile.adapters if read.profile is not None else ()
+        gone = {*known, *measured, *offered_once} - read.adapters.keys()
+        return replace(
+            read,
+            withheld=frozenset(name for name in gone if served_name(name) not in taken),
+            skills=read.skills and read.skills.only(read.adapters),
+        )
+
+    @cached_property
+    def ready(self) -> frozenset[str]:
+        """Names of the adapters that `auto` may choose."""
+        names = frozenset(name for name, adapter in self.known.items() if adapter.state is AdapterState.READY)
+        return names - self.shadowed
+
+    def tags_of(self, adapter: str) -> Collection[str]:
+        """What an adapter that may be served is tagged with."""
+        return self.adapters[adapter].tags if adapter in self.adapters else ()
+
+    def _routed(self, registry: Registry, before: Self | None) -> Self:
+        """The snapshot with its router: read anew where the newest profile is not that of `before`."""
+        newest = registry.newest_profile()
+        if before is not None and before.profile_key == newest:
+            return self._routed_as(before)
+        try:
+            stored = registry.latest_profile()
+            if stored is None:
+                raise RegistryError("the registry holds no profile yet: run `traitroute profile`")
+            profile = RoutingProfile.from_bytes(stored.data)
+            router = Router(profile, version=stored.version, routable=self.ready)
+            router.route("The first request would otherwise pay for what is loaded lazily.")
+        except (RegistryError, ValueError, ArithmeticError) as exc:
+            return replace(self, profile_key=newest, no_router=f"no-profile: {exc}")
+        skills = ProfileSnapshot.read(registry, router, profile=stored, adapters=())
+        return replace(self, profile=profile, profile_key=newest, router=router, no_router="", skills=skills)
+
+    def _routed_as(self, before: Self) -> Self:
+        router, skills = before.router, before.skills
+        if before.profile is not None and before.profile_key is not None and before.ready != self.ready:
+            router = Router(before.profile, version=before.profile_key[0], routable=self.ready)
+            skills = skills and replace(skills, router=router)
+        return replace(
+            self,
+            profile=before.profile,
+            profile_key=before.profile_key,
+            router=router,
+            no_router=before.no_router,
+            skills=skills,
         )
 
 
-def _adapters(registry: Registry, before: RegistrySnapshot | None) -> dict[str, Adapter]:
+def _known(registry: Registry, before: RegistrySnapshot | None) -> dict[str, Adapter]:
+    """All adapters by name; of those that have not changed since `before`, what was read then."""
     if before is None:
         return {a.name: a for a in registry.adapters()}
     changed = {a.name: a for a in registry.adapters(since=before.revision)}
-    known = {**before.adapters, **changed}
+    known = {**before.known, **changed}
     return {name: known[name] for name in registry.adapter_names()}

@@ -1,7 +1,7 @@
 """Work off the event loop within a time budget, in a few threads of our own.
 
-A thread cannot be stopped, so work that ran over its time still holds one. When all are held this way
-nothing more is accepted, what waits is given up, and the event loop's default executor, which the app needs, is never touched.
+A thread cannot be stopped, so work that ran over its time still holds one. When all are held this way nothing more is
+accepted, and what waits is given up. The event loop's default executor, which the app needs, is never used.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ WORKERS = 2
 """Routing computes under the interpreter's lock: of 500 requests at once, four threads serve fewer in time."""
 WAITING = 1024
 WAIT_S = 2.0
-"""How long work waits for a thread: in a burst the server's own work on each request takes longer than that (docs/serving.md)."""
+"""How long work waits for a thread; in a burst the server's own work on a request takes longer (docs/serving.md)."""
 
 
 class SaturatedError(Exception):
@@ -25,7 +25,10 @@ class SaturatedError(Exception):
 
 
 class TimeBudget:
-    """Runs work in at most `workers` threads, with at most `waiting` pieces unfinished, none of which waits longer than `wait_s`."""
+    """Runs work in at most `workers` threads.
+
+    At most `waiting` tasks are unfinished at a time, and none waits longer than `wait_s` for a thread.
+    """
 
     def __init__(self, *, workers: int = WORKERS, waiting: int = WAITING, wait_s: float = WAIT_S) -> None:
         self._workers = workers
@@ -45,23 +48,23 @@ class TimeBudget:
         """
         if self._saturated or self._unfinished >= self._waiting:
             raise SaturatedError
-        piece = _Piece(work)
-        future = self._threads.submit(piece)
+        task = _Task(work)
+        future = self._threads.submit(task)
         self._count(unfinished=1)
         future.add_done_callback(lambda _: self._count(unfinished=-1))
-        told, waits_until = asyncio.wrap_future(future), time.monotonic() + self._wait_s
+        awaited, waits_until = asyncio.wrap_future(future), time.monotonic() + self._wait_s
         try:
             while True:
-                await asyncio.wait([told], timeout=piece.left_s(seconds))
+                await asyncio.wait([awaited], timeout=task.left_s(seconds))
                 # Where the event loop was late and not the work, what it returned is there to be used.
                 if future.done():
-                    return await told if told.done() else future.result()
-                if piece.left_s(seconds) <= 0:
+                    return await awaited if awaited.done() else future.result()
+                if task.left_s(seconds) <= 0:
                     raise TimeoutError
-                if piece.waits and (self._saturated or time.monotonic() > waits_until):
+                if task.waits and (self._saturated or time.monotonic() > waits_until):
                     raise SaturatedError
         finally:
-            told.cancel()
+            awaited.cancel()
             self._leave(future)
 
     @property
@@ -80,7 +83,7 @@ class TimeBudget:
             self._overdue += overdue
 
 
-class _Piece(Generic[T]):
+class _Task(Generic[T]):
     """Work that notes when a thread takes it up."""
 
     def __init__(self, work: Callable[[], T]) -> None:

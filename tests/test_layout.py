@@ -21,6 +21,23 @@ BELOW = {
     "cli": {"cli", "profiling", "serving", "router", "adapters", "suites"},
 }
 FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "serving": (
+        ("http",),
+        ("engines",),
+        ("constraints", "measured", "timeouts"),
+        ("profile_snapshot",),
+        ("snapshot",),
+        ("loading",),
+        ("state",),
+        ("middleware",),
+        ("traffic",),
+        ("watcher",),
+        ("skills",),
+        ("admin", "jobs", "mcp", "page"),
+        ("api_routes",),
+        ("embedded", "gateway", "vllm"),
+        ("doctor",),
+    ),
     "profiling": (
         ("tasks",),
         ("base_model",),
@@ -38,26 +55,21 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
 HEAVY = ("torch", "vllm", "spacy", "transformers", "peft", "datasets")
 
 
-def rooms_imported(file: Path) -> Iterator[tuple[int, str]]:
-    """Line and top folder of every import of ours in `file`, wherever in the file it stands."""
+def imports_of_ours(file: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line and path of every import of ours in `file`, wherever in the file it stands."""
     package = ["traitroute", *file.relative_to(ROOT).parent.parts]
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         for name in imported_names(node, package):
             parts = name.split(".")
             if parts[0] == "traitroute" and len(parts) > 1:
-                yield getattr(node, "lineno", 0), parts[1]
+                yield getattr(node, "lineno", 0), parts[1:]
 
 
 def parts_imported(file: Path, room: str) -> Iterator[tuple[int, str]]:
     """Line and first part below `room` of every import of it in `file`."""
-    package = ["traitroute", *file.relative_to(ROOT).parent.parts]
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        for name in imported_names(node, package):
-            parts = name.split(".")
-            if (parts[:2] == ["traitroute", room] and (ROOT / room / parts[2]).with_suffix(".py").is_file()) or (
-                parts[:2] == ["traitroute", room] and (ROOT / room / parts[2]).is_dir()
-            ):
-                yield getattr(node, "lineno", 0), parts[2]
+    for line, (other, *path) in imports_of_ours(file):
+        if other == room and path and ((ROOT / room / path[0]).is_dir() or (ROOT / room / f"{path[0]}.py").is_file()):
+            yield line, path[0]
 
 
 def imported_names(node: ast.AST, package: list[str]) -> list[str]:
@@ -75,7 +87,7 @@ def test_imports_run_down_only(room: str) -> None:
     wrong = [
         f"{file.relative_to(ROOT)}:{line} imports {other}"
         for file in sorted((ROOT / room).rglob("*.py"))
-        for line, other in rooms_imported(file)
+        for line, (other, *_) in imports_of_ours(file)
         if other not in BELOW[room]
     ]
     assert wrong == []

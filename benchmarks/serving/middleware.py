@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from traitroute.adapters import Adapter
 from traitroute.router import Router
 from traitroute.serving.middleware import RoutingMiddleware
+from traitroute.serving.snapshot import RegistrySnapshot
 from traitroute.serving.state import AUTO, ServerState
 
 from .client import CHAT, chat
@@ -47,8 +49,9 @@ async def _app(scope: Scope, receive: Receive, send: Send) -> None:
 def measure_middleware(router: Router, texts: Sequence[str]) -> Alone:
     """Ask each text in the three ways, a few rounds."""
     # Not the time limit of a server: nothing may be left out of the times of a busy machine.
-    names = frozenset(router.profile.adapters)
-    state = ServerState(adapters=names, router=router, loader=_Loaded(), budget_s=10)
+    names = router.profile.adapters
+    snapshot = RegistrySnapshot(adapters={name: _adapter(name) for name in names}, router=router)
+    state = ServerState(snapshot=snapshot, loader=_Loaded(), budget_s=10)
     routed = RoutingMiddleware(_app, state=state)
     arms: Mapping[str, tuple[ASGIApp, str]] = {
         PLAIN: (_app, min(names)),
@@ -68,6 +71,17 @@ def measure_middleware(router: Router, texts: Sequence[str]) -> Alone:
 
     medians = {arm: float(np.median(ms)) for arm, ms in asyncio.run(run()).items()}
     return Alone(medians[PLAIN], medians["named"], medians[AUTO])
+
+
+def _adapter(name: str) -> Adapter:
+    return Adapter(
+        name=name,
+        base_model="made-up",
+        base_digest="0" * 64,
+        weights_digest="1" * 64,
+        rank=8,
+        target_modules=("q_proj",),
+    )
 
 
 async def _post(app: ASGIApp, body: bytes) -> None:

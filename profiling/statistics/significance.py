@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from ...adapters import InputError, Outcomes
-from ...serving.skills.measured import paired_interval
+from ...serving.measured import paired_interval
 from ..tasks.scoring import Score, example_scores
 
 Array = NDArray[np.float64]

@@ -144,9 +144,9 @@ class _Api:
         return _record(200, await _within(self._changing, lambda: self._registrar.withdraw(name)))
 
     def _location(self) -> Location:
-        if self._state.location is None:
+        if self._state.snapshot.location is None:
             raise UnavailableError("the server has not read its registry yet: try again")
-        return self._state.location
+        return self._state.snapshot.location
 
 
 async def _read(request: Request, model: type[Model]) -> Model:

@@ -21,7 +21,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ...adapters import Adapter, Registry
 from ..api_routes import api_routes, open_paths
 from ..engines.engine import PromptTokenizer
-from ..health import RegistryHealth
 from ..http.addresses import cross_origin
 from ..http.body import REQUEST
 from ..http.errors import EXCEPTION_HANDLERS, RefusedError, error_response, model_response
@@ -29,7 +28,7 @@ from ..http.keys import ApiKeys, KeyCheck
 from ..http.metrics_page import Reading, metrics_page
 from ..middleware import RoutingMiddleware
 from ..state import AUTO, ServerState
-from ..watcher import RegistryWatcher
+from ..watcher import RegistryHealth, RegistryWatcher
 from .answers import AnswerForm, EventStream, Kind, until_disconnect
 from .decoder import Decoder
 from .generation import GenerationError, GenerationRequest
@@ -77,7 +76,7 @@ def embedded_app(
     )
     state.max_body_bytes = min(state.max_body_bytes, room.characters * _ESCAPED + _OTHER_BYTES)
     watcher = RegistryWatcher(state, open_registry, loader.offer)
-    endpoints = _Endpoints(decoder, tokenizer, state, loader, room, watcher.contact)
+    endpoints = _Endpoints(decoder, tokenizer, state, loader, room, watcher.health)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -176,7 +175,7 @@ class _Endpoints:
 
     def _cards(self) -> list[dict[str, Any]]:
         base, *aliases = self.state.base_names
-        names = [base, *aliases, AUTO, *sorted(self.state.adapters)]
+        names = [base, *aliases, AUTO, *sorted(self.state.snapshot.adapters)]
         return [
             {
                 "id": name,
@@ -184,7 +183,7 @@ class _Endpoints:
                 "created": self.started,
                 "owned_by": "traitroute",
                 "root": served.weights_digest if (served := self.loader.adapter(name)) else None,
-                "parent": base if name in self.state.adapters else None,
+                "parent": base if name in self.state.snapshot.adapters else None,
                 "max_model_len": self.context.tokens,
             }
             for name in names

@@ -13,14 +13,13 @@ from starlette.routing import Route
 
 from ...adapters import Registry
 from ..api_routes import api_routes, open_paths
-from ..health import RegistryHealth
 from ..http.addresses import cross_origin
 from ..http.errors import EXCEPTION_HANDLERS, model_response
 from ..http.keys import HEALTH, ApiKeys, KeyCheck
 from ..http.metrics_page import Reading, metrics_page
 from ..middleware import RoutingMiddleware
 from ..state import AUTO, BASE, ServerState
-from ..watcher import RegistryWatcher
+from ..watcher import RegistryHealth, RegistryWatcher
 from .dialects import MODELS, PlainPaths
 from .fleet import Fleet
 from .loader import FleetLoader
@@ -40,7 +39,7 @@ def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry]) 
     state.loader, state.loaded, state.resolve = loader, loader.holds, loader.resolve
     watcher = RegistryWatcher(state, open_registry, loader.offer)
     keys = ApiKeys([options.key or ""])
-    pages = _Pages(fleet, state, options, watcher.contact, keys)
+    pages = _Pages(fleet, state, options, watcher.health, keys)
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
@@ -115,7 +114,7 @@ class _Pages:
         return JSONResponse({"object": "list", "data": self._cards()})
 
     def _cards(self) -> list[dict[str, Any]]:
-        adapters = sorted(self.state.adapters)
+        adapters = sorted(self.state.snapshot.adapters)
         ours = [_card(BASE), _card(AUTO), *(_card(name, parent=BASE) for name in adapters)]
         shown = {AUTO, *given_names(BASE, self.options.aliases)}
         others = {name: card for u in self.fleet.healthy() for name, card in u.others.items()}

@@ -23,10 +23,10 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..admin import HEADER as ADMIN_KEY
+from ..constraints import named_beside
 from ..http.body import REQUEST, dump, off_loop, parse_object, read_body
 from ..http.errors import RefusedError, error_response
 from ..loading import LoadError
-from ..middleware.naming import named_beside
 from .dialects import has_body, open_method
 from .fleet import Target, choose, conversation_key
 from .loader import FleetLoader

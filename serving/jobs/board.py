@@ -105,10 +105,10 @@ def job_operations(state: ServerState) -> list[Operation]:
     """`GET /v1/jobs` and `GET /v1/jobs/{id}`: the jobs of the registry of `state`."""
 
     async def read(question: Callable[[JobBoard], T]) -> T | Response:
-        if state.location is None:
+        if state.snapshot.location is None:
             raise UnavailableError("the registry was not read yet, so its jobs are not known")
         try:
-            return await asyncio.to_thread(question, JobBoard(state.location))
+            return await asyncio.to_thread(question, JobBoard(state.snapshot.location))
         except UnknownNameError:
             raise
         except RegistryError as exc:

@@ -1,9 +1,24 @@
-"""Who answers an `auto` request, and how that is told in the response's headers."""
+"""Choose who answers an `auto` request: session, constraints, router within its time, loading; in doubt the base model.
 
-from dataclasses import dataclass
+Sessions are kept in this process only, so with several server processes each has its own. Underneath lies a rule that
+needs no state and holds in all of them: the first user turn is what is routed, and it does not change within a
+conversation. A session's key matters where that turn is missing (`previous_response_id`) or trimmed.
+"""
 
-from ...router import RoutingDecision
-from ..state import BASE
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cachetools import TTLCache
+
+from ...router import NO_TEXT, RoutingDecision
+from ..constraints import Constraints
+from ..http.errors import RefusedError
+from ..loading import AdapterLoader, LoadError
+from ..snapshot import RegistrySnapshot
+from ..state import BASE, ServerState
+from ..timeouts import SaturatedError
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -17,9 +32,9 @@ NO_FAULTS = CHOSEN | {"constrained", "no-text"}
 class Choice:
     """Who answers an `auto` request (None: the base model), and why.
 
-    `kind` is the outcome in one word, of a small fixed set: `adapter` or `base` as the router chose;
-    `constrained` where the request admits no adapter, `no-text` where it says nothing; else what went wrong. `low` is the low end of the
-    predicted gain's interval, `seconds` what routing took; `sticky` says that the session decided;
+    `kind` is the outcome in one word, of a small fixed set: `adapter` or `base` as the router chose; `constrained`
+    where the request admits no adapter, `no-text` where it has no text to route by; else what went wrong. `low` is the
+    low end of the predicted gain's interval, `seconds` the time that routing took; `sticky` says that the session decided;
     `unloaded` is the adapter that was chosen and could not be loaded.
     """
 
@@ -59,14 +74,123 @@ class Choice:
 
     def headers(self) -> RawHeaders:
         """The response's headers: adapter, gain, reason, and the profile's version where one decided."""
-        told = {
+        parts = {
             "adapter": self.adapter or BASE,
             "gain": f"{self.gain:+.3f}",
             "reason": self.reason,
         }
         if self.profile_version is not None:
-            told["profile"] = str(self.profile_version)
-        return [(f"x-traitroute-{key}".encode(), printable(text)) for key, text in told.items()]
+            parts["profile"] = str(self.profile_version)
+        return [(f"x-traitroute-{key}".encode(), printable(text)) for key, text in parts.items()]
+
+
+class Chooser:
+    """Chooses for one server process; each request by the `snapshot` that it took."""
+
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
+        # Each choice less its evidence, which is large.
+        self._sessions: TTLCache[str, Choice] = TTLCache(maxsize=state.session_keys, ttl=state.session_ttl_s)
+
+    async def choose(
+        self, text: Callable[[], Awaitable[str]], wanted: Constraints, snapshot: RegistrySnapshot
+    ) -> Choice:
+        """Choose an adapter that is loaded when this returns, or base; `text` is only asked where no session decides.
+
+        Raises:
+            RefusedError: `text` found the request malformed.
+        """
+        try:
+            choice = self._kept(wanted, snapshot) or await self._decide(await text(), wanted, snapshot)
+            return await self._load(choice, wanted)
+        except RefusedError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - the outer boundary: no fault of routing fails a request
+            # The message may quote the request, so only its type is logged and sent.
+            return Choice.base(f"router-error: {type(exc).__name__}")
+
+    def _kept(self, wanted: Constraints, snapshot: RegistrySnapshot) -> Choice | None:
+        """The session's choice, where this request admits it; this counts as a use of the session."""
+        if wanted.session is None or wanted.reroute or (kept := self._sessions.get(wanted.session)) is None:
+            return None
+        self._sessions[wanted.session] = kept
+        if kept.adapter is not None and (
+            kept.adapter not in snapshot.adapters
+            or wanted.broken_by(kept.adapter, snapshot.tags_of(kept.adapter)) is not None
+            or (wanted.min_gain is not None and kept.low <= wanted.min_gain)
+        ):
+            return None
+        return replace(kept, sticky=True, reason=f"session: {kept.reason}")
+
+    async def _decide(self, text: str, wanted: Constraints, snapshot: RegistrySnapshot) -> Choice:
+        if snapshot.router is None:
+            return Choice.base(snapshot.no_router)
+        options = _options(wanted, snapshot)
+        if options.get("among") == frozenset():
+            return Choice.base("constrained: no adapter has what allow, deny and tags ask for")
+        if not text:
+            return Choice.base(NO_TEXT)
+        start, state = time.perf_counter(), self._state
+        try:
+            decision = await state.budget.run(lambda: self._route(text, options, snapshot), state.budget_s)
+            choice = Choice.of(decision)
+            if decision.adapter not in (None, *options.get("among", (decision.adapter,))):
+                choice = Choice.base("router-error: it chose an adapter that the request does not admit")
+        except TimeoutError:
+            choice = Choice.base(f"router-timeout: no choice in {state.budget_s * 1000:.0f} ms")
+        except SaturatedError:
+            return Choice.base("router-busy: others were still being chosen for")
+        return replace(choice, seconds=time.perf_counter() - start)
+
+    def _route(self, text: str, options: dict[str, Any], snapshot: RegistrySnapshot) -> RoutingDecision:
+        """Runs in a worker thread."""
+        assert snapshot.router is not None
+        decision = snapshot.router.route(text, **options)
+        if self._state.watch is not None and snapshot.profile is not None:
+            self._state.watch(text, decision, snapshot.profile)
+        return decision
+
+    async def _load(self, choice: Choice, wanted: Constraints) -> Choice:
+        if choice.adapter is not None:
+            try:
+                await load(self._state.loader, choice.adapter)
+            except LoadError as exc:
+                return replace(
+                    Choice.base(f"load-failed: {exc}"),
+                    unloaded=choice.adapter,
+                    seconds=choice.seconds,
+                    decision=choice.decision,
+                )
+        if wanted.session is not None and choice.kind in CHOSEN and not choice.sticky:
+            self._sessions[wanted.session] = replace(choice, decision=None, seconds=None)
+        return choice
+
+
+async def load(loader: AdapterLoader, name: str) -> None:
+    """Return once the adapter can be served by its name.
+
+    Raises:
+        LoadError: it cannot be loaded, whatever the loader itself raised.
+    """
+    try:
+        await loader.ensure(name)
+    except LoadError:
+        raise
+    except Exception as exc:
+        # The engine behind a loader fails in ways of its own; its message may hold paths.
+        raise LoadError(f"{name!r} could not be loaded: {type(exc).__name__}") from exc
+
+
+def _options(wanted: Constraints, snapshot: RegistrySnapshot) -> dict[str, Any]:
+    """The router's options, only those that the request asks for."""
+    options: dict[str, Any] = {}
+    if wanted.limits_adapters:
+        options["among"] = wanted.among(snapshot.adapters, snapshot.tags_of)
+    if wanted.min_gain is not None:
+        options["least_gain"] = wanted.min_gain
+    if wanted.explain:
+        options["explain"] = True
+    return options
 
 
 def printable(text: str) -> bytes:

@@ -13,7 +13,6 @@ from .models import (
     TraitMap,
 )
 from .skills import Skills
-from .snapshot import Snapshot
 
 __all__ = [
     "FeedbackKept",
@@ -26,6 +25,5 @@ __all__ = [
     "SkillCard",
     "SkillList",
     "Skills",
-    "Snapshot",
     "TraitMap",
 ]

@@ -11,15 +11,15 @@ from typing import Any
 import yaml
 
 from ...adapters import Adapter
+from ..profile_snapshot import ProfileSnapshot
 from .models import MeasuredGain, SkillCard, SkillSummary, SourceData
-from .snapshot import Snapshot
 from .traits import skill_traits
 
 BEST = 3
 """How many of its best tasks a skill is listed with."""
 
 
-def skill_summary(snapshot: Snapshot, adapter: Adapter, loaded: bool | None) -> SkillSummary:
+def skill_summary(snapshot: ProfileSnapshot, adapter: Adapter, loaded: bool | None) -> SkillSummary:
     """A skill's entry in the list of skills."""
     measured = snapshot.measured
     return SkillSummary(
@@ -34,7 +34,7 @@ def skill_summary(snapshot: Snapshot, adapter: Adapter, loaded: bool | None) -> 
     )
 
 
-def skill_card(snapshot: Snapshot, adapter: Adapter, loaded: bool | None) -> SkillCard:
+def skill_card(snapshot: ProfileSnapshot, adapter: Adapter, loaded: bool | None) -> SkillCard:
     """All that is known of a skill."""
     return SkillCard(
         name=adapter.name,

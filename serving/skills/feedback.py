@@ -4,25 +4,15 @@ A decision token carries what was decided, so no server has to remember its deci
 those of any other. It is the row's key, so each decision is rewarded once. It states when it was made and by which
 weights, so it is valid for some days, and for these weights alone. The reporter is kept as a hash of the API key, so
 that feedback with one key can be kept to its share.
-
-A token is `PAYLOAD.SIGNATURE`, both URL-safe base64 (RFC 4648, section 5) without padding. The payload is a JSON list
-that anybody can read; the signature, 16 bytes of HMAC-SHA-256, proves that a server of the registry made it.
 """
 
-import base64
-import hashlib
-import hmac
-import json
 import logging
 import os
 import platform
-import secrets
 import time
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal, Self
-
-from pydantic import TypeAdapter
+from typing import Self
 
 from ...adapters import (
     ConflictError,
@@ -32,105 +22,18 @@ from ...adapters import (
     Location,
     Registry,
     RegistryError,
-    StoredProfile,
     TooManyError,
     UnknownNameError,
 )
 from ..http.errors import RefusedError, UnavailableError
+from ..profile_snapshot import DecisionToken, OldTokenError, TokenError, signing_key
 from .models import FeedbackKept, FeedbackRequest
 
 CLOCK_SKEW_S = 300
 """How far the clocks of a registry's servers may differ."""
 DAYS_VARIABLE, HOURLY_VARIABLE = "TRAITROUTE_FEEDBACK_DAYS", "TRAITROUTE_FEEDBACK_PER_HOUR"
 _DAY_S = 24 * 3600
-_FORMAT = 2
-_FORMAT_1 = {"adapter", "gain", "level", "version", "id"}
-_DIGITS = 16
-_PAYLOAD = TypeAdapter(tuple[Literal[2], str | None, float, float | None, int, str | None, int, str])
 _logger = logging.getLogger(__name__)
-
-
-class TokenError(InputError):
-    """A text is no decision token."""
-
-
-class OldTokenError(TokenError):
-    """A text is a decision token of the first format, which states neither when it was made nor by which weights."""
-
-
-@dataclass(frozen=True)
-class DecisionToken:
-    """Which adapter was chosen (None: base) by which profile version, with what predicted gain.
-
-    `level` is the score that the base model alone was measured to have on the task most similar to the request; with
-    the gain it is the expected reward. `weights` are the first digits of the digest of the adapter's weights; `made` is
-    in seconds since 1970.
-    """
-
-    adapter: str | None
-    gain: float
-    level: float | None
-    version: int
-    weights: str | None = None
-    made: int = field(default_factory=lambda: int(time.time()))
-    id: str = field(default_factory=lambda: secrets.token_urlsafe(9))
-
-    @classmethod
-    def of(cls, adapter: str | None, gain: float, level: float | None, version: int, weights: str) -> Self:
-        """The token of a decision made now, by the digest of the `weights` that answer (empty: base)."""
-        rounded = None if level is None else round(level, 4)
-        return cls(adapter, round(gain, 4), rounded, version, weights[:_DIGITS] or None)
-
-    def is_of(self, weights_digest: str) -> bool:
-        """Whether these weights answered."""
-        return bool(self.weights) and self.weights == weights_digest[:_DIGITS]
-
-    def sign(self, key: bytes) -> str:
-        """The token as text, signed with `key`."""
-        payload = json.dumps([_FORMAT, *astuple(self)], separators=(",", ":")).encode()
-        return f"{_encoded(payload)}.{_encoded(_signature(payload, key))}"
-
-    @classmethod
-    def read(cls, token: str) -> Self:
-        """Read a token without checking its signature.
-
-        Raises:
-            OldTokenError: it has the first format.
-            TokenError: it is no token.
-        """
-        try:
-            payload = _decoded(token.partition(".")[0])
-            if payload.startswith(b"{") and json.loads(payload).keys() == _FORMAT_1:
-                raise OldTokenError("this decision token is of an older version of TraitRoute")
-            return cls(*_PAYLOAD.validate_json(payload, strict=True)[1:])
-        except (ValueError, RecursionError) as exc:
-            raise TokenError("this is no decision token") from exc
-
-    @classmethod
-    def verify(cls, token: str, key: bytes) -> Self:
-        """Read a token that was signed with `key`.
-
-        Raises:
-            TokenError: it was not.
-        """
-        try:
-            payload, signature = map(_decoded, token.split("."))
-        except ValueError as exc:
-            raise TokenError("this is no decision token") from exc
-        # Base64 has several spellings of the same bytes; only the one that was given out counts.
-        same = token == f"{_encoded(payload)}.{_encoded(signature)}"
-        if not same or not hmac.compare_digest(_signature(payload, key), signature):
-            raise TokenError("no server of this registry made this decision token")
-        return cls.read(token)
-
-
-def signing_key(profile: StoredProfile) -> bytes:
-    """The key that signs the decisions of a profile.
-
-    It is derived from the profile's bytes, which every server of the registry reads and no client is shown. So any
-    replica can verify a decision of any other, and no secret has to be distributed.
-    """
-    return hashlib.sha256(b"traitroute decision token\0" + profile.data).digest()
 
 
 @dataclass(frozen=True)
@@ -267,15 +170,3 @@ def _number(variable: str, default: float, *, most: float, least: float = 0.0) -
 
 def _refused(status: int, message: str) -> RefusedError:
     return RefusedError(message, status=status, param="decision")
-
-
-def _signature(payload: bytes, key: bytes) -> bytes:
-    return hmac.digest(key, payload, hashlib.sha256)[:16]
-
-
-def _encoded(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
-
-
-def _decoded(text: str) -> bytes:
-    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..constraints import Limits
 from ..http.models import PageOf
+from ..measured import MeasuredGain
 
 MOST_STEPS = 100
 MOST_SKILLS = 100
@@ -60,18 +61,6 @@ class PlanRequest(_Request):
         le=MOST_STEPS,
         description="The predicted gain, summed over all steps, that may be given up to switch skills less often.",
     )
-
-
-class MeasuredGain(_Answer):
-    """A skill's measured gain on one profiled task."""
-
-    task: str = Field(description="The profiled task.")
-    score: float = Field(description="The skill's score, from 0 to 1.")
-    base: float = Field(description="The base model's score on the same examples.")
-    gain: float = Field(description="`score` less `base`; negative is a loss.")
-    low: float | None = Field(description="Lower end of the gain's 95% interval; null where no interval is known.")
-    high: float | None = Field(description="Upper end of the gain's 95% interval; null where no interval is known.")
-    examples: int = Field(description="How many examples were measured; the gain may be estimated from a few.")
 
 
 class RankedSkill(_Answer):

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from ...adapters import Correction, Registry
 from ...router import RoutingProfile
-from .feedback import DecisionToken, TokenError
+from ..profile_snapshot import DecisionToken, TokenError
 
 BOUND = 0.1
 LEAST = 30

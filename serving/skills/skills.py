@@ -17,6 +17,7 @@ from ...adapters.errors import did_you_mean
 from ...router import Affinity, RoutingDecision, request_text
 from ..http.errors import RefusedError, UnavailableError
 from ..http.models import FIRST, Page
+from ..profile_snapshot import ProfileSnapshot
 from ..state import BASE, ServerState
 from ..timeouts import SaturatedError, TimeBudget
 from .card import skill_card, skill_summary
@@ -35,7 +36,6 @@ from .models import (
     SkillList,
     TraitMap,
 )
-from .snapshot import Snapshot
 from .traits import trait_map
 
 PLANNED = 10
@@ -64,7 +64,7 @@ class Weighed:
 class Skills:
     """The skills of one `snapshot`; `loaded` says whether the server has an adapter loaded (None: not known)."""
 
-    def __init__(self, snapshot: Snapshot, *, loaded: Callable[[str], bool | None] = lambda _: None) -> None:
+    def __init__(self, snapshot: ProfileSnapshot, *, loaded: Callable[[str], bool | None] = lambda _: None) -> None:
         self.snapshot = snapshot
         self._loaded = loaded
 
@@ -247,16 +247,16 @@ class ServedSkills:
         ]
         return await self.run(lambda: skills.assigned(weighed, request.max_loss))
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> ProfileSnapshot:
         """The newest snapshot.
 
         Raises:
             UnavailableError: there is no profile, or one that is too old.
         """
         snapshot = self._state.snapshot
-        if snapshot is None:
-            raise UnavailableError(self._state.no_router or "the newest profile is too old to describe skills")
-        return snapshot
+        if snapshot.skills is None:
+            raise UnavailableError(snapshot.no_router or "the newest profile is too old to describe skills")
+        return snapshot.skills
 
     async def run(self, work: Callable[[], T]) -> T:
         """Compute in the threads of routing.

@@ -2,11 +2,11 @@
 
 from ...adapters import FittedTraits
 from ..http.models import Page
+from ..profile_snapshot import ProfileSnapshot
 from .models import Loading, SkillTrait, Trait, TraitMap, TraitScores
-from .snapshot import Snapshot
 
 
-def trait_map(snapshot: Snapshot, page: Page) -> TraitMap:
+def trait_map(snapshot: ProfileSnapshot, page: Page) -> TraitMap:
     """All components of a profile, the traits first, and the scores of a page of its adapters."""
     traits, adapters = snapshot.traits, snapshot.measured.adapters
     rows, following = page.of(adapters)
@@ -22,7 +22,7 @@ def trait_map(snapshot: Snapshot, page: Page) -> TraitMap:
     )
 
 
-def skill_traits(snapshot: Snapshot, adapter: str) -> tuple[SkillTrait, ...]:
+def skill_traits(snapshot: ProfileSnapshot, adapter: str) -> tuple[SkillTrait, ...]:
     """How much an adapter supplies of each component; none where it is in no matrix yet."""
     traits, adapters = snapshot.traits, snapshot.measured.adapters
     if adapter not in adapters:

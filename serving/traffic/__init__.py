@@ -1,6 +1,5 @@
-"""The stream of requests, watched without keeping any text: how much of it is unlike everything profiled, and what would cover it."""
+"""The stream of requests, watched without keeping any text: how much of it is new, and which task would cover it."""
 
-from .keeper import DemandKeeper
-from .watch import DemandWatch
+from .watch import DemandKeeper, DemandWatch
 
 __all__ = ["DemandKeeper", "DemandWatch"]

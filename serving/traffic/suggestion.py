@@ -1,9 +1,12 @@
 """Which task to profile next: what the novel requests have in common, and which candidate would cover them.
 
-Novel requests are grouped by their features (spherical k-means; the number of groups is the one of the best silhouette). A
-*candidate* is a task that could be profiled, with some of its prompts. It covers a request that lies nearer to its mean than to that
-of every profiled task and every other candidate, and no farther than its own prompts do, up to two standard deviations. Candidates are
-suggested one after the other, each for what those before it leave.
+Whether answers get worse shows in feedback: rewards less what was expected, in the later half of decisions.
+
+Novel requests are grouped by their features (spherical k-means; the number of groups is the one of the best
+silhouette). A *candidate* is a task that could be profiled, with some of its prompts. It covers a request that lies
+nearer to its mean than to that of every profiled task and every other candidate, and no farther than its own prompts
+do, up to two standard deviations. Candidates are suggested one after the other, each for the requests that those
+before it do not cover.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.stats import norm, ttest_ind
 from sklearn.cluster import KMeans
 from sklearn.metrics import silhouette_score
 
@@ -22,14 +25,26 @@ Array = NDArray[np.float64]
 MOST_GROUPS = 8
 FEW = 20
 """Fewer novel requests than this are not grouped."""
+LEAST = 20
+"""Fewer decisions in a half than this say nothing."""
 
 
 @dataclass(frozen=True)
 class NovelShare:
-    """How many of the requests were novel, in the later half of the windows and in the earlier; `p` of no rise, one-sided."""
+    """Shares of novel requests in the earlier and the later half of the windows; `p` of no rise, one-sided."""
 
     requests: int
     novel: int
+    earlier: float
+    later: float
+    p: float
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Rewards less what was expected, means of the earlier and the later half; `p` of no fall, one-sided (Welch)."""
+
+    rewarded: int
     earlier: float
     later: float
     p: float
@@ -62,18 +77,31 @@ def novelty_of(windows: Sequence[DemandWindow]) -> NovelShare:
     return NovelShare(n1 + n2, k1 + k2, earlier, later, p)
 
 
+def losses_of(surprises: Sequence[float]) -> Losses | None:
+    """Compare the halves of rewards less what was expected, in their order; None where there are too few."""
+    first, second = np.array_split(np.array(surprises), 2)
+    if min(len(first), len(second)) < LEAST:
+        return None
+    # Feedback that always agrees has no spread to test by.
+    if first.std() + second.std() < 1e-9:
+        p = float(second.mean() >= first.mean())
+    else:
+        p = float(ttest_ind(second, first, equal_var=False, alternative="less").pvalue)
+    return Losses(len(surprises), float(first.mean()), float(second.mean()), p)
+
+
 def groups_of(rows: Array, profile: RoutingProfile, *, random_state: int = 0) -> list[Group]:
     """Group the features of novel requests (n, p), the largest group first."""
     if not len(rows):
         return []
     unit = _unit(rows)
-    found = []
+    groups = []
     for label in np.unique(labels := _grouped(unit, random_state)):
         members = unit[labels == label]
         near = _unit(profile.centroids) @ _unit(members.mean(axis=0))
         nearest = tuple(profile.tasks[i] for i in np.argsort(-near)[:3])
-        found.append(Group(len(members) / len(unit), nearest))
-    return sorted(found, key=lambda group: -group.share)
+        groups.append(Group(len(members) / len(unit), nearest))
+    return sorted(groups, key=lambda group: -group.share)
 
 
 def suggestions(rows: Array, candidates: Mapping[str, Array], profile: RoutingProfile) -> list[Suggestion]:
@@ -81,15 +109,15 @@ def suggestions(rows: Array, candidates: Mapping[str, Array], profile: RoutingPr
     if not len(rows) or not candidates:
         return []
     covered = _covered(_unit(rows), candidates, profile)
-    found, left = [], np.ones(len(rows), dtype=bool)
+    suggested, left = [], np.ones(len(rows), dtype=bool)
     for _ in candidates:
         adds = (covered & left[:, None]).mean(axis=0)
         best = int(adds.argmax())
         if adds[best] == 0:
             break
-        found.append(Suggestion(list(candidates)[best], float(adds[best])))
+        suggested.append(Suggestion(list(candidates)[best], float(adds[best])))
         left &= ~covered[:, best]
-    return found
+    return suggested
 
 
 def _covered(unit: Array, candidates: Mapping[str, Array], profile: RoutingProfile) -> NDArray[np.bool_]:

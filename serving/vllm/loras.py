@@ -11,39 +11,31 @@ the layer's into a corner of it, all without a word. So what an adapter changes 
 import asyncio
 import math
 import time
-from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...adapters import (
-    Adapter,
-    AdapterFiles,
-    AdapterState,
-    TraitRouteError,
-    WeightsError,
-    WeightStore,
-)
+from ...adapters import Adapter, AdapterFiles, AdapterState, WeightsError, WeightStore
 from ...adapters.weights.base_shapes import BaseShapes
-from ..loading import LoadError
+from ..loading import LoadError, OnDemandLoader, verified
+from ..snapshot import RegistrySnapshot
 from .options import lora_modules
 
 if TYPE_CHECKING:
     from vllm.lora.request import LoRARequest
     from vllm.v1.engine.async_llm import AsyncLLM
 
-RETRY_AFTER_S = 60.0
-"""How long a failure to load is remembered, so that a broken adapter does not cost every request."""
 ANSWERED_AFTER_S = 300.0
-"""From then on after its replacement nobody is answered by an adapter any more, so its slot can be given away."""
+"""So long after its replacement nobody is answered by an adapter any more, so its slot can be given away."""
 
 
-class LoraLoader:
-    """The `AdapterLoader` over vLLM's engine client and its table of LoRA requests by name.
+class LoraLoader(OnDemandLoader):
+    """Loads adapters through vLLM's engine client, into its table of LoRA requests by name.
 
     `room` is the number of adapters that may be loaded at all (None: any number); `modules` are those that the server
     adapts (None: whichever an adapter has); `base` is the base model's folder (None: not at hand, so measured adapters
-    tell of its layers), and `base_digest` the base model that adapters must be for (None: whichever).
+    show its layers), and `base_digest` the base model that adapters must be for (None: whichever).
     """
 
     def __init__(
@@ -56,83 +48,39 @@ class LoraLoader:
         base: Path | None = None,
         base_digest: str | None = None,
     ) -> None:
+        super().__init__(base_digest=base_digest)
         self._engine = engine
         self._requests = lora_requests
         self._room = room
         self._modules = None if modules is None else frozenset(modules)
-        self._base, self._base_digest = base, base_digest
+        self._base = base
+        # When each loaded adapter was withdrawn, by its id; infinite for those that are offered.
         self._taken: dict[int, float] = {}
-        self._adapters: Mapping[str, Adapter] = {}
-        self._store: WeightStore | None = None
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._failures: dict[str, tuple[float, str]] = {}
 
-    def offer(
-        self,
-        adapters: Mapping[str, Adapter],
-        store: WeightStore,
-        withheld: Collection[str] = (),
-    ) -> None:
-        """Replace the adapters that may be loaded, by name; what is withdrawn is no longer served.
+    def offer(self, snapshot: RegistrySnapshot) -> None:
+        """Replace the adapters that may be loaded; what is withdrawn is no longer served.
 
-        Nor is what is `withheld`, which vLLM may have been told of on its command line.
+        Nor is what is withheld, which vLLM's command line may name.
         """
-        for name in {*self._adapters, *withheld} - adapters.keys():
+        for name in {*self._adapters, *snapshot.withheld} - snapshot.adapters.keys():
             self._requests.pop(name, None)
-        self._adapters, self._store = adapters, store
-        offered = {adapter.serving_id for adapter in adapters.values()}
-        for serving_id in self._taken:
-            withdrawn = min(self._taken[serving_id], time.monotonic())
-            self._taken[serving_id] = math.inf if serving_id in offered else withdrawn
-
-    def weights(self, name: str) -> str | None:
-        """The digest of the weights that the name means now."""
-        adapter = self._adapters.get(name)
-        return adapter and adapter.weights_digest
-
-    def holds(self, name: str) -> bool:
-        """Whether the adapter is loaded."""
-        adapter = self._adapters.get(name)
-        return adapter is not None and self._is_loaded(adapter)
-
-    async def ensure(self, name: str) -> None:
-        """Return once requests that name the adapter are answered by it.
-
-        Raises:
-            LoadError: it is unknown, its weights are damaged, or the engine refuses them.
-        """
-        adapter, store = self._adapters.get(name), self._store
-        if adapter is None or store is None:
-            raise LoadError(f"the registry offers no adapter {name!r}")
-        if self._is_loaded(adapter):
-            return
-        async with self._locks[name]:
-            if not self._is_loaded(adapter):
-                await self._load_or_remember(adapter, store)
+        super().offer(snapshot)
+        offered = {adapter.serving_id for adapter in snapshot.adapters.values()}
+        for serving_id, withdrawn in self._taken.items():
+            self._taken[serving_id] = math.inf if serving_id in offered else min(withdrawn, time.monotonic())
 
     def _is_loaded(self, adapter: Adapter) -> bool:
         request = self._requests.get(adapter.name)
         return request is not None and request.lora_int_id == adapter.serving_id
 
-    async def _load_or_remember(self, adapter: Adapter, store: WeightStore) -> None:
-        until, reason = self._failures.get(adapter.weights_digest, (0.0, ""))
-        if time.monotonic() < until:
-            raise LoadError(reason)
-        try:
-            self._requests[adapter.name] = await self._load(adapter, store)
-        except LoadError as exc:
-            self._failures[adapter.weights_digest] = (time.monotonic() + RETRY_AFTER_S, str(exc))
-            raise
+    async def _load(self, adapter: Adapter, store: WeightStore) -> None:
+        add = partial(self._add, adapter, store)
+        self._requests[adapter.name] = await self._attempt(adapter.weights_digest, add)
 
-    async def _load(self, adapter: Adapter, store: WeightStore) -> "LoRARequest":
+    async def _add(self, adapter: Adapter, store: WeightStore) -> "LoRARequest":
         from vllm.lora.request import LoRARequest
 
-        if self._base_digest not in (None, adapter.base_digest):
-            raise LoadError(f"{adapter.name}: it was trained for {adapter.base_model}, not for this base")
-        try:
-            files = await asyncio.to_thread(store.verify, adapter.weights_digest)
-        except (TraitRouteError, OSError) as exc:
-            raise LoadError(f"{adapter.name}: its stored weights are damaged or missing") from exc
+        files = await verified(adapter, store)
         self._check_modules(adapter.name, files)
         await asyncio.to_thread(self._check_layers, adapter, files, store)
         await self._make_room(adapter)
@@ -162,7 +110,7 @@ class LoraLoader:
 
     def _check_layers(self, adapter: Adapter, files: AdapterFiles, store: WeightStore) -> None:
         if self._base is None and adapter.state is AdapterState.READY:
-            # Where the base model's files are not at hand, those that were measured on it are what tells of it.
+            # Where the base model's files are not at hand, the adapters that were measured on it show its layers.
             return
         measured = [
             store.root / each.weights_digest

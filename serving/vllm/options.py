@@ -1,4 +1,4 @@
-"""The options that vLLM is started with, offline and as a server; measured reasons, not taste.
+"""The options that vLLM is started with, offline and as a server, for reasons that were measured.
 
 On vLLM's CPU build:
 
@@ -8,7 +8,7 @@ On vLLM's CPU build:
   index -1 (vllm-project/vllm#48421), so there must be a slot more than adapters, to stay empty;
 - bfloat16 is several times slower than float32 on a processor without instructions for it, so the faster type is taken
   (`engines/local_model.py`), which is the one that adapters were trained and measured in;
-- glibc gives every temporary back to the system unless told not to, which halves the speed of decoding.
+- glibc gives every temporary back to the system unless set otherwise, which halves the speed of decoding.
 """
 
 import logging
@@ -52,8 +52,8 @@ def on_cpu() -> bool:
 def engine_options(adapters: Sequence[Adapter], *, max_model_len: int, spare: int = 0) -> dict[str, Any]:
     """Engine arguments with room for `adapters`, and for `spare` more that come or replace others while it runs.
 
-    An adapter that vLLM cannot serve keeps it from starting as little as one that comes later: it is passed over here
-    with a warning, and refused where it is asked for.
+    An adapter that vLLM cannot serve does not keep it from starting: it is left out here with a warning, and refused
+    where it is asked for.
     """
     adapters = [adapter for adapter in adapters if _fits(adapter)]
     highest = max((a.rank for a in adapters), default=16)
@@ -83,8 +83,8 @@ def as_stored(
 ) -> tuple[list[Adapter], dict[str, str]]:
     """The adapters with the rank and the modules of their stored tensors, and why others are left out, by their names.
 
-    What a registry says of them may be an older version's, which took it from a stranger's configuration. Of the
-    tensors only the headers are read: they are checked as a whole when an adapter is loaded.
+    A registry's own figures may come from an older version, which took them from an unchecked configuration. Of the
+    tensors only the headers are read here; the weights are checked as a whole when an adapter is loaded.
     """
     taken: list[Adapter] = []
     left_out: dict[str, str] = {}
@@ -97,15 +97,15 @@ def as_stored(
             if base_digest not in (None, adapter.base_digest):
                 named = shown(adapter.base_model)
                 raise WeightsError(f"it was trained for {named}, not for this base model as it is now")
-            # vLLM does not start where it is told to adapt what is no layer.
+            # vLLM does not start with target modules that are no layers.
             if (strange := sorted(modules - known)) and shapes.complete:
                 raise WeightsError(f"it changes {strange[0]}, which is no layer of this base model")
             rank = max(layer.rank for layer in layers.values())
         except (WeightsError, OSError) as exc:
             left_out[adapter.name] = str(exc)
             continue
-        found = {"rank": rank, "target_modules": tuple(sorted(modules))}
-        taken.append(adapter.model_copy(update=found))
+        stored = {"rank": rank, "target_modules": tuple(sorted(modules))}
+        taken.append(adapter.model_copy(update=stored))
     return taken, left_out
 
 

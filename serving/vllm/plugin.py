@@ -1,15 +1,14 @@
 """The vLLM endpoint plugin: routing, adapters loaded on demand and a model list, inside vLLM's server.
 
-It is loaded where `VLLM_PLUGINS` names `traitroute`. Routing is added in `attach_router`, which puts it innermost. The check of
-keys is put outermost in `init_state`, when vLLM has added all of its own: vLLM's leaves paths open that generate. vLLM swallows errors of a
-plugin's constructor but not those of its hooks, so the check that this vLLM fits is made in the first hook, and vLLM is
-imported nowhere before it.
+It is loaded where `VLLM_PLUGINS` names `traitroute`. Routing is added in `attach_router`, which puts it innermost. The
+check of keys is put outermost in `init_state`, when vLLM has added its own, which leaves paths open that generate. vLLM
+swallows errors of a plugin's constructor but not those of its hooks, so the check that this vLLM fits is made in the
+first hook, and vLLM is imported nowhere before it.
 """
 
 import logging
 import os
 from argparse import Namespace
-from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -21,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from ...adapters import Adapter, Registry, RegistryError, ServerError, WeightStore
+from ...adapters import Registry, RegistryError, ServerError
 from ..api_routes import api_routes, open_paths
 from ..http.addresses import ANY, EXPOSED
 from ..http.errors import model_response
@@ -57,8 +56,8 @@ OPEN = frozenset(
         "/static/swagger-ui.css",
     }
 )
-"""Pages of vLLM's that need no key, beside health: what load balancers, orchestrators and Prometheus read, and the description of
-its routes. None of them generates, holds a request's text or changes anything."""
+"""vLLM's pages that need no key, beside health: those that load balancers, orchestrators and Prometheus read, and the
+description of its routes. None of them generates, holds a request's text or changes anything."""
 
 _TOUCHED = {
     "vllm.v1.engine.async_llm:AsyncLLM": ("add_lora", "remove_lora"),
@@ -84,13 +83,13 @@ def check_vllm() -> None:
     for owner, attributes in _TOUCHED.items():
         module, _, name = owner.partition(":")
         try:
-            found = getattr(import_module(module), name)
+            part = getattr(import_module(module), name)
         except (ImportError, AttributeError) as exc:
             raise _unfit(owner) from exc
         # What only `__init__` assigns shows among the names its code uses.
-        assigned = found.__init__.__code__.co_names if hasattr(found.__init__, "__code__") else ()
+        assigned = part.__init__.__code__.co_names if hasattr(part.__init__, "__code__") else ()
         for attribute in attributes:
-            if not hasattr(found, attribute) and attribute not in assigned:
+            if not hasattr(part, attribute) and attribute not in assigned:
                 raise _unfit(f"{owner}.{attribute}")
 
 
@@ -112,7 +111,7 @@ class TraitRoutePlugin:
     def attach_router(self, app: "FastAPI") -> None:
         """Add the routing middleware, and a model list that shows what may be asked for."""
         check_vllm()
-        _speak_up()
+        _set_log_level()
         self.state.budget_s = _budget_s(os.environ.get(BUDGET_VARIABLE, "50"))
         self.state.invocations_header = _invocations_header()
         app.add_middleware(RoutingMiddleware, state=self.state)
@@ -125,7 +124,7 @@ class TraitRoutePlugin:
         self._app = app
 
     async def init_state(self, engine_client: "AsyncLLM", state: "State", args: Namespace) -> None:
-        """Connect to the engine, read the registry, and keep following its changes."""
+        """Connect to the engine, and watch the registry."""
         models = state.openai_serving_models
         lora_config = state.vllm_config.lora_config
         loader = LoraLoader(
@@ -137,17 +136,13 @@ class TraitRoutePlugin:
             base_digest=os.environ.get(DIGEST_VARIABLE) or None,
         )
         self.state.base_names = tuple(path.name for path in models.base_model_paths)
-        self._loader = loader
         self.state.loader, self.state.loaded = loader, loader.holds
         guard(self._app, ApiKeys.of_server(args))
         # Any page may read answers where an operator says so; MCP asks for names (DNS rebinding).
         self.state.origins = tuple(getattr(args, "allowed_origins", None) or ())
         path = os.environ.get(REGISTRY_VARIABLE, "")
-        self._following = RegistryWatcher(self.state, lambda: _open(path), self._offer)
-        await self._following.start()
-
-    def _offer(self, adapters: Mapping[str, Adapter], store: WeightStore) -> None:
-        self._loader.offer(adapters, store, self.state.withheld)
+        self._watcher = RegistryWatcher(self.state, lambda: _open(path), loader.offer)
+        await self._watcher.start()
 
     async def _show_model(self, request: Request) -> JSONResponse:
         return model_response(request.path_params["name"], (await self._listing(request))["data"])
@@ -157,13 +152,13 @@ class TraitRoutePlugin:
 
     async def _listing(self, request: Request) -> dict[str, Any]:
         listing = await request.app.state.openai_serving_models.show_available_models()
-        base, offered = listing.data[0], self.state.adapters
+        base, snapshot = listing.data[0], self.state.snapshot
         auto = base.model_copy(update={"id": AUTO, "root": None})
         ours = [
-            base.model_copy(update={"id": name, "root": self._loader.weights(name), "parent": base.id})
-            for name in sorted(offered)
+            base.model_copy(update={"id": name, "root": adapter.weights_digest, "parent": base.id})
+            for name, adapter in sorted(snapshot.adapters.items())
         ]
-        known = offered | self.state.withheld
+        known = snapshot.adapters.keys() | snapshot.withheld
         listing.data = [*(card for card in listing.data if card.id not in known), auto, *ours]
         return listing.model_dump()
 
@@ -193,8 +188,8 @@ def guard(app: "FastAPI", keys: ApiKeys) -> None:
     app.middleware_stack = None
 
 
-def _speak_up() -> None:
-    """Give our loggers a level of their own: a package that vLLM imports lets the root logger tell of errors only."""
+def _set_log_level() -> None:
+    """Give our loggers a level of their own: a package that vLLM imports sets the root logger's level to ERROR."""
     ours = logging.getLogger("traitroute")
     if ours.level == logging.NOTSET:
         ours.setLevel(logging.INFO)

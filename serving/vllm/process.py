@@ -1,4 +1,4 @@
-"""Servers as child processes, `vllm serve` with TraitRoute inside above all; `options` says why it is started as it is."""
+"""Servers as child processes: `vllm serve` with TraitRoute inside, and others; for its options see `options`."""
 
 import os
 import signal

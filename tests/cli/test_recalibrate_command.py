@@ -8,7 +8,7 @@ from made_up_summary import made_up_summary
 from traitroute.adapters import Feedback, Registry
 from traitroute.cli.main import app
 from traitroute.router import FitRequests, RoutingProfile, fit_profile
-from traitroute.serving.skills.feedback import DecisionToken
+from traitroute.serving.profile_snapshot import DecisionToken
 from typer.testing import CliRunner
 
 TEXTS = [f"please {verb} the {noun}" for verb in ("cook", "sue", "eat") for noun in "abcdefgh"]

@@ -1,4 +1,4 @@
-"""What was exploitable once, tried on all three servers as an intruder would: by raw requests and by adapters made to harm.
+"""Attacks that worked once, tried on all three servers: by raw requests and by adapters made to harm.
 
 Each server is a real process with keys set: vLLM with the plugin, the gateway before a vLLM that loads whatever it is
 told to, and the embedded server. `python -m pytest tests/serving/test_intruders.py -v` prints what was tried on which.

@@ -1,4 +1,4 @@
-"""What a server goes by is one revision, and of the next it reads what changed."""
+"""A snapshot is one revision of a registry, and of the next one only what changed is read."""
 
 import threading
 from typing import Any
@@ -24,11 +24,12 @@ def test_an_addition_leaves_all_else_as_it_was_read(measured: Registry) -> None:
     before = RegistrySnapshot.read(measured)
     measured.add_adapter(late(measured))
     after = RegistrySnapshot.read(measured, before)
-    assert set(after.offered) - set(before.offered) == {"late"}
-    assert all(after.offered[name] is kept for name, kept in before.offered.items())
-    assert after.routed is before.routed
-    assert after.snapshot is not None
-    assert set(after.snapshot.adapters) == set(after.offered)
+    assert set(after.adapters) - set(before.adapters) == {"late"}
+    assert all(after.adapters[name] is kept for name, kept in before.adapters.items())
+    assert after.router is before.router
+    assert after.router is not None
+    assert after.skills is not None
+    assert set(after.skills.adapters) == set(after.adapters)
 
 
 def test_what_was_read_before_changes_nothing_but_the_time(measured: Registry) -> None:
@@ -39,19 +40,18 @@ def test_what_was_read_before_changes_nothing_but_the_time(measured: Registry) -
     measured.replace_adapter(late(measured, name="pilot", weights_digest="b" * 64))
     measured.remove_adapter("late")
     whole, after = RegistrySnapshot.read(measured), RegistrySnapshot.read(measured, before)
-    assert after.offered == whole.offered
-    assert set(after.offered) == {"chef", "pilot", "pilot@2"}
-    assert after.tags == whole.tags
-    assert after.routed.ready == whole.routed.ready == {"chef", "pilot"}
+    assert after.adapters == whole.adapters
+    assert set(after.adapters) == {"chef", "pilot", "pilot@2"}
+    assert after.ready == whole.ready == {"chef", "pilot"}
 
 
 def test_an_adapter_called_like_the_servers_base_model_is_neither_offered_nor_chosen(
     measured: Registry,
 ) -> None:
-    contents = RegistrySnapshot.read(measured, base_names=("Pilot:latest", "acme/chef", "base"))
-    assert contents.shadowed == {"pilot"}
-    assert set(contents.offered) == {"chef", "idle"}
-    assert contents.routed.ready == {"chef", "idle"}
+    snapshot = RegistrySnapshot.read(measured, base_names=("Pilot:latest", "acme/chef", "base"))
+    assert snapshot.shadowed == {"pilot"}
+    assert set(snapshot.adapters) == {"chef", "idle"}
+    assert snapshot.ready == {"chef", "idle"}
 
 
 def test_disabled_adapters_and_measured_ones_that_were_removed_are_withheld(
@@ -61,9 +61,9 @@ def test_disabled_adapters_and_measured_ones_that_were_removed_are_withheld(
     measured.set_state("idle", AdapterState.DISABLED)
     measured.remove_adapter("chef")
     after = RegistrySnapshot.read(measured, before)
-    assert before.withheld.isdisjoint(before.offered)
+    assert before.withheld.isdisjoint(before.adapters)
     assert {"idle", "chef"} <= after.withheld == RegistrySnapshot.read(measured).withheld
-    assert after.withheld.isdisjoint(after.offered)
+    assert after.withheld.isdisjoint(after.adapters)
     assert RegistrySnapshot.read(measured, base_names=("chef",)).withheld.isdisjoint({"chef"})
 
 
@@ -71,22 +71,22 @@ def test_who_may_be_chosen_changes_without_the_profile_being_read(measured: Regi
     before = RegistrySnapshot.read(measured)
     measured.set_state("chef", AdapterState.DISABLED)
     after = RegistrySnapshot.read(measured, before)
-    old, new = before.routed.router, after.routed.router
+    old, new = before.router, after.router
     assert old is not None
     assert new is not None
-    assert new.profile is old.profile
+    assert after.profile is before.profile
     text = text_of("cooking")
     assert (old.route(text).adapter, new.route(text).adapter) == ("chef", None)
-    assert after.snapshot is not None
-    assert after.snapshot.router is new
+    assert after.skills is not None
+    assert after.skills.router is new
 
 
 def test_a_new_label_is_read_though_the_version_stays(measured: Registry) -> None:
     before = RegistrySnapshot.read(measured)
     measured.set_trait_label(1, 1, "kitchen")
     after = RegistrySnapshot.read(measured, before)
-    assert after.snapshot is not None
-    assert after.snapshot.traits.labels == {1: "kitchen"}
+    assert after.skills is not None
+    assert after.skills.traits.labels == {1: "kitchen"}
 
 
 def test_a_registry_that_went_back_is_read_anew(measured: Registry, tmp_path: Any) -> None:
@@ -95,7 +95,7 @@ def test_a_registry_that_went_back_is_read_anew(measured: Registry, tmp_path: An
     with Registry.create(tmp_path / "restored.db") as restored:
         restored.add_adapter(measured.adapter("chef").model_copy(update={"tags": ("early",)}))
         after = RegistrySnapshot.read(restored, before)
-    assert (set(after.offered), after.tags["chef"]) == ({"chef"}, {"early"})
+    assert (set(after.adapters), after.tags_of("chef")) == ({"chef"}, ("early",))
 
 
 def test_no_profile_is_paired_with_the_weights_of_another(measured: Registry) -> None:
@@ -114,14 +114,14 @@ def test_no_profile_is_paired_with_the_weights_of_another(measured: Registry) ->
 
     writing = threading.Thread(target=keep_replacing)
     writing.start()
-    contents, seen = None, set()
+    snapshot, seen = None, set()
     try:
         while len(seen) < 10 and writing.is_alive():
-            contents = RegistrySnapshot.read(measured, contents)
-            assert contents.snapshot is not None
-            named = contents.snapshot.base_model
+            snapshot = RegistrySnapshot.read(measured, snapshot)
+            assert snapshot.skills is not None
+            named = snapshot.skills.base_model
             if named != "tiny":
-                assert named == contents.offered["chef"].weights_digest
+                assert named == snapshot.adapters["chef"].weights_digest
                 seen.add(named)
     finally:
         stop.set()

@@ -3,6 +3,7 @@ import logging
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from traitroute.adapters import Adapter, AdapterState, InputError, Registry, ServerError
+from traitroute.serving import loading
 from traitroute.serving import watcher as following
 from traitroute.serving.engines.local_model import fastest_precision
 from traitroute.serving.loading import LoadError
+from traitroute.serving.snapshot import RegistrySnapshot
 from traitroute.serving.vllm import loras
 from traitroute.serving.vllm import plugin as plugin_module
 from traitroute.serving.vllm.loras import LoraLoader
@@ -86,10 +89,14 @@ def registry(tmp_path: Path) -> Registry:
     return Registry.create(tmp_path / "registry.db")
 
 
+def offered(registry: Registry, *adapters: Adapter) -> RegistrySnapshot:
+    return RegistrySnapshot(weights=registry.weights, adapters={a.name: a for a in adapters})
+
+
 def loader_of(registry: Registry, engine: Any, room: int | None = None) -> tuple[LoraLoader, dict[str, Any]]:
     requests: dict[str, Any] = {}
     loader = LoraLoader(engine, requests, room=room)
-    loader.offer({a.name: a for a in registry.adapters()}, registry.weights)
+    loader.offer(offered(registry, *registry.adapters()))
     return loader, requests
 
 
@@ -145,7 +152,7 @@ def test_new_weights_under_an_old_name_are_loaded_anew(registry: Registry, tmp_p
     loader, requests = loader_of(registry, engine)
     asyncio.run(loader.ensure("code"))
     new = add_adapter(registry, "code", tmp_path / "new", seed=1)
-    loader.offer({"code": new}, registry.weights)
+    loader.offer(offered(registry, new))
     asyncio.run(loader.ensure("code"))
     assert requests["code"].lora_int_id == new.serving_id
 
@@ -154,7 +161,7 @@ def test_a_withdrawn_adapter_is_no_longer_served(registry: Registry, tmp_path: P
     add_adapter(registry, "code", tmp_path / "code")
     loader, requests = loader_of(registry, SmallEngine())
     asyncio.run(loader.ensure("code"))
-    loader.offer({}, registry.weights)
+    loader.offer(offered(registry))
     assert requests == {}
     with pytest.raises(LoadError, match="no adapter 'code'"):
         asyncio.run(loader.ensure("code"))
@@ -163,7 +170,7 @@ def test_a_withdrawn_adapter_is_no_longer_served(registry: Registry, tmp_path: P
 def test_what_is_withheld_is_taken_from_vllm_that_preloaded_it(registry: Registry) -> None:
     loader, requests = loader_of(registry, SmallEngine())
     requests.update({"retired": object(), "vllms-own": object()})
-    loader.offer({}, registry.weights, {"retired"})
+    loader.offer(replace(offered(registry), withheld=frozenset({"retired"})))
     assert list(requests) == ["vllms-own"]
 
 
@@ -180,13 +187,13 @@ def test_no_adapter_takes_the_slot_that_must_stay_empty(registry: Registry, tmp_
 def test_a_replaced_adapter_gives_its_slot_away_once_nobody_is_answered_by_it(
     monkeypatch: pytest.MonkeyPatch, registry: Registry, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(loras, "RETRY_AFTER_S", 0.0)
+    monkeypatch.setattr(loading, "RETRY_AFTER_S", 0.0)
     old = add_adapter(registry, "code", tmp_path / "old")
     engine = SmallEngine()
     loader, requests = loader_of(registry, engine, room=1)
     asyncio.run(loader.ensure("code"))
     new = add_adapter(registry, "code", tmp_path / "new", seed=1)
-    loader.offer({"code": new}, registry.weights)
+    loader.offer(offered(registry, new))
     with pytest.raises(LoadError, match="room for 1 adapters"):
         asyncio.run(loader.ensure("code"))
     assert engine.removed == []
@@ -200,7 +207,7 @@ def test_an_adapter_of_modules_that_the_server_does_not_adapt_is_refused(registr
     add_adapter(registry, "code", tmp_path / "code")
     engine = SmallEngine()
     loader = LoraLoader(cast(Any, engine), {}, modules=["v_proj"])
-    loader.offer({a.name: a for a in registry.adapters()}, registry.weights)
+    loader.offer(offered(registry, *registry.adapters()))
     with pytest.raises(LoadError, match="--lora-target-modules q_proj v_proj"):
         asyncio.run(loader.ensure("code"))
     assert engine.added == []
@@ -248,7 +255,7 @@ def test_what_vllm_would_serve_in_part_never_reaches_the_engine(
     engine: Any = SmallEngine()
     base = base_folder(tmp_path / "base") if at_hand else None
     loader = LoraLoader(engine, {}, base=base)
-    loader.offer({a.name: a for a in registry.adapters()}, registry.weights)
+    loader.offer(offered(registry, *registry.adapters()))
     with pytest.raises(LoadError, match=r"^half: "):
         asyncio.run(loader.ensure("half"))
     assert engine.added == []
@@ -259,7 +266,7 @@ def test_an_adapter_of_another_base_model_never_reaches_the_engine(registry: Reg
     add_adapter(registry, "code", tmp_path / "code")
     engine: Any = SmallEngine()
     loader = LoraLoader(engine, {}, base_digest="1" * 64)
-    loader.offer({a.name: a for a in registry.adapters()}, registry.weights)
+    loader.offer(offered(registry, *registry.adapters()))
     with pytest.raises(LoadError, match="trained for tiny, not for this base"):
         asyncio.run(loader.ensure("code"))
     assert engine.added == []
@@ -291,8 +298,8 @@ async def nothing(_: TraitRoutePlugin) -> None: ...
 def test_without_a_readable_registry_the_server_still_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TRAITROUTE_REGISTRY", str(tmp_path / "absent.db"))
     state = started_plugin(nothing).state
-    assert state.router is None
-    assert state.no_router == "no-profile: the registry cannot be read"
+    assert state.snapshot.router is None
+    assert state.snapshot.no_router == "no-profile: the registry cannot be read"
     assert state.base_names == ("tiny",)
 
 
@@ -303,17 +310,17 @@ def test_an_adapter_added_while_serving_is_offered(
     monkeypatch.setattr(following, "POLL_S", 0.01)
 
     async def add_and_wait(plugin: TraitRoutePlugin) -> None:
-        assert plugin.state.adapters == frozenset()
+        assert plugin.state.snapshot.adapters.keys() == frozenset()
         add_adapter(registry, "code", tmp_path / "code")
         registry.set_tags("code", ["work"])
         async with asyncio.timeout(5):
-            while not plugin.state.tags.get("code"):
+            while not plugin.state.snapshot.tags_of("code"):
                 await asyncio.sleep(0.01)
 
     state = started_plugin(add_and_wait).state
-    assert state.adapters == {"code"}
-    assert state.tags == {"code": {"work"}}
-    assert state.no_router.startswith("no-profile: ")
+    assert state.snapshot.adapters.keys() == {"code"}
+    assert state.snapshot.tags_of("code") == ("work",)
+    assert state.snapshot.no_router.startswith("no-profile: ")
 
 
 def test_the_command_makes_room_for_every_adapter(registry: Registry, tmp_path: Path) -> None:

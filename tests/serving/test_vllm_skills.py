@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 from traitroute.adapters import Registry
-from traitroute.router import Router
 from traitroute.serving.http.keys import ApiKeys
-from traitroute.serving.skills import Snapshot
+from traitroute.serving.snapshot import RegistrySnapshot
 
 fastapi = pytest.importorskip("fastapi", reason="the plugin runs inside vLLM's FastAPI app")
 pytest.importorskip("vllm", reason="the plugin runs inside vLLM: pip install 'traitroute[serve]'")
@@ -25,7 +24,7 @@ def test_skills_are_told_to_those_who_have_the_key(filled: Path) -> None:
     plugin.attach_router(app)
     # As `init_state` fills them in, which needs an engine.
     with Registry.open(filled, read_only=True) as registry:
-        plugin.state.snapshot = Snapshot.read(registry, Router.from_registry(registry))
+        plugin.state.snapshot = RegistrySnapshot.read(registry)
     guard(app, ApiKeys(["secret"]))
     client, asked = TestClient(app), {"task": "simmer the onion soup with butter"}
     for path in ("/v1/skills", "/v1/skills/chef", "/v1/matrix", "/v1/openapi.json"):

@@ -59,7 +59,7 @@ def test_a_deleted_registry_takes_nothing_away(state: ServerState, tmp_path: Pat
     asyncio.run(following.refresh())
     remove(path)
     asyncio.run(following.refresh())
-    assert state.adapters == {"code"}
+    assert state.snapshot.adapters.keys() == {"code"}
 
 
 def test_an_adapter_called_like_the_base_model_is_told_as_not_served(
@@ -72,7 +72,7 @@ def test_an_adapter_called_like_the_base_model_is_told_as_not_served(
         asyncio.run(following.refresh())
         with Registry.open(path) as registry:
             registry.set_tags("code", ["work"])
-    assert state.adapters == {"code"}
+    assert state.snapshot.adapters.keys() == {"code"}
     assert [r.message for r in caplog.records if "not served: Llama" in r.message] != []
     assert len(caplog.records) <= 3
 
@@ -85,11 +85,11 @@ def test_a_restored_registry_is_followed(state: ServerState, tmp_path: Path) -> 
     # Of the same revision as the deleted one, so that the number alone would not tell.
     registry_of(path, "cook")
     asyncio.run(following.refresh())
-    assert state.adapters == {"cook"}
+    assert state.snapshot.adapters.keys() == {"cook"}
     with Registry.open(path) as registry:
         registry.set_tags("cook", ["spicy"])
     asyncio.run(following.refresh())
-    assert state.tags == {"cook": frozenset({"spicy"})}
+    assert state.snapshot.tags_of("cook") == ("spicy",)
 
 
 def test_many_restored_registries_are_each_followed(state: ServerState, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_many_restored_registries_are_each_followed(state: ServerState, tmp_path
         remove(path)
         registry_of(path, f"r{number}")
         asyncio.run(following.refresh())
-        assert state.adapters == {f"r{number}"}
+        assert state.snapshot.adapters.keys() == {f"r{number}"}
 
 
 def test_a_link_that_points_elsewhere_is_followed(state: ServerState, tmp_path: Path) -> None:
@@ -112,12 +112,12 @@ def test_a_link_that_points_elsewhere_is_followed(state: ServerState, tmp_path: 
     link.symlink_to(tmp_path / "code" / "registry.db")
     following = follower(state, link)
     asyncio.run(following.refresh())
-    assert state.adapters == {"code"}
+    assert state.snapshot.adapters.keys() == {"code"}
     link.unlink()
     link.symlink_to(tmp_path / "cook" / "registry.db")
     asyncio.run(following.refresh())
-    assert state.adapters == {"cook"}
-    assert state.location == Location(tmp_path / "cook" / "registry.db")
+    assert state.snapshot.adapters.keys() == {"cook"}
+    assert state.snapshot.location == Location(tmp_path / "cook" / "registry.db")
 
 
 @pytest.mark.parametrize("restore", [shutil.copyfile, shutil.move])
@@ -132,10 +132,10 @@ def test_a_backup_that_takes_the_files_place_is_followed(
     with Registry.open(path) as registry:
         registry.remove_adapter("code")
         asyncio.run(following.refresh())
-        assert state.adapters == set()
+        assert state.snapshot.adapters.keys() == set()
     restore(backup, path)
     asyncio.run(following.refresh())
-    assert state.adapters == {"code"}
+    assert state.snapshot.adapters.keys() == {"code"}
 
 
 @pytest.mark.parametrize("content", [b"", b"SQLite format 3\0", b"name,score\n" * 800])
@@ -146,11 +146,11 @@ def test_a_registry_that_is_damaged_takes_nothing_away(state: ServerState, tmp_p
     asyncio.run(following.refresh())
     path.write_bytes(content)
     asyncio.run(following.refresh())
-    assert state.adapters == {"code"}
-    assert not following.contact.reachable
+    assert state.snapshot.adapters.keys() == {"code"}
+    assert not following.health.reachable
     shutil.copyfile(backup, path)
     asyncio.run(following.refresh())
-    assert following.contact.reachable
+    assert following.health.reachable
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir])
@@ -165,15 +165,15 @@ def test_what_is_no_file_is_refused_at_once_and_takes_nothing_away(
     start = time.monotonic()
     asyncio.run(following.refresh())
     assert time.monotonic() - start < 1
-    assert state.adapters == {"code"}
-    assert not following.contact.reachable
+    assert state.snapshot.adapters.keys() == {"code"}
+    assert not following.health.reachable
 
 
 @pytest.mark.parametrize(
     ("column", "value"),
     [("created_at", "5"), ("target_modules", "'5'"), ("base_model", "CAST(x'ff' AS TEXT)")],
 )
-def test_a_row_that_cannot_be_read_does_not_end_the_following(
+def test_a_row_that_cannot_be_read_does_not_end_the_watch(
     state: ServerState, tmp_path: Path, column: str, value: str
 ) -> None:
     path = registry_of(tmp_path / "registry.db", "code")
@@ -187,10 +187,10 @@ def test_a_row_that_cannot_be_read_does_not_end_the_following(
         asyncio.run(following.refresh())
 
     change(f"UPDATE adapters SET {column} = {value}, revision = 9", 9)
-    assert state.adapters == {"code"}
-    assert not following.contact.reachable
+    assert state.snapshot.adapters.keys() == {"code"}
+    assert not following.health.reachable
     change("DELETE FROM adapters", 10)
-    assert following.contact.reachable and state.adapters == set()
+    assert following.health.reachable and state.snapshot.adapters.keys() == set()
 
 
 def test_a_registry_that_gives_no_answer_counts_as_lost_until_it_does(
@@ -206,15 +206,15 @@ def test_a_registry_that_gives_no_answer_counts_as_lost_until_it_does(
     async def run() -> None:
         following = RegistryWatcher(state, hang, lambda *_: None)
         await following.refresh()
-        assert not following.contact.reachable
-        assert state.no_router == "no-profile: the registry cannot be read"
+        assert not following.health.reachable
+        assert state.snapshot.no_router == "no-profile: the registry cannot be read"
         mended.set()
         monkeypatch.setattr(following_module, "ANSWER_S", 10.0)
         await following.refresh()
-        assert following.contact.reachable
+        assert following.health.reachable
 
     asyncio.run(run())
-    assert state.adapters == {"code"}
+    assert state.snapshot.adapters.keys() == {"code"}
 
 
 def test_a_server_ends_while_its_registry_gives_no_answer(
@@ -256,7 +256,7 @@ async def run(path):
     await following.start()
     said = None
     while True:
-        now = (following.contact.reachable, *sorted(state.adapters))
+        now = (following.health.reachable, *sorted(state.snapshot.adapters))
         if now != said:
             print(*now, flush=True)
         said = now

@@ -73,9 +73,9 @@ def test_every_replica_is_told_of_an_addition(url: str, tmp_path: Path, monkeypa
         await asyncio.sleep(0.2)
         with Registry.open(url) as registry:
             await asyncio.to_thread(registry.add_adapter, adapter("code"))
-            await until(lambda: all(r.adapters == {"code"} for r, _ in replicas))
+            await until(lambda: all(r.snapshot.adapters.keys() == {"code"} for r, _ in replicas))
             await asyncio.to_thread(registry.remove_adapter, "code")
-            await until(lambda: all(r.adapters == set() for r, _ in replicas))
+            await until(lambda: all(r.snapshot.adapters.keys() == set() for r, _ in replicas))
         for _, follower in replicas:
             await follower.stop()
 
@@ -117,18 +117,18 @@ def test_a_database_that_is_away_takes_nothing_away_and_is_followed_again(
         await follower.start()
         await asyncio.sleep(0.2)
         await asyncio.to_thread(postgres.kill)
-        await until(lambda: not follower.contact.reachable)
+        await until(lambda: not follower.health.reachable)
         await asyncio.sleep(1.5)
-        assert state.adapters == {"code"}
-        report = follower.contact.report()
+        assert state.snapshot.adapters.keys() == {"code"}
+        report = follower.health.report()
         assert report["age_s"] is not None and report["age_s"] >= 1
         # Servers that other tests keep say in between that theirs is there: the gauge is one for the process.
         await until(lambda: gauge() == 0)
         await asyncio.to_thread(postgres.start)
-        await until(lambda: follower.contact.reachable)
+        await until(lambda: follower.health.reachable)
         with Registry.open(url) as registry:
             await asyncio.to_thread(registry.add_adapter, adapter("cook"))
-        await until(lambda: state.adapters == {"code", "cook"})
+        await until(lambda: state.snapshot.adapters.keys() == {"code", "cook"})
         await until(lambda: gauge() == 1)
         await follower.stop()
 
@@ -159,13 +159,13 @@ def test_a_database_that_hangs_counts_as_lost_until_it_answers(
         # The system goes on acknowledging what is sent to a process that stands still.
         signal_backends(signal.SIGSTOP)
         try:
-            await until(lambda: not follower.contact.reachable, within_s=5)
+            await until(lambda: not follower.health.reachable, within_s=5)
         finally:
             signal_backends(signal.SIGCONT)
-        await until(lambda: follower.contact.reachable)
+        await until(lambda: follower.health.reachable)
         with Registry.open(url) as registry:
             await asyncio.to_thread(registry.add_adapter, adapter("code"))
-        await until(lambda: state.adapters == {"code"})
+        await until(lambda: state.snapshot.adapters.keys() == {"code"})
         await follower.stop()
 
     backends: list[int] = []
@@ -177,11 +177,11 @@ def test_a_server_may_start_before_its_database(postgres: Any, url: str, tmp_pat
         postgres.kill()
         state, follower = follow(url, tmp_path)
         await follower.start()
-        assert state.no_router == "no-profile: the registry cannot be read"
+        assert state.snapshot.no_router == "no-profile: the registry cannot be read"
         await asyncio.to_thread(postgres.start)
         with Registry.open(url) as registry:
             await asyncio.to_thread(registry.add_adapter, adapter("code"))
-        await until(lambda: state.adapters == {"code"})
+        await until(lambda: state.snapshot.adapters.keys() == {"code"})
         await follower.stop()
 
     asyncio.run(run())

@@ -16,7 +16,7 @@ from traitroute.profiling.statistics.significance import (
     sign_p,
     wilson,
 )
-from traitroute.serving.skills.measured import paired_interval
+from traitroute.serving.measured import paired_interval
 
 
 def mcnemar(adapter: np.ndarray, base: np.ndarray) -> float:

@@ -7,6 +7,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from traitroute.adapters import Registry
 from traitroute.serving.jobs import job_operations
+from traitroute.serving.snapshot import RegistrySnapshot
 from traitroute.serving.state import ServerState
 
 pytest.importorskip("dbos", reason="needs DBOS: pip install 'traitroute[worker]'")
@@ -19,7 +20,7 @@ def client(state: ServerState) -> TestClient:
 @pytest.fixture
 def state(tmp_path: Path) -> ServerState:
     with Registry.create(tmp_path / "registry.db") as registry:
-        return ServerState(location=registry.location)
+        return ServerState(snapshot=RegistrySnapshot(location=registry.location))
 
 
 def test_before_any_worker_there_are_no_jobs_and_no_file_is_made(state: ServerState, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -12,9 +13,11 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from traitroute.adapters import Adapter
 from traitroute.router import RoutingDecision
 from traitroute.serving.loading import LoadError
 from traitroute.serving.middleware import RoutingMiddleware
+from traitroute.serving.snapshot import RegistrySnapshot
 from traitroute.serving.state import ServerState
 
 ADAPTERS = ("code", "cook", "broken")
@@ -101,6 +104,25 @@ async def _echo(request: Request) -> Response:
     return JSONResponse({"body": body, "headers": dict(request.headers)})
 
 
+def offered(*names: str, **tags: tuple[str, ...]) -> dict[str, Adapter]:
+    """Adapters that may be served, with their tags."""
+    one = Adapter(
+        name="one", base_model="tiny", base_digest="0" * 64, weights_digest="1" * 64, rank=8, target_modules=("q_proj",)
+    )
+    # Copies, for the pending replacements' names, NAME@VERSION, are no adapters' own.
+    return {name: one.model_copy(update={"name": name, "tags": tags.get(name, ())}) for name in (*names, *tags)}
+
+
+@pytest.fixture
+def offer(state: ServerState) -> Callable[..., None]:
+    """Replace the adapters that may be served."""
+
+    def replaced(*names: str) -> None:
+        state.snapshot = replace(state.snapshot, adapters=offered(*names))
+
+    return replaced
+
+
 @pytest.fixture
 def router() -> KeywordRouter:
     return KeywordRouter()
@@ -108,12 +130,11 @@ def router() -> KeywordRouter:
 
 @pytest.fixture
 def state(router: KeywordRouter) -> ServerState:
+    adapters = offered(*ADAPTERS, code=("work", "en"), cook=("home", "en"))
     return ServerState(
         base_names=("tiny", "base"),
-        adapters=frozenset(ADAPTERS),
-        tags={"code": frozenset({"work", "en"}), "cook": frozenset({"home", "en"})},
-        router=router,
         loader=RecordingLoader(),
+        snapshot=RegistrySnapshot(adapters=adapters, router=router),
     )
 
 

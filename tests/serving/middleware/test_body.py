@@ -69,9 +69,11 @@ async def longest_stall(work: Callable[[], Awaitable[Any]]) -> tuple[float, Any]
 
 
 @pytest.mark.parametrize("kind", LARGE)
-def test_no_large_body_stops_the_event_loop(server: Any, state: ServerState, kind: str) -> None:
+def test_no_large_body_stops_the_event_loop(
+    server: Any, state: ServerState, offer: Callable[..., None], kind: str
+) -> None:
     body, status = LARGE[kind]
-    state.adapters |= {f"a{i:04}" for i in range(400)}
+    offer(*(f"a{i:04}" for i in range(400)))
 
     async def echo(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})

@@ -1,10 +1,12 @@
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from traitroute.serving.admin import HEADER
 from traitroute.serving.constraints import NOT_CONSTRAINTS
+from traitroute.serving.snapshot import RegistrySnapshot
 from traitroute.serving.state import ServerState
 
 
@@ -138,7 +140,7 @@ def test_the_admin_keys_header_is_no_constraint() -> None:
 
 
 def test_a_server_that_knows_no_adapters_yet_refuses_no_name(server: Any, state: ServerState) -> None:
-    state.router, state.adapters = None, frozenset()
+    state.snapshot = RegistrySnapshot()
     assert answered_by(server.chat("code", traitroute={"allow": ["code"]})) == "base"
 
 
@@ -149,7 +151,7 @@ def test_a_router_that_ignores_the_constraints_is_not_followed(server: Any, stat
         def route(self, request: str, /, **_: Any) -> Any:
             return route(request)
 
-    state.router = Wilful()
+    state.snapshot = replace(state.snapshot, router=Wilful())
     response = server.chat("code", traitroute={"deny": ["code"]})
     assert answered_by(response) == "base"
     assert response.headers["x-traitroute-reason"].startswith("router-error: ")

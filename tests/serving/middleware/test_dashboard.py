@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from traitroute.serving.middleware.choice import Choice
-from traitroute.serving.middleware.metrics import PrometheusMetrics
+from traitroute.serving.middleware.record import PrometheusMetrics
 
 prometheus = pytest.importorskip("prometheus_client")
 

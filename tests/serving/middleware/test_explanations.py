@@ -1,11 +1,12 @@
 import base64
 import json
+from collections import Counter
 from typing import Any
 
 import pytest
 from traitroute.router import Affinity, RoutingDecision
 from traitroute.serving.middleware.choice import Choice
-from traitroute.serving.middleware.explanations import Explanation, Explanations, header_value
+from traitroute.serving.middleware.record import Explanation, Recorder, header_value
 
 
 def decoded(value: str | bytes) -> dict[str, Any]:
@@ -76,8 +77,6 @@ def test_a_decision_that_cannot_fit_has_an_id_alone() -> None:
 
 
 def test_only_the_newest_decisions_are_kept() -> None:
-    explanations = Explanations(kept=2)
-    made = [explanation_with(1, 1) for _ in range(3)]
-    for explanation in made:
-        explanations.keep(explanation)
-    assert [explanations.find(e.id) is not None for e in made] == [False, True, True]
+    recorder = Recorder(Counter(), kept=2)
+    ids = [dict(recorder.explain(Choice.base("base: none")))[b"x-traitroute-decision-id"].decode() for _ in range(3)]
+    assert [recorder.find(each) is not None for each in ids] == [False, True, True]

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from traitroute.serving.middleware.endpoints import ENDPOINTS
+from traitroute.serving.middleware.middleware import ENDPOINTS
 
 CONSTRAINTS = ["allow", "deny", "tags", "min_gain", "explain", "session", "reroute"]
 KEYS = st.text(max_size=4) | st.sampled_from(["role", "content", "text", "type", *CONSTRAINTS])

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from traitroute.serving.middleware import metrics as module
+from traitroute.serving.middleware import record as module
 from traitroute.serving.middleware.choice import Choice
 
 client = pytest.importorskip("prometheus_client")
@@ -65,7 +65,7 @@ def test_requests_are_counted_in_the_default_registry(server: Any) -> None:
 def test_counts_of_several_processes_add_up(tmp_path: Path) -> None:
     environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     count = (
-        "from traitroute.serving.middleware.metrics import open_metrics\n"
+        "from traitroute.serving.middleware.record import open_metrics\n"
         "from traitroute.serving.middleware.choice import Choice\n"
         "open_metrics().choice(Choice('code', 0.1, '', 'adapter', seconds=0.001))\n"
     )
@@ -88,7 +88,7 @@ def test_without_the_client_library_nothing_is_counted_and_all_works() -> None:
         "sys.modules['opentelemetry'] = None\n"
         "from traitroute.serving.middleware import RoutingMiddleware\n"
         "from traitroute.serving.state import ServerState\n"
-        "from traitroute.serving.middleware.metrics import open_metrics\n"
+        "from traitroute.serving.middleware.record import open_metrics\n"
         "from traitroute.serving.middleware.choice import Choice\n"
         "RoutingMiddleware(None, state=ServerState())\n"
         "open_metrics().choice(Choice.base('base: none')); open_metrics().load_failure('a')\n"

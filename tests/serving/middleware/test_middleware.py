@@ -1,5 +1,6 @@
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from traitroute.serving.middleware import RoutingMiddleware
+from traitroute.serving.snapshot import RegistrySnapshot
 from traitroute.serving.state import ServerState
 
 CHAT = "/v1/chat/completions"
@@ -184,7 +186,9 @@ def test_a_router_error_is_logged_without_the_requests_text(
 
 
 def test_auto_without_a_router_is_answered_by_base() -> None:
-    response = ask(ServerState(base_names=("tiny",), no_router="no-profile: none yet"), "code")
+    response = ask(
+        ServerState(base_names=("tiny",), snapshot=RegistrySnapshot(no_router="no-profile: none yet")), "code"
+    )
     assert received(response)["model"] == "tiny"
     assert response.headers["x-traitroute-reason"] == "no-profile: none yet"
 
@@ -261,3 +265,20 @@ def test_a_loader_that_fails_in_any_way_refuses_a_named_adapter(state: ServerSta
     response = ask(state, "hello", model="code")
     assert response.status_code == 400
     assert "'code' could not be loaded: ConnectionError" in response.json()["error"]["message"]
+
+
+def test_stuck_routers_leave_the_loops_own_executor_free(server: Any, state: Any) -> None:
+    async def run() -> float:
+        body = b'{"model": "auto", "messages": [{"role": "user", "content": "slow"}]}'
+        path = "/v1/chat/completions"
+        slow = [server.request("POST", path, content=body) for _ in range(40)]
+        responses = await asyncio.gather(*slow)
+        assert {r.status_code for r in responses} == {200}
+        start = time.perf_counter()
+        late = await server.request("POST", path, content=body)
+        assert late.headers["x-traitroute-reason"].startswith("router-busy: ")
+        await asyncio.to_thread(int)
+        return time.perf_counter() - start
+
+    assert asyncio.run(run()) < 0.05
+    assert state.counts["router-timeout"] + state.counts["router-busy"] == 41

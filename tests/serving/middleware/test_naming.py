@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from traitroute.serving.middleware.endpoints import ENDPOINTS, INVOCATIONS
+from traitroute.serving.middleware.middleware import ENDPOINTS, INVOCATIONS
+from traitroute.serving.snapshot import RegistrySnapshot
 from traitroute.serving.state import ServerState
 
 SAGEMAKER = "X-Amzn-SageMaker-Adapter-Identifier"
@@ -47,7 +50,8 @@ def test_an_adapter_that_is_not_admitted_is_refused_by_name(
 def test_what_the_registry_withholds_reaches_no_app_that_may_have_preloaded_it(
     server: Any, state: ServerState, path: str
 ) -> None:
-    state.invocations_header, state.withheld = SAGEMAKER, frozenset({"old", "tiny"})
+    state.invocations_header = SAGEMAKER
+    state.snapshot = replace(state.snapshot, withheld=frozenset({"old", "tiny"}))
     named = {SAGEMAKER: "old"} if path == INVOCATIONS else {}
     response = server.post(path, {"model": "old", **BODIES}, named)
     assert response.status_code == 404
@@ -108,8 +112,8 @@ def test_what_a_name_stands_for_is_bound(server: Any, state: ServerState) -> Non
         assert server.chat("a", model=model, headers=strict).status_code == 200
 
 
-def test_who_denies_an_adapter_denies_what_is_to_replace_it(server: Any, state: ServerState) -> None:
-    state.adapters |= {"code@2"}
+def test_who_denies_an_adapter_denies_what_is_to_replace_it(server: Any, offer: Callable[..., None]) -> None:
+    offer("code", "code@2")
     assert server.chat("a", model="code@2", headers=DENIED).status_code == 403
     assert server.chat("a", model="code", headers={"x-traitroute-deny": "code@2"}).status_code == 200
 
@@ -172,7 +176,7 @@ def test_of_two_headers_that_name_a_model_no_second_one_goes_on(server: Any, sta
 
 
 def test_before_the_registry_is_read_constraints_hold_as_they_are_written(server: Any, state: ServerState) -> None:
-    state.adapters, state.tags = frozenset(), {}
+    state.snapshot = RegistrySnapshot()
     assert server.chat("a", model="code", headers=DENIED).status_code == 403
     assert server.chat("a", model="code", headers={"x-traitroute-tags": "work"}).status_code == 403
 

@@ -3,8 +3,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from traitroute.serving.middleware.choice import Choice
-from traitroute.serving.middleware.sessions import Sessions
 from traitroute.serving.state import ServerState
 
 MINE = {"x-traitroute-session": "mine"}
@@ -68,14 +66,14 @@ def test_reroute_passes_over_turns_that_hold_only_tool_results(server: Any) -> N
     assert answered_by(server.post("/v1/messages", body)) == "cook"
 
 
-def test_a_kept_choice_gives_way_to_constraints_and_withdrawal(server: Any, state: ServerState) -> None:
+def test_a_kept_choice_gives_way_to_constraints_and_withdrawal(server: Any, offer: Callable[..., None]) -> None:
     server.chat("code cook", headers=MINE)
     strict = {"traitroute": {"min_gain": 0.5}}
     assert answered_by(server.chat("code cook", headers=MINE, **strict)) == "base"
     server.chat("code cook", headers=MINE | {"x-traitroute-reroute": "1"})
     denied = {"traitroute": {"deny": ["code"]}}
     assert answered_by(server.chat("code cook", headers=MINE, **denied)) == "cook"
-    state.adapters = frozenset({"code"})
+    offer("code")
     assert answered_by(server.chat("code", headers=MINE)) == "code"
 
 
@@ -93,10 +91,11 @@ def test_an_unused_session_is_forgotten(serve: Callable[[ServerState], Any], sta
     assert answered_by(server.chat("cook", headers=MINE)) == "cook"
 
 
-def test_the_least_recently_used_session_makes_room() -> None:
-    sessions = Sessions(keys=2, ttl_s=60)
-    for key in ("a", "b"):
-        sessions.keep(key, Choice.base("base: none"))
-    assert sessions.find("a") is not None
-    sessions.keep("c", Choice.base("base: none"))
-    assert [key for key in "abc" if sessions.find(key)] == ["a", "c"]
+def test_the_least_recently_used_session_makes_room(serve: Callable[[ServerState], Any], state: ServerState) -> None:
+    state.session_keys = 2
+    server = serve(state)
+    for key in ("a", "b", "a", "c"):
+        server.chat("code", headers={"x-traitroute-session": key})
+    kept = [key for key in "ca" if answered_by(server.chat("cook", headers={"x-traitroute-session": key})) == "code"]
+    assert kept == ["c", "a"]
+    assert answered_by(server.chat("cook", headers={"x-traitroute-session": "b"})) == "cook"

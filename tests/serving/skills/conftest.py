@@ -51,8 +51,8 @@ class Server:
     @property
     def skills(self) -> Skills:
         """The API without HTTP."""
-        assert self.state.snapshot is not None
-        return Skills(self.state.snapshot)
+        assert self.state.snapshot.skills is not None
+        return Skills(self.state.snapshot.skills)
 
     def get(self, path: str, **more: Any) -> httpx.Response:
         return asyncio.run(self.request("GET", path, **more))

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from traitroute.adapters import Registry
+from traitroute.serving.snapshot import RegistrySnapshot
 from traitroute.serving.state import ServerState
 
 REFUSED = [
@@ -90,7 +91,7 @@ def test_an_empty_or_endless_plan_is_refused(server: Any) -> None:
 
 
 def test_without_a_profile_the_reason_is_told(server: Any) -> None:
-    server.state.snapshot, server.state.no_router = None, "no-profile: nothing was profiled"
+    server.state.snapshot = RegistrySnapshot(no_router="no-profile: nothing was profiled")
     for path in ("/v1/skills", "/v1/skills/chef", "/v1/traits", "/v1/matrix"):
         response = server.get(path)
         assert response.status_code == 503

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from made_up_summary import damage_summary
 from traitroute.adapters import AdapterState, Estimates, Registry
-from traitroute.serving.skills.measured import paired_interval
+from traitroute.serving.measured import paired_interval
 
 
 def test_the_list_names_every_skill_with_its_best_and_worst(server: Any) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from traitroute.adapters import InputError, Registry
 from traitroute.serving.http.keys import ApiKeys, KeyCheck
-from traitroute.serving.skills.feedback import DecisionToken, FeedbackLimits, TokenError
+from traitroute.serving.profile_snapshot import DecisionToken, TokenError
+from traitroute.serving.skills.feedback import FeedbackLimits
 from traitroute.serving.skills.recalibration import read_rewards
 
 Text = Callable[[str], str]
@@ -114,7 +115,7 @@ DAY_S = 24 * 3600
 
 def made(server: Any, *, ago: float = 0.0, adapter: str = "chef", digest: str = "") -> str:
     """A token that a server of the registry made so many seconds ago, by its own clock."""
-    snapshot = server.state.snapshot
+    snapshot = server.state.snapshot.skills
     weights = (digest or snapshot.adapters[adapter].weights_digest)[:16]
     token = DecisionToken(adapter, 0.5, 0.2, 1, weights, int(time.time() - ago))
     return token.sign(snapshot.key)
@@ -171,7 +172,7 @@ def test_hoarded_tokens_say_nothing_of_new_weights(server: Any, registry: Regist
 def test_tokens_of_the_first_format_are_refused_with_the_reason(server: Any) -> None:
     content = {"adapter": "chef", "gain": 0.5, "level": 0.2, "version": 1, "id": "abc"}
     payload = json.dumps(content, separators=(",", ":")).encode()
-    signature = hmac.digest(server.state.snapshot.key, payload, hashlib.sha256)[:16]
+    signature = hmac.digest(server.state.snapshot.skills.key, payload, hashlib.sha256)[:16]
     parts = (base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in (payload, signature))
     refused = tell(server, ".".join(parts))
     assert refused.status_code == 410

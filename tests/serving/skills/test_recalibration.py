@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from traitroute.adapters import Feedback, Registry
 from traitroute.router import Router, RoutingProfile
-from traitroute.serving.skills.feedback import DecisionToken
+from traitroute.serving.profile_snapshot import DecisionToken
 from traitroute.serving.skills.recalibration import Correction, Rewarded, corrections, read_rewards
 
 

@@ -7,9 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from traitroute.adapters import DemandWindow
 from traitroute.router import FitRequests, RoutingProfile, fit_profile
-from traitroute.serving.skills.recalibration import Rewarded
-from traitroute.serving.traffic.losses import losses_of
-from traitroute.serving.traffic.suggestion import groups_of, novelty_of, suggestions
+from traitroute.serving.traffic.suggestion import groups_of, losses_of, novelty_of, suggestions
 
 WORDS = {
     "cooking": "simmer the onion soup with butter garlic thyme then bake bread in a hot oven",
@@ -75,10 +73,10 @@ def test_more_novel_requests_than_before_are_told_from_noise() -> None:
 def test_rewards_that_fall_are_told_from_noise() -> None:
     draw = np.random.default_rng(0)
     rewards = np.concatenate([draw.random(100) * 0.5 + 0.5, draw.random(100) * 0.5])
-    falling = losses_of([Rewarded("a", 0.5, float(r)) for r in rewards])
+    falling = losses_of((rewards - 0.5).tolist())
     assert falling is not None
     assert falling.p < 0.001
-    even = losses_of([Rewarded("a", 0.5, float(r)) for r in draw.permutation(rewards)])
+    even = losses_of((draw.permutation(rewards) - 0.5).tolist())
     assert even is not None
     assert even.p > 0.05
-    assert losses_of([Rewarded("a", 0.5, 1.0)] * 30) is None
+    assert losses_of([0.5] * 30) is None

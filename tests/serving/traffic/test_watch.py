@@ -8,7 +8,8 @@ import pytest
 from traitroute.adapters import Registry
 from traitroute.router import Router
 from traitroute.serving.constraints import Constraints
-from traitroute.serving.middleware.chooser import Chooser
+from traitroute.serving.middleware.choice import Chooser
+from traitroute.serving.snapshot import RegistrySnapshot
 from traitroute.serving.state import ServerState
 from traitroute.serving.traffic import DemandKeeper, watch
 from traitroute.serving.traffic.watch import DemandWatch
@@ -28,17 +29,21 @@ def router(registry: Path) -> Router:
         return Router.from_registry(opened)
 
 
+def see(state: ServerState, router: Router) -> None:
+    assert state.watch is not None
+    state.watch(STRANGE, router.route(STRANGE), router.profile)
+
+
 def test_novel_requests_are_counted_and_sampled(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "SAMPLED", 3)
-    seen = DemandWatch(router.profile, 1)
+    seen = DemandWatch()
     known = "please simmer the onion soup with butter"
     for text in [known] * 4 + [f"{STRANGE} {i}" for i in range(10)]:
-        seen.saw(text, router.route(text))
-    window = seen.take()
-    assert window is not None
+        seen.see(text, router.route(text), router.profile)
+    (window,) = seen.take()
     assert (window.requests, window.novel) == (14, 10)
     assert window.rows().shape == (3, len(router.profile.centroids[0]))
-    assert seen.take() is None
+    assert seen.take() == []
 
 
 def test_windows_reach_the_registry_without_text(registry: Path, router: Router) -> None:
@@ -49,7 +54,7 @@ def test_windows_reach_the_registry_without_text(registry: Path, router: Router)
         state = ServerState()
         following = RegistryWatcher(state, lambda: Registry.open(registry, read_only=True), lambda *_: None)
         await following.start()
-        await Chooser(state).choose(text, Constraints())
+        await Chooser(state).choose(text, Constraints(), state.snapshot)
         await following.stop()
 
     asyncio.run(serve())
@@ -61,20 +66,18 @@ def test_windows_reach_the_registry_without_text(registry: Path, router: Router)
 
 def test_what_was_seen_before_the_profile_changed_is_kept_too(registry: Path, router: Router) -> None:
     with Registry.open(registry) as opened:
-        state = ServerState(location=opened.location)
+        state = ServerState(snapshot=RegistrySnapshot(location=opened.location))
         keeper = DemandKeeper(state)
-        for _ in range(2):
-            keeper.watch(router)
-            assert state.watch is not None
-            state.watch.saw(STRANGE, router.route(STRANGE))
+        for version in (1, 2):
+            see(state, Router(router.profile, version=version))
         keeper.keep()
-        assert [w.requests for w in opened.demand_windows()] == [1, 1]
+        assert [(w.requests, w.profile_version) for w in opened.demand_windows()] == [(1, 1), (1, 2)]
 
 
-def test_a_variable_turns_watching_off(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_turns_watching_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRAITROUTE_WATCH", "0")
     state = ServerState()
-    DemandKeeper(state).watch(router)
+    DemandKeeper(state)
     assert state.watch is None
 
 
@@ -82,12 +85,10 @@ def test_a_registry_that_cannot_be_written_is_said_once(
     registry: Path, router: Router, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Registry.open(registry) as opened:
-        state = ServerState(location=opened.location)
+        state = ServerState(snapshot=RegistrySnapshot(location=opened.location))
     registry.unlink()
     keeper = DemandKeeper(state)
     for _ in range(2):
-        keeper.watch(router)
-        assert state.watch is not None
-        state.watch.saw(STRANGE, router.route(STRANGE))
+        see(state, router)
         keeper.keep()
     assert len(caplog.records) == 1

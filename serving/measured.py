@@ -12,15 +12,29 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 from scipy.stats import norm
 
-from ...adapters import ProfileSummary
-from .models import MeasuredGain
+from ..adapters import ProfileSummary
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 Z = float(norm.ppf(0.975))
 """Standard errors that an interval of 95% reaches."""
+
+
+class MeasuredGain(BaseModel):
+    """A skill's measured gain on one profiled task."""
+
+    model_config = ConfigDict(frozen=True)
+
+    task: str = Field(description="The profiled task.")
+    score: float = Field(description="The skill's score, from 0 to 1.")
+    base: float = Field(description="The base model's score on the same examples.")
+    gain: float = Field(description="`score` less `base`; negative is a loss.")
+    low: float | None = Field(description="Lower end of the gain's 95% interval; null where no interval is known.")
+    high: float | None = Field(description="Upper end of the gain's 95% interval; null where no interval is known.")
+    examples: int = Field(description="How many examples were measured; the gain may be estimated from a few.")
 
 
 @dataclass(frozen=True)
