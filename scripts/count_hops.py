@@ -34,6 +34,10 @@ from traitroute.router import FitRequests, fit_profile
 from typer.testing import CliRunner
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from made_up_summary import made_up_summary  # noqa: E402 - it lies with the benchmarks
+
 ROOMS = ("adapters", "router", "profiling", "serving", "cli")
 TOPICS = {
     "coder": ["write a python function", "fix this compiler error", "what does this loop print"],
@@ -96,23 +100,9 @@ def make_registry(path: Path) -> None:
     tasks = [name for name, topic in TOPICS.items() for _ in range(4 * len(topic))]
     gains = np.array([[0.9 if n == task else -0.3 for n in names] for task in tasks])
     by_task = np.where(np.eye(len(names)) > 0, 0.9, -0.3)
-    u, s, loadings = np.linalg.svd(by_task - by_task.mean(axis=0))
+    u, s, _ = np.linalg.svd(by_task - by_task.mean(axis=0))
     traits = (u * s)[:, :2]
     profile = fit_profile(names, FitRequests(texts, tasks, gains), traits, n_traits=2)
-    summary = {
-        "base_model": "tiny",
-        "adapters": names,
-        "tasks": names,
-        "cells": [],
-        "base": [0.1] * len(names),
-        "scores": (0.1 + by_task).tolist(),
-        "loadings": loadings[:2].tolist(),
-        "trait_scores": traits.tolist(),
-        "explained_variance": [0.6, 0.4],
-        "null": [0.5, 0.5],
-        "p_values": [0.01, 0.5],
-        "n_traits": 2,
-    }
     with Registry.create(path) as registry:
         for digit, name in enumerate(names, start=1):
             registry.add_adapter(
@@ -126,7 +116,7 @@ def make_registry(path: Path) -> None:
                     state=AdapterState.READY,
                 )
             )
-        registry.put_profile(profile.to_bytes(), summary)
+        registry.put_profile(profile.to_bytes(), made_up_summary(names, names, scores=0.1 + by_task))
 
 
 def save_adapter(folder: Path, fill: float) -> Path:
