@@ -20,7 +20,7 @@ from traitroute.router import Router
 from traitroute.serving.state import AUTO
 
 from .client import CHAT, chat, growth, read_metrics
-from .middleware import Alone, measure_middleware
+from .middleware_alone import Alone, measure_middleware
 from .paired import Difference
 from .stand import Stand
 

@@ -11,6 +11,7 @@ pytest.importorskip("prometheus_client")
 from serving.client import Answer, _said, read_metrics
 from serving.fault_injection import slowed
 from serving.load import seen_status
+from serving.middleware_alone import Alone
 from serving.overhead import summary as overhead_summary
 from serving.paired import Difference, Growth, percent_more
 from serving.replacement import SEEN_WITHIN_S
@@ -23,8 +24,6 @@ from serving.topics import TOPICS
 from serving.truth import Truth, Verdict, unmistakable
 from traitroute.adapters import ServerError
 from traitroute.router import Router
-
-from serving.middleware import Alone
 
 SAID = {("code", "p"): "one", ("cook", "p"): "two", ("base", "p"): "three"}
 

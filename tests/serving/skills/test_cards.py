@@ -60,7 +60,7 @@ def test_the_matrix_holds_gains_between_their_intervals(server: Any) -> None:
 
 def test_the_interval_of_an_estimated_row_is_its_own(server: Any, registry: Registry) -> None:
     stored = registry.profile(1)
-    rough = Estimates(adapters=("chef",), errors=[[0.2, 0.2, 0.01, 0.01]], examples=[[4, 4, 4, 4]])
+    rough = Estimates(adapters=("chef",), errors=np.array([[0.2, 0.2, 0.01, 0.01]]), examples=np.full((1, 4), 4))
     registry.put_profile(stored.data, stored.summary.changed(estimated=rough))
     server.refresh()
     card = server.get("/v1/skills/chef").json()
