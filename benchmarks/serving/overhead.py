@@ -3,7 +3,7 @@
 Every text is asked three times, in an order drawn for it: with `auto`, by the adapter's name, and by its name again, which is the
 control (A/A): what it differs from the first by is noise. Answers are one token long, and the prefix cache is off, so that each
 of the three reads the whole prompt. An engine on few cores is noisy, so two figures without its noise stand beside: what the
-server's own histogram says that choices took, and the middleware alone in this process (`serving/middleware.py`).
+server's own histogram says that choices took, and the middleware alone in this process (`serving/middleware_alone.py`).
 """
 
 import time
