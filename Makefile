@@ -1,26 +1,42 @@
-# Two commands: `make demo` and `make test`. Each does its own set-up, from Python 3.11 and nothing else.
+# `make demo` shows it, `make quick` checks a change, `make test` checks all. Each does its own set-up, from Python 3.11
+# and nothing else.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Processes that share the tests. They wait more than they work where more than two share two cores.
+WORKERS ?= 2
+PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 # glibc would give every temporary back to the system; keeping them makes CPU runs 1.2 to 2 times faster.
 export MALLOC_MMAP_MAX_ ?= 0
 export MALLOC_TRIM_THRESHOLD_ ?= 100000000000
 export MALLOC_TOP_PAD_ ?= 268435456
 
-.PHONY: demo test check format install system examples clean
+.PHONY: demo quick test check lint typed unit format install system examples benchmarks clean
 
 # make demo ARGS="--base HuggingFaceTB/SmolLM2-360M-Instruct"
 demo: install
 	$(BIN)/traitroute demo $(ARGS)
 
-test: check system
-	$(BIN)/pytest $(ARGS)
+# Everything: real models, vLLM, a browser and PostgreSQL too. make test ARGS="tests/router -x"
+test: check system benchmarks
+	$(PYTEST) $(ARGS)
 
-check: install types examples
+# What takes moments: lint, types, and tests without those. Side by side, so their lines may mix.
+quick: install types
+	@$(MAKE) --no-print-directory -j2 lint typed unit
+
+check: lint typed examples
+	$(BIN)/basedpyright --level error --pythonpath .venv-agents/bin/python examples
+
+lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+
+typed: install types
 	$(BIN)/basedpyright --level error
-	$(BIN)/basedpyright --level error --pythonpath .venv-agents/bin/python examples
+
+unit: install
+	$(PYTEST) -q -m "not slow" $(ARGS)
 
 format: install
 	$(BIN)/ruff format .
@@ -35,7 +51,11 @@ system: install
 
 # The agents' libraries that the examples need, in an environment of their own.
 examples: install
-	$(BIN)/python scripts/install_examples.py
+	$(BIN)/python scripts/install.py agents
+
+# What benchmarks compare with, in an environment of its own: .venv-benchmarks/bin/python benchmarks/routing.py
+benchmarks: install
+	$(BIN)/python scripts/install.py benchmarks
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed: make PYTHON=python3.11")'
@@ -47,4 +67,4 @@ types:
 	@mkdir -p build/types && ln -sfn ../.. build/types/traitroute
 
 clean:
-	rm -rf $(VENV) .venv-agents build dist runs *.egg-info
+	rm -rf $(VENV) .venv-agents .venv-benchmarks build dist runs *.egg-info

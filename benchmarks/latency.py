@@ -11,7 +11,7 @@ encoding. Start-up and memory (growth of resident memory over imports) are each 
 
 The gains that our profile is fitted to, adapters beyond ten, and the vectors of semantic-router's utterances are made up:
 see `latency/routers.py`.
-Needs the extra `linguistics` and `pip install --no-deps -r requirements/baselines.txt`.
+Needs the extra `linguistics`; `make benchmarks`, then `.venv-benchmarks/bin/python` in place of `python`.
 """
 
 import argparse

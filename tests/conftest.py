@@ -1,13 +1,23 @@
-"""Settings for every test, a PostgreSQL server, and tiny random models in float32, of which equality can be asked."""
+"""Settings for every test, a PostgreSQL server, and tiny random models in float32, of which equality can be asked.
+
+Tests run in two processes (`make test`). All tests of a file go to one of them, and so do all tests of an
+`xdist_group`, so that a server that a group shares is started once. The longest groups start first.
+"""
+
+import os
+import sys
+
+# Two processes share the cores: one thread each, which does not spin while it waits. Before numpy and torch are imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 
 import json
 import logging
-import sys
-import threading
-import time
+import re
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +26,75 @@ import pytest
 from hypothesis import settings
 from safetensors.numpy import save_file
 
+from .real_run import real_run
+from .servers import gateway_server, tiny_house, upstream_server, vllm_server
+
+__all__ = ["gateway_server", "real_run", "tiny_house", "upstream_server", "vllm_server"]
+
 MakeAdapter = Callable[..., Path]
 
-# What benchmarks and tests share is there: benchmarks are scripts, whose folder is where their imports are found.
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+# What benchmarks compare with is there: `make benchmarks`.
+sys.path.extend(map(str, Path(__file__).parents[1].glob(".venv-benchmarks/lib/python*/site-packages")))
 
 # A busy machine is no failure.
 settings.register_profile("traitroute", deadline=None)
 settings.load_profile("traitroute")
+
+LONGEST_FIRST = ("demo", "vllm", "real")
+"""Groups (`xdist_group`) that take minutes, by what they take."""
+SLOW_FIXTURES = {"tiny", "tiny_chat", "postgres", "browser", "parser"}
+SLOW_LIBRARIES = "torch|vllm|transformers|peft|lm_eval|schemathesis|semantic_router"
+SLOW_IMPORT = re.compile(rf'^(import |from |(\w+ = )?pytest\.importorskip\(\s*")({SLOW_LIBRARIES})\b', re.MULTILINE)
+"""A test is slow that needs one of these, whether or not it says so."""
+
+
+@cache
+def _imports_much(source: Path) -> bool:
+    """Whether a file of tests imports, as it is read itself, a library that takes seconds."""
+    return source.is_file() and SLOW_IMPORT.search(source.read_text(encoding="utf-8")) is not None
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where no slow tests are wanted, do not even import what only they need."""
+    if config.option.markexpr != "not slow" or not collection_path.is_relative_to(Path(__file__).parent):
+        return None
+    source = collection_path / "conftest.py" if collection_path.is_dir() else collection_path
+    return True if source.suffix == ".py" and _imports_much(source) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what needs a model, a database server or a browser, and put the longest groups first."""
+    for item in items:
+        if isinstance(item, pytest.Function) and _needs_much(item):
+            item.add_marker("slow")
+    slow = {_unit(item) for item in items if item.get_closest_marker("slow")}
+    order = {name: turn for turn, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: order.get(_unit(item), len(order) + (_unit(item) not in slow)))
+
+
+def _needs_much(test: pytest.Function) -> bool:
+    # Tests of both databases have it as a parameter, others as a fixture.
+    if SLOW_FIXTURES & set(test.fixturenames) or "postgresql" in test.name:
+        return True
+    return _imports_much(test.path) or _imports_much(test.path.with_name("conftest.py"))
+
+
+def _unit(item: pytest.Item) -> str:
+    """What one process runs whole: a group, or a file."""
+    group = item.get_closest_marker("xdist_group")
+    return group.args[0] if group else item.nodeid.split("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep the tests of a file together, unless a group says where a test goes."""
+    from xdist.scheduler.loadgroup import LoadGroupScheduling  # pyright: ignore[reportMissingImports]
+
+    class FilesAndGroups(LoadGroupScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return super()._split_scope(nodeid).split("::")[0]
+
+    return FilesAndGroups(config, log)
 
 
 @pytest.fixture(autouse=True)
@@ -165,23 +236,3 @@ def make_adapter(tmp_path: Path) -> MakeAdapter:
         return folder
 
     return make
-
-
-@contextmanager
-def serving(app: Any, **options: Any) -> Iterator[str]:
-    """Serve an ASGI app from a thread of this process, as our servers do; its URL. `options` are uvicorn's."""
-    pytest.importorskip("uvicorn", reason="needs it: pip install 'traitroute[embedded]'")
-    from traitroute.serving.http.server import make_server
-
-    server = make_server(app, host="127.0.0.1", **{"port": 0, "log_level": "error"} | options)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    try:
-        until = time.monotonic() + 60
-        while not server.started:
-            assert thread.is_alive() and time.monotonic() < until, "it did not start"
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(30)

@@ -114,6 +114,7 @@ def test_imports_inside_a_folder_run_down_only(room: str) -> None:
     assert wrong == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["adapters", "router", "serving", "profiling"])
 def test_importing_a_package_loads_nothing_heavy(package: str) -> None:
     code = f"import sys, traitroute.{package}; print(*(m for m in {HEAVY} if m in sys.modules))"
@@ -131,6 +132,7 @@ def test_every_package_is_listed_for_the_wheel() -> None:
     assert set(settings["tool"]["setuptools"]["packages"]) == found
 
 
+@pytest.mark.slow
 def test_wheel_holds_the_packages_and_nothing_else(tmp_path: Path) -> None:
     pytest.importorskip("build")
     copy_project(tmp_path / "project")

@@ -75,6 +75,7 @@ def test_rows_depend_on_the_seed_and_on_nothing_else(name: str):
     assert rows(name, 0) != rows(name, 1)
 
 
+@pytest.mark.slow
 def test_another_process_with_another_hash_seed_makes_the_same_rows():
     code = (
         "from mini_suite import GENERATORS, generate\n"

@@ -1,9 +1,11 @@
-"""The installer, without a network: pip is a recorder, site-packages a temporary folder."""
+"""The installer, without a network: uv and pip are a recorder, site-packages a temporary folder."""
 
 import importlib.metadata
 import importlib.util
 import subprocess
+import sys
 import sysconfig
+import venv
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -43,15 +45,16 @@ def pip(monkeypatch: pytest.MonkeyPatch) -> "Pip":
 
 
 class Pip:
-    """Records every command and ends with `returncode`."""
+    """Records every command that installs, and ends with `returncode`."""
 
     def __init__(self) -> None:
         self.commands: list[list[str]] = []
         self.returncode = 0
 
     def __call__(self, command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
-        self.commands.append(command)
-        return subprocess.CompletedProcess(command, self.returncode)
+        if "install" in command:
+            self.commands.append(command)
+        return subprocess.CompletedProcess(command, self.returncode, stdout="")
 
 
 @pytest.mark.parametrize(
@@ -97,34 +100,73 @@ def test_a_gpu_takes_vllm_with_its_own_requirements(install: ModuleType, pip: Pi
     assert pip.commands == []
 
 
-@pytest.mark.parametrize("pins", ["CONSTRAINTS", "BASELINES"])
-def test_changed_pins_are_another_state(
-    install: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pins: str
-) -> None:
-    file = tmp_path / "pins.txt"
-    monkeypatch.setattr(install, pins, file)
-    file.write_text("numpy==2.3.0\n")
-    before = install._state()
-    assert install._state() == before
-    file.write_text("numpy==2.3.1\n")
-    assert install._state() != before
+def test_changed_pins_are_another_state(install: ModuleType, tmp_path: Path) -> None:
+    pins = tmp_path / "pins.txt"
+    pins.write_text("numpy==2.3.0\n")
+    (tmp_path / install.STAMP).write_text(install._outdated(tmp_path, pins))
+    assert install._outdated(tmp_path, pins) is None
+    pins.write_text("numpy==2.3.1\n")
+    assert install._outdated(tmp_path, pins) is not None
 
 
-def test_an_environment_that_is_up_to_date_is_left_alone(
-    install: ModuleType, pip: Pip, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(install, "STAMP", tmp_path / "stamp")
-    install.STAMP.write_text(install._state())
-    install.main()
+def test_an_environment_that_is_up_to_date_is_left_alone(install: ModuleType, pip: Pip, tmp_path: Path) -> None:
+    files = [SCRIPT, install.CONSTRAINTS, install.ROOT / "pyproject.toml"]
+    (tmp_path / install.STAMP).write_text(install._outdated(tmp_path, *files))
+    install.install(tmp_path)
     assert pip.commands == []
 
 
-def test_a_failed_installation_leaves_no_stamp(
-    install: ModuleType, pip: Pip, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(install, "STAMP", tmp_path / "stamp")
+def test_a_failed_installation_leaves_no_stamp(install: ModuleType, pip: Pip, tmp_path: Path) -> None:
     pip.returncode = 3
     with pytest.raises(SystemExit) as end:
-        install.main()
+        install.install(tmp_path)
     assert end.value.code == 3
-    assert not install.STAMP.exists()
+    assert not (tmp_path / install.STAMP).exists()
+
+
+def test_where_uv_fails_pip_installs(install: ModuleType, pip: Pip, monkeypatch: pytest.MonkeyPatch, uv: Path) -> None:
+    pip.returncode = 1
+    assert not install._install("numpy", check=False)
+    by_uv, by_pip = pip.commands
+    assert by_uv[:3] == [str(uv), "pip", "install"]
+    assert by_pip[1:3] == ["-m", "pip"]
+    assert by_uv[-1] == by_pip[-1] == "numpy"
+
+
+@pytest.fixture
+def uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An environment that has uv."""
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    (tmp_path / "uv").touch()
+    return tmp_path / "uv"
+
+
+def test_uv_takes_packages_from_where_pip_would(install: ModuleType) -> None:
+    listing = """:env:.find-links='/wheels /more'
+global.extra-index-url='\\nhttps://a/simple\\nhttps://b/simple'
+global.index-url='https://index/simple'
+install.index-url='https://ours/simple'
+freeze.all='true'
+"""
+    assert install.uv_environment(install.read_settings(listing)) == {
+        "UV_DEFAULT_INDEX": "https://ours/simple",
+        "UV_INDEX": "https://a/simple https://b/simple",
+        "UV_FIND_LINKS": "/wheels,/more",
+        "UV_INDEX_STRATEGY": "unsafe-best-match",
+    }
+
+
+def test_what_benchmarks_compare_with_lies_beside_and_sees_ours(
+    install: ModuleType, pip: Pip, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(install, "ROOT", tmp_path)
+    monkeypatch.setattr(
+        venv, "create", lambda folder, clear: (folder / "lib/python3.11/site-packages").mkdir(parents=True)
+    )
+    install.install_beside("benchmarks")
+    install.install_beside("benchmarks")
+    [command] = pip.commands
+    assert "--no-deps" in command
+    assert str(tmp_path / ".venv-benchmarks/bin/python") in command
+    [link] = tmp_path.glob(".venv-benchmarks/lib/*/site-packages/traitroute.pth")
+    assert sysconfig.get_path("purelib") in link.read_text()

@@ -1,6 +1,6 @@
 """The baseline of others: aurelio's package `semantic-router`, one route an adapter, told by example requests.
 
-    pip install --no-deps -r requirements/baselines.txt
+    make benchmarks      installs it into .venv-benchmarks, whose Python runs what compares with it
 
 The package encodes a request, takes the `top_k` most similar utterances of all routes, and gives each route the
 mean of its own among them; the best route is chosen where that mean reaches the threshold, else none. All of
@@ -28,7 +28,7 @@ try:
     from semantic_router.schema import RouteChoice
 except ImportError as exc:
     raise ImportError(
-        f"the baseline semantic-router cannot be imported ({exc}): pip install --no-deps -r requirements/baselines.txt",
+        f"the baseline semantic-router cannot be imported ({exc}): `make benchmarks`, then .venv-benchmarks/bin/python",
         name="semantic_router",
     ) from exc
 

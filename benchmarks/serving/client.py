@@ -49,10 +49,11 @@ def chat(model: str, prompt: str, *, max_tokens: int, **more: Any) -> dict[str, 
 
 
 @asynccontextmanager
-async def open_client(base_url: str, connections: int) -> AsyncIterator[httpx.AsyncClient]:
+async def open_client(base_url: str, connections: int, key: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
     """A client of up to `connections` connections."""
+    headers = {"authorization": f"Bearer {key}"} if key else {}
     limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-    async with httpx.AsyncClient(base_url=base_url, limits=limits, timeout=PATIENCE_S) as client:
+    async with httpx.AsyncClient(base_url=base_url, headers=headers, limits=limits, timeout=PATIENCE_S) as client:
         yield client
 
 

@@ -85,7 +85,7 @@ async def measure_load(
     seed: int,
 ) -> Load:
     """Keep `concurrency` streams open for `seconds`, the share `auto` of them for `auto`; `step` is called at every sample of memory."""
-    async with open_client(stand.server.base_url, concurrency + 2) as client:
+    async with open_client(stand.server.base_url, concurrency + 2, stand.key) as client:
         prompts = [text for rows in stand.rows.values() for text in rows[:PROMPTS_EACH]]
         truth = await learn_truth(client, stand, prompts)
         before, start, over = await metrics_of(client), time.monotonic(), asyncio.Event()

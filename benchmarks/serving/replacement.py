@@ -85,7 +85,7 @@ async def measure_replacement(
     victim = next(iter(stand.rows))
     folder = await asyncio.to_thread(save_adapter, stand.base_path, stand.folder / "replacement", seed=1000)
     profile = topic_profile().to_bytes()
-    async with open_client(stand.server.base_url, concurrency + 2) as client:
+    async with open_client(stand.server.base_url, concurrency + 2, stand.key) as client:
         prompts = [text for rows in stand.rows.values() for text in rows[:PROMPTS_EACH]]
         truth, over, answers = await learn_truth(client, stand, prompts), asyncio.Event(), []
         workers = [

@@ -25,6 +25,7 @@ from .topics import TOPICS
 
 MODULES = ["q_proj", "v_proj", "o_proj", "down_proj"]
 TINY_CONTEXT, PACKAGED_CONTEXT = 256, 2048
+RANK = 8
 SLOTS = str(len(TOPICS) + 3)
 TINY_OPTIONS = ("--dtype", "float32", "--max-loras", SLOTS, "--max-cpu-loras", SLOTS)
 """Room for adapters that come later too: on CPUs it is fixed at the start, and one slot has to stay empty."""
@@ -36,13 +37,14 @@ TEMPLATE = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{
 
 @dataclass(frozen=True)
 class Stand:
-    """A server that answers; `base` is the name that answers of the bare base model bear."""
+    """A server that answers those who have its `key`; `base` is the name that answers of the bare base model bear."""
 
     server: RunningServer
     registry: Registry
     folder: Path
     base_path: Path
     rows: Rows
+    key: str | None = None
 
     @property
     def base(self) -> str:
@@ -121,20 +123,22 @@ def packaged_stand(
             yield Stand(server, registry, folder, base, rows)
 
 
-def save_adapter(base: Path, folder: Path, *, seed: int, weights: float = TINY_WEIGHTS) -> Path:
+def save_adapter(base: Path, folder: Path, *, seed: int, weights: float = TINY_WEIGHTS, rank: int = RANK) -> Path:
     """Write one LoRA of random weights."""
-    save_adapters(base, [folder], weights=weights, first_seed=seed)
+    save_adapters(base, [folder], weights=weights, first_seed=seed, rank=rank)
     return folder
 
 
-def save_adapters(base: Path, folders: Sequence[Path], *, weights: float, first_seed: int = 0) -> None:
+def save_adapters(
+    base: Path, folders: Sequence[Path], *, weights: float, first_seed: int = 0, rank: int = RANK
+) -> None:
     """Write LoRAs of random weights, each of a seed of its own."""
     import peft
     import torch
     import transformers
 
     model = transformers.AutoModelForCausalLM.from_pretrained(base)
-    config = peft.LoraConfig(r=8, lora_alpha=8, target_modules=MODULES, task_type="CAUSAL_LM")
+    config = peft.LoraConfig(r=rank, lora_alpha=rank, target_modules=MODULES, task_type="CAUSAL_LM")
     adapted = peft.get_peft_model(model, config)
     for seed, folder in enumerate(folders, first_seed):
         generator = torch.Generator().manual_seed(seed)
@@ -203,7 +207,8 @@ def _made_registry(folder: Path, base: Path, *, weights: float) -> Registry:
     return registry
 
 
-def tiny_base(folder: Path) -> Path:
+def tiny_base(folder: Path, *, template: str = TEMPLATE) -> Path:
+    """Write a two-layer Llama of random weights, whose tokenizer knows the chat `template`."""
     import tokenizers
     import torch
     import transformers
@@ -216,7 +221,7 @@ def tiny_base(folder: Path) -> Path:
         tokenizer_object=tokenizer._tokenizer,
         bos_token="<s>",
         eos_token="</s>",
-        chat_template=TEMPLATE,
+        chat_template=template,
     ).save_pretrained(folder)
     sizes: dict[str, Any] = {
         "vocab_size": tokenizer.get_vocab_size(),

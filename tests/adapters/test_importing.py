@@ -185,6 +185,7 @@ def test_an_adapter_that_no_server_could_load_is_refused(
     assert str(folder) in str(error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "why"),
     [

@@ -15,6 +15,7 @@ TOPICS = {
 ROWS = {name: [f"{text} {i}" for i in range(30)] for name, text in TOPICS.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [5, latency_routers.FITTED, 40])
 def test_a_profile_of_any_size_is_stored_and_routes(size: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)

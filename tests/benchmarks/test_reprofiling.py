@@ -11,6 +11,8 @@ from reprofiling.ways import WAYS
 from routing.table import OutcomeTable
 from traitroute.router import Router
 
+pytestmark = pytest.mark.slow
+
 FILE = Path(__file__).parents[2] / "benchmarks" / "routing/outcomes.safetensors"
 ADAPTER = 3
 

@@ -6,7 +6,7 @@ from traitroute.adapters import InputError
 
 pytest.importorskip(
     "semantic_router",
-    reason="semantic-router is not installed: pip install --no-deps -r requirements/baselines.txt",
+    reason="semantic-router is not installed: make benchmarks",
 )
 from routing import semantic
 

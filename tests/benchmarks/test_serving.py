@@ -52,6 +52,7 @@ def test_one_pause_moves_the_mean_and_not_the_median() -> None:
     assert found.mean_ms.value > 90
 
 
+@pytest.mark.slow
 def test_intervals_cover_at_their_rate() -> None:
     rng = np.random.default_rng(1)
     found = [Difference.of(rng.normal(10, 3, 60), np.full(60, 10.0), rng) for _ in range(150)]

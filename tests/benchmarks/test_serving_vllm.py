@@ -4,16 +4,12 @@ import asyncio
 
 import httpx
 import pytest
-
-pytest.importorskip("vllm", reason="needs a server: pip install 'traitroute[serve]'")
-pytest.importorskip("peft", reason="needs PEFT: pip install 'traitroute[profile]'")
-
 from prometheus_client.parser import text_string_to_metric_families
 from serving.load import measure_load
 from serving.replacement import measure_replacement
-from serving.stand import Stand, gateway_stand, tiny_stand
+from serving.stand import Stand
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("vllm")]
 
 STREAMS = 60
 SETTLED_S = 10
@@ -31,10 +27,11 @@ def answered(stand: Stand) -> dict[str, float]:
     return counts
 
 
-def test_two_engines_each_answer_by_the_adapter_asked_for() -> None:
-    with tiny_stand(options=["--data-parallel-size", "2"]) as stand:
-        found = asyncio.run(measure_load(stand, STREAMS, 5, lambda: None, seed=0))
-        engines = answered(stand)
+def test_two_engines_each_answer_by_the_adapter_asked_for(tiny_house, vllm_server) -> None:
+    stand = tiny_house.stand(vllm_server)
+    before = answered(stand)
+    found = asyncio.run(measure_load(stand, STREAMS, 5, lambda: None, seed=0))
+    engines = {name: count - before.get(name, 0) for name, count in answered(stand).items()}
     assert found.statuses == {"200": found.requests}
     assert found.verdicts == {"right": found.requests}
     assert found.kinds["adapter"] > 0
@@ -42,18 +39,18 @@ def test_two_engines_each_answer_by_the_adapter_asked_for() -> None:
     assert min(engines.values()) > STREAMS
 
 
-def test_behind_a_gateway_vllm_loads_what_is_asked_for_and_answers_by_it() -> None:
-    with gateway_stand() as stand:
-        found = asyncio.run(measure_load(stand, STREAMS, 5, lambda: None, seed=0))
+def test_behind_a_gateway_vllm_loads_what_is_asked_for_and_answers_by_it(tiny_house, gateway_server) -> None:
+    stand = tiny_house.stand(gateway_server)
+    found = asyncio.run(measure_load(stand, STREAMS, 5, lambda: None, seed=0))
     assert found.statuses == {"200": found.requests}
     assert found.verdicts == {"right": found.requests}
     assert found.adapters == len(stand.rows)
     assert found.kinds["adapter"] > 0
 
 
-def test_replaced_weights_answer_once_they_are_admitted_and_never_before() -> None:
-    with tiny_stand() as stand:
-        found = asyncio.run(measure_replacement(stand, STREAMS, 3, seen_within_s=SETTLED_S, seed=0))
+def test_replaced_weights_answer_once_they_are_admitted_and_never_before(tiny_house, vllm_server) -> None:
+    stand = tiny_house.stand(vllm_server)
+    found = asyncio.run(measure_replacement(stand, STREAMS, 3, seen_within_s=SETTLED_S, seed=0))
     assert found.statuses == {"200": found.requests}
     assert set(found.before) == {"old"}
     assert set(found.after) == {"new"}

@@ -12,7 +12,7 @@ from traitroute.adapters import AdapterState, Registry
 pytest.importorskip("vllm", reason="needs vLLM: pip install 'traitroute[serve]'")
 pytest.importorskip("peft", reason="needs PEFT: pip install 'traitroute[profile]'")
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo")]
 
 SUITE = {
     "name": "small",

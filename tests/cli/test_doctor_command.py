@@ -168,10 +168,17 @@ def test_reading_weights_tells_how_far_it_is(registry: Registry) -> None:
     assert told == [(done, 4) for done in range(5)]
 
 
-@needs_vllm
-def test_the_installed_vllm_and_its_plugin_fit() -> None:
+@pytest.fixture(scope="module")
+def installed() -> list[Finding]:
+    """What is said of the packages here; vLLM is imported for it, which takes a quarter of a minute."""
     environment = {"VLLM_PLUGINS": "traitroute", "TRAITROUTE_REGISTRY": "traitroute.db"}
-    found = {finding.check: finding for finding in check_packages(environment)}
+    return list(check_packages(environment))
+
+
+@pytest.mark.slow
+@needs_vllm
+def test_the_installed_vllm_and_its_plugin_fit(installed: list[Finding]) -> None:
+    found = {finding.check: finding for finding in installed}
     assert {f.verdict for f in found.values()} == {Verdict.OK}
     assert list(found) == ["vllm", "vllm parts", "entry point", "VLLM_PLUGINS", "extras"]
 
@@ -298,9 +305,11 @@ def test_no_part_of_a_password_is_shown_of_a_url_that_cannot_be_read(password: s
     assert "cret" not in str(finding) and "%40" in finding.advice
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_line_a_check_and_fails_where_one_does(
-    run: Run, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    run: Run, registry: Registry, installed: list[Finding], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("traitroute.cli.doctor.check_packages", lambda: installed)
     monkeypatch.setenv("A_KEY", "hush")
     with upstream(200, b'{"data": [{"id": "tiny"}]}', []) as address:
         sound = run(

@@ -15,7 +15,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from traitroute.adapters import Adapter, Registry
 
-from ..conftest import serving
+from ..servers import serving
 
 pytest.importorskip("huggingface_hub", reason="needs the Hub's client: '.[sources]'")
 pytest.importorskip("uvicorn")
@@ -66,6 +66,7 @@ def hub(repository: Path) -> Iterator[tuple[str, list[str]]]:
         yield url, read
 
 
+@pytest.mark.slow
 def test_an_adapter_of_the_hub_comes_in_without_its_pickle(hub: tuple[str, list[str]], tmp_path: Path) -> None:
     url, read = hub
     path = tmp_path / "team.db"

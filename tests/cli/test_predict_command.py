@@ -15,6 +15,8 @@ from traitroute.profiling.forecast.forecast import source_task
 from traitroute.profiling.forecast.signals import SignalReader, Signals, answer_form, signal_folder
 from traitroute.profiling.tasks.task import Metric
 
+pytestmark = pytest.mark.slow
+
 for library in ("transformers", "datasets"):
     pytest.importorskip(library, reason="needs the extra: pip install 'traitroute[profile]'")
 

@@ -134,6 +134,7 @@ def test_nothing_is_written_for_refused_input(refusal: Refusal, tmp_path: Path) 
     assert not registry.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not find_spec("datasets"), reason="needs pip install 'traitroute[profile]'")
 def test_a_base_model_that_is_not_there_is_refused_without_a_network(data: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from traitroute.cli import main; main()", "profile"]

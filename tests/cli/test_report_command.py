@@ -56,6 +56,7 @@ def outcomes(seed: int, n: int = 20) -> Outcomes:
     )
 
 
+@pytest.mark.slow
 def test_the_page_lies_beside_the_registry_and_gaps_are_named(run: Run, measured: Path) -> None:
     ended = run("report", "--registry", measured)
     page = measured.with_name("team-report") / "index.html"

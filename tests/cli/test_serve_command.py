@@ -84,6 +84,7 @@ def test_a_missing_registry_is_refused(refusal: Refusal, tmp_path: Path) -> None
     assert "no registry at" in refusal("serve", "--registry", tmp_path / "nosuch.db")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "told"),
     [

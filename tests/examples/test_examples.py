@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from traitroute.adapters import Registry
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("real")]
 
 Run = Callable[..., str]
 MOODS = ("negative", "neutral", "positive")
@@ -57,12 +57,12 @@ def test_the_mcp_client_is_told_the_skill_and_its_card(run_example: Run) -> None
     assert "> read skill://sentiment3\n  # sentiment3" in printed
 
 
-def test_the_agent_runs_each_step_on_its_skill_and_tells_how_it_went(run_example: Run, registry: Path) -> None:
+def test_the_agent_runs_each_step_on_its_skill_and_tells_how_it_went(run_example: Run, real_run: Path) -> None:
     printed = run_example("plan_agent.py")
     assert printed.startswith("plan: ")
     skills = re.findall(r"^skill: (\w+), predicted gain", printed, re.MULTILINE)
     assert len(skills) == 4
     assert "sentiment3" in skills
     assert "(reward 1 for sentiment3)" in printed
-    with Registry.open(registry, read_only=True) as opened:
+    with Registry.open(real_run, read_only=True) as opened:
         assert len(opened.feedback()) == len(skills)

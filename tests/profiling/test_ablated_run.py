@@ -1,28 +1,27 @@
-"""A run with an ablation, with each PEFT method, on the real SmolLM2-135M."""
+"""A run with an ablation, with each PEFT method, on a tiny model."""
 
 from pathlib import Path
 
 import pytest
 from traitroute.adapters import AdapterState, Registry
-from traitroute.profiling import PACKAGED, Suite, profile
+from traitroute.profiling import Suite, profile
 from traitroute.profiling.study import Study
 
 pytest.importorskip("peft", reason="needs PEFT: pip install 'traitroute[profile]'")
-pytest.importorskip("gguf", reason="needs the profile extra: pip install 'traitroute[profile]'")
 
 pytestmark = pytest.mark.slow
 
 
-def suite(method: str, learning_rate: float) -> Suite:
+def suite(base: Path, method: str, learning_rate: float, train: int = 16) -> Suite:
     def task(name: str, prompt: str, **more: object) -> dict:
         rows = {"name": name, "rows": {"built_in": "mini"}, "prompt": prompt + "\n{{ input }}"}
-        return {**rows, "train": 16, "test": 6, "max_tokens": 8, **more}
+        return {**rows, "train": train, "test": 6, "max_tokens": 8, **more}
 
     pair = {"labels": ["negative", "positive"], "metric": "label"}
     return Suite.model_validate(
         {
             "name": "ablated",
-            "base_model": PACKAGED,
+            "base_model": str(base),
             "engine": "transformers",
             "training": {"method": method, "rank": 4, "learning_rate": learning_rate},
             "tasks": [
@@ -45,10 +44,10 @@ def suite(method: str, learning_rate: float) -> Suite:
     ],
 )
 def test_every_method_is_profiled_and_only_what_vllm_serves_is_routed(
-    tmp_path: Path, method: str, learning_rate: float, state: AdapterState
+    tmp_path: Path, tiny_chat: Path, method: str, learning_rate: float, state: AdapterState
 ) -> None:
     with Registry.create(tmp_path / "t.db") as registry:
-        result = profile(suite(method, learning_rate), registry, tmp_path / "runs")
+        result = profile(suite(tiny_chat, method, learning_rate), registry, tmp_path / "runs")
         states = {a.name: (a.method, a.state) for a in registry.adapters()}
         study = Study.open(registry)
     assert states == {
@@ -62,9 +61,9 @@ def test_every_method_is_profiled_and_only_what_vllm_serves_is_routed(
     assert len(study.outcomes["only_stops", "structured"].texts or []) == 6
 
 
-def test_an_adapter_that_learns_only_to_stop_writes_less(tmp_path: Path) -> None:
+def test_an_adapter_that_learns_only_to_stop_writes_less(tmp_path: Path, tiny_chat: Path) -> None:
     with Registry.create(tmp_path / "t.db") as registry:
-        profile(suite("lora", 1e-2), registry, tmp_path / "runs")
+        profile(suite(tiny_chat, "lora", 2e-2, train=48), registry, tmp_path / "runs")
         outcomes = Study.open(registry).outcomes
     tokens = {who: outcomes[who, "structured"].output_tokens.mean() for who in (None, "only_stops")}
     assert tokens["only_stops"] < tokens[None] / 2

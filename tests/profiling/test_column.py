@@ -13,6 +13,8 @@ from traitroute.profiling.tasks.task import Task
 from traitroute.profiling.versions import Reference, moved, roll_back
 from traitroute.router import Router, RoutingProfile
 
+pytestmark = pytest.mark.slow
+
 Fleet = Any
 
 TOXIC = Task(

@@ -44,6 +44,7 @@ def test_what_is_usual_is_small_where_adapters_are_of_a_kind() -> None:
     assert usual_residual(alike) < usual_residual(unlike)
 
 
+@pytest.mark.slow
 def test_a_refit_takes_in_what_joined_and_measures_nothing(fleet: Fleet) -> None:
     fleet.measure("four", share=0.5)
     asked = len(fleet.engine.asked)
@@ -58,6 +59,7 @@ def test_a_refit_takes_in_what_joined_and_measures_nothing(fleet: Fleet) -> None
     assert Router.from_registry(fleet.registry).route(mood).adapter in ("one", "four")
 
 
+@pytest.mark.slow
 def test_a_rollback_is_a_new_version_with_the_old_decisions(fleet: Fleet) -> None:
     before = fleet.registry.latest_profile()
     fleet.measure(fleet.add("six", "6"), share=0.5)

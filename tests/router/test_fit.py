@@ -37,6 +37,7 @@ def test_profile_says_what_it_was_fitted_on(profile: RoutingProfile) -> None:
     assert 1 <= profile.n_traits <= profile.trait_scores.shape[1]
 
 
+@pytest.mark.slow
 def test_fitting_twice_gives_the_same_bytes(profile: RoutingProfile, refit: Any) -> None:
     assert refit().to_bytes() == profile.to_bytes()
 
@@ -57,6 +58,7 @@ def test_handful_of_requests_is_enough(tasks: list[str]) -> None:
     assert np.isfinite(Router(fitted).route("word0 and more").ranking[0].gain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("data_sets", "few"), [(18, True), (19, False)])
 def test_the_margin_holds_of_new_kinds_alone_once_enough_data_sets_were_left_out(data_sets: int, few: bool) -> None:
     random = np.random.default_rng(0)

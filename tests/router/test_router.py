@@ -137,6 +137,7 @@ def test_choice_can_be_limited_to_some_adapters(router: Router, topic_texts: Any
     assert router.route(text, least_gain=0.99).adapter is None
 
 
+@pytest.mark.slow
 def test_eight_threads_get_the_answers_of_one(router: Router, topic_texts: Any) -> None:
     texts = [t for topic in ("cooking", "space") for t in topic_texts(topic, 40, seed=3)]
     with ThreadPoolExecutor(8) as pool:

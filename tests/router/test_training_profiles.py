@@ -129,6 +129,7 @@ def _shifted(router: Router, text: str, part: str, shift: float) -> str | None:
     return best if moved[best] - margin > 0 else None
 
 
+@pytest.mark.slow
 def test_a_match_with_training_prompts_finds_the_adapter_of_a_task_left_out() -> None:
     topics = {
         "sorting": "sort the words alphabetically:",

@@ -14,7 +14,7 @@ from schemathesis.checks import CHECKS
 from traitroute.adapters import Registry
 from traitroute.serving.gateway import GatewayOptions, gateway_app
 
-from ..conftest import serving
+from ..servers import serving
 
 pytest.importorskip("dbos", reason="needs DBOS: pip install 'traitroute[worker]'")
 KEYS = {"authorization": "Bearer a key", "x-traitroute-admin-key": "an admin's key"}

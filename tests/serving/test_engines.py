@@ -4,39 +4,31 @@ Greedy texts of a bfloat16 model part ways at near-ties, and merging rounds the 
 is asked of what routing rests on: likelihoods per token, label probabilities and judged answers.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from traitroute.adapters import Adapter, Outcomes, WeightStore
-from traitroute.profiling import PACKAGED, Task, Training, open_base_model, train_adapter
+from traitroute.adapters import Adapter, Outcomes, Registry
+from traitroute.profiling import PACKAGED, Suite, Task, open_base_model
 from traitroute.profiling.matrix.measure import request_for, to_outcomes
-from traitroute.profiling.training import adapter_record
 from traitroute.serving import Engine, open_engine
+
+from ..real_run import SUITE
 
 pytest.importorskip("torch", reason="needs torch: pip install 'traitroute[profile]'")
 pytest.importorskip("peft", reason="needs PEFT: pip install 'traitroute[profile]'")
 pytest.importorskip("vllm", reason="needs vLLM: pip install 'traitroute[serve]'")
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("real")]
 
 LOG_LIKELIHOOD_PER_TOKEN = 0.25
 """Logits between 16 and 32 are 0.125 apart in bfloat16, and a label is a token or two; measured 0.13."""
 LABEL_PROBABILITY = 0.05
 AGREEING_ANSWERS = 0.9
 
+ADAPTER = "sentiment3"
 TASKS = [
-    Task.model_validate(
-        {
-            "name": "sentiment2",
-            "rows": {"built_in": "mini"},
-            "prompt": "Is this review positive or negative?\n{{ input }}",
-            "labels": ["negative", "positive"],
-            "metric": "label",
-            "source": True,
-            "train": 64,
-            "test": 20,
-            "max_tokens": 8,
-        }
-    ),
+    *(task for task in Suite.model_validate(SUITE).tasks if task.name == ADAPTER),
     Task.model_validate(
         {
             "name": "word_problems",
@@ -51,12 +43,10 @@ Cells = dict[tuple[str, str], Outcomes]
 
 
 @pytest.fixture(scope="module")
-def cells(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cells, Cells]:
-    folder = tmp_path_factory.mktemp("engines")
+def cells(real_run: Path) -> tuple[Cells, Cells]:
     base = open_base_model(PACKAGED)
-    trained = train_adapter(TASKS[0].training_set, base, Training(rank=8, alpha=16), folder / "adapter")
-    weights = WeightStore(folder / "weights")
-    adapter = adapter_record("sentiment2", "sentiment2", base, weights.add(trained.folder))
+    with Registry.open(real_run, read_only=True) as registry:
+        adapter, weights = registry.adapter(ADAPTER), registry.weights
     embedded = _measure(open_engine("transformers", base.path, weights, [adapter]), adapter)
     vllm = _measure(open_engine("vllm", base.path, weights, [adapter]), adapter)
     return embedded, vllm
@@ -83,7 +73,7 @@ def test_judged_answers_agree(cells: tuple[Cells, Cells]) -> None:
 
 def test_the_adapter_changes_what_both_engines_say(cells: tuple[Cells, Cells]) -> None:
     for engine in cells:
-        base, adapted = engine["base", "sentiment2"], engine["sentiment2", "sentiment2"]
+        base, adapted = engine["base", ADAPTER], engine[ADAPTER, ADAPTER]
         assert adapted.strict.mean() > base.strict.mean()
         assert not np.array_equal(base.output_digest, adapted.output_digest)
 

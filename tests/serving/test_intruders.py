@@ -5,38 +5,26 @@ told to, and the embedded server. `python -m pytest tests/serving/test_intruders
 """
 
 import json
-import os
 import socket
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from made_up_summary import made_up_summary
 from safetensors.numpy import load_file, save_file
-from traitroute.adapters import AdapterState, Registry
-from traitroute.serving.vllm import free_port, running_process, running_server
+from traitroute.adapters import Registry
+from traitroute.serving.vllm import RunningServer
 
-pytest.importorskip("vllm", reason="needs a server: pip install 'traitroute[serve]'")
-pytest.importorskip("peft", reason="needs PEFT: pip install 'traitroute[profile]'")
+from ..servers import ADMIN, KEY, RETIRED, SOUND, TinyHouse, running_traitroute
 
-from serving.stand import TINY_OPTIONS, adapter_record, save_adapters, tiny_base, topic_profile
-from serving.topics import TOPICS
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("vllm")]
 
-pytestmark = pytest.mark.slow
-
-KEY, ADMIN, UPSTREAM = "user-key", "admin-key", "upstream-key"
 CHAT = "/v1/chat/completions"
-SOUND = "sound"
-"""The folder of an adapter that no registry knows, and that nothing is wrong with."""
-RETIRED = "teacher"
-"""An adapter that was disabled, though the gateway's upstream still has it."""
 HANG_S = 5
 """How long a refusal may take on a busy machine: what hung did so for 20 s and more."""
 
@@ -67,90 +55,22 @@ def said(response: httpx.Response) -> str:
     return response.json()["choices"][0]["message"]["content"]
 
 
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Registry]:
-    """A base model, and a registry in which one adapter is disabled."""
-    folder = tmp_path_factory.mktemp("intruders")
-    base = tiny_base(folder / "tiny")
-    registry = Registry.create(folder / "registry.db")
-    folders = [folder / name for name in TOPICS]
-    save_adapters(base, [*folders, folder / SOUND], weights=0.5)
-    for made in folders:
-        registry.add_adapter(adapter_record(registry, made, made.name, base))
-    registry.put_profile(topic_profile().to_bytes(), made_up_summary())
-    registry.set_state(RETIRED, AdapterState.DISABLED)
-    return base, registry
-
-
 @pytest.fixture(scope="module", params=["vllm", "gateway", "embedded"])
-def target(request: pytest.FixtureRequest, house: tuple[Path, Registry]) -> Iterator[Target]:
-    base, registry = house
-    with ExitStack() as stack, pytest.MonkeyPatch.context() as environment:
-        environment.setenv("TRAITROUTE_ADMIN_KEY", ADMIN)
-        environment.setenv("TRAITROUTE_ALLOWED_SOURCES", str(base.parent))
-        environment.setenv("INTRUDERS_KEY", KEY)
-        environment.setenv("INTRUDERS_UPSTREAM_KEY", UPSTREAM)
-        url = {"vllm": _vllm, "gateway": _gateway, "embedded": _embedded}[request.param](stack, base, registry)
-        found = Target(request.param, url, base.parent, "coder", "")
-        yield Target(request.param, url, base.parent, "coder", said(found.ask("coder")))
+def target(request: pytest.FixtureRequest, tiny_house: TinyHouse) -> Iterator[Target]:
+    with ExitStack() as stack:
+        if request.param == "embedded":
+            url = stack.enter_context(_embedded(tiny_house)).base_url
+        else:
+            url = request.getfixturevalue(f"{request.param}_server").base_url
+        asked = Target(request.param, url, tiny_house.folder, "coder", "")
+        yield replace(asked, plain=said(asked.ask("coder")))
 
 
-def _vllm(stack: ExitStack, base: Path, registry: Registry) -> str:
-    options = [*TINY_OPTIONS, "--api-key", KEY, "--lora-modules", _preloaded(registry)]
-    log = base.with_name("vllm.log")
-    return stack.enter_context(
-        running_server(
-            registry.path,
-            base,
-            registry.servable(),
-            log_path=log,
-            max_model_len=256,
-            options=options,
-        )
-    ).base_url
-
-
-def _gateway(stack: ExitStack, base: Path, registry: Registry) -> str:
-    """Before a vLLM without the plugin, which was told of the retired adapter and loads what its key's holder says."""
-    options = [*TINY_OPTIONS, "--api-key", UPSTREAM, "--lora-modules", _preloaded(registry)]
-    variables = {"VLLM_PLUGINS": "", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"}
-    upstream = stack.enter_context(
-        running_server(
-            registry.path,
-            base,
-            registry.servable(),
-            log_path=base.with_name("upstream.log"),
-            max_model_len=256,
-            options=options,
-            variables=variables,
-        )
-    )
-    command = [_traitroute(), "gateway", "--registry", str(registry.path), "--load", "vllm"]
-    command += ["--upstream", upstream.base_url, "--key-env", "INTRUDERS_KEY"]
-    return _process(stack, [*command, "--upstream-key-env", "INTRUDERS_UPSTREAM_KEY"], base.with_name("gw.log"))
-
-
-def _preloaded(registry: Registry) -> str:
-    """The retired adapter, as vLLM is told of it on its command line."""
-    retired = registry.adapter(RETIRED)
-    return f"{RETIRED}={registry.weights.path(retired.weights_digest)}"
-
-
-def _embedded(stack: ExitStack, base: Path, registry: Registry) -> str:
-    command = [_traitroute(), "serve", str(base), "--registry", str(registry.path)]
-    command += ["--engine", "transformers", "--max-model-len", "256"]
-    return _process(stack, [*command, "--api-key-env", "INTRUDERS_KEY"], base.with_name("embedded.log"))
-
-
-def _process(stack: ExitStack, command: list[str], log: Path) -> str:
-    port = str(free_port())
-    url = f"http://127.0.0.1:{port}"
-    stack.enter_context(running_process([*command, "--port", port], url, log_path=log, environment=os.environ))
-    return url
-
-
-def _traitroute() -> str:
-    return str(Path(sys.executable).with_name("traitroute"))
+def _embedded(house: TinyHouse) -> AbstractContextManager[RunningServer]:
+    command = ["serve", str(house.base), "--registry", str(house.registry.path), "--engine", "transformers"]
+    command += ["--max-model-len", "256", "--api-key-env", "A_KEY"]
+    variables = {"A_KEY": KEY, "TRAITROUTE_ADMIN_KEY": ADMIN, "TRAITROUTE_ALLOWED_SOURCES": str(house.folder)}
+    return running_traitroute(command, house.folder / "embedded.log", variables)
 
 
 def raw_status(target: Target, method: str, path: str, body: bytes, key: str | None) -> int:

@@ -1,4 +1,4 @@
-"""A real vLLM with two API server processes, a two-layer Llama and adapters that change every answer."""
+"""A real vLLM with two API server processes and two engines, a two-layer Llama and adapters that change every answer."""
 
 import asyncio
 import base64
@@ -12,162 +12,27 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
-from made_up_summary import made_up_summary
-from safetensors.numpy import load_file, save_file
-from traitroute.adapters import Adapter, AdapterState, RefusalError, Registry, ServerError
-from traitroute.router import FitRequests, fit_profile
+from serving.stand import save_adapter
+from serving.topics import TOPICS
+from traitroute.adapters import RefusalError, Registry, ServerError
 from traitroute.serving.engines import EngineRequest, TransformersEngine
 from traitroute.serving.engines.openai import CompletionsClient, OpenAIEngine
-from traitroute.serving.vllm import running_server
+from traitroute.serving.vllm import RunningServer, running_server
 
-pytest.importorskip("vllm", reason="needs a server: pip install 'traitroute[serve]'")
-torch = pytest.importorskip("torch")
-peft = pytest.importorskip("peft", reason="needs PEFT: pip install 'traitroute[profile]'")
-tokenizers = pytest.importorskip("tokenizers")
-transformers = pytest.importorskip("transformers")
+from ..servers import ADMIN, HALF, KEY, PAGE, RETIRED, WIDE, TinyHouse
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("vllm")]
 
 CHAT = "/v1/chat/completions"
-PAGE = "https://app.example"
 SEEN_WITHIN_S = 3
-MODULES = ["q_proj", "v_proj", "o_proj", "down_proj"]
-TOPICS = {
-    "coder": ["write a python function", "fix this compiler error", "what does this loop print"],
-    "cook": ["how long do I boil eggs", "a recipe with rice and beans", "bake bread without yeast"],
-    "critic": ["was the film any good", "review this novel", "is the acting convincing"],
-}
-TEMPLATE = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}assistant:"
+NAMES = ("coder", "cook", "critic")
 
 
-def save_base(folder: Path) -> None:
-    torch.manual_seed(0)
-    texts = [f"user: {text}\nassistant:" for topic in TOPICS.values() for text in topic]
-    tokenizer = tokenizers.ByteLevelBPETokenizer()
-    tokenizer.train_from_iterator(texts, vocab_size=400, special_tokens=["<s>", "</s>"])
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer._tokenizer,
-        bos_token="<s>",
-        eos_token="</s>",
-        chat_template=TEMPLATE,
-    ).save_pretrained(folder)
-    config = transformers.LlamaConfig(
-        vocab_size=tokenizer.get_vocab_size(),
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=512,
-        initializer_range=0.2,
-        bos_token_id=0,
-        eos_token_id=1,
-    )
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
-
-
-def save_adapter(base: Path, folder: Path, *, rank: int, seed: int) -> None:
-    model = transformers.LlamaForCausalLM.from_pretrained(base)
-    config = peft.LoraConfig(r=rank, lora_alpha=rank, target_modules=MODULES, task_type="CAUSAL_LM")
-    adapted = peft.get_peft_model(model, config)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in adapted.named_parameters():
-            if "lora_" in name:
-                parameter.normal_(std=0.5, generator=generator)
-    adapted.save_pretrained(folder)
-
-
-def register(registry: Registry, base: Path, name: str, *, rank: int, seed: int) -> None:
-    folder = base.with_name(name)
-    save_adapter(base, folder, rank=rank, seed=seed)
-    files = registry.weights.add(folder)
-    adapter = Adapter(
-        name=name,
-        base_model=base.name,
-        base_digest="0" * 64,
-        weights_digest=files.digest,
-        rank=files.rank,
-        target_modules=files.target_modules,
-        state=AdapterState.READY,
-    )
-    registry.add_adapter(adapter)
-
-
-def register_half(registry: Registry, base: Path) -> None:
-    """Record an adapter of an older registry, of which vLLM would serve the first layer, under modules that are none."""
-    folder = base.with_name("half")
-    save_adapter(base, folder, rank=8, seed=11)
-    tensors = load_file(folder / "adapter_model.safetensors")
-    renamed = {k.replace("model.layers.1.", "_orig_mod.model.layers.1."): v for k, v in tensors.items()}
-    save_file(renamed, folder / "adapter_model.safetensors")
-    files = registry.weights.add(folder)
-    adapter = registry.adapter("cook").model_copy(
-        update={
-            "name": "half",
-            "weights_digest": files.digest,
-            "target_modules": ("!", "--host=0.0.0.0", "--api-key=x"),
-            "state": AdapterState.PENDING,
-        }
-    )
-    registry.add_adapter(adapter)
-
-
-def put_profile(registry: Registry) -> None:
-    """Fit a real profile in which each adapter helps the texts of its own topic."""
-    names = list(TOPICS)
-    texts = [f"{text} {word}" for topic in TOPICS.values() for text in topic for word in "abcd"]
-    tasks = [name for name, topic in TOPICS.items() for _ in range(4 * len(topic))]
-    gains = np.array([[0.9 if n == task else -0.3 for n in names] for task in tasks])
-    centred = np.unique(gains, axis=0).T - gains.mean(axis=1)[0]
-    u, s, _ = np.linalg.svd(centred - centred.mean(axis=0))
-    scores = (u * s)[:, :2]
-    profile = fit_profile(names, FitRequests(texts, tasks, gains), scores, n_traits=2)
-    registry.put_profile(profile.to_bytes(), made_up_summary())
-
-
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Registry]:
-    """The base model, and the registry of its adapters."""
-    root = tmp_path_factory.mktemp("server")
-    base = root / "tiny"
-    save_base(base)
-    registry = Registry.create(root / "registry.db")
-    for seed, name in enumerate(TOPICS):
-        register(registry, base, name, rank=8, seed=seed)
-    register(registry, base, "wide", rank=16, seed=9)
-    register_half(registry, base)
-    put_profile(registry)
-    return base, registry
-
-
-@pytest.fixture(scope="module")
-def administered(house: tuple[Path, Registry]) -> Iterator[None]:
-    """The server that starts in this environment lets adapters be added beside the base model's folder."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("TRAITROUTE_ADMIN_KEY", "a")
-        environment.setenv("TRAITROUTE_ALLOWED_SOURCES", str(house[0].parent))
-        yield
-
-
-@pytest.fixture(scope="module")
-def client(house: tuple[Path, Registry], administered: None) -> Iterator[httpx.Client]:
-    base, registry = house
-    options = ["--api-key", "k", "--api-server-count", "2", "--dtype", "float32"]
-    options += ["--max-lora-rank", "8", "--scheduling-policy", "priority"]
-    options += ["--allowed-origins", f'["{PAGE}"]']
-    with (
-        running_server(
-            registry.path,
-            base,
-            registry.adapters(),
-            log_path=base.with_name("server.log"),
-            max_model_len=256,
-            options=options,
-        ) as server,
-        httpx.Client(base_url=server.base_url, headers={"authorization": "Bearer k"}, timeout=60) as client,
-    ):
+@pytest.fixture
+def client(vllm_server: RunningServer) -> Iterator[httpx.Client]:
+    headers = {"authorization": f"Bearer {KEY}"}
+    with httpx.Client(base_url=vllm_server.base_url, headers=headers, timeout=60) as client:
         yield client
 
 
@@ -182,8 +47,8 @@ def answer(response: httpx.Response) -> str:
 
 
 def test_sixty_mixed_requests_are_each_answered_by_the_adapter_named(client: httpx.Client) -> None:
-    models = [*TOPICS, "base"]
-    texts = [topic[0] for topic in TOPICS.values()]
+    models = [*NAMES, "base"]
+    texts = [TOPICS[name][0] for name in NAMES]
     alone = {(m, t): answer(client.post(CHAT, json=body(m, t))) for m in models for t in texts}
     assert all(len({alone[m, t] for m in models}) == len(models) for t in texts)
     asked = [(models[i % 4], texts[i % 3]) for i in range(60)]
@@ -196,7 +61,7 @@ def test_sixty_mixed_requests_are_each_answered_by_the_adapter_named(client: htt
     assert [answer(r) for r in responses] == [alone[key] for key in asked]
 
 
-@pytest.mark.parametrize("name", TOPICS)
+@pytest.mark.parametrize("name", NAMES)
 def test_auto_answers_as_the_adapter_that_header_and_model_name(client: httpx.Client, name: str) -> None:
     text = TOPICS[name][0] + " a"
     response = client.post(CHAT, json=body("auto", text))
@@ -223,7 +88,8 @@ def test_a_stream_carries_the_headers_and_the_model(client: httpx.Client) -> Non
 
 def test_the_model_list_shows_what_may_be_asked_for(client: httpx.Client) -> None:
     cards = {card["id"]: card for card in client.get("/v1/models").json()["data"]}
-    assert list(cards) == ["tiny", "base", "auto", "coder", "cook", "critic", "half", "wide"]
+    served = {*TOPICS, HALF, WIDE} - {RETIRED}
+    assert list(cards) == ["tiny", "base", "auto", *sorted(served)]
     assert cards["cook"]["parent"] == "tiny"
 
 
@@ -239,7 +105,7 @@ def prompts(path: str, text: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", ["/v1/completions", "/v1/responses", "/v1/messages", "/invocations"])
-@pytest.mark.parametrize("name", TOPICS)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_endpoint_answers_as_the_adapter_named(client: httpx.Client, path: str, name: str) -> None:
     asked = {"x-traitroute-model": "auto"} if path == "/invocations" else {}
     named = {"x-traitroute-model": name} if path == "/invocations" else {}
@@ -249,7 +115,7 @@ def test_every_endpoint_answers_as_the_adapter_named(client: httpx.Client, path:
     assert routed.status_code == direct.status_code == 200, routed.text
     assert routed.headers["x-traitroute-adapter"] == routed.json()["model"] == name
     assert spoken(routed) == spoken(direct)
-    assert len({spoken(client.post(path, **as_model(path, m, request))) for m in TOPICS}) == 3
+    assert len({spoken(client.post(path, **as_model(path, m, request))) for m in NAMES}) == 3
 
 
 def as_model(path: str, name: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -292,7 +158,7 @@ def test_what_watches_over_a_server_needs_no_key(client: httpx.Client) -> None:
 
 
 def test_anthropics_key_is_taken_on_its_paths(client: httpx.Client) -> None:
-    told, asked = {"authorization": "", "x-api-key": "k"}, prompts("/v1/messages", "boil eggs")
+    told, asked = {"authorization": "", "x-api-key": KEY}, prompts("/v1/messages", "boil eggs")
     request = asked | {"model": "cook"}
     answered = client.post("/v1/messages", json=request, headers=told)
     assert answered.status_code == 200, answered.text
@@ -322,17 +188,17 @@ def test_a_page_that_may_ask_reads_what_routing_tells(client: httpx.Client) -> N
 
 
 def test_a_running_server_measures_what_the_engine_in_this_process_does(
-    client: httpx.Client, house: tuple[Path, Registry]
+    client: httpx.Client, tiny_house: TinyHouse
 ) -> None:
-    base, registry = house
-    adapters = [None, *(registry.adapter(name) for name in TOPICS)]
+    base, registry = tiny_house.base, tiny_house.registry
+    adapters = [None, *(registry.adapter(name) for name in NAMES)]
     asked = [
         EngineRequest(({"role": "user", "content": text},), a, 8, ("yes of course", "no", "no"))
         for a in adapters
-        for text in ("how long do I boil eggs", "was the film any good")
+        for text in (TOPICS["cook"][0], TOPICS["critic"][0])
     ]
     local = TransformersEngine(base, registry.weights, precision="float32").run(asked)
-    with CompletionsClient(str(client.base_url), api_key="k") as there:
+    with CompletionsClient(str(client.base_url), api_key=KEY) as there:
         engine = OpenAIEngine(there, base)
         assert engine.name == "openai-vllm"
         remote = engine.run(asked)
@@ -345,12 +211,12 @@ def test_a_running_server_measures_what_the_engine_in_this_process_does(
 
 
 def test_an_adapter_that_the_server_cannot_load_is_refused_and_not_measured(
-    client: httpx.Client, house: tuple[Path, Registry]
+    client: httpx.Client, tiny_house: TinyHouse
 ) -> None:
-    base, registry = house
-    turns = ({"role": "user", "content": "was the film any good"},)
+    base, registry = tiny_house.base, tiny_house.registry
+    turns = ({"role": "user", "content": TOPICS["critic"][0]},)
     refused = pytest.raises(RefusalError, match="rank 16 is greater than max_lora_rank 8")
-    with CompletionsClient(str(client.base_url), api_key="k") as there, refused:
+    with CompletionsClient(str(client.base_url), api_key=KEY) as there, refused:
         OpenAIEngine(there, base).run([EngineRequest(turns, registry.adapter("wide"), 8)])
 
 
@@ -457,12 +323,11 @@ def test_the_page_is_open_and_its_data_is_behind_the_key(client: httpx.Client) -
 
 
 def test_an_adapter_added_over_http_answers_from_every_server_process(
-    client: httpx.Client, house: tuple[Path, Registry]
+    client: httpx.Client, tiny_house: TinyHouse
 ) -> None:
-    base, _ = house
-    save_adapter(base, base.with_name("late"), rank=8, seed=5)
-    new = {"name": "late", "uri": str(base.with_name("late"))}
-    admin = {"x-traitroute-admin-key": "a"}
+    late = save_adapter(tiny_house.base, tiny_house.folder / "late", seed=50)
+    new = {"name": "late", "uri": str(late)}
+    admin = {"x-traitroute-admin-key": ADMIN}
     assert client.post("/v1/adapters", json=new).status_code == 401
     assert client.post("/v1/adapters", json=new, headers=admin).status_code == 201
     time.sleep(SEEN_WITHIN_S)
@@ -492,7 +357,7 @@ def test_mcp_is_answered_by_any_process_and_only_with_the_key(client: httpx.Clie
 def test_the_example_client_runs_against_the_server(client: httpx.Client) -> None:
     pytest.importorskip("openai", reason="needs the client: pip install 'traitroute[client]'")
     example = Path(__file__).parents[2] / "examples" / "openai_client.py"
-    told = {"OPENAI_BASE_URL": f"{client.base_url}/v1", "OPENAI_API_KEY": "k"}
+    told = {"OPENAI_BASE_URL": f"{client.base_url}/v1", "OPENAI_API_KEY": KEY}
     command = [sys.executable, str(example), TOPICS["cook"][0]]
     done = subprocess.run(command, env=os.environ | told, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -321,6 +321,7 @@ os.kill(os.getpid(), 9)
 """
 
 
+@pytest.mark.slow
 def test_who_may_only_read_sees_what_is_written_and_leaves_nothing_behind(shared: Path) -> None:
     with reader(shared) as server:
         assert server.line(within_s=60) == "True code cook"
@@ -340,6 +341,7 @@ def test_who_may_only_read_sees_what_is_written_and_leaves_nothing_behind(shared
         assert server.line() == "True cook"
 
 
+@pytest.mark.slow
 def test_what_cannot_be_followed_is_not_called_current(shared: Path) -> None:
     subprocess.run([sys.executable, "-c", WRITER, shared], check=False)
     # So it is where somebody copied two of the three files.

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from made_up_summary import made_up_summary
 from traitroute.adapters import Adapter, AdapterState, ConflictError, Registry
 
@@ -82,6 +83,7 @@ def test_one_of_many_replacements_waits(registry: Registry) -> None:
     assert len(registry.replacements()) == 1
 
 
+@pytest.mark.slow
 def test_two_processes_add_change_and_tag(registry: Registry, place: str) -> None:
     registry.add_adapter(adapter("shared"))
     before = registry.revision()

@@ -187,6 +187,7 @@ def as_nobody(path: Path, *, read_only: bool = False, baseline: int = BASELINE) 
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "message"),
     [
@@ -199,6 +200,7 @@ def test_missing_permissions_are_reported(path: Path, mode: int, message: str) -
     assert message in as_nobody(path)
 
 
+@pytest.mark.slow
 def test_an_older_registry_that_may_only_be_read_says_that_it_must_be_migrated(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(f"UPDATE traitroute_meta SET schema_version = {SCHEMA_VERSION - 1}")

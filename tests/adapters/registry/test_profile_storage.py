@@ -62,6 +62,7 @@ def stored(registry: Registry) -> int:
         return connection.execute(query).scalar_one()
 
 
+@pytest.mark.slow
 @given(summaries())
 def test_any_summary_comes_back(summary: ProfileSummary) -> None:
     packed = summary.pack()

@@ -255,6 +255,7 @@ def empty(place: str) -> None:
     engine.dispose()
 
 
+@pytest.mark.slow
 def test_any_sequence_of_changes_leaves_what_it_says(place: str) -> None:
     class Machine(RegistryMachine):
         def __init__(self) -> None:

@@ -234,6 +234,7 @@ def check_loaded(model: Any, files: AdapterFiles, folder: Path) -> None:
         loaded.unload()
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(sound())
 def test_whatever_peft_saves_is_taken(base: Path, model: Any, lora: Lora) -> None:
@@ -244,6 +245,7 @@ def test_whatever_peft_saves_is_taken(base: Path, model: Any, lora: Lora) -> Non
         check_loaded(model, files, Path(made))
 
 
+@pytest.mark.slow
 @settings(max_examples=250)
 @given(spoilt())
 def test_whatever_else_is_taken_whole_or_refused(base: Path, model: Any, lora: Lora) -> None:

@@ -126,6 +126,7 @@ def test_a_removal_that_was_cut_short_is_finished_or_undone(
     assert folders(store) == (set() if marked else {digest})
 
 
+@pytest.mark.slow
 def test_weights_added_while_they_are_freed_are_there(tmp_path: Path, make_adapter: MakeAdapter) -> None:
     store, folder = WeightStore(tmp_path / "store"), make_adapter()
     digest = store.add(folder).digest
@@ -144,6 +145,7 @@ def test_weights_added_while_they_are_freed_are_there(tmp_path: Path, make_adapt
     assert 0 < freed < 300
 
 
+@pytest.mark.slow
 def test_adapters_come_and_go_while_the_store_is_cleaned(
     registry: Registry, store: WeightStore, make_adapter: MakeAdapter
 ) -> None:

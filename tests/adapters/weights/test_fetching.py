@@ -248,6 +248,7 @@ def small_hub(folder: Path, store: str) -> dict[str, Answer]:
     return answers
 
 
+@pytest.mark.slow
 def test_of_the_hub_branches_tags_and_their_commits_are_taken_and_no_pull_request(
     make_adapter: MakeAdapter, tmp_path: Path
 ) -> None:

@@ -181,6 +181,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 def test_weights_are_checked_and_copied_in_constant_memory(write_lora: WriteLora, tmp_path: Path) -> None:
     folder = write_lora({Q: 2}, target_modules=["q_proj"])
     stem, size = f"{STEM}.lora_", 2**26

@@ -33,6 +33,7 @@ def test_a_matrix_agrees_with_a_noisy_copy() -> None:
     assert found.p == pytest.approx(1 / 1000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(8, 8), (8, 12)])
 def test_unrelated_matrices_are_called_related_one_time_in_twenty(shape: tuple[int, int]) -> None:
     random = np.random.default_rng(2)
@@ -133,6 +134,7 @@ def test_same_loadings_with_unrelated_adapters_show_in_the_loadings_alone() -> N
     assert found.disparity.p > 0.05
 
 
+@pytest.mark.slow
 def test_p_values_of_unrelated_gains_are_uniform() -> None:
     runs = [compared(random_gains(i), random_gains(1000 + i), n_permutations=99, seed=i) for i in range(60)]
     for p_values in ([r.disparity.p for r in runs], [r.canonical.p for r in runs], [r.loadings.p for r in runs]):

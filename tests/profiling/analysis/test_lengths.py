@@ -89,6 +89,7 @@ def test_lengths_off_the_line_are_neither() -> None:
     assert split.p < 0.01
 
 
+@pytest.mark.slow
 def test_adapters_that_interpolate_are_seldom_refused_and_bounds_hold_the_weight() -> None:
     rng = np.random.default_rng(4)
     found = [

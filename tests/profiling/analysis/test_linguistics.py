@@ -93,6 +93,7 @@ def test_no_model_at_all_is_refused_with_both_names(monkeypatch: pytest.MonkeyPa
         load_parser()
 
 
+@pytest.mark.slow
 def test_importing_the_analyses_loads_no_heavy_library() -> None:
     modules = ("analysis.linguistics", "analysis.similarity", "analysis.agreement")
     code = (

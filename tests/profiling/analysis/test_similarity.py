@@ -203,6 +203,7 @@ def test_texts_become_rows_in_their_order() -> None:
     np.testing.assert_allclose(vectors, [[1, 0, 0], [0, 1, 0], [0.5**0.5, 0.5**0.5, 0]], rtol=1e-6)
 
 
+@pytest.mark.slow
 @needs_minilm
 @pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
 def test_minilm_finds_what_texts_are_about(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,8 @@ from traitroute.profiling.forecast.forecaster import (
 )
 from traitroute.profiling.forecast.signals import MEANING, NAMES, PairFeatures
 
+pytestmark = pytest.mark.slow
+
 Array = NDArray[np.float64]
 
 

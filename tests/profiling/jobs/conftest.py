@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 from traitroute.adapters import Adapter, AdapterState, Registry
+from traitroute.adapters.registry.registry import copy_registry
 from traitroute.profiling import Task, TransferMatrix, open_base_model
 from traitroute.profiling.fit import fit
 from traitroute.profiling.matrix.measure import cell_key, measure
 from traitroute.serving.engines import EngineRequest, TransformersEngine
 from traitroute.serving.jobs import Job, JobBoard
 
-from ...conftest import serving
+from ...servers import serving
 
 pytest.importorskip("torch", reason="needs torch: pip install 'traitroute[embedded]'")
 pytest.importorskip("peft", reason="needs PEFT: pip install 'traitroute[embedded]'")
@@ -34,17 +35,13 @@ EXAMPLES, ANSWER_TOKENS = 24, 6
 
 @dataclass
 class House:
-    """A base model, a registry with a fitted profile of three adapters on as many tasks, and its weights' folder."""
+    """A base model, a registry with a fitted profile of three adapters on as many tasks, and a folder of the test's own."""
 
     root: Path
+    base: Path
     tiny: Any
     registry: Registry
     served: dict[str, Adapter] = field(default_factory=dict)
-
-    @property
-    def base(self) -> Path:
-        """The base model's folder."""
-        return self.root / "tiny"
 
     @cached_property
     def digest(self) -> str:
@@ -195,12 +192,12 @@ class Site:
         """The jobs, the newest first."""
         return JobBoard(self.house.registry.location).jobs()
 
-    def await_state(self, name: str, state: AdapterState, *, limit_s: float = 120) -> Adapter:
+    def await_state(self, name: str, state: AdapterState, *, limit_s: float = 300) -> Adapter:
         """Wait until the adapter is in `state`, and return it."""
         self.wait(lambda: self.house.registry.adapter(name).state is state, limit_s)
         return self.house.registry.adapter(name)
 
-    def wait(self, happened: Callable[[], bool], limit_s: float = 120) -> None:
+    def wait(self, happened: Callable[[], bool], limit_s: float = 300) -> None:
         """Wait until something happened."""
         until = time.monotonic() + limit_s
         while not happened():
@@ -238,15 +235,23 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return request.getfixturevalue("postgres").new_database()
 
 
-@pytest.fixture
-def house(place: str, tmp_path: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
-    """A house of the test's own."""
-    monkeypatch.setenv("TRAITROUTE_WEIGHTS", str(tmp_path / "weights"))
-    tiny.save(tmp_path / "tiny")
-    with Registry.create(place) as registry:
-        made = House(tmp_path, tiny, registry)
+@pytest.fixture(scope="session")
+def profiled_house(tmp_path_factory: pytest.TempPathFactory, tiny: Any) -> Iterator[House]:
+    """The house that the tests' own are copies of."""
+    root = tmp_path_factory.mktemp("house")
+    with Registry.create(root / "registry.db") as registry:
+        made = House(root, tiny.save(root / "tiny"), tiny, registry)
         made.profile()
         yield made
+
+
+@pytest.fixture
+def house(place: str, tmp_path: Path, profiled_house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    """A house of the test's own."""
+    monkeypatch.setenv("TRAITROUTE_WEIGHTS", str(tmp_path / "weights"))
+    with Registry.create(place) as registry:
+        copy_registry(profiled_house.registry, registry)
+        yield House(tmp_path, profiled_house.base, profiled_house.tiny, registry)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ TEST = 8
 
 
 def test_a_new_task_is_measured_on_the_server_and_a_later_row_covers_it(site) -> None:
-    folder = site.house.root / "data" / "more"
+    folder = site.house.root / "more"
     folder.mkdir()
     rows = [{"input": f"w{10 + i} w{20 + i} w{30 + i}", "target": "w9"} for i in range(TEST)]
     for split in ("train", "test"):

@@ -82,6 +82,7 @@ def test_share_of_no_gain_is_not_reported() -> None:
     assert found.control_gain.low > 0
 
 
+@pytest.mark.slow
 def test_share_interval_covers_the_planted_share_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(4)
     covered = []

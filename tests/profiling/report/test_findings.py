@@ -154,6 +154,7 @@ def parser() -> str:
     return name or pytest.skip("no English spaCy model is installed")
 
 
+@pytest.mark.slow
 def test_relations_are_of_the_tasks_that_are_not_the_adapters_own(make_study: MakeStudy, parser: str) -> None:
     study = make_study(GAIN)
     corpus = Corpus(study, parser_name=parser, texts=10)
@@ -167,6 +168,7 @@ def test_relations_are_of_the_tasks_that_are_not_the_adapters_own(make_study: Ma
     assert isinstance(found.writing, Missing)
 
 
+@pytest.mark.slow
 def test_without_any_success_of_the_base_model_there_is_no_ratio(make_study: MakeStudy, parser: str) -> None:
     nothing = {(None, task): 0.0 for task in make_study().tasks}
     study = make_study(nothing, keep_outputs=True)

@@ -18,6 +18,8 @@ from traitroute.profiling.study import Study
 from traitroute.profiling.tasks.ablation import Ablation
 from traitroute.profiling.tasks.task import Task
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("matplotlib")
 parquet = pytest.importorskip("pyarrow.parquet")
 

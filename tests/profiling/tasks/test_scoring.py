@@ -128,6 +128,7 @@ numbers = st.from_regex(r"(####)?[ \n]?-?\d{1,6}(,\d{3})?( [a-z]+ \d)?", fullmat
 objects = st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=3), max_size=3)
 
 
+@pytest.mark.slow
 @given(metric=st.sampled_from(["exact", "text"]), output=texts, answer=texts)
 def test_strict_implies_lenient_for_texts(metric: str, output: str, answer: str) -> None:
     for given_output in (output, answer, answer.upper()):

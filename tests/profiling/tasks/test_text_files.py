@@ -92,6 +92,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
         list(text_lines(tmp_path / "none.txt"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "message"),
     [

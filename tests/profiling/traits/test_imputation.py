@@ -51,12 +51,14 @@ def test_shrunk_components_miss_hidden_cells_by_less_than_plain_ones() -> None:
     assert np.mean(shrunk) < 0.8 * np.mean(plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_the_planted_rank_is_chosen(rank: int) -> None:
     chosen = [choose_rank(holed(low_rank(rank, noise=0.1, seed=s, shape=(16, 16)))) for s in range(3)]
     assert np.median(chosen) == rank
 
 
+@pytest.mark.slow
 def test_no_component_is_chosen_for_noise() -> None:
     chosen = [choose_rank(holed(low_rank(0, noise=1.0, seed=s))) for s in range(10)]
     assert sum(rank == 0 for rank in chosen) >= 8

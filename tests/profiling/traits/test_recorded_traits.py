@@ -56,6 +56,7 @@ def record(registry: Registry, *, seed: int) -> int:
     return _record(suite(), registry, [], Fit(suite().tasks, matrix, traits, routing))
 
 
+@pytest.mark.slow
 def test_names_evidence_and_labels_are_kept(registry: Registry) -> None:
     with registry:
         first = record(registry, seed=0)

@@ -94,6 +94,7 @@ def test_p_values_count_the_permutations_that_reach_a_share() -> None:
     assert (traits.null_mean_[:3] < traits.null_[:3]).all()
 
 
+@pytest.mark.slow
 def test_p_values_of_noise_are_evenly_spread() -> None:
     random = np.random.default_rng(0)
     fits = [TraitSpace(n_permutations=99).fit(random.normal(size=(8, 9))) for _ in range(60)]
@@ -138,6 +139,7 @@ def test_gains_are_rebuilt_from_their_scores(scaling: Scaling) -> None:
     np.testing.assert_allclose(traits.inverse_transform(traits.transform(gains)), gains, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scaling", ["raw", "standardised"])
 @pytest.mark.parametrize("seed", range(3))
 def test_missing_cells_change_the_loadings_little(scaling: Scaling, seed: int) -> None:
@@ -148,6 +150,7 @@ def test_missing_cells_change_the_loadings_little(scaling: Scaling, seed: int) -
     assert likeness(whole.components_[:2], holed.components_[:2]) > 0.98
 
 
+@pytest.mark.slow
 def test_missing_cells_of_noise_make_no_trait() -> None:
     random = np.random.default_rng(2)
     holed = [without(random.normal(size=(10, 12)), 0.15, seed=i) for i in range(12)]

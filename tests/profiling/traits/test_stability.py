@@ -39,6 +39,7 @@ def to_gains(outcomes: list[Array]) -> Array:
     return np.stack([task.mean(axis=0) for task in outcomes], axis=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scaling", ["raw", "standardised"])
 @pytest.mark.parametrize("seed", range(3))
 def test_planted_traits_are_counted_and_found_again(scaling: Scaling, seed: int) -> None:
@@ -60,6 +61,7 @@ def test_components_of_noise_are_little_better_than_chance() -> None:
     assert np.mean([s.low[0] for s in stability]) < stability[0].chance
 
 
+@pytest.mark.slow
 def test_missing_cells_leave_planted_traits_stable() -> None:
     outcomes = measured(planted())
     for task, adapter in ((0, 1), (4, 3), (7, 8), (11, 0)):

@@ -22,6 +22,7 @@ def office_with_base(office: Any, tiny: Any, tmp_path: Path, monkeypatch: Any) -
     return office
 
 
+@pytest.mark.slow
 @settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(spoilt())
 def test_whatever_is_added_nothing_goes_wrong_but_the_adapter(office_with_base: Any, lora: Lora) -> None:

@@ -13,7 +13,7 @@ from made_up_summary import made_up_summary
 from traitroute.adapters import Adapter, AdapterState, Registry
 from traitroute.router import FitRequests, fit_profile
 
-from ...conftest import serving
+from ...servers import serving
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'traitroute[embedded]'")
 pytest.importorskip("uvicorn", reason="needs uvicorn: pip install 'traitroute[embedded]'")

@@ -22,7 +22,7 @@ from traitroute.adapters import Adapter, AdapterState, Registry
 from traitroute.router import FitRequests, fit_profile
 from traitroute.serving.gateway import GatewayOptions, gateway_app
 
-from ...conftest import serving
+from ...servers import serving
 
 BASE_NAME = "tiny"
 TOPICS = {

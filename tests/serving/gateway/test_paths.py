@@ -230,6 +230,7 @@ TARGETS = st.lists(st.tuples(SEPARATORS, PIECES), min_size=1, max_size=8).map(
 )
 
 
+@pytest.mark.slow
 def test_whatever_is_written_only_a_listed_path_arrives(gateway: Gateway, serve: Serve, stack: ExitStack) -> None:
     upstream = serve(Upstream())
     upstream.loads = []

@@ -107,6 +107,7 @@ def test_headers_path_and_query_pass_and_hop_by_hop_headers_do_not(gateway: Gate
     assert "x-traitroute-adapter" not in response.headers
 
 
+@pytest.mark.slow
 def test_which_pages_may_read_answers_is_the_gateways_to_say(gateway: Gateway, serve: Serve) -> None:
     upstream = serve(Upstream())
     named, page = gateway(upstream.url, origins=("https://app.example",)), {"model": "tiny"}
@@ -174,6 +175,7 @@ BODIES = st.one_of(
 PATHS = st.sampled_from([CHAT, "/v1/completions", "/v1/embeddings", "/v1/other", "//v1/%2e%2e/x?%00"])
 
 
+@pytest.mark.slow
 def test_no_request_breaks_the_gateway(gateway: Gateway, serve: Serve) -> None:
     client = gateway(serve(Upstream("cook")).url)
 

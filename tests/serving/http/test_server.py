@@ -19,7 +19,7 @@ pytest.importorskip("uvicorn", reason="needs it: pip install 'traitroute[gateway
 from traitroute.serving.http.server import HEAD_BYTES, TICK_S, Limits
 from traitroute.serving.vllm import free_port
 
-from ...conftest import serving
+from ...servers import serving
 
 SHORT = Limits(request_s=1, rate=10_000, unread_s=2, connections=64)
 """Limits that a test can wait for."""
@@ -231,6 +231,7 @@ def test_only_who_reads_nothing_is_cut_off(app: App, connect: Connect, reads: bo
     assert app.done.wait(0.5) is not reads
 
 
+@pytest.mark.slow
 def test_a_body_in_tiny_chunks_holds_up_nobody(port: int, connect: Connect) -> None:
     """A second and more when all that one read brings was parsed in one go."""
     attack = connect(BODY.replace(b"content-length: 100000", b"transfer-encoding: chunked"))
@@ -249,6 +250,7 @@ def test_a_body_in_tiny_chunks_holds_up_nobody(port: int, connect: Connect) -> N
     assert sorted(waits)[4].total_seconds() < 0.5
 
 
+@pytest.mark.slow
 def test_half_requests_shut_nobody_out(port: int, connect: Connect) -> None:
     """Many more than there may be connections."""
     kinds = [HALF, BODY, b"", b"GET /a HTTP/1.1\r\nhost: x\r\n\r\n"]
@@ -295,6 +297,7 @@ serve_app(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="error", lifes
 """
 
 
+@pytest.mark.slow
 def test_a_server_with_few_files_answers_and_recovers() -> None:
     port = free_port()
     with (

@@ -18,7 +18,7 @@ from traitroute.serving.skills.skills import ServedSkills
 from traitroute.serving.state import ServerState
 from traitroute.serving.watcher import RegistryWatcher
 
-from ...conftest import serving
+from ...servers import serving
 
 KEY = "a key for this test"
 Conversation = Callable[[Client], Coroutine[Any, Any, Any]]

@@ -124,6 +124,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 def test_without_the_package_the_route_says_how_to_install_it() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT_MCP], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -68,6 +68,7 @@ async def longest_stall(work: Callable[[], Awaitable[Any]]) -> tuple[float, Any]
     return worst, result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LARGE)
 def test_no_large_body_stops_the_event_loop(
     server: Any, state: ServerState, offer: Callable[..., None], kind: str
@@ -109,6 +110,7 @@ def test_what_texts_hold_are_no_parts(server: Any) -> None:
     assert json.loads(response.json()["body"])["messages"] == body["messages"]
 
 
+@pytest.mark.slow
 def test_a_long_conversation_and_many_tokens_are_let_through(server: Any) -> None:
     turns = [{"role": "user", "content": "code"}, {"role": "assistant", "content": "a"}] * 12_500
     assert server.post(CHAT, {"model": "auto", "messages": turns}).status_code == 200
@@ -137,6 +139,7 @@ def depth(value: Any) -> int:
     return 0 if inner is None else 1 + max(map(depth, inner), default=0)
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(value=VALUES, ascii_only=st.booleans())
 def test_whatever_texts_hold_the_depth_is_that_of_lists_and_objects(value: Any, ascii_only: bool) -> None:

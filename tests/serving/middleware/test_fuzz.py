@@ -46,6 +46,7 @@ def decision_path(decision_id: bytes) -> str:
     return f"/v1/decisions/{quote(decision_id)}"
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     path=st.sampled_from(sorted(ENDPOINTS)) | st.binary(max_size=8).map(decision_path),

@@ -62,6 +62,7 @@ def test_requests_are_counted_in_the_default_registry(server: Any) -> None:
     assert count() == before + 1
 
 
+@pytest.mark.slow
 def test_counts_of_several_processes_add_up(tmp_path: Path) -> None:
     environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     count = (
@@ -82,6 +83,7 @@ def test_counts_of_several_processes_add_up(tmp_path: Path) -> None:
     assert "traitroute_routing_seconds_count 2.0" in shown.stdout
 
 
+@pytest.mark.slow
 def test_without_the_client_library_nothing_is_counted_and_all_works() -> None:
     code = (
         "import sys; sys.modules['prometheus_client'] = None\n"
@@ -98,6 +100,7 @@ def test_without_the_client_library_nothing_is_counted_and_all_works() -> None:
     assert run.stdout.strip() == "NoMetrics"
 
 
+@pytest.mark.slow
 def test_importing_the_middleware_loads_neither_library() -> None:
     code = (
         "import sys, traitroute.serving.middleware\nprint(*{'prometheus_client', 'opentelemetry'} & set(sys.modules))"

@@ -17,7 +17,7 @@ from traitroute.profiling.traits.space import TraitSpace
 from traitroute.profiling.traits.stability import loading_stability
 from traitroute.router import FitRequests, fit_profile
 
-from ...conftest import serving
+from ...servers import serving
 
 TOPICS = {"red": range(10, 16), "green": range(20, 26), "blue": range(30, 36)}
 """The words that each task's examples are made of; the adapter of its name helps it."""

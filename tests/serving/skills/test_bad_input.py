@@ -133,6 +133,7 @@ ASKED = (
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(asked=ASKED)
 def test_no_request_ends_in_a_fault_of_ours(server: Any, registry: Registry, asked: tuple[str, Any]) -> None:

@@ -180,6 +180,7 @@ def test_a_correction_moves_one_adapter_and_is_told(registry: Registry, text_of:
     assert "feedback" not in before.contributions
 
 
+@pytest.mark.slow
 def test_feedback_over_http_ends_in_another_choice(server: Any, registry: Registry, text_of: Any) -> None:
     draw = random.Random(0)
     for _ in range(40):
