@@ -15,7 +15,7 @@ from traitroute.cli.main import app
 from typer.core import TyperGroup
 
 from .cli.conftest import profiled  # noqa: F401
-from .conftest import serving
+from .servers import serving
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
