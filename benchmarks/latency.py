@@ -9,9 +9,9 @@ routers answer the same texts in turns of a few, in changing order. Times are fr
 semantic-router encodes with the packaged MiniLM (256 tokens), then queries its index; "MiniLM alone" is the
 encoding. Start-up and memory (growth of resident memory over imports) are each taken in a process of its own.
 
-The gains that our profile is fitted to, adapters beyond ten, and the vectors of semantic-router's utterances are made up:
-see `latency/routers.py`.
-Needs the extra `linguistics`; `make benchmarks`, then `.venv-benchmarks/bin/python` in place of `python`.
+The gains that our profile is fitted to, adapters beyond ten, and the vectors of semantic-router's utterances are made
+up: see `latency/routers.py`. Needs the extra `linguistics`; `make benchmarks`, then `.venv-benchmarks/bin/python` in
+place of `python`.
 """
 
 import argparse
@@ -167,8 +167,10 @@ def describe(texts: Sequence[str], rows: Rows, arguments: argparse.Namespace) ->
     packages = ", ".join(f"{name} {v}" for name, v in stated["packages"].items())
     low, middle, high = stated["characters"]
     stated["sentence"] = (
-        f"{stated['date']}, 1 core of {stated['processor']}, Python {stated['python']}, {packages}; {len(texts):,} texts of "
-        f"{stated['source']}, {low} to {high:,} characters, median {middle}; {arguments.utterances} utterances a route; "
+        f"{stated['date']}, 1 core of {stated['processor']}, Python {stated['python']}, {packages}; "
+        f"{len(texts):,} texts of "
+        f"{stated['source']}, {low} to {high:,} characters, median {middle}; "
+        f"{arguments.utterances} utterances a route; "
         f"gains, further adapters and utterance vectors made up; load average {stated['load_average']:.1f}"
     )
     return stated

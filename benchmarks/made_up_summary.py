@@ -1,4 +1,6 @@
-"""Summaries of profiles that nobody measured, for tests and benchmarks: right in shape, with the parts that matter given."""
+"""Summaries of profiles that nobody measured, for tests and benchmarks: right in shape, with the parts that matter
+given.
+"""
 
 from collections.abc import Sequence
 from typing import Any

@@ -5,9 +5,9 @@
     python benchmarks/outcomes.py --data MINE --sources reviews,sql --work runs/mine --out mine.safetensors
                                                          the same over tasks of your own: then routing.py --outcomes
 
-DATA holds <task>/{train,test}.jsonl; `routing/tasks.yaml` says what is asked of ours, and of yours it is read off the rows. A killed run goes on
-where it was: a trained adapter or measured cell in --work is not repeated. Two processes of one thread each
-do more on two cores than one process of two threads, and more still where something else runs.
+DATA holds <task>/{train,test}.jsonl; `routing/tasks.yaml` says what is asked of ours, and of yours it is read off the
+rows. A killed run goes on where it was: a trained adapter or measured cell in --work is not repeated. Two processes of
+one thread each do more on two cores than one process of two threads, and more still where something else runs.
 """
 
 import argparse

@@ -3,7 +3,8 @@
     traitroute serve --engine transformers --registry traitroute.db
     python benchmarks/page_screenshots.py http://localhost:8000
 
-A few requests are sent to `auto` first, so that there are decisions to show. Those in docs/page.md are of `make demo`'s registry.
+A few requests are sent to `auto` first, so that there are decisions to show. Those in docs/page.md are of `make demo`'s
+registry.
 """
 
 import shutil

@@ -3,15 +3,17 @@
     python benchmarks/recalibration.py                 the tables, some three minutes of one core
     python benchmarks/recalibration.py --json OUT      and the figures
 
-Requests, and what every adapter and base answer to them, are the measured ones of `routing/outcomes.safetensors`; the router is
-fitted on four fifths of each task and meets the rest. A day is `DAY` requests drawn from those; one in `TOLD` is rewarded with
-whether the answer was right. At the end of each day corrections are learnt from the last `WINDOW` days, as
-`traitroute recalibrate --apply` does. On day `DRIFT` the adapter with the most right answers loses some of its right answers, as it
-would after a bad update behind its name. The profile is never measured anew: that is what would mend this for good.
+Requests, and what every adapter and base answer to them, are the measured ones of `routing/outcomes.safetensors`; the
+router is fitted on four fifths of each task and meets the rest. A day is `DAY` requests drawn from those; one in `TOLD`
+is rewarded with whether the answer was right. At the end of each day corrections are learnt from the last `WINDOW`
+days, as `traitroute recalibrate --apply` does. On day `DRIFT` the adapter with the most right answers loses some of its
+right answers, as it would after a bad update behind its name. The profile is never measured anew: that is what would
+mend this for good.
 
 A liar rewards that adapter with 0 whatever it answers (or base with 1, which harms all adapters at once).
-In the last table one API key of several lies so of all that it tells, and besides tells FLOOD outcomes a day of decisions that it
-asked for to that end; corrections are learnt from all outcomes alike, as before keys were told apart, and weighted per key.
+In the last table one API key of several lies so of all that it tells, and besides tells FLOOD outcomes a day of
+decisions that it asked for to that end; corrections are learnt from all outcomes alike, as before keys were told apart,
+and weighted per key.
 """
 
 import argparse
@@ -45,7 +47,9 @@ console = Console(width=150)
 
 @dataclass(frozen=True)
 class World:
-    """n requests: predicted `gains` (n, a) and their `reach` (n,), the `level` of base (n,), and whether answers are right (n, 1 + a)."""
+    """n requests: predicted `gains` (n, a) and their `reach` (n,), the `level` of base (n,), and whether answers are
+    right (n, 1 + a).
+    """
 
     adapters: tuple[str, ...]
     gains: Array
@@ -156,7 +160,7 @@ def live(
 
 @dataclass(frozen=True)
 class Told:
-    """Outcomes told: requests, the columns that answered, rewards, and by which key (None: not told apart), all (m,)."""
+    """Outcomes reported: requests, the columns that answered, rewards, and by which key (None: any), all (m,)."""
 
     asked: Rows
     chosen: Rows
@@ -216,7 +220,8 @@ def liar(target: int, lie: float, share: float) -> Lie:
 
 @dataclass(frozen=True)
 class Found:
-    """Shares of right answers before the drift, in the five days after, and from then on, and what was learnt at the end.
+    """Shares of right answers before the drift, in the five days after, and from then on, and what was learnt at the
+    end.
 
     `better` is the last share less that without recalibration, over the same traffic, `error` its standard error.
     """

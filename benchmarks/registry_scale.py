@@ -4,10 +4,10 @@
     python benchmarks/registry_scale.py --json out.json --sizes 100,1000
     python benchmarks/registry_scale.py --url postgresql+psycopg://me@/empty?host=/tmp    in an empty database
 
-The adapters are drawn from a fitted trait model (`routing/fleet.py`), 50 tasks each. Each size has a process of its own.
-"seen" is from the call that adds an adapter to the follower offering it, "routable" from the call of `admit` with a profile of
-one more adapter to the follower's router knowing it; "stop" is the longest time that its event loop stood still: while all is
-read, while an addition is, and while an admission is.
+The adapters are drawn from a fitted trait model (`routing/fleet.py`), 50 tasks each. Each size has a process of its
+own. "seen" is from the call that adds an adapter to the follower offering it, "routable" from the call of `admit` with
+a profile of one more adapter to the follower's router knowing it; "stop" is the longest time that its event loop stood
+still: while all is read, while an addition is, and while an admission is.
 """
 
 import argparse
@@ -134,7 +134,9 @@ def route(fleet: Fleet, drawn: Drawn) -> dict[str, Any]:
 
 
 async def follow(registry: Registry, fleet: Fleet, drawn: Drawn, summary: ProfileSummary) -> dict[str, Any]:
-    """Time for a server to see an adapter added, and to route to one admitted; and how long its event loop stood still."""
+    """Time for a server to see an adapter added, and to route to one admitted; and how long its event loop stood
+    still.
+    """
     state, offers = ServerState(), []
     opened = lambda: Registry.open(registry.location, read_only=True, weights=Path("weights"))  # noqa: E731
     follower = RegistryWatcher(state, opened, lambda snapshot: offers.append(len(snapshot.adapters)))
@@ -228,7 +230,9 @@ async def longest_stop(work: Coroutine[Any, Any, object]) -> float:
 
 
 def fit_again(fleet: Fleet, drawn: Drawn, refit: int) -> dict[str, Any]:
-    """Seconds to fit traits with their null of 1000 permutations, and the demand model; a negative `refit` fits nothing."""
+    """Seconds to fit traits with their null of 1000 permutations, and the demand model; a negative `refit` fits
+    nothing.
+    """
     if refit < 0:
         return {"traits_s": None, "demand_s": None}
     traits = TraitSpace(n_permutations=1000)

@@ -2,8 +2,8 @@
 
     python benchmarks/reprofiling.py --json out.json
 
-An adapter at a time is left out of the committed outcomes (ten adapters, 24 data sets and 24 probes); traits and router are
-fitted on the other nine, and the ways of `reprofiling/ways.py` choose examples and estimate its row. Two minutes on
+An adapter at a time is left out of the committed outcomes (ten adapters, 24 data sets and 24 probes); traits and router
+are fitted on the other nine, and the ways of `reprofiling/ways.py` choose examples and estimate its row. Two minutes on
 one core.
 """
 
@@ -33,7 +33,9 @@ STOPPED = "stopped"
 
 
 def interval(cases: Sequence[Sequence[RowScore]]) -> dict[str, Any]:
-    """Means of a figure over adapters and seeds, with the 95% interval of a bootstrap over adapters, and the worst adapter."""
+    """Means of a figure over adapters and seeds, with the 95% interval of a bootstrap over adapters, and the worst
+    adapter.
+    """
     rows = np.array([np.mean([list(asdict(f).values()) for f in each], axis=0) for each in cases])
     draws = np.random.default_rng(0).integers(0, len(rows), (DRAWS, len(rows)))
     low, high = np.quantile(rows[draws].mean(axis=1), [0.025, 0.975], axis=0)

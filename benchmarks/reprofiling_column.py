@@ -2,9 +2,9 @@
 
     python benchmarks/reprofiling_column.py --json out.json
 
-From the committed outcomes; no model is run. Each of the 24 data sets in turn is left out of the profile with all that is asked
-of it, then half of its examples join as `traitroute tasks add` joins them, traits and demand fitted anew; the other half is
-asked. Beside it the traits are kept, and only the demand is fitted anew. Ten minutes on one core.
+From the committed outcomes; no model is run. Each of the 24 data sets in turn is left out of the profile with all that
+is asked of it, then half of its examples join as `traitroute tasks add` joins them, traits and demand fitted anew; the
+other half is asked. Beside it the traits are kept, and only the demand is fitted anew. Ten minutes on one core.
 """
 
 import argparse
@@ -33,10 +33,10 @@ Array = NDArray[np.float64]
 class Column:
     """What a data set's column came to: mean scores of its requests that were asked, and decisions.
 
-    `base`, `before`, `after` are scores of base and of the router without and with the column, `best` that of the adapter
-    that is best on the measured half. `kept` is the share of all requests that are routed alike where the traits were
-    kept, `moved` the share of requests of other data sets that the column moves, and `gained` what that is worth in score.
-    `examples` and `tokens` are the column's share of those of all columns.
+    `base`, `before`, `after` are scores of base and of the router without and with the column, `best` that of the
+    adapter that is best on the measured half. `kept` is the share of all requests that are routed alike where the
+    traits were kept, `moved` the share of requests of other data sets that the column moves, and `gained` what that is
+    worth in score. `examples` and `tokens` are the column's share of those of all columns.
     """
 
     name: str

@@ -2,8 +2,9 @@
 
     python benchmarks/reprofiling_faults.py --json faults.json
 
-Counts what was lost, what was measured twice, and what was answered by a wrong adapter: a proxy writes down each request of the
-workers, two clients ask all the while, and in the end every measured cell is measured again in this process and compared.
+Counts what was lost, what was measured twice, and what was answered by a wrong adapter: a proxy writes down each
+request of the workers, two clients ask all the while, and in the end every measured cell is measured again in this
+process and compared.
 
 Needs vLLM (on CPUs its CPU build), PostgreSQL's programs (Debian: postgresql), and the extras `profile`, `worker`,
 `postgresql` and `dev`. What it found: docs/worker.md.
@@ -39,7 +40,8 @@ PATIENCE_S = 900.0
 
 @dataclass(frozen=True)
 class Found:
-    """`strikes` by what was killed. Of `added` adapters `ready` became routable, each in one of `versions` new profiles.
+    """`strikes` by what was killed. Of `added` adapters `ready` became routable, each in one of `versions` new
+    profiles.
 
     `cells` were measured with `requests` of the worker, of which `repeated` had been made before: for cells that were
     under way when something was killed. `late` were for cells that were finished. `alike` is the share of measured

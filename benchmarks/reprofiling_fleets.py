@@ -2,9 +2,9 @@
 
     python benchmarks/reprofiling_fleets.py --json out.json
 
-From the committed outcomes; no model is run. Each of the ten adapters joins fleets drawn from the other nine: projected onto their
-traits alone, with what the traits cannot express of its row, as `adapters measure` joins it, and fitted anew with all. A fifth of
-every data set's examples is held out of all that and asked. Twenty minutes on one core.
+From the committed outcomes; no model is run. Each of the ten adapters joins fleets drawn from the other nine: projected
+onto their traits alone, with what the traits cannot express of its row, as `adapters measure` joins it, and fitted anew
+with all. A fifth of every data set's examples is held out of all that and asked. Twenty minutes on one core.
 """
 
 import argparse
@@ -37,9 +37,9 @@ CLEAR = 0.02
 class Joined:
     """What became of the requests asked when an adapter joined, of `asked`.
 
-    `score` is their mean score. `took` is how many went to the newcomer, `wrongly` those for whose task it is clearly worse
-    than what they were routed to before, `missed` those that went elsewhere though it is clearly better, and `others` those
-    that moved between other adapters.
+    `score` is their mean score. `took` is how many went to the newcomer, `wrongly` those for whose task it is clearly
+    worse than what they were routed to before, `missed` those that went elsewhere though it is clearly better, and
+    `others` those that moved between other adapters.
     """
 
     score: float

@@ -2,8 +2,8 @@
 
     python benchmarks/reprofiling_registry.py traitroute.db
 
-An adapter at a time is taken for new: its row is estimated on anchors that the others choose, from its stored outcomes, and
-compared with its whole row. Nothing is measured or written.
+An adapter at a time is taken for new: its row is estimated on anchors that the others choose, from its stored outcomes,
+and compared with its whole row. Nothing is measured or written.
 """
 
 import argparse
@@ -21,7 +21,9 @@ SEEDS = 20
 
 
 def errors(profiled: Profiled, adapter: str, share: float) -> tuple[float, float, float, float]:
-    """Share measured, error of gains in points of ours and of as many random examples, and the standard error ours states."""
+    """Share measured, error of gains in points of ours and of as many random examples, and the standard error ours
+    states.
+    """
     right = [profiled.outcomes(adapter, task).strict.astype(np.float64) for task in profiled.tasks]
     exact = np.array([r.mean() for r in right])
     row = AnchorRow(profiled.anchors(without=adapter))

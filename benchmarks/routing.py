@@ -6,7 +6,8 @@
     python benchmarks/routing.py --outcomes my.safetensors      over outcomes of your own (see outcomes.py)
     python benchmarks/routing.py --ablations                    what each part of our router is worth
     python benchmarks/routing.py --seeds                        our router fitted with other random numbers
-    python benchmarks/routing.py --curves tasks,examples        learning curves, the guard, calibration; alone: all (hours)
+    python benchmarks/routing.py --curves tasks,examples        learning curves, the guard, calibration; alone: all
+    (hours)
 
 100% is the best adapter of each task, chosen on one half of the task's examples and scored on the other. What each
 protocol holds out is said in routing_protocols.py.

@@ -67,7 +67,9 @@ class Phase:
 
 @dataclass(frozen=True)
 class Day:
-    """The phases; seconds from adding to routable, and until the poisoned one was set aside, and why; changed decisions, those `outside` concern no adapter of the script."""
+    """The phases; seconds from adding to routable, and until the poisoned one was set aside, and why; changed
+    decisions, those `outside` concern no adapter of the script.
+    """
 
     phases: tuple[Phase, ...]
     routable_s: dict[str, float]
@@ -148,7 +150,9 @@ def _live(system: LiveSystem, calm_s: float, share: float) -> Day:
 
 
 def _change_everything(system: LiveSystem) -> dict[str, float]:
-    """Add five adapters, replace one, remove one and poison one; returns the seconds until each was routable or set aside."""
+    """Add five adapters, replace one, remove one and poison one; returns the seconds until each was routable or set
+    aside.
+    """
     registry, began = system.registry, dict[str, float]()
     for i, name in enumerate(ADDED):
         began[name] = time.monotonic()

@@ -1,16 +1,17 @@
 """What routing inside a real `vllm serve` costs, keeps, bears and survives: one question a command.
 
     python benchmarks/serving.py overhead          `auto` beside naming the same adapter, and a control
-    python benchmarks/serving.py throughput        `vllm bench serve` for `auto` and by the adapter's name, and a control
-    python benchmarks/serving.py sessions          prefix-cache hits of conversations, sticky or not
-    python benchmarks/serving.py load              hundreds of streams at a time: wrong answers, failures, memory
-    python benchmarks/serving.py burst             hundreds of requests at one instant: how many are routed in time
-    python benchmarks/serving.py replacement       an adapter's weights replaced under load: which weights answer when
-    python benchmarks/serving.py faults            what clients see of a deleted registry, a SIGTERM and so on
+    python benchmarks/serving.py throughput        `vllm bench serve` for `auto` and by the adapter's name, and a
+    control python benchmarks/serving.py sessions          prefix-cache hits of conversations, sticky or not python
+    benchmarks/serving.py load              hundreds of streams at a time: wrong answers, failures, memory python
+    benchmarks/serving.py burst             hundreds of requests at one instant: how many are routed in time python
+    benchmarks/serving.py replacement       an adapter's weights replaced under load: which weights answer when python
+    benchmarks/serving.py faults            what clients see of a deleted registry, a SIGTERM and so on
 
-Each starts its own server and stops it. `overhead`, `throughput` and `sessions` serve SmolLM2-135M, with the registry of a finished
-run (--registry) or with adapters of random weights and a fitted profile made on the spot; the others serve a two-layer model
-whose adapters cannot be mistaken for each other. The figures and what they mean: docs/serving.md.
+Each starts its own server and stops it. `overhead`, `throughput` and `sessions` serve SmolLM2-135M, with the registry
+of a finished run (--registry) or with adapters of random weights and a fitted profile made on the spot; the others
+serve a two-layer model whose adapters cannot be mistaken for each other. The figures and what they mean:
+docs/serving.md.
 
 Needs vLLM (on CPUs its CPU build) and the extras `profile` and `dev`.
 """

@@ -4,11 +4,12 @@
     python benchmarks/skills.py                       generated requests
     python benchmarks/skills.py --json OUT            and write the figures
 
-Texts are those of `latency.py`, joined and cut to lengths from 50 to 4,000 characters. A profile is fitted for ten adapters on
-made-up gains; further adapters are drawn with the covariance of their traits, and so is what each is measured to do on
-`TASKS` tasks, since a time does not depend on it. `select` ranks five skills with their side effects, demanded traits and a signed decision;
-`plan` does that for 50 sub-tasks and assigns them. Over HTTP means the route as a server runs it, in the
-same process: reading and checking the body, computing off the event loop, writing the answer; no network.
+Texts are those of `latency.py`, joined and cut to lengths from 50 to 4,000 characters. A profile is fitted for ten
+adapters on made-up gains; further adapters are drawn with the covariance of their traits, and so is what each is
+measured to do on `TASKS` tasks, since a time does not depend on it. `select` ranks five skills with their side effects,
+demanded traits and a signed decision; `plan` does that for 50 sub-tasks and assigns them. Over HTTP means the route as
+a server runs it, in the same process: reading and checking the body, computing off the event loop, writing the answer;
+no network.
 """
 
 import argparse

@@ -3,8 +3,8 @@
     python benchmarks/suggestions.py                the table
     python benchmarks/suggestions.py --json out.json
 
-Six data sets at a time are left out of the profile: one whose requests come in among those of five profiled ones, and five
-decoys. All six are candidates, known by fifty prompts that do not come in. Each of the data sets has its turn.
+Six data sets at a time are left out of the profile: one whose requests come in among those of five profiled ones, and
+five decoys. All six are candidates, known by fifty prompts that do not come in. Each of the data sets has its turn.
 """
 
 import argparse
@@ -33,7 +33,9 @@ PROMPTS = 50
 
 @dataclass(frozen=True)
 class Turn:
-    """One data set's turn: the shares of its requests and of familiar ones that count as novel, and what is suggested first."""
+    """One data set's turn: the shares of its requests and of familiar ones that count as novel, and what is suggested
+    first.
+    """
 
     lacking: str
     novel_of_lacking: float
@@ -118,7 +120,8 @@ def _show(turns: list[Turn], console: Console) -> None:
     console.print(table)
     right = sum(t.right for t in turns)
     console.print(
-        f"the data set that is lacking comes first {right} times of {len(turns)} (chance: {len(turns) / (DECOYS + 1):.0f}); "
+        f"the data set that is lacking comes first {right} times of {len(turns)} "
+        f"(chance: {len(turns) / (DECOYS + 1):.0f}); "
         f"novel: {np.mean([t.novel_of_lacking for t in turns]):.0%} of its requests, "
         f"{np.mean([t.novel_of_familiar for t in turns]):.0%} of familiar ones"
     )

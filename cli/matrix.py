@@ -133,8 +133,7 @@ def _show_traits(stored: StoredProfile) -> None:
 def _components(version: int, summary: ProfileSummary) -> Table:
     traits = summary.traits
     table = Table(
-        title=f"components of the gains (profile version {version}, {traits.scaling} gains)",
-        title_justify="left",
+        title=f"components of the gains (profile version {version}, {traits.scaling} gains)", title_justify="left"
     )
     for column in ("", "variance", "95% of null", "p", "stability"):
         table.add_column(column, justify="right", no_wrap=True)

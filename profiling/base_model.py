@@ -66,10 +66,7 @@ def _convert(package: Path, target: Path) -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(package, gguf_file=_GGUF)
     model = AutoModelForCausalLM.from_pretrained(
-        package,
-        gguf_file=_GGUF,
-        quantization_config=GgufConfig(dequantize=True),
-        dtype=torch.bfloat16,
+        package, gguf_file=_GGUF, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
     )
     target.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(target)

@@ -65,12 +65,7 @@ def prepare(suite: Suite, *, warn: Callable[[str], None] = _logger.warning) -> P
 
 
 def profile(
-    suite: Suite,
-    registry: Registry,
-    runs: Path,
-    *,
-    engine: EngineName | None = None,
-    progress: Progress | None = None,
+    suite: Suite, registry: Registry, runs: Path, *, engine: EngineName | None = None, progress: Progress | None = None
 ) -> Profile:
     """Train, measure, fit and record `suite`; what an earlier run finished in `runs` is reused.
 

@@ -4,9 +4,9 @@
     python scripts/count_hops.py --files            and which files they are
 
 One `auto` request: a chat through the routing middleware, with a watched registry, a measured adapter and a loader that
-has nothing to do. One `traitroute adapters add` of a small PEFT folder. Both have run once before they are counted, so that
-nothing is counted that happens only at a start. A *move* is a call from one of our files into another; the second figure of moves, for
-comparison, counts a file once each time the stream of calls enters it.
+has nothing to do. One `traitroute adapters add` of a small PEFT folder. Both have run once before they are counted, so
+that nothing is counted that happens only at a start. A *move* is a call from one of our files into another; the second
+figure of moves, for comparison, counts a file once each time the stream of calls enters it.
 """
 
 import argparse
@@ -88,7 +88,7 @@ class Hops:
         order = [file for file, _ in self.calls]
         moves = sum(caller is not None and caller != file for file, caller in self.calls)
         entered = 1 + sum(a != b for a, b in pairwise(order))
-        line = f"{name:<15} files {len(set(order)):>3}   moves {moves:>3}   files entered {entered:>3}   calls {len(order):>4}"
+        line = f"{name:<15} files {len(set(order)):>3}   moves {moves:>3}   files entered {entered:>3}"
         counts = (f"    {order.count(file):>4} calls  {file}" for file in sorted(set(order)))
         return "\n".join([line, *counts]) if files else line
 

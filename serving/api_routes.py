@@ -22,11 +22,7 @@ def open_paths() -> frozenset[str]:
 
 def api_routes(state: ServerState) -> list[BaseRoute]:
     """All routes that a server adds to its own."""
-    operations = [
-        *skill_operations(state),
-        *admin_operations(state),
-        *job_operations(state),
-    ]
+    operations = [*skill_operations(state), *admin_operations(state), *job_operations(state)]
     return [
         *(operation.route() for operation in operations),
         description_route(operations, admin_header=HEADER),

@@ -230,8 +230,7 @@ def _refusal(error: ValidationError, part: str) -> RefusedError:
     field = str(fault["loc"][0]) if fault["loc"] else ""
     if field not in _WANTED:
         return RefusedError(
-            f'"{KEY}" has no constraint {reprlib.repr(field)}: use {", ".join(_WANTED)}, or leave it out',
-            param=KEY,
+            f'"{KEY}" has no constraint {reprlib.repr(field)}: use {", ".join(_WANTED)}, or leave it out', param=KEY
         )
     where = _where(part, field)
     return RefusedError(
@@ -246,8 +245,7 @@ def _where(part: str, field: str) -> str:
 
 def _unknown_adapter(part: str, name: str, known: Collection[str]) -> RefusedError:
     return RefusedError(
-        f"{part} names {reprlib.repr(name)}, which is no adapter of this server{did_you_mean(name, known)}",
-        param=part,
+        f"{part} names {reprlib.repr(name)}, which is no adapter of this server{did_you_mean(name, known)}", param=part
     )
 
 
@@ -283,10 +281,7 @@ def check_sole(request: dict[str, Any] | None) -> None:
         )
     model = request.get("model")
     if model is not None and not isinstance(model, str):
-        raise RefusedError(
-            f'"model" was {reprlib.repr(model)}, but must be text where constraints hold',
-            param="model",
-        )
+        raise RefusedError(f'"model" was {reprlib.repr(model)}, but must be text where constraints hold', param="model")
     if (field := named_beside(request)) is not None:
         raise RefusedError(
             f'{reprlib.repr(field)} might name an adapter past the request\'s constraints: name it in "model"',

@@ -21,15 +21,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
-from ..adapters import (
-    AdapterState,
-    Place,
-    Registry,
-    RegistryError,
-    StoredProfile,
-    TraitRouteError,
-    check_not_base,
-)
+from ..adapters import AdapterState, Place, Registry, RegistryError, StoredProfile, TraitRouteError, check_not_base
 from ..adapters.registry.schema import SCHEMA_VERSION
 from ..router import Router
 from .http.addresses import proxy_of, public

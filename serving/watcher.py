@@ -65,10 +65,7 @@ class RegistryWatcher:
     """
 
     def __init__(
-        self,
-        state: ServerState,
-        open_registry: Callable[[], Registry],
-        offer: Callable[[RegistrySnapshot], None],
+        self, state: ServerState, open_registry: Callable[[], Registry], offer: Callable[[RegistrySnapshot], None]
     ) -> None:
         self._state = state
         self._open = open_registry

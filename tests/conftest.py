@@ -7,7 +7,8 @@ Tests run in two processes (`make test`). All tests of a file go to one of them,
 import os
 import sys
 
-# Two processes share the cores: one thread each, which does not spin while it waits. Before numpy and torch are imported.
+# Two processes share the cores: one thread each, which does not spin while it waits. Before numpy and torch are
+# imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
@@ -214,7 +215,9 @@ def postgres() -> Iterator[Any]:
 
 @pytest.fixture
 def make_adapter(tmp_path: Path) -> MakeAdapter:
-    """Write, without torch, an adapter of rank 2 in PEFT's format on `q_proj` and `v_proj`; keywords change its configuration."""
+    """Write, without torch, an adapter of rank 2 in PEFT's format on `q_proj` and `v_proj`; keywords change its
+    configuration.
+    """
 
     def make(name: str = "adapter", *, fill: float = 0.5, rank: int = 2, **changes: Any) -> Path:
         folder = tmp_path / name

@@ -115,7 +115,7 @@ def tiny_house(tmp_path_factory: pytest.TempPathFactory) -> TinyHouse:
 
 
 def _add_half(registry: Registry, folder: Path) -> None:
-    """Record an adapter of an older registry, of which vLLM would serve the first layer, under modules that are none."""
+    """Record an adapter of an older registry, of which vLLM would serve one layer, under unknown modules."""
     save_adapter(folder / "tiny", folder / HALF, seed=11)
     tensors = load_file(folder / HALF / "adapter_model.safetensors")
     renamed = {k.replace("model.layers.1.", "_orig_mod.model.layers.1."): v for k, v in tensors.items()}

@@ -198,10 +198,7 @@ class _Fault:
 
 _LOCKED = _Fault("it is locked by another process", "try again", BusyError)
 _FULL = _Fault("its disk is full", "free some space, then try again")
-_DISK = _Fault(
-    "its disk cannot be read or written",
-    "see whether it is full or over a quota, and the system's log",
-)
+_DISK = _Fault("its disk cannot be read or written", "see whether it is full or over a quota, and the system's log")
 _DAMAGED = _Fault("it is damaged", "restore it from a backup")
 _NOT_SQLITE = _Fault("it is not an SQLite file", "give another, or restore a backup", RegistryError)
 _READ_ONLY = _Fault("it may not be written from here", "use it as a user who may write to the file and its folder")

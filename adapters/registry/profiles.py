@@ -181,12 +181,7 @@ class ProfileTable(Database):
             connection.execute(update(_table).where(_table.c.version == version).values(summary=stored))
 
     def _insert_profile(
-        self,
-        connection: Connection,
-        data: bytes,
-        summary: ProfileSummary,
-        origin: Origin,
-        parent: int | None,
+        self, connection: Connection, data: bytes, summary: ProfileSummary, origin: Origin, parent: int | None
     ) -> int:
         """Insert the next version, within a transaction that raised the revision."""
         newest = connection.execute(select(func.max(_table.c.version))).scalar_one()

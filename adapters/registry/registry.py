@@ -34,13 +34,7 @@ class Registry(AdapterTable, CellTable, ProfileTable, FeedbackTable, DemandTable
     _weights: Path | None = None
 
     @classmethod
-    def create(
-        cls,
-        given: Place,
-        *,
-        weights: Path | None = None,
-        author: str | None = None,
-    ) -> Self:
+    def create(cls, given: Place, *, weights: Path | None = None, author: str | None = None) -> Self:
         """Open the registry at a path or URL, making an empty one where there is none."""
         location = Location.parse(given)
         if location.url is not None:
@@ -51,12 +45,7 @@ class Registry(AdapterTable, CellTable, ProfileTable, FeedbackTable, DemandTable
 
     @classmethod
     def open(
-        cls,
-        given: Place,
-        *,
-        read_only: bool = False,
-        weights: Path | None = None,
-        author: str | None = None,
+        cls, given: Place, *, read_only: bool = False, weights: Path | None = None, author: str | None = None
     ) -> Self:
         """Open the registry at a path, or at a URL `postgresql+psycopg://USER@HOST/DATABASE`.
 
@@ -118,13 +107,7 @@ class Registry(AdapterTable, CellTable, ProfileTable, FeedbackTable, DemandTable
         return servable(self.adapters(), self.replacements())
 
     def admit(
-        self,
-        measured: Adapter,
-        data: bytes,
-        summary: ProfileSummary,
-        *,
-        parent: int | None,
-        origin: Origin = "row",
+        self, measured: Adapter, data: bytes, summary: ProfileSummary, *, parent: int | None, origin: Origin = "row"
     ) -> int:
         """Make a measured adapter routable together with the profile that holds its row; return the profile's version.
 
@@ -152,10 +135,7 @@ def _alias(replacement: Adapter) -> str:
 
 
 def copy_registry(
-    source: Registry,
-    target: Registry,
-    *,
-    on_part: Callable[[str, int], None] = lambda part, count: None,
+    source: Registry, target: Registry, *, on_part: Callable[[str, int], None] = lambda part, count: None
 ) -> None:
     """Copy everything in `source`, weights first, into `target`, which must be empty.
 

@@ -146,10 +146,7 @@ profiles = Table(
 )
 
 chunks = Table(
-    "chunks",
-    metadata,
-    Column("digest", String(64), primary_key=True),
-    Column("data", LargeBinary, nullable=False),
+    "chunks", metadata, Column("digest", String(64), primary_key=True), Column("data", LargeBinary, nullable=False)
 )
 
 # Routing decisions and how they turned out; never any text of a request. `reporter` is a hash of an API key.

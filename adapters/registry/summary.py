@@ -138,7 +138,9 @@ class PairedOutcomes(_Part):
 
 
 class Estimates(_Part):
-    """Rows measured on a part of the examples: standard `errors` of the gains, and `examples` measured, (rows, tasks)."""
+    """Rows measured on a part of the examples: standard `errors` of the gains, and `examples` measured, (rows,
+    tasks).
+    """
 
     adapters: tuple[str, ...]
     errors: Matrix

@@ -38,13 +38,7 @@ matches = re.compile(pattern).fullmatch
 print(next((name for name in names if not matches(name)), ""))
 """
 _SET_KEYS = frozenset(
-    {
-        "exclude_modules",
-        "feedforward_modules",
-        "layers_to_transform",
-        "modules_to_save",
-        "target_modules",
-    }
+    {"exclude_modules", "feedforward_modules", "layers_to_transform", "modules_to_save", "target_modules"}
 )
 _COMPUTING_KEYS = _SET_KEYS | {
     "alora_invocation_tokens",

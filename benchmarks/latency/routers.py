@@ -1,7 +1,8 @@
 """The routers of `latency.py`: TraitRoute's and the package semantic-router, with any number of adapters.
 
-What is made up, since the time of a decision does not depend on it: the gains that our profile is fitted to, all adapters
-but ten (drawn with the covariance of the fitted ones' traits), and the vectors of semantic-router's utterances.
+What is made up, since the time of a decision does not depend on it: the gains that our profile is fitted to, all
+adapters but ten (drawn with the covariance of the fitted ones' traits), and the vectors of semantic-router's
+utterances.
 """
 
 import asyncio
@@ -72,7 +73,9 @@ def fitted_profile(rows: Rows, rng: np.random.Generator) -> RoutingProfile:
 
 
 def enlarged(profile: RoutingProfile, size: int, rng: np.random.Generator) -> RoutingProfile:
-    """The profile with `size` adapters, drawn with the mean and covariance of its own; all but its own have joined since."""
+    """The profile with `size` adapters, drawn with the mean and covariance of its own; all but its own have joined
+    since.
+    """
     supply, tasks = profile.trait_scores, len(profile.tasks)
     spread = np.atleast_2d(np.cov(supply, rowvar=False))
     like = [i % FITTED for i in range(size)]

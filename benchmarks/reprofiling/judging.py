@@ -12,8 +12,8 @@ from .ways import Way
 class RowScore:
     """What one estimate of one adapter's row is worth; errors of gains in points, everything else in [0, 1].
 
-    `unchanged` is the share of all requests that are routed as with the full row, `around` that of the requests which one
-    of the two sends to the new adapter; `covered` the share of gains within 1.96 standard errors.
+    `unchanged` is the share of all requests that are routed as with the full row, `around` that of the requests which
+    one of the two sends to the new adapter; `covered` the share of gains within 1.96 standard errors.
     """
 
     examples: float

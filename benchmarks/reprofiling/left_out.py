@@ -1,4 +1,6 @@
-"""One adapter left out: what is known without it, its full row, and how requests are routed when its gains are such and such."""
+"""One adapter left out: what is known without it, its full row, and how requests are routed when its gains are such
+and such.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,8 +24,9 @@ BASE, NEW = -1, -2
 class Routes:
     """Requests as the router reads them.
 
-    `others` (n,) is the best gain of another adapter than the new one and `best` (n,) which; `asked` (n, 1 + r + tasks) is what
-    requests demand, `evidence` (n, kinds) that of the new adapter, and `reach` (n,) is how far a gain must lie above zero.
+    `others` (n,) is the best gain of another adapter than the new one and `best` (n,) which; `asked` (n, 1 + r + tasks)
+    is what requests demand, `evidence` (n, kinds) that of the new adapter, and `reach` (n,) is how far a gain must lie
+    above zero.
     """
 
     others: Array
@@ -67,9 +70,9 @@ def _supply(profile: RoutingProfile) -> Array:
 class LeftOut:
     """What is known when one adapter is left out. Rows are examples of the profiled tasks, in the order of the tasks.
 
-    `task` (n,) numbers their tasks; `known` (n, adapters) are scores of base (column 0) and of the other adapters, `marks`
-    (n, any) what else is known of them; `own` (n,) are the left-out adapter's scores, `tokens` (n,) what it wrote, `gains`
-    (tasks,) its full row, `own_marks` (n, 3) the likelihoods of its gold answers.
+    `task` (n,) numbers their tasks; `known` (n, adapters) are scores of base (column 0) and of the other adapters,
+    `marks` (n, any) what else is known of them; `own` (n,) are the left-out adapter's scores, `tokens` (n,) what it
+    wrote, `gains` (tasks,) its full row, `own_marks` (n, 3) the likelihoods of its gold answers.
     """
 
     task: Rows
@@ -127,7 +130,9 @@ class LeftOut:
         return self.profile.with_adapter(self.name, scores[0], self.training, gains=known)
 
     def agreement(self, gains: Array) -> tuple[float, float]:
-        """Share of requests that are routed as with the full row: of all, and of those that either sends to the new adapter."""
+        """Share of requests that are routed as with the full row: of all, and of those that either sends to the new
+        adapter.
+        """
         chosen = self.routes.choose(self.joined(gains))
         wanted = self.routes.choose(self.full)
         around = (chosen == NEW) | (wanted == NEW)
@@ -136,7 +141,9 @@ class LeftOut:
 
 
 def left_out(table: OutcomeTable, adapter: int, score: str = "strict") -> LeftOut:
-    """Fit traits and router on the other adapters' outcomes on the profiled tasks; all requests of the table are routed."""
+    """Fit traits and router on the other adapters' outcomes on the profiled tasks; all requests of the table are
+    routed.
+    """
     pool = np.flatnonzero(np.isin(table.kind, ["main", "probe"]))
     pool = pool[np.argsort(table.task[pool], kind="stable")]
     names, task = np.unique(table.task[pool], return_inverse=True)

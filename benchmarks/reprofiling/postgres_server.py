@@ -1,4 +1,6 @@
-"""A PostgreSQL server of Debian's programs in a scratch folder, to be killed and started again: for benchmarks and tests."""
+"""A PostgreSQL server of Debian's programs in a scratch folder, to be killed and started again: for benchmarks and
+tests.
+"""
 
 import itertools
 import os

@@ -1,7 +1,8 @@
-"""A live system for the benchmarks of re-profiling: a profiled registry, `vllm serve` over it, and `traitroute worker`s.
+"""A live system for the benchmarks of re-profiling: a profiled registry, `vllm serve` over it, and `traitroute
+worker`s.
 
-The model is a two-layer Llama in float32 whose adapters answer unlike each other. Each task's right answers are those of one
-of the first adapters, so that the matrix is real and a cell of the wrong adapter would show.
+The model is a two-layer Llama in float32 whose adapters answer unlike each other. Each task's right answers are those
+of one of the first adapters, so that the matrix is real and a cell of the wrong adapter would show.
 """
 
 import json

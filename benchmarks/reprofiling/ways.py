@@ -72,7 +72,9 @@ def random_means(case: LeftOut, share: float, seed: int) -> Estimated:
 
 
 def clusters(case: LeftOut, share: float, seed: int) -> Estimated:
-    """tinyBenchmarks (arXiv 2402.14992): the examples nearest to the centres of clusters of outcomes, weighed by their size."""
+    """tinyBenchmarks (arXiv 2402.14992): the examples nearest to the centres of clusters of outcomes, weighed by
+    their size.
+    """
     rows, means = [], []
     for members in case.members:
         k = max(1, round(share * len(members)))
@@ -167,7 +169,9 @@ def anchors_evenly(case: LeftOut, share: float, seed: int) -> Estimated:
 
 
 def anchors_fixed(case: LeftOut, share: float, seed: int) -> Estimated:
-    """Ours' anchors, more of them where the known adapters' scores vary: nothing depends on the new adapter's answers."""
+    """Ours' anchors, more of them where the known adapters' scores vary: nothing depends on the new adapter's
+    answers.
+    """
     row = AnchorRow(_anchors(case))
     return _predicted(
         case,
@@ -181,7 +185,9 @@ def anchors_in_rounds(case: LeftOut, share: float, seed: int, *, tolerance: floa
 
 
 def own_likelihoods(case: LeftOut, share: float, seed: int) -> Estimated:
-    """Ours, with the likelihoods of the new adapter's own gold answers on *all* examples, which costs reading every prompt."""
+    """Ours, with the likelihoods of the new adapter's own gold answers on *all* examples, which costs reading every
+    prompt.
+    """
     return _in_rounds(case, _anchors(case, own=True), share, 0.0)
 
 
@@ -216,7 +222,9 @@ def _estimated(case: LeftOut, rows: Rows, found: RowEstimate) -> Estimated:
 
 
 def _again(case: LeftOut, share: float, seed: int) -> Estimated:
-    """The whole row on examples drawn anew from its own: what measuring on other examples of the same tasks would change."""
+    """The whole row on examples drawn anew from its own: what measuring on other examples of the same tasks would
+    change.
+    """
     rng = np.random.default_rng(seed)
     rows = np.concatenate([rng.choice(members, len(members)) for members in case.members])
     return Estimated(rows, case.means((case.own - case.known[:, 0])[rows]), np.zeros(len(case.gains)))

@@ -2,7 +2,8 @@
 
 All say how much they expect each adapter to gain over base, (n, a) in score points or any scale of their own in
 which 0 is the base model's place; `choose` takes the best. Where known tasks are asked for again, settings are
-chosen on held-out rows, and where new tasks are asked for on held-out data sets: more than a router in production knows.
+chosen on held-out rows, and where new tasks are asked for on held-out data sets: more than a router in production
+knows.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from .semantic import BestRoutes
 
 RANK, AXES, STEPS = 8, 96, (20, 40, 80)
-"""Of the logistic models: latent dimensions, main axes of the embeddings that are read, steps of training to choose from."""
+"""Of the logistic models: latent dimensions, main axes of the embeddings that are read, steps of training to choose
+from.
+"""
 COUNTS = (5, 15, 50, 150)
 """Of the nearest examples, how many are asked."""
 

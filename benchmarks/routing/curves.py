@@ -41,7 +41,9 @@ class Study:
         return scores_of(self.table, self.score)
 
     def share_of_best(self, kept: Callable[[Fold], NDArray[np.intp]], adapters: NDArray[np.intp] | None = None) -> Row:
-        """Data sets left out, fitted on the rows `kept` of each fold: the share of the best adapter, of each router compared."""
+        """Data sets left out, fitted on the rows `kept` of each fold: the share of the best adapter, of each router
+        compared.
+        """
         parts = fold_list(self.table, "unseen_loto")
         only = None if adapters is None else tuple(adapters.tolist())
         jobs = [

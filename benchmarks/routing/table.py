@@ -11,7 +11,8 @@ One safetensors file. Its metadata holds the names; its tensors, with n requests
     arrow            (n, 2) whether PEFT's Arrow over all adapters was right, strictly and leniently; -1 unmeasured
     surface, words.*, edges.*   the `RequestTokens` of traitroute.router, read from the routed text
     sentence         (n, 384) MiniLM embedding of the routed text
-    source_*         (s, ...) the same of some training rows of each adapter, `source_adapter` (s,), and its answer's words
+    source_*         (s, ...) the same of some training rows of each adapter, `source_adapter` (s,), and its answer's
+    words
 """
 
 import json

@@ -1,1 +1,3 @@
-"""What the serving benchmarks are made of: a server to ask, clients that note what they get, and one question a module."""
+"""What the serving benchmarks are made of: a server to ask, clients that note what they get, and one question a
+module.
+"""

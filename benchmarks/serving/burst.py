@@ -1,7 +1,8 @@
 """Bursts: many requests for `auto` at one instant, and how many of them the router answers within its budget.
 
-Connections are opened first and the requests written to them one after the other without waiting, which takes a few ms for hundreds:
-a client library would spread them over a second. Every text is another one, so that nothing can be remembered.
+Connections are opened first and the requests written to them one after the other without waiting, which takes a few ms
+for hundreds: a client library would spread them over a second. Every text is another one, so that nothing can be
+remembered.
 """
 
 import asyncio
@@ -30,7 +31,9 @@ LONGEST = 300
 
 @dataclass(frozen=True)
 class Bursts:
-    """All bursts of one size together; `routed` is the share the router chose for, `written_ms` what sending a burst took (median)."""
+    """All bursts of one size together; `routed` is the share the router chose for, `written_ms` what sending a burst
+    took (median).
+    """
 
     size: int
     bursts: int

@@ -20,7 +20,9 @@ DOUBTS = ("no-profile", "router-timeout", "router-busy", "router-error", "load-f
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of a request: `status` 0 where none arrived; `cut` says why an answer is not whole, `error` what it said."""
+    """What came of a request: `status` 0 where none arrived; `cut` says why an answer is not whole, `error` what it
+    said.
+    """
 
     asked: str
     prompt: str

@@ -1,7 +1,8 @@
 """How the faults of `serving/faults.py` are struck and mended, from outside the server and without its help.
 
-The tests run as root too, whom permissions do not stop: files are cut short or moved away instead. SQLite's lock is taken
-on the bytes of its shared memory (https://sqlite.org/walformat.html, 2.3), since in WAL mode no statement locks readers out.
+The tests run as root too, whom permissions do not stop: files are cut short or moved away instead. SQLite's lock is
+taken on the bytes of its shared memory (https://sqlite.org/walformat.html, 2.3), since in WAL mode no statement locks
+readers out.
 """
 
 import asyncio

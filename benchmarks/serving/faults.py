@@ -1,7 +1,7 @@
 """Faults: what clients see of each while they keep asking, by name and for `auto`, and whether it passes.
 
-A fault is struck, held, and mended; answers in flight meanwhile are counted as "during", those begun later than the server's next look
-at the registry as "after". `serving/fault_injection.py` says how each is struck.
+A fault is struck, held, and mended; answers in flight meanwhile are counted as "during", those begun later than the
+server's next look at the registry as "after". `serving/fault_injection.py` says how each is struck.
 """
 
 import asyncio
@@ -26,7 +26,9 @@ RECOVERY_S = 6.0
 
 @dataclass(frozen=True)
 class Count:
-    """Requests by status, those for `auto` by the kind of their reason, answers by verdict; errors told; the slowest in s."""
+    """Requests by status, those for `auto` by the kind of their reason, answers by verdict; errors told; the slowest
+    in s.
+    """
 
     requests: int
     statuses: Mapping[str, int]

@@ -1,7 +1,7 @@
 """Load: many streams at a time over eight adapters, base and `auto`; wrong answers, failures, and the server's memory.
 
-Every worker asks again as soon as its stream has ended. The tiny model's adapters answer so unlike each other that an answer
-tells who gave it, whatever header and body say.
+Every worker asks again as soon as its stream has ended. The tiny model's adapters answer so unlike each other that an
+answer tells who gave it, whatever header and body say.
 """
 
 import asyncio
@@ -25,7 +25,8 @@ from .truth import MAX_TOKENS, Truth, learn_truth
 PROMPTS_EACH = 2
 SAMPLE_S = 2.0
 OPTIONS = ("--num-gpu-blocks-override", "544")
-"""A key-value cache of a block a stream and some more: all of it is written to by the first requests. vLLM reserves gigabytes otherwise,
+"""A key-value cache of a block a stream and some more: all of it is written to by the first requests. vLLM reserves
+gigabytes otherwise,
 whose pages become resident one by one for minutes as blocks are first used, and would hide what else grows."""
 SERVER = "server that routes"
 FAILURES = 10
@@ -35,7 +36,8 @@ FAILURES = 10
 class Load:
     """What clients saw and the server took; `statuses` and `verdicts` count requests.
 
-    `failures` are some that got no whole answer: when they began, how long they took, and how they ended. `memory` is how the resident memory of each of its processes went; `memory_mb` are the MB of each at `memory_s`.
+    `failures` are some that got no whole answer: when they began, how long they took, and how they ended. `memory` is
+    how the resident memory of each of its processes went; `memory_mb` are the MB of each at `memory_s`.
     """
 
     concurrency: int
@@ -84,7 +86,9 @@ async def measure_load(
     auto: float = 0.5,
     seed: int,
 ) -> Load:
-    """Keep `concurrency` streams open for `seconds`, the share `auto` of them for `auto`; `step` is called at every sample of memory."""
+    """Keep `concurrency` streams open for `seconds`, the share `auto` of them for `auto`; `step` is called at every
+    sample of memory.
+    """
     async with open_client(stand.server.base_url, concurrency + 2, stand.key) as client:
         prompts = [text for rows in stand.rows.values() for text in rows[:PROMPTS_EACH]]
         truth = await learn_truth(client, stand, prompts)

@@ -1,9 +1,10 @@
 """Overhead: asking for `auto` against naming the adapter that `auto` chose, in one server, in random order.
 
-Every text is asked three times, in an order drawn for it: with `auto`, by the adapter's name, and by its name again, which is the
-control (A/A): what it differs from the first by is noise. Answers are one token long, and the prefix cache is off, so that each
-of the three reads the whole prompt. An engine on few cores is noisy, so two figures without its noise stand beside: what the
-server's own histogram says that choices took, and the middleware alone in this process (`serving/middleware_alone.py`).
+Every text is asked three times, in an order drawn for it: with `auto`, by the adapter's name, and by its name again,
+which is the control (A/A): what it differs from the first by is noise. Answers are one token long, and the prefix cache
+is off, so that each of the three reads the whole prompt. An engine on few cores is noisy, so two figures without its
+noise stand beside: what the server's own histogram says that choices took, and the middleware alone in this process
+(`serving/middleware_alone.py`).
 """
 
 import time
@@ -33,7 +34,9 @@ LONGEST = 800
 
 @dataclass(frozen=True)
 class Overhead:
-    """Latencies in ms at one token, differences to `named`, the ms that the server says it routed, the middleware alone."""
+    """Latencies in ms at one token, differences to `named`, the ms that the server says it routed, the middleware
+    alone.
+    """
 
     texts: int
     adapters: int
@@ -57,7 +60,8 @@ class Overhead:
             shown.add_row(*row)
         share = 100 * self.routing_ms / self.median_ms["named"]
         shown.caption = (
-            f"{self.texts} texts, {self.adapters} models chosen. The server's own histogram: {self.routing_ms:.2f} ms a "
+            f"{self.texts} texts, {self.adapters} models chosen. The server's own histogram: "
+            f"{self.routing_ms:.2f} ms a "
             f"choice, {share:.2f}% of the median. The middleware alone: {self.alone.auto_ms:.2f} ms for auto, "
             f"{self.alone.named_ms:.3f} by name, {self.alone.plain_ms:.3f} without it"
         )

@@ -23,7 +23,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """What `times` take more than `beside`: median and mean of the pairs in ms, the median in % of `beside`'s median."""
+    """What `times` take more than `beside`: median and mean of pairs in ms, the median in % of `beside`'s median."""
 
     median_ms: Interval
     mean_ms: Interval
@@ -49,7 +49,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Growth:
-    """How a series of memory sizes went: MB at the middle and at the end of it, and the slope between in MB a minute."""
+    """A series of memory sizes: MB in the middle and at the end, and the slope between in MB a minute."""
 
     middle_mb: float
     end_mb: float

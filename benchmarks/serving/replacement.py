@@ -1,8 +1,10 @@
-"""Replacement: an adapter gets new weights while many streams run, and no answer may come from weights that were not due.
+"""Replacement: an adapter gets new weights while many streams run, and no answer may come from weights that were not
+due.
 
-As a user does it: `traitroute adapters replace` records the weights, which wait and are to be had as NAME@VERSION; once they are
-measured they take the name over. That last step is made here as `adapters measure` makes it, but with a profile of made-up gains. Until
-then the old weights must answer, and after the server's next look at its registry the new ones.
+As a user does it: `traitroute adapters replace` records the weights, which wait and are to be had as NAME@VERSION; once
+they are measured they take the name over. That last step is made here as `adapters measure` makes it, but with a
+profile of made-up gains. Until then the old weights must answer, and after the server's next look at its registry the
+new ones.
 """
 
 import asyncio
@@ -32,10 +34,12 @@ START_LIMIT_S = 30.0
 
 @dataclass(frozen=True)
 class Replacement:
-    """What clients saw: `verdicts` of answers by weights that were not replaced, the others by phase and the weights that spoke.
+    """What clients saw: `verdicts` of answers by weights that were not replaced, the others by phase and the weights
+    that spoke.
 
-    `before` are those that ended before the new weights were admitted, `after` those that began `seen_within_s` later; in seconds
-    after the admission began the last answer by old weights (`last_old_s`) and the first by new ones (`first_new_s`).
+    `before` are those that ended before the new weights were admitted, `after` those that began `seen_within_s` later;
+    in seconds after the admission began the last answer by old weights (`last_old_s`) and the first by new ones
+    (`first_new_s`).
     """
 
     concurrency: int
@@ -115,7 +119,7 @@ def summary(
     concurrency: int,
     seen_within_s: float,
 ) -> Replacement:
-    """Judge the answers; `new` is what the new weights of `victim` say to each prompt, `admitted` when they were due."""
+    """Judge answers; `new` is what the new weights of `victim` say to each prompt, `admitted` when they were due."""
     replaced = Truth({**truth.said, **{(victim, p): text for p, text in new.items()}}, truth.base)
     alike = [p for p in truth.prompts if truth.said[victim, p] == new[p]]
     if alike:

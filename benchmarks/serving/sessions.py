@@ -1,8 +1,8 @@
 """Sessions: scripted conversations of five turns, sticky against decided anew at each turn.
 
-Each turn turns to another topic, so that deciding anew switches the adapter; the replies are scripted too, so that both ways
-read the same words. A number opens every conversation, so that no two share a cached beginning. Answers are one token long:
-a turn's latency is the reading of what no cache held.
+Each turn turns to another topic, so that deciding anew switches the adapter; the replies are scripted too, so that both
+ways read the same words. A number opens every conversation, so that no two share a cached beginning. Answers are one
+token long: a turn's latency is the reading of what no cache held.
 """
 
 import time
@@ -23,7 +23,9 @@ from .stand import Stand
 TURNS = 5
 ARMS = ("sticky", "decided anew")
 MATERIAL, ASKED, REPLY = 1_600, 150, 500
-"""Characters of what a conversation opens with, of each user turn, and of each reply: more than a block of the prefix cache."""
+"""Characters of what a conversation opens with, of each user turn, and of each reply: more than a block of the prefix
+cache.
+"""
 
 HITS, QUERIES = "vllm:prefix_cache_hits_total", "vllm:prefix_cache_queries_total"
 

@@ -1,8 +1,9 @@
 """Throughput: `vllm bench serve` by `auto` and by the name of the adapter that `auto` chooses, in one server.
 
-Every round runs it three times over the same requests, in an order drawn for the round: by the adapter's name, by its name again
-(the control) and by `auto`. Before each run the prefix cache is reset, so that no run reads what another left there. The requests are
-those that the router gives to one adapter, so that the engine's work is the same in all runs.
+Every round runs it three times over the same requests, in an order drawn for the round: by the adapter's name, by its
+name again (the control) and by `auto`. Before each run the prefix cache is reset, so that no run reads what another
+left there. The requests are those that the router gives to one adapter, so that the engine's work is the same in all
+runs.
 """
 
 import json
@@ -36,7 +37,8 @@ DRAWN = 20
 class Throughput:
     """Requests a second of each way to ask, median over rounds; what others give more than `named`, in %.
 
-    `routed` and `fallbacks` are counted by the server: every request of `auto` must be among the first, none among the second.
+    `routed` and `fallbacks` are counted by the server: every request of `auto` must be among the first, none among the
+    second.
     """
 
     rounds: int
@@ -59,7 +61,8 @@ class Throughput:
         for arm in ARMS:
             shown.add_row(arm, f"{self.requests_a_second[arm]:.3f}", differences.get(arm, ""))
         shown.caption = (
-            f"{self.rounds} rounds of {self.requests} requests, {self.concurrency} at a time, {self.tokens} tokens an answer, all by "
+            f"{self.rounds} rounds of {self.requests} requests, {self.concurrency} at a time, "
+            f"{self.tokens} tokens an answer, all by "
             f"{self.adapter!r}; the server routed {self.routed:.0f}, {self.fallbacks:.0f} of them fell back to base"
         )
         return shown
@@ -118,7 +121,7 @@ def alike(router: Router, rows: Rows, count: int, rng: np.random.Generator) -> t
     adapter = max(chosen, key=lambda name: len(chosen[name]), default="")
     if len(chosen[adapter]) < count:
         raise ServerError(
-            f"only {len(chosen[adapter])} of {DRAWN * count} texts are routed to one adapter: ask for fewer than {count}"
+            f"only {len(chosen[adapter])} of {DRAWN * count} texts go to one adapter: ask for fewer than {count}"
         )
     return adapter, chosen[adapter][:count]
 

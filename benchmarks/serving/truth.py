@@ -19,7 +19,9 @@ GIVEN = re.compile("@[0-9a-f]{12}$")
 
 
 class Verdict(StrEnum):
-    """`right`; `wrong adapter`: another one says this; `unlike any`: none says it; `misnamed`: header and body disagree."""
+    """`right`; `wrong adapter`: another one says this; `unlike any`: none says it; `misnamed`: header and body
+    disagree.
+    """
 
     RIGHT = "right"
     WRONG_ADAPTER = "wrong adapter"
@@ -30,7 +32,9 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Truth:
-    """What each model says to each prompt alone: `said[model, prompt]`; `base` is what base's answers name as their model."""
+    """What each model says to each prompt alone: `said[model, prompt]`; `base` is what base's answers name as their
+    model.
+    """
 
     said: Mapping[tuple[str, str], str]
     base: str

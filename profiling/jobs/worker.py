@@ -72,10 +72,7 @@ class Worker:
         self._measure_row = register_workflow(self.steps, self._running)
         DBOS.launch()
         DBOS.register_queue(
-            QUEUE,
-            worker_concurrency=self.at_once,
-            polling_interval_sec=LOOK_S,
-            on_conflict="always_update",
+            QUEUE, worker_concurrency=self.at_once, polling_interval_sec=LOOK_S, on_conflict="always_update"
         )
 
     def _translated_errors(self) -> AbstractContextManager[None]:

@@ -114,10 +114,7 @@ def _turned(label: str) -> str:
 
 
 def _sides(loadings: Array, families: Sequence[str]) -> list[_Side]:
-    parts: tuple[tuple[Literal["up", "down"], Array], ...] = (
-        ("up", loadings.clip(0)),
-        ("down", loadings.clip(max=0)),
-    )
+    parts: tuple[tuple[Literal["up", "down"], Array], ...] = (("up", loadings.clip(0)), ("down", loadings.clip(max=0)))
     sides = [_Side(way, part, _leading(part, loadings, families)) for way, part in parts]
     return [side for side in sides if side.share >= SIDE_SHARE]
 

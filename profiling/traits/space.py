@@ -44,13 +44,7 @@ class TraitSpace(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
     A missing cell keeps its place under permutation, and is filled there at the same rank.
     """
 
-    def __init__(
-        self,
-        *,
-        scaling: Scaling = "raw",
-        n_permutations: int = 1000,
-        random_state: int | None = 0,
-    ) -> None:
+    def __init__(self, *, scaling: Scaling = "raw", n_permutations: int = 1000, random_state: int | None = 0) -> None:
         self.scaling: Scaling = scaling
         self.n_permutations = n_permutations
         self.random_state = random_state

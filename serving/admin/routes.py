@@ -19,15 +19,7 @@ from ..http.models import Model, Page, read_json, read_page
 from ..http.openapi import Endpoint, Operation
 from ..state import ServerState
 from ..timeouts import SaturatedError, TimeBudget
-from .registrar import (
-    AdapterChange,
-    AdapterDeleted,
-    AdapterList,
-    AdapterRecord,
-    NewAdapter,
-    NewWeights,
-    Registrar,
-)
+from .registrar import AdapterChange, AdapterDeleted, AdapterList, AdapterRecord, NewAdapter, NewWeights, Registrar
 
 VARIABLE = "TRAITROUTE_ADMIN_KEY"
 HEADER = "x-traitroute-admin-key"
@@ -82,12 +74,7 @@ def admin_operations(state: ServerState) -> list[Operation]:
 
 
 def _operation(
-    key: AdminKey,
-    method: str,
-    path: str,
-    act: Endpoint,
-    answer: type[BaseModel] = AdapterRecord,
-    **more: Any,
+    key: AdminKey, method: str, path: str, act: Endpoint, answer: type[BaseModel] = AdapterRecord, **more: Any
 ) -> Operation:
     async def guarded(request: Request) -> BaseModel | Response:
         # Before the body is read.

@@ -81,13 +81,7 @@ class EventStream(Response):
     media_type = "text/event-stream"
 
     def __init__(
-        self,
-        form: AnswerForm,
-        generation: Generation,
-        first: Chunk,
-        rest: AsyncIterator[Chunk],
-        *,
-        counted: bool,
+        self, form: AnswerForm, generation: Generation, first: Chunk, rest: AsyncIterator[Chunk], *, counted: bool
     ) -> None:
         self.status_code, self.background = 200, None
         self.init_headers({"cache-control": "no-store"})

@@ -68,11 +68,7 @@ def embedded_app(
     loader = EmbeddedLoader(decoder, base_digest=base_digest)
     room = Context.of(tokenizer, context)
     state = ServerState(
-        base_names=tuple(names),
-        loader=loader,
-        loaded=loader.holds,
-        budget_s=ROUTING_BUDGET_S,
-        origins=origins,
+        base_names=tuple(names), loader=loader, loaded=loader.holds, budget_s=ROUTING_BUDGET_S, origins=origins
     )
     state.max_body_bytes = min(state.max_body_bytes, room.characters * _ESCAPED + _OTHER_BYTES)
     watcher = RegistryWatcher(state, open_registry, loader.offer)
@@ -192,10 +188,7 @@ class _Endpoints:
     async def health(self, request: Request) -> Response:
         """GET /health: well while it can answer, even from what it read before its registry went away."""
         alive = self.decoder.alive
-        body = {
-            "status": "ok" if alive else "the model has failed",
-            "registry": self.registry_health.report(),
-        }
+        body = {"status": "ok" if alive else "the model has failed", "registry": self.registry_health.report()}
         return JSONResponse(body, status_code=200 if alive else 503)
 
     async def metrics(self, request: Request) -> Response:
@@ -204,11 +197,7 @@ class _Endpoints:
         return metrics_page(*(Reading(f"traitroute_embedded_{k}", f"Requests: {k}.", n) for k, n in counts.items()))
 
     async def _answer(
-        self,
-        request: Request,
-        kind: Kind,
-        asked: ChatRequest | CompletionRequest,
-        prompt: list[int],
+        self, request: Request, kind: Kind, asked: ChatRequest | CompletionRequest, prompt: list[int]
     ) -> Response:
         name, adapter = self._served(asked.model)
         generation = self.decoder.submit(

@@ -81,10 +81,7 @@ class Context:
     def check_characters(self, count: int, param: str) -> None:
         """Raise RefusedError where a text of `count` characters cannot fit."""
         if count > self.characters:
-            _refuse(
-                param,
-                f"{count} characters are more than this server's context of {self.tokens} tokens holds",
-            )
+            _refuse(param, f"{count} characters are more than this server's context of {self.tokens} tokens holds")
 
     def check_items(self, items: list[Any], param: str) -> None:
         """Raise RefusedError where a list is empty, or cannot fit at one token an item."""
@@ -194,8 +191,7 @@ def _check_fields(form: type[BaseModel], body: Mapping[str, Any]) -> None:
             raise RefusedError(_unknown(name, form), param=name[:100])
         if not any(_same(given, nothing) for nothing in _OFF[name]):
             raise RefusedError(
-                f'"{name}" is not offered by the embedded server: leave it out, or serve with vLLM',
-                param=name,
+                f'"{name}" is not offered by the embedded server: leave it out, or serve with vLLM', param=name
             )
 
 

@@ -100,11 +100,7 @@ def greedy(model: Any, batch: PromptBatch, max_tokens: int, ends: Collection[int
 
 
 def advance(
-    model: Any,
-    batch: PromptBatch,
-    tokens: torch.Tensor,
-    *,
-    adapters: Sequence[str] | None = None,
+    model: Any, batch: PromptBatch, tokens: torch.Tensor, *, adapters: Sequence[str] | None = None
 ) -> PromptBatch:
     """The batch one step on: `tokens` (rows,) written to its cache, which it uses up, and new logits."""
     mask = torch.cat([batch.mask, batch.mask.new_ones(len(batch.mask), 1)], dim=1)
@@ -133,11 +129,7 @@ def join(batches: Sequence[PromptBatch], *, room: int) -> PromptBatch:
 
 
 def next_logits(
-    model: Any,
-    ids: torch.Tensor,
-    mask: torch.Tensor,
-    cache: Any,
-    adapters: Sequence[str] | None = None,
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, cache: Any, adapters: Sequence[str] | None = None
 ) -> torch.Tensor:
     """Logits (rows, vocabulary) after `ids` (rows, tokens), the last tokens that `mask` marks."""
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
@@ -158,11 +150,7 @@ def _columns_used(mask: torch.Tensor) -> int:
 
 
 def _read(
-    model: Any,
-    prompts: Sequence[list[int]],
-    cache: Any,
-    prefix: int,
-    adapters: Sequence[str] | None = None,
+    model: Any, prompts: Sequence[list[int]], cache: Any, prefix: int, adapters: Sequence[str] | None = None
 ) -> PromptBatch:
     """Read what follows `prefix` tokens, which `cache` holds already, padded on the left."""
     rests = [p[prefix:] for p in prompts]
@@ -298,9 +286,7 @@ def last_tokens(cache: Any, length: int) -> Cache:
     return Cache(
         layers=[
             RoomyLayer(
-                layer.key_room[:, :, layer.length - length :],
-                layer.value_room[:, :, layer.length - length :],
-                length,
+                layer.key_room[:, :, layer.length - length :], layer.value_room[:, :, layer.length - length :], length
             )
             for layer in cache.layers
         ]

@@ -54,9 +54,7 @@ def open_local_model(base: Path, precision: Precision | None = None) -> LocalMod
     precision = precision or fastest_precision()
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
-            base,
-            dtype=getattr(torch, precision),
-            **({} if cuda else {"attn_implementation": "eager"}),
+            base, dtype=getattr(torch, precision), **({} if cuda else {"attn_implementation": "eager"})
         )
     except (OSError, ValueError) as exc:
         raise BaseModelError(f"{base} holds no causal language model: {exc}") from exc

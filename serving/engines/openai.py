@@ -45,12 +45,7 @@ class CompletionsClient:
     """
 
     def __init__(
-        self,
-        url: str,
-        *,
-        api_key: str | None = None,
-        timeout_s: float = 120.0,
-        patience_s: float = 60.0,
+        self, url: str, *, api_key: str | None = None, timeout_s: float = 120.0, patience_s: float = 60.0
     ) -> None:
         self.url = server_url(url, key_option="--api-key-env")
         self._patience_s = patience_s

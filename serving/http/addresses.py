@@ -48,11 +48,7 @@ def cross_origin(origins: Collection[str]) -> list[Middleware]:
         return []
     return [
         Middleware(
-            CORSMiddleware,
-            allow_origins=origins,
-            allow_methods=_METHODS,
-            allow_headers=[ANY],
-            expose_headers=EXPOSED,
+            CORSMiddleware, allow_origins=origins, allow_methods=_METHODS, allow_headers=[ANY], expose_headers=EXPOSED
         )
     ]
 

@@ -79,11 +79,7 @@ def error_body(status: int, message: str, *, param: str | None = None) -> dict[s
 
 
 def error_response(
-    status: int,
-    message: str,
-    *,
-    param: str | None = None,
-    headers: Mapping[str, str] | None = None,
+    status: int, message: str, *, param: str | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
     """An error as a response, in the form of the API whose path was requested."""
     challenge = {"www-authenticate": "Bearer"} if status == 401 else {}

@@ -21,12 +21,7 @@ class Reading:
 def metrics_page(*readings: Reading) -> Response:
     """All that this process counted, and the `readings`, in Prometheus' text form."""
     try:
-        from prometheus_client import (
-            CONTENT_TYPE_LATEST,
-            CollectorRegistry,
-            Gauge,
-            generate_latest,
-        )
+        from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
     except ImportError:
         return error_response(404, "no metrics here: pip install prometheus_client")
     ours = CollectorRegistry()

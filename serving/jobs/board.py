@@ -122,10 +122,7 @@ def job_operations(state: ServerState) -> list[Operation]:
     async def one(request: Request) -> Job | Response:
         return await read(lambda board: board.job(request.path_params["id"]))
 
-    return [
-        Operation("GET", "/v1/jobs", listed, JobList),
-        Operation("GET", "/v1/jobs/{id}", one, Job),
-    ]
+    return [Operation("GET", "/v1/jobs", listed, JobList), Operation("GET", "/v1/jobs/{id}", one, Job)]
 
 
 class JobBoard:

@@ -96,8 +96,7 @@ class SkillTool:
             return CallToolResult(content=[TextContent(text=str(exc))], is_error=True)
         # The text is for clients that do not read structured content.
         return CallToolResult(
-            content=[TextContent(text=result.model_dump_json())],
-            structured_content=result.model_dump(mode="json"),
+            content=[TextContent(text=result.model_dump_json())], structured_content=result.model_dump(mode="json")
         )
 
 
@@ -245,8 +244,7 @@ def resource_page(names: Sequence[str], cursor: str | None) -> ListResourcesResu
         Resource(uri=SKILL + name, name=name, title=f"Skill {name}", mime_type="text/markdown") for name in left[:PAGE]
     ]
     return ListResourcesResult(
-        resources=cards if cursor else [_TRAIT_MAP, *cards],
-        next_cursor=left[PAGE - 1] if len(left) > PAGE else None,
+        resources=cards if cursor else [_TRAIT_MAP, *cards], next_cursor=left[PAGE - 1] if len(left) > PAGE else None
     )
 
 

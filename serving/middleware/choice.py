@@ -34,8 +34,8 @@ class Choice:
 
     `kind` is the outcome in one word, of a small fixed set: `adapter` or `base` as the router chose; `constrained`
     where the request admits no adapter, `no-text` where it has no text to route by; else what went wrong. `low` is the
-    low end of the predicted gain's interval, `seconds` the time that routing took; `sticky` says that the session decided;
-    `unloaded` is the adapter that was chosen and could not be loaded.
+    low end of the predicted gain's interval, `seconds` the time that routing took; `sticky` says that the session
+    decided; `unloaded` is the adapter that was chosen and could not be loaded.
     """
 
     adapter: str | None
@@ -74,11 +74,7 @@ class Choice:
 
     def headers(self) -> RawHeaders:
         """The response's headers: adapter, gain, reason, and the profile's version where one decided."""
-        parts = {
-            "adapter": self.adapter or BASE,
-            "gain": f"{self.gain:+.3f}",
-            "reason": self.reason,
-        }
+        parts = {"adapter": self.adapter or BASE, "gain": f"{self.gain:+.3f}", "reason": self.reason}
         if self.profile_version is not None:
             parts["profile"] = str(self.profile_version)
         return [(f"x-traitroute-{key}".encode(), printable(text)) for key, text in parts.items()]

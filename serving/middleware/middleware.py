@@ -18,16 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...adapters import InputError
 from ...router import request_text
-from ..constraints import (
-    KEY,
-    PREFIX,
-    Constraints,
-    Limits,
-    check_model,
-    check_sole,
-    limits_adapters,
-    no_such_model,
-)
+from ..constraints import KEY, PREFIX, Constraints, Limits, check_model, check_sole, limits_adapters, no_such_model
 from ..http.body import REQUEST, dump, off_loop, parse_object, read_body, replay
 from ..http.errors import RefusedError
 from ..loading import LoadError

@@ -241,10 +241,7 @@ class PrometheusMetrics:
             registry=registry,
         )
         self._load_failures = Counter(
-            "traitroute_load_failures",
-            "Requests whose adapter could not be loaded.",
-            ("adapter",),
-            registry=registry,
+            "traitroute_load_failures", "Requests whose adapter could not be loaded.", ("adapter",), registry=registry
         )
         self._sticky_hits = Counter(
             "traitroute_sticky_hits",

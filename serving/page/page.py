@@ -70,12 +70,7 @@ class ServedFile:
         plain = path.read_bytes()
         # The same bytes on every machine: no time in the header.
         packed = gzip.compress(plain, 6, mtime=0)
-        return cls(
-            plain,
-            packed,
-            _MEDIA_TYPES[path.suffix],
-            f'W/"{hashlib.sha256(plain).hexdigest()[:32]}"',
-        )
+        return cls(plain, packed, _MEDIA_TYPES[path.suffix], f'W/"{hashlib.sha256(plain).hexdigest()[:32]}"')
 
     def response(self, request: Request, *, max_age_s: int) -> Response:
         """The response to a GET: a 304 to a browser that has these bytes, which it may keep for `max_age_s` seconds."""

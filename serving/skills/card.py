@@ -164,8 +164,4 @@ def _result(gain: MeasuredGain) -> dict[str, Any]:
         "value": round(gain.score, 4),
         "name": f"strictly correct (base model: {gain.base:.4f})",
     }
-    return {
-        "task": {"type": "text-generation"},
-        "dataset": {"name": gain.task, "type": gain.task},
-        "metrics": [metric],
-    }
+    return {"task": {"type": "text-generation"}, "dataset": {"name": gain.task, "type": gain.task}, "metrics": [metric]}

@@ -91,11 +91,7 @@ def _decision(token: str) -> DecisionToken | None:
 
 
 def corrections(
-    rewarded: Sequence[Rewarded],
-    *,
-    bound: float = BOUND,
-    least: int = LEAST,
-    tolerance: float = TOLERANCE,
+    rewarded: Sequence[Rewarded], *, bound: float = BOUND, least: int = LEAST, tolerance: float = TOLERANCE
 ) -> list[Correction]:
     """Estimate the correction of every adapter with feedback, by name, as this module's docstring describes."""
     surprises: dict[str | None, dict[str | None, list[float]]] = {None: {}}
@@ -132,12 +128,7 @@ class _Surprise:
 
 
 def _correction(
-    adapter: str,
-    surprise: _Surprise,
-    base: _Surprise,
-    bound: float,
-    least: int,
-    tolerance: float,
+    adapter: str, surprise: _Surprise, base: _Surprise, bound: float, least: int, tolerance: float
 ) -> Correction:
     if min(surprise.count, base.count) < max(least, 2):
         return Correction(adapter, surprise.count, None, None, 0.0)

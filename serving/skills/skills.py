@@ -200,12 +200,7 @@ class Skills:
     def _demand(self, decision: RoutingDecision) -> tuple[DemandedTrait, ...]:
         traits = self.snapshot.traits
         return tuple(
-            DemandedTrait(
-                index=i + 1,
-                name=traits.name(i),
-                demand=demand,
-                trait=traits.is_trait(i),
-            )
+            DemandedTrait(index=i + 1, name=traits.name(i), demand=demand, trait=traits.is_trait(i))
             for i, demand in enumerate(decision.demand.values())
         )
 

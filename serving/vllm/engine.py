@@ -93,10 +93,7 @@ class VllmEngine:
         return outputs
 
     def _score(
-        self,
-        requests: list[EngineRequest],
-        prompts: list[list[int]],
-        candidates: list[list[list[int]]],
+        self, requests: list[EngineRequest], prompts: list[list[int]], candidates: list[list[list[int]]]
     ) -> list[list[float]]:
         """Log-likelihood of every candidate, from the log-probabilities of prompt + candidate."""
         from vllm import SamplingParams

@@ -76,10 +76,7 @@ def engine_options(adapters: Sequence[Adapter], *, max_model_len: int, spare: in
 
 
 def as_stored(
-    adapters: Iterable[Adapter],
-    weights: WeightStore,
-    base: Path,
-    base_digest: str | None = None,
+    adapters: Iterable[Adapter], weights: WeightStore, base: Path, base_digest: str | None = None
 ) -> tuple[list[Adapter], dict[str, str]]:
     """The adapters with the rank and the modules of their stored tensors, and why others are left out, by their names.
 

@@ -16,14 +16,7 @@ from urllib.request import ProxyHandler, build_opener
 
 from ...adapters import Adapter, InputError, Location, Place, ServerError
 from ..state import BASE
-from .options import (
-    CPU_VARIABLES,
-    PRIVACY_VARIABLES,
-    SERVER_VARIABLES,
-    SPARE_SLOTS,
-    engine_options,
-    on_cpu,
-)
+from .options import CPU_VARIABLES, PRIVACY_VARIABLES, SERVER_VARIABLES, SPARE_SLOTS, engine_options, on_cpu
 
 # A server of this machine is not behind a proxy.
 _direct = build_opener(ProxyHandler({}))

@@ -1,4 +1,6 @@
-"""Every benchmark's command still runs: all of them as far as their help, and in a small form those that need no server."""
+"""Every benchmark's command still runs: all of them as far as their help, and in a small form those that need no
+server.
+"""
 
 import runpy
 import subprocess

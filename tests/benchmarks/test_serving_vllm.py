@@ -1,4 +1,6 @@
-"""A real vLLM under the benchmarks' mixed load, for seconds: no answer may be by another adapter than header and model name."""
+"""A real vLLM under the benchmarks' mixed load, for seconds: no answer may be by another adapter than header and
+model name.
+"""
 
 import asyncio
 

@@ -32,7 +32,7 @@ SKILLS = {
 
 @dataclass
 class SkilledEngine:
-    """Answers rightly on a share of each task's prompts, the same prompts for every adapter; counts what it is asked."""
+    """Answers rightly on a share of each task's prompts, the same for every adapter; counts what it is asked."""
 
     tasks: Sequence[Task]
     name: str = "skilled"

@@ -67,7 +67,7 @@ def test_requests_of_the_task_find_the_adapter_that_is_good_at_it(growing: Fleet
     assert {before.route(prompt).adapter for prompt in prompts} == {None}
     chosen = [router.route(prompt).adapter for prompt in prompts]
     assert chosen.count("three") >= 20
-    assert set(chosen) == {"three", None}
+    assert set(chosen) <= {"three", None}
     old = [growing.tasks[0].test_examples[0].prompt, growing.tasks[1].test_examples[0].prompt]
     assert [router.route(prompt).adapter for prompt in old] == ["one", "two"]
 

@@ -1,4 +1,4 @@
-"""A real vLLM with two API server processes and two engines, a two-layer Llama and adapters that change every answer."""
+"""A real vLLM: two API server processes, two engines, a two-layer Llama, adapters that change every answer."""
 
 import asyncio
 import base64

@@ -35,7 +35,9 @@ EXAMPLES, ANSWER_TOKENS = 24, 6
 
 @dataclass
 class House:
-    """A base model, a registry with a fitted profile of three adapters on as many tasks, and a folder of the test's own."""
+    """A base model, a registry with a fitted profile of three adapters on as many tasks, and a folder of the test's
+    own.
+    """
 
     root: Path
     base: Path
@@ -134,7 +136,9 @@ Asked = tuple[str, tuple[int, ...]]
 
 @dataclass
 class Notes:
-    """What the server was asked, in order: the model and the prompt's token ids; `late` is what `is_finished` by then."""
+    """What the server was asked, in order: the model and the prompt's token ids; `late` is what `is_finished` by
+    then.
+    """
 
     is_finished: Callable[[Asked], bool] = lambda asked: False
     asked: list[Asked] = field(default_factory=list)

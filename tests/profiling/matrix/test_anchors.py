@@ -6,7 +6,9 @@ from traitroute.profiling.matrix.anchors import AnchorRow, TaskAnchors, rounds
 
 RNG = np.random.default_rng(0)
 HALVES = np.repeat([[1.0], [0.0]], 20, axis=0)
-"""Two kinds of examples, which known adapters get right or wrong together: some say the one answer always, some the other."""
+"""Two kinds of examples, which known adapters get right or wrong together: some say the one answer always, some the
+other.
+"""
 
 
 def two_kinds() -> TaskAnchors:

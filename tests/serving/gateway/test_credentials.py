@@ -1,4 +1,6 @@
-"""Whose secrets go where: a client's never to an upstream that has a key, a password never to anybody, a proxy's neither."""
+"""Whose secrets go where: a client's never to an upstream that has a key, a password never to anybody, a proxy's
+neither.
+"""
 
 import json
 from collections.abc import Iterator

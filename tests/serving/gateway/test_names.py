@@ -1,4 +1,6 @@
-"""Which models a client may ask for, however it names them: what the registry offers, and what is none of its business."""
+"""Which models a client may ask for, however it names them: what the registry offers, and what is none of its
+business.
+"""
 
 import json
 import threading
