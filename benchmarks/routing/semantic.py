@@ -10,6 +10,9 @@ and takes 0.3 ms more. Two surprises: a route without an utterance among the bes
 similarity; and the most similar utterance need not win, since its route's mean may lie lower.
 """
 
+# The package lies in an environment of its own, which the type checker does not look into.
+# pyright: reportMissingImports=false
+
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
