@@ -14,6 +14,7 @@ def test_the_nearest_of_many_is_named() -> None:
     assert did_you_mean("nothing like it", NAMES).startswith(". Known: ")
 
 
+@pytest.mark.slow
 def test_a_registry_suggests_the_same(registry: Registry) -> None:
     made = {"base_model": "tiny", "base_digest": "f" * 64, "rank": 1, "target_modules": ("q",)}
     for i, name in enumerate(NAMES[::2]):

@@ -34,6 +34,7 @@ def registry(path: Path, *, seed: int, base: str = "tiny", adapters: int = 9) ->
     return path
 
 
+@pytest.mark.slow
 def test_equal_gains_of_two_bases_agree(run: Run, tmp_path: Path) -> None:
     a = registry(tmp_path / "a.db", seed=0)
     b = registry(tmp_path / "b.db", seed=0, base="large")

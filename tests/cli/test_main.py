@@ -108,6 +108,7 @@ def loaded(*arguments: object) -> set[str]:
     return {name.split(".")[0] for name in ended.stdout.splitlines()[-1].split()}
 
 
+@pytest.mark.slow
 def test_the_command_line_loads_neither_torch_nor_vllm() -> None:
     heavy = "{'torch', 'vllm', 'transformers', 'datasets', 'spacy'}"
     code = "import sys; from traitroute.cli.main import COMMANDS, load; [load(name) for name in COMMANDS]"

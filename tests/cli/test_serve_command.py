@@ -106,6 +106,7 @@ def test_options_that_do_not_go_together_are_refused(
     assert ended.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_without_vllm_the_embedded_server_serves_and_says_so(
     run: Run, registry: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

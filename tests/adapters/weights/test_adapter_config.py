@@ -210,6 +210,7 @@ def test_a_pattern_that_does_not_is_refused(pattern: str, why: str) -> None:
     assert len(str(refusal.value)) < 300
 
 
+@pytest.mark.slow
 def test_a_pattern_that_never_ends_is_stopped() -> None:
     since = time.thread_time()
     with pytest.raises(WeightsError, match="takes more than"):

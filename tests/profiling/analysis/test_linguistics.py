@@ -73,6 +73,7 @@ def test_long_text_is_cut_and_says_so(parser: Any) -> None:
     assert parsed[0].relations == parsed[1].relations
 
 
+@pytest.mark.slow
 def test_absent_model_is_refused_with_both_names_and_the_cure() -> None:
     pytest.importorskip("spacy", reason="needs the extra `linguistics`")
     with pytest.raises(InputError, match=r"en_core_web_none.*en_core_web_sm.*pip install"):

@@ -238,6 +238,7 @@ def test_metrics_tell_of_choices_and_upstreams(gateway: Gateway, serve: Serve) -
     assert f'traitroute_upstream_healthy{{upstream="{upstream.url}"}} 1.0' in text
 
 
+@pytest.mark.slow
 def test_an_upstream_returns_into_rotation(gateway: Gateway, stack: ExitStack) -> None:
     port = free_port()
     client = gateway(f"http://127.0.0.1:{port}")

@@ -190,6 +190,7 @@ def test_what_was_understood_is_what_is_sent(gateway: Gateway, serve: Serve) -> 
     assert sent == '{"model":"tiny","n":100.0,"text":"\xfc \U0001f600"}'
 
 
+@pytest.mark.slow
 def test_a_loaded_name_is_believed_by_the_folder_that_the_upstream_lists(
     gateway: Gateway, serve: Serve, registry: Path
 ) -> None:

@@ -202,6 +202,7 @@ def test_half_a_head_request_is_given_up_and_the_server_lives(port: int, connect
     assert healthy(port)
 
 
+@pytest.mark.slow
 def test_a_body_that_comes_steadily_is_waited_for(connect: Connect) -> None:
     connection = connect(BODY)
     for _ in range(10):
@@ -210,6 +211,7 @@ def test_a_body_that_comes_steadily_is_waited_for(connect: Connect) -> None:
     assert connection.recv(65536).startswith(b"HTTP/1.1 200")
 
 
+@pytest.mark.slow
 def test_a_stream_outlives_every_limit(app: App, port: int) -> None:
     app.streamed_s = 4 * SHORT.request_s
     with httpx.stream("GET", f"http://127.0.0.1:{port}/stream", trust_env=False) as response:
@@ -217,6 +219,7 @@ def test_a_stream_outlives_every_limit(app: App, port: int) -> None:
     assert parts[-1].endswith(b"ok")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reads", [False, True])
 def test_only_who_reads_nothing_is_cut_off(app: App, connect: Connect, reads: bool) -> None:
     connection = connect(b"GET /flood HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -272,6 +275,7 @@ def test_half_requests_hold_up_no_stop() -> None:
         assert time.monotonic() - start < 5
 
 
+@pytest.mark.slow
 def test_requests_under_way_make_no_room(app: App, port: int, connect: Connect) -> None:
     app.streamed_s = 3.0
     streams = [connect(b"GET /stream HTTP/1.1\r\nhost: x\r\n\r\n") for _ in range(SHORT.connections - 1)]

@@ -87,6 +87,7 @@ def test_keys_that_agree_count_by_how_much_they_told() -> None:
     assert shared.correction == pytest.approx(alone.correction, abs=0.002)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("honest", [1, 2, 4, 9])
 @pytest.mark.parametrize("told_by_each", [5, 30])
 def test_one_keys_flood_of_lies_does_not_decide(honest: int, told_by_each: int) -> None:

@@ -16,6 +16,7 @@ def client(open_server: Any, registry: Registry) -> TestClient:
     return open_server(registry, "secret")
 
 
+@pytest.mark.slow
 def test_skills_are_told_to_those_who_have_the_key(client: TestClient) -> None:
     for path in PATHS:
         assert client.get(path).status_code == 401
