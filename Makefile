@@ -11,6 +11,9 @@ export MALLOC_MMAP_MAX_ ?= 0
 export MALLOC_TRIM_THRESHOLD_ ?= 100000000000
 export MALLOC_TOP_PAD_ ?= 268435456
 
+# Installing compiles nothing, so what is imported first is compiled then, and kept.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo quick test check lint typed unit format install system examples benchmarks clean
 
 # make demo ARGS="--base HuggingFaceTB/SmolLM2-360M-Instruct"

@@ -12,6 +12,8 @@ import sys
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+# GiB for each engine, of which several run at once.
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
 
 import json
 import logging
@@ -28,7 +30,7 @@ from hypothesis import settings
 from safetensors.numpy import save_file
 
 from .real_run import real_run
-from .servers import gateway_server, tiny_house, upstream_server, vllm_server
+from .servers import RUNNING, gateway_server, tiny_house, upstream_server, vllm_server
 
 __all__ = ["gateway_server", "real_run", "tiny_house", "upstream_server", "vllm_server"]
 
@@ -41,6 +43,7 @@ sys.path.extend(map(str, Path(__file__).parents[1].glob(".venv-benchmarks/lib/py
 settings.register_profile("traitroute", deadline=None)
 settings.load_profile("traitroute")
 
+GROUP = re.compile(r'xdist_group\("(\w+)"\)')
 LONGEST_FIRST = ("demo", "vllm", "real")
 """Groups (`xdist_group`) that take minutes, by what they take."""
 SLOW_FIXTURES = {"tiny", "tiny_chat", "postgres", "browser", "parser"}
@@ -80,10 +83,23 @@ def _needs_much(test: pytest.Function) -> bool:
     return _imports_much(test.path) or _imports_much(test.path.with_name("conftest.py"))
 
 
+@cache
+def _unit_of(file: str) -> str:
+    """What one process runs whole: all files of a group, or a file; `file` as in a test's id."""
+    source = Path(__file__).parents[1] / file
+    group = GROUP.search(source.read_text(encoding="utf-8")) if source.is_file() else None
+    return group[1] if group else file
+
+
 def _unit(item: pytest.Item) -> str:
-    """What one process runs whole: a group, or a file."""
-    group = item.get_closest_marker("xdist_group")
-    return group.args[0] if group else item.nodeid.split("::")[0]
+    return _unit_of(item.nodeid.split("::")[0])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """End the servers of a group with its last test."""
+    if nextitem is None or _unit(nextitem) != _unit(item):
+        RUNNING.close()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -93,7 +109,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class FilesAndGroups(LoadGroupScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return super()._split_scope(nodeid).split("::")[0]
+            return _unit_of(nodeid.split("::")[0])
 
     return FilesAndGroups(config, log)
 

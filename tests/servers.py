@@ -1,7 +1,8 @@
 """Servers for tests: an ASGI app in a thread, `traitroute` as a process, and two real vLLM servers, each started once.
 
 Starting vLLM takes half a minute of both cores. Tests that use one bear `xdist_group("vllm")`, which keeps them in one
-process. All share a registry: tests leave it as they found it, but for "gardener", whose weights are replaced.
+process. All share a registry: tests leave it as they found it, but for "gardener", whose weights are replaced. The
+servers end with the last of these tests: a vLLM that waits holds 2 GB, and two engines as one keep a core busy.
 """
 
 import os
@@ -9,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,10 @@ RETIRED = "teacher"
 WIDE, HALF = "wide", "half"
 """Adapters that vLLM cannot serve: its rank is above the highest; half of its layers are none of the base model's."""
 RANK, CONTEXT = 8, 256
+
+
+RUNNING = ExitStack()
+"""The servers that run; `tests/conftest.py` closes it after the last test of their group."""
 
 
 @contextmanager
@@ -130,14 +135,14 @@ def _add_half(registry: Registry, folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def vllm_server(tiny_house: TinyHouse) -> Iterator[RunningServer]:
+def vllm_server(tiny_house: TinyHouse) -> RunningServer:
     """vLLM with the plugin: two API server processes before two engines, and keys."""
     pytest.importorskip("vllm", reason="needs a server: pip install 'traitroute[serve]'")
     house, registry = tiny_house, tiny_house.registry
     options = [*TINY_OPTIONS, "--api-key", KEY, "--lora-modules", house.preloaded()]
     options += ["--api-server-count", "2", "--data-parallel-size", "2", "--scheduling-policy", "priority"]
     options += ["--max-lora-rank", str(RANK), "--allowed-origins", f'["{PAGE}"]']
-    with running_server(
+    server = running_server(
         registry.path,
         house.base,
         registry.adapters(),
@@ -145,16 +150,16 @@ def vllm_server(tiny_house: TinyHouse) -> Iterator[RunningServer]:
         max_model_len=CONTEXT,
         options=options,
         variables={"TRAITROUTE_ADMIN_KEY": ADMIN, "TRAITROUTE_ALLOWED_SOURCES": str(house.folder)},
-    ) as server:
-        yield server
+    )
+    return RUNNING.enter_context(server)
 
 
 @pytest.fixture(scope="session")
-def upstream_server(tiny_house: TinyHouse) -> Iterator[RunningServer]:
+def upstream_server(tiny_house: TinyHouse) -> RunningServer:
     """vLLM without the plugin, which loads whatever the holder of its key says."""
     pytest.importorskip("vllm", reason="needs a server: pip install 'traitroute[serve]'")
     house, registry = tiny_house, tiny_house.registry
-    with running_server(
+    server = running_server(
         registry.path,
         house.base,
         registry.servable(),
@@ -162,12 +167,12 @@ def upstream_server(tiny_house: TinyHouse) -> Iterator[RunningServer]:
         max_model_len=CONTEXT,
         options=[*TINY_OPTIONS, "--api-key", UPSTREAM, "--lora-modules", house.preloaded()],
         variables={"VLLM_PLUGINS": "", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"},
-    ) as server:
-        yield server
+    )
+    return RUNNING.enter_context(server)
 
 
 @pytest.fixture(scope="session")
-def gateway_server(tiny_house: TinyHouse, upstream_server: RunningServer) -> Iterator[RunningServer]:
+def gateway_server(tiny_house: TinyHouse, upstream_server: RunningServer) -> RunningServer:
     """`traitroute gateway` before that vLLM."""
     command = ["gateway", "--load", "vllm", "--upstream", upstream_server.base_url, "--key-env", "A_KEY"]
     command += ["--upstream-key-env", "AN_UPSTREAM_KEY", "--registry", str(tiny_house.registry.path)]
@@ -177,5 +182,4 @@ def gateway_server(tiny_house: TinyHouse, upstream_server: RunningServer) -> Ite
         "TRAITROUTE_ADMIN_KEY": ADMIN,
         "TRAITROUTE_ALLOWED_SOURCES": str(tiny_house.folder),
     }
-    with running_traitroute(command, tiny_house.folder / "gateway.log", environment) as server:
-        yield server
+    return RUNNING.enter_context(running_traitroute(command, tiny_house.folder / "gateway.log", environment))
