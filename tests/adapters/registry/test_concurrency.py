@@ -89,7 +89,7 @@ def test_two_processes_add_change_and_tag(registry: Registry, place: str) -> Non
     before = registry.revision()
     code = f"""
 import sys
-sys.path.insert(0, {str(__file__.rpartition("/")[0])!r})
+sys.path[:] = {[__file__.rpartition("/")[0], *sys.path]!r}
 from test_concurrency import *
 with Registry.open(sys.argv[1], author=sys.argv[2]) as registry:
     for i in range({CHANGES}):
