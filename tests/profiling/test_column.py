@@ -104,7 +104,9 @@ def test_of_an_estimated_row_a_part_of_the_column_is_measured(growing: Fleet) ->
     scores = profiled.summary.scores
     assert scores[3, 3] == pytest.approx(1.0, abs=0.25)
     assert scores[3, 0] == pytest.approx(0.9, abs=0.15)
-    assert Router.from_registry(growing.registry).route(TOXIC.test_examples[0].prompt).adapter == "four"
+    router = Router.from_registry(growing.registry)
+    chosen = [router.route(example.prompt).adapter for example in TOXIC.test_examples]
+    assert chosen.count("four") >= 30
 
 
 def test_an_adapter_that_joins_meanwhile_is_measured_on_the_task_too(growing: Fleet) -> None:
