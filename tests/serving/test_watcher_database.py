@@ -14,6 +14,7 @@ from made_up_summary import made_up_summary
 from traitroute.adapters import Adapter, Location, Registry
 from traitroute.adapters.registry import postgresql
 from traitroute.serving import watcher as following
+from traitroute.serving.snapshot import RegistrySnapshot
 from traitroute.serving.state import ServerState
 from traitroute.serving.watcher import RegistryWatcher
 
@@ -190,8 +191,8 @@ def test_a_server_may_start_before_its_database(postgres: Any, url: str, tmp_pat
 def test_an_admitted_replacement_is_offered_under_its_digest(url: str, tmp_path: Path) -> None:
     offers: list[dict[str, str]] = []
 
-    def offer(adapters: dict[str, Adapter], _: object) -> None:
-        offers.append({name: a.weights_digest[0] for name, a in adapters.items()})
+    def offer(snapshot: RegistrySnapshot) -> None:
+        offers.append({name: a.weights_digest[0] for name, a in snapshot.adapters.items()})
 
     async def run() -> None:
         _, follower = follow(url, tmp_path, to=offer)
