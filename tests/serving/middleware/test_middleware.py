@@ -267,6 +267,8 @@ def test_a_loader_that_fails_in_any_way_refuses_a_named_adapter(state: ServerSta
     assert "'code' could not be loaded: ConnectionError" in response.json()["error"]["message"]
 
 
+# It measures time, and needs a core of its own.
+@pytest.mark.slow
 def test_stuck_routers_leave_the_loops_own_executor_free(server: Any, state: Any) -> None:
     async def run() -> float:
         body = b'{"model": "auto", "messages": [{"role": "user", "content": "slow"}]}'
