@@ -95,17 +95,7 @@ class Importer:
             if (known := self._known(name, files.digest, replaces)) is not None:
                 return ImportResult(known, known=True)
             stated["licence"] = stated["licence"] or licence
-            adapter = Adapter(
-                name=name,
-                base_model=base.name,
-                base_digest=base.digest,
-                weights_digest=files.digest,
-                rank=files.rank,
-                target_modules=files.target_modules,
-                method=files.method,
-                uri=source,
-                **stated,
-            )
+            adapter = files.adapter(name, base.name, base.digest, uri=source, **stated)
             store.keep(folder, files)
             return self._write(adapter, replaces)
 

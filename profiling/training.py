@@ -72,16 +72,7 @@ def train_adapter(
 
 def adapter_record(name: str, source: str, base: BaseModelFolder, files: AdapterFiles) -> Adapter:
     """The registry's record of an adapter trained on `source` for `base`, its weights inspected as `files`."""
-    return Adapter(
-        name=name,
-        base_model=base.name,
-        base_digest=base.digest,
-        weights_digest=files.digest,
-        rank=files.rank,
-        target_modules=files.target_modules,
-        method=files.method,
-        source_task=source,
-    )
+    return files.adapter(name, base.name, base.digest, source_task=source)
 
 
 def training_key(data: TrainingSet, base: BaseModelFolder, settings: Training) -> str:

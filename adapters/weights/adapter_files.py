@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from ..adapter import Method
+from ..adapter import Adapter, Method
 from ..errors import WeightsError
 from .adapter_config import (
     HIGHEST_RANK,
@@ -70,6 +70,19 @@ class AdapterFiles:
     def pattern(self) -> str | None:
         """The regular expression by which PEFT would select the modules, never to be run on a server."""
         return self.config.pattern if isinstance(self.config, LoraConfig) else None
+
+    def adapter(self, name: str, base_model: str, base_digest: str, **stated: Any) -> Adapter:
+        """The registry's record of these weights as `name`, for a base model; `stated` are further fields of it."""
+        return Adapter(
+            name=name,
+            base_model=base_model,
+            base_digest=base_digest,
+            weights_digest=self.digest,
+            rank=self.rank,
+            target_modules=self.target_modules,
+            method=self.method,
+            **stated,
+        )
 
     def check_servable(self, folder: Path) -> None:
         """Check that a server of ours can serve it, and that a pattern in its configuration selects its layers.
