@@ -19,6 +19,8 @@ POLL_S = 1.0
 """How often a registry in a file is looked at; a database server notifies by itself."""
 ANSWER_S = 15.0
 """A registry that does not answer for so long counts as lost; its answer is still waited for: a drive may hang."""
+STOP_S = 2.0
+"""How long a server that stops waits for a registry that is being read."""
 _logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -91,6 +93,11 @@ class RegistryWatcher:
         await asyncio.gather(self._task, return_exceptions=True)
         await self._demands.stop()
         await self._changes.close()
+        if self._reading is not None:
+            # A connection that is in use stays open when its registry is closed.
+            await asyncio.wait({self._reading}, timeout=STOP_S)
+            if not self._reading.done():
+                return
         if self._registry is not None:
             await asyncio.to_thread(self._registry.close)
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -186,6 +187,30 @@ def test_a_server_may_start_before_its_database(postgres: Any, url: str, tmp_pat
         await follower.stop()
 
     asyncio.run(run())
+
+
+def test_a_server_that_stops_while_it_reads_leaves_no_connection_open(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading = threading.Event()
+    replacements = Registry.replacements
+
+    def slow(registry: Registry) -> list[Adapter]:
+        reading.set()
+        time.sleep(0.5)
+        return replacements(registry)
+
+    async def run() -> None:
+        _, follower = follow(url, tmp_path)
+        await follower.start()
+        monkeypatch.setattr(Registry, "replacements", slow)
+        with Registry.open(url) as registry:
+            await asyncio.to_thread(registry.add_adapter, adapter("code"))
+            await until(reading.is_set)
+        await follower.stop()
+
+    asyncio.run(run())
+    assert backends_of(url) == []
 
 
 def test_an_admitted_replacement_is_offered_under_its_digest(url: str, tmp_path: Path) -> None:
