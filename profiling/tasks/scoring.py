@@ -51,12 +51,21 @@ Score = Literal["strict", "lenient", "likelihood"]
 
 @dataclass(frozen=True)
 class Judgement:
-    """How one output fares against the gold answer; `label` is an index, or -1 where none was named."""
+    """How one output fares against the gold answer; `label` is an index, or -1 where none was named.
+
+    `score` is what the task's metric gives, in [0, 1]; a metric that only tells right from wrong gives `strict`.
+    """
 
     strict: bool
     lenient: bool
     parse_failure: bool
     label: int = -1
+    metric_score: float | None = None
+
+    @property
+    def score(self) -> float:
+        """The metric's own score, in [0, 1]."""
+        return float(self.strict) if self.metric_score is None else self.metric_score
 
 
 def judge(metric: str, output: str, answer: str, labels: tuple[str, ...] = ()) -> Judgement:
