@@ -3,6 +3,7 @@
     TraitRouteError
     ├── InputError            the user can mend it: exit code 2 in the CLI, 4xx over HTTP
     │   ├── SuiteError        a suite, task or data row is not as it should be
+    │   ├── MetricError       a metric failed, or cannot be used where it is asked for
     │   ├── SourceError       a place that weights come from is not allowed, or cannot be read
     │   ├── WeightsError      adapter weights refused: pickle, truncated, wrong base, unsupported
     │   ├── RegistryError     not a registry, a newer schema, something it does not hold
@@ -41,6 +42,10 @@ class InputError(TraitRouteError):
 
 class SuiteError(InputError):
     """A suite, task or data row is not as it should be."""
+
+
+class MetricError(InputError):
+    """A task's metric failed, gave what is no score, or cannot be used."""
 
 
 class SourceError(InputError):

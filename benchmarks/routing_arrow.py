@@ -26,7 +26,7 @@ from routing.plan import read_plan
 from safetensors import safe_open
 from safetensors.numpy import save_file
 from traitroute.adapters import InputError
-from traitroute.profiling import BaseModelFolder, Task, judge, open_base_model
+from traitroute.profiling import BaseModelFolder, Task, open_base_model
 from traitroute.profiling.matrix.measure import request_for
 from traitroute.profiling.profile import quiet_libraries
 from traitroute.profiling.training import RECORD
@@ -145,10 +145,7 @@ def measure(arrow: ArrowModel, task: Task, rows: int, file: Path) -> ArrowCell:
         return found
     examples = task.test_examples[:rows]
     prompts = [arrow.prompts.prompt(request_for(task, e, None).messages) for e in examples]
-    judged = [
-        judge(task.metric, text, e.answer, task.labels)
-        for text, e in zip(arrow.answer(prompts, task.max_tokens), examples, strict=True)
-    ]
+    judged = task.judge(arrow.answer(prompts, task.max_tokens), examples)
     strict, lenient = np.array([[j.strict, j.lenient] for j in judged]).T
     cell = ArrowCell(key, arrow.adapters, strict.copy(), lenient.copy())
     cell.save(file)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from traitroute.profiling import BaseModelFolder, Task, judge
+from traitroute.profiling import BaseModelFolder, Task
 from traitroute.profiling.tasks.task import LISTED_LABELS
 
 KINDS = ("choice", "generation")
@@ -52,9 +52,7 @@ def choice_verdicts(task: Task, scores: Sequence[Sequence[float]]) -> NDArray[np
 
 def text_verdicts(task: Task, texts: Sequence[str]) -> NDArray[np.bool_]:
     """Judge generated answers by the task's metric."""
-    judged = [
-        judge(task.metric, text, e.answer, task.labels) for text, e in zip(texts, task.test_examples, strict=True)
-    ]
+    judged = task.judge(texts, task.test_examples)
     return np.array([[j.strict, j.lenient] for j in judged])
 
 

@@ -89,7 +89,7 @@ def read_signals(
     def read(name: str, *, training: bool) -> Signals:
         task = study.tasks[name]
         rows = study.training_set(name).examples if training else task.test_examples
-        signals = reader.read(rows, labels=task.labels, metric=task.metric)
+        signals = reader.read(rows, labels=task.labels, metric=task.metric.name)
         on_dataset(name)
         return signals
 
@@ -204,7 +204,7 @@ def predict(
     matrix = study.matrix(score=score)
     rest = [name for name in matrix.adapters if name != task.name]
     check_forecastable(rest, method)
-    new = reader.read(task.training_examples, labels=task.labels, metric=task.metric)
+    new = reader.read(task.training_examples, labels=task.labels, metric=task.metric.name)
     on_dataset(task.name)
     signals = read_signals(study, reader, on_dataset=on_dataset)
     features = pair_features({name: signals.sources[name] for name in rest}, signals.targets, matrix.base)

@@ -36,7 +36,7 @@ from ..analysis.lengths import wasserstein
 from ..analysis.similarity import STYLE_NAMES
 from ..base_model import BaseModelFolder
 from ..tasks.scoring import judge
-from ..tasks.task import Example, Metric
+from ..tasks.task import Example
 from . import loss_probe
 from .loss_probe import LossProbe
 
@@ -113,7 +113,7 @@ class SignalReader:
         self._given_parser, self._given_encoder = parser, encoder
         self._probe = LossProbe(base, seed=seed)
 
-    def read(self, examples: Sequence[Example], *, labels: Sequence[str] = (), metric: Metric = "exact") -> Signals:
+    def read(self, examples: Sequence[Example], *, labels: Sequence[str] = (), metric: str = "exact") -> Signals:
         """Signals of `examples`, from the folder where they were read before.
 
         Raises:
@@ -128,7 +128,7 @@ class SignalReader:
         _save(signals, place, fastest_precision())
         return signals
 
-    def _measure(self, examples: list[Example], labels: tuple[str, ...], metric: Metric) -> Signals:
+    def _measure(self, examples: list[Example], labels: tuple[str, ...], metric: str) -> Signals:
         texts = [f"{e.prompt}\n{e.target}" for e in examples[:TEXTS]]
         parsed = linguistics.parse(texts, self._parser)
         shares = linguistics.profile_syntax(parsed, n_resamples=1).relations
@@ -145,7 +145,7 @@ class SignalReader:
             gradient=reading.gradient,
         )
 
-    def _digest(self, examples: Sequence[Example], labels: Sequence[str], metric: Metric) -> str:
+    def _digest(self, examples: Sequence[Example], labels: Sequence[str], metric: str) -> str:
         rules = [_FORMAT, LENGTHS, TEXTS, linguistics.MAX_CHARACTERS, similarity.MAX_TOKENS, self._seed]
         probe = [getattr(loss_probe, n) for n in ("MAX_TOKENS", "LOSSES", "GRADIENTS", "RANK", "MODULES")]
         rows = [e.model_dump() for e in examples]
@@ -166,7 +166,7 @@ def signal_folder(registry: Place) -> Path:
     return Location.parse(registry).beside(".signals")
 
 
-def answer_form(examples: Sequence[Example], labels: Sequence[str], metric: Metric) -> Form:
+def answer_form(examples: Sequence[Example], labels: Sequence[str], metric: str) -> Form:
     """The form of a dataset's answers; numbers are known by the answers too, not by the metric alone."""
     if labels:
         return "label"

@@ -10,7 +10,6 @@ import numpy as np
 from ...adapters import Adapter, Cell, Outcomes, Registry, SilentAdapterError, packed_texts
 from ...serving.engines import Engine, EngineRequest, EngineResult
 from ..base_model import BaseModelFolder
-from ..tasks.scoring import judge
 from ..tasks.task import Example, Task
 
 
@@ -115,7 +114,7 @@ def _candidates(task: Task, example: Example) -> tuple[str, ...]:
 
 def to_outcomes(task: Task, examples: Sequence[Example], results: Sequence[EngineResult]) -> Outcomes:
     """Judge the engine's results on `examples`, in their order."""
-    judged = [judge(task.metric, r.text, e.answer, task.labels) for e, r in zip(examples, results, strict=True)]
+    judged = task.judge([r.text for r in results], examples)
     label_scores = np.array([r.log_likelihoods[1:] for r in results], dtype=np.float64)
     return Outcomes(
         strict=np.array([j.strict for j in judged], dtype=np.bool_),

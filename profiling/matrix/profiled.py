@@ -108,7 +108,7 @@ def _anchors(task: Task, known: Sequence[Outcomes]) -> TaskAnchors:
 
 def _gold_labels(task: Task) -> NDArray[np.intp]:
     """The place of each test example's answer among the labels that get a probability; empty for tasks without."""
-    if task.metric != "label" or not task.lists_labels:
+    if task.metric.name != "label" or not task.lists_labels:
         return np.zeros(0, np.intp)
     return np.array([task.labels.index(e.answer) for e in task.test_examples], np.intp)
 

@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ...adapters import Method, Name, SuiteError, check_not_base
 from .ablation import Ablation
+from .metrics import METRICS
 from .scoring import bare_label, composed, judge
 from .sources import FolderSource, Row, Split, check_labels
-from .task import LISTED_LABELS, Metric, Task, TrainingSet
+from .task import LISTED_LABELS, Task, TrainingSet
 from .text_files import parse_yaml, read_text
 
 SHOWN_ERRORS = 5
@@ -190,7 +191,7 @@ def infer_task(
             rows=rows,
             prompt="{{ input }}" + ask if prompt is None else prompt,
             labels=labels,
-            metric=metric,
+            metric=METRICS[metric](),
             source=source,
             train=train,
             test=test,
@@ -228,7 +229,7 @@ def _given(**settings: Any) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if value is not None}
 
 
-def _max_tokens(targets: Sequence[str], metric: Metric) -> int:
+def _max_tokens(targets: Sequence[str], metric: str) -> int:
     """Enough tokens for 95% of the targets, at three characters a token, a safe rule for English.
 
     Numbers get 96 at least: models reason before they answer, however short the gold answer is.
@@ -238,7 +239,7 @@ def _max_tokens(targets: Sequence[str], metric: Metric) -> int:
     return min(256, max(room, 96 if metric == "number" else 0))
 
 
-def _inferred_metric(rows: Sequence[Row], labels: tuple[str, ...]) -> Metric:
+def _inferred_metric(rows: Sequence[Row], labels: tuple[str, ...]) -> str:
     """How answers like those of `rows` are judged."""
     if labels:
         return "label"

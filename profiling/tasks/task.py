@@ -5,17 +5,18 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from jinja2 import StrictUndefined, Template, TemplateError, UndefinedError
 from jinja2.sandbox import SandboxedEnvironment
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from ...adapters import Name, SuiteError
-from .scoring import bare_label, composed, judge
+from ...adapters import MetricError, Name, SuiteError
+from .metrics import Answer, AnyMetric, Example
+from .metrics.rules import Exact
+from .scoring import Judgement, bare_label, composed
 from .sources import Row, Source
 
-Metric = Literal["label", "number", "exact", "json", "text"]
 LISTED_LABELS = 10
 """Up to so many labels are listed in the default prompt and get a probability each."""
 
@@ -28,16 +29,6 @@ _TEMPLATES = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newli
 @lru_cache(maxsize=1024)
 def _template(text: str) -> Template:
     return _TEMPLATES.from_string(text)
-
-
-class Example(BaseModel):
-    """One rendered row: the prompt sent, the answer trained on, and the answer looked for."""
-
-    model_config = ConfigDict(frozen=True)
-
-    prompt: str
-    target: str
-    answer: str
 
 
 @dataclass(frozen=True)
@@ -65,7 +56,7 @@ class Task(BaseModel):
     target: str = "{{ target }}"
     answer: str = ANSWER
     labels: tuple[Annotated[str, AfterValidator(composed)], ...] = ()
-    metric: Metric = "exact"
+    metric: AnyMetric = Exact()
     source: bool = False
     train: Annotated[int, Field(ge=0)] = 200
     test: Annotated[int, Field(ge=1)] = 100
@@ -75,7 +66,7 @@ class Task(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> "Task":
-        if self.metric == "label" and not self.labels:
+        if self.metric.name == "label" and not self.labels:
             raise ValueError('metric "label" needs the list of labels')
         if len(set(self.labels)) == 1:
             raise ValueError(
@@ -132,9 +123,30 @@ class Task(BaseModel):
     @property
     def digest(self) -> str:
         """Digest of everything that determines a measurement on this task: rendered examples and rules."""
-        rules = [self.metric, self.labels, self.max_tokens]
+        rules = [self.metric.rules, self.labels, self.max_tokens]
         examples = [e.model_dump() for e in self.test_examples]
         return hashlib.sha256(json.dumps([rules, examples]).encode()).hexdigest()
+
+    def judge(
+        self, outputs: Sequence[str], examples: Sequence[Example], base_outputs: Sequence[str] | None = None
+    ) -> list[Judgement]:
+        """Score `outputs` on `examples` by the task's metric; `base_outputs` are what the base model wrote there.
+
+        Raises:
+            MetricError: the metric cannot be used here, failed, or gave what is no score from 0 to 1.
+            ImportError: the library that the metric needs is missing.
+        """
+        of_base = [None] * len(outputs) if base_outputs is None else base_outputs
+        answers = [Answer(*each) for each in zip(outputs, examples, of_base, strict=True)]
+        judged = self.metric.judge(answers, self)
+        for judgement, example in zip(judged, examples, strict=True):
+            if not 0 <= judgement.score <= 1:
+                raise MetricError(
+                    f"task {self.name}: metric {self.metric.name} gave the score {judgement.score} for the example "
+                    f"{example.prompt[:80]!r}, and a score is from 0 to 1; mend the metric, and run again: cells that "
+                    "were measured before are kept"
+                )
+        return judged
 
     def examples(self, split: Literal["train", "test"], count: int) -> list[Example]:
         """Up to `count` rendered rows of a split, a seeded sample where it has more.
@@ -151,20 +163,23 @@ class Task(BaseModel):
             raise SuiteError(
                 f"task {self.name}: {where} is labelled {answer!r}, which is not among the labels {list(self.labels)}"
             )
-        if not judge(self.metric, answer, answer, self.labels).lenient:
+        if "answer" in self.metric.must_pass and not self._passes(answer, example):
             raise SuiteError(
                 f"task {self.name}: {where}: no output can match the answer {answer[:80]!r} by the "
-                f'metric "{self.metric}"; choose another metric, or an "answer" template that fits it'
+                f'metric "{self.metric.name}"; choose another metric, or an "answer" template that fits it'
             )
         # A task that is only measured may ask for something else than its rows' targets.
-        teaches = self.source or self.answer == ANSWER
-        if teaches and not judge(self.metric, example.target, answer, self.labels).lenient:
+        teaches = "target" in self.metric.must_pass and (self.source or self.answer == ANSWER)
+        if teaches and not self._passes(example.target, example):
             raise SuiteError(
                 f"task {self.name}: {where}: the target {example.target[:80]!r} is wrong by the answer "
                 f"{answer[:80]!r}: an adapter would be trained on one and judged by the other; make them agree "
                 'in the row, or by the task\'s "target" and "answer" templates'
             )
         return example
+
+    def _passes(self, output: str, example: Example) -> bool:
+        return self.judge([output], [example])[0].lenient
 
     def _example(self, row: Row) -> Example:
         def render(name: str) -> str:
@@ -182,7 +197,21 @@ class Task(BaseModel):
                 raise SuiteError(f"task {self.name}: the {name} template failed on {row.where}: {exc}") from exc
 
         prompt, target, answer = map(render, ("prompt", "target", "answer"))
-        return Example(prompt=prompt, target=target, answer=composed(answer) if self.labels else answer)
+        return Example(
+            prompt=prompt,
+            target=target,
+            answer=composed(answer) if self.labels else answer,
+            columns={column: self._column(row, column) for column in self.metric.columns},
+        )
+
+    def _column(self, row: Row, column: str) -> Any:
+        try:
+            return json.loads(json.dumps(row[column]))
+        except (KeyError, TypeError, ValueError) as exc:
+            reason = f"its columns are {sorted(row)}" if column not in row else f"there it is no JSON: {exc}"
+            raise SuiteError(
+                f'task {self.name}: metric "{self.metric.name}" reads the column {column!r} of {row.where}: {reason}'
+            ) from exc
 
 
 def data_warnings(tasks: Sequence[Task]) -> list[str]:
@@ -207,13 +236,13 @@ def _warnings_of(task: Task) -> Iterator[str]:
             f"{known} of {len(tested)} test rows ({known / len(tested):.0%}) ask what a training row asks, but for "
             "case and spaces: its own adapter may have memorised their answers; take them out of one split"
         )
-    judged = [judge(task.metric, e.target, e.answer, task.labels) for e in task.training_examples]
+    judged = task.judge([e.target for e in task.training_examples], task.training_examples)
     loose = sum(not each.strict for each in judged)
     if loose:
         yield (
             f"{loose} of {len(judged)} training targets ({loose / len(judged):.0%}) hold the answer, and are not in "
-            f'the form that the strict score of metric "{task.metric}" asks for: an adapter that writes them as taught '
-            "is never strictly right; give the task another target template"
+            f'the form that the strict score of metric "{task.metric.name}" asks for: an adapter that writes them as '
+            "taught is never strictly right; give the task another target template"
         )
 
 

@@ -29,7 +29,6 @@ UNSUPPORTED = "unsupported: "
 _REVERSED = " (reversed)"
 _LISTED = 5
 _NAMED = 2
-_METRIC_GROUPS = {"number": "math", "json": "json", "text": "free text", "exact": "exact answer"}
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def task_group(task: Task) -> str:
     """The family of a task, by how it is answered: "classification (2 labels)", "math", "json", ..."""
     if task.labels:
         return f"classification ({len(task.labels)} labels)"
-    return _METRIC_GROUPS[task.metric]
+    return task.metric.family
 
 
 def name_traits(

@@ -13,7 +13,6 @@ from traitroute.profiling import Example, Task, load_suite, open_base_model
 from traitroute.profiling.analysis.similarity import STYLE_NAMES
 from traitroute.profiling.forecast.forecast import source_task
 from traitroute.profiling.forecast.signals import SignalReader, Signals, answer_form, signal_folder
-from traitroute.profiling.tasks.task import Metric
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +29,7 @@ SOURCES = [task.name for task in TASKS if task.source]
 class MadeUp(SignalReader):
     """Keeps random signals under the digest of the rows, so that the command finds them read."""
 
-    def _measure(self, examples: list[Example], labels: tuple[str, ...], metric: Metric) -> Signals:
+    def _measure(self, examples: list[Example], labels: tuple[str, ...], metric: str) -> Signals:
         random = np.random.default_rng(len(examples[0].prompt))
         return Signals(
             form=answer_form(examples, labels, metric),
@@ -47,7 +46,7 @@ class MadeUp(SignalReader):
     def keep(self, task: Task) -> None:
         for rows in ([*task.training_examples] if task.train else [], task.test_examples):
             if rows:
-                self.read(rows, labels=task.labels, metric=task.metric)
+                self.read(rows, labels=task.labels, metric=task.metric.name)
 
 
 def outcomes(share: float, n: int = 20) -> Outcomes:
@@ -114,7 +113,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
         reader.keep(task)
     for name in ("reviews", SOURCES[0]):
         task = source_task(data, name=name)
-        reader.read(task.training_examples, labels=task.labels, metric=task.metric)
+        reader.read(task.training_examples, labels=task.labels, metric=task.metric.name)
     return path
 
 
@@ -192,7 +191,7 @@ def test_what_is_wrong_is_named(
 
 def test_a_task_is_inferred_as_a_profile_would_without_a_test_split(data: Path) -> None:
     task = source_task(data / "reviews")
-    assert (task.metric, task.labels) == ("label", ("negative", "positive"))
+    assert (task.metric.name, task.labels) == ("label", ("negative", "positive"))
     assert task.prompt == "{{ input }}\nAnswer with one of: negative, positive."
     assert source_task(data, name="reviews", prompt="Q: {{ input }}").prompt == "Q: {{ input }}"
 

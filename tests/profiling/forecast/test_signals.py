@@ -88,7 +88,7 @@ def reader(base: BaseModelFolder, folder: Path) -> SignalReader:
 
 def read(one: SignalReader, task: Task, *, test: bool = False) -> Signals:
     rows = task.test_examples if test else task.training_examples
-    return one.read(rows, labels=task.labels, metric=task.metric)
+    return one.read(rows, labels=task.labels, metric=task.metric.name)
 
 
 @pytest.fixture(scope="module")

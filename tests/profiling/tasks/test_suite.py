@@ -92,7 +92,7 @@ def test_unreadable_file_is_named(tmp_path: Path) -> None:
 
 def test_folder_suite_infers_metric_labels_and_prompt(folder: Path) -> None:
     suite = folder_suite(folder, ["mood", "sums"], ["slots", "trivia"])
-    assert [t.metric for t in suite.tasks] == ["label", "number", "json", "text"]
+    assert [t.metric.name for t in suite.tasks] == ["label", "number", "json", "text"]
     assert suite.tasks[0].labels == ("down", "up")
     assert suite.tasks[0].test_examples[0].prompt == "x\nAnswer with one of: down, up."
     assert [t.source for t in suite.tasks] == [True, True, False, False]

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 from traitroute.adapters import SuiteError
 from traitroute.profiling.tasks.sources import FolderSource
+from traitroute.profiling.tasks.suite import load_suite
 from traitroute.profiling.tasks.task import Example, Task
 
 ROWS = [
@@ -192,3 +193,19 @@ def test_a_label_that_the_target_template_lacks_is_named(tmp_path: Path) -> None
     )
     with pytest.raises(SuiteError, match=r"target template .*line 2 lacks: .*no attribute 'bad'"):
         _ = task.training_examples
+
+
+def test_digests_of_tasks_measured_before_metrics_had_settings_are_the_same() -> None:
+    digests = {task.name: task.digest[:12] for task in load_suite("mini").tasks}
+    assert digests["word_problems"] == "1fccbb105c19"
+    assert digests["sentiment2"] == "aa72b1955b84"
+
+
+@pytest.mark.parametrize("given", ["text", {"name": "text"}])
+def test_a_metric_without_settings_is_kept_as_its_name(folder: Path, given: Any) -> None:
+    assert make(folder, metric=given).model_dump()["metric"] == "text"
+
+
+def test_an_unknown_metric_is_refused_with_those_there_are(folder: Path) -> None:
+    with pytest.raises(ValidationError, match=r"'tacit' .*expected tags: .*'exact'"):
+        make(folder, metric="tacit")
