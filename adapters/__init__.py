@@ -33,7 +33,7 @@ from .errors import (
     WeightsError,
 )
 from .importing import Importer, ImportResult
-from .registry.cells import Cell, CellScore, FinishReason, Outcomes, packed_texts
+from .registry.cells import Cell, FinishReason, Outcomes, packed_texts
 from .registry.feedback import Feedback
 from .registry.location import Location, Place
 from .registry.profiles import Origin, ProfileVersion, StoredProfile
@@ -45,6 +45,7 @@ from .registry.summary import (
     NewRow,
     PairedOutcomes,
     ProfileSummary,
+    RoutingScore,
     Stability,
     TraitName,
 )
@@ -63,7 +64,6 @@ __all__ = [
     "BaseModelError",
     "BusyError",
     "Cell",
-    "CellScore",
     "ConflictError",
     "Correction",
     "DatabaseError",
@@ -91,6 +91,7 @@ __all__ = [
     "RefusalError",
     "Registry",
     "RegistryError",
+    "RoutingScore",
     "RunError",
     "ServerError",
     "SilentAdapterError",

@@ -25,7 +25,6 @@ def made_up_summary(adapters: Sequence[str] = (), tasks: Sequence[str] = (), **p
     """A summary of adapters and tasks in which every score is 0, unless `parts` say otherwise."""
     shape = len(adapters), len(tasks)
     traits = parts.get("traits") or made_up_traits(np.zeros((1, len(tasks))))
-    counts = {name: np.zeros(shape, np.int64) for name in ("won", "lost", "examples")}
     made_up = {
         "base_model": "made-up",
         "tasks": tuple(tasks),
@@ -33,7 +32,7 @@ def made_up_summary(adapters: Sequence[str] = (), tasks: Sequence[str] = (), **p
         "base": np.zeros(len(tasks)),
         "scores": np.zeros(shape),
         "trait_scores": np.zeros((len(adapters), len(traits))),
-        "paired": PairedOutcomes(**counts),
+        "paired": PairedOutcomes.none(*shape),
         "estimated": Estimates.none(len(tasks)),
         "traits": traits,
         "cells": (),

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 
 class Shown(StrEnum):
-    """The quantities that cells keep per example."""
+    """The score that routes, and the quantities that cells keep per example."""
 
+    SCORE = "score"
     STRICT = "strict"
     LENIENT = "lenient"
     UNPARSED = "unparsed"
@@ -59,14 +60,20 @@ def matrix(
         summary = newest_profile(store).summary
         measured = store.cells(keys=summary.cells)
     cells = {(c.adapter, c.task): c.outcomes for c in measured}
-    for shown in show or [Shown.STRICT]:
-        title, form, quantity = _QUANTITIES[shown]
+    adapters = (None, *summary.whole)
+    for shown in show or [Shown.SCORE]:
+        if shown is Shown.SCORE:
+            title, form = "mean score that each task routes by, %", ".0f"
+            kept = np.isin(summary.adapters, summary.whole)
+            values = 100 * np.vstack([summary.base, summary.scores[kept]])
+        else:
+            title, form, quantity = _QUANTITIES[shown]
+            values = np.array([[quantity(cells[name, task]) for task in summary.tasks] for name in adapters])
         table = Table(title=title, title_justify="left")
         table.add_column("adapter \\ task", overflow="fold")
         for task in summary.tasks:
             table.add_column(task, justify="right", overflow="fold")
-        for name in (None, *summary.whole):
-            row = (quantity(cells[name, task]) for task in summary.tasks)
+        for name, row in zip(adapters, values, strict=True):
             table.add_row(name or "base", *(format(value, form) for value in row))
         console.print(table)
     if estimated := summary.estimated.adapters:

@@ -88,9 +88,9 @@ def show_profile(result: "Profile") -> None:
 
 
 def show_matrix(result: "Profile") -> None:
-    """Print score of base and adapters on each task, in percent; gains in green, losses in red."""
+    """Print the mean score of base and adapters on each task, in percent; gains in green, losses in red."""
     matrix = result.matrix
-    table = Table(title="transfer matrix: % strictly correct (gain over base)", title_justify="left")
+    table = Table(title="transfer matrix: mean score in % (gain over base)", title_justify="left")
     table.add_column("adapter \\ task", overflow="fold")
     for task in matrix.tasks:
         table.add_column(task, justify="right", overflow="fold")

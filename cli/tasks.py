@@ -178,8 +178,9 @@ def _show(tasks: "Sequence[Task]", columns: "MeasuredColumns") -> None:
     for column in ("task", "base", "best adapter", "gain", "adapters that gain"):
         table.add_column(column, justify="left" if column in ("task", "best adapter") else "right")
     for i, task in enumerate(tasks):
-        base = next(c.score for c in columns.cells if c.adapter is None and c.task == task.name)
-        gains = {c.adapter: c.score - base for c in columns.cells if c.adapter and c.task == task.name}
+        scores = {c.adapter: float(task.scores(c.outcomes).mean()) for c in columns.cells if c.task == task.name}
+        base = scores.pop(None)
+        gains = {name: score - base for name, score in scores.items() if name}
         gains |= {name: float(row.gains[i]) for name, row in columns.estimates.items()}
         best = max(gains, key=lambda name: gains[name])
         helped = sum(gain > 0 for gain in gains.values())

@@ -10,7 +10,7 @@ from ..adapters import Estimates, FittedTraits, InputError, Origin, PairedOutcom
 from ..router import FitRequests, RoutingProfile, fit_profile
 from .matrix.matrix import TransferMatrix
 from .matrix.profiled import Profiled, training_rows
-from .tasks.task import Task
+from .tasks.task import Task, routing_scores
 from .traits.names import inherited_labels, name_traits, task_group
 from .traits.space import Scaling, TraitSpace
 from .traits.stability import adapter_stability, loading_stability
@@ -35,6 +35,7 @@ class Fit:
         matrix = self.matrix
         parts = {
             "tasks": matrix.tasks,
+            "scored_by": routing_scores(self.tasks),
             "adapters": matrix.adapters,
             "base": matrix.base,
             "scores": matrix.scores,
@@ -139,8 +140,7 @@ def check_enough(profiled: Profiled) -> None:
 
 def _matrix(profiled: Profiled) -> TransferMatrix:
     """The matrix over all adapters of the profile: those measured in full, then the estimated rows."""
-    places = [(name, task.name) for name in (None, *profiled.whole) for task in profiled.tasks]
-    matrix = TransferMatrix.from_cells([profiled.cells[place] for place in places])
+    matrix = profiled.matrix(profiled.whole)
     rows = [estimate.gains for estimate in profiled.estimated.values()]
     gains = np.array(rows).reshape(-1, len(matrix.tasks))
     return replace(

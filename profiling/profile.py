@@ -18,7 +18,7 @@ from .matrix.matrix import TransferMatrix
 from .matrix.measure import measure
 from .row_lengths import fit_rows
 from .tasks.suite import Suite
-from .tasks.task import data_warnings
+from .tasks.task import data_warnings, routing_scores
 from .training import TrainedAdapter, adapter_record, train_adapter
 from .traits.space import TraitSpace
 
@@ -94,7 +94,8 @@ def profile_prepared(
     adapters = [_register(t, origins.get(t.name, t.name), base, registry) for t in training]
     cells = _measure(suite, base, registry, adapters, engine or suite.engine, progress)
     clock.lap("measure")
-    matrix = TransferMatrix.from_cells([c for c in cells if c.adapter not in origins])
+    whole = [c for c in cells if c.adapter not in origins]
+    matrix = TransferMatrix.from_cells(whole, score=routing_scores(suite.tasks))
     fitted = fit(matrix, suite.tasks, matrix.adapters)
     version = _record(suite, registry, cells, fitted, prepared.warnings)
     clock.lap("fit")

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
 
-from ..adapters import Cell, Outcomes, ProfileSummary, Registry, RegistryError
+import numpy as np
+
+from ..adapters import Cell, Outcomes, ProfileSummary, Registry, RegistryError, RoutingScore
 from .matrix.matrix import TransferMatrix
+from .matrix.profiled import profiled_tasks
 from .tasks.ablation import Ablation
-from .tasks.scoring import Score
-from .tasks.task import Task, TrainingSet
+from .tasks.scoring import Scores
+from .tasks.task import Task, TrainingSet, routing_scores
 from .traits.space import TraitSpace
 
 
@@ -45,14 +48,13 @@ class Study:
         cells = registry.cells(keys=summary.cells)
         if len(cells) < len(set(summary.cells)):
             raise RegistryError(f"profile version {profile.version} has lost cells: run `traitroute profile` again")
-        specs = registry.tasks()
         ablations = [Ablation.model_validate(a) for a in summary.ablations]
         return cls(
             version=profile.version,
             suite=summary.suite,
             base_model=summary.base_model,
             adapters=tuple(name for name in summary.whole if name in summary.tasks),
-            tasks={name: Task.model_validate(specs[name]) for name in summary.tasks},
+            tasks={task.name: task for task in profiled_tasks(registry, summary)},
             ablations={a.name: a for a in ablations},
             cells=tuple(cells),
             summary=summary,
@@ -64,17 +66,34 @@ class Study:
         return {(c.adapter, c.task): c.outcomes for c in self.cells}
 
     @cached_property
+    def scores(self) -> Mapping[str, Scores]:
+        """The scores that gains are looked at by, by name; first "routing", where it differs from the strict one.
+
+        Routing goes by each task's own score.
+        """
+        differ = any(
+            not np.array_equal(self.tasks[task].scores(outcomes), outcomes.strict)
+            for (_, task), outcomes in self.outcomes.items()
+        )
+        return ({"routing": self.routing} if differ else {}) | {s: s for s in ("strict", "lenient", "likelihood")}
+
+    @cached_property
+    def routing(self) -> Mapping[str, RoutingScore]:
+        """By task, the score that the profile was fitted to."""
+        return routing_scores(self.tasks.values())
+
+    @cached_property
     def traits(self) -> TraitSpace:
         """The profile's trait space, fitted again to the same gains."""
         return TraitSpace(scaling=self.summary.traits.scaling).fit(self.matrix().gains)
 
-    def matrix(self, *, score: Score = "strict") -> TransferMatrix:
-        """The transfer matrix, without ablations, by any score."""
+    def matrix(self, *, score: Scores | None = None) -> TransferMatrix:
+        """The transfer matrix, without ablations, by any score; without one by what the profile was fitted to."""
         order = {None: -1} | {name: i for i, name in enumerate(self.adapters)}
         place = {task: i for i, task in enumerate(self.tasks)}
         inside = [c for c in self.cells if c.adapter in order and c.task in place]
         inside.sort(key=lambda c: (order[c.adapter], place[c.task]))
-        return TransferMatrix.from_cells(inside, score=score)
+        return TransferMatrix.from_cells(inside, score=score or self.routing)
 
     def training_set(self, adapter: str) -> TrainingSet:
         """What `adapter` (of the matrix, or an ablation) was trained on.

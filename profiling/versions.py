@@ -69,12 +69,7 @@ class Drift:
 def _band(profiled: Profiled, fitted: Sequence[str]) -> float:
     if len(fitted) < LEAST_FITTED:
         return float("inf")
-    base = [profiled.outcomes(None, task).strict.astype(np.float64) for task in profiled.tasks]
-    examples = [
-        np.stack([profiled.outcomes(a, task).strict - b for a in fitted], axis=1)
-        for task, b in zip(profiled.tasks, base, strict=True)
-    ]
-    return usual_residual(examples, profiled.summary.traits.scaling)
+    return usual_residual(profiled.matrix(fitted).example_gains, profiled.summary.traits.scaling)
 
 
 def residual(traits: FittedTraits, gains: Array) -> float:
@@ -167,7 +162,7 @@ def roll_back(registry: Registry, version: int) -> RolledBack:
     now = {a.name: a.weights_digest for a in registry.adapters()}
     gone = tuple(name for name in summary.adapters if now.get(name, summary.weights[name]) != summary.weights[name])
     if gone:
-        summary = summary.without(gone, {s.key for s in registry.cell_scores() if s.adapter in gone})
+        summary = summary.without(gone, {key for key, adapter in registry.cell_keys().items() if adapter in gone})
         routing = RoutingProfile.from_bytes(data)
         data = routing.take([i for i, name in enumerate(routing.adapters) if name not in gone]).to_bytes()
     new = registry.put_profile(data, summary, origin="rollback", parent=version)

@@ -2,8 +2,9 @@
 
 The interval is Bonett and Price's (2012) adjusted Wald interval for paired proportions: one success is added to each
 kind of discordance, which keeps its coverage at a few dozen examples, where the plain interval and the bootstrap
-shrink to nothing as soon as all examples agree. The row of an adapter that joined later is estimated from a few
-examples; its interval follows from the standard error of that estimate.
+shrink to nothing as soon as all examples agree. Where scores lie between 0 and 1 the two that are added differ by as
+much as the examples that differ do, by their root mean square: 1 where all is right or wrong. The row of an adapter
+that joined later is estimated from a few examples; its interval follows from the standard error of that estimate.
 """
 
 from dataclasses import dataclass
@@ -15,12 +16,18 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.stats import norm
 
-from ..adapters import ProfileSummary
+from ..adapters import PairedOutcomes, ProfileSummary, RoutingScore
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 Z = float(norm.ppf(0.975))
 """Standard errors that an interval of 95% reaches."""
+
+
+SCORED_BY = (
+    "What an example's score is: 1 where the answer is right as asked for (`strict`) or right anywhere (`lenient`), "
+    "else 0; or what the task's metric gives, from 0 to 1 (`metric`)."
+)
 
 
 class MeasuredGain(BaseModel):
@@ -29,7 +36,8 @@ class MeasuredGain(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     task: str = Field(description="The profiled task.")
-    score: float = Field(description="The skill's score, from 0 to 1.")
+    scored_by: RoutingScore = Field(description=SCORED_BY)
+    score: float = Field(description="The skill's mean score over the examples, from 0 to 1.")
     base: float = Field(description="The base model's score on the same examples.")
     gain: float = Field(description="`score` less `base`; negative is a loss.")
     low: float | None = Field(description="Lower end of the gain's 95% interval; null where no interval is known.")
@@ -39,13 +47,14 @@ class MeasuredGain(BaseModel):
 
 @dataclass(frozen=True)
 class Measured:
-    """Scores of `adapters` on `tasks`, (a, t), and of base, (t,).
+    """Mean scores of `adapters` on `tasks`, (a, t), and of base, (t,); `scored_by` (t,) says of what.
 
     `low` and `high` (a, t) bound the gains in 95% intervals, and are nan where no interval is known.
     """
 
     adapters: tuple[str, ...]
     tasks: tuple[str, ...]
+    scored_by: tuple[RoutingScore, ...]
     base: Array
     scores: Array
     low: Array
@@ -56,15 +65,16 @@ class Measured:
     def read(cls, summary: ProfileSummary) -> Self:
         """Read the scores of a profile, and their intervals."""
         paired, estimated = summary.paired, summary.estimated
-        low, high = paired_interval(paired.won, paired.lost, paired.examples)
         examples, gains = paired.examples.copy(), summary.gains
+        low, high = paired_interval(gains, paired)
         rows = {name: i for i, name in enumerate(summary.adapters)}
         places = [rows[name] for name in estimated.adapters]
         margin = Z * estimated.errors
         low[places] = np.maximum(gains[places] - margin, -1.0)
         high[places] = np.minimum(gains[places] + margin, 1.0)
         examples[places] = estimated.examples
-        return cls(summary.adapters, summary.tasks, summary.base, summary.scores, low, high, examples)
+        by = tuple(summary.scored_by.get(task, "metric") for task in summary.tasks)
+        return cls(summary.adapters, summary.tasks, by, summary.base, summary.scores, low, high, examples)
 
     @cached_property
     def gains(self) -> Array:
@@ -104,6 +114,7 @@ class Measured:
         known = not np.isnan(self.low[i, j])
         return MeasuredGain(
             task=self.tasks[j],
+            scored_by=self.scored_by[j],
             score=float(self.scores[i, j]),
             base=float(self.base[j]),
             gain=float(self.scores[i, j] - self.base[j]),
@@ -113,12 +124,12 @@ class Measured:
         )
 
 
-def paired_interval(won: Counts, lost: Counts, examples: Counts) -> tuple[Array, Array]:
-    """The interval's ends where only the adapter got `won` of `examples` right, and only base `lost`; nan for none."""
-    n = examples + 2.0
-    gained, given_up = (won + 1) / n, (lost + 1) / n
-    middle = gained - given_up
-    margin = Z * np.sqrt((gained + given_up - middle**2) / n)
-    unknown = examples == 0
+def paired_interval(gains: Array, paired: PairedOutcomes) -> tuple[Array, Array]:
+    """The ends of the intervals of `gains` (adapters, tasks), each a mean difference; nan where none was measured."""
+    n = paired.examples + 2.0
+    added = np.where(paired.differing > 0, paired.squares / np.maximum(paired.differing, 1), 1.0)
+    middle = gains * paired.examples / n
+    margin = Z * np.sqrt(((paired.squares + 2 * added) / n - middle**2) / n)
+    unknown = paired.examples == 0
     low, high = np.maximum(middle - margin, -1.0), np.minimum(middle + margin, 1.0)
     return np.where(unknown, np.nan, low), np.where(unknown, np.nan, high)

@@ -27,15 +27,17 @@ class FinishReason(IntEnum):
 class Outcomes:
     """What one adapter did on each of a task's `n` test examples, in the task's order.
 
-    Shapes are (n,) unless stated otherwise. `predicted_label` is an index into the task's labels, or -1 where the
-    output names none; `label_probabilities` has shape (n, labels), and (n, 0) for tasks without labels.
-    `log_likelihood` is the sum of natural-log probabilities of the gold answer's `target_tokens` tokens.
+    Shapes are (n,) unless stated otherwise. `score` is what the task's metric gives, in [0, 1]; `strict` and `lenient`
+    say whether the answer was right as asked for, and right anywhere. `predicted_label` is an index into the task's
+    labels, or -1 where the output names none; `label_probabilities` has shape (n, labels), and (n, 0) for tasks without
+    labels. `log_likelihood` is the sum of natural-log probabilities of the gold answer's `target_tokens` tokens.
     `output_digest` is a 64-bit hash of each output text, which shows whether two adapters answered alike. The texts
     themselves are kept only where a suite asks for them, as UTF-8 bytes end to end; text i ends before `text_ends[i]`.
     """
 
     strict: NDArray[np.bool_]
     lenient: NDArray[np.bool_]
+    score: NDArray[np.float32]
     parse_failure: NDArray[np.bool_]
     log_likelihood: NDArray[np.float32]
     target_tokens: NDArray[np.int32]
@@ -82,21 +84,6 @@ class Cell:
     task: str
     outcomes: Outcomes
 
-    @property
-    def score(self) -> float:
-        """Share of examples answered correctly by the strict rule, in [0, 1]."""
-        return float(np.mean(self.outcomes.strict))
-
-
-@dataclass(frozen=True)
-class CellScore:
-    """A cell without its outcomes: quick to list."""
-
-    key: str
-    adapter: str | None
-    task: str
-    score: float
-
 
 def packed_texts(texts: Sequence[str]) -> dict[str, NDArray[Any]]:
     """Return the fields of `Outcomes` that hold `texts`."""
@@ -133,7 +120,6 @@ class CellTable(Database):
             "key": cell.key,
             "adapter": cell.adapter,
             "task": cell.task,
-            "score": cell.score,
             "outcomes": cell.outcomes.to_bytes(),
         }
         with self._writing() as connection:
@@ -163,14 +149,12 @@ class CellTable(Database):
             ]
         return sorted(cells, key=_cell_order)
 
-    def cell_scores(self) -> list[CellScore]:
-        """List every cell's score in the order of `cells`, without reading outcomes."""
-        columns = schema.cells.c
-        query = select(columns.key, columns.adapter, columns.task, columns.score)
+    def cell_keys(self) -> dict[str, str | None]:
+        """Every cell's adapter (None: the base model) by the cell's key, without reading outcomes."""
+        query = select(schema.cells.c.key, schema.cells.c.adapter)
         with self._transaction() as connection:
-            scores = [CellScore(**row._mapping) for row in connection.execute(query)]
-        return sorted(scores, key=_cell_order)
+            return {row.key: row.adapter for row in connection.execute(query)}
 
 
-def _cell_order(cell: Cell | CellScore) -> tuple[str, str, str]:
+def _cell_order(cell: Cell) -> tuple[str, str, str]:
     return (cell.adapter or "", cell.task, cell.key)

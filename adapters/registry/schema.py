@@ -36,8 +36,8 @@ from sqlalchemy import (
 from ..errors import DatabaseError, RegistryError
 
 APPLICATION = "traitroute"
-SCHEMA_VERSION = 8
-BASELINE = 8
+SCHEMA_VERSION = 9
+BASELINE = 9
 """The oldest schema that can be migrated. Lower numbers were development versions, never released."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 # Migrations reach their connection through a global of Alembic's.
@@ -127,7 +127,6 @@ cells = Table(
     Column("key", String, primary_key=True),
     Column("adapter", String(64)),
     Column("task", String(64), nullable=False),
-    Column("score", Float, nullable=False),
     Column("outcomes", LargeBinary, nullable=False),
 )
 

@@ -4,7 +4,7 @@ It is stored as JSON. Tables with a row for each adapter lie beside it as safete
 are millions of numbers, which would take a server seconds to read as JSON.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -16,6 +16,8 @@ from safetensors.numpy import load, save
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
+RoutingScore = Literal["strict", "lenient", "metric"]
+"""Which of an example's scores a task's gains are of: right as asked for, right anywhere, or what its metric gives."""
 
 
 def _as_array(dimensions: int, kind: type[np.float64 | np.int64]) -> Callable[[Any], NDArray[Any]]:
@@ -128,13 +130,38 @@ class FittedTraits(_Part):
 
 
 class PairedOutcomes(_Part):
-    """Per adapter and task, (adapters, tasks): `examples` measured, and how many only the adapter (`won`) or only the
-    base model (`lost`) got right. All are 0 in rows that were measured on a part of the examples.
+    """Per adapter and task, (adapters, tasks): `examples` measured, on how many (`differing`) adapter and base scored
+    differently, and the sum of their squared differences: `squares`, as many as differ where all are right or wrong.
+    All are 0 in rows that were measured on a part of the examples.
     """
 
-    won: CountMatrix
-    lost: CountMatrix
+    differing: CountMatrix
+    squares: Matrix
     examples: CountMatrix
+
+    @classmethod
+    def of(cls, differences: Sequence[Array]) -> Self:
+        """Those of each task's example-by-example differences from base, (examples, adapters)."""
+        return cls(
+            differing=np.stack([(d != 0).sum(axis=0) for d in differences], axis=1),
+            squares=np.stack([(d**2).sum(axis=0) for d in differences], axis=1),
+            examples=np.stack([np.full(d.shape[1], len(d)) for d in differences], axis=1),
+        )
+
+    @classmethod
+    def none(cls, adapters: int, tasks: int) -> Self:
+        """Of rows of which only a part was measured."""
+        nothing = np.zeros((adapters, tasks))
+        return cls(differing=nothing, squares=nothing, examples=nothing)
+
+    def take(self, rows: Sequence[int]) -> Self:
+        """Those of some adapters."""
+        return type(self)(**{name: table[list(rows)] for name, table in self})
+
+    def with_row(self, place: int, row: Self) -> Self:
+        """These, with the one `row` at a place, or after the last."""
+        tables = {name: np.vstack([t[:place], getattr(row, name), t[place + 1 :]]) for name, t in self}
+        return type(self)(**tables)
 
 
 class Estimates(_Part):
@@ -185,7 +212,7 @@ class NewRow:
     """The row of one adapter over `tasks`: `gains` and standard `errors` (tasks,), 0 for tasks measured in full.
 
     `examples` (tasks,) were measured, and `cells` are the keys of the cells; `replaced` are keys of earlier whole cells
-    of this name. `paired` (3, tasks) is won, lost and examples of a row that was measured in full, else None.
+    of this name. `paired` is of a row that was measured in full, else None.
     """
 
     adapter: str
@@ -196,7 +223,7 @@ class NewRow:
     examples: NDArray[np.intp]
     cells: tuple[str, ...]
     replaced: frozenset[str] = frozenset()
-    paired: Counts | None = None
+    paired: PairedOutcomes | None = None
 
     @property
     def whole(self) -> bool:
@@ -207,7 +234,8 @@ class NewRow:
 class ProfileSummary(_Part):
     """What a profile was fitted to and what the fit gave, for people, skill cards and later fits.
 
-    `base` (tasks,) and `scores` (adapters, tasks) are mean strict scores in [0, 1]; `trait_scores` are (adapters, r).
+    `base` (tasks,) and `scores` (adapters, tasks) are mean scores in [0, 1], shares of right answers where every answer
+    is right or wrong; `scored_by` says by task which of the outcomes they are of. `trait_scores` are (adapters, r).
     `cells` are the keys of the whole cells, `weights` the adapters' digests when they were measured; `joined` are the
     adapters whose rows joined after the fit. `ablations` are specifications that profiling understands.
     """
@@ -218,6 +246,7 @@ class ProfileSummary(_Part):
     ablations: tuple[Mapping[str, Any], ...] = ()
     warnings: tuple[str, ...] = ()
     tasks: tuple[str, ...]
+    scored_by: Mapping[str, RoutingScore] = {}
     adapters: tuple[str, ...]
     base: Vector
     scores: Matrix
@@ -234,7 +263,7 @@ class ProfileSummary(_Part):
     def _check_shapes(self) -> Self:
         a, t, r = len(self.adapters), len(self.tasks), len(self.traits)
         parts = [(self, ("scores",), (a, t)), (self, ("trait_scores",), (a, r)), (self, ("base",), (t,))]
-        parts += [(self.paired, ("won", "lost", "examples"), (a, t))]
+        parts += [(self.paired, ("differing", "squares", "examples"), (a, t))]
         parts += [(self.estimated, ("errors", "examples"), (len(self.estimated.adapters), t))]
         parts += [(self.traits, ("loadings",), (r, t)), (self.traits, ("gain_means", "gain_scales"), (t,))]
         parts += [(self.traits, ("explained_variance", "null", "null_mean", "p_values"), (r,))]
@@ -284,7 +313,6 @@ class ProfileSummary(_Part):
         def put(rows: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
             return np.vstack([rows[:place], values, rows[place + 1 :]])
 
-        paired = np.zeros((3, len(self.tasks)), np.int64) if row.paired is None else row.paired
         cells = [key for key in self.cells if key not in row.replaced]
         estimated = self.estimated.without([row.adapter])
         if row.whole:
@@ -295,11 +323,7 @@ class ProfileSummary(_Part):
             adapters=(*self.adapters[:place], row.adapter, *self.adapters[place + 1 :]),
             scores=put(self.scores, self.base + row.gains),
             trait_scores=put(self.trait_scores, self.traits.project(row.gains)),
-            paired=PairedOutcomes(
-                won=put(self.paired.won, paired[0]),
-                lost=put(self.paired.lost, paired[1]),
-                examples=put(self.paired.examples, paired[2]),
-            ),
+            paired=self.paired.with_row(place, row.paired or PairedOutcomes.none(1, len(self.tasks))),
             cells=tuple(cells),
             estimated=estimated,
             weights={**self.weights, row.adapter: row.weights_digest},
@@ -313,7 +337,7 @@ class ProfileSummary(_Part):
             adapters=tuple(self.adapters[i] for i in kept),
             scores=self.scores[kept],
             trait_scores=self.trait_scores[kept],
-            paired=PairedOutcomes(**{name: counts[kept] for name, counts in self.paired}),
+            paired=self.paired.take(kept),
             cells=tuple(key for key in self.cells if key not in cells),
             estimated=self.estimated.without(names),
             weights={name: digest for name, digest in self.weights.items() if name not in names},
@@ -323,7 +347,7 @@ class ProfileSummary(_Part):
     def pack(self) -> tuple[dict[str, Any], bytes]:
         """The summary as JSON, and as a safetensors file the tables that have a row for each adapter."""
         tables = {"scores": self.scores, "trait_scores": self.trait_scores}
-        tables |= {f"paired.{name}": _smallest(counts) for name, counts in self.paired}
+        tables |= {f"paired.{name}": _smallest(table) for name, table in self.paired}
         tables |= {"estimated.errors": self.estimated.errors, "estimated.examples": _smallest(self.estimated.examples)}
         apart = {"scores": True, "trait_scores": True, "paired": True, "estimated": {"errors", "examples"}}
         return self.model_dump(mode="json", exclude=apart), save(tables)
@@ -346,5 +370,8 @@ class ProfileSummary(_Part):
         return cls.model_validate(parts)
 
 
-def _smallest(counts: Counts) -> NDArray[Any]:
-    return counts.astype(np.min_scalar_type(counts.max(initial=0)))
+def _smallest(table: Array | Counts) -> NDArray[Any]:
+    """The table, of nothing below 0, in few bytes: whole numbers exactly, others to seven digits."""
+    if not np.array_equal(table, np.round(table)):
+        return table.astype(np.float32)
+    return table.astype(np.min_scalar_type(int(table.max(initial=0))))

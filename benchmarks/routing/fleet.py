@@ -111,8 +111,7 @@ class Fleet:
     def summary(self, drawn: Drawn) -> ProfileSummary:
         """The summary of such a profile."""
         shape = drawn.gains.shape
-        won = np.clip(np.round(EXAMPLES * drawn.gains), 0, EXAMPLES).astype(int)
-        lost = np.clip(np.round(-EXAMPLES * drawn.gains), 0, EXAMPLES).astype(int)
+        differing = np.minimum(np.round(EXAMPLES * np.abs(drawn.gains)), EXAMPLES)
         joined = drawn.names[MEASURED_WHOLE:]
         examples = np.full((len(joined), shape[1]), EXAMPLES // 10)
         return made_up_summary(
@@ -121,7 +120,7 @@ class Fleet:
             base=self.base,
             scores=np.round(self.base + drawn.gains, 4),
             trait_scores=np.round(drawn.scores, 6),
-            paired=PairedOutcomes(won=won, lost=lost, examples=np.full(shape, EXAMPLES)),
+            paired=PairedOutcomes(differing=differing, squares=differing, examples=np.full(shape, EXAMPLES)),
             estimated=Estimates(adapters=joined, errors=self._errors(drawn), examples=examples),
             traits=traits_of(self.traits),
             weights={name: made_up(name, i).weights_digest for i, name in enumerate(drawn.names)},

@@ -14,7 +14,7 @@ from scipy import stats
 from sklearn.metrics import cohen_kappa_score, confusion_matrix
 
 from ...adapters import InputError
-from ..statistics.significance import answer_bounds, flipped_means, wilson
+from ..statistics.significance import flipped_means, score_bounds, wilson
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -147,7 +147,7 @@ def prior_shift(
     truth, hot, base_hot = (_one_hot(x, len(labels)) for x in (gold, predicted, base_predicted))
     rng = np.random.default_rng(seed)
     excess = np.concatenate([hot - truth, base_hot - truth], axis=1)
-    bounds = np.stack(answer_bounds(excess), axis=1)
+    bounds = np.stack(score_bounds(excess), axis=1)
     shift, base_shift = np.split(excess.mean(axis=0), 2)
     moved = _distance(shift - base_shift)
     swapped = _distance(flipped_means(hot - base_hot, n_resamples, rng))

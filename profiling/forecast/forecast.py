@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ...adapters import InputError
 from ..study import Study
-from ..tasks.scoring import Score
+from ..tasks.scoring import Scores
 from ..tasks.suite import infer_task
 from ..tasks.task import Task
 from .forecaster import (
@@ -100,7 +100,7 @@ def read_signals(
 
 
 def forecast_study(
-    study: Study, signals: StudySignals, *, method: str = ALL, score: Score = "strict", seed: int = 0
+    study: Study, signals: StudySignals, *, method: str = ALL, score: Scores | None = None, seed: int = 0
 ) -> Forecasts:
     """Forecast every source of a study from the others, by every method.
 
@@ -188,7 +188,7 @@ def predict(
     reader: SignalReader,
     *,
     method: str = ALL,
-    score: Score = "strict",
+    score: Scores | None = None,
     seed: int = 0,
     on_dataset: Callable[[str], None] = lambda name: None,
 ) -> Prediction:

@@ -1,10 +1,11 @@
 """Anchors: the examples of a task that say most about an adapter that was not measured yet, and what follows from them.
 
-Adapters that were measured in full show which examples go together: an adapter that is right on one is likely right, or
-likely wrong, on another. With that covariance the score on all examples is predicted from a few (kriging), and the few
-are ordered so that each one leaves the least error (`TaskAnchors`). This order does not depend on the new adapter. How
-far down each task's list to go is decided while it is measured (`AnchorRow`): the next example is the one that takes
-most off the sum of the tasks' variances. A task on which the adapter is always wrong, or always right, is left early.
+Adapters that were measured in full show which examples go together: an adapter that does well on one is likely to do
+well, or badly, on another. With that covariance the score on all examples is predicted from a few (kriging), and the
+few are ordered so that each one leaves the least error (`TaskAnchors`). This order does not depend on the new adapter.
+How far down each task's list to go is decided while it is measured (`AnchorRow`): the next example is the one that
+takes most off the sum of the tasks' variances. A task on which the adapter is always wrong, or always right, is left
+early, and so is one on which its scores hardly vary.
 Compared with anchors by clusters, item response and optimal design this needed the fewest examples:
 `benchmarks/reprofiling.py`, docs/reprofiling.md.
 """
@@ -46,50 +47,61 @@ class TaskEstimate:
 class TaskAnchors:
     """The anchors of one task of n examples; variances are in units of the variance of one example's score.
 
-    `expected` is the mean score of known adapters, `covariance` (n, n) that of the examples' scores. `order` (n,) are
-    the examples, the most informative first; `left` (n + 1,) is the variance of the task's mean score that is left
-    after so many of them.
+    `expected` is the mean score of known adapters, and `between` that of score · (1 − score), 0 where all is right or
+    wrong: so much less do scores vary that lie between. `covariance` (n, n) is that of the examples' scores. `order`
+    (n,) are the examples, the most informative first; `left` (n + 1,) is the variance of the task's mean score that is
+    left after so many of them.
     """
 
     expected: float
+    between: float
     covariance: Array
     order: Places
     left: Array
 
     @classmethod
-    def of(cls, strict: ArrayLike, columns: ArrayLike | None = None) -> Self:
-        """Choose anchors by known adapters: whether each was right (n, known), and further `columns` (n, any).
+    def of(cls, scores: ArrayLike, columns: ArrayLike | None = None) -> Self:
+        """Choose anchors by known adapters: each one's scores in [0, 1], (n, known), and further `columns` (n, any).
 
         Columns are other measurements of the known adapters, such as the likelihood of the gold answer.
         """
-        right = np.asarray(strict, dtype=np.float64)
-        seen = right if columns is None else np.hstack([right, np.asarray(columns, np.float64)])
-        chance = float(np.clip(right.mean(), LEAST_CHANCE, 1 - LEAST_CHANCE))
+        known = np.asarray(scores, dtype=np.float64)
+        seen = known if columns is None else np.hstack([known, np.asarray(columns, np.float64)])
+        expected = float(np.clip(known.mean(), LEAST_CHANCE, 1 - LEAST_CHANCE))
+        most = expected * (1 - expected) - LEAST_CHANCE * (1 - LEAST_CHANCE)
+        between = max(min(_between(known), most), 0.0)
         covariance = _correlation(seen) + 1 / WORTH
-        return cls(chance, covariance, *_most_informative(covariance))
+        return cls(expected, between, covariance, *_most_informative(covariance))
 
     def __len__(self) -> int:
         return len(self.order)
 
-    def chance(self, tried: float, right: float) -> float:
-        """The chance of a right answer on the next example, after `right` of so many `tried`."""
-        return (WORTH * self.expected + right) / (WORTH + tried)
+    def mean(self, tried: float, total: float) -> float:
+        """The score expected on the next example, after so many `tried` with scores of that `total`."""
+        return (WORTH * self.expected + total) / (WORTH + tried)
 
-    def variance(self, tried: float, right: float) -> float:
-        """Variance of one example's score after `right` of `tried` were right: that of a Beta posterior's next draw."""
-        chance, weight = self.chance(tried, right), WORTH + tried
-        return chance * (1 - chance) * weight / (weight + 1)
+    def variance(self, tried: float, total: float, between: float = 0.0) -> float:
+        """Variance of one example's score after so many `tried`, whose scores and whose score · (1 − score) sum so.
 
-    def estimate(self, places: Places, right: Array) -> TaskEstimate:
-        """The score of the whole task, predicted from the scores `right` (m,) on the examples `places` (m,)."""
+        For right or wrong answers it is that of a Beta posterior's next draw.
+        """
+        mean, weight = self.mean(tried, total), WORTH + tried
+        within = mean * (1 - mean) - (WORTH * self.between + between) / weight
+        return within * weight / (weight + 1)
+
+    def estimate(self, places: Places, scores: Array) -> TaskEstimate:
+        """The score of the whole task, predicted from the `scores` (m,) of the examples `places` (m,)."""
         measured, rest = self.covariance[np.ix_(places, places)], self.covariance[:, places]
-        solved = np.linalg.solve(measured, np.column_stack([right - self.expected, rest.T]))
+        solved = np.linalg.solve(measured, np.column_stack([scores - self.expected, rest.T]))
         examples = np.clip(self.expected + rest @ solved[:, 0], 0, 1)
-        examples[places] = right
+        examples[places] = scores
         left = max(float((self.covariance - rest @ solved[:, 1:]).mean()), 0.0)
-        variance = self.variance(len(places), float(right.sum()))
+        variance = self.variance(len(places), float(scores.sum()), _between(scores) * len(places))
         error = 0.0 if len(places) == len(self) else float(np.sqrt(variance * left))
         return TaskEstimate(float(examples.mean()), error, examples)
+
+
+_NOTHING: tuple[Places, Array] = (np.zeros(0, np.intp), np.zeros(0))
 
 
 @dataclass(frozen=True)
@@ -123,16 +135,14 @@ class AnchorRow:
         """Examples measured."""
         return sum(len(places) for places, _ in self.measured.values())
 
-    def add(self, task: int, places: Places, right: Array) -> None:
-        """Add the scores `right` (m,) of the examples `places` (m,) of a task."""
-        nothing = np.zeros(0, np.intp), np.zeros(0)
-        old_places, old_right = self.measured.get(task, nothing)
-        self.measured[task] = np.append(old_places, places), np.append(old_right, right)
+    def add(self, task: int, places: Places, scores: Array) -> None:
+        """Add the `scores` (m,) of the examples `places` (m,) of a task."""
+        old_places, old_scores = self.measured.get(task, _NOTHING)
+        self.measured[task] = np.append(old_places, places), np.append(old_scores, scores)
 
     def estimate(self) -> RowEstimate:
         """The row as predicted from what was measured so far."""
-        nothing = np.zeros(0, np.intp), np.zeros(0)
-        tasks = [a.estimate(*self.measured.get(i, nothing)) for i, a in enumerate(self.anchors)]
+        tasks = [a.estimate(*self.measured.get(i, _NOTHING)) for i, a in enumerate(self.anchors)]
         return RowEstimate(
             np.array([task.score for task in tasks]),
             np.array([task.error for task in tasks]),
@@ -144,24 +154,27 @@ class AnchorRow:
 
         They are chosen together, so each counts with its expected score.
         """
-        tried = np.array([len(self.measured.get(i, ((), ()))[0]) for i in range(len(self.anchors))])
-        right = np.array([np.sum(self.measured.get(i, ((), ()))[1]) for i in range(len(tried))])
+        scores = [self.measured.get(i, _NOTHING)[1] for i in range(len(self.anchors))]
+        tried = np.array([len(each) for each in scores])
+        total = np.array([np.sum(each) for each in scores])
+        between = np.array([_between(each) * len(each) for each in scores])
         start = tried.copy()
-        gains = np.array([self._worth(i, tried[i], right[i]) for i in range(len(tried))])
+        gains = np.array([self._worth(i, tried[i], total[i], between[i]) for i in range(len(tried))])
         for _ in range(min(count, self.size - self.done)):
             task = int(gains.argmax())
-            right[task] += self.anchors[task].chance(tried[task], right[task])
+            between[task] += (WORTH * self.anchors[task].between + between[task]) / (WORTH + tried[task])
+            total[task] += self.anchors[task].mean(tried[task], total[task])
             tried[task] += 1
-            gains[task] = self._worth(task, tried[task], right[task])
+            gains[task] = self._worth(task, tried[task], total[task], between[task])
         orders = ((i, a.order[start[i] : tried[i]]) for i, a in enumerate(self.anchors))
         return {i: order for i, order in orders if len(order)}
 
-    def _worth(self, task: int, tried: int, right: float) -> float:
+    def _worth(self, task: int, tried: int, total: float, between: float) -> float:
         """How much one more example takes off the task's variance; below zero where there is none."""
         anchors = self.anchors[task]
         if tried >= len(anchors):
             return -1.0
-        return anchors.variance(tried, right) * (anchors.left[tried] - anchors.left[tried + 1])
+        return anchors.variance(tried, total, between) * (anchors.left[tried] - anchors.left[tried + 1])
 
 
 def rounds(size: int, tasks: int, share: float) -> NDArray[np.intp]:
@@ -173,6 +186,11 @@ def rounds(size: int, tasks: int, share: float) -> NDArray[np.intp]:
     budget = min(size, max(round(share * size), LEAST_EACH * tasks))
     ends = np.unique(np.maximum(np.round(size * ENDS), 1)).astype(np.intp)
     return np.append(ends[ends < budget], budget)
+
+
+def _between(scores: Array) -> float:
+    """The mean of score · (1 − score): 0 where all are right or wrong."""
+    return float(np.mean(scores * (1 - scores))) if scores.size else 0.0
 
 
 def _correlation(columns: Array) -> Array:

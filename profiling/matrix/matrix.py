@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...adapters import Cell, PairedOutcomes, SuiteError
-from ..tasks.scoring import Score, example_scores
+from ..tasks.scoring import Scores, example_scores, score_on
 
 Array = NDArray[np.float64]
 
@@ -17,8 +17,8 @@ Array = NDArray[np.float64]
 class TransferMatrix:
     """`scores` (adapters, tasks) and `base` (tasks,): means of a score over a task's examples.
 
-    By default the share of strictly correct answers, in [0, 1]. `example_gains` holds for each task
-    an array (examples, adapters): the adapter's score less the base model's on every example; for
+    They are in [0, 1], but for likelihoods: the share of right answers where each is right or wrong. `example_gains`
+    holds for each task an array (examples, adapters): the adapter's score less the base model's on every example; for
     right or wrong answers +1 where the adapter alone is right, -1 where base alone is, else 0.
     """
 
@@ -35,22 +35,17 @@ class TransferMatrix:
 
     @property
     def paired(self) -> PairedOutcomes:
-        """How many examples only the adapter got right, how many only base, and of how many in all."""
-        gains = self.example_gains
-        return PairedOutcomes(
-            won=np.stack([(g > 0).sum(axis=0) for g in gains], axis=1),
-            lost=np.stack([(g < 0).sum(axis=0) for g in gains], axis=1),
-            examples=np.stack([np.full(g.shape[1], len(g)) for g in gains], axis=1),
-        )
+        """On how many examples adapter and base differ, how far, and of how many in all."""
+        return PairedOutcomes.of(self.example_gains)
 
     @classmethod
-    def from_cells(cls, cells: Sequence[Cell], *, score: Score = "strict") -> Self:
-        """Arrange `cells`; adapters and tasks keep the order in which they first come.
+    def from_cells(cls, cells: Sequence[Cell], *, score: Scores = "metric") -> Self:
+        """Arrange `cells`, by a score or each task's; adapters and tasks keep the order in which they first come.
 
         Raises:
             SuiteError: a cell of the matrix is missing.
         """
-        cell_scores = {(c.adapter, c.task): example_scores(c.outcomes, score) for c in cells}
+        cell_scores = {(c.adapter, c.task): example_scores(c.outcomes, score_on(c.task, score)) for c in cells}
         adapters = tuple(dict.fromkeys(c.adapter for c in cells if c.adapter is not None))
         tasks = tuple(dict.fromkeys(c.task for c in cells))
         missing = [(a, t) for a in (None, *adapters) for t in tasks if (a, t) not in cell_scores]

@@ -119,6 +119,7 @@ def to_outcomes(task: Task, examples: Sequence[Example], results: Sequence[Engin
     return Outcomes(
         strict=np.array([j.strict for j in judged], dtype=np.bool_),
         lenient=np.array([j.lenient for j in judged], dtype=np.bool_),
+        score=np.array([j.score for j in judged], dtype=np.float32),
         parse_failure=np.array([j.parse_failure for j in judged], dtype=np.bool_),
         log_likelihood=np.array([r.log_likelihoods[0] for r in results], dtype=np.float32),
         target_tokens=np.array([r.candidate_tokens[0] for r in results], dtype=np.int32),

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from ...adapters import Cell, Outcomes, ProfileSummary, Registry, RegistryError, StoredProfile
 from ...router import TrainingRows
 from ..tasks.scoring import example_scores
-from ..tasks.task import Task
+from ..tasks.task import Task, routing_scores
 from .anchors import Array, TaskAnchors
+from .matrix import TransferMatrix
 
 SHOWN = 100
 """So many training rows of an adapter show the router what it was trained on."""
@@ -52,10 +53,7 @@ class Profiled:
         if stored is None:
             raise RegistryError("the registry holds no profile yet: run `traitroute profile SUITE`")
         summary = stored.summary
-        specs, digests = registry.tasks(), registry.task_digests()
-        if lost := [name for name in summary.tasks if name not in specs]:
-            raise RegistryError(f"the registry has lost task {lost[0]!r}: profile it again")
-        tasks = tuple(Task.model_validate(specs[name]) for name in summary.tasks)
+        tasks, digests = profiled_tasks(registry, summary), registry.task_digests()
         for task in tasks:
             _check_same(task, digests[task.name])
         cells = {(cell.adapter, cell.task): cell for cell in registry.cells(keys=summary.cells)}
@@ -69,6 +67,11 @@ class Profiled:
     def outcomes(self, adapter: str | None, task: Task) -> Outcomes:
         """The outcomes of `adapter` (None: base) on a task."""
         return self.cells[adapter, task.name].outcomes
+
+    def matrix(self, adapters: Sequence[str]) -> TransferMatrix:
+        """The matrix over adapters measured in full."""
+        places = [(name, task.name) for name in (None, *adapters) for task in self.tasks]
+        return TransferMatrix.from_cells([self.cells[place] for place in places], score=routing_scores(self.tasks))
 
     def keys(self, adapter: str) -> frozenset[str]:
         """Keys of the adapter's whole cells."""
@@ -89,6 +92,19 @@ def training_rows(tasks: Sequence[Task], source: str | None) -> TrainingRows | N
     return TrainingRows.read([e.prompt for e in shown], [e.target for e in shown])
 
 
+def profiled_tasks(registry: Registry, summary: ProfileSummary) -> tuple[Task, ...]:
+    """The tasks of a profile, each with the score that the profile was fitted to.
+
+    Raises:
+        RegistryError: the registry lacks one.
+    """
+    specs = registry.tasks()
+    if lost := [name for name in summary.tasks if name not in specs]:
+        raise RegistryError(f"the registry has lost task {lost[0]!r}: profile it again")
+    tasks = [Task.model_validate(specs[name]) for name in summary.tasks]
+    return tuple(t.model_copy(update={"score": summary.scored_by.get(t.name, t.score)}) for t in tasks)
+
+
 def _estimated(summary: ProfileSummary) -> dict[str, MeasuredGains]:
     gains = dict(zip(summary.adapters, summary.gains, strict=True))
     rows = summary.estimated
@@ -99,11 +115,11 @@ def _estimated(summary: ProfileSummary) -> dict[str, MeasuredGains]:
 
 
 def _anchors(task: Task, known: Sequence[Outcomes]) -> TaskAnchors:
-    right = np.stack([example_scores(o, "strict") for o in known], axis=1)
+    scores = np.stack([task.scores(o) for o in known], axis=1)
     seen = [example_scores(o, "likelihood") for o in known]
     gold = _gold_labels(task)
     seen += [o.label_probabilities[np.arange(len(o)), gold] for o in known if len(gold)]
-    return TaskAnchors.of(right, np.stack(seen, axis=1))
+    return TaskAnchors.of(scores, np.stack(seen, axis=1))
 
 
 def _gold_labels(task: Task) -> NDArray[np.intp]:

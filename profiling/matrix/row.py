@@ -21,6 +21,7 @@ from ...adapters import (
     InputError,
     NewRow,
     Outcomes,
+    PairedOutcomes,
     ProfileSummary,
     Registry,
     SilentAdapterError,
@@ -184,7 +185,7 @@ class RowMeter:
     def gains(self) -> MeasuredGains:
         """The gains as known by now, over what base scored on this engine."""
         estimate = self.row.estimate()
-        base = np.array([float(np.mean(o.strict)) for o in self.base_row])
+        base = np.array([t.scores(o).mean() for t, o in zip(self.profiled.tasks, self.base_row, strict=True)])
         measured = [len(self.row.measured.get(i, ((), ()))[0]) for i in range(len(base))]
         return MeasuredGains(estimate.scores - base, estimate.errors, np.array(measured, np.int64))
 
@@ -203,10 +204,11 @@ class RowMeter:
             paired=self._paired() if len(self.whole) == len(self.base_row) else None,
         )
 
-    def _paired(self) -> np.ndarray:
-        """How many examples only the adapter got right, how many only base, and of how many, (3, tasks)."""
-        pairs = [(self.whole[i].strict, base.strict) for i, base in enumerate(self.base_row)]
-        return np.array([[np.sum(ours & ~base), np.sum(base & ~ours), len(base)] for ours, base in pairs]).T
+    def _paired(self) -> PairedOutcomes:
+        rows = enumerate(zip(self.profiled.tasks, self.base_row, strict=True))
+        return PairedOutcomes.of(
+            [(task.scores(self.whole[i]) - task.scores(base))[:, None] for i, (task, base) in rows]
+        )
 
     def _measure_part(self, task: int, places: Places) -> None:
         spec = self.profiled.tasks[task]
@@ -225,7 +227,7 @@ class RowMeter:
         self.keys.append(key)
         base = self.base_row[task].output_digest[places]
         self._like_base.append(bool(np.array_equal(outcomes.output_digest, base)))
-        self.row.add(task, places, outcomes.strict.astype(np.float64))
+        self.row.add(task, places, self.profiled.tasks[task].scores(outcomes))
         self.on_examples(self.row.done, self.row.size)
 
     def _run(self, task: Task, places: Places) -> Outcomes:

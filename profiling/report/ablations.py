@@ -20,15 +20,15 @@ from ..statistics.significance import (
     Array,
     GainTests,
     Interval,
-    answer_bounds,
     bootstrap_means,
     compare,
     paired,
+    score_bounds,
     sign_flip_p,
 )
 from ..study import Study
 from ..tasks.ablation import Ablation
-from ..tasks.scoring import Score, example_scores
+from ..tasks.scoring import Scores, example_scores, score_on
 from .drawing import BLUE, GREY, ORANGE, intervals, new_figure, panels, short_name
 from .section import LeftOut, Missing, Picture, Row, Section, Table, between, counted, percent, points
 
@@ -69,7 +69,7 @@ def explained_rows(
     control: str,
     tasks: Sequence[str],
     *,
-    score: Score = "strict",
+    score: Scores = "strict",
     n_resamples: int = 2000,
     seed: int = 0,
 ) -> ExplainedRows:
@@ -86,10 +86,10 @@ def explained_rows(
     shared = [task for task in tasks if all((m, task) in outcomes for m in members)]
     if not shared:
         raise InputError(f"no task was measured with the base model, {adapter} and {control}; measure all three")
-    columns = [_columns(*(example_scores(outcomes[m, t], score) for m in members)) for t in shared]
-    answers = score != "likelihood"
-    rows = tuple(_pooled([c], n_resamples, seed, answers=answers) for c in columns)
-    return ExplainedRows(tuple(shared), rows, _pooled(columns, n_resamples, seed, answers=answers))
+    columns = [_columns(*(example_scores(outcomes[m, t], score_on(t, score)) for m in members)) for t in shared]
+    bounded = all(score_on(t, score) != "likelihood" for t in shared)
+    rows = tuple(_pooled([c], n_resamples, seed, bounded=bounded) for c in columns)
+    return ExplainedRows(tuple(shared), rows, _pooled(columns, n_resamples, seed, bounded=bounded))
 
 
 def _columns(base: ArrayLike, adapter: ArrayLike, control: ArrayLike) -> Array:
@@ -98,24 +98,24 @@ def _columns(base: ArrayLike, adapter: ArrayLike, control: ArrayLike) -> Array:
     return np.stack([paired(a, b), paired(c, b), paired(a, c)], axis=1)
 
 
-def _pooled(tasks: Sequence[Array], n_resamples: int, seed: int, *, answers: bool) -> Explained:
-    """Means over `tasks` of their columns (n, 3), resampled within tasks; `answers` are right or wrong."""
+def _pooled(tasks: Sequence[Array], n_resamples: int, seed: int, *, bounded: bool) -> Explained:
+    """Means over `tasks` of their columns (n, 3), resampled within tasks; `bounded` scores are in [0, 1]."""
     rng = np.random.default_rng(seed)
     drawn = np.mean([bootstrap_means(c, n_resamples, rng) for c in tasks], axis=0)
     # Weighted so that the mean over all examples is the mean over tasks of their means.
     total = sum(map(len, tasks))
     examples = np.concatenate([c * (total / (len(tasks) * len(c))) for c in tasks])
     means = examples.mean(axis=0)
-    low, high = _answer_bounds(tasks) if answers else np.percentile(drawn, BOUNDS, axis=0)
+    low, high = _mean_bounds(tasks) if bounded else np.percentile(drawn, BOUNDS, axis=0)
     p = sign_flip_p(examples, n_resamples, rng)
     gain, control_gain, beyond = (Interval(*map(float, row)) for row in np.stack([means, low, high, p], axis=1))
     share = _share(gain, control_gain, drawn)
     return Explained(gain, control_gain, beyond, *share)
 
 
-def _answer_bounds(tasks: Sequence[Array]) -> tuple[Array, Array]:
+def _mean_bounds(tasks: Sequence[Array]) -> tuple[Array, Array]:
     """95% bounds (3,) of the mean over tasks, from each task's own (Zou and Donner 2008, independent estimates)."""
-    ends = np.array([answer_bounds(columns) for columns in tasks])
+    ends = np.array([score_bounds(columns) for columns in tasks])
     means = np.array([columns.mean(axis=0) for columns in tasks])
     margin = np.sqrt(np.sum((ends - means[:, None]) ** 2, axis=0)) / len(tasks)
     return means.mean(axis=0) - margin[0], means.mean(axis=0) + margin[1]
@@ -128,9 +128,6 @@ def _share(gain: Interval, control_gain: Interval, drawn: Array) -> tuple[float,
     kept = drawn[drawn[:, 0] != 0]
     low, high = np.percentile(kept[:, 1] / kept[:, 0], BOUNDS)
     return control_gain.mean / gain.mean, float(low), float(high)
-
-
-ABLATION_SCORES: tuple[Score, ...] = ("strict", "lenient")
 
 
 @dataclass(frozen=True)
@@ -149,11 +146,12 @@ class Control:
 
 @dataclass(frozen=True)
 class AblationFindings:
-    """`effects`: variants against their originals on `tasks`, by score; `controls` by strict score."""
+    """`effects`: variants against their originals on `tasks`, by the name of a score, first the one that routes;
+    `controls` by that one."""
 
     tasks: tuple[str, ...]
     variants: Mapping[str, Ablation]
-    effects: Mapping[Score, GainTests] | Missing
+    effects: Mapping[str, GainTests] | Missing
     controls: tuple[Control, ...] | Missing
 
 
@@ -169,8 +167,10 @@ def find_ablations(
     settings: dict[str, Any] = {"n_resamples": n_resamples, "seed": seed}
     # A "gain" is a variant better than its original, a "side effect" one worse.
     pairs = {name: (name, a.of) for name, a in variants.items()}
-    effects: Mapping[Score, GainTests] = {
-        score: compare(study.outcomes, pairs, tasks, score=score, q=q, **settings) for score in ABLATION_SCORES
+    effects = {
+        name: compare(study.outcomes, pairs, tasks, score=score, q=q, **settings)
+        for name, score in study.scores.items()
+        if name != "likelihood"
     }
     beside = tuple(_control(study, a, tasks, settings) for a in controls)
     return AblationFindings(
@@ -183,7 +183,7 @@ def find_ablations(
 
 def _control(study: Study, ablation: Ablation, tasks: tuple[str, ...], settings: dict[str, Any]) -> Control:
     def compared(on: list[str]) -> ExplainedRows:
-        return explained_rows(study.outcomes, ablation.of, ablation.name, on, **settings)
+        return explained_rows(study.outcomes, ablation.of, ablation.name, on, score=study.routing, **settings)
 
     rows = compared(list(tasks))
     others = [t for t in rows.tasks if t != ablation.of]
@@ -268,11 +268,11 @@ def ablation_section(findings: AblationFindings) -> Section:
     if isinstance(findings.effects, Missing):
         left_out.append(LeftOut("Effects of altered sources", findings.effects.reason))
     else:
-        strict = findings.effects["strict"]
+        by, first = next(iter(findings.effects.items()))
         origins = {name: a.of for name, a in findings.variants.items()}
         pictures.append(
-            Picture("ablation_effects", "Effects of altered sources", draw_effects(strict, origins),
-                    effect_caption(strict), f"Points with intervals, a panel an ablation. {effect_sentence(strict)}")
+            Picture("ablation_effects", "Effects of altered sources", draw_effects(first, origins),
+                    effect_caption(first, by), f"Points with intervals, a panel an ablation. {effect_sentence(first)}")
         )  # fmt: skip
         tables += [_effects(findings, score, tests) for score, tests in findings.effects.items()]
     if isinstance(findings.controls, Missing):
@@ -301,7 +301,7 @@ def effect_sentence(tests: GainTests) -> str:
     )
 
 
-def effect_caption(tests: GainTests) -> str:
+def effect_caption(tests: GainTests, score: str) -> str:
     """The calls, the largest of them, and how wide the intervals are."""
     largest = ""
     if tests.called.any():
@@ -310,8 +310,8 @@ def effect_caption(tests: GainTests) -> str:
         largest = f" The largest: {tests.adapters[i]} on {tests.tasks[j]}, {points(tests.gain[i, j])} ({bounds})."
     half = 100 * float(np.nanmedian(tests.high - tests.low)) / 2
     return (
-        f"{effect_sentence(tests)}{largest} Strict score; filled marks are called, bars are 95% intervals (median "
-        f"±{half:.0f} points): an open mark near zero with a wide bar shows little either way."
+        f"{effect_sentence(tests)}{largest} {score.capitalize()} score; filled marks are called, bars are 95% "
+        f"intervals (median ±{half:.0f} points): an open mark near zero with a wide bar shows little either way."
     )
 
 
@@ -363,7 +363,7 @@ def _controls(controls: tuple[Control, ...]) -> Table:
         if c.elsewhere:
             cells.append(("all but the source's own", c.elsewhere))
         rows += [_control_row(c, task, e) for task, e in cells]
-    return Table("controls", "Gains of sources and of their controls, strict score", rows)
+    return Table("controls", "Gains of sources and of their controls, by the score that routes", rows)
 
 
 def _control_row(control: Control, task: str, e: Explained) -> Row:

@@ -10,14 +10,11 @@ from numpy.typing import NDArray
 from ...adapters import Outcomes
 from ..statistics.significance import GAIN, SIDE_EFFECT, GainTests, compare_with_base, wilson
 from ..study import Study
-from ..tasks.scoring import Score
 from .drawing import Array, heat_figure, signed_limit
 from .section import Picture, Section, Table, between, counted, is_or_are, percent, points, span
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-SCORES: tuple[Score, ...] = ("strict", "lenient", "likelihood")
 
 _SHARES: Mapping[str, Callable[[Outcomes], NDArray]] = {
     "strict": lambda o: o.strict,
@@ -38,25 +35,25 @@ class Shares:
 
 @dataclass(frozen=True)
 class GainFindings:
-    """`tests` of gains by score; `shares` of "strict", "lenient", "unparsed" answers and of those "cut"
+    """`tests` of gains by the name of a score; `shares` of "strict", "lenient", "unparsed" answers and of those "cut"
     at the token limit; `examples` (tasks,) are counts.
     """
 
     adapters: tuple[str, ...]
     tasks: tuple[str, ...]
     examples: NDArray[np.int64]
-    tests: Mapping[Score, GainTests]
+    tests: Mapping[str, GainTests]
     shares: Mapping[str, Shares]
 
 
 def find_gains(study: Study, *, q: float = 0.05, n_resamples: int = 2000, seed: int = 0) -> GainFindings:
-    """Test every gain by strict, lenient and likelihood scores, each score a family of its own."""
+    """Test every gain by the score that routes, strict, lenient and likelihood, each score a family of its own."""
     tasks = tuple(study.tasks)
-    tests: Mapping[Score, GainTests] = {
-        score: compare_with_base(
+    tests = {
+        name: compare_with_base(
             study.outcomes, study.adapters, tasks, score=score, q=q, n_resamples=n_resamples, seed=seed
         )
-        for score in SCORES
+        for name, score in study.scores.items()
     }
     return GainFindings(
         adapters=study.adapters,
@@ -75,7 +72,7 @@ def _shares(study: Study, of: Callable[[Outcomes], NDArray]) -> Shares:
     return Shares(hits / n, low, high)
 
 
-def draw_gains(findings: GainFindings, score: Score) -> "Figure":
+def draw_gains(findings: GainFindings, score: str) -> "Figure":
     """Gains of every adapter on every task; dots mark those that are called."""
     tests = findings.tests[score]
     percent = score != "likelihood"
@@ -120,7 +117,8 @@ _INTRO = (
     "wrong answers, sign flips otherwise) holds at the false-discovery rate over all cells of one score. "
     "A cell that is not called is not shown to differ; that is no proof that it is the same."
 )
-_SCORE_NAMES: dict[Score, str] = {
+_SCORE_NAMES = {
+    "routing": "the score that routes: for each task its metric's, or what the task asks for",
     "strict": "strict score: the answer alone, as asked for",
     "lenient": "lenient score: the right answer anywhere it can be read",
     "likelihood": "likelihood of the gold answer, nats a token",
@@ -132,12 +130,12 @@ def gain_section(findings: GainFindings) -> Section:
     maps = [
         Picture(
             name=f"gains_{score}",
-            title=f"Gains over the base model, {name}",
+            title=f"Gains over the base model, {_SCORE_NAMES[score]}",
             figure=draw_gains(findings, score),
             caption=gain_caption(findings, score),
             alt=f"Heat map of gains by {score} score. {call_sentence(findings.tests[score])}",
         )
-        for score, name in _SCORE_NAMES.items()
+        for score in findings.tests
     ]
     shares = [
         Picture(
@@ -152,11 +150,11 @@ def gain_section(findings: GainFindings) -> Section:
             ("cut", "Answers cut at the token limit", "the output cut at the token limit"),
         )
     ]
-    tables = [_gain_table(findings, score) for score in _SCORE_NAMES]
+    tables = [_gain_table(findings, score) for score in findings.tests]
     return Section("gains", "Gains and side effects", _INTRO, (*maps, *shares), (*tables, _cells(findings)))
 
 
-def gain_caption(findings: GainFindings, score: Score) -> str:
+def gain_caption(findings: GainFindings, score: str) -> str:
     """What a heat map of gains shows, and how sure it is."""
     tests = findings.tests[score]
     marks = "Dots and bold figures mark what is called; " if tests.called.any() else ""
@@ -203,7 +201,7 @@ def _own_tasks(tests: GainTests) -> str:
     return f"Of the gains, {own or 'none'} {is_or_are(own)} on an adapter's own source task; the others are transfer."
 
 
-def _largest(tests: GainTests, score: Score) -> str:
+def _largest(tests: GainTests, score: str) -> str:
     if not tests.called.any():
         return ""
     i, j = tests.largest
@@ -216,13 +214,13 @@ def _largest(tests: GainTests, score: Score) -> str:
     return f"The largest called: {tests.adapters[i]} on {tests.tasks[j]}, {size}."
 
 
-def _width(tests: GainTests, score: Score) -> str:
+def _width(tests: GainTests, score: str) -> str:
     half = float(np.nanmedian(tests.high - tests.low)) / 2
     size = f"{half:.2f} nats" if score == "likelihood" else f"{100 * half:.0f} points"
     return f"With {span(tests.examples.tolist())} examples a task, the median 95% interval of a cell is ±{size}."
 
 
-def _gain_table(findings: GainFindings, score: Score) -> Table:
+def _gain_table(findings: GainFindings, score: str) -> Table:
     tests = findings.tests[score]
     rows = [
         {"adapter": adapter, "task": task, **tests.row(i, j)}

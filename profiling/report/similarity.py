@@ -11,10 +11,9 @@ import numpy as np
 from ..analysis.agreement import Mantel, mantel
 from ..analysis.similarity import Similarity, embed, semantic_similarity, style_features, style_similarity
 from ..study import Study
-from ..tasks.scoring import Score
+from ..tasks.scoring import Scores
 from .corpus import Corpus
 from .drawing import Array, heat_figure
-from .gains import SCORES
 from .section import LeftOut, Missing, Picture, Section, Table, attempt, p_value
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ class MantelRow:
     """The test of one kind of similarity against the gains by one score."""
 
     similarity: str
-    score: Score
+    score: str
     test: Mantel | Missing
 
 
@@ -64,10 +63,10 @@ def find_similarity(study: Study, corpus: Corpus, *, seed: int = 0) -> Similarit
     if isinstance(style, Missing) and isinstance(semantic, Missing):
         return Missing(f"{style.reason}; {semantic.reason}")
     tests = [
-        MantelRow(name, score, _test(study, similarity, score, seed))
+        MantelRow(name, by, _test(study, similarity, score, seed))
         for name, similarity in kinds.items()
         if isinstance(similarity, Similarity)
-        for score in SCORES
+        for by, score in study.scores.items()
     ]
     sources = tuple(a for a in study.adapters if a in study.tasks)
     return SimilarityFindings(sources, corpus.texts, style, semantic, tuple(tests))
@@ -84,7 +83,7 @@ def _style(corpus: Corpus, seed: int) -> Similarity:
     return style_similarity(features, seed=seed)
 
 
-def _test(study: Study, similarity: Similarity, score: Score, seed: int) -> Mantel | Missing:
+def _test(study: Study, similarity: Similarity, score: Scores, seed: int) -> Mantel | Missing:
     matrix = study.matrix(score=score)
     own = np.array([[a == t for t in matrix.tasks] for a in matrix.adapters])
     gains = np.where(own, np.nan, matrix.gains)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...adapters import Outcomes, Stability, TraitName
+from ...adapters import Stability, TraitName
 from ..study import Study
+from ..tasks.task import Task
 from ..traits.names import name_traits, task_group
 from ..traits.space import TraitSpace
 from ..traits.stability import adapter_stability, loading_stability
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TraitFindings:
-    """Components of the strict gains; `labels` are those a user gave, by component from 1.
+    """Components of the gains; `labels` are those a user gave, by component from 1.
 
     `projections` (adapters, r) are trait scores. `ablations` name further rows (ablations, r) of
     `ablation_projections`, predicted from the source tasks alone, which is all they are measured on.
@@ -94,16 +95,14 @@ def find_traits(study: Study, *, n_bootstrap: int = 200, seed: int = 0) -> Trait
 
 
 def _gains(study: Study, name: str) -> list[float]:
-    """Strict gain on every task, NaN where `name` was not measured."""
+    """Gain on every task, NaN where `name` was not measured."""
 
-    def share(outcomes: Outcomes) -> float:
-        return float(outcomes.strict.mean())
+    def mean(adapter: str | None, task: Task) -> float:
+        return float(task.scores(study.outcomes[adapter, task.name]).mean())
 
     return [
-        share(study.outcomes[name, task]) - share(study.outcomes[None, task])
-        if (name, task) in study.outcomes
-        else np.nan
-        for task in study.tasks
+        mean(name, task) - mean(None, task) if (name, task.name) in study.outcomes else np.nan
+        for task in study.tasks.values()
     ]
 
 
@@ -213,8 +212,8 @@ def _two_columns(scores: np.ndarray) -> np.ndarray:
 
 
 _INTRO = (
-    "Principal components of the strict gains. Components of pure noise hold large shares too when tasks "
-    "and adapters are few, so a component is claimed as a trait only where its share, and that of all "
+    "Principal components of the gains, by the score that routes. Components of pure noise hold large shares too when "
+    "tasks and adapters are few, so a component is claimed as a trait only where its share, and that of all "
     "before it, exceeds 95% of permuted gains. Loadings are drawn anew over resampled test examples."
 )
 

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from ...adapters import InputError, Outcomes
+from ...adapters import InputError, Outcomes, PairedOutcomes
 from ...serving.measured import paired_interval
-from ..tasks.scoring import Score, example_scores
+from ..tasks.scoring import Scores, example_scores, score_on
 
 Array = NDArray[np.float64]
 
@@ -122,8 +122,8 @@ class Interval:
 class GainTests:
     """Paired comparisons, every array of shape (adapters, tasks); NaN where a cell is not measured.
 
-    `gain` is a mean difference per example: a share of examples in [-1, 1] for right-or-wrong scores,
-    nats per target token for "likelihood". `low` and `high` bound it at 95%, cell by cell, not jointly.
+    `gain` is a mean difference per example: in [-1, 1] for scores, and there a share of examples where each is right or
+    wrong; nats per target token for "likelihood". `low` and `high` bound it at 95%, cell by cell, not jointly.
     `q_value` is the smallest false-discovery rate at which
     the cell would be called; `verdict` calls it at `q`. `examples` (tasks,) are counts.
     """
@@ -193,13 +193,13 @@ def paired_bootstrap(differences: ArrayLike, *, n_resamples: int = 2000, seed: i
     return Interval(float(values.mean()), float(low[0]), float(high[0]), float(p[0]))
 
 
-def answer_bounds(differences: Array) -> tuple[Array, Array]:
-    """95% bounds (k,) of the means of paired differences (n, k) of what is right or wrong, each 1, 0 or -1.
+def score_bounds(differences: Array) -> tuple[Array, Array]:
+    """95% bounds (k,) of the means of paired differences (n, k) of scores in [0, 1].
 
     They are those of skill cards, since a bootstrap has no width where no example differs.
     """
-    won, lost = (differences > 0).sum(axis=0), (differences < 0).sum(axis=0)
-    return paired_interval(won, lost, np.full(won.shape, len(differences)))
+    low, high = paired_interval(differences.mean(axis=0)[:, None], PairedOutcomes.of([differences]))
+    return low[:, 0], high[:, 0]
 
 
 def discoveries(p_values: ArrayLike, *, q: float = 0.05) -> tuple[Array, NDArray[np.bool_]]:
@@ -225,7 +225,7 @@ def compare_with_base(
     adapters: Sequence[str],
     tasks: Sequence[str],
     *,
-    score: Score = "strict",
+    score: Scores = "strict",
     q: float = 0.05,
     n_resamples: int = 2000,
     seed: int = 0,
@@ -244,7 +244,7 @@ def compare(
     pairs: Mapping[str, tuple[str | None, str | None]],
     tasks: Sequence[str],
     *,
-    score: Score = "strict",
+    score: Scores = "strict",
     q: float = 0.05,
     n_resamples: int = 2000,
     seed: int = 0,
@@ -274,8 +274,8 @@ def compare(
             rng = np.random.default_rng([seed, column])
             bounds = (
                 np.percentile(bootstrap_means(values, n_resamples, rng), BOUNDS, axis=0)
-                if score == "likelihood"
-                else answer_bounds(values)
+                if score_on(tasks[column], score) == "likelihood"
+                else score_bounds(values)
             )
             p = sign_flip_p(values, flips, rng)
             cells[:, rows, column] = np.stack([values.mean(axis=0), *bounds, p])
@@ -283,9 +283,9 @@ def compare(
 
 
 def _differences(
-    outcomes: Mapping[tuple[str | None, str], Outcomes], pair: tuple[str | None, str | None], task: str, score: Score
+    outcomes: Mapping[tuple[str | None, str], Outcomes], pair: tuple[str | None, str | None], task: str, score: Scores
 ) -> Array:
-    first, second = (example_scores(outcomes[member, task], score) for member in pair)
+    first, second = (example_scores(outcomes[member, task], score_on(task, score)) for member in pair)
     try:
         return paired(first, second)
     except InputError as exc:

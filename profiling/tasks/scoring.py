@@ -45,8 +45,11 @@ _UNSPACED = (
 """Scripts that put no space between words, by the names of their characters."""
 
 
-Score = Literal["strict", "lenient", "likelihood"]
-"""What of the outcomes a matrix is made of: right as asked for, right anywhere, or likelihood of the gold answer."""
+Score = Literal["strict", "lenient", "metric", "likelihood"]
+"""What of the outcomes a matrix is made of: right as asked for, right anywhere, what the task's metric gives, or
+likelihood of the gold answer."""
+Scores = Score | Mapping[str, Score]
+"""One score for all tasks, or each task's by its name."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +80,15 @@ def judge(metric: str, output: str, answer: str, labels: tuple[str, ...] = ()) -
 
 
 def example_scores(outcomes: Outcomes, score: Score) -> NDArray[np.float64]:
-    """The score of every example, shape (n,): 0 or 1, or nats per target token for `likelihood`."""
+    """The score of every example, shape (n,): in [0, 1], or nats per target token for `likelihood`."""
     if score == "likelihood":
         return outcomes.log_likelihood / np.maximum(outcomes.target_tokens, 1).astype(np.float64)
-    return getattr(outcomes, score).astype(np.float64)
+    return getattr(outcomes, "score" if score == "metric" else score).astype(np.float64)
+
+
+def score_on(task: str, scores: Scores) -> Score:
+    """The score of `scores` that a task is looked at by."""
+    return scores if isinstance(scores, str) else scores[task]
 
 
 def composed(text: str) -> str:

@@ -2,19 +2,21 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from jinja2 import StrictUndefined, Template, TemplateError, UndefinedError
 from jinja2.sandbox import SandboxedEnvironment
+from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from ...adapters import MetricError, Name, SuiteError
+from ...adapters import MetricError, Name, Outcomes, RoutingScore, SuiteError
 from .metrics import Answer, AnyMetric, Example
 from .metrics.rules import Exact
-from .scoring import Judgement, bare_label, composed
+from .scoring import Judgement, bare_label, composed, example_scores
 from .sources import Row, Source
 
 LISTED_LABELS = 10
@@ -46,6 +48,13 @@ class Task(BaseModel):
     `prompt` and `target` are Jinja2 templates over a row's columns. `source: true` trains an adapter
     on the task; every task is measured. `train` and `test` are numbers of rows. `left_out` are indices of
     test rows that are not measured: profiling adds those that are too long for the base model.
+
+    `score` is what gains are of, and so what routes: `metric`, what the metric gives an answer, in [0, 1]; `strict`,
+    whether it is right as asked for; or `lenient`, whether the right answer is in it. `metric` is the default, since
+    the other two put every answer of a graded metric on one of two sides. A metric that only tells right from wrong
+    gives what is strict: the form that was asked for counts, as programs read the answers. Where people read them,
+    `lenient` is fairer to a base model that is right in many words. Every cell holds all three, so another choice
+    measures nothing again.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -57,6 +66,7 @@ class Task(BaseModel):
     answer: str = ANSWER
     labels: tuple[Annotated[str, AfterValidator(composed)], ...] = ()
     metric: AnyMetric = Exact()
+    score: RoutingScore = "metric"
     source: bool = False
     train: Annotated[int, Field(ge=0)] = 200
     test: Annotated[int, Field(ge=1)] = 100
@@ -148,6 +158,10 @@ class Task(BaseModel):
                 )
         return judged
 
+    def scores(self, outcomes: Outcomes) -> NDArray[np.float64]:
+        """The score of every example that the task is routed by, (n,), in [0, 1]."""
+        return example_scores(outcomes, self.score)
+
     def examples(self, split: Literal["train", "test"], count: int) -> list[Example]:
         """Up to `count` rendered rows of a split, a seeded sample where it has more.
 
@@ -214,6 +228,11 @@ class Task(BaseModel):
             ) from exc
 
 
+def routing_scores(tasks: Iterable[Task]) -> dict[str, RoutingScore]:
+    """What each task is routed by, by its name."""
+    return {task.name: task.score for task in tasks}
+
+
 def data_warnings(tasks: Sequence[Task]) -> list[str]:
     """Warnings, before anything is trained or measured, where rows make a task's scores mean less than they seem to."""
     return [f"{task.name}: {warning}" for task in tasks for warning in _warnings_of(task)]
@@ -238,7 +257,7 @@ def _warnings_of(task: Task) -> Iterator[str]:
         )
     judged = task.judge([e.target for e in task.training_examples], task.training_examples)
     loose = sum(not each.strict for each in judged)
-    if loose:
+    if loose and task.score != "lenient":
         yield (
             f"{loose} of {len(judged)} training targets ({loose / len(judged):.0%}) hold the answer, and are not in "
             f'the form that the strict score of metric "{task.metric.name}" asks for: an adapter that writes them as '

@@ -158,10 +158,14 @@ def _licence(licence: str) -> dict[str, str]:
     return {"license": "other", "license_name": licence}
 
 
+_RESULTS = {
+    "strict": ("accuracy", "strictly correct"),
+    "lenient": ("accuracy", "leniently correct"),
+    "metric": ("score", "mean score by the task's metric"),
+}
+
+
 def _result(gain: MeasuredGain) -> dict[str, Any]:
-    metric = {
-        "type": "accuracy",
-        "value": round(gain.score, 4),
-        "name": f"strictly correct (base model: {gain.base:.4f})",
-    }
+    kind, name = _RESULTS[gain.scored_by]
+    metric = {"type": kind, "value": round(gain.score, 4), "name": f"{name} (base model: {gain.base:.4f})"}
     return {"task": {"type": "text-generation"}, "dataset": {"name": gain.task, "type": gain.task}, "metrics": [metric]}

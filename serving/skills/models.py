@@ -8,9 +8,10 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ...adapters import RoutingScore
 from ..constraints import Limits
 from ..http.models import PageOf
-from ..measured import MeasuredGain
+from ..measured import SCORED_BY, MeasuredGain
 
 MOST_STEPS = 100
 MOST_SKILLS = 100
@@ -243,9 +244,10 @@ class Matrix(PageOf):
 
     profile_version: int = Field(description="The version of the profile.")
     tasks: tuple[str, ...] = Field(description="The columns.")
+    scored_by: tuple[RoutingScore, ...] = Field(description=f"By column. {SCORED_BY}")
     skills: tuple[str, ...] = Field(description="The rows.")
-    base: tuple[float, ...] = Field(description="The base model's score on each task.")
-    scores: tuple[tuple[float, ...], ...] = Field(description="Each skill's score on each task.")
+    base: tuple[float, ...] = Field(description="The base model's mean score on each task.")
+    scores: tuple[tuple[float, ...], ...] = Field(description="Each skill's mean score on each task.")
     gains: tuple[tuple[float, ...], ...] = Field(description="`scores` less `base`.")
     low: tuple[tuple[float | None, ...], ...] = Field(description="Lower ends of the gains' 95% intervals, or null.")
     high: tuple[tuple[float | None, ...], ...] = Field(description="Upper ends of the gains' 95% intervals, or null.")

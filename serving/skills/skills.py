@@ -153,6 +153,7 @@ class Skills:
         return Matrix(
             profile_version=self.snapshot.version,
             tasks=measured.tasks,
+            scored_by=measured.scored_by,
             skills=measured.adapters[rows],
             base=tuple(measured.base.tolist()),
             scores=_rows(measured.scores[rows]),

@@ -55,6 +55,7 @@ def outcomes(share: float, n: int = 20) -> Outcomes:
     return Outcomes(
         strict=right,
         lenient=right,
+        score=right.astype(np.float32),
         parse_failure=~right,
         log_likelihood=number,
         target_tokens=count + 1,

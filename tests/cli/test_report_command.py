@@ -45,6 +45,7 @@ def outcomes(seed: int, n: int = 20) -> Outcomes:
     return Outcomes(
         strict=right,
         lenient=right,
+        score=right.astype(np.float32),
         parse_failure=np.zeros(n, np.bool_),
         log_likelihood=rng.normal(-3, 1, n).astype(np.float32),
         target_tokens=np.arange(1, n + 1, dtype=np.int32),

@@ -47,6 +47,7 @@ def measured(adapter: str | None, task: str) -> Cell:
     outcomes = Outcomes(
         strict=right,
         lenient=right,
+        score=right.astype(np.float32),
         parse_failure=~right,
         log_likelihood=-numbers.astype(np.float32),
         target_tokens=numbers,

@@ -11,6 +11,7 @@ def outcomes(n: int) -> Outcomes:
     return Outcomes(
         strict=flags,
         lenient=flags,
+        score=flags.astype(np.float32),
         parse_failure=~flags,
         log_likelihood=np.zeros(n, np.float32),
         target_tokens=counts,

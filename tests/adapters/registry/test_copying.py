@@ -48,6 +48,7 @@ def full(tmp_path: Path, make_adapter: Any) -> Registry:
 _TYPES: dict[str, Any] = {
     "strict": bool,
     "lenient": bool,
+    "score": np.float32,
     "parse_failure": bool,
     "log_likelihood": np.float32,
     "target_tokens": np.int32,

@@ -15,7 +15,7 @@ from traitroute.adapters.registry import schema
 from traitroute.adapters.registry.profiles import CHUNK, cut
 
 NAMES = st.lists(st.text(max_size=3), max_size=3, unique=True)
-COUNTS = ("won", "lost", "examples")
+COUNTS = ("differing", "examples")
 
 
 @st.composite
@@ -34,7 +34,7 @@ def summaries(draw: st.DrawFn) -> ProfileSummary:
         tasks,
         scores=table(*shape, floats),
         trait_scores=table(len(adapters), r, floats),
-        paired=PairedOutcomes(**{name: table(*shape, counts, int) for name in COUNTS}),
+        paired=PairedOutcomes(squares=table(*shape, counts), **{name: table(*shape, counts, int) for name in COUNTS}),
         estimated=Estimates(adapters=estimated, errors=table(*rows, floats), examples=table(*rows, counts, int)),
         traits=made_up_traits(table(r, len(tasks), st.floats(-1, 1)), labels={1: "stops early"}),
     )
@@ -50,7 +50,7 @@ def summary_of(count: int) -> ProfileSummary:
         names,
         [f"t{i}" for i in range(50)],
         scores=rng.random((count, 50)),
-        paired=PairedOutcomes(won=rng.integers(0, 300, (count, 50)), lost=zeros, examples=zeros),
+        paired=PairedOutcomes(differing=rng.integers(0, 300, (count, 50)), squares=zeros, examples=zeros),
         estimated=Estimates(adapters=tuple(names[1:]), errors=errors, examples=examples),
     )
 
@@ -74,9 +74,18 @@ def test_tables_are_kept_in_their_smallest_type(registry: Registry) -> None:
     summary = summary_of(40)
     registry.put_profile(b"", summary)
     kept = registry.profile(1)
-    assert load(kept.packed[1])["paired.won"].dtype == np.uint16
+    assert load(kept.packed[1])["paired.differing"].dtype == np.uint16
     assert kept.summary == summary
-    assert kept.summary.paired.won.dtype == np.int64
+    assert kept.summary.paired.differing.dtype == np.int64
+
+
+def test_sums_of_squares_are_kept_whole_where_they_are_and_else_to_seven_digits() -> None:
+    whole, graded = np.array([[3001.0]]), np.array([[3001.25]])
+    for squares, kind in ((whole, np.uint16), (graded, np.float32)):
+        paired = PairedOutcomes(differing=np.array([[3001]]), squares=squares, examples=np.array([[4000]]))
+        packed = made_up_summary(["a"], ["t"], paired=paired).pack()
+        assert load(packed[1])["paired.squares"].dtype == kind
+        assert ProfileSummary.unpack(*packed).paired.squares.tolist() == squares.tolist()
 
 
 @pytest.mark.parametrize("scores", [[[1.0], [1.0, 2.0]], [["a"]], [], None, [[1.0], [2.0]]])
@@ -113,11 +122,13 @@ def test_a_row_joins_and_leaves_again() -> None:
     assert after.trait_scores[2].tolist() == [0.5]
     assert after.estimated.examples.tolist() == [[3, 4]]
     assert after.without(["c"], []) == before
+    paired = PairedOutcomes.of([np.array([[0.5], [0.0]]), np.array([[1.0], [-1.0]])])
     whole = after.with_row(
-        NewRow("c", "2" * 64, ("t", "u"), gains, 0 * errors, np.array([9, 9]), ("k",), paired=np.ones((3, 2), int))
+        NewRow("c", "2" * 64, ("t", "u"), gains, 0 * errors, np.array([2, 2]), ("k",), paired=paired)
     )
     assert (whole.whole, whole.cells) == (("a", "b", "c"), ("k",))
-    assert whole.paired.won[2].tolist() == [1, 1]
+    assert whole.paired.differing[2].tolist() == [1, 2]
+    assert whole.paired.squares[2].tolist() == [0.25, 2.0]
 
 
 @given(st.binary(max_size=2000) | st.integers(0, 3).map(lambda n: b"x" * (n * CHUNK + 7)))

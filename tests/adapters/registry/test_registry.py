@@ -21,6 +21,7 @@ def cell(key: str, *, adapter: str | None = None, task: str = "imdb", right: int
     outcomes = Outcomes(
         strict=strict,
         lenient=strict | (np.arange(4) == 3),
+        score=strict.astype(np.float32),
         parse_failure=~strict,
         log_likelihood=np.linspace(-9.5, -0.5, 4, dtype=np.float32),
         target_tokens=np.arange(1, 5, dtype=np.int32),
@@ -111,7 +112,7 @@ def test_a_cell_comes_back_with_every_outcome(registry: Registry) -> None:
     registry.put_cell(given)
     found = registry.find_cell("k")
     assert found is not None
-    assert (found.key, found.adapter, found.task, found.score) == ("k", "math", "imdb", 0.75)
+    assert (found.key, found.adapter, found.task) == ("k", "math", "imdb")
     for field in fields(Outcomes):
         expected = getattr(given.outcomes, field.name)
         np.testing.assert_array_equal(getattr(found.outcomes, field.name), expected)
@@ -121,8 +122,8 @@ def test_a_cell_comes_back_with_every_outcome(registry: Registry) -> None:
 def test_a_cell_is_replaced_by_key(registry: Registry) -> None:
     registry.put_cell(cell("k", right=1))
     registry.put_cell(cell("k", right=4))
-    assert [each.score for each in registry.cells()] == [1.0]
-    assert [each.score for each in registry.cell_scores()] == [1.0]
+    assert [each.outcomes.strict.mean() for each in registry.cells()] == [1.0]
+    assert registry.cell_keys() == {"k": None}
 
 
 def test_cells_are_listed_with_the_base_model_first(registry: Registry) -> None:
@@ -130,7 +131,7 @@ def test_cells_are_listed_with_the_base_model_first(registry: Registry) -> None:
     registry.put_cell(cell("2", task="b"))
     registry.put_cell(cell("3", task="a"))
     assert [each.key for each in registry.cells()] == ["3", "2", "1"]
-    assert [each.key for each in registry.cell_scores()] == ["3", "2", "1"]
+    assert registry.cell_keys() == {"3": None, "2": None, "1": "math"}
 
 
 def test_cells_can_be_chosen_by_any_number_of_keys(registry: Registry) -> None:

@@ -13,6 +13,7 @@ def cell(adapter: str | None, task: str, right: Sequence[int]) -> Cell:
     outcomes = Outcomes(
         strict=np.array(right, dtype=np.bool_),
         lenient=np.ones(n, np.bool_),
+        score=np.array(right, dtype=np.float32),
         parse_failure=np.zeros(n, np.bool_),
         log_likelihood=np.zeros(n, np.float32),
         target_tokens=np.ones(n, np.int32),

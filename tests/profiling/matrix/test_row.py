@@ -104,10 +104,10 @@ def test_two_rows_measured_at_the_same_time_both_join(fleet: Fleet) -> None:
 
 def test_an_adapter_that_does_nothing_is_refused_and_its_cells_removed(fleet: Fleet) -> None:
     fleet.add("idle", "9")
-    before = len(fleet.registry.cell_scores())
+    before = len(fleet.registry.cell_keys())
     with pytest.raises(SilentAdapterError, match="idle answered exactly as the base model"):
         fleet.measure("idle")
-    assert len(fleet.registry.cell_scores()) == before
+    assert len(fleet.registry.cell_keys()) == before
     assert fleet.registry.adapter("idle").state is AdapterState.PENDING
 
 

@@ -84,6 +84,7 @@ def _cell(name: str | None, task: Task, chance: float, keep_outputs: bool) -> Ce
     outcomes = Outcomes(
         strict=right,
         lenient=right,
+        score=right.astype(np.float32),
         parse_failure=np.zeros(n, np.bool_),
         log_likelihood=(-2.0 * gold + right).astype(np.float32),
         target_tokens=gold.astype(np.int32),

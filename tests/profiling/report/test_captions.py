@@ -95,7 +95,7 @@ def test_a_control_that_explains_nothing_has_a_share_of_zero(make_study: MakeStu
     assert "own task: 0% of the adapter's +60.0 points" in sentence
     assert "elsewhere: the adapter's +0.0 points are not shown to differ from zero" in sentence
     assert not isinstance(found.effects, Missing)
-    caption = effect_caption(found.effects["strict"])
+    caption = effect_caption(found.effects["strict"], "strict")
     assert "does better than the source as it was in 0 and worse in 1" in caption
     assert "The largest: wrong on sentiment3, -60.0 points" in caption
 

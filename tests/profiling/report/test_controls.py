@@ -19,6 +19,7 @@ def outcomes(strict: np.ndarray) -> Outcomes:
     return Outcomes(
         strict=strict,
         lenient=np.ones(n, np.bool_),
+        score=strict.astype(np.float32),
         parse_failure=np.zeros(n, np.bool_),
         log_likelihood=-2 * strict.astype(np.float32),
         target_tokens=np.full(n, 2, np.int32),

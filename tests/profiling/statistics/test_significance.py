@@ -1,11 +1,13 @@
 """Intervals, paired tests and false-discovery control, against scipy and on planted effects."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from traitroute.adapters import InputError, Outcomes
+from traitroute.adapters import InputError, Outcomes, PairedOutcomes
 from traitroute.profiling.statistics.significance import (
     bootstrap_means,
     compare_with_base,
@@ -28,6 +30,7 @@ def outcomes(strict: np.ndarray, log_likelihood: np.ndarray | None = None) -> Ou
     return Outcomes(
         strict=strict.astype(np.bool_),
         lenient=np.ones(n, np.bool_),
+        score=strict.astype(np.float32),
         parse_failure=np.zeros(n, np.bool_),
         log_likelihood=np.zeros(n, np.float32) if log_likelihood is None else log_likelihood,
         target_tokens=np.full(n, 2, np.int32),
@@ -96,6 +99,34 @@ def test_sign_flip_p_agrees_with_scipy_and_with_mcnemar() -> None:
     assert paired_bootstrap(differences).p == pytest.approx(mcnemar(adapter, base))
 
 
+@settings(derandomize=True, max_examples=8)
+@given(st.integers(0, 2**32 - 1), st.integers(12, 60), st.floats(0.3, 3), st.floats(0.3, 3), st.floats(0, 0.5))
+def test_p_values_of_graded_scores_are_uniform_where_nothing_differs(
+    seed: int, n: int, a: float, b: float, alike: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    # Examples are of unlike difficulty, and on some both give the same answer.
+    easy = rng.beta(a, b, (n, 1))
+    ours, base = (np.clip(easy + rng.normal(0, 0.2, (n, 2000)), 0, 1).astype(np.float32) for _ in range(2))
+    differences = paired(*(np.where(rng.random(ours.shape) < alike, easy, x).ravel() for x in (ours, base)))
+    p = sign_flip_p(differences.reshape(ours.shape), 1000, rng)
+    for level in (0.01, 0.05, 0.2, 0.5):
+        assert np.mean(p <= level) == pytest.approx(level, abs=4 * np.sqrt(level * (1 - level) / 2000))
+
+
+def test_graded_scores_are_compared_by_the_score_of_their_task() -> None:
+    rng = np.random.default_rng(12)
+    base, better = rng.random(60), rng.random(60)
+    cells = {
+        (None, "t"): replace(outcomes(np.zeros(60)), score=base.astype(np.float32)),
+        ("a", "t"): replace(outcomes(np.zeros(60)), score=(0.7 * base + 0.3 * np.maximum(base, better)).astype("f4")),
+    }
+    tests = compare_with_base(cells, ["a"], ["t"], score={"t": "metric"})
+    assert tests.verdict[0, 0] == "gain"
+    assert 0 < tests.low[0, 0] < tests.gain[0, 0] < tests.high[0, 0] < 0.1
+    assert compare_with_base(cells, ["a"], ["t"]).p.tolist() == [[1]]
+
+
 def test_sign_flip_p_counts_ties_with_the_observed_mean() -> None:
     values = np.array([[0.1], [0.2], [0.0]])
     p = sign_flip_p(values, 4000, np.random.default_rng(0))
@@ -156,7 +187,7 @@ def test_intervals_cover_the_true_gain_about_as_often_as_they_say() -> None:
 def test_a_cell_where_all_examples_agree_has_an_interval_as_wide_as_on_skill_cards(right: float) -> None:
     same = outcomes(np.full(24, right))
     tests = compare_with_base({(None, "t"): same, ("a", "t"): same}, ["a"], ["t"])
-    low, high = paired_interval(np.array(0), np.array(0), np.array(24))
+    low, high = paired_interval(np.zeros((1, 1)), PairedOutcomes.of([np.zeros((24, 1))]))
     assert (tests.gain[0, 0], tests.low[0, 0], tests.high[0, 0]) == (0, low, high)
     assert high == pytest.approx(0.1066, abs=1e-4)
 

@@ -85,6 +85,7 @@ def cell(adapter: str | None, task: str, right: Any) -> Cell:
     outcomes = Outcomes(
         strict=right,
         lenient=right,
+        score=right.astype(np.float32),
         parse_failure=np.zeros(n, np.bool_),
         log_likelihood=np.zeros(n, np.float32),
         target_tokens=np.ones(n, np.int32),

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from made_up_summary import damage_summary
-from traitroute.adapters import AdapterState, Estimates, Registry
+from traitroute.adapters import AdapterState, Estimates, PairedOutcomes, Registry
 from traitroute.serving.measured import paired_interval
 
 
@@ -96,10 +96,26 @@ def test_intervals_hold_the_true_gain_as_often_as_they_say() -> None:
     rng = np.random.default_rng(0)
     for p_won, p_lost in ((0.0, 0.0), (0.02, 0.0), (0.3, 0.1), (0.05, 0.3)):
         drawn = rng.multinomial(24, [p_won, p_lost, 1 - p_won - p_lost], size=4000)
-        low, high = paired_interval(drawn[:, 0], drawn[:, 1], np.full(4000, 24))
+        low, high = paired_interval((drawn[:, 0] - drawn[:, 1]) / 24, of_answers(drawn))
         covered = np.mean((low <= p_won - p_lost) & (p_won - p_lost <= high))
         assert covered >= 0.93
-    assert np.isnan(paired_interval(np.array(0), np.array(0), np.array(0))[0])
+    assert np.isnan(paired_interval(np.zeros((1, 1)), PairedOutcomes.none(1, 1))[0])
+
+
+def of_answers(drawn: np.ndarray) -> PairedOutcomes:
+    differing = drawn[:, 0] + drawn[:, 1]
+    return PairedOutcomes(differing=differing[None], squares=differing[None], examples=np.full((1, len(drawn)), 24))
+
+
+def test_intervals_of_graded_gains_hold_the_true_gain_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(0)
+    for zeros, shift, spread in ((0.0, 0.0, 0.15), (0.5, 0.1, 0.2), (0.8, -0.3, 0.1), (0.0, 0.4, 0.3)):
+        drawn = np.clip(rng.normal(shift, spread, (24, 4000)), -1, 1) * (rng.random((24, 4000)) >= zeros)
+        true = float(np.mean(np.clip(rng.normal(shift, spread, 1_000_000), -1, 1))) * (1 - zeros)
+        low, high = (ends[:, 0] for ends in paired_interval(drawn.mean(axis=0)[:, None], PairedOutcomes.of([drawn])))
+        covered = np.mean((low <= true) & (true <= high))
+        assert 0.92 <= covered <= 0.97
+        assert np.mean(high - low) < 0.35
 
 
 def test_long_lists_are_told_a_page_at_a_time(server: Any) -> None:

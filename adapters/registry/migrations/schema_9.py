@@ -1,11 +1,11 @@
-"""Schema 8, the baseline: all tables of the first release. Lower numbers were development versions."""
+"""Schema 9, the baseline: all tables of the first release. Lower numbers were development versions."""
 
 import secrets
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "8"
+revision = "9"
 down_revision = None
 
 
@@ -18,7 +18,7 @@ def upgrade() -> None:
         sa.Column("revision", sa.Integer, nullable=False),
         sa.Column("secret", sa.String(64), nullable=False, server_default=""),
     )
-    first = {"application": "traitroute", "schema_version": 8, "revision": 0, "secret": secrets.token_hex(32)}
+    first = {"application": "traitroute", "schema_version": 9, "revision": 0, "secret": secrets.token_hex(32)}
     op.bulk_insert(meta, [first])
     op.create_table(
         "adapters",
@@ -66,7 +66,6 @@ def _create_measurements() -> None:
         sa.Column("key", sa.String, primary_key=True),
         sa.Column("adapter", sa.String(64)),
         sa.Column("task", sa.String(64), nullable=False),
-        sa.Column("score", sa.Float, nullable=False),
         sa.Column("outcomes", sa.LargeBinary, nullable=False),
     )
     op.create_table(
