@@ -31,6 +31,7 @@ from .errors import (
     TraitRouteError,
     UnknownNameError,
     WeightsError,
+    did_you_mean,
 )
 from .importing import Importer, ImportResult
 from .registry.cells import Cell, FinishReason, Outcomes, packed_texts
@@ -108,6 +109,7 @@ __all__ = [
     "cache_folder",
     "check_name",
     "check_not_base",
+    "did_you_mean",
     "inspect_adapter",
     "packed_texts",
     "serving_id",

@@ -1,6 +1,6 @@
-"""Install the Debian packages that some tests drive: a browser, and a PostgreSQL server.
+"""Install the Debian packages that some tests drive: a browser, a PostgreSQL server, and bubblewrap.
 
-    python scripts/system_packages.py     what `make test` calls; does nothing where both are there
+    python scripts/system_packages.py     what `make test` calls; does nothing where all are there
 
 Where this cannot be done (no Debian, or not root) it says so, and the tests that need them skip with that reason.
 """
@@ -21,6 +21,8 @@ def main() -> None:
         missing.append("chromium")
     if not list(Path(POSTGRESQL).glob("*/bin/initdb")):
         missing.append("postgresql")
+    if not shutil.which("bwrap"):
+        missing.append("bubblewrap")
     if not missing:
         return
     wanted = " ".join(missing)

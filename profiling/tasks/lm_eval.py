@@ -1,8 +1,8 @@
 """Rows of lm-evaluation-harness tasks, so that the harness's tasks can be columns of the matrix.
 
 Used: the data set, `process_docs`, the description, `doc_to_text`, `doc_to_target` and `doc_to_choice`. Not used:
-few-shot examples, filters, stop strings and metrics; every task is asked zero-shot through the chat template and judged
-by our own rules (scoring.py).
+few-shot examples and stop strings; every task is asked zero-shot through the chat template, and judged by the metric
+that our task names: filters and metrics of the harness are used where that is `lm_eval` (metrics/harness.py).
 
 The harness ranks the likelihood of choices that the prompt need not show; our adapters must write the answer. So
 choices that differ from row to row are listed in the input and answered by a letter.
@@ -25,7 +25,7 @@ _RENDERED = ("generate_until", "loglikelihood", "multiple_choice")
 
 
 def harness_rows(name: str, split: Literal["train", "test"], *, include_path: Path | None = None) -> list[Row]:
-    """Every row of a split of the harness task `name`: `input`, `target` and, with choices, `label` and `choices`.
+    """Every row of a split of the harness task `name`: `input`, `target`, `doc`; with choices `label` and `choices`.
 
     "test" is the split that the harness evaluates on, which for many tasks is called validation. With
     choices that are the same in every row the label is the right choice itself, else its letter.
@@ -35,7 +35,7 @@ def harness_rows(name: str, split: Literal["train", "test"], *, include_path: Pa
         SuiteError: there is no such task, its data cannot be loaded, or its rows are no text to answer.
         ImportError: the `lm-eval` extra is missing.
     """
-    task = _open(name, include_path)
+    task = open_task(name, include_path)
     docs = _docs(task, split)
     if not docs:
         raise SuiteError(f'harness task {name!r} has no rows to {split} on: set "{split}: 0", or name another')
@@ -51,8 +51,13 @@ def harness_rows(name: str, split: Literal["train", "test"], *, include_path: Pa
 
 
 @lru_cache(maxsize=32)
-def _open(name: str, include_path: Path | None) -> Any:
-    """The harness's task object, with its data loaded."""
+def open_task(name: str, include_path: Path | None) -> Any:
+    """The harness's task object, with its data loaded.
+
+    Raises:
+        SuiteError: there is no such task, or it cannot be used.
+        ImportError: the `lm-eval` extra is missing.
+    """
     manager = _find(name, include_path)
     from datasets.exceptions import DatasetsError
 
@@ -134,11 +139,11 @@ def _row(task: Any, doc: Any, *, shared: bool) -> Row:
         first = target[0] if isinstance(target, list) else target
         if first is None:
             raise ValueError("its answer is null")
-        return {"input": text, "target": str(first).strip()}
+        return {"input": text, "target": str(first).strip(), "doc": doc}
     choices = [str(choice).strip() for choice in task.doc_to_choice(doc)]
     gold = _gold(target, choices)
     if shared:
-        return {"input": text, "target": choices[gold], "label": choices[gold], "choices": choices}
+        return {"input": text, "target": choices[gold], "label": choices[gold], "choices": choices, "doc": doc}
     if len(choices) > len(ascii_uppercase):
         raise ValueError(f"{len(choices)} choices, and letters for {len(ascii_uppercase)}")
     letters = list(ascii_uppercase[: len(choices)])
@@ -146,7 +151,7 @@ def _row(task: Any, doc: Any, *, shared: bool) -> Row:
     # The choices come before the place of the answer.
     question = text.removesuffix("Answer:").rstrip()
     ask = f"{question}\n{listed}\nAnswer with the letter of the right choice."
-    return {"input": ask, "target": letters[gold], "label": letters[gold], "choices": letters}
+    return {"input": ask, "target": letters[gold], "label": letters[gold], "choices": letters, "doc": doc}
 
 
 def _input(task: Any, doc: Any) -> str:

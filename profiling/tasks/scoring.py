@@ -98,7 +98,7 @@ def composed(text: str) -> str:
 
 def bare_label(label: str) -> str:
     """What counts of a label: those with the same rest are one label to the judge."""
-    return _folded(label).strip().rstrip(_FULL_STOPS)
+    return folded(label).strip().rstrip(_FULL_STOPS)
 
 
 def _judge_label(output: str, answer: str, labels: tuple[str, ...]) -> Judgement:
@@ -110,7 +110,7 @@ def _judge_label(output: str, answer: str, labels: tuple[str, ...]) -> Judgement
     )
 
 
-def _folded(text: str) -> str:
+def folded(text: str) -> str:
     """The text in one case and width, without vowel marks and variation selectors that writers may leave out."""
     if text.isascii():
         return text.lower()
@@ -122,16 +122,16 @@ def _folded(text: str) -> str:
 
 def _first_label(output: str, labels: tuple[str, ...]) -> int:
     """Index of the label named first; the longest of those that start at the same place."""
-    text, named = _folded(output), []
-    for index, label in enumerate(map(_folded, labels)):
-        start = _find_word(text, label)
+    text, named = folded(output), []
+    for index, label in enumerate(map(folded, labels)):
+        start = find_word(text, label)
         if start >= 0:
             named.append((start, -len(label), index))
     return min(named)[2] if named else -1
 
 
-def _find_word(text: str, label: str) -> int:
-    """Where `label` first stands in `text` between other words, or -1."""
+def find_word(text: str, label: str) -> int:
+    """Where `label` first stands in `text` as a word of its own, or -1."""
     start = text.find(label)
     while start >= 0:
         end = start + len(label)
@@ -162,13 +162,18 @@ def _is_mark(character: str) -> bool:
 
 
 def _judge_number(output: str, answer: str) -> Judgement:
-    gold = _value(_NUMBER.findall(answer)[-1]) if _NUMBER.search(answer) else None
+    gold = numbers_in(answer)[-1:]
     marked = _NUMBER.match(output.rpartition("####")[2].strip()) if "####" in output else None
-    numbers = _NUMBER.findall(output)
-    strict = marked is not None and _value(marked.group()) == gold
+    numbers = numbers_in(output)
+    strict = marked is not None and [_value(marked.group())] == gold
     return Judgement(
-        strict=strict, lenient=strict or (bool(numbers) and _value(numbers[-1]) == gold), parse_failure=not numbers
+        strict=strict, lenient=strict or (bool(numbers) and numbers[-1:] == gold), parse_failure=not numbers
     )
+
+
+def numbers_in(text: str) -> list[float]:
+    """The numbers in a text, in their order, however their thousands are written."""
+    return [_value(number) for number in _NUMBER.findall(text)]
 
 
 def _value(number: str) -> float:
@@ -200,16 +205,17 @@ def _first_object(text: str) -> Any:
 
 
 def _judge_exact(output: str, answer: str) -> Judgement:
-    return Judgement(strict=output == answer, lenient=_plain(output) == _plain(answer), parse_failure=not output)
+    return Judgement(strict=output == answer, lenient=plain(output) == plain(answer), parse_failure=not output)
 
 
 def _judge_text(output: str, answer: str) -> Judgement:
     return Judgement(
-        strict=_plain(output) == _plain(answer), lenient=token_f1(output, answer) >= 0.5, parse_failure=not output
+        strict=plain(output) == plain(answer), lenient=token_f1(output, answer) >= 0.5, parse_failure=not output
     )
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """The text in one case, with single spaces."""
     return " ".join(text.casefold().split())
 
 

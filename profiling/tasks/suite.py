@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ...adapters import Method, Name, SuiteError, check_not_base
 from .ablation import Ablation
-from .metrics import METRICS
+from .metrics import read_metric
 from .scoring import bare_label, composed, judge
 from .sources import FolderSource, Row, Split, check_labels
 from .task import LISTED_LABELS, Task, TrainingSet
@@ -191,7 +191,7 @@ def infer_task(
             rows=rows,
             prompt="{{ input }}" + ask if prompt is None else prompt,
             labels=labels,
-            metric=METRICS[metric](),
+            metric=read_metric(metric),
             source=source,
             train=train,
             test=test,

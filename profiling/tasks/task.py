@@ -148,14 +148,14 @@ class Task(BaseModel):
         """
         of_base = [None] * len(outputs) if base_outputs is None else base_outputs
         answers = [Answer(*each) for each in zip(outputs, examples, of_base, strict=True)]
-        judged = self.metric.judge(answers, self)
-        for judgement, example in zip(judged, examples, strict=True):
-            if not 0 <= judgement.score <= 1:
-                raise MetricError(
-                    f"task {self.name}: metric {self.metric.name} gave the score {judgement.score} for the example "
-                    f"{example.prompt[:80]!r}, and a score is from 0 to 1; mend the metric, and run again: cells that "
-                    "were measured before are kept"
-                )
+        try:
+            judged = self.metric.judge(answers, self)
+            for judgement, example in zip(judged, examples, strict=True):
+                if not 0 <= judgement.score <= 1:
+                    score = judgement.score
+                    raise MetricError(f"it gave {score}, and a score is from 0 to 1 (example: {example.prompt[:80]!r})")
+        except MetricError as exc:
+            raise MetricError(f'task {self.name}, metric "{self.metric.name}": {exc}') from exc
         return judged
 
     def scores(self, outcomes: Outcomes) -> NDArray[np.float64]:
@@ -215,7 +215,7 @@ class Task(BaseModel):
             prompt=prompt,
             target=target,
             answer=composed(answer) if self.labels else answer,
-            columns={column: self._column(row, column) for column in self.metric.columns},
+            columns={column: self._column(row, column) for column in self.metric.reads},
         )
 
     def _column(self, row: Row, column: str) -> Any:
@@ -234,7 +234,13 @@ def routing_scores(tasks: Iterable[Task]) -> dict[str, RoutingScore]:
 
 
 def data_warnings(tasks: Sequence[Task]) -> list[str]:
-    """Warnings, before anything is trained or measured, where rows make a task's scores mean less than they seem to."""
+    """Warnings, before anything is trained or measured, where rows make a task's scores mean less than they seem to.
+
+    Raises:
+        SuiteError: rows are not as they should be.
+        MetricError: a metric cannot be used on this machine, or fails on a row.
+        ImportError: the library that a metric needs is missing.
+    """
     return [f"{task.name}: {warning}" for task in tasks for warning in _warnings_of(task)]
 
 
@@ -246,6 +252,8 @@ def _warnings_of(task: Task) -> Iterator[str]:
             f"all {len(tested)} test rows have one and the same answer, {next(iter(answers))[:80]!r}: an adapter "
             "that always gives it scores 100%; give test rows of every kind"
         )
+    # What a metric lacks, a library or a sandbox, is said before anything is trained.
+    task.judge([tested[0].target], tested[:1])
     if not task.source:
         return
     trained = {_folded(example.prompt) for example in task.training_examples}
@@ -255,6 +263,8 @@ def _warnings_of(task: Task) -> Iterator[str]:
             f"{known} of {len(tested)} test rows ({known / len(tested):.0%}) ask what a training row asks, but for "
             "case and spaces: its own adapter may have memorised their answers; take them out of one split"
         )
+    if not task.metric.must_pass:
+        return
     judged = task.judge([e.target for e in task.training_examples], task.training_examples)
     loose = sum(not each.strict for each in judged)
     if loose and task.score != "lenient":

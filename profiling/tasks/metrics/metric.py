@@ -1,16 +1,19 @@
 """What a metric is: settings that a suite gives, checked, and `judge`, which scores outputs by them."""
 
-from abc import ABC, abstractmethod
+import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
+from ....adapters import MetricError
 from ..scoring import Judgement
 
 if TYPE_CHECKING:
     from ..task import Task
+
+_ROUNDING = 1e-9
 
 
 class Example(BaseModel):
@@ -41,7 +44,36 @@ class Answer:
     base_output: str | None = None
 
 
-class Metric(BaseModel, ABC):
+def graded(score: float, output: str) -> Judgement:
+    """The judgement that a number gives: strictly right at 1, leniently from a half, not parsed where it is empty."""
+    return Judgement(
+        strict=score >= 1 - _ROUNDING, lenient=score >= 0.5, parse_failure=not output.strip(), metric_score=score
+    )
+
+
+def version_of(package: str) -> str:
+    """The installed version of a library that a score depends on.
+
+    Raises:
+        ImportError: it is missing.
+    """
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError as exc:
+        raise missing(package) from exc
+
+
+def missing(package: str) -> ImportError:
+    """The error that a metric raises whose library is not installed."""
+    return ImportError(f"this metric needs {package}: pip install 'traitroute[metrics]'")
+
+
+def said(exc: BaseException) -> str:
+    """An error in one line."""
+    return f"{type(exc).__name__}: {exc}"
+
+
+class Metric(BaseModel):
     """A way to score outputs, with its settings; an instance is what `metric:` of a task is read as.
 
     A suite gives a name (`metric: rouge_l`), or a name with settings (`metric: {name: regex, pattern: …}`).
@@ -57,7 +89,7 @@ class Metric(BaseModel, ABC):
     name: str
 
     @property
-    def columns(self) -> tuple[str, ...]:
+    def reads(self) -> tuple[str, ...]:
         """The columns of a row that are read beside its answer."""
         return ()
 
@@ -69,12 +101,33 @@ class Metric(BaseModel, ABC):
     @property
     def setting(self) -> str | dict[str, Any]:
         """What a suite would say: the name alone where every setting has its default."""
-        given = {n: v for n, v in self if v != type(self).model_fields[n].default}
+        fields = type(self).model_fields
+        given = {fields[n].alias or n: v for n, v in self if n in fields and v != fields[n].default}
+        given |= self.model_extra or {}
         return {"name": self.name, **given} if given.keys() - {"name"} else self.name
 
-    @abstractmethod
     def judge(self, answers: Sequence[Answer], task: "Task") -> list[Judgement]:
-        """A judgement for each of `answers` to `task`, in their order."""
+        """A judgement for each of `answers` to `task`, in their order; one by one unless a metric needs many at once.
+
+        Raises:
+            MetricError: it cannot be used here, or failed on an example.
+            ImportError: its library is missing.
+        """
+        return [self._named(answer, task) for answer in answers]
+
+    def judge_one(self, answer: Answer, task: "Task") -> Judgement:
+        """The judgement of one answer, for metrics that do not replace `judge`."""
+        raise NotImplementedError
+
+    def _named(self, answer: Answer, task: "Task") -> Judgement:
+        """The judgement of one answer; an error names the example."""
+        try:
+            return self.judge_one(answer, task)
+        except ImportError:
+            raise
+        except Exception as exc:
+            reason = str(exc) if isinstance(exc, MetricError) else f"it raised {said(exc)}"
+            raise MetricError(f"{reason} (example: {answer.example.prompt[:80]!r})") from exc
 
     @model_serializer(mode="plain")
     def _as_given(self) -> Any:

@@ -53,7 +53,7 @@ def load(source: HarnessSource, split: Any = "test", count: int = 10) -> list[Ro
 def test_generated_answers_become_targets(tmp_path: Path) -> None:
     rows = [{"q": "2 + 2", "a": ["4", "four"]}, {"q": "1 + 1", "a": ["2", "two"]}]
     source = harness_task(tmp_path, rows, description="Work out.\n\n", doc_to_text="Q: {{q}}\nA:", doc_to_target="a")
-    assert load(source)[0] == {"input": "Work out.\n\nQ: 2 + 2\nA:", "target": "4"}
+    assert load(source)[0] == {"input": "Work out.\n\nQ: 2 + 2\nA:", "target": "4", "doc": rows[0]}
 
 
 def test_choices_that_differ_are_listed_and_answered_by_letter(tmp_path: Path) -> None:
@@ -67,6 +67,7 @@ def test_choices_that_are_the_same_are_the_labels(tmp_path: Path) -> None:
     rows = [{"q": "It rained.", "gold": 0}, {"q": "It snowed up.", "gold": 1}]
     config = CHOICE | {"doc_to_choice": [" yes", " no"]}
     first, second = load(harness_task(tmp_path, rows, **config))
+    assert first.pop("doc") == rows[0]
     assert first == {"input": "It rained.\nAnswer:", "target": "yes", "label": "yes", "choices": ["yes", "no"]}
     assert second["label"] == "no"
 

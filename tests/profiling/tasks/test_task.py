@@ -207,5 +207,5 @@ def test_a_metric_without_settings_is_kept_as_its_name(folder: Path, given: Any)
 
 
 def test_an_unknown_metric_is_refused_with_those_there_are(folder: Path) -> None:
-    with pytest.raises(ValidationError, match=r"'tacit' .*expected tags: .*'exact'"):
+    with pytest.raises(ValidationError, match=r"no metric 'tacit'; did you mean 'exact'\? Known: bleu, "):
         make(folder, metric="tacit")
