@@ -29,10 +29,10 @@ import pytest
 from hypothesis import settings
 from safetensors.numpy import save_file
 
-from .real_run import real_run
+from .real_run import real_demo, real_run
 from .servers import RUNNING, gateway_server, tiny_house, upstream_server, vllm_server
 
-__all__ = ["gateway_server", "real_run", "tiny_house", "upstream_server", "vllm_server"]
+__all__ = ["gateway_server", "real_demo", "real_run", "tiny_house", "upstream_server", "vllm_server"]
 
 MakeAdapter = Callable[..., Path]
 
@@ -44,7 +44,7 @@ settings.register_profile("traitroute", deadline=None)
 settings.load_profile("traitroute")
 
 GROUP = re.compile(r'xdist_group\("(\w+)"\)')
-LONGEST_FIRST = ("demo", "vllm", "real")
+LONGEST_FIRST = ("real", "vllm")
 """Groups (`xdist_group`) that take minutes, by what they take."""
 SLOW_FIXTURES = {"tiny", "tiny_chat", "postgres", "browser", "parser"}
 SLOW_LIBRARIES = "torch|vllm|transformers|peft|lm_eval|schemathesis|semantic_router"

@@ -1,13 +1,16 @@
-"""One run of the whole offline flow on the real SmolLM2-135M, for all tests that need a trained adapter.
+"""One `traitroute demo` on the real SmolLM2-135M, whole but small, for all tests that need a trained adapter.
 
 Tests that use it bear `xdist_group("real")`, which keeps them in one process.
 """
 
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from traitroute.adapters import Registry
-from traitroute.profiling import PACKAGED, Suite, profile
+from traitroute.profiling import PACKAGED
 
 
 def task(name: str, prompt: str, labels: list[str], **more: object) -> dict[str, object]:
@@ -27,7 +30,6 @@ def task(name: str, prompt: str, labels: list[str], **more: object) -> dict[str,
 SUITE = {
     "name": "real",
     "base_model": PACKAGED,
-    "engine": "transformers",
     "training": {"rank": 8, "alpha": 16, "learning_rate": 2e-3},
     "tasks": [
         task(
@@ -55,12 +57,30 @@ SUITE = {
 }
 
 
+@dataclass(frozen=True)
+class RealDemo:
+    """A demo that has ended: what it printed, its registry, and what it left running."""
+
+    printed: str
+    registry: Path
+    left: str
+
+
 @pytest.fixture(scope="session")
-def real_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The registry of two adapters of SmolLM2 that were trained, and measured on five tasks."""
+def real_demo(tmp_path_factory: pytest.TempPathFactory) -> RealDemo:
+    """The main job: train two adapters, measure them on five tasks, fit, serve with vLLM, route, stop."""
     pytest.importorskip("peft", reason="needs PEFT: pip install 'traitroute[profile]'")
     pytest.importorskip("gguf", reason="needs the profile extra: pip install 'traitroute[profile]'")
     folder = tmp_path_factory.mktemp("real")
-    with Registry.create(folder / "registry.db") as registry:
-        profile(Suite.model_validate(SUITE), registry, folder / "runs")
-    return folder / "registry.db"
+    (folder / "suite.yaml").write_text(json.dumps(SUITE))
+    command = [str(Path(sys.executable).with_name("traitroute")), "demo", "--suite", "suite.yaml", "--runs", "runs"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    left = subprocess.run(["pgrep", "-f", str(folder)], capture_output=True, text=True, check=False)
+    return RealDemo(done.stdout, folder / "runs/registry.db", left.stdout)
+
+
+@pytest.fixture(scope="session")
+def real_run(real_demo: RealDemo) -> Path:
+    """The registry of two adapters of SmolLM2 that were trained, and measured on five tasks."""
+    return real_demo.registry
