@@ -12,7 +12,7 @@ import pytest
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 COMMANDS = sorted(file.stem for file in BENCHMARKS.glob("*.py") if "__main__" in file.read_text())
 SMALL = {
-    "recalibration": ["--seeds", "2"],
+    "recalibration": ["--seeds", "1"],
     "registry_scale": ["--sizes", "100"],
     "reprofiling": ["--cases", "1", "--only", "random"],
     "reprofiling_column": ["--cases", "1"],
