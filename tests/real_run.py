@@ -74,7 +74,7 @@ def real_demo(tmp_path_factory: pytest.TempPathFactory) -> RealDemo:
     folder = tmp_path_factory.mktemp("real")
     (folder / "suite.yaml").write_text(json.dumps(SUITE))
     command = [str(Path(sys.executable).with_name("traitroute")), "demo", "--suite", "suite.yaml", "--runs", "runs"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=1800, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     left = subprocess.run(["pgrep", "-f", str(folder)], capture_output=True, text=True, check=False)
     return RealDemo(done.stdout, folder / "runs/registry.db", left.stdout)
