@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, ValidationError
 
 from ....adapters import did_you_mean
 from .code import Code
+from .format import Format
 from .harness import LmEval
 from .json_schema import JsonSchema
 from .metric import Metric
@@ -16,7 +17,7 @@ from .rules import Choice, Contains, Exact, Json, Label, Number, NumberInText, R
 
 _ALL: tuple[type[Metric], ...] = (
     *(Label, Number, Exact, Json, Text, NumberInText, Contains, Choice, Regex),
-    *(JsonSchema, Code, F1, RougeL, Bleu, Chrf, LmEval, Python),
+    *(JsonSchema, Code, F1, RougeL, Bleu, Chrf, LmEval, Python, Format),
 )
 METRICS: Mapping[str, type[Metric]] = {metric.model_fields["name"].default: metric for metric in _ALL}
 """The metrics that come with TraitRoute, by the names that a suite gives."""
