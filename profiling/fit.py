@@ -79,7 +79,7 @@ def fit(
     """Fit traits and routing to `matrix`, whose adapters were trained on the tasks named in `sources`, where known."""
     traits = TraitSpace(scaling=scaling).fit(matrix.gains)
     requests = FitRequests(
-        texts=[e.prompt for t in tasks for e in t.test_examples],
+        texts=[e.routed for t in tasks for e in t.test_examples],
         tasks=[t.name for t in tasks for _ in t.test_examples],
         gains=np.concatenate(matrix.example_gains),
         sources=[training_rows(tasks, source) for source in sources],

@@ -1,6 +1,6 @@
 """Train one LoRA adapter per source task, with PEFT through TRL's `SFTTrainer`.
 
-Loss is on the answer only; prompts go through the base model's chat template, so that training,
+Loss is on the answer only, of a chat on its last; prompts go through the base model's chat template, so that training,
 measuring and serving see the same tokens. Batches are grouped by length. On CPUs small batches are
 faster, and so is an allocator that keeps its memory (docs/decisions.md). All PEFT methods are profiled by
 the embedded engine, which merges the weights. vLLM serves LoRA and rsLoRA only, so an adapter of another
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..adapters import Adapter, AdapterFiles
+from ..serving.engines.engine import chat_tokens
 from ..serving.engines.local_model import fastest_precision
 from .base_model import BaseModelFolder
 from .tasks.suite import Training
@@ -77,7 +78,7 @@ def adapter_record(name: str, source: str, base: BaseModelFolder, files: Adapter
 
 def training_key(data: TrainingSet, base: BaseModelFolder, settings: Training) -> str:
     """Digest of everything that determines the trained weights."""
-    rows = [[e.prompt, e.target] for e in data.examples]
+    rows = [[e.prompt, e.target, *((e.chat, e.tools) if e.chat else ())] for e in data.examples]
     parts = [base.digest, settings.model_dump(mode="json"), data.learn, rows]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -146,24 +147,27 @@ def _trainer(data: TrainingSet, base: BaseModelFolder, settings: Training, folde
 def _dataset(data: TrainingSet, tokenizer: Any) -> Any:
     from datasets import Dataset
 
-    rows = [_chat(e) for e in data.examples]
-    if data.learn == "stop":
-        rows = [_stop_only(row, tokenizer) for row in rows]
-    return Dataset.from_list(rows)
+    if data.learn == "stop" or any(e.chat for e in data.examples):
+        return Dataset.from_list([training_row(e, tokenizer, data.learn) for e in data.examples])
+    return Dataset.from_list([_chat(e) for e in data.examples])
 
 
 def _chat(example: Example) -> dict[str, Any]:
     return {
-        "prompt": [{"role": "user", "content": example.prompt}],
+        "prompt": list(example.messages),
         "completion": [{"role": "assistant", "content": example.target}],
     }
 
 
-def _stop_only(row: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
-    """The row as tokens, with loss on the token that ends the turn and on no other."""
-    tokens = _turns(row["prompt"] + row["completion"], tokenizer)
-    last = _last_end(tokens, tokenizer)
-    return {"input_ids": tokens, "completion_mask": [int(i == last) for i in range(len(tokens))]}
+def training_row(example: Example, tokenizer: Any, learn: str) -> dict[str, Any]:
+    """The row as tokens, with loss on the last answer, or on the token that ends it and on no other.
+
+    A chat is given so, since a table of chats would give every tool call the arguments of all others.
+    """
+    tokens = _tokens(example, tokenizer)
+    first = _first(example, tokens, tokenizer, learn)
+    last = first if learn == "stop" else len(tokens) - 1
+    return {"input_ids": tokens, "completion_mask": [int(first <= i <= last) for i in range(len(tokens))]}
 
 
 @dataclass(frozen=True)
@@ -176,14 +180,8 @@ class TrainingTokens:
 
 def training_tokens(example: Example, tokenizer: Any, learn: str) -> TrainingTokens:
     """How many tokens a training row takes, before it is cut."""
-    row = _chat(example)
-    tokens = _turns(row["prompt"] + row["completion"], tokenizer)
-    first = (
-        _last_end(tokens, tokenizer)
-        if learn == "stop"
-        else len(_turns(row["prompt"], tokenizer, add_generation_prompt=True))
-    )
-    return TrainingTokens(len(tokens), first)
+    tokens = _tokens(example, tokenizer)
+    return TrainingTokens(len(tokens), _first(example, tokens, tokenizer, learn))
 
 
 def peft_config(settings: Training) -> Any:
@@ -214,9 +212,14 @@ def longest_row(settings: Training, base: BaseModelFolder) -> int:
     return min(settings.max_length, base.context or settings.max_length)
 
 
-def _turns(messages: list[dict[str, str]], tokenizer: Any, **options: Any) -> list[int]:
-    return tokenizer.apply_chat_template(messages, return_dict=True, **options)["input_ids"]
+def _tokens(example: Example, tokenizer: Any) -> list[int]:
+    """The whole row, its answer included."""
+    row = _chat(example)
+    return chat_tokens(tokenizer, row["prompt"] + row["completion"], example.tools)
 
 
-def _last_end(tokens: list[int], tokenizer: Any) -> int:
-    return max(i for i, token in enumerate(tokens) if token == tokenizer.eos_token_id)
+def _first(example: Example, tokens: list[int], tokenizer: Any, learn: str) -> int:
+    """The place of the first token with loss: of the answer, or the one that ends its turn."""
+    if learn == "stop":
+        return max(i for i, token in enumerate(tokens) if token == tokenizer.eos_token_id)
+    return len(chat_tokens(tokenizer, example.messages, example.tools, add_generation_prompt=True))

@@ -115,7 +115,7 @@ class Reference:
     @classmethod
     def of_tasks(cls, profiled: Profiled) -> Self:
         """The test prompts of the newest profile's tasks."""
-        pairs = [(e.prompt, t.name) for t in profiled.tasks for e in t.test_examples]
+        pairs = [(e.routed, t.name) for t in profiled.tasks for e in t.test_examples]
         return cls([text for text, _ in pairs], [kind for _, kind in pairs])
 
 

@@ -88,7 +88,7 @@ class LossProbe:
         answer = self.prompts.candidate(example.target)[: MAX_TOKENS // 2]
         end = self.prompts.tokenizer.eos_token_id
         answer = [*answer, *([] if end is None else [end])]
-        prompt = self.prompts.prompt([{"role": "user", "content": example.prompt}])
+        prompt = self.prompts.prompt(example.messages, example.tools)
         prompt = prompt[-(MAX_TOKENS - len(answer)) :]
         return prompt + answer, len(prompt)
 

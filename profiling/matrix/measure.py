@@ -100,7 +100,8 @@ def measure_cell(engine: Engine, adapter: Adapter | None, task: Task, *, keep_ou
 def request_for(task: Task, example: Example, adapter: Adapter | None) -> EngineRequest:
     """The engine request that measures `adapter` on one example of `task`."""
     return EngineRequest(
-        messages=({"role": "user", "content": example.prompt},),
+        messages=example.messages,
+        tools=example.tools,
         adapter=adapter,
         max_tokens=task.max_tokens,
         candidates=_candidates(task, example),

@@ -89,7 +89,7 @@ def training_rows(tasks: Sequence[Task], source: str | None) -> TrainingRows | N
     if task is None:
         return None
     shown = task.training_examples[:SHOWN]
-    return TrainingRows.read([e.prompt for e in shown], [e.target for e in shown])
+    return TrainingRows.read([e.routed for e in shown], [e.target for e in shown])
 
 
 def profiled_tasks(registry: Registry, summary: ProfileSummary) -> tuple[Task, ...]:

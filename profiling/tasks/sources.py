@@ -1,8 +1,9 @@
 """Where a task's rows come from: a built-in suite, a local folder, a Hub dataset, or lm-evaluation-harness."""
 
+import csv
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import resources
 from itertools import islice
 from pathlib import Path
@@ -11,23 +12,41 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from ...adapters import Name, SuiteError
+from .chat import Chat, read_chat
 from .lm_eval import harness_rows
-from .text_files import json_lines
+from .text_files import json_lines, numbered_lines
 
 Split = Literal["train", "test"]
 _LABEL_TYPES = {str: "text", bool: "true or false", int: "a whole number", float: "a decimal"}
 
 
 class Row(dict[str, Any]):
-    """A row's columns; `where` names its place in messages, file and line for instance."""
+    """A row's columns; `where` names its place in messages, file and line for instance.
+
+    `chat` is the conversation that the columns `messages` and `tools` hold, where the row has no `input`.
+    """
 
     def __init__(self, columns: Mapping[str, Any], where: str) -> None:
         super().__init__(columns)
         self.where = where
+        self.chat: Chat | None = None
+
+    def read_chat(self) -> None:
+        """Read the conversation: its last user turn becomes the column `input`, its last answer `target`.
+
+        Raises:
+            SuiteError: it is none of texts in which a user asks for something.
+        """
+        if "input" in self or "messages" not in self:
+            return
+        self.chat = read_chat(self["messages"], self.get("tools"), self.where)
+        self["input"] = self.chat.asked
+        if self.chat.answer:
+            self.setdefault("target", self.chat.answer)
 
 
 class FolderSource(BaseModel):
-    """Rows of `<folder>/<task>/{train,test}.{jsonl,parquet}`.
+    """Rows of `<folder>/<task>`: `{train,test}.{jsonl,parquet,csv}`, or a data set that `datasets` saved there.
 
     `dataset` names that subfolder where it is not the task's name: one data set may be asked in many ways.
     """
@@ -182,11 +201,13 @@ def _folder_rows(parent: Path, name: str, split: Split) -> list[Row]:
     if not folder.is_dir():
         known = sorted(p.name for p in parent.glob("*") if p.is_dir())
         raise SuiteError(f"{parent} has no task folder {name!r}; it has {known or 'none'}")
-    files = [folder / f"{split}.jsonl", folder / f"{split}.parquet"]
-    file = next((f for f in files if f.is_file()), None)
+    file = next((f for end in _READERS if (f := folder / f"{split}{end}").exists()), None)
     if file is None:
-        raise SuiteError(f"{folder} has neither {split}.jsonl nor {split}.parquet")
-    rows = list(read_rows(file) if file.suffix == ".jsonl" else _parquet(file))
+        raise SuiteError(
+            f"{folder} has neither {split}.jsonl nor {split}.parquet, nor {split}.csv, nor a folder {split} that "
+            "datasets saved"
+        )
+    rows = list(_READERS[file.suffix](file))
     if not rows:
         raise SuiteError(f"{file} holds no rows")
     check_labels(rows)
@@ -218,11 +239,60 @@ def _parquet(file: Path) -> Iterator[Row]:
         yield _checked(Row(row, f"{file}, row {number}"))
 
 
+def _csv(file: Path) -> Iterator[Row]:
+    lines = (text for _, text in numbered_lines(file))
+    reader = csv.DictReader(lines, strict=True)
+    try:
+        for columns in reader:
+            where = f"{file}, line {reader.line_num}"
+            if None in columns or None in columns.values():
+                names = reader.fieldnames or []
+                raise SuiteError(f"{where}: not as many cells as the {len(names)} columns of the first line: {names}")
+            yield _checked(Row(columns, where))
+    except csv.Error as exc:
+        raise SuiteError(
+            f"{file}, line {reader.line_num}: not CSV with commas: {exc}; rows of long texts are better given as JSONL"
+        ) from exc
+
+
+def _saved(folder: Path) -> Iterator[Row]:
+    """The rows of a split that `datasets` saved: Arrow files, read as they are; no script of theirs is run."""
+    try:
+        from datasets import ClassLabel, Dataset
+        from pyarrow import ArrowException
+    except ImportError as exc:
+        raise ImportError("saved data sets need the extra: pip install 'traitroute[profile]'") from exc
+    try:
+        data = Dataset.load_from_disk(str(folder))
+        # As Arrow: nothing is decoded, images for instance.
+        rows = data.with_format("arrow")[:].to_pylist()
+    except (ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise SuiteError(f"{folder} holds no data set that datasets saved (save_to_disk): {exc}") from exc
+    classes = {name: kind for name, kind in data.features.items() if isinstance(kind, ClassLabel)}
+    for number, row in enumerate(rows, start=1):
+        where = f"{folder}, row {number}"
+        for name, kind in classes.items():
+            if row[name] is None or row[name] < 0:
+                raise SuiteError(f'{where}: its "{name}" is {row[name]}, which says that it has no class: leave it out')
+            row[name] = kind.int2str(row[name])
+        yield _checked(Row(row, where))
+
+
 def _checked(row: Row) -> Row:
-    for column in ("input", "target"):
+    row.read_chat()
+    # What a log holds may have no answer; a task's templates say what they need.
+    for column in ("input",) if row.chat else ("input", "target"):
         if not isinstance(row.get(column), str):
             raise SuiteError(f'{row.where}: the row needs "{column}" as text; it has {sorted(row)}')
     return row
+
+
+_READERS: Mapping[str, Callable[[Path], Iterator[Row]]] = {
+    ".jsonl": read_rows,
+    ".parquet": _parquet,
+    ".csv": _csv,
+    "": _saved,
+}
 
 
 def _sample(rows: list[Row], count: int, seed: int) -> list[Row]:

@@ -182,6 +182,11 @@ def infer_task(
     """Infer labels, metric, token limit and, unless it is given, the prompt of a task from the rows of `splits`."""
     rows = FolderSource(folder=folder)
     seen = [row for split in splits for row in rows.load(name, split, 10**6, seed=0)]
+    if unlabelled := next((row for row in seen if "target" not in row), None):
+        raise SuiteError(
+            f'{unlabelled.where}: the row has no "target", so that nothing tells by what answers are judged: say it '
+            'in a suite, with "target" and "metric" (format, or judge)'
+        )
     labels = _inferred_labels(seen, folder / name)
     ask = f"\nAnswer with one of: {', '.join(labels)}." if 0 < len(labels) <= LISTED_LABELS else ""
     metric = _inferred_metric(seen, labels)

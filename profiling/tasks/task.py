@@ -8,7 +8,7 @@ from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from jinja2 import StrictUndefined, Template, TemplateError, UndefinedError
+from jinja2 import StrictUndefined, Template, TemplateError, UndefinedError, meta
 from jinja2.sandbox import SandboxedEnvironment
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -33,6 +33,11 @@ def _template(text: str) -> Template:
     return _TEMPLATES.from_string(text)
 
 
+@lru_cache(maxsize=1024)
+def _columns_of(template: str) -> set[str]:
+    return meta.find_undeclared_variables(_TEMPLATES.parse(template))
+
+
 @dataclass(frozen=True)
 class TrainingSet:
     """What an adapter named `name` is trained on; `learn="stop"` puts loss on the end of the turn alone."""
@@ -47,7 +52,9 @@ class Task(BaseModel):
 
     `prompt` and `target` are Jinja2 templates over a row's columns. `source: true` trains an adapter
     on the task; every task is measured. `train` and `test` are numbers of rows. `left_out` are indices of
-    test rows that are not measured: profiling adds those that are too long for the base model.
+    test rows that are not measured: profiling adds those that are too long for the base model. `shots` are
+    so many training rows that are shown before every test row, as earlier turns. A row with the columns `messages` and
+    `tools` and no `input` is a chat: its last user turn is `input`, and is sent as `prompt` makes it.
 
     `score` is what gains are of, and so what routes: `metric`, what the metric gives an answer, in [0, 1]; `strict`,
     whether it is right as asked for; or `lenient`, whether the right answer is in it. `metric` is the default, since
@@ -70,6 +77,7 @@ class Task(BaseModel):
     source: bool = False
     train: Annotated[int, Field(ge=0)] = 200
     test: Annotated[int, Field(ge=1)] = 100
+    shots: Annotated[int, Field(ge=0, le=64)] = 0
     max_tokens: Annotated[int, Field(ge=1, le=4096)] = 64
     seed: int = 0
     left_out: tuple[int, ...] = ()
@@ -123,7 +131,21 @@ class Task(BaseModel):
     def test_examples(self) -> list[Example]:
         """The rows every adapter is measured on, rendered."""
         rows = self.examples("test", self.test)
-        return [row for place, row in enumerate(rows) if place not in self.left_out]
+        shots = {"shots": self._shots(rows)} if self.shots else {}
+        return [row.model_copy(update=shots) for place, row in enumerate(rows) if place not in self.left_out]
+
+    def _shots(self, tested: Sequence[Example]) -> tuple[tuple[str, str], ...]:
+        """Prompts and answers of training rows, a seeded draw without those that ask what a test row asks."""
+        asked = {folded(example.prompt) for example in tested}
+        # More than are needed, since some may be test rows too.
+        drawn = {folded(e.prompt): (e.prompt, e.target) for e in self.examples("train", 4 * self.shots + 16)}
+        shots = [shot for prompt, shot in drawn.items() if prompt not in asked][: self.shots]
+        if len(shots) < self.shots:
+            raise SuiteError(
+                f"task {self.name}: {self.shots} shots are wanted, and {len(shots)} of the training rows looked at ask "
+                'what no test row asks: set a smaller "shots", or give more training rows'
+            )
+        return tuple(shots)
 
     @property
     def lists_labels(self) -> bool:
@@ -196,6 +218,10 @@ class Task(BaseModel):
         return self.judge([output], [example])[0].lenient
 
     def _example(self, row: Row) -> Example:
+        asks_input = "input" in _columns_of(self.prompt)
+        if asks_input:
+            row.read_chat()
+
         def render(name: str) -> str:
             template = getattr(self, name)
             try:
@@ -211,11 +237,14 @@ class Task(BaseModel):
                 raise SuiteError(f"task {self.name}: the {name} template failed on {row.where}: {exc}") from exc
 
         prompt, target, answer = map(render, ("prompt", "target", "answer"))
+        chat = row.chat if asks_input else None
         return Example(
             prompt=prompt,
             target=target,
             answer=composed(answer) if self.labels else answer,
             columns={column: self._column(row, column) for column in self.metric.reads},
+            chat=chat.asking(prompt) if chat else (),
+            tools=chat.tools if chat else (),
         )
 
     def _column(self, row: Row, column: str) -> Any:
@@ -256,8 +285,8 @@ def _warnings_of(task: Task) -> Iterator[str]:
     task.judge([tested[0].target], tested[:1])
     if not task.source:
         return
-    trained = {_folded(example.prompt) for example in task.training_examples}
-    known = sum(_folded(example.prompt) in trained for example in tested)
+    trained = {_asked(example) for example in task.training_examples}
+    known = sum(_asked(example) in trained for example in tested)
     if known:
         yield (
             f"{known} of {len(tested)} test rows ({known / len(tested):.0%}) ask what a training row asks, but for "
@@ -275,5 +304,11 @@ def _warnings_of(task: Task) -> Iterator[str]:
         )
 
 
-def _folded(text: str) -> str:
+def _asked(example: Example) -> str:
+    """What a row asks, written alike for rows that differ in case and spaces only."""
+    return folded(json.dumps(example.chat) if example.chat else example.prompt)
+
+
+def folded(text: str) -> str:
+    """The text in one case, with single spaces."""
     return " ".join(composed(text).casefold().split())

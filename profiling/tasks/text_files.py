@@ -24,7 +24,7 @@ def read_text(file: Path) -> str:
     Raises:
         SuiteError: it cannot be read, or is not UTF-8.
     """
-    return "".join(text for _, text in _lines(file))
+    return "".join(text for _, text in numbered_lines(file))
 
 
 def text_lines(file: Path) -> Iterator[tuple[str, str]]:
@@ -33,7 +33,7 @@ def text_lines(file: Path) -> Iterator[tuple[str, str]]:
     Raises:
         SuiteError: it cannot be read, is not UTF-8, or is too long.
     """
-    return ((where, text) for where, text in _lines(file) if text.strip())
+    return ((where, text) for where, text in numbered_lines(file) if text.strip())
 
 
 def json_lines(file: Path) -> Iterator[tuple[str, Any]]:
@@ -42,7 +42,7 @@ def json_lines(file: Path) -> Iterator[tuple[str, Any]]:
     Raises:
         SuiteError: the file cannot be read, or a line is not JSON.
     """
-    return ((where, _json(text, where)) for where, text in text_lines(file))
+    return ((where, json_value(text, where)) for where, text in text_lines(file))
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -73,7 +73,12 @@ def _of_yaml(read: Callable[[str, Any], Any], text: str, where: str) -> Any:
         raise SuiteError(f"{where} is not YAML: {exc}") from exc
 
 
-def _lines(file: Path) -> Iterator[tuple[str, str]]:
+def numbered_lines(file: Path) -> Iterator[tuple[str, str]]:
+    """Every line after its place (file and line) for messages.
+
+    Raises:
+        SuiteError: it cannot be read, is not UTF-8, or is too long.
+    """
     number = 0
     try:
         with file.open("rb") as stream:
@@ -82,12 +87,17 @@ def _lines(file: Path) -> Iterator[tuple[str, str]]:
                 where = f"{file}, line {number}"
                 if len(line) > LONGEST_LINE:
                     raise SuiteError(f"{where}: longer than {LONGEST_LINE // 2**20} MiB: give one row a line")
-                yield where, _decoded(line, where, first=number == 1)
+                yield where, decode_line(line, where, first=number == 1)
     except OSError as exc:
         raise SuiteError(f"{file} cannot be read: {exc.strerror}") from exc
 
 
-def _decoded(line: bytes, where: str, *, first: bool) -> str:
+def decode_line(line: bytes, where: str, *, first: bool) -> str:
+    """The text of a line, the `first` of its file without a byte-order mark.
+
+    Raises:
+        SuiteError: it is not UTF-8.
+    """
     if first and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise SuiteError(f"{where}: the file is UTF-16: save it as UTF-8")
     if b"\0" in line:
@@ -100,7 +110,12 @@ def _decoded(line: bytes, where: str, *, first: bool) -> str:
         ) from exc
 
 
-def _json(text: str, where: str) -> Any:
+def json_value(text: str, where: str) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        SuiteError: it is not JSON, gives a key twice, is nested too deeply, or holds half a character.
+    """
     try:
         value = json.loads(text, object_pairs_hook=_object)
         # JSON may name half a character; no tokenizer takes it.

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from jinja2 import TemplateError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -18,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ...adapters import Adapter, Registry
+from ...adapters import Adapter, InputError, Registry
 from ..api_routes import api_routes, open_paths
 from ..engines.engine import PromptTokenizer
 from ..http.addresses import cross_origin
@@ -251,8 +250,9 @@ class _Endpoints:
         asked = read_chat(body, self.context)
         try:
             return asked, self._checked(self.tokenizer.prompt(asked.messages), "messages")
-        except TemplateError as exc:
-            raise RefusedError(f"the model's chat template refuses the messages: {exc}", param="messages") from exc
+        except InputError as exc:
+            refused = f"the model's chat template refuses the messages: {exc.__cause__}"
+            raise RefusedError(refused, param="messages") from exc
 
     def _read_completion(self, body: Any) -> tuple[CompletionRequest, list[int]]:
         asked = read_completion(body, self.context)

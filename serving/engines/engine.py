@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from jinja2 import TemplateError
+
 from ...adapters import Adapter, BaseModelError, FinishReason, InputError
 
-Message = dict[str, str]
+Message = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -19,13 +21,14 @@ class EngineRequest:
     """One prompt for one adapter (None: the base model).
 
     Up to `max_tokens` tokens are generated greedily (0: none), and the log-likelihood of each of
-    `candidates` as the assistant's answer is computed.
+    `candidates` as the assistant's answer is computed. `tools` are what the model is told that it may call.
     """
 
     messages: tuple[Message, ...]
     adapter: Adapter | None = None
     max_tokens: int = 0
     candidates: tuple[str, ...] = ()
+    tools: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,12 +81,15 @@ class PromptTokenizer:
         except (OSError, ValueError) as exc:
             raise BaseModelError(f"{base} holds no tokenizer that transformers can load: {exc}") from exc
 
-    def prompt(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids up to and including the start of the assistant's turn."""
+    def prompt(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> list[int]:
+        """Token ids up to and including the start of the assistant's turn.
+
+        Raises:
+            InputError: the base model's chat template refuses the messages.
+        """
         if self.tokenizer.chat_template is None:
             return self.tokenizer("\n".join(m["content"] for m in messages) + "\n")["input_ids"]
-        ids = self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=True)
-        return ids["input_ids"]
+        return chat_tokens(self.tokenizer, messages, tools, add_generation_prompt=True)
 
     def candidate(self, text: str) -> list[int]:
         """Token ids of an answer that follows `prompt`, without an end-of-turn token."""
@@ -92,7 +98,7 @@ class PromptTokenizer:
     def tokenize(self, request: EngineRequest) -> TokenizedRequest:
         """The request as token ids."""
         candidates = [self.candidate(text) for text in request.candidates]
-        return TokenizedRequest(self.prompt(request.messages), candidates, request.max_tokens)
+        return TokenizedRequest(self.prompt(request.messages, request.tools), candidates, request.max_tokens)
 
     def tokenize_all(self, requests: Sequence[EngineRequest], *, context: int | None) -> list[TokenizedRequest]:
         """The requests as token ids; beyond its `context` a model answers too, and wrongly.
@@ -113,3 +119,23 @@ class PromptTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """Text of generated token ids, special tokens dropped."""
         return self.tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def chat_tokens(
+    tokenizer: Any, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = (), **options: Any
+) -> list[int]:
+    """Token ids of `messages` by a tokenizer's chat template.
+
+    Raises:
+        InputError: the template refuses them; some take no system prompt, or no two turns of one role.
+    """
+    if tools:
+        options["tools"] = list(tools)
+    try:
+        return tokenizer.apply_chat_template(list(messages), return_dict=True, **options)["input_ids"]
+    except (TemplateError, TypeError) as exc:
+        roles = ", ".join(message["role"] for message in messages)
+        raise InputError(
+            f"the base model's chat template refuses messages of the roles {roles}: {exc}; give rows that it takes, "
+            "or another base model"
+        ) from exc

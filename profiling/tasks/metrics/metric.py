@@ -3,11 +3,13 @@
 import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from ....adapters import MetricError
+from ....router.request import request_text
 from ..scoring import Judgement
 
 if TYPE_CHECKING:
@@ -19,7 +21,9 @@ _ROUNDING = 1e-9
 class Example(BaseModel):
     """One rendered row: the prompt sent, the answer trained on, and the answer looked for.
 
-    `columns` are those columns of the row that the task's metric reads, as they are.
+    `columns` are those columns of the row that the task's metric reads, as they are. `chat` is the whole conversation
+    where the row is one, whose last user turn is the prompt, and `tools` what it may call. `shots` are prompts and
+    answers that are shown before the prompt.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -28,11 +32,37 @@ class Example(BaseModel):
     target: str
     answer: str
     columns: dict[str, Any] = {}
+    chat: tuple[dict[str, Any], ...] = ()
+    tools: tuple[dict[str, Any], ...] = ()
+    shots: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def messages(self) -> tuple[dict[str, Any], ...]:
+        """What is sent: the chat or the prompt, with the shots as earlier turns behind its system prompt.
+
+        Chat models have learned from turns where one answer ends and the next question begins. The router reads the
+        first user turn of a request, and so reads one question of the task's wording, not all of them in a row.
+        """
+        turns = self.chat or ({"role": "user", "content": self.prompt},)
+        if not self.shots:
+            return turns
+        start = next(i for i, turn in enumerate(turns) if turn["role"] != "system")
+        shown = ([_turn("user", asked), _turn("assistant", said)] for asked, said in self.shots)
+        return (*turns[:start], *chain.from_iterable(shown), *turns[start:])
+
+    @property
+    def routed(self) -> str:
+        """The text by which a server routes such a request: of a chat, the first user turn that says something."""
+        return request_text({"messages": list(self.chat)}) if self.chat else self.prompt
 
     @model_serializer(mode="wrap")
-    def _without_empty_columns(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Digests of measured cells are made of these dumps, and are older than `columns`.
-        return {key: value for key, value in dump(self).items() if key != "columns" or value}
+    def _without_what_is_empty(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Digests of measured cells are made of these dumps, and are older than some fields.
+        return {key: value for key, value in dump(self).items() if key in ("prompt", "target", "answer") or value}
+
+
+def _turn(role: str, content: str) -> dict[str, Any]:
+    return {"role": role, "content": content}
 
 
 @dataclass(frozen=True)

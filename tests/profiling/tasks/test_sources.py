@@ -163,3 +163,77 @@ def test_a_task_may_read_another_data_sets_rows(tmp_path: Path) -> None:
     (tmp_path / "reviews" / "test.jsonl").write_text(json.dumps(row) + "\n")
     source = FolderSource(folder=tmp_path, dataset="reviews")
     assert source.load("reviews_yes_no", "test", 5, seed=0) == [row]
+
+
+@pytest.mark.parametrize("split", ["train.jsonl", "train.csv"])
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path, split: str) -> None:
+    content = '{"input": "2 + 2", "target": "4"}' if split.endswith("jsonl") else "input,target\r\n2 + 2,4\r\n"
+    assert load(write(tmp_path, b"\xef\xbb\xbf" + content.encode(), split)) == [GOOD]
+
+
+def test_csv_cells_may_hold_commas_quotes_and_line_ends(tmp_path: Path) -> None:
+    write(tmp_path, b'input,target,label\n"a, ""b""\nc",yes,x\nd,no,y\n', "train.csv")
+    first, second = load(tmp_path)
+    assert first == {"input": 'a, "b"\nc', "target": "yes", "label": "x"}
+    assert second.where.endswith("train.csv, line 4")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"input,target\na,b,c\n", "line 2: not as many cells as the 2 columns"),
+        (b"input,target\na\n", "line 2: not as many cells"),
+        (b"input;target\na;b\n", "line 2: the row needs \"input\" as text; it has ['input;target']"),
+        (b'input,target\n"a,b\n', "not CSV with commas: unexpected end of data"),
+        (b"input,target\n" + b"x" * 200_000 + b",b\n", "field larger than field limit"),
+        (b"input,target\n\xff,b\n", "line 2: not UTF-8"),
+        (b"input,target\n", "holds no rows"),
+    ],
+)
+def test_bad_csv_is_named_with_its_line(tmp_path: Path, content: bytes, reason: str) -> None:
+    with pytest.raises(SuiteError) as error:
+        load(write(tmp_path, content, "train.csv"))
+    assert reason in str(error.value)
+
+
+def saved(folder: Path, rows: list[dict[str, Any]], **classes: list[str]) -> Path:
+    datasets = pytest.importorskip("datasets", reason="needs datasets: pip install 'traitroute[profile]'")
+    data = datasets.Dataset.from_list(rows)
+    for column, names in classes.items():
+        data = data.cast_column(column, datasets.ClassLabel(names=names))
+    datasets.DatasetDict({"train": data}).save_to_disk(str(folder / "sums"))
+    return folder
+
+
+@pytest.mark.slow
+def test_a_saved_data_set_gives_its_rows_and_the_names_of_classes(tmp_path: Path) -> None:
+    rows = [GOOD | {"label": i % 2} for i in range(4)]
+    assert [row["label"] for row in load(saved(tmp_path, rows, label=["odd", "even"]))] == ["odd", "even"] * 2
+
+
+@pytest.mark.slow
+def test_a_saved_row_without_a_class_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SuiteError, match='row 2: its "label" is -1'):
+        load(saved(tmp_path, [GOOD | {"label": i} for i in (0, -1)], label=["odd", "even"]))
+
+
+@pytest.mark.slow
+def test_a_saved_conversation_has_no_columns_that_only_other_rows_have(tmp_path: Path) -> None:
+    call = {"function": {"name": "find", "arguments": "{}"}}
+    said = {"role": "assistant", "content": "x", "tool_calls": None}
+    rows = [
+        {"messages": [{"role": "user", "content": "a", "tool_calls": None}, said]},
+        {"messages": [{"role": "user", "content": "b", "tool_calls": None}, said | {"tool_calls": [call]}]},
+    ]
+    first, second = load(saved(tmp_path, rows))
+    assert first.chat and second.chat
+    assert first.chat.messages == ({"role": "user", "content": "a"},)
+    assert (first["target"], second["input"]) == ("x", "b")
+
+
+@pytest.mark.slow
+def test_a_folder_that_datasets_did_not_save_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "sums" / "train").mkdir(parents=True)
+    (tmp_path / "sums" / "train" / "state.json").write_text('{"_data_files": [{"filename": "../../secret.arrow"}]}')
+    with pytest.raises(SuiteError, match="holds no data set that datasets saved"):
+        load(tmp_path)
