@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from ..adapters import Adapter, AdapterState, DemandWindow, InputError, Registry
-from .console import console, progress_bars, warn
+from .console import console, progress_bars, say, warn
 from .options import DEFAULT_REGISTRY, Concurrency, RegistryPath, ServerKey, engine_name, newest_profile, secret
 from .options import names as listed
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 PROMPTS = 50
 """So many prompts of a candidate task are compared with the traffic."""
+
+SHOWN_CHARS = 72
+"""Of each example of a task from a log."""
 
 RISING = 0.05
 """The p-value below which a trend in the traffic is stated."""
@@ -119,6 +123,58 @@ def add(
             )
             progress.update(bar, visible=False)
     _show(new, columns)
+
+
+@app.command("from-log")
+def from_log(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="The log: a JSON object a line or an array of them, as OpenAI's API, LiteLLM and Langfuse have them, "
+            "or vLLM's own log at level DEBUG.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="The new folder of the suite and its rows [default: FILE's name, -tasks].")
+    ] = None,
+    rows: Annotated[int, typer.Option(min=1, help="Rows a task, of distinct requests.")] = 100,
+    fewest: Annotated[int, typer.Option(min=2, help="Templates of fewer requests are no tasks.")] = 20,
+    most: Annotated[int, typer.Option(min=1, help="So many tasks at most, of the most frequent templates.")] = 40,
+    sample: Annotated[
+        int, typer.Option(min=100, help="Requests of the log that are grouped, drawn by --seed.")
+    ] = 20_000,
+    seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
+) -> None:
+    """Make tasks of a log of chat requests: those made from one template are one task.
+
+    Writes a suite and a folder of rows a task, with three examples of each to name it by. Nothing is sent anywhere;
+    what is written holds what users wrote, and is readable by its owner only. The tasks have no right answers: the
+    suite says what each is judged by.
+
+    Example:
+
+        traitroute tasks from-log requests.jsonl --out our_tasks
+    """
+    from ..profiling.tasks.from_log import JUDGED, SUITE, ends, first_fault, tasks_from_log
+
+    out = out or Path(f"{file.stem}-tasks")
+    tasks, reading = tasks_from_log(file, out, rows=rows, fewest=fewest, most=most, seed=seed, sample=sample)
+    if fault := first_fault(reading):
+        warn(f"of {reading.entries} entries {fault}")
+    if reading.too_long:
+        warn(f"{reading.too_long} requests were left out: longer than any adapter answers")
+    table = Table()
+    for column in ("task", "requests", "rows", "judged by", "examples"):
+        table.add_column(column, justify="right" if column in ("requests", "rows") else "left")
+    for task in tasks:
+        examples = "\n".join(ends(text, SHOWN_CHARS) for text in task.examples)
+        table.add_row(task.name, str(task.count), str(task.rows), JUDGED[task.judged].short, escape(examples))
+    console.print(table)
+    held = sum(task.count for task in tasks)
+    say(f"{reading.requests} requests in {reading.entries} entries; {held} of them in {len(tasks)} tasks")
+    say(f"written: {out / SUITE} and a folder a task beside it, with users' texts, for you to read only (mode 0600)")
+    say("nothing was sent. Name the tasks, then: traitroute tasks add " + str(out / SUITE))
 
 
 def _tasks(place: str, names: str, test: int | None, profiled: "Profiled") -> "list[Task]":
@@ -248,7 +304,7 @@ def _candidates(folder: Path, profile: "RoutingProfile") -> "Mapping[str, NDArra
     for name in names:
         if name not in profile.tasks:
             task = infer_task(folder, name, source=False, train=0, test=PROMPTS)
-            features[name] = profile.features.transform([e.prompt for e in task.test_examples])
+            features[name] = profile.features.transform([e.routed for e in task.test_examples])
     return features
 
 
