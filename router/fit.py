@@ -82,8 +82,11 @@ def fit_profile(
         fitted_on=len(at.tasks),
     )
     few = are_few(int(at.groups.max()) + 1, risk)
-    error = profile.error(novel) * (1.0 if few else novel)
-    z = RiskCurve.of(on_new, error, gains, at.groups).best_z(risk)
+    curve = RiskCurve.of(on_new, profile.error(novel) * (1.0 if few else novel), gains, at.groups)
+    if few:
+        error = profile.error(novelty.probability(unseen_known))
+        curve = curve.beside(RiskCurve.of(on_known, error, gains, at.groups))
+    z = curve.best_z(risk)
     return replace(profile, z_new=z, z_known=z if few else 0.0)
 
 

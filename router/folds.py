@@ -121,7 +121,7 @@ class FitData:
     @cached_property
     def new(self) -> list[Fold]:
         """Folds that hold out whole groups, few at a time, to imitate new kinds of request."""
-        if self.groups.max() < 2:
+        if self.groups.max() < 1:
             return self.known
         folds = GroupKFold(min(NEW_FOLDS, int(self.groups.max()) + 1))
         return [self._fold(a, b) for a, b in folds.split(self.tasks, groups=self.groups)]

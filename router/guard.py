@@ -7,7 +7,9 @@ left out of the fit, counted in data sets, with all tasks made of one taken toge
 2. Of the values that do, the one of the best mean gain is taken; of several that are as good, the highest.
 3. It holds of a request as far as that is new. Requests of profiled kinds need no margin: those were measured.
 4. Fewer than 1 / risk - 1 data sets, nineteen at 5%, cannot show that a risk is kept, whatever the outcomes. There none
-   may be harmed, z is at least LEAST_Z, and it holds of every request.
+   may be harmed, z is at least LEAST_Z, and it holds of every request. So it is chosen by what it does to requests of
+   profiled kinds too: where nothing is predicted of new ones, as without any training rows, they would ask for the
+   highest z, and no request would ever get an adapter.
 """
 
 from dataclasses import dataclass
@@ -80,6 +82,10 @@ class RiskCurve:
         spread = np.sqrt(np.maximum(squares - means**2, 0.0) / np.bincount(groups))
         limit = NormalDist().inv_cdf(1 - 0.05 / means.shape[1])
         return cls(Z_GRID, means, means + limit * spread < 0)
+
+    def beside(self, other: "RiskCurve") -> "RiskCurve":
+        """The curve of the same groups' requests here and in `other`, which count alike."""
+        return RiskCurve(self.z, (self.gains + other.gains) / 2, self.harmed | other.harmed)
 
     def best_z(self, risk: float) -> float:
         """The z to route with, by the rules of this module."""

@@ -14,6 +14,8 @@ COMMANDS = sorted(file.stem for file in BENCHMARKS.glob("*.py") if "__main__" in
 SMALL = {
     "log_templates": ["--requests", "300"],
     "recalibration": ["--seeds", "1"],
+    "missing_rows": ["--sizes", "3", "--adapters", "2", "--draws", "1"],
+    "recalibration": ["--seeds", "2"],
     "registry_scale": ["--sizes", "100"],
     "reprofiling": ["--cases", "1", "--only", "random"],
     "reprofiling_column": ["--cases", "1"],
