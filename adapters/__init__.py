@@ -48,6 +48,7 @@ from .registry.summary import (
     ProfileSummary,
     RoutingScore,
     Stability,
+    TrainingNote,
     TraitName,
 )
 from .registry.traffic import DemandWindow
@@ -101,6 +102,7 @@ __all__ = [
     "StoredProfile",
     "SuiteError",
     "TooManyError",
+    "TrainingNote",
     "TraitName",
     "TraitRouteError",
     "UnknownNameError",

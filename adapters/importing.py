@@ -4,7 +4,7 @@ Nothing is stored of an adapter that is refused: it is checked in a scratch fold
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,14 @@ from .weights.tensor_file import shown
 
 @dataclass(frozen=True)
 class ImportResult:
-    """An adapter as it is recorded; `known` if it was there before, with exactly these weights."""
+    """An adapter as it is recorded; `known` if it was there before, with exactly these weights.
+
+    `datasets` are the ids of its training data by its model card.
+    """
 
     adapter: Adapter
     known: bool = False
+    datasets: tuple[str, ...] = ()
 
 
 class Importer:
@@ -90,14 +94,14 @@ class Importer:
         place = self._allowed.check(Source.parse(uri))
         source, store = str(place), self._registry.weights
         with store.scratch_folder() as folder:
-            licence = fetch(place, folder, largest=self._largest)
+            card = fetch(place, folder, largest=self._largest)
             files = _inspect(folder, source, base, self._base_shapes(base, store.root), same_base=same_base)
             if (known := self._known(name, files.digest, replaces)) is not None:
-                return ImportResult(known, known=True)
-            stated["licence"] = stated["licence"] or licence
+                return ImportResult(known, known=True, datasets=card.datasets)
+            stated["licence"] = stated["licence"] or card.licence
             adapter = files.adapter(name, base.name, base.digest, uri=source, **stated)
             store.keep(folder, files)
-            return self._write(adapter, replaces)
+            return replace(self._write(adapter, replaces), datasets=card.datasets)
 
     def _base_model(self) -> Base:
         known = self._registry.base_models()

@@ -62,7 +62,7 @@ def main() -> None:
     reader = SignalReader(base, signal_folder(arguments.registry), seed=arguments.seed)
     start = time.perf_counter()
     with Progress(console=console) as progress:
-        bar = progress.add_task("read signals", total=len(study.adapters) + len(study.tasks))
+        bar = progress.add_task("read signals", total=len(study.sources) + len(study.tasks))
         signals = read_signals(study, reader, on_dataset=lambda name: progress.advance(bar))
     read = time.perf_counter() - start
     found = forecast_study(study, signals, score=arguments.score, seed=arguments.seed)

@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from ..adapters import Adapter, AdapterState, AllowedSources, Base, Importer, Registry, RegistryError
+from ..adapters.weights.sources import Source
 from . import measure
 from .console import console, say
 from .options import DEFAULT_REGISTRY, RegistryPath, names
@@ -132,14 +133,26 @@ def add(
     known_base = None if base is None else _base(base)
     with _opened(registry, base) as store, console.status("fetching and checking"):
         result = Importer(store, allowed, base=known_base).add(
-            name, _typed(uri), tags=names(tags), source_task=source_task, licence=licence, same_base=same_base
+            name,
+            str(Source.typed(uri)),
+            tags=names(tags),
+            source_task=source_task,
+            licence=licence,
+            same_base=same_base,
         )
+        measurable = store.newest_profile() is not None
     adapter = result.adapter
     if result.known:
         say(f"{name} is there already with these weights ({adapter.state}): nothing changed")
         return
     say(f"added {_described(adapter)}")
-    _say_next(name, "it answers by its name now, and `auto` may choose it once it is measured")
+    if measurable:
+        _say_next(name, "it answers by its name now, and `auto` may choose it once it is measured")
+    else:
+        say(
+            "pending: it answers by its name now; the registry holds no profile yet, which would measure it on rows of "
+            f"your tasks: traitroute profile --registry {registry} --adapter {name} --targets FOLDER"
+        )
 
 
 @app.command("replace")
@@ -159,7 +172,7 @@ def replace(
     """
     allowed = AllowedSources.from_environment(allow_root or (), typed=True)
     with Registry.open(registry) as store, console.status("fetching and checking"):
-        result = Importer(store, allowed).replace(name, _typed(uri), licence=licence, same_base=same_base)
+        result = Importer(store, allowed).replace(name, str(Source.typed(uri)), licence=licence, same_base=same_base)
     new = result.adapter
     if result.known:
         say(f"these weights wait already to replace {name}: nothing changed")
@@ -295,13 +308,6 @@ def _base(name: str) -> Base:
 
     base = open_base_model(name)
     return Base(base.name, base.digest, base.path)
-
-
-def _typed(uri: str) -> str:
-    """A folder as its absolute path; what is neither there nor written like a path stays a Hub id or URL."""
-    path = Path(uri).expanduser()
-    is_path = path.is_dir() or path.is_absolute() or uri.startswith(".")
-    return str(path.resolve()) if is_path and "://" not in uri else uri
 
 
 def _described(adapter: Adapter) -> str:

@@ -14,9 +14,14 @@ INTERRUPTED = 130
 """The exit code by which Typer ends a command at Ctrl-C, without a message."""
 
 COMMANDS = {
+    "init": (
+        "init:init",
+        "Make a suite of the adapters you have and examples of your tasks, try a few, and say what a full profile "
+        "costs.",
+    ),
     "profile": (
         "profile:profile",
-        "Train one adapter per source task, measure all on all tasks, fit traits, write the registry.",
+        "Take the adapters you have, or train one per source task; measure all on all tasks, fit traits and routing.",
     ),
     "adapters": ("adapters:app", "List, add, replace and remove adapters."),
     "profiles": ("profiles:app", "List, compare and roll back profile versions; fit anew."),
@@ -97,8 +102,9 @@ app = typer.Typer(
     cls=LazyGroup,
     help=(
         "Measure what every LoRA adapter really does, and route each request to the one it needs.\n\n"
-        'Start with `traitroute profile mini`, then `traitroute route "2 + 2?" --explain`, '
-        "then `traitroute serve`."
+        "Start with `traitroute init --adapters YOUR_LORAS --examples YOUR_TASKS`, then `traitroute profile "
+        'suite.yaml`, `traitroute route "2 + 2?" --explain` and `traitroute serve`. Without adapters of your own, '
+        "`traitroute profile mini` trains six."
     ),
     no_args_is_help=True,
     **_SETTINGS,

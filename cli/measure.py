@@ -1,15 +1,13 @@
 """`traitroute adapters measure`: a pending adapter's row, measured in this process, and then it may be chosen."""
 
 from contextlib import closing
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from ..adapters import InputError, Registry
-from ..router import TrainingRows
+from ..adapters import Registry
 from .console import console, progress_bars
 from .options import DEFAULT_REGISTRY, RegistryPath, engine_name
 
@@ -53,13 +51,13 @@ def measure(
         traitroute adapters measure polite --share 0.3 --rows polite/train.jsonl
     """
     from ..profiling.base_model import open_base_model
-    from ..profiling.matrix.profiled import Profiled
+    from ..profiling.matrix.profiled import Profiled, read_training_rows
     from ..profiling.matrix.row import measure_row
     from ..profiling.profile import quiet_libraries
     from ..serving import open_engine
 
     chosen = engine_name(engine)
-    training = None if rows is None else _read_rows(rows)
+    training = None if rows is None else read_training_rows(rows)
     quiet_libraries()
     with Registry.open(registry) as store:
         adapter = store.replacement(name) or store.adapter(name)
@@ -95,18 +93,3 @@ def _show(name: str, measured: "MeasuredRow", state: str) -> None:
         f"{name}: {row.examples.sum()} of {measured.size} examples ({measured.share:.0%}) in {measured.seconds:.0f} s, "
         f"mean standard error {row.errors.mean():.3f}; profile version {measured.version}, now {state}"
     )
-
-
-def _read_rows(file: Path) -> TrainingRows:
-    """The first rows of a JSONL file.
-
-    Raises:
-        InputError: it cannot be read, or a row lacks a text.
-    """
-    from ..profiling.matrix.profiled import SHOWN
-    from ..profiling.tasks.sources import read_rows
-
-    rows = list(islice(read_rows(file), SHOWN))
-    if not rows:
-        raise InputError(f"{file} holds no rows: leave --rows out, or give some")
-    return TrainingRows.read([row["input"] for row in rows], [row["target"] for row in rows])

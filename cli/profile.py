@@ -1,17 +1,39 @@
-"""`traitroute profile`: train, measure, fit, record."""
+"""`traitroute profile`: train, or take adapters that are there; measure, fit, record."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from ..adapters import InputError, Method, Registry
+from ..adapters import AllowedSources, InputError, Location, Method, Registry, RegistryError
+from .adapters import AllowRoot
 from .console import console, progress_bars, say, warn
 from .options import DEFAULT_REGISTRY, RegistryPath, engine_name, names
 
 if TYPE_CHECKING:
-    from ..profiling import Profile
+    from ..profiling import GivenAdapter, Profile
+
+AdapterOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--adapter",
+        metavar="NAME[=PLACE]",
+        help="An adapter that is there already: NAME=FOLDER, a Hub id or a URL, or the NAME of one in the registry; "
+        "repeatable.",
+    ),
+]
+AdaptersOption = Annotated[
+    Path | None, typer.Option("--adapters", metavar="DIR", help="Every adapter that PEFT saved in a folder below DIR.")
+]
+SameBaseOption = Annotated[
+    bool,
+    typer.Option("--same-base", help="Their base model is this one, though their configurations say other."),
+]
+
+NO_TRAITS = "there are no traits to speak of, for they compare adapters: routing is between these and the base model"
+"""Said of a profile of one or two adapters."""
 
 
 def profile(
@@ -27,7 +49,26 @@ def profile(
         ),
     ] = None,
     sources: Annotated[str, typer.Option(help="With --data: tasks to train an adapter on, comma-separated.")] = "",
-    targets: Annotated[str, typer.Option(help="With --data: further tasks that are only measured.")] = "",
+    targets: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PLACE",
+            help="Tasks that are only measured: a task's folder, a folder of such folders, or a suite; with --data the "
+            "names of tasks. Comma-separated, or repeated.",
+        ),
+    ] = None,
+    adapter: AdapterOption = None,
+    adapters: AdaptersOption = None,
+    rows: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE",
+            help="JSONL of `input` (the prompt as it was trained on) and `target` that a given adapter was trained on, "
+            "where that is known; repeatable.",
+        ),
+    ] = None,
+    same_base: SameBaseOption = False,
+    allow_root: AllowRoot = None,
     train: Annotated[
         int | None, typer.Option(min=1, help="Training rows per source [default: the suite's, or 200].")
     ] = None,
@@ -41,11 +82,16 @@ def profile(
     engine: Annotated[str | None, typer.Option(help="auto, transformers or vllm, instead of the suite's.")] = None,
     runs: Annotated[Path | None, typer.Option(help="Where training runs are kept, to resume them.")] = None,
 ) -> None:
-    """Train one adapter per source task, measure all on all tasks, fit traits, write the registry.
+    """Take the adapters you have, or train one per source task; measure all on all tasks, fit traits and routing.
 
-    A killed run goes on where it was: run the same command again.
+    Nothing is trained for --adapter, --adapters and a suite's `adapters`; any number from one is enough. A killed run
+    goes on where it was: run the same command again.
 
     Examples:
+
+        traitroute profile --adapter legal=acme/legal-lora@v2 --adapter polite=./polite-lora --targets my_tasks
+
+        traitroute profile --adapters ./loras --targets my_tasks --base ./my-base-model
 
         traitroute profile mini
 
@@ -53,35 +99,76 @@ def profile(
 
         traitroute profile --data my_tasks --sources gsm8k,mnli --targets boolq --train 400
     """
-    from ..profiling import folder_suite, load_suite
+    from ..profiling import folder_suite, load_suite, target_suite
     from ..profiling.profile import prepare, profile_prepared
 
-    if suite is None and data is None:
-        raise InputError("give a suite (`traitroute profile mini`), or --data FOLDER --sources ...")
-    if suite is not None and (sources or targets):
+    given = given_adapters(adapter, adapters, rows, same_base=same_base)
+    wanted = [place for text in targets or () for place in ([text] if Path(text).exists() else names(text))]
+    if suite is not None and (sources or wanted):
         raise InputError("--sources and --targets go without a suite; a suite names its own tasks")
-    if suite is None and not sources:
-        raise InputError("--data needs --sources: name at least two tasks to train adapters on")
+    if suite is None and data is None and not (given and wanted):
+        raise InputError(
+            "give adapters and tasks (`--adapters FOLDER --targets FOLDER`), a suite (`traitroute profile mini`), or "
+            "--data FOLDER --sources ..."
+        )
+    if suite is None and data is not None and not (sources or given):
+        raise InputError("--data needs --sources: name at least two tasks to train adapters on, or give --adapter")
     engine_given = None if engine is None else engine_name(engine)
-    if suite is None:
-        chosen = folder_suite(data or Path(), names(sources), names(targets))
-    else:
+    if suite is not None:
         chosen = load_suite(suite) if data is None else load_suite(suite).over(data)
+        chosen = chosen.with_adapters(given)
+    else:
+        chosen = folder_suite(data, names(sources), wanted, adapters=given) if data else target_suite(wanted, given)
+        base = base or (known_base(registry, given) if given else None)
     chosen = chosen.altered(tasks=names(tasks), train=train, test=test, base_model=base, method=method, seed=seed)
+    allowed = AllowedSources.from_environment(allow_root or (), typed=True)
     prepared = prepare(chosen, warn=warn)
     say(f"prepared: rows of suite {chosen.name}, base model {prepared.base.name}; {prepared.seconds:.0f} s")
     with Registry.create(registry) as store, progress_bars() as progress:
         result = profile_prepared(
-            prepared, store, runs or registry.beside(".runs"), engine=engine_given, progress=progress
+            prepared, store, runs or registry.beside(".runs"), engine=engine_given, allowed=allowed, progress=progress
         )
     show_profile(result)
     console.print(f"registry: {registry}, profile version {result.version}")
+
+
+def given_adapters(
+    named: Sequence[str] | None, folder: Path | None, rows: Sequence[str] | None = None, *, same_base: bool = False
+) -> "list[GivenAdapter]":
+    """The adapters of the options --adapter, --adapters and --rows.
+
+    Raises:
+        InputError: a name cannot be one, or rows are given of an adapter that is not.
+    """
+    from ..profiling.given import find_adapters, named_adapter
+
+    given = [named_adapter(text, same_base=same_base) for text in named or ()]
+    given += find_adapters(folder, same_base=same_base) if folder is not None else []
+    files = {name: file for name, _, file in (text.partition("=") for text in rows or ())}
+    if lost := files.keys() - {each.name for each in given}:
+        raise InputError(f"--rows {min(lost)}=FILE: no adapter of this name is given")
+    return [each.model_copy(update={"rows": Path(file)}) if (file := files.get(each.name)) else each for each in given]
+
+
+def known_base(registry: Location, given: "Sequence[GivenAdapter]") -> str | None:
+    """The base model of the registry's adapters, else of the given ones by their configurations; None without any."""
+    from ..profiling.given import stated_base
+
+    try:
+        with Registry.open(registry, read_only=True) as store:
+            known = sorted(set(store.base_models().values()))
+    except RegistryError:
+        # It is made by the run.
+        known = []
+    return known[0] if len(known) == 1 else stated_base(given)
 
 
 def show_profile(result: "Profile") -> None:
     """Print matrix, traits against the null, and the time that each stage took."""
     show_matrix(result)
     show_traits(result)
+    for name, why in result.set_aside.items():
+        warn(f"{name} was set aside: {why}")
     laps = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in result.seconds.items())
     reused = sum(t.reused for t in result.training)
     console.print(f"time: {laps}" + (f" ({reused} adapters reused)" if reused else ""))
@@ -121,6 +208,8 @@ def show_traits(result: "Profile") -> None:
         table.add_row(*figures, "yes" if traits.supported_[i] else "no", loadings)
     console.print(table)
     routing = result.routing
+    if len(result.matrix.adapters) < 3:
+        console.print(NO_TRAITS)
     console.print(
         f"router: {routing.trait_scores.shape[1]} components, penalty {routing.demand.alpha:g}; "
         f"error of a task's gain: {routing.error_known:.2f} on profiled tasks, "

@@ -69,10 +69,10 @@ def _forecasts(study: "Study", registry: Location, progress: Progress) -> "Forec
     from ..profiling.forecast.signals import SignalReader, signal_folder
     from ..profiling.profile import quiet_libraries
 
-    check_forecastable(study.adapters, ALL)
+    check_forecastable(study.sources, ALL)
     quiet_libraries()
     reader = SignalReader(open_base_model(study.base_model), signal_folder(registry))
-    bar = progress.add_task("read signals", total=len(study.adapters) + len(study.tasks))
+    bar = progress.add_task("read signals", total=len(study.sources) + len(study.tasks))
     signals = read_signals(study, reader, on_dataset=lambda name: progress.advance(bar))
     return forecast_study(study, signals)
 
@@ -109,11 +109,11 @@ def predict(
     with Registry.open(registry, read_only=True) as store:
         study = Study.open(store)
     task = source_task(data, name=name, prompt=prompt)
-    check_forecastable([source for source in study.adapters if source != task.name], method)
+    check_forecastable([source for source in study.sources if source != task.name], method)
     quiet_libraries()
     reader = SignalReader(open_base_model(study.base_model), signal_folder(registry), seed=seed)
     with progress_bars() as progress:
-        bar = progress.add_task("read signals", total=1 + len(study.adapters) + len(study.tasks))
+        bar = progress.add_task("read signals", total=1 + len(study.sources) + len(study.tasks))
         forecast = run_prediction(
             study, task, reader, method=method, seed=seed, on_dataset=lambda name: progress.advance(bar)
         )

@@ -47,6 +47,8 @@ def _explain(decision: RoutingDecision) -> None:
     parts = " ".join(f"{name} {value:+.3f}" for name, value in decision.contributions.items())
     near = ", ".join(f"{n.task} {n.similarity:.2f}" for n in decision.nearest_tasks)
     console.print(f"predicted gain of the best = {parts}")
+    if "training prompts" not in decision.contributions:
+        console.print(f"what {decision.ranking[0].adapter} was trained on is not known: no part is evidence from it")
     console.print(f"most like: {near}")
     if (change := decision.change) is not None:
         console.print(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..profiling import BaseModelFolder, Task
     from ..profiling.column import MeasuredColumns
     from ..profiling.matrix.profiled import Profiled
+    from ..profiling.tasks.sources import Split
     from ..router import RoutingProfile
     from ..serving.engines import Engine
     from ..serving.traffic.suggestion import Group, Losses, NovelShare, Suggestion
@@ -183,14 +184,17 @@ def _tasks(place: str, names: str, test: int | None, profiled: "Profiled") -> "l
     Raises:
         InputError: there is none.
     """
-    from ..profiling.tasks.suite import infer_task, load_suite
+    from ..profiling.tasks.suite import holds, infer_task, load_suite
 
     known = profiled.summary.tasks
     folder = Path(place)
     if folder.is_dir():
         folder = folder.resolve()
         # An adapter that says it was trained on this task is at home there.
-        chosen = [infer_task(folder.parent, folder.name, source=True, train=200, test=test or 100)]
+        source = holds(folder, "train")
+        splits: tuple[Split, ...] = ("train", "test") if source else ("test",)
+        train = 200 if source else 0
+        chosen = [infer_task(folder.parent, folder.name, source=source, train=train, test=test or 100, splits=splits)]
     else:
         wanted = listed(names)
         suite = load_suite(place)

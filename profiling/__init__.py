@@ -5,7 +5,7 @@ from .matrix.matrix import TransferMatrix
 from .matrix.measure import measure
 from .profile import Profile, profile
 from .tasks.scoring import Judgement, judge
-from .tasks.suite import Suite, Training, folder_suite, load_suite
+from .tasks.suite import GivenAdapter, Suite, Training, folder_suite, load_suite, target_suite
 from .tasks.task import Example, Task
 from .training import TrainedAdapter, train_adapter
 from .traits.space import TraitSpace
@@ -14,6 +14,7 @@ __all__ = [
     "PACKAGED",
     "BaseModelFolder",
     "Example",
+    "GivenAdapter",
     "Judgement",
     "Profile",
     "Suite",
@@ -28,5 +29,6 @@ __all__ = [
     "measure",
     "open_base_model",
     "profile",
+    "target_suite",
     "train_adapter",
 ]

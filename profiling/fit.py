@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,6 @@ from .tasks.task import Task, routing_scores
 from .traits.names import inherited_labels, name_traits, task_group
 from .traits.space import Scaling, TraitSpace
 from .traits.stability import adapter_stability, loading_stability
-
-LEAST_WHOLE = 2
 
 
 @dataclass(frozen=True)
@@ -74,9 +73,12 @@ class Fit:
 
 
 def fit(
-    matrix: TransferMatrix, tasks: Sequence[Task], sources: Sequence[str | None], *, scaling: Scaling = "raw"
+    matrix: TransferMatrix, tasks: Sequence[Task], sources: Sequence[str | Path | None], *, scaling: Scaling = "raw"
 ) -> Fit:
-    """Fit traits and routing to `matrix`, whose adapters were trained on the tasks named in `sources`, where known."""
+    """Fit traits and routing to `matrix`.
+
+    `sources` are what each adapter was trained on, where that is known: the name of a task, or a file of rows.
+    """
     traits = TraitSpace(scaling=scaling).fit(matrix.gains)
     requests = FitRequests(
         texts=[e.routed for t in tasks for e in t.test_examples],
@@ -95,7 +97,7 @@ def refit(registry: Registry) -> int:
     A row that was measured on anchors counts with its estimated gain on every example of a task.
 
     Raises:
-        InputError: fewer than two rows were measured in full.
+        InputError: no row was measured in full.
         ConflictError: another profile came first.
     """
     return fit_again(registry, Profiled.open(registry))
@@ -105,8 +107,10 @@ def fit_again(registry: Registry, profiled: Profiled, *, warnings: Sequence[str]
     """Fit what `profiled` holds, as a version after the one that it was read from; see `refit`."""
     check_enough(profiled)
     matrix = _matrix(profiled)
-    known = {a.name: a.source_task for a in registry.adapters()}
     before = profiled.summary
+    known: dict[str, str | Path | None] = {a.name: a.source_task for a in registry.adapters()}
+    files = {name: Path(note.rows) for name, note in before.training.items() if note.rows}
+    known |= {name: file for name, file in files.items() if file.is_file()}
     fitted = fit(matrix, profiled.tasks, [known.get(name) for name in matrix.adapters], scaling=before.traits.scaling)
     summary = fitted.summary(
         before,
@@ -118,6 +122,7 @@ def fit_again(registry: Registry, profiled: Profiled, *, warnings: Sequence[str]
         warnings=(*before.warnings, *warnings),
         cells=tuple(dict.fromkeys([*before.cells, *(cell.key for cell in profiled.cells.values())])),
         weights=before.weights,
+        training=before.training,
         paired=_paired(matrix, len(profiled.whole)),
         estimated=_estimated(profiled),
         recalibration=before.recalibration,
@@ -131,10 +136,9 @@ def check_enough(profiled: Profiled) -> None:
     Raises:
         InputError: they are too few.
     """
-    if (whole := len(profiled.whole)) < LEAST_WHOLE:
+    if not profiled.whole:
         raise InputError(
-            f"only {whole} row{'s were' if whole != 1 else ' was'} measured in full, and a fit needs {LEAST_WHOLE}: "
-            "run `traitroute adapters measure NAME --full` for some"
+            "no row was measured in full, and a fit needs one: run `traitroute adapters measure NAME --full` for some"
         )
 
 

@@ -1,19 +1,25 @@
-"""The offline flow, a line a stage: suite → adapters → transfer matrix → traits → routing profile."""
+"""The offline flow, a line a stage: suite → adapters → transfer matrix → traits → routing profile.
+
+An adapter is trained on each source task of the suite, or was there already; what follows does not depend on which.
+"""
 
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.progress import Progress
 
-from ..adapters import Adapter, Cell, Registry
+from ..adapters import Adapter, AdapterState, AllowedSources, Cell, InputError, Registry, SilentAdapterError
 from ..router import RoutingProfile
 from ..serving import EngineName, open_engine
+from ..serving.engines import Engine
 from .base_model import BaseModelFolder, open_base_model
 from .fit import Fit, fit
+from .given import GivenAdapters, bring
 from .matrix.matrix import TransferMatrix
 from .matrix.measure import measure
 from .row_lengths import fit_rows
@@ -23,11 +29,15 @@ from .training import TrainedAdapter, adapter_record, train_adapter
 from .traits.space import TraitSpace
 
 _logger = logging.getLogger(__name__)
+ANY_FOLDER = AllowedSources(typed=True)
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What one profiling run made; `seconds` holds the wall time of each stage."""
+    """What one profiling run made.
+
+    `set_aside` says why adapters that were given are not in it; `seconds` holds the wall time of each stage.
+    """
 
     version: int
     training: tuple[TrainedAdapter, ...]
@@ -35,6 +45,7 @@ class Profile:
     traits: TraitSpace
     routing: RoutingProfile
     seconds: dict[str, float]
+    set_aside: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,15 +76,23 @@ def prepare(suite: Suite, *, warn: Callable[[str], None] = _logger.warning) -> P
 
 
 def profile(
-    suite: Suite, registry: Registry, runs: Path, *, engine: EngineName | None = None, progress: Progress | None = None
+    suite: Suite,
+    registry: Registry,
+    runs: Path,
+    *,
+    engine: EngineName | Engine | None = None,
+    allowed: AllowedSources = ANY_FOLDER,
+    progress: Progress | None = None,
 ) -> Profile:
     """Train, measure, fit and record `suite`; what an earlier run finished in `runs` is reused.
 
+    Adapters that are given come from where `allowed` lets them come from. An `engine` that is handed in stays open.
+
     Raises:
-        InputError: the suite, its data or its base model are not as they should be.
-        SilentAdapterError: a trained adapter changes nothing.
+        InputError: the suite, its data, its base model or an adapter that is given are not as they should be.
+        SilentAdapterError: a trained adapter changes nothing, or each one that was given.
     """
-    return profile_prepared(prepare(suite), registry, runs, engine=engine, progress=progress)
+    return profile_prepared(prepare(suite), registry, runs, engine=engine, allowed=allowed, progress=progress)
 
 
 def profile_prepared(
@@ -81,25 +100,56 @@ def profile_prepared(
     registry: Registry,
     runs: Path,
     *,
-    engine: EngineName | None = None,
+    engine: EngineName | Engine | None = None,
+    allowed: AllowedSources = ANY_FOLDER,
     progress: Progress | None = None,
 ) -> Profile:
     """`profile` of a suite that is prepared, for callers that write nothing before all is checked."""
     suite, base = prepared.suite, prepared.base
     progress = progress or Progress(disable=True)
     clock = _Clock(prepare=prepared.seconds)
+    given = bring(suite.adapters, base, registry, allowed)
+    clock.lap("fetch")
     training = train(suite, base, runs, progress)
     clock.lap("train")
     origins = {a.name: a.of for a in suite.ablations}
-    adapters = [_register(t, origins.get(t.name, t.name), base, registry) for t in training]
-    cells = _measure(suite, base, registry, adapters, engine or suite.engine, progress)
+    trained = [_register(t, origins.get(t.name, t.name), base, registry) for t in training]
+    fleet = _Fleet(trained[: len(suite.sources)], given, trained[len(suite.sources) :])
+    with _opened(engine or suite.engine, base, registry, fleet.all) as opened:
+        cells = _measure(suite, base, registry, fleet, opened, progress)
     clock.lap("measure")
     whole = [c for c in cells if c.adapter not in origins]
     matrix = TransferMatrix.from_cells(whole, score=routing_scores(suite.tasks))
-    fitted = fit(matrix, suite.tasks, matrix.adapters)
-    version = _record(suite, registry, cells, fitted, prepared.warnings)
+    fitted = fit(matrix, suite.tasks, [given.source(name) or name for name in matrix.adapters])
+    version = _record(suite, registry, cells, fitted, given, prepared.warnings)
     clock.lap("fit")
-    return Profile(version, tuple(training), matrix, fitted.traits, fitted.routing, clock.laps)
+    set_aside = dict(given.set_aside)
+    return Profile(version, tuple(training), matrix, fitted.traits, fitted.routing, clock.laps, set_aside)
+
+
+@dataclass
+class _Fleet:
+    """The adapters of the matrix, `trained` or `given`, and those of ablations `beside` it."""
+
+    trained: Sequence[Adapter]
+    given: GivenAdapters
+    beside: Sequence[Adapter]
+
+    @property
+    def whole(self) -> list[Adapter]:
+        """The adapters that are measured on every task."""
+        return [*self.trained, *self.given.adapters]
+
+    @property
+    def all(self) -> list[Adapter]:
+        """All adapters.
+
+        Raises:
+            InputError: there is none.
+        """
+        if not self.whole:
+            raise InputError(f"no adapter is left to profile; {self.given.reasons}")
+        return [*self.whole, *self.beside]
 
 
 def load_examples(suite: Suite) -> None:
@@ -117,6 +167,8 @@ def train(suite: Suite, base: BaseModelFolder, runs: Path, progress: Progress) -
     """Train an adapter on every source and ablation of the suite into `runs/<name>`."""
     trained = []
     sets = suite.training_sets()
+    if not sets:
+        return []
     overall = progress.add_task("train adapters", total=len(sets))
     for data in sets:
         bar = progress.add_task(f"  {data.name}", total=1.0)
@@ -156,48 +208,70 @@ def _register(trained: TrainedAdapter, source: str, base: BaseModelFolder, regis
     return adapter
 
 
+@contextmanager
+def _opened(
+    engine: EngineName | Engine, base: BaseModelFolder, registry: Registry, adapters: Sequence[Adapter]
+) -> Iterator[Engine]:
+    """The engine of that name, closed in the end, or one that was handed in."""
+    if not isinstance(engine, str):
+        yield engine
+        return
+    opened = open_engine(engine, base.path, registry.weights, adapters)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
 def _measure(
-    suite: Suite,
-    base: BaseModelFolder,
-    registry: Registry,
-    adapters: Sequence[Adapter],
-    engine_name: EngineName,
-    progress: Progress,
+    suite: Suite, base: BaseModelFolder, registry: Registry, fleet: _Fleet, engine: Engine, progress: Progress
 ) -> list[Cell]:
-    """Measure the sources' adapters on every task, and the ablations' on the source tasks."""
+    """Measure the adapters of the matrix on every task, and the ablations' on the source tasks."""
     for task in suite.tasks:
         registry.put_task(task.name, task.digest, task.model_dump(mode="json"))
-    whole, beside = adapters[: len(suite.sources)], adapters[len(suite.sources) :]
-    total = (len(whole) + 1) * len(suite.tasks) + len(beside) * len(suite.sources)
+    total = (len(fleet.whole) + 1) * len(suite.tasks) + len(fleet.beside) * len(suite.sources)
     bar = progress.add_task("measure cells", total=total)
-    engine = open_engine(engine_name, base.path, registry.weights, adapters)
-    try:
-        cells = measure(
-            engine,
-            registry,
-            base,
-            whole,
-            suite.tasks,
-            keep_outputs=suite.keep_outputs,
-            on_cell=lambda cell: progress.advance(bar),
-        )
-        if not beside:
-            return cells
-        altered = measure(
-            engine,
-            registry,
-            base,
-            beside,
-            suite.sources,
-            keep_outputs=suite.keep_outputs,
-            on_cell=lambda cell: progress.advance(bar, cell.adapter is not None),
-        )
-        return cells + [cell for cell in altered if cell.adapter is not None]
-    finally:
-        engine.close()
+
+    def set_aside(adapter: Adapter, silent: SilentAdapterError) -> None:
+        if adapter in fleet.trained:
+            raise silent
+        fleet.given.set_aside[adapter.name] = str(silent)
+        registry.set_state(adapter.name, AdapterState.DISABLED, note="measured: it changes nothing")
+
+    cells = measure(
+        engine,
+        registry,
+        base,
+        fleet.whole,
+        suite.tasks,
+        keep_outputs=suite.keep_outputs,
+        on_cell=lambda cell: progress.advance(bar),
+        on_silent=set_aside,
+    )
+    if all(cell.adapter is None for cell in cells):
+        raise SilentAdapterError(f"no adapter is left to profile; {fleet.given.reasons}")
+    if not fleet.beside:
+        return cells
+    altered = measure(
+        engine,
+        registry,
+        base,
+        fleet.beside,
+        suite.sources,
+        keep_outputs=suite.keep_outputs,
+        on_cell=lambda cell: progress.advance(bar, cell.adapter is not None),
+    )
+    return cells + [cell for cell in altered if cell.adapter is not None]
 
 
-def _record(suite: Suite, registry: Registry, cells: Sequence[Cell], fitted: Fit, warnings: Sequence[str] = ()) -> int:
+def _record(
+    suite: Suite,
+    registry: Registry,
+    cells: Sequence[Cell],
+    fitted: Fit,
+    given: GivenAdapters,
+    warnings: Sequence[str] = (),
+) -> int:
     """Store the profile, then open to routing those of its adapters that can be served."""
     adapters = [registry.adapter(name) for name in fitted.matrix.adapters]
     previous = registry.latest_profile()
@@ -205,11 +279,12 @@ def _record(suite: Suite, registry: Registry, cells: Sequence[Cell], fitted: Fit
         previous and previous.summary,
         suite=suite.name,
         base_model=suite.base_model,
-        method=suite.training.method,
+        method=", ".join(dict.fromkeys(adapter.method for adapter in adapters)),
         ablations=tuple(a.model_dump(mode="json") for a in suite.ablations),
-        warnings=tuple(warnings),
+        warnings=(*warnings, *(f"{name} was set aside: {why}" for name, why in given.set_aside.items())),
         cells=tuple(cell.key for cell in cells),
         weights={a.name: a.weights_digest for a in adapters},
+        training={name: note for name, note in given.training.items() if name in fitted.matrix.adapters},
     )
     served = [adapter.name for adapter in adapters if adapter.vllm_serves]
     return registry.put_profile(fitted.routing.to_bytes(), summary, ready=served)

@@ -36,6 +36,8 @@ def check_training(sets: Sequence[TrainingSet], base: BaseModelFolder, settings:
         SuiteError: fewer than half of a set's rows, or than a batch, would be left.
         BaseModelError: the base model has no chat template.
     """
+    if not sets:
+        return []
     tokenizer = PromptTokenizer(base.path).tokenizer
     if tokenizer.chat_template is None:
         raise BaseModelError(

@@ -1,13 +1,13 @@
 """A study: everything one profile measured, opened from the registry for the analyses and the report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
 
 import numpy as np
 
-from ..adapters import Cell, Outcomes, ProfileSummary, Registry, RegistryError, RoutingScore
+from ..adapters import Cell, InputError, Outcomes, ProfileSummary, Registry, RegistryError, RoutingScore
 from .matrix.matrix import TransferMatrix
 from .matrix.profiled import profiled_tasks
 from .tasks.ablation import Ablation
@@ -20,9 +20,10 @@ from .traits.space import TraitSpace
 class Study:
     """One profile version: its tasks, adapters, ablations and the outcomes of every cell.
 
-    `adapters` are the matrix's rows; each was trained on the task of its name. `ablations` were measured on the source
-    tasks only. Adapters that joined later are left out where their row was estimated or no task bears their name. Rows
-    of data are read again where an analysis asks for texts, so the data must be where it was.
+    `adapters` are the matrix's rows, of which `sources` were each trained on the task of its name; of the others, which
+    were there already, no analysis of training data speaks. `ablations` were measured on the source tasks only.
+    Adapters that joined after the fit are left out. Rows of data are read again where an analysis asks for texts, so
+    the data must be where it was.
     """
 
     version: int
@@ -53,12 +54,27 @@ class Study:
             version=profile.version,
             suite=summary.suite,
             base_model=summary.base_model,
-            adapters=tuple(name for name in summary.whole if name in summary.tasks),
+            adapters=tuple(name for name in summary.whole if name not in summary.joined),
             tasks={task.name: task for task in profiled_tasks(registry, summary)},
             ablations={a.name: a for a in ablations},
             cells=tuple(cells),
             summary=summary,
         )
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The adapters that were trained on the task of their name, in the matrix's order."""
+        return tuple(name for name in self.adapters if name in self.tasks and self.tasks[name].source)
+
+    def require_sources(self, what: str) -> tuple[str, ...]:
+        """`sources`, where there are any.
+
+        Raises:
+            InputError: there is none, so nothing can be said of `what`.
+        """
+        if not self.sources:
+            raise InputError(f"no adapter was trained on a task of this profile, so {what} is not known")
+        return self.sources
 
     @cached_property
     def outcomes(self) -> dict[tuple[str | None, str], Outcomes]:
@@ -87,9 +103,12 @@ class Study:
         """The profile's trait space, fitted again to the same gains."""
         return TraitSpace(scaling=self.summary.traits.scaling).fit(self.matrix().gains)
 
-    def matrix(self, *, score: Scores | None = None) -> TransferMatrix:
-        """The transfer matrix, without ablations, by any score; without one by what the profile was fitted to."""
-        order = {None: -1} | {name: i for i, name in enumerate(self.adapters)}
+    def matrix(self, *, score: Scores | None = None, adapters: Sequence[str] | None = None) -> TransferMatrix:
+        """The transfer matrix, without ablations, of all adapters or of some, by any score; without one by what the
+        profile was fitted to.
+        """
+        kept = self.adapters if adapters is None else adapters
+        order = {None: -1} | {name: i for i, name in enumerate(kept)}
         place = {task: i for i, task in enumerate(self.tasks)}
         inside = [c for c in self.cells if c.adapter in order and c.task in place]
         inside.sort(key=lambda c: (order[c.adapter], place[c.task]))

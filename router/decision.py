@@ -43,9 +43,10 @@ class RoutingDecision(_Frozen):
     `gain` and `interval` are those of the chosen adapter (0 for base); `margin` is its lead over the next best;
     `ranking` lists the best routable adapters, best first. `contributions` splits the predicted gain of the best-ranked
     adapter into its parts, which add up to `ranking[0].gain`: `mean`, the share common to all adapters; one part a
-    component; `training prompts` and `training answers`, the match with what it was trained on; `residual`, what traits
-    do not express of an adapter that joined; and `feedback`, corrections from it. `novelty` is the probability that the
-    request is of a kind nobody profiled. `change` is given where it was asked for.
+    component; `training prompts` and `training answers`, the match with what it was trained on, which are absent where
+    that is not known; `residual`, what traits do not express of an adapter that joined; and `feedback`, corrections
+    from it. `novelty` is the probability that the request is of a kind nobody profiled. `change` is given where it was
+    asked for.
     """
 
     adapter: str | None

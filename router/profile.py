@@ -248,7 +248,8 @@ class Prediction:
         supplied = (p.trait_scores[adapter] * self.demand[1:]).tolist()
         evidence = (self.evidence[adapter] * p.evidence_weights[adapter]).tolist()
         parts = {"mean": float(self.demand[0]), **dict(zip(p.components, supplied, strict=True))}
-        parts |= zip(KINDS, evidence, strict=True)
+        if p.training.known[adapter]:
+            parts |= zip(KINDS, evidence, strict=True)
         if p.corrections:
             parts["feedback"] = float(p._corrections[adapter])
         if p.residuals[adapter].any():

@@ -109,6 +109,11 @@ class TrainingProfiles:
         return sigmoid((ends @ slope).astype(np.float64) + offset)
 
     @cached_property
+    def known(self) -> NDArray[np.bool_]:
+        """Whether it is known what each adapter was trained on, (a,)."""
+        return np.any(self.centroids, axis=1) | np.any(self.shares, axis=1)
+
+    @cached_property
     def _log_odds(self) -> tuple[NDArray[np.float32], Array]:
         """Slope (edges, a) and offset (a,) from the ends of a request to the log-odds of a match.
 

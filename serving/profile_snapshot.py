@@ -19,7 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from ..adapters import Adapter, FittedTraits, InputError, Location, Registry, RegistryError, StoredProfile
+from ..adapters import (
+    Adapter,
+    FittedTraits,
+    InputError,
+    Location,
+    Registry,
+    RegistryError,
+    StoredProfile,
+    TrainingNote,
+)
 from ..router import Router, RoutingDecision
 from .measured import Measured
 
@@ -35,7 +44,8 @@ class ProfileSnapshot:
     """The newest profile's router, traits and measured gains, with the adapters that may be served, by name.
 
     `trait_scores` (adapters, components) are of the adapters in `measured`. `tasks` are the specifications of the
-    profiled tasks, `key` signs decision tokens, `location` is the registry's.
+    profiled tasks, `training` what is known of adapters that were not trained here, `key` signs decision tokens,
+    `location` is the registry's.
     """
 
     adapters: Mapping[str, Adapter]
@@ -47,6 +57,7 @@ class ProfileSnapshot:
     measured: Measured
     key: bytes
     location: Location
+    training: Mapping[str, TrainingNote] = field(default_factory=dict)
 
     @classmethod
     def read(
@@ -78,6 +89,7 @@ class ProfileSnapshot:
             measured=Measured.read(summary),
             key=signing_key(profile),
             location=registry.location,
+            training=summary.training,
         )
 
     def only(self, adapters: Mapping[str, Adapter]) -> Self:

@@ -45,9 +45,9 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("matrix",),
         ("row_lengths", "study", "statistics"),
         ("analysis",),
-        ("fit", "forecast"),
+        ("fit", "forecast", "given"),
         ("column", "profile", "versions"),
-        ("jobs",),
+        ("jobs", "smoke"),
         ("report",),
     ),
 }

@@ -231,13 +231,21 @@ class NewRow:
         return self.paired is not None
 
 
+class TrainingNote(_Part):
+    """What is known of an adapter's training that no source task tells: a file of `rows`, and ids of `datasets`."""
+
+    rows: str | None = None
+    datasets: tuple[str, ...] = ()
+
+
 class ProfileSummary(_Part):
     """What a profile was fitted to and what the fit gave, for people, skill cards and later fits.
 
     `base` (tasks,) and `scores` (adapters, tasks) are mean scores in [0, 1], shares of right answers where every answer
     is right or wrong; `scored_by` says by task which of the outcomes they are of. `trait_scores` are (adapters, r).
     `cells` are the keys of the whole cells, `weights` the adapters' digests when they were measured; `joined` are the
-    adapters whose rows joined after the fit. `ablations` are specifications that profiling understands.
+    adapters whose rows joined after the fit. `training` is what is known of the training of adapters that were given,
+    not trained. `ablations` are specifications that profiling understands.
     """
 
     suite: str = ""
@@ -257,6 +265,7 @@ class ProfileSummary(_Part):
     cells: tuple[str, ...]
     weights: Mapping[str, str]
     joined: tuple[str, ...] = ()
+    training: Mapping[str, TrainingNote] = {}
     recalibration: tuple[Correction, ...] = ()
 
     @model_validator(mode="after")
@@ -342,6 +351,7 @@ class ProfileSummary(_Part):
             estimated=self.estimated.without(names),
             weights={name: digest for name, digest in self.weights.items() if name not in names},
             joined=tuple(name for name in self.joined if name not in names),
+            training={name: note for name, note in self.training.items() if name not in names},
         )
 
     def pack(self) -> tuple[dict[str, Any], bytes]:

@@ -145,6 +145,16 @@ def stored_layers(folder: Path) -> dict[str, Layer]:
         raise WeightsError(f"{folder}: {exc}") from exc
 
 
+def configured_base(folder: Path) -> str | None:
+    """The base model named in the configuration of the adapter in `folder`; None where there is none to read."""
+    try:
+        with _opened(folder / CONFIG) as file:
+            config = parse_config(read_bytes(file, LARGEST_CONFIG + 1, folder / CONFIG), folder / CONFIG).settings
+    except (WeightsError, OSError):
+        return None
+    return config.base_model_name_or_path
+
+
 def _opened(path: Path) -> IO[bytes]:
     """Open a plain file, without following a link or waiting for a pipe."""
     try:

@@ -10,6 +10,7 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote
@@ -38,7 +39,17 @@ _GONE = (404, 410)
 # Enough to open what is in a folder; macOS has no such flag.
 _SEARCH = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW
 _LONGEST_LICENCE = 64
-_LICENCE_KEYS = ("license:", "license_name:")
+_CARD_KEYS = ("license:", "license_name:", "datasets:")
+_MOST_DATASETS = 8
+_LONGEST_DATASET = 100
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What the front matter of an adapter's README states: its licence, and the ids of its training data."""
+
+    licence: str | None = None
+    datasets: tuple[str, ...] = ()
 
 
 def largest_weights() -> int:
@@ -53,8 +64,8 @@ def largest_weights() -> int:
     return int(given)
 
 
-def fetch(place: Source, into: Path, *, largest: int | None = None) -> str | None:
-    """Copy the adapter at `place`, which must have been allowed, into the folder `into`, and return its licence.
+def fetch(place: Source, into: Path, *, largest: int | None = None) -> ModelCard:
+    """Copy the adapter at `place`, which must have been allowed, into the folder `into`, and return its model card.
 
     Raises:
         SourceError: the place cannot be read, sends too much or too slowly, or points elsewhere.
@@ -72,9 +83,9 @@ def fetch(place: Source, into: Path, *, largest: int | None = None) -> str | Non
         try:
             _copy(there, README, into / README, _LARGEST_TEXT, pace)
         except (FileNotFoundError, SourceError):
-            # It is read only for the licence, which can be stated by hand.
+            # It is read only for what can be stated by hand.
             (into / README).unlink(missing_ok=True)
-    return read_licence(into / README)
+    return read_card(into / README)
 
 
 def _copy(there: "FolderFiles | UrlFiles", name: str, target: Path, limit: int, pace: "_Pace") -> None:
@@ -298,24 +309,44 @@ def _check_revision(place: Source) -> None:
     )
 
 
-def read_licence(readme: Path) -> str | None:
-    """Return the `license` in a README's front matter, which the Hub reads too; None where none can be read."""
+def read_card(readme: Path) -> ModelCard:
+    """Read `license` and `datasets` in a README's front matter, which the Hub reads too, as far as they can be read."""
     if not readme.is_file():
-        return None
+        return ModelCard()
     text = readme.read_text(encoding="utf-8", errors="replace")
     opening, _, rest = text.partition("---\n")
     front, end, _ = rest.partition("\n---")
     if opening.strip() or not end:
-        return None
-    # A front matter of a megabyte takes YAML many seconds.
-    lines = [line[:200] for line in front.splitlines() if line.startswith(_LICENCE_KEYS)]
+        return ModelCard()
     try:
-        stated: Any = yaml.safe_load("\n".join(lines[:4]))
+        stated: Any = yaml.safe_load("\n".join(_card_lines(front)))
     except (yaml.YAMLError, RecursionError, ValueError):
-        return None
+        return ModelCard()
     if not isinstance(stated, dict):
-        return None
+        return ModelCard()
     licence = stated.get("license")
     named = stated.get("license_name") if licence == "other" else licence
-    short = isinstance(named, str) and 0 < len(named) <= _LONGEST_LICENCE and named.isprintable()
-    return named if short else None
+    datasets: Any = stated.get("datasets")
+    listed: list[Any] = datasets if isinstance(datasets, list) else [datasets]
+    return ModelCard(
+        named if _is_short(named, _LONGEST_LICENCE) else None,
+        tuple(name for name in listed[:_MOST_DATASETS] if _is_short(name, _LONGEST_DATASET)),
+    )
+
+
+def _card_lines(front: str) -> Iterator[str]:
+    """The lines of the keys that are read, and of the list under one: a megabyte takes YAML many seconds."""
+    room = 0
+    for line in front.splitlines():
+        if line.startswith(_CARD_KEYS):
+            room = _MOST_DATASETS
+            yield line[:200]
+        elif room and line.lstrip().startswith("- "):
+            room -= 1
+            yield line[:200]
+        else:
+            room = 0
+
+
+def _is_short(text: Any, longest: int) -> bool:
+    return isinstance(text, str) and 0 < len(text) <= longest and text.isprintable()

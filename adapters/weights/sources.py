@@ -49,6 +49,17 @@ class Source:
             return cls(folder=_folder(rest, uri))
         return cls(url=_checked_url(f"{scheme.lower()}://{rest.rstrip('/')}"))
 
+    @classmethod
+    def typed(cls, text: str) -> Self:
+        """Read what a person typed: a folder may be relative; what is neither there nor like a path is an id or URL.
+
+        Raises:
+            SourceError: see `parse`.
+        """
+        path = Path(text).expanduser()
+        is_path = "://" not in text and (path.is_dir() or path.is_absolute() or text.startswith("."))
+        return cls.parse(str(path.resolve()) if is_path else text)
+
     @property
     def parts(self) -> tuple[str, ...]:
         """The URL's scheme, host or bucket, and folders, which show whether one URL is under another.

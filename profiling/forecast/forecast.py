@@ -94,7 +94,7 @@ def read_signals(
         return signals
 
     return StudySignals(
-        sources={name: read(name, training=True) for name in study.adapters},
+        sources={name: read(name, training=True) for name in study.sources},
         targets={name: read(name, training=False) for name in study.tasks},
     )
 
@@ -107,7 +107,7 @@ def forecast_study(
     Raises:
         InputError: fewer than four sources, or no such method.
     """
-    matrix = study.matrix(score=score)
+    matrix = study.matrix(score=score, adapters=study.sources)
     targets = {name: signals.targets[name] for name in matrix.tasks}
     sources = {name: signals.sources[name] for name in matrix.adapters}
     features = pair_features(sources, targets, matrix.base)
@@ -201,7 +201,7 @@ def predict(
     Raises:
         InputError: fewer than four sources besides it, or no such method.
     """
-    matrix = study.matrix(score=score)
+    matrix = study.matrix(score=score, adapters=study.sources)
     rest = [name for name in matrix.adapters if name != task.name]
     check_forecastable(rest, method)
     new = reader.read(task.training_examples, labels=task.labels, metric=task.metric.name)

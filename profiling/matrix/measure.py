@@ -22,11 +22,13 @@ def measure(
     *,
     keep_outputs: bool = False,
     on_cell: Callable[[Cell], None] = lambda cell: None,
+    on_silent: Callable[[Adapter, SilentAdapterError], None] | None = None,
 ) -> list[Cell]:
     """Measure the base model and `adapters` on `tasks`; cells already in `registry` are not repeated.
 
     With `keep_outputs` newly measured cells hold the texts too. Each finished cell is committed before the next begins,
-    so a killed run loses at most one.
+    so a killed run loses at most one. Where `on_silent` is given, an adapter that changed nothing is handed to it with
+    the error that says so; its row is left out and the others go on.
 
     Raises:
         SilentAdapterError: an adapter answered exactly as the base model did, everywhere; its cells
@@ -42,11 +44,15 @@ def measure(
         rows.append(row)
         if adapter is not None and matches_base(row, rows[0]):
             registry.remove_cells([cell.key for cell in row])
-            raise SilentAdapterError(
+            silent = SilentAdapterError(
                 f"adapter {adapter.name} answered exactly as the base model on all {len(row)} tasks: "
                 "it was not applied, or its weights do nothing; its row was not kept. Check its "
                 "target modules and train it again"
             )
+            if on_silent is None:
+                raise silent
+            del rows[-1]
+            on_silent(adapter, silent)
     return [cell for row in rows for cell in row]
 
 

@@ -3,20 +3,25 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
+from pathlib import Path
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...adapters import Cell, Outcomes, ProfileSummary, Registry, RegistryError, StoredProfile
+from ...adapters import AdapterState, Cell, Outcomes, ProfileSummary, Registry, RegistryError, StoredProfile, SuiteError
 from ...router import TrainingRows
 from ..tasks.scoring import example_scores
+from ..tasks.sources import read_rows
 from ..tasks.task import Task, routing_scores
 from .anchors import Array, TaskAnchors
 from .matrix import TransferMatrix
 
 SHOWN = 100
 """So many training rows of an adapter show the router what it was trained on."""
+_NAMED = 3
+"""So many adapters are named in a message."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Profiled:
         """
         stored = registry.latest_profile()
         if stored is None:
-            raise RegistryError("the registry holds no profile yet: run `traitroute profile SUITE`")
+            raise RegistryError(_no_profile(registry))
         summary = stored.summary
         tasks, digests = profiled_tasks(registry, summary), registry.task_digests()
         for task in tasks:
@@ -83,8 +88,25 @@ class Profiled:
         return [_anchors(task, [self.outcomes(name, task) for name in known]) for task in self.tasks]
 
 
-def training_rows(tasks: Sequence[Task], source: str | None) -> TrainingRows | None:
-    """The rows that an adapter trained on the task `source` was shown, where that is one of the source tasks."""
+def _no_profile(registry: Registry) -> str:
+    """That there is no profile, and the command that makes one of the adapters that wait."""
+    waiting = sorted(registry.adapter_names(AdapterState.PENDING))
+    named = " ".join(f"--adapter {name}" for name in waiting[:_NAMED]) + (" …" if len(waiting) > _NAMED else "")
+    run = f"traitroute profile --registry {registry.location} {named or '--adapters FOLDER'} --targets FOLDER"
+    return (
+        f"the registry holds no profile yet, and so no tasks to measure on: run `{run}` with rows of your tasks in "
+        "FOLDER/TASK/test.jsonl"
+    )
+
+
+def training_rows(tasks: Sequence[Task], source: str | Path | None) -> TrainingRows | None:
+    """The rows that an adapter was trained on: those in the file `source`, or of the source task of that name.
+
+    Raises:
+        SuiteError: the file cannot be read, or holds none.
+    """
+    if isinstance(source, Path):
+        return read_training_rows(source)
     task = next((t for t in tasks if t.name == source and t.source), None)
     if task is None:
         return None
@@ -103,6 +125,18 @@ def profiled_tasks(registry: Registry, summary: ProfileSummary) -> tuple[Task, .
         raise RegistryError(f"the registry has lost task {lost[0]!r}: profile it again")
     tasks = [Task.model_validate(specs[name]) for name in summary.tasks]
     return tuple(t.model_copy(update={"score": summary.scored_by.get(t.name, t.score)}) for t in tasks)
+
+
+def read_training_rows(file: Path) -> TrainingRows:
+    """The first rows of a JSONL file of `input` (the prompt as it was trained on) and `target`.
+
+    Raises:
+        SuiteError: it cannot be read, or holds none.
+    """
+    rows = list(islice(read_rows(file), SHOWN))
+    if not rows:
+        raise SuiteError(f"{file} holds no rows of what an adapter was trained on: give some, or leave the file out")
+    return TrainingRows.read([row["input"] for row in rows], [row["target"] for row in rows])
 
 
 def _estimated(summary: ProfileSummary) -> dict[str, MeasuredGains]:

@@ -161,7 +161,7 @@ def find_ablations(
     """Test every ablation against the adapter of the unaltered source."""
     if not study.ablations:
         return Missing("the suite of this profile has no ablations")
-    tasks = tuple(t for t in study.tasks if t in study.adapters)
+    tasks = tuple(t for t in study.tasks if t in study.sources)
     variants = {a.name: a for a in study.ablations.values() if not a.is_control}
     controls = [a for a in study.ablations.values() if a.is_control]
     settings: dict[str, Any] = {"n_resamples": n_resamples, "seed": seed}

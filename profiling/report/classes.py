@@ -74,7 +74,7 @@ def _true(study: Study, corpus: Corpus, task: str) -> NDArray[np.int64]:
 
 def _training_classes(study: Study) -> dict[str, ClassSummary]:
     """Training classes of every adapter and ablation whose source has labels."""
-    origins = {a: a for a in study.adapters} | {a.name: a.of for a in study.ablations.values()}
+    origins = {a: a for a in study.sources} | {a.name: a.of for a in study.ablations.values()}
     summaries = {}
     for name, source in origins.items():
         if labels := study.tasks[source].labels:

@@ -71,7 +71,7 @@ class Corpus:
         """Prompt and target of up to `texts` rows a task: training rows of a source, else test rows."""
         texts = {}
         for task in self.study.tasks:
-            source = task in self.study.adapters
+            source = task in self.study.sources
             rows = (self.study.training_set(task).examples if source else self.test_examples(task))[: self.texts]
             texts[task] = [f"{row.prompt}\n{row.target}" for row in rows]
         return texts

@@ -1,6 +1,6 @@
 """Gains over the base model by every score: which of them are real."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,7 +36,8 @@ class Shares:
 @dataclass(frozen=True)
 class GainFindings:
     """`tests` of gains by the name of a score; `shares` of "strict", "lenient", "unparsed" answers and of those "cut"
-    at the token limit; `examples` (tasks,) are counts.
+    at the token limit; `examples` (tasks,) are counts. `sources` are the adapters that were trained on the task of
+    their name.
     """
 
     adapters: tuple[str, ...]
@@ -44,6 +45,7 @@ class GainFindings:
     examples: NDArray[np.int64]
     tests: Mapping[str, GainTests]
     shares: Mapping[str, Shares]
+    sources: tuple[str, ...] = ()
 
 
 def find_gains(study: Study, *, q: float = 0.05, n_resamples: int = 2000, seed: int = 0) -> GainFindings:
@@ -61,6 +63,7 @@ def find_gains(study: Study, *, q: float = 0.05, n_resamples: int = 2000, seed: 
         examples=tests["strict"].examples,
         tests=tests,
         shares={name: _shares(study, of) for name, of in _SHARES.items()},
+        sources=study.sources,
     )
 
 
@@ -162,7 +165,7 @@ def gain_caption(findings: GainFindings, score: str) -> str:
         part
         for part in (
             call_sentence(tests),
-            _own_tasks(tests),
+            _own_tasks(tests, findings.sources),
             _largest(tests, score),
             f"{marks or 'No cell is marked; '}blue is better than the base model, orange worse.",
             _width(tests, score),
@@ -194,9 +197,9 @@ def share_caption(findings: GainFindings, kind: str, what: str) -> str:
     )
 
 
-def _own_tasks(tests: GainTests) -> str:
-    own = sum(tests.verdict[i, tests.tasks.index(a)] == GAIN for i, a in enumerate(tests.adapters) if a in tests.tasks)
-    if not tests.counts[GAIN]:
+def _own_tasks(tests: GainTests, sources: Sequence[str]) -> str:
+    own = sum(tests.verdict[i, tests.tasks.index(a)] == GAIN for i, a in enumerate(tests.adapters) if a in sources)
+    if not tests.counts[GAIN] or not sources:
         return ""
     return f"Of the gains, {own or 'none'} {is_or_are(own)} on an adapter's own source task; the others are transfer."
 

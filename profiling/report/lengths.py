@@ -68,10 +68,8 @@ class LengthFindings:
 
 def find_lengths(study: Study, *, n_resamples: int = 400, seed: int = 0) -> LengthFindings | Missing:
     """Place the output lengths of every adapter on every source task between base model and source."""
-    tasks = tuple(t for t in study.tasks if t in study.adapters)
-    if not tasks:
-        return Missing("no adapter was trained on a task of this profile, so no source's lengths are known")
-    adapters = tuple(a for a in study.adapters if a in tasks)
+    adapters = study.require_sources("how long the answers are that adapters were taught")
+    tasks = tuple(t for t in study.tasks if t in adapters)
     gold = {t: study.outcomes[None, t].target_tokens for t in tasks}
     limits = {t: study.tasks[t].max_tokens for t in tasks}
     pairs = [(a, t) for a in adapters for t in tasks]

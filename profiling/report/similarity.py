@@ -52,6 +52,7 @@ def find_similarity(study: Study, corpus: Corpus, *, seed: int = 0) -> Similarit
     Raises:
         InputError: the data is not where it was.
     """
+    sources = study.require_sources("what data they were trained on")
     data = corpus.data
     kinds: dict[str, Similarity | Missing] = {
         "style": attempt(lambda: _style(corpus, seed)),
@@ -68,7 +69,6 @@ def find_similarity(study: Study, corpus: Corpus, *, seed: int = 0) -> Similarit
         if isinstance(similarity, Similarity)
         for by, score in study.scores.items()
     ]
-    sources = tuple(a for a in study.adapters if a in study.tasks)
     return SimilarityFindings(sources, corpus.texts, style, semantic, tuple(tests))
 
 
@@ -84,7 +84,7 @@ def _style(corpus: Corpus, seed: int) -> Similarity:
 
 
 def _test(study: Study, similarity: Similarity, score: Scores, seed: int) -> Mantel | Missing:
-    matrix = study.matrix(score=score)
+    matrix = study.matrix(score=score, adapters=study.sources)
     own = np.array([[a == t for t in matrix.tasks] for a in matrix.adapters])
     gains = np.where(own, np.nan, matrix.gains)
     similarities = rows_of(similarity, matrix.adapters, matrix.tasks)

@@ -72,7 +72,7 @@ def find_syntax(
     )
     if share > 0:
         relations = {a: _adapter_relations(study, corpus, a, score, settings) for a in study.adapters}
-    sources = [a for a in study.adapters if any(p.tokens for p in corpus.parsed_data[a])]
+    sources = [a for a in study.sources if any(p.tokens for p in corpus.parsed_data[a])]
     return SyntaxFindings(
         score=score,
         base_share=share,
@@ -105,10 +105,11 @@ def _adapter_relations(
 
 
 def _measure_writing(study: Study, corpus: Corpus) -> Mapping[str, Writing] | Missing:
-    if any(study.outcomes[a, t].texts is None for a in (None, *study.adapters) for t in study.tasks):
+    sources = study.require_sources("what writing they were taught")
+    if any(study.outcomes[a, t].texts is None for a in (None, *sources) for t in study.tasks):
         return Missing("what the adapters wrote was not kept: set `keep_outputs: true` in the suite and profile again")
     writings = {}
-    for adapter in study.adapters:
+    for adapter in sources:
         answers = corpus.parse(_answers(study, corpus, adapter))
         wrote, by_base = (corpus.parse(_texts(study, name, adapter, corpus.texts)) for name in (adapter, None))
         if all(any(p.tokens for p in group) for group in (answers[::2], answers[1::2], wrote, by_base)):

@@ -2,11 +2,12 @@
 
 import json
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ...adapters import Method, Name, SuiteError, check_not_base
@@ -38,11 +39,29 @@ class Training(BaseModel):
     seed: int = 0
 
 
+class GivenAdapter(BaseModel):
+    """An adapter that is there already, to be profiled as it is.
+
+    `uri` is a folder, a Hub id or a URL; without it the registry has the adapter by its name. `rows` is a file of rows
+    that it was trained on, where those are known. `same_base` states that a base model named otherwise in its
+    configuration is the suite's. One that is not `required` is set aside where it is refused, and the others go on.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Name
+    uri: str | None = None
+    rows: Path | None = None
+    same_base: bool = False
+    required: bool = True
+
+
 class Suite(BaseModel):
     """A list of tasks with the base model and the training settings.
 
-    `ablations` are altered sources: adapters trained on them are measured on the source tasks, beside
-    the matrix and never routed to. `keep_outputs` keeps what every adapter wrote, for the analyses.
+    The matrix has a row for each task with `source: true`, on which an adapter is trained, and for each of `adapters`,
+    which are there already. `ablations` are altered sources: adapters trained on them are measured on the source tasks,
+    beside the matrix and never routed to. `keep_outputs` keeps what every adapter wrote, for the analyses.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -51,6 +70,7 @@ class Suite(BaseModel):
     base_model: str = "smollm2-135m-instruct"
     engine: Literal["auto", "transformers", "vllm"] = "auto"
     training: Training = Training()
+    adapters: tuple[GivenAdapter, ...] = ()
     tasks: tuple[Task, ...]
     ablations: tuple[Ablation, ...] = ()
     keep_outputs: bool = False
@@ -60,14 +80,17 @@ class Suite(BaseModel):
         names = [*(t.name for t in self.tasks), *(a.name for a in self.ablations)]
         if twice := sorted({n for n in names if names.count(n) > 1}):
             raise ValueError(f"task and ablation names must differ; given twice: {twice}")
-        if len(self.sources) < 2:
-            raise ValueError('at least two tasks need "source: true": traits compare adapters')
-        if len(self.tasks) < 3:
-            raise ValueError("at least three tasks are needed to fit traits")
         sources = [t.name for t in self.sources]
+        rows = [*sources, *(a.name for a in self.ablations), *(a.name for a in self.adapters)]
+        if twice := sorted({n for n in rows if rows.count(n) > 1}):
+            raise ValueError(f"adapters, those trained on sources and ablations included, share the names {twice}")
+        if len(self.sources) < 2 and not self.adapters:
+            raise ValueError('at least two tasks need "source: true", or name "adapters" that are there already')
+        if len(self.tasks) < (least := 2 if self.adapters else 3):
+            raise ValueError(f"at least {least} tasks are needed, to tell requests of one kind from those of another")
         if lost := [a.of for a in self.ablations if a.of not in sources]:
             raise ValueError(f'ablations alter source tasks {sources}; "of" names {lost}')
-        for name in (*sources, *(a.name for a in self.ablations)):
+        for name in rows:
             check_not_base(name, self.base_model)
         return self
 
@@ -80,6 +103,29 @@ class Suite(BaseModel):
         """What each adapter is trained on: the sources in their order, then the ablations."""
         tasks = {t.name: t for t in self.sources}
         return [*(t.training_set for t in self.sources), *(a.training_set(tasks[a.of]) for a in self.ablations)]
+
+    def with_adapters(self, given: Sequence[GivenAdapter]) -> "Suite":
+        """The suite with further adapters that are there already.
+
+        Raises:
+            SuiteError: a name is given twice, or is not an adapter's.
+        """
+        return _checked_suite(f"suite {self.name}", **{**dict(self), "adapters": (*self.adapters, *given)})
+
+    def without_adapters(self, names: Collection[str]) -> "Suite":
+        """The suite without some of its adapters.
+
+        Raises:
+            SuiteError: too few are left.
+        """
+        kept = tuple(each for each in self.adapters if each.name not in names)
+        return _checked_suite(f"suite {self.name}", **{**dict(self), "adapters": kept})
+
+    def to_yaml(self) -> str:
+        """The suite as a YAML file that `load_suite` reads; what is by default is left out."""
+        return yaml.safe_dump(
+            self.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True, width=120
+        )
 
     def over(self, folder: Path) -> "Suite":
         """The suite with the rows of `folder/<task>` in place of any other local folder.
@@ -125,10 +171,7 @@ class Suite(BaseModel):
             "training": self.training.model_copy(update=_given(method=method, seed=seed)),
             **_given(base_model=base_model),
         }
-        try:
-            return Suite.model_validate({**dict(self), **given})
-        except ValidationError as exc:
-            raise SuiteError(_explain(exc, f"suite {self.name}")) from exc
+        return _checked_suite(f"suite {self.name}", **{**dict(self), **given})
 
 
 def load_suite(path: str | Path) -> Suite:
@@ -152,21 +195,58 @@ def folder_suite(
     test: int = 100,
     base_model: str = "smollm2-135m-instruct",
     training: Training | None = None,
+    adapters: Sequence[GivenAdapter] = (),
 ) -> Suite:
     """A suite over `<folder>/<task>/{train,test}.jsonl`, everything else inferred from the rows."""
-    try:
-        tasks = [
-            infer_task(folder, name, source=name in sources, train=train, test=test)
-            for name in dict.fromkeys([*sources, *targets])
-        ]
-        return Suite(
-            name=folder.name if folder.name.isidentifier() else "folder",
-            base_model=base_model,
-            training=training or Training(),
-            tasks=tuple(tasks),
-        )
-    except ValidationError as exc:
-        raise SuiteError(_explain(exc, f"tasks of {folder}")) from exc
+    tasks = [
+        infer_task(folder, name, source=name in sources, train=train, test=test)
+        for name in dict.fromkeys([*sources, *targets])
+    ]
+    return _checked_suite(
+        f"tasks of {folder}",
+        name=folder.name if folder.name.isidentifier() else "folder",
+        base_model=base_model,
+        training=training or Training(),
+        tasks=tuple(tasks),
+        adapters=tuple(adapters),
+    )
+
+
+def target_suite(
+    places: Sequence[str], adapters: Sequence[GivenAdapter], *, base_model: str = "smollm2-135m-instruct"
+) -> Suite:
+    """A suite that trains nothing: `adapters` that are there already on the tasks at `places`; see `target_tasks`.
+
+    Raises:
+        SuiteError: a place holds no tasks, or two have tasks of one name.
+    """
+    tasks = tuple(task for place in places for task in target_tasks(place))
+    where = ", ".join(places)
+    return _checked_suite(where, name="targets", base_model=base_model, tasks=tasks, adapters=tuple(adapters))
+
+
+def target_tasks(place: str, *, test: int | None = None) -> list[Task]:
+    """The tasks at a place, to be measured only: a task's folder, a folder of such folders, or a suite.
+
+    Raises:
+        SuiteError: it is none of these, or a task's rows are not as they should be.
+    """
+    folder = Path(place)
+    if not folder.is_dir():
+        if folder.suffix not in ("", ".yaml", ".yml"):
+            raise SuiteError(f"{place} is neither a folder of tasks nor a suite")
+        sizes = _given(test=test)
+        return [Task.model_validate(t.model_dump() | {"source": False, **sizes}) for t in load_suite(place).tasks]
+    folder = folder.resolve()
+    folders = [folder] if holds(folder, "test") else sorted(f for f in folder.iterdir() if holds(f, "test"))
+    if not folders:
+        raise SuiteError(f"{place} holds no task: neither it nor a folder in it has rows as test.jsonl")
+    return [infer_task(f.parent, f.name, source=False, train=0, test=test or 100, splits=("test",)) for f in folders]
+
+
+def holds(folder: Path, split: Split) -> bool:
+    """Whether a folder has rows of a split, in a file of whatever kind."""
+    return folder.is_dir() and any(entry.stem == split for entry in folder.iterdir())
 
 
 def infer_task(
@@ -228,6 +308,13 @@ def _inferred_labels(rows: Sequence[Row], folder: Path) -> tuple[str, ...]:
                 "full stops and the width of characters do not count: write them alike"
             )
     return tuple(sorted(labels.values()))
+
+
+def _checked_suite(where: str, **parts: Any) -> Suite:
+    try:
+        return Suite.model_validate(parts)
+    except ValidationError as exc:
+        raise SuiteError(_explain(exc, where)) from exc
 
 
 def _given(**settings: Any) -> dict[str, Any]:

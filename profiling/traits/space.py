@@ -41,7 +41,8 @@ class TraitSpace(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
     - `imputation_rank_`: components that filled the missing cells, 0 for their task's mean;
     - `noise_variance_`: variance of a scaled cell that the traits leave.
 
-    A missing cell keeps its place under permutation, and is filled there at the same rank.
+    A missing cell keeps its place under permutation, and is filled there at the same rank. Of one adapter all gains are
+    in `mean_`, and the one component explains nothing.
     """
 
     def __init__(self, *, scaling: Scaling = "raw", n_permutations: int = 1000, random_state: int | None = 0) -> None:
@@ -55,7 +56,7 @@ class TraitSpace(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         Raises:
             ValueError: an adapter or a task has no measured cell, or `scaling` is not known.
         """
-        gains = validate_data(self, X, dtype=np.float64, ensure_min_samples=2, ensure_all_finite="allow-nan")
+        gains = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan")
         check_measured(gains)
         self.scale_ = task_scale(gains, self.scaling)
         scaled = gains / self.scale_
@@ -64,7 +65,7 @@ class TraitSpace(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         filled = complete(scaled, self.imputation_rank_)
         self.mean_ = filled.mean(axis=0) * self.scale_
         singular, self.components_ = principal_components(filled)
-        self.explained_variance_ = singular**2 / (len(gains) - 1)
+        self.explained_variance_ = singular**2 / max(len(gains) - 1, 1)
         self.explained_variance_ratio_ = _shares(singular)
         self._compare(self._null_shares(scaled)[:, : len(singular)])
         self.noise_variance_ = noise_variance(singular, self.n_traits_, gains.shape)

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from ...adapters import Adapter
+from ...adapters import Adapter, TrainingNote
 from ..profile_snapshot import ProfileSnapshot
 from .models import MeasuredGain, SkillCard, SkillSummary, SourceData
 from .traits import skill_traits
@@ -51,6 +51,7 @@ def skill_card(snapshot: ProfileSnapshot, adapter: Adapter, loaded: bool | None)
         uri=adapter.uri,
         licence=adapter.licence,
         source=_source(adapter.source_task, snapshot.tasks),
+        datasets=snapshot.training.get(adapter.name, TrainingNote()).datasets,
         loaded=loaded,
         profile_version=snapshot.version,
         traits=skill_traits(snapshot, adapter.name),
@@ -84,6 +85,8 @@ def metadata(card: SkillCard) -> dict[str, Any]:
     data: dict[str, Any] = {"base_model": card.base_model, "library_name": "peft"}
     if card.licence is not None:
         data |= _licence(card.licence)
+    if card.datasets:
+        data["datasets"] = list(card.datasets)
     data["tags"] = list(dict.fromkeys(["traitroute", card.method, *card.tags]))
     if card.gains:
         results = [_result(gain) for gain in card.gains]
@@ -111,6 +114,7 @@ def _about(card: SkillCard) -> str:
         "base model": card.base_model,
         "adapter": f"{card.method}, rank {card.rank}, on {', '.join(card.target_modules)}",
         "trained on": source and _data(source.task, source.rows, source.labels),
+        "trained on, by its model card": ", ".join(card.datasets),
         "tags": ", ".join(card.tags),
         "licence": card.licence or "not stated",
         "from": card.uri,

@@ -192,6 +192,7 @@ class SkillCard(_Answer):
     uri: str | None = Field(description="Where the weights came from.")
     licence: str | None = Field(description="The licence of the weights.")
     source: SourceData | None = Field(description="The data that it was trained on, where that is known.")
+    datasets: tuple[str, ...] = Field(default=(), description="Its training data by its model card, as ids of the Hub.")
     loaded: bool | None = Field(description="Whether the server has it loaded; null where the server cannot tell.")
     profile_version: int = Field(description="The version of the profile with these gains.")
     traits: tuple[SkillTrait, ...] = Field(description="How much of each component it supplies.")

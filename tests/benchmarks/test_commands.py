@@ -13,9 +13,8 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 COMMANDS = sorted(file.stem for file in BENCHMARKS.glob("*.py") if "__main__" in file.read_text())
 SMALL = {
     "log_templates": ["--requests", "300"],
-    "recalibration": ["--seeds", "1"],
     "missing_rows": ["--sizes", "3", "--adapters", "2", "--draws", "1"],
-    "recalibration": ["--seeds", "2"],
+    "recalibration": ["--seeds", "1"],
     "registry_scale": ["--sizes", "100"],
     "reprofiling": ["--cases", "1", "--only", "random"],
     "reprofiling_column": ["--cases", "1"],

@@ -63,7 +63,7 @@ def test_add_says_what_came_and_what_comes_next(run: Run, team: Path, save: Save
     ended = run("adapters", "add", "polite", save("p"), "--tags", "tone, en", "--registry", team)
     assert ended.returncode == 0, ended.stderr
     assert "added polite version 1 (lora, rank 2, weights " in ended.stdout
-    assert "traitroute adapters measure polite" in ended.stdout
+    assert f"traitroute profile --registry {team} --adapter polite --targets FOLDER" in ended.stdout
     assert adapter(team, "polite").state is AdapterState.PENDING
     assert adapter(team, "polite").tags == ("tone", "en")
 

@@ -15,7 +15,7 @@ from traitroute.cli.main import load
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 COMMANDS = [
-    *("profile", "adapters list", "adapters show", "matrix", "traits", "report", "predict"),
+    *("init", "profile", "adapters list", "adapters show", "matrix", "traits", "report", "predict"),
     *("compare", "route", "serve", "doctor", "demo"),
 ]
 

@@ -31,7 +31,9 @@ def write_rows(file: Path, *rows: dict[str, str]) -> None:
 
 
 def test_a_suite_or_data_must_be_given(refusal: Refusal) -> None:
-    assert "give a suite" in refusal("profile")
+    line = refusal("profile")
+    assert "give adapters and tasks (`--adapters FOLDER --targets FOLDER`), a suite" in line
+    assert line == refusal("profile", "--adapter", "polite")
 
 
 def test_data_must_have_something_to_replace(refusal: Refusal) -> None:

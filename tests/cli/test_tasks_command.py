@@ -49,7 +49,7 @@ def test_a_folder_that_is_profiled_already_is_refused(refusal: Run, registry: Pa
 def test_a_place_without_rows_is_refused(refusal: Run, registry: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     line = refusal("tasks", "add", tmp_path / "empty", "--registry", registry)
-    assert "has neither train.jsonl nor train.parquet" in line
+    assert "has neither test.jsonl nor test.parquet" in line
 
 
 def test_an_unknown_task_of_a_suite_is_refused(refusal: Run, registry: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from traitroute.adapters import AllowedSources, InputError, SourceError, WeightsError
 from traitroute.adapters.weights import fetching
-from traitroute.adapters.weights.fetching import fetch, read_licence
+from traitroute.adapters.weights.fetching import fetch, read_card
 from traitroute.adapters.weights.sources import Source
 
 pytest.importorskip("aiohttp", reason="needs fsspec's package for the web: pip install aiohttp")
@@ -381,4 +381,22 @@ def test_unknown_storage_is_named(tmp_path: Path) -> None:
 )
 def test_the_licence_is_the_one_that_the_readme_states(tmp_path: Path, readme: str, licence: str | None) -> None:
     (tmp_path / "README.md").write_text(readme)
-    assert read_licence(tmp_path / "README.md") == licence
+    assert read_card(tmp_path / "README.md").licence == licence
+
+
+@pytest.mark.parametrize(
+    ("front", "datasets"),
+    [
+        ("datasets:\n- imdb\n- acme/legal\ntags: [x]", ("imdb", "acme/legal")),
+        ("datasets:\n  - imdb\nlicense: mit", ("imdb",)),
+        ("datasets: [imdb, 3]", ("imdb",)),
+        ("datasets:\n- " + "x" * 200 + "\n- imdb", ("imdb",)),
+        ("datasets: imdb", ("imdb",)),
+        ("datasets: {imdb: 1}", ()),
+        ("tags:\n- imdb", ()),
+        ("datasets:\n" + "- a\n" * 100_000, ("a",) * 8),
+    ],
+)
+def test_the_training_data_is_what_the_readme_names(tmp_path: Path, front: str, datasets: tuple[str, ...]) -> None:
+    (tmp_path / "README.md").write_text(f"---\n{front}\n---\n# Polite")
+    assert read_card(tmp_path / "README.md").datasets == datasets

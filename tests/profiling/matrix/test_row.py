@@ -140,9 +140,10 @@ def test_training_rows_are_read_off_the_source_task(fleet: Fleet) -> None:
     assert not training.centroids[0].any()
 
 
-def test_a_study_leaves_out_rows_that_were_estimated_or_come_from_elsewhere(fleet: Fleet) -> None:
+def test_a_study_leaves_out_rows_that_were_estimated_or_joined_later(fleet: Fleet) -> None:
     fleet.measure(fleet.replace("two", "4"), share=0.5)
     fleet.measure("four", full=True)
     study = Study.open(fleet.registry)
-    assert study.adapters == ()
+    assert study.adapters == ("one", "three")
+    assert study.sources == ()
     assert study.outcomes[None, "mood"].strict.shape == (40,)
