@@ -26,7 +26,8 @@ def init(
         list[str] | None,
         typer.Option(
             metavar="PLACE",
-            help="Rows of your tasks: a task's folder of test.jsonl, a folder of such folders, or a suite; repeatable.",
+            help="Rows of your tasks: a folder of TASK/test.jsonl or TASK.jsonl (.csv, .parquet), one of these, or a "
+            "suite; repeatable.",
         ),
     ] = None,
     base: Annotated[
@@ -64,7 +65,7 @@ def init(
     given = given_adapters(adapter, adapters, same_base=same_base)
     if nameless := next((each.name for each in given if each.uri is None), None):
         raise InputError(f"init takes adapters by their place: --adapter {nameless}=FOLDER, a Hub id or a URL")
-    places = examples or names(_asked("Examples of your tasks: a folder with TASK/test.jsonl", option="--examples"))
+    places = examples or names(_asked("Examples of your tasks: a folder of TASK.jsonl", option="--examples"))
     base = base or known_base(registry, given) or _asked("Base model, a Hub id or a folder", option="--base")
     suite = target_suite(places, given, base_model=base).altered(test=test)
     seen = None

@@ -53,8 +53,8 @@ def profile(
         list[str] | None,
         typer.Option(
             metavar="PLACE",
-            help="Tasks that are only measured: a task's folder, a folder of such folders, or a suite; with --data the "
-            "names of tasks. Comma-separated, or repeated.",
+            help="Tasks that are only measured: a folder of TASK/test.jsonl or TASK.jsonl (or .csv, .parquet), one of "
+            "these, or a suite; with --data the names of tasks. Comma-separated, or repeated.",
         ),
     ] = None,
     adapter: AdapterOption = None,
@@ -63,7 +63,7 @@ def profile(
         list[str] | None,
         typer.Option(
             metavar="NAME=FILE",
-            help="JSONL of `input` (the prompt as it was trained on) and `target` that a given adapter was trained on, "
+            help="Rows of `input` (the prompt as it was trained on) and `target` that a given adapter was trained on, "
             "where that is known; repeatable.",
         ),
     ] = None,

@@ -184,14 +184,15 @@ def _tasks(place: str, names: str, test: int | None, profiled: "Profiled") -> "l
     Raises:
         InputError: there is none.
     """
-    from ..profiling.tasks.suite import holds, infer_task, load_suite
+    from ..profiling.tasks.sources import split_file
+    from ..profiling.tasks.suite import infer_task, load_suite
 
     known = profiled.summary.tasks
     folder = Path(place)
     if folder.is_dir():
         folder = folder.resolve()
         # An adapter that says it was trained on this task is at home there.
-        source = holds(folder, "train")
+        source = split_file(folder.parent, folder.name, "train") is not None
         splits: tuple[Split, ...] = ("train", "test") if source else ("test",)
         train = 200 if source else 0
         chosen = [infer_task(folder.parent, folder.name, source=source, train=train, test=test or 100, splits=splits)]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ...adapters import AdapterState, Cell, Outcomes, ProfileSummary, Registry, RegistryError, StoredProfile, SuiteError
 from ...router import TrainingRows
 from ..tasks.scoring import example_scores
-from ..tasks.sources import read_rows
+from ..tasks.sources import file_rows
 from ..tasks.task import Task, routing_scores
 from .anchors import Array, TaskAnchors
 from .matrix import TransferMatrix
@@ -128,15 +128,15 @@ def profiled_tasks(registry: Registry, summary: ProfileSummary) -> tuple[Task, .
 
 
 def read_training_rows(file: Path) -> TrainingRows:
-    """The first rows of a JSONL file of `input` (the prompt as it was trained on) and `target`.
+    """The first rows of a file (JSONL, CSV, Parquet) of `input` (the prompt as it was trained on) and `target`.
 
     Raises:
         SuiteError: it cannot be read, or holds none.
     """
-    rows = list(islice(read_rows(file), SHOWN))
+    rows = list(islice(file_rows(file), SHOWN))
     if not rows:
         raise SuiteError(f"{file} holds no rows of what an adapter was trained on: give some, or leave the file out")
-    return TrainingRows.read([row["input"] for row in rows], [row["target"] for row in rows])
+    return TrainingRows.read([row["input"] for row in rows], [row.get("target", "") for row in rows])
 
 
 def _estimated(summary: ProfileSummary) -> dict[str, MeasuredGains]:

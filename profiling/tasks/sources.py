@@ -48,6 +48,8 @@ class Row(dict[str, Any]):
 class FolderSource(BaseModel):
     """Rows of `<folder>/<task>`: `{train,test}.{jsonl,parquet,csv}`, or a data set that `datasets` saved there.
 
+    A file `<folder>/<task>.{jsonl,parquet,csv}` holds rows to be tested on, of a task that is not trained on.
+
     `dataset` names that subfolder where it is not the task's name: one data set may be asked in many ways.
     """
 
@@ -196,18 +198,46 @@ def check_labels(rows: Sequence[Row]) -> None:
             )
 
 
+def split_file(parent: Path, name: str, split: Split) -> Path | None:
+    """Where a task's rows lie: `<parent>/<task>/<split>.jsonl` and the like, or `<parent>/<task>.jsonl` for "test"."""
+    folder = parent / name
+    places = [folder / f"{split}{end}" for end in _READERS]
+    if split == "test" and not folder.is_dir():
+        places = [parent / f"{name}{end}" for end in _READERS if end]
+    return next((place for place in places if place.exists()), None)
+
+
+def tested_tasks(folder: Path) -> list[str]:
+    """The names of the tasks in a folder that have rows to be tested on."""
+    entries = (e for e in folder.iterdir() if not e.name.startswith("."))
+    names = {e.name if e.is_dir() else e.stem for e in entries if e.is_dir() or e.suffix in _READERS}
+    return sorted(name for name in names if split_file(folder, name, "test") is not None)
+
+
+def file_rows(file: Path) -> Iterator[Row]:
+    """The rows of a file of any kind that is read.
+
+    Raises:
+        SuiteError: it is of no such kind, cannot be read, or holds what is no row.
+    """
+    if file.suffix not in _READERS:
+        kinds = ", ".join(filter(None, _READERS))
+        raise SuiteError(f"{file} is no file of rows: its name ends in none of {kinds}")
+    return _READERS[file.suffix](file)
+
+
 def _folder_rows(parent: Path, name: str, split: Split) -> list[Row]:
     folder = parent / name
-    if not folder.is_dir():
+    file = split_file(parent, name, split)
+    if file is None and not folder.is_dir():
         known = sorted(p.name for p in parent.glob("*") if p.is_dir())
         raise SuiteError(f"{parent} has no task folder {name!r}; it has {known or 'none'}")
-    file = next((f for end in _READERS if (f := folder / f"{split}{end}").exists()), None)
     if file is None:
         raise SuiteError(
             f"{folder} has neither {split}.jsonl nor {split}.parquet, nor {split}.csv, nor a folder {split} that "
             "datasets saved"
         )
-    rows = list(_READERS[file.suffix](file))
+    rows = list(file_rows(file))
     if not rows:
         raise SuiteError(f"{file} holds no rows")
     check_labels(rows)

@@ -14,7 +14,7 @@ from ...adapters import Method, Name, SuiteError, check_not_base
 from .ablation import Ablation
 from .metrics import read_metric
 from .scoring import bare_label, composed, judge
-from .sources import FolderSource, Row, Split, check_labels
+from .sources import FolderSource, Row, Split, check_labels, file_rows, split_file, tested_tasks
 from .task import LISTED_LABELS, Task, TrainingSet
 from .text_files import parse_yaml, read_text
 
@@ -226,27 +226,26 @@ def target_suite(
 
 
 def target_tasks(place: str, *, test: int | None = None) -> list[Task]:
-    """The tasks at a place, to be measured only: a task's folder, a folder of such folders, or a suite.
+    """The tasks at a place, to be measured only: a file of rows, a task's folder, a folder of these, or a suite.
 
     Raises:
         SuiteError: it is none of these, or a task's rows are not as they should be.
     """
-    folder = Path(place)
-    if not folder.is_dir():
-        if folder.suffix not in ("", ".yaml", ".yml"):
-            raise SuiteError(f"{place} is neither a folder of tasks nor a suite")
+    there = Path(place).resolve()
+    if not there.is_dir() and there.suffix in ("", ".yaml", ".yml"):
         sizes = _given(test=test)
         return [Task.model_validate(t.model_dump() | {"source": False, **sizes}) for t in load_suite(place).tasks]
-    folder = folder.resolve()
-    folders = [folder] if holds(folder, "test") else sorted(f for f in folder.iterdir() if holds(f, "test"))
-    if not folders:
-        raise SuiteError(f"{place} holds no task: neither it nor a folder in it has rows as test.jsonl")
-    return [infer_task(f.parent, f.name, source=False, train=0, test=test or 100, splits=("test",)) for f in folders]
-
-
-def holds(folder: Path, split: Split) -> bool:
-    """Whether a folder has rows of a split, in a file of whatever kind."""
-    return folder.is_dir() and any(entry.stem == split for entry in folder.iterdir())
+    if not there.is_dir():
+        # It is read by its name, and refused here where it is of no kind that is read.
+        _ = next(file_rows(there), None)
+        folder, names = there.parent, [there.stem]
+    elif split_file(there.parent, there.name, "test") is not None:
+        folder, names = there.parent, [there.name]
+    else:
+        folder, names = there, tested_tasks(there)
+    if not names:
+        raise SuiteError(f"{place} holds no task: give TASK/test.jsonl or TASK.jsonl in it, or .csv or .parquet")
+    return [infer_task(folder, name, source=False, train=0, test=test or 100, splits=("test",)) for name in names]
 
 
 def infer_task(

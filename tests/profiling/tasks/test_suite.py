@@ -1,13 +1,21 @@
 """Suites from YAML and from folders."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from traitroute.adapters import SuiteError
 from traitroute.profiling.tasks.sources import FolderSource
-from traitroute.profiling.tasks.suite import Suite, folder_suite, load_suite
+from traitroute.profiling.tasks.suite import (
+    GivenAdapter,
+    Suite,
+    folder_suite,
+    load_suite,
+    target_suite,
+    target_tasks,
+)
 
 GOOD = """
 name: tiny
@@ -171,3 +179,63 @@ def test_an_ablation_must_alter_a_source() -> None:
     suite["ablations"] = [{"name": "x", "of": "svamp", "change": "shuffled"}]
     with pytest.raises(ValueError, match="\"of\" names \\['svamp'\\]"):
         Suite.model_validate(suite)
+
+
+ROWS = "".join(f'{{"input": "say {word}", "target": "{word}"}}\n' for word in ("yes", "no"))
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Path:
+    """A folder of three tasks in three forms, and what is none."""
+    (tmp_path / "greet").mkdir()
+    (tmp_path / "greet" / "test.jsonl").write_text(ROWS)
+    (tmp_path / "nod.jsonl").write_text(ROWS)
+    (tmp_path / "wave.csv").write_text("input,target\nsay yes,yes\nsay no,no\n")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / "notes.md").write_text("")
+    return tmp_path
+
+
+def test_tasks_to_be_measured_are_found_as_folders_and_files(places: Path) -> None:
+    found = target_tasks(str(places))
+    assert [(t.name, t.source, len(t.test_examples)) for t in found] == [
+        ("greet", False, 2),
+        ("nod", False, 2),
+        ("wave", False, 2),
+    ]
+    assert [t.name for place in ("greet", "wave.csv") for t in target_tasks(str(places / place))] == ["greet", "wave"]
+
+
+def test_tasks_of_a_suite_are_measured_and_not_trained_on() -> None:
+    assert len(target_tasks("mini", test=3)) == len(load_suite("mini").tasks)
+    assert not any(t.source for t in target_tasks("mini"))
+    assert {len(t.test_examples) for t in target_tasks("mini", test=3)} == {3}
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("empty", "empty holds no task: give TASK/test.jsonl or TASK.jsonl in it"),
+        ("notes.md", "notes.md is no file of rows: its name ends in none of .jsonl, .parquet, .csv"),
+        ("nowhere.jsonl", "nowhere.jsonl cannot be read"),
+        ("nowhere", "nowhere cannot be read"),
+    ],
+)
+def test_a_place_without_tasks_is_refused(places: Path, place: str, said: str) -> None:
+    with pytest.raises(SuiteError, match=re.escape(said)):
+        target_tasks(str(places / place))
+
+
+def test_a_suite_of_given_adapters_needs_no_source_and_two_tasks(places: Path) -> None:
+    given = [GivenAdapter(name="nod", uri="acme/nod")]
+    suite = target_suite([str(places)], given)
+    assert (suite.sources, suite.training_sets()) == ((), [])
+    (places / "suite.yaml").write_text(suite.to_yaml())
+    assert load_suite(places / "suite.yaml") == suite
+    with pytest.raises(SuiteError, match="at least 2 tasks are needed, to tell requests"):
+        target_suite([str(places / "nod.jsonl")], given)
+    with pytest.raises(SuiteError, match=r"share the names \['nod'\]"):
+        target_suite([str(places)], given * 2)
+    with pytest.raises(SuiteError, match="at least two tasks need"):
+        suite.without_adapters(["nod"])
