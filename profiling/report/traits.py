@@ -216,6 +216,7 @@ _INTRO = (
     "tasks and adapters are few, so a component is claimed as a trait only where its share, and that of all "
     "before it, exceeds 95% of permuted gains. Loadings are drawn anew over resampled test examples."
 )
+_NO_TRAITS = "Traits compare adapters: with one or two there are none to speak of."
 
 
 def trait_section(findings: TraitFindings) -> Section:
@@ -230,9 +231,8 @@ def trait_section(findings: TraitFindings) -> Section:
         Picture("trait_profiles", "Trait profiles of the adapters", draw_profiles(findings), profile_caption(findings),
                 "Heat map of trait scores, adapters by components; the values are in the table of trait scores."),
     )  # fmt: skip
-    return Section(
-        "traits", "Traits", _INTRO, pictures, (_components(findings), _loadings(findings), _scores(findings))
-    )
+    intro = f"{_INTRO} {_NO_TRAITS}" if len(findings.adapters) < 3 else _INTRO
+    return Section("traits", "Traits", intro, pictures, (_components(findings), _loadings(findings), _scores(findings)))
 
 
 def claim_sentence(findings: TraitFindings) -> str:

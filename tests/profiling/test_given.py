@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,10 @@ from traitroute.profiling.report.report import FAMILIES, write_report
 from traitroute.profiling.study import Study
 from traitroute.router import Router
 from traitroute.router.training_profiles import KINDS
+from traitroute.serving.profile_snapshot import ProfileSnapshot
+from traitroute.serving.skills import Skills
+from traitroute.serving.skills.card import card_markdown, metadata
+from traitroute.serving.skills.models import PlanRequest, SelectRequest
 
 from .conftest import BASE, SKILLS, TASKS, SkilledEngine, adapter
 
@@ -195,7 +200,32 @@ def test_a_report_says_what_is_not_known_without_training_data(
     for family in ("Length habits", "Similarity of the data"):
         assert "no adapter was trained on a task of this profile" in reasons[family]
     page = report.page.read_text()
+    assert "Traits compare adapters: with one or two there are none to speak of." in page
     assert "source task" not in page.split("Gains and side effects")[1].split("Traits")[0]
+
+
+@pytest.mark.parametrize("names", [("one",), ("one", "two")])
+def test_skills_are_asked_of_such_a_profile_as_of_any(registry: Registry, names: tuple[str, ...]) -> None:
+    run(registry, *names)
+    snapshot = ProfileSnapshot.read(registry, router(registry))
+    assert snapshot is not None
+    skills = Skills(snapshot.only({name: registry.adapter(name) for name in names}))
+    steps = [SelectRequest(task=prompts(task)[0]) for task in ("mood", "same")]
+    assert [step.assigned for step in skills.plan(PlanRequest(steps=steps)).steps] == ["one", "base"]
+    assert [skill.name for skill in skills.cards().skills] == list(names)
+    assert [trait.trait for trait in skills.traits().traits] == [False]
+    assert len(skills.matrix().gains) == len(names)
+    assert "trained on" not in card_markdown(skills.card("one"))
+
+
+def test_a_card_names_the_data_sets_of_the_model_card(registry: Registry) -> None:
+    run(registry, "one")
+    snapshot = ProfileSnapshot.read(registry, router(registry))
+    assert snapshot is not None
+    noted = replace(snapshot, training={"one": TrainingNote(datasets=("imdb",))})
+    card = Skills(noted.only({"one": registry.adapter("one")})).card("one")
+    assert "- trained on, by its model card: imdb" in card_markdown(card)
+    assert metadata(card)["datasets"] == ["imdb"]
 
 
 class TestFolders:
