@@ -1,6 +1,6 @@
 """What it costs not to know what adapters were trained on, as with adapters that are brought from elsewhere.
 
-    python benchmarks/missing_rows.py                                   20 draws each of 3, 6, 12 and 24 data sets
+    python benchmarks/missing_rows.py                                   8 draws each of 3, 6 and 12 data sets
     python benchmarks/missing_rows.py --sizes 6 --adapters 1,2 --draws 5
     python benchmarks/missing_rows.py --registries known.db foreign.db   profiles of your own, with the rows and without
 
@@ -147,9 +147,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--registries", type=Path, nargs=2, metavar=("KNOWN", "MISSING"), help="registries with the rows and without"
     )
-    parser.add_argument("--sizes", default="3,6,12,24", help="numbers of data sets profiled")
-    parser.add_argument("--adapters", default="1,2,6,10", help="numbers of adapters")
-    parser.add_argument("--draws", type=int, default=20, help="draws each")
+    parser.add_argument("--sizes", default="3,6,12", help="numbers of data sets profiled")
+    parser.add_argument("--adapters", default="1,2,6", help="numbers of adapters")
+    parser.add_argument("--draws", type=int, default=8, help="draws each")
     return parser.parse_args()
 
 
