@@ -46,6 +46,37 @@ def test_a_task_on_which_all_known_adapters_fail_still_leaves_room_for_surprise(
     assert right.score > 0.5
 
 
+def test_scores_that_hardly_vary_are_sure_sooner_than_right_or_wrong_answers_of_the_same_mean() -> None:
+    rng = np.random.default_rng(3)
+    graded = np.clip(rng.normal(0.5, 0.05, (60, 5)), 0, 1)
+    answers = rng.integers(0, 2, (60, 5)).astype(float)
+    sure, unsure = TaskAnchors.of(graded), TaskAnchors.of(answers)
+    few = sure.estimate(sure.order[:6], graded[sure.order[:6], 0])
+    assert few.error < unsure.estimate(unsure.order[:6], answers[unsure.order[:6], 0]).error / 3
+    chosen = AnchorRow([sure, unsure]).next(10)
+    assert len(chosen[1]) > 2 * len(chosen.get(0, ()))
+    # An adapter whose scores vary more than those of the known ones is not taken for a steady one.
+    assert sure.estimate(sure.order[:6], np.array([0.0, 1.0, 0.0, 1.0, 0.0, 1.0])).error > 3 * few.error
+
+
+def test_errors_of_graded_scores_are_no_less_honest_than_those_of_right_or_wrong_answers() -> None:
+    rng = np.random.default_rng(4)
+    graded, answered = [], []
+    for _ in range(200):
+        easy = rng.beta(4, 4, (40, 1)) + rng.uniform(-0.2, 0.2)
+        scores = np.clip(easy + rng.normal(0, 0.1, (40, 6)), 0, 1)
+        graded.append(_off(scores))
+        answered.append(_off((rng.random(scores.shape) < scores).astype(float)))
+    assert np.std(graded) < np.std(answered)
+
+
+def _off(scores: np.ndarray) -> float:
+    """How far eight examples of the last column are from telling all, in standard errors."""
+    anchors = TaskAnchors.of(scores[:, :-1])
+    found = anchors.estimate(anchors.order[:8], scores[anchors.order[:8], -1])
+    return (found.score - scores[:, -1].mean()) / found.error
+
+
 def test_examples_go_to_the_task_that_leaves_most_doubt() -> None:
     row = AnchorRow([TaskAnchors.of(np.zeros((50, 6))), TaskAnchors.of(RNG.integers(0, 2, (50, 6)))])
     chosen = row.next(10)
