@@ -92,7 +92,7 @@ def snapshot(profile: RoutingProfile, rng: np.random.Generator) -> ProfileSnapsh
         base=base / EXAMPLES,
         scores=scores,
         trait_scores=profile.trait_scores,
-        paired=PairedOutcomes(differing=won + lost, squares=won + lost, examples=examples),
+        paired=PairedOutcomes(differing=won + lost, squares=(won + lost).astype(float), examples=examples),
         traits=made_up_traits(np.eye(components, TASKS), n_traits=profile.n_traits),
     )
     measured = Measured.read(summary)

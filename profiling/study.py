@@ -91,7 +91,8 @@ class Study:
             not np.array_equal(self.tasks[task].scores(outcomes), outcomes.strict)
             for (_, task), outcomes in self.outcomes.items()
         )
-        return ({"routing": self.routing} if differ else {}) | {s: s for s in ("strict", "lenient", "likelihood")}
+        scores: dict[str, Scores] = {"routing": self.routing} if differ else {}
+        return scores | {"strict": "strict", "lenient": "lenient", "likelihood": "likelihood"}
 
     @cached_property
     def routing(self) -> Mapping[str, RoutingScore]:

@@ -76,7 +76,7 @@ class Measured:
         low[places] = np.maximum(gains[places] - margin, -1.0)
         high[places] = np.minimum(gains[places] + margin, 1.0)
         examples[places] = estimated.examples
-        by = tuple(summary.scored_by.get(task, "metric") for task in summary.tasks)
+        by = tuple(map(summary.score_of, summary.tasks))
         return cls(summary.adapters, summary.tasks, by, summary.base, summary.scores, low, high, examples)
 
     @cached_property

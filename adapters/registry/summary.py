@@ -151,8 +151,8 @@ class PairedOutcomes(_Part):
     @classmethod
     def none(cls, adapters: int, tasks: int) -> Self:
         """Of rows of which only a part was measured."""
-        nothing = np.zeros((adapters, tasks))
-        return cls(differing=nothing, squares=nothing, examples=nothing)
+        nothing = np.zeros((adapters, tasks), np.int64)
+        return cls(differing=nothing, squares=nothing.astype(float), examples=nothing)
 
     def take(self, rows: Sequence[int]) -> Self:
         """Those of some adapters."""
@@ -306,6 +306,10 @@ class ProfileSummary(_Part):
         """The adapters that were measured on every example of every task."""
         estimated = set(self.estimated.adapters)
         return tuple(name for name in self.adapters if name not in estimated)
+
+    def score_of(self, task: str) -> RoutingScore:
+        """Which of the outcomes the task's scores are of."""
+        return self.scored_by.get(task, "metric")
 
     def row(self, adapter: str) -> int | None:
         """The adapter's row in the matrices, if it has one."""

@@ -124,7 +124,7 @@ def profiled_tasks(registry: Registry, summary: ProfileSummary) -> tuple[Task, .
     if lost := [name for name in summary.tasks if name not in specs]:
         raise RegistryError(f"the registry has lost task {lost[0]!r}: profile it again")
     tasks = [Task.model_validate(specs[name]) for name in summary.tasks]
-    return tuple(t.model_copy(update={"score": summary.scored_by.get(t.name, t.score)}) for t in tasks)
+    return tuple(t.model_copy(update={"score": summary.score_of(t.name)}) for t in tasks)
 
 
 def read_training_rows(file: Path) -> TrainingRows:

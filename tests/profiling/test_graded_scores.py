@@ -140,8 +140,8 @@ def test_the_report_tests_the_score_that_routes_beside_the_strict_one(registry: 
     pytest.importorskip("matplotlib", reason="needs matplotlib: pip install 'traitroute[report]'")
     found = find_gains(Study.open(registry, 2), n_resamples=500)
     assert list(found.tests) == ["routing", "strict", "lenient", "likelihood"]
-    assert found.tests["routing"].verdict.tolist() == [["gain", "not shown"], ["not shown", "gain"]]
-    assert found.tests["strict"].counts["not shown"] == 4
+    assert found.tests["routing"].verdict[:2].tolist() == [["gain", "not shown"], ["not shown", "gain"]]
+    assert not found.tests["strict"].called.any()
     shown = gain_section(found)
     assert "the score that routes" in shown.pictures[0].title
     assert shown.tables[0].rows[0]["gain"] == pytest.approx(found.tests["routing"].gain[0, 0])
@@ -162,10 +162,10 @@ def test_pages_and_cards_show_the_mean_score_and_a_fitting_interval(registry: Re
 
 
 def test_a_new_row_is_estimated_from_few_examples_by_the_same_score(registry: Registry, tasks: list[Task]) -> None:
-    before = registry.latest_profile()
+    base = registry.profile(2).summary.base
     engine = Writer(tasks)
     row = measure_row(registry.adapter("late"), engine, registry, BASE, share=0.5, tolerance=0.02).row
-    true = np.mean([task.scores(o).mean() for task, o in _whole(registry, tasks)[:1]]) - before.summary.base[0]
+    true = np.mean([task.scores(o).mean() for task, o in _whole(registry, tasks)[:1]]) - base[0]
     assert row.gains[0] == pytest.approx(true, abs=0.06)
     # Right or wrong answers of that mean would need hundreds of examples for such an error.
     assert 0 < row.errors.mean() <= 0.03
