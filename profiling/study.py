@@ -91,8 +91,8 @@ class Study:
             not np.array_equal(self.tasks[task].scores(outcomes), outcomes.strict)
             for (_, task), outcomes in self.outcomes.items()
         )
-        scores: dict[str, Scores] = {"routing": self.routing} if differ else {}
-        return scores | {"strict": "strict", "lenient": "lenient", "likelihood": "likelihood"}
+        fixed: dict[str, Scores] = {"strict": "strict", "lenient": "lenient", "likelihood": "likelihood"}
+        return {"routing": self.routing, **fixed} if differ else fixed
 
     @cached_property
     def routing(self) -> Mapping[str, RoutingScore]:

@@ -76,8 +76,16 @@ class Measured:
         low[places] = np.maximum(gains[places] - margin, -1.0)
         high[places] = np.minimum(gains[places] + margin, 1.0)
         examples[places] = estimated.examples
-        by = tuple(map(summary.score_of, summary.tasks))
-        return cls(summary.adapters, summary.tasks, by, summary.base, summary.scores, low, high, examples)
+        return cls(
+            adapters=summary.adapters,
+            tasks=summary.tasks,
+            scored_by=tuple(summary.score_of(task) for task in summary.tasks),
+            base=summary.base,
+            scores=summary.scores,
+            low=low,
+            high=high,
+            examples=examples,
+        )
 
     @cached_property
     def gains(self) -> Array:
