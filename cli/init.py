@@ -102,12 +102,14 @@ def _smoke(suite: "Suite", examples: int, engine: str, allowed: AllowedSources) 
         warn(f"{name} was set aside: {why}")
     if not seen.adapters:
         raise InputError("no adapter is left to profile: see the reasons above")
-    table = Table(title=f"smoke profile: right answers of {seen.examples}, {seen.seconds:.0f} s", title_justify="left")
+    table = Table(
+        title=f"smoke profile: mean score in % of {seen.examples} answers, {seen.seconds:.0f} s", title_justify="left"
+    )
     table.add_column("adapter \\ task", overflow="fold")
     for task in seen.tasks:
         table.add_column(task, justify="right", overflow="fold")
-    for name, shares in zip(("base", *seen.adapters), seen.right, strict=True):
-        table.add_row(name, *(f"{share * seen.examples:.0f}" for share in shares))
+    for name, scores in zip(("base", *seen.adapters), seen.scores, strict=True):
+        table.add_row(name, *(f"{100 * score:.0f}" for score in scores))
     console.print(table)
     if seen.alike:
         warn(f"{', '.join(seen.alike)} answered as base on these few examples: a full profile tells whether everywhere")

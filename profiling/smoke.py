@@ -29,7 +29,7 @@ MOST_ADAPTERS, MOST_TASKS = 3, 12
 class Smoke:
     """What a smoke profile saw.
 
-    `right` (1 + adapters, tasks) are shares of right answers, base first, on `examples` of each task. `set_aside` says
+    `scores` (1 + adapters, tasks) are mean scores in [0, 1], base first, on `examples` of each task. `set_aside` says
     why adapters cannot be profiled; those of `alike` answered as base did on all these examples. The full profile asks
     for `answers`, by estimate in `full_s` seconds.
     """
@@ -37,7 +37,7 @@ class Smoke:
     adapters: tuple[str, ...]
     tasks: tuple[str, ...]
     examples: int
-    right: NDArray[np.float64]
+    scores: NDArray[np.float64]
     set_aside: dict[str, str]
     alike: tuple[str, ...]
     seconds: float
@@ -78,7 +78,7 @@ def smoke_profile(
         adapters=tuple(a.name for a in given.adapters[: len(rows) - 1]),
         tasks=tuple(task.name for task in tasks),
         examples=examples,
-        right=np.array([[cell.outcomes.strict.mean() for cell in row] for row in rows]),
+        scores=np.array([[t.scores(c.outcomes).mean() for t, c in zip(tasks, row, strict=True)] for row in rows]),
         set_aside=given.set_aside,
         alike=tuple(row[0].adapter or "" for row in rows[1:] if matches_base(row, rows[0])),
         seconds=total_s,
