@@ -89,7 +89,9 @@ def profile(
 
     Examples:
 
-        traitroute profile --adapter legal=acme/legal-lora@v2 --adapter polite=./polite-lora --targets my_tasks
+        traitroute profile --adapter polite=./polite-lora --adapter terse=./terse-lora --targets my_tasks
+
+        traitroute profile --adapter legal=acme/legal-lora@v2 --allow-root hub --targets my_tasks
 
         traitroute profile --adapters ./loras --targets my_tasks --base ./my-base-model
 

@@ -8,11 +8,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from traitroute.adapters import AdapterState, Cell, Registry
-from traitroute.profiling import Suite, profile
+from traitroute.profiling import GivenAdapter, Suite, profile
+from traitroute.profiling.study import Study
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'traitroute[profile]'")
 peft = pytest.importorskip("peft", reason="needs PEFT: pip install 'traitroute[profile]'")
@@ -126,6 +128,21 @@ def test_profiling_again_leaves_adapters_routable_throughout(
         monkeypatch.setattr(registry, "find_cell", watch)
         profile(suite, registry, run / "runs")
     assert set(states) == {AdapterState.READY}
+
+
+def test_adapters_that_are_there_are_profiled_beside_those_that_are_trained(
+    run: Path, suite: Suite, tmp_path: Path, tiny_chat: Path, tiny: Any
+) -> None:
+    folder = tiny.save_adapter(tiny_chat, tmp_path / "loras" / "polite", seed=5)
+    # Its configuration names the base model by its folder, as the suite does.
+    given = GivenAdapter(name="polite", uri=str(folder))
+    with Registry.create(run / "t.db") as registry:
+        mixed = profile(suite.with_adapters([given]), registry, run / "runs")
+        assert mixed.matrix.adapters == ("sentiment2", "structured", "polite")
+        assert registry.adapter("polite").state == AdapterState.READY
+        assert (Study.open(registry).sources, len(registry.cells())) == (("sentiment2", "structured"), CELLS + 3)
+        again = profile(suite.with_adapters([GivenAdapter(name="polite")]), registry, run / "runs")
+    assert np.array_equal(again.matrix.scores, mixed.matrix.scores)
 
 
 def test_no_pickle_reaches_the_weight_store(run: Path) -> None:
