@@ -10,10 +10,13 @@ from rich.table import Table
 from ..adapters import AllowedSources, InputError, Location, Method, Registry, RegistryError
 from .adapters import AllowRoot
 from .console import console, progress_bars, say, warn
-from .options import DEFAULT_REGISTRY, RegistryPath, engine_name, names
+from .options import DEFAULT_REGISTRY, Concurrency, RegistryPath, ServerKey, engine_name, names, secret
 
 if TYPE_CHECKING:
-    from ..profiling import GivenAdapter, Profile
+    from ..profiling import GivenAdapter, Profile, Suite
+    from ..profiling.profile import Prepared
+    from ..profiling.served import MeasuringServer
+    from ..serving import EngineName
 
 AdapterOption = Annotated[
     list[str] | None,
@@ -80,6 +83,15 @@ def profile(
     seed: Annotated[int | None, typer.Option(help="Seed of the training, instead of the suite's.")] = None,
     base: Annotated[str | None, typer.Option(help="Base model: a Hub id or a folder, instead of the suite's.")] = None,
     engine: Annotated[str | None, typer.Option(help="auto, transformers or vllm, instead of the suite's.")] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            help="URL of a running server of this base model and these adapters: measure there, at its lowest "
+            "priority, with no second copy of the model."
+        ),
+    ] = None,
+    api_key_env: ServerKey = None,
+    concurrency: Concurrency = 4,
     runs: Annotated[Path | None, typer.Option(help="Where training runs are kept, to resume them.")] = None,
 ) -> None:
     """Take the adapters you have, or train one per source task; measure all on all tasks, fit traits and routing.
@@ -95,6 +107,8 @@ def profile(
 
         traitroute profile --adapters ./loras --targets my_tasks --base ./my-base-model
 
+        traitroute profile --adapters ./loras --targets my_tasks --server http://localhost:8000
+
         traitroute profile mini
 
         traitroute profile paper-local --data my_tasks --train 128 --test 40
@@ -102,7 +116,6 @@ def profile(
         traitroute profile --data my_tasks --sources gsm8k,mnli --targets boolq --train 400
     """
     from ..profiling import folder_suite, load_suite, target_suite
-    from ..profiling.profile import prepare, profile_prepared
 
     given = given_adapters(adapter, adapters, rows, same_base=same_base)
     wanted = [place for text in targets or () for place in ([text] if Path(text).exists() else names(text))]
@@ -115,6 +128,8 @@ def profile(
         )
     if suite is None and data is not None and not (sources or given):
         raise InputError("--data needs --sources: name at least two tasks to train adapters on, or give --adapter")
+    if server is not None and engine is not None:
+        raise InputError("--engine measures in this process, and --server on a server that runs: give one of them")
     engine_given = None if engine is None else engine_name(engine)
     if suite is not None:
         chosen = load_suite(suite) if data is None else load_suite(suite).over(data)
@@ -124,14 +139,56 @@ def profile(
         base = base or (known_base(registry, given) if given else None)
     chosen = chosen.altered(tasks=names(tasks), train=train, test=test, base_model=base, method=method, seed=seed)
     allowed = AllowedSources.from_environment(allow_root or (), typed=True)
-    prepared = prepare(chosen, warn=warn)
-    say(f"prepared: rows of suite {chosen.name}, base model {prepared.base.name}; {prepared.seconds:.0f} s")
-    with Registry.create(registry) as store, progress_bars() as progress:
-        result = profile_prepared(
-            prepared, store, runs or registry.beside(".runs"), engine=engine_given, allowed=allowed, progress=progress
-        )
+    keep = runs or registry.beside(".runs")
+    if server is None:
+        result = _profile_here(chosen, registry, keep, engine_given, allowed)
+    else:
+        from ..profiling.served import measuring_server
+
+        key = secret("--api-key-env", api_key_env)
+        with measuring_server(server, api_key=key, concurrency=concurrency, same_base=same_base, warn=warn) as there:
+            result = _profile_there(chosen, registry, keep, there, allowed)
     show_profile(result)
     console.print(f"registry: {registry}, profile version {result.version}")
+
+
+def _profile_here(
+    suite: "Suite", registry: Location, runs: Path, engine: "EngineName | None", allowed: AllowedSources
+) -> "Profile":
+    from ..profiling.profile import prepare, profile_prepared
+
+    prepared = prepare(suite, warn=warn)
+    _say_prepared(prepared)
+    with Registry.create(registry) as store, progress_bars() as progress:
+        return profile_prepared(prepared, store, runs, engine=engine, allowed=allowed, progress=progress)
+
+
+def _profile_there(
+    suite: "Suite", registry: Location, runs: Path, server: "MeasuringServer", allowed: AllowedSources
+) -> "Profile":
+    """Profile on a server that runs; nothing is written before it is known to run the base model."""
+    from ..profiling.profile import prepare, profile_prepared
+
+    known = _known_bases(registry)
+    prepared = prepare(suite, warn=warn, open_base=lambda _: server.open_base(suite, known))
+    engine = server.open_engine(prepared.base)
+    _say_prepared(prepared)
+    if not engine.scores:
+        say("the server gives no log-probabilities of prompts: answers are measured, likelihoods are not")
+    with Registry.create(registry) as store, progress_bars() as progress:
+        return profile_prepared(
+            prepared,
+            store,
+            runs,
+            engine=engine,
+            allowed=allowed,
+            progress=progress,
+            check=lambda adapters: server.check(engine, adapters, store),
+        )
+
+
+def _say_prepared(prepared: "Prepared") -> None:
+    say(f"prepared: rows of suite {prepared.suite.name}, base model {prepared.base.name}; {prepared.seconds:.0f} s")
 
 
 def given_adapters(
@@ -156,13 +213,18 @@ def known_base(registry: Location, given: "Sequence[GivenAdapter]") -> str | Non
     """The base model of the registry's adapters, else of the given ones by their configurations; None without any."""
     from ..profiling.given import stated_base
 
+    known = sorted(set(_known_bases(registry).values()))
+    return known[0] if len(known) == 1 else stated_base(given)
+
+
+def _known_bases(registry: Location) -> dict[str, str]:
+    """The names, by digest, of the base models that the registry has adapters for."""
     try:
         with Registry.open(registry, read_only=True) as store:
-            known = sorted(set(store.base_models().values()))
+            return store.base_models()
     except RegistryError:
         # It is made by the run.
-        known = []
-    return known[0] if len(known) == 1 else stated_base(given)
+        return {}
 
 
 def show_profile(result: "Profile") -> None:

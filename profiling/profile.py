@@ -58,7 +58,12 @@ class Prepared:
     seconds: float
 
 
-def prepare(suite: Suite, *, warn: Callable[[str], None] = _logger.warning) -> Prepared:
+def prepare(
+    suite: Suite,
+    *,
+    warn: Callable[[str], None] = _logger.warning,
+    open_base: Callable[[str], BaseModelFolder] = open_base_model,
+) -> Prepared:
     """Read and check all that a profile of `suite` needs; `warn` is called with what is odd about its rows.
 
     Raises:
@@ -67,7 +72,7 @@ def prepare(suite: Suite, *, warn: Callable[[str], None] = _logger.warning) -> P
     start = time.perf_counter()
     quiet_libraries()
     load_examples(suite)
-    base = open_base_model(suite.base_model)
+    base = open_base(suite.base_model)
     suite, long = fit_rows(suite, base)
     warnings = (*data_warnings(suite.tasks), *long)
     for warning in warnings:
@@ -103,8 +108,12 @@ def profile_prepared(
     engine: EngineName | Engine | None = None,
     allowed: AllowedSources = ANY_FOLDER,
     progress: Progress | None = None,
+    check: Callable[[Sequence[Adapter]], None] = lambda adapters: None,
 ) -> Profile:
-    """`profile` of a suite that is prepared, for callers that write nothing before all is checked."""
+    """`profile` of a suite that is prepared, for callers that write nothing before all is checked.
+
+    `check` is called with all adapters before anything is measured.
+    """
     suite, base = prepared.suite, prepared.base
     progress = progress or Progress(disable=True)
     clock = _Clock(prepare=prepared.seconds)
@@ -115,6 +124,7 @@ def profile_prepared(
     origins = {a.name: a.of for a in suite.ablations}
     trained = [_register(t, origins.get(t.name, t.name), base, registry) for t in training]
     fleet = _Fleet(trained[: len(suite.sources)], given, trained[len(suite.sources) :])
+    check(fleet.all)
     with _opened(engine or suite.engine, base, registry, fleet.all) as opened:
         cells = _measure(suite, base, registry, fleet, opened, progress)
     clock.lap("measure")

@@ -45,7 +45,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("matrix",),
         ("row_lengths", "study", "statistics"),
         ("analysis",),
-        ("fit", "forecast", "given"),
+        ("fit", "forecast", "given", "served"),
         ("column", "profile", "versions"),
         ("jobs", "smoke"),
         ("report",),

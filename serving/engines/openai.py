@@ -8,13 +8,16 @@ likelihoods are NaN, and its cells carry another engine's name.
 
 import math
 import random
+import re
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 import httpx
+from pydantic import BaseModel, Field, ValidationError
 
 from ...adapters import Adapter, FinishReason, RefusalError, ServerError
 from ..http.addresses import server_url
@@ -26,29 +29,74 @@ LOWEST_PRIORITY = 1_000_000
 """Larger is later in vLLM; clients' requests have 0."""
 BUSY = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses after which the same request may well succeed; all others are final."""
+NOT_OF_THE_PROMPT = frozenset({401, 403, 404, 405})
+"""The key is wrong, or the server answers no completions at all."""
 FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 10.0
+QUIET_S, SAY_EVERY_S = 5.0, 60.0
+"""A server that is away is spoken of after so long, and then so often."""
 _GREEDY = {"temperature": 0, "repetition_penalty": 1.0}
 """The penalty is sent because a model's own generation settings would count otherwise."""
 
 Ids = list[int]
 Generated = tuple[str, int, FinishReason]
+_T, _R = TypeVar("_T"), TypeVar("_R")
+_PROBE = [0, 0]
+"""Tokens that every model has: a tokenizer may make more than its model knows."""
+_DIGEST = re.compile("[0-9a-f]{64}$")
+
+
+class _Step(BaseModel):
+    logprob: float
+
+
+class _Choice(BaseModel):
+    text: str
+    finish_reason: str | None = None
+    token_ids: list[Annotated[int, Field(ge=0)]] | None = None
+    prompt_logprobs: list[dict[str, _Step] | None] | None = None
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class Completion(BaseModel):
+    """What is read of a response to a completion request."""
+
+    choices: Annotated[list[_Choice], Field(min_length=1)]
+    usage: _Usage = _Usage()
+
+    @property
+    def choice(self) -> _Choice:
+        """The first choice; one is asked for."""
+        return self.choices[0]
 
 
 class CompletionsClient:
     """`POST /v1/completions` of one server, retried while it is busy or away, for up to `patience_s` seconds a request.
 
-    Safe to use from several threads.
+    `on_wait` is called with the trouble while it lasts. Safe to use from several threads.
 
     Raises:
         InputError: `url` is not the address of a server.
     """
 
     def __init__(
-        self, url: str, *, api_key: str | None = None, timeout_s: float = 120.0, patience_s: float = 60.0
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 120.0,
+        patience_s: float = 60.0,
+        on_wait: Callable[[str], None] = lambda trouble: None,
     ) -> None:
         self.url = server_url(url, key_option="--api-key-env")
-        self._patience_s = patience_s
+        self.patience_s = patience_s
+        self._on_wait = on_wait
+        self._said_at = -math.inf
+        self._closing = threading.Event()
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         # A proxy of the environment would see every prompt.
         self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout_s, trust_env=False)
@@ -66,16 +114,16 @@ class CompletionsClient:
             ServerError: the server is away, or lists no models.
         """
         listed = self._ask("GET", "/v1/models").get("data")
-        if not isinstance(listed, list) or not listed:
+        if not isinstance(listed, list) or not listed or not all(isinstance(c, dict) and "id" in c for c in listed):
             raise ServerError(f"{self.url}/v1/models lists no model: is it an OpenAI server?")
         return listed
 
-    def complete(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    def complete(self, body: Mapping[str, Any]) -> Completion:
         """The response to a completion request.
 
         Raises:
             RefusalError: the server refuses the request.
-            ServerError: it stayed away, or answered as another model than the one asked for.
+            ServerError: it stayed away, answered as another model than the one asked for, or no completion.
         """
         reply = self._ask("POST", "/v1/completions", json=body)
         if reply.get("model") != body["model"]:
@@ -83,24 +131,40 @@ class CompletionsClient:
                 f"{self.url} was asked for {body['model']!r} and answered as {reply.get('model')!r}: "
                 "nothing was measured"
             )
-        return reply
+        try:
+            return Completion.model_validate(reply)
+        except ValidationError as exc:
+            key = ".".join(map(str, exc.errors()[0]["loc"]))
+            raise ServerError(
+                f"{self.url}/v1/completions answered with something that is no completion ({key}: "
+                f"{exc.errors()[0]['msg']}): is it an OpenAI server?"
+            ) from exc
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; requests that wait for the server give up."""
+        self._closing.set()
         self._http.close()
 
     def _ask(self, method: str, path: str, **more: Any) -> dict[str, Any]:
-        until, pause = time.monotonic() + self._patience_s, FIRST_PAUSE_S
+        began, pause = time.monotonic(), FIRST_PAUSE_S
         while True:
             trouble, wait_s = self._try(method, path, more)
             if isinstance(trouble, dict):
                 return trouble
             # Spread out, so that clients turned away together do not come back together.
             wait_s = max(wait_s, pause * random.uniform(0.5, 1.0))
-            if time.monotonic() + wait_s > until:
-                raise ServerError(f"{self.url}{path} stayed busy or away for {self._patience_s:g} s: {trouble}")
-            time.sleep(wait_s)
+            if time.monotonic() + wait_s > began + self.patience_s:
+                raise ServerError(f"{self.url}{path} stayed busy or away for {self.patience_s:g} s: {trouble}")
+            self._say(trouble, began)
+            if self._closing.wait(wait_s):
+                raise ServerError(f"{self.url}{path} was busy or away when this run ended: {trouble}")
             pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    def _say(self, trouble: str, began: float) -> None:
+        now = time.monotonic()
+        if now - began >= QUIET_S and now - self._said_at >= SAY_EVERY_S:
+            self._said_at = now
+            self._on_wait(f"{self.url} is busy or away, and is asked again: {trouble}")
 
     def _try(self, method: str, path: str, more: dict[str, Any]) -> tuple[dict[str, Any] | str, float]:
         """The response, or why there is none and how many seconds the server asks to wait."""
@@ -122,6 +186,12 @@ class CompletionsClient:
         if not isinstance(reply, dict):
             raise ServerError(f"{self.url}{path} answered with something that is no JSON object")
         return reply, 0.0
+
+
+def served_context(card: Mapping[str, Any]) -> int | None:
+    """The longest sequence that a server's model takes, in tokens, by its card; None where that does not say."""
+    context = card.get("max_model_len")
+    return context if isinstance(context, int) else None
 
 
 def _message(response: httpx.Response) -> str:
@@ -158,8 +228,7 @@ class OpenAIEngine:
         self._priority: dict[str, int] = {"priority": LOWEST_PRIORITY}
         card = client.models()[0]
         self._base_name = str(card["id"])
-        context = card.get("max_model_len")
-        self._context = context if isinstance(context, int) else None
+        self._context = served_context(card)
         self.scores = self._can_score()
         maker = str(card.get("owned_by") or "unknown")
         self.name = f"openai-{maker}" + ("" if self.scores else "-answers")
@@ -177,12 +246,15 @@ class OpenAIEngine:
                 f"{self._client.url} gives no log-probabilities of prompts (prompt_logprobs), so that "
                 "candidates cannot be scored there: measure through vLLM, or ask for answers"
             )
+        return self._in_threads(self._run_one, requests)
+
+    def _in_threads(self, ask: Callable[[_T], _R], each: Sequence[_T]) -> list[_R]:
         pool = ThreadPoolExecutor(self._concurrency)
         try:
-            return list(pool.map(self._run_one, requests))
+            return list(pool.map(ask, each))
         finally:
-            # After a failure the requests that wait are not sent any more.
-            pool.shutdown(cancel_futures=True)
+            # After a failure the requests that wait are not sent any more, and those that are under way not waited for.
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def check_offered(self, adapter: Adapter) -> None:
         """Check that the server offers the adapter by now, with these weights.
@@ -190,14 +262,56 @@ class OpenAIEngine:
         Raises:
             ServerError: it does not.
         """
-        name = self._address(adapter)
-        card = next((card for card in self._client.models() if card["id"] == name), None)
-        # Our servers show the weights' digest as root; for others a name must do.
-        if card is None or card.get("root") not in (None, name, adapter.weights_digest):
-            lacks = "offers no adapter" if card is None else "has other weights for"
+        if lacking := self.lacking([adapter]):
             raise ServerError(
-                f"{self._client.url} {lacks} {name!r}: does it follow the registry that this worker reads?"
+                f"{self._client.url} {lacking[adapter.name]} {self._address(adapter)!r}: does it follow the registry "
+                "that this worker reads?"
             )
+
+    def lacking(self, adapters: Sequence[Adapter]) -> dict[str, str]:
+        """Which of `adapters` the server does not offer with these weights, and what it does with their names."""
+        cards = {card["id"]: card for card in self._client.models()[1:]}
+        found = {}
+        for adapter in adapters:
+            name = self._address(adapter)
+            if name not in cards:
+                found[adapter.name] = "offers no adapter"
+            elif (root := _DIGEST.search(str(cards[name].get("root")))) and root[0] != adapter.weights_digest:
+                # Our servers show the weights' digest as root, and vLLM the folder; for others a name must do.
+                found[adapter.name] = "has other weights for"
+        return found
+
+    def refused(self, adapters: Sequence[Adapter]) -> dict[str, str]:
+        """Which of `adapters` the server refuses to answer with, and why, by a request of one token for each.
+
+        Raises:
+            ServerError: the server went away.
+        """
+
+        def why(adapter: Adapter) -> str | None:
+            try:
+                self._complete(self._address(adapter), _PROBE, max_tokens=1)
+            except RefusalError as exc:
+                return str(exc)
+            return None
+
+        reasons = self._in_threads(why, adapters)
+        return {a.name: reason for a, reason in zip(adapters, reasons, strict=True) if reason is not None}
+
+    def count_tokens(self, text: str) -> tuple[int, int | None]:
+        """How many tokens the base model's tokenizer here makes of `text`, and the server; None where it does not say.
+
+        Raises:
+            RefusalError: the server refuses whatever it is asked.
+            ServerError: it went away.
+        """
+        here = len(self._tokenizer.tokenizer(text)["input_ids"])
+        try:
+            return here, self._complete(self._base_name, text, max_tokens=1).usage.prompt_tokens
+        except RefusalError as exc:
+            if exc.status in NOT_OF_THE_PROMPT:
+                raise
+            return here, None
 
     def close(self) -> None:
         """Close the connections; the server runs on."""
@@ -222,12 +336,17 @@ class OpenAIEngine:
         if not max_tokens:
             return "", 0, FinishReason.STOP
         reply = self._complete(model, prompt, max_tokens=max_tokens, return_token_ids=True)
-        choice = reply["choices"][0]
-        stopped = choice["finish_reason"] == "stop"
+        choice, ids = reply.choice, reply.choice.token_ids
+        if choice.finish_reason not in ("stop", "length"):
+            # A server that is stopped may cut answers short ("abort").
+            raise ServerError(
+                f"{self._client.url} ended an answer of {model!r} as {choice.finish_reason!r}, neither stop nor length"
+            )
+        stopped = choice.finish_reason == "stop"
         reason = FinishReason.STOP if stopped else FinishReason.LENGTH
-        ids: Ids | None = choice.get("token_ids")
         if ids is None:
-            return choice["text"], int(reply["usage"]["completion_tokens"]), reason
+            tokens = reply.usage.completion_tokens
+            return choice.text, len(self._tokenizer.candidate(choice.text)) if tokens is None else tokens, reason
         # vLLM counts the end-of-turn token among the answer's; the other engines do not.
         ids = ids[:-1] if stopped else ids
         return self._tokenizer.decode(ids), len(ids), reason
@@ -237,19 +356,24 @@ class OpenAIEngine:
         if not self.scores:
             return math.nan
         reply = self._complete(model, prompt + candidate, max_tokens=1, prompt_logprobs=0)
-        steps = reply["choices"][0]["prompt_logprobs"][len(prompt) :]
-        return math.fsum(s[str(t)]["logprob"] for s, t in zip(steps, candidate, strict=True))
+        steps = (reply.choice.prompt_logprobs or [])[len(prompt) :]
+        given = [(step or {}).get(str(token)) for step, token in zip(steps, candidate, strict=False)]
+        known = [each.logprob for each in given if each is not None]
+        if len(known) < len(candidate):
+            raise ServerError(
+                f"{self._client.url} gave log-probabilities for {len(known)} of {len(candidate)} tokens of an answer"
+            )
+        return math.fsum(known)
 
     def _can_score(self) -> bool:
         """Whether the server gives log-probabilities of prompts; some refuse, others ignore the field."""
-        probe = self._tokenizer.candidate("a b c")
         try:
-            reply = self._complete(self._base_name, probe, max_tokens=1, prompt_logprobs=0)
+            reply = self._complete(self._base_name, _PROBE, max_tokens=1, prompt_logprobs=0)
         except RefusalError:
             return False
-        return bool(reply["choices"][0].get("prompt_logprobs"))
+        return bool(reply.choice.prompt_logprobs)
 
-    def _complete(self, model: str, prompt: Ids, **asked: Any) -> dict[str, Any]:
+    def _complete(self, model: str, prompt: Ids | str, **asked: Any) -> Completion:
         body = {"model": model, "prompt": prompt, **_GREEDY, **asked}
         priority = self._priority
         try:

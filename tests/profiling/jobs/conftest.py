@@ -152,8 +152,8 @@ class Notes:
                 message = await receive()
                 if scope["path"] == "/v1/completions" and message.get("body"):
                     body = json.loads(message["body"])
-                    # Whether prompts can be scored is asked once, and measures nothing.
-                    if "prompt_logprobs" not in body:
+                    # Of one token: whether prompts can be scored, and whether the server has the adapter.
+                    if body["max_tokens"] > 1:
                         self._note((body["model"], tuple(body["prompt"])))
                 return message
 
