@@ -26,6 +26,10 @@ COMMANDS = {
     "adapters": ("adapters:app", "List, add, replace and remove adapters."),
     "profiles": ("profiles:app", "List, compare and roll back profile versions; fit anew."),
     "tasks": ("tasks:app", "Add tasks to the profile."),
+    "judge": (
+        "judge:judge",
+        "Say what a judge cost, whether order or length decides, and whether it agrees with people.",
+    ),
     "registry": ("registry:app", "Copy a registry, or free what its weight store no longer needs."),
     "matrix": ("matrix:matrix", "Print what was measured, for base and every adapter on every task."),
     "traits": (

@@ -68,12 +68,21 @@ def measured_cell(
     """The cell of `adapter` (None: the base model) on `task`: measured and kept, unless `registry` has it already."""
     key = cell_key(base.digest, adapter, task.digest, engine.name)
     stored = registry.find_cell(key)
-    outcomes = stored.outcomes if stored else measure_cell(engine, adapter, task, keep_outputs=keep_outputs)
+    outcomes = stored.outcomes if stored else None
+    if outcomes is None:
+        keeps = keep_outputs or (adapter is None and task.metric.against_base)
+        by_base = _base_texts(engine, registry, base, task) if adapter is not None else None
+        outcomes = measure_cell(engine, adapter, task, base_outputs=by_base, keep_outputs=keeps)
     cell = Cell(key, adapter.name if adapter else None, task.name, outcomes)
     # Named anew: the cell may have been measured when the same weights had another name.
     if stored is None or (stored.adapter, stored.task) != (cell.adapter, cell.task):
         registry.put_cell(cell)
     return cell
+
+
+def _base_texts(engine: Engine, registry: Registry, base: BaseModelFolder, task: Task) -> list[str] | None:
+    """What the base model wrote on each example, where the task's metric compares with it."""
+    return measured_cell(engine, registry, base, None, task).outcomes.texts if task.metric.against_base else None
 
 
 def cell_key(base_digest: str, adapter: Adapter | None, task_digest: str, engine: str) -> str:
@@ -95,11 +104,18 @@ def matches_base(row: Sequence[Cell], base_row: Sequence[Cell]) -> bool:
     )
 
 
-def measure_cell(engine: Engine, adapter: Adapter | None, task: Task, *, keep_outputs: bool = False) -> Outcomes:
+def measure_cell(
+    engine: Engine,
+    adapter: Adapter | None,
+    task: Task,
+    *,
+    base_outputs: Sequence[str] | None = None,
+    keep_outputs: bool = False,
+) -> Outcomes:
     """Measure `adapter` (None: the base model) on every test example of `task`."""
     examples = task.test_examples
     results = engine.run([request_for(task, e, adapter) for e in examples])
-    outcomes = to_outcomes(task, examples, results)
+    outcomes = to_outcomes(task, examples, results, base_outputs)
     return replace(outcomes, **packed_texts([r.text for r in results])) if keep_outputs else outcomes
 
 
@@ -119,9 +135,11 @@ def _candidates(task: Task, example: Example) -> tuple[str, ...]:
     return (example.target, *(task.labels if task.lists_labels else ()))
 
 
-def to_outcomes(task: Task, examples: Sequence[Example], results: Sequence[EngineResult]) -> Outcomes:
-    """Judge the engine's results on `examples`, in their order."""
-    judged = task.judge([r.text for r in results], examples)
+def to_outcomes(
+    task: Task, examples: Sequence[Example], results: Sequence[EngineResult], base_outputs: Sequence[str] | None = None
+) -> Outcomes:
+    """Judge the engine's results on `examples`, in their order, beside what the base model wrote there."""
+    judged = task.judge([r.text for r in results], examples, base_outputs)
     label_scores = np.array([r.log_likelihoods[1:] for r in results], dtype=np.float64)
     return Outcomes(
         strict=np.array([j.strict for j in judged], dtype=np.bool_),

@@ -214,7 +214,7 @@ class RowMeter:
         spec = self.profiled.tasks[task]
         key = anchor_key(self.base.digest, self.adapter, spec.digest, self.engine.name, places)
         cell = self.registry.find_cell(key)
-        outcomes = cell.outcomes if cell else self._run(spec, places)
+        outcomes = cell.outcomes if cell else self._run(task, places)
         # Named anew: the same weights may have been measured under another name.
         self.registry.put_cell(Cell(key, self.adapter.name, spec.name, outcomes))
         self._add(task, key, places, outcomes)
@@ -230,10 +230,11 @@ class RowMeter:
         self.row.add(task, places, self.profiled.tasks[task].scores(outcomes))
         self.on_examples(self.row.done, self.row.size)
 
-    def _run(self, task: Task, places: Places) -> Outcomes:
+    def _run(self, number: int, places: Places) -> Outcomes:
+        task, by_base = self.profiled.tasks[number], self.base_row[number].texts
         examples = [task.test_examples[i] for i in places]
         results = self.engine.run([request_for(task, e, self.adapter) for e in examples])
-        return to_outcomes(task, examples, results)
+        return to_outcomes(task, examples, results, [by_base[i] for i in places] if by_base else None)
 
     def _cell(self, adapter: Adapter | None, task: Task) -> Cell:
         return measured_cell(self.engine, self.registry, self.base, adapter, task)

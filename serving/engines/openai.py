@@ -140,6 +140,15 @@ class CompletionsClient:
                 f"{exc.errors()[0]['msg']}): is it an OpenAI server?"
             ) from exc
 
+    def chat(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The response to a chat request, by whatever model the server says that it is.
+
+        Raises:
+            RefusalError: the server refuses the request.
+            ServerError: it stayed away.
+        """
+        return self._ask("POST", "/v1/chat/completions", json=body)
+
     def close(self) -> None:
         """Close the connections; requests that wait for the server give up."""
         self._closing.set()

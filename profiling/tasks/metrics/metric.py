@@ -116,6 +116,9 @@ class Metric(BaseModel):
     must_pass: ClassVar[tuple[Literal["answer", "target"], ...]] = ("answer", "target")
     """Which texts of a row must be right, leniently, where they are given as outputs; checked as rows are read."""
 
+    against_base: ClassVar[bool] = False
+    """Whether an output is compared with what the base model wrote, which is then kept."""
+
     name: str
 
     @property

@@ -6,6 +6,7 @@ references the nearest counts. Only so much of an output is read (`LONGEST`) as 
 ROUGE-L takes time in the product of both lengths.
 """
 
+import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -93,9 +94,12 @@ class Chrf(_Overlap):
 @lru_cache(maxsize=2)
 def _rouge(stemmer: bool) -> Any:
     try:
+        from absl import logging
         from rouge_score.rouge_scorer import RougeScorer
     except ImportError as exc:
         raise missing("rouge-score") from exc
+    # absl, which it brings, closes what standard error was at this moment when logging is set up anew, as uvicorn does.
+    logging.get_absl_handler().python_handler.stream = sys.__stderr__
     return RougeScorer(["rougeL"], use_stemmer=stemmer)
 
 

@@ -10,6 +10,7 @@ from .code import Code
 from .format import Format
 from .harness import LmEval
 from .json_schema import JsonSchema
+from .judge import Judge
 from .metric import Metric
 from .overlap import F1, Bleu, Chrf, RougeL
 from .own import Installed, Python, installed_metrics
@@ -17,7 +18,7 @@ from .rules import Choice, Contains, Exact, Json, Label, Number, NumberInText, R
 
 _ALL: tuple[type[Metric], ...] = (
     *(Label, Number, Exact, Json, Text, NumberInText, Contains, Choice, Regex),
-    *(JsonSchema, Code, F1, RougeL, Bleu, Chrf, LmEval, Python, Format),
+    *(JsonSchema, Code, F1, RougeL, Bleu, Chrf, LmEval, Python, Format, Judge),
 )
 METRICS: Mapping[str, type[Metric]] = {metric.model_fields["name"].default: metric for metric in _ALL}
 """The metrics that come with TraitRoute, by the names that a suite gives."""
