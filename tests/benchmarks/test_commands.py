@@ -14,6 +14,7 @@ COMMANDS = sorted(file.stem for file in BENCHMARKS.glob("*.py") if "__main__" in
 SMALL = {
     "log_templates": ["--requests", "300"],
     "missing_rows": ["--sizes", "3", "--adapters", "2", "--draws", "1"],
+    "first_profile": ["--folds", "1", "--only", "anchors", "--shares", "0.3"],
     "recalibration": ["--seeds", "1"],
     "registry_scale": ["--sizes", "100"],
     "reprofiling": ["--cases", "1", "--only", "random"],
