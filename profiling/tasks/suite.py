@@ -19,6 +19,8 @@ from .task import LISTED_LABELS, Task, TrainingSet
 from .text_files import parse_yaml, read_text
 
 SHOWN_ERRORS = 5
+LEAST_TEST = 8
+"""Test rows that a task keeps, however small a share of them is asked for."""
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -151,11 +153,14 @@ class Suite(BaseModel):
         tasks: Sequence[str] = (),
         train: int | None = None,
         test: int | None = None,
+        share: float = 1.0,
         base_model: str | None = None,
         method: Method | None = None,
         seed: int | None = None,
     ) -> "Suite":
         """The suite with only the named `tasks` (and their ablations) and other settings, where given.
+
+        Of the test rows a `share` in (0, 1] is kept, at least `LEAST_TEST` a task that has them.
 
         Raises:
             SuiteError: a task is not in the suite, or too few are left.
@@ -165,13 +170,18 @@ class Suite(BaseModel):
             raise SuiteError(f"suite {self.name} has no task {unknown[0]!r}; it has {names}")
         kept = tasks or names
         sizes = _given(train=train, test=test)
+        sized = [t.model_copy(update=sizes) for t in self.tasks if t.name in kept]
         given = {
-            "tasks": tuple(t.model_copy(update=sizes) for t in self.tasks if t.name in kept),
+            "tasks": tuple(t.model_copy(update={"test": _share_of(t.test, share)}) for t in sized),
             "ablations": tuple(a for a in self.ablations if a.of in kept),
             "training": self.training.model_copy(update=_given(method=method, seed=seed)),
             **_given(base_model=base_model),
         }
         return _checked_suite(f"suite {self.name}", **{**dict(self), **given})
+
+
+def _share_of(rows: int, share: float) -> int:
+    return max(round(share * rows), min(rows, LEAST_TEST))
 
 
 def load_suite(path: str | Path) -> Suite:

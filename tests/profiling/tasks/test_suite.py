@@ -9,6 +9,7 @@ import pytest
 from traitroute.adapters import SuiteError
 from traitroute.profiling.tasks.sources import FolderSource
 from traitroute.profiling.tasks.suite import (
+    LEAST_TEST,
     GivenAdapter,
     Suite,
     folder_suite,
@@ -159,6 +160,13 @@ def test_a_suite_is_altered_in_tasks_sizes_and_training() -> None:
     assert [(t.name, t.train, t.test) for t in suite.tasks] == [("gsm8k", 5, 7), ("mnli", 5, 7), ("svamp", 5, 7)]
     assert {a.of for a in suite.ablations} == {"gsm8k", "mnli"}
     assert (suite.training.method, suite.training.seed, suite.base_model) == ("ia3", 3, "tiny")
+
+
+def test_a_share_of_the_test_rows_leaves_enough_of_each() -> None:
+    suite = load_suite("mini")
+    assert [t.test for t in suite.altered(share=0.35).tasks] == [round(0.35 * t.test) for t in suite.tasks]
+    assert {t.test for t in suite.altered(share=0.01).tasks} == {LEAST_TEST}
+    assert {t.test for t in suite.altered(test=3, share=0.5).tasks} == {3}
 
 
 def test_altering_keeps_at_least_three_tasks_and_two_sources() -> None:
