@@ -12,7 +12,7 @@ from ..serving.engines.engine import PromptTokenizer
 from .base_model import BaseModelFolder
 from .matrix.measure import request_for
 from .tasks.suite import Suite, Training
-from .tasks.task import Task, TrainingSet
+from .tasks.task import Example, Task, TrainingSet
 from .training import longest_row, training_tokens
 
 
@@ -81,6 +81,11 @@ def fit_tests(tasks: Sequence[Task], base: BaseModelFolder) -> tuple[tuple[Task,
         return tuple(tasks), []
     prompts, kept, warnings = PromptTokenizer(base.path), list[Task](), list[str]()
     for task in tasks:
+        if any(_hides_tools(example, prompts) for example in task.test_examples):
+            warnings.append(
+                f"{task.name}: its rows have tools, and the chat template of {base.name} shows the model none: it "
+                "cannot know what it may call; choose a base model that takes tools"
+            )
         rooms = [prompts.tokenize(request_for(task, e, None)).room for e in task.test_examples]
         over = [place for place, tokens in enumerate(rooms) if tokens > context]
         if not over:
@@ -100,3 +105,8 @@ def fit_tests(tasks: Sequence[Task], base: BaseModelFolder) -> tuple[tuple[Task,
         left_out = sorted([*task.left_out, *(places[i] for i in over)])
         kept.append(Task.model_validate(task.model_dump() | {"left_out": left_out}))
     return tuple(kept), warnings
+
+
+def _hides_tools(example: Example, prompts: PromptTokenizer) -> bool:
+    """Whether a row's tools make no difference to what the model reads."""
+    return bool(example.tools) and prompts.prompt(example.messages, example.tools) == prompts.prompt(example.messages)

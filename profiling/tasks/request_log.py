@@ -186,10 +186,13 @@ def _is_array(stream: IO[bytes]) -> bool:
     """Whether the file is one array of objects, or an API's page of one, and not an array a line."""
     start = stream.read(4096).removeprefix(BOM_UTF8).lstrip()
     stream.seek(0)
+    if _ARRAY.match(start) is None:
+        return False
     first, _, rest = start.partition(b"\n")
-    return _ARRAY.match(start) is not None and not (
-        first.rstrip().endswith((b"]", b"}")) and rest.lstrip()[:1] in b"[{"
-    )
+    try:
+        return not rest.strip() or json.loads(first) is None
+    except (ValueError, RecursionError):
+        return True
 
 
 def _array(stream: IO[bytes], file: Path) -> Iterator[tuple[int, Any]]:

@@ -8,7 +8,7 @@ import pytest
 from traitroute.adapters import InputError
 from traitroute.profiling.base_model import BaseModelFolder, open_base_model
 from traitroute.profiling.matrix.measure import request_for
-from traitroute.profiling.row_lengths import check_training
+from traitroute.profiling.row_lengths import check_training, fit_tests
 from traitroute.profiling.tasks.suite import Training
 from traitroute.profiling.tasks.task import Example, Task, TrainingSet
 from traitroute.profiling.training import train_adapter, training_row, training_tokens
@@ -70,3 +70,18 @@ def test_a_template_that_refuses_a_conversation_is_told_before_anything_is_train
     odd = example().model_copy(update={"chat": TALK[::-1]})
     with pytest.raises(InputError, match="chat template refuses messages of the roles user, assistant, user, system"):
         check_training([TrainingSet("odd", (odd,))], base, SETTINGS)
+
+
+def test_tools_that_the_template_does_not_show_are_told(base: BaseModelFolder, tmp_path: Path) -> None:
+    (tmp_path / "talk").mkdir()
+    row = {"messages": TALK, "tools": TOOLS, "target": "w15"}
+    (tmp_path / "talk" / "test.jsonl").write_text(json.dumps(row))
+    given = {"name": "talk", "rows": {"folder": str(tmp_path)}, "max_tokens": 4}
+    assert fit_tests([Task.model_validate(given)], base)[1] == []
+    (base.path / "blind").mkdir()
+    for file in base.path.glob("*.*"):
+        (base.path / "blind" / file.name).write_bytes(file.read_bytes())
+    settings = base.path / "blind" / "tokenizer_config.json"
+    settings.write_text(settings.read_text().replace("tools or []", "[]"))
+    _, (told,) = fit_tests([Task.model_validate(given)], open_base_model(str(base.path / "blind")))
+    assert "its rows have tools, and the chat template of" in told

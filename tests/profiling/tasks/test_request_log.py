@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from traitroute.adapters import SuiteError
 from traitroute.profiling.tasks.request_log import Entry, read_log
 
@@ -111,8 +113,9 @@ def test_a_line_that_cannot_be_read_is_told_with_its_number_and_the_rest_is_read
     ],
 )
 def test_other_json_is_passed_over(tmp_path: Path, other: Any) -> None:
-    (entry,) = read(tmp_path, other)
-    assert entry == Entry(1)
+    passed, request = read(tmp_path, other, BODY)
+    assert passed == Entry(1)
+    assert request.chat is not None
 
 
 @pytest.mark.parametrize("indent", [None, 2])
@@ -142,3 +145,54 @@ def test_chosen_lines_alone_are_read_again(tmp_path: Path) -> None:
 def test_a_log_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(SuiteError, match="cannot be read: No such file"):
         list(read_log(tmp_path / "none.jsonl"))
+
+
+WORDS = st.sampled_from(
+    [
+        "user",
+        "assistant",
+        "tool",
+        "GENERATION",
+        "json_object",
+        "",
+        "hi",
+        '{"messages": []}',
+        "[1",
+        '["',
+        "\x00",
+        "\ud83d",
+    ]
+)
+KEYS = st.sampled_from(
+    [
+        *(
+            "messages",
+            "role",
+            "content",
+            "tool_calls",
+            "function",
+            "name",
+            "arguments",
+            "tools",
+            "prompt",
+            "text",
+            "type",
+        ),
+        *("response", "choices", "message", "output", "input", "body", "proxy_server_request", "model_parameters"),
+    ]
+)
+SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), WORDS)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=5)),
+    max_leaves=30,
+)
+
+
+@pytest.mark.slow
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(values=st.lists(VALUES, min_size=1, max_size=4))
+def test_no_json_of_these_keys_ends_the_reading(tmp_path: Path, values: list[Any]) -> None:
+    assert [entry.number for entry in read(tmp_path, BODY, *values)] == list(range(1, len(values) + 2))
+    for entry in read(tmp_path, BODY, {"messages": [USER, *values], "tools": values, "response": values[0]}):
+        assert entry.chat is None or json.dumps([entry.chat.messages, entry.chat.tools, entry.chat.answer]).encode()
