@@ -175,7 +175,9 @@ def from_log(
     held = sum(task.count for task in tasks)
     say(f"{reading.requests} requests in {reading.entries} entries; {held} of them in {len(tasks)} tasks")
     say(f"written: {out / SUITE} and a folder a task beside it, with users' texts, for you to read only (mode 0600)")
-    say("nothing was sent. Name the tasks, then: traitroute tasks add " + str(out / SUITE))
+    say("nothing was sent. Name the tasks as you like, then measure your adapters on them:")
+    say(f"  traitroute profile --adapter NAME=PLACE --targets {out / SUITE}")
+    say(f"  traitroute tasks add {out / SUITE}    (to a profile that is there)")
 
 
 def _tasks(place: str, names: str, test: int | None, profiled: "Profiled") -> "list[Task]":
@@ -185,7 +187,7 @@ def _tasks(place: str, names: str, test: int | None, profiled: "Profiled") -> "l
         InputError: there is none.
     """
     from ..profiling.tasks.sources import split_file
-    from ..profiling.tasks.suite import infer_task, load_suite
+    from ..profiling.tasks.suite import infer_task, load_tasks
 
     known = profiled.summary.tasks
     folder = Path(place)
@@ -198,13 +200,13 @@ def _tasks(place: str, names: str, test: int | None, profiled: "Profiled") -> "l
         chosen = [infer_task(folder.parent, folder.name, source=source, train=train, test=test or 100, splits=splits)]
     else:
         wanted = listed(names)
-        suite = load_suite(place)
-        if lost := [name for name in wanted if name not in (t.name for t in suite.tasks)]:
-            has = [t.name for t in suite.tasks]
-            raise InputError(f"suite {suite.name} has no task {lost[0]!r}; it has {has}")
-        chosen = [t for t in suite.tasks if (t.name in wanted if wanted else t.name not in known)]
+        tasks = load_tasks(place)
+        if lost := [name for name in wanted if name not in (t.name for t in tasks)]:
+            has = [t.name for t in tasks]
+            raise InputError(f"suite {place} has no task {lost[0]!r}; it has {has}")
+        chosen = [t for t in tasks if (t.name in wanted if wanted else t.name not in known)]
         if not chosen:
-            raise InputError(f"every task of suite {suite.name} is profiled already")
+            raise InputError(f"every task of suite {place} is profiled already")
         if test is not None:
             chosen = [t.model_copy(update={"test": test}) for t in chosen]
     return chosen

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from ...adapters import Method, Name, SuiteError, check_not_base
 from .ablation import Ablation
@@ -21,6 +21,8 @@ from .text_files import parse_yaml, read_text
 SHOWN_ERRORS = 5
 LEAST_TEST = 8
 """Test rows that a task keeps, however small a share of them is asked for."""
+_TASKS_ONLY = "tasks only"
+"""Says to the checks of a suite that only its tasks are wanted."""
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -78,7 +80,7 @@ class Suite(BaseModel):
     keep_outputs: bool = False
 
     @model_validator(mode="after")
-    def _check(self) -> "Suite":
+    def _check(self, info: ValidationInfo) -> "Suite":
         names = [*(t.name for t in self.tasks), *(a.name for a in self.ablations)]
         if twice := sorted({n for n in names if names.count(n) > 1}):
             raise ValueError(f"task and ablation names must differ; given twice: {twice}")
@@ -86,9 +88,10 @@ class Suite(BaseModel):
         rows = [*sources, *(a.name for a in self.ablations), *(a.name for a in self.adapters)]
         if twice := sorted({n for n in rows if rows.count(n) > 1}):
             raise ValueError(f"adapters, those trained on sources and ablations included, share the names {twice}")
-        if len(self.sources) < 2 and not self.adapters:
+        tasks_only = info.context == _TASKS_ONLY
+        if len(self.sources) < 2 and not (self.adapters or tasks_only):
             raise ValueError('at least two tasks need "source: true", or name "adapters" that are there already')
-        if len(self.tasks) < (least := 2 if self.adapters else 3):
+        if len(self.tasks) < (least := 1 if tasks_only else 2 if self.adapters else 3):
             raise ValueError(f"at least {least} tasks are needed, to tell requests of one kind from those of another")
         if lost := [a.of for a in self.ablations if a.of not in sources]:
             raise ValueError(f'ablations alter source tasks {sources}; "of" names {lost}')
@@ -190,10 +193,23 @@ def load_suite(path: str | Path) -> Suite:
     Raises:
         SuiteError: no such suite, not YAML, or a key with a wrong value; the message names the key.
     """
+    return _load(path)
+
+
+def load_tasks(path: str | Path) -> tuple[Task, ...]:
+    """The tasks of a suite, which need neither train nor name adapters here.
+
+    Raises:
+        SuiteError: no such suite, not YAML, or a key with a wrong value; the message names the key.
+    """
+    return _load(path, context=_TASKS_ONLY).tasks
+
+
+def _load(path: str | Path, context: str | None = None) -> Suite:
     file = Path(path)
     if not file.is_file() and file.name == str(path) and not file.suffix:
-        return _parse(_built_in(file.name), f"built-in suite {file.name!r}")
-    return _parse(read_text(file), str(file))
+        return _parse(_built_in(file.name), f"built-in suite {file.name!r}", context)
+    return _parse(read_text(file), str(file), context)
 
 
 def folder_suite(
@@ -244,7 +260,7 @@ def target_tasks(place: str, *, test: int | None = None) -> list[Task]:
     there = Path(place).resolve()
     if not there.is_dir() and there.suffix in ("", ".yaml", ".yml"):
         sizes = _given(test=test)
-        return [Task.model_validate(t.model_dump() | {"source": False, **sizes}) for t in load_suite(place).tasks]
+        return [Task.model_validate(t.model_dump() | {"source": False, **sizes}) for t in load_tasks(place)]
     if not there.is_dir():
         # It is read by its name, and refused here where it is of no kind that is read.
         _ = next(file_rows(there), None)
@@ -368,9 +384,9 @@ def _built_in(name: str) -> str:
     return (folder / f"{name}.yaml").read_text(encoding="utf-8")
 
 
-def _parse(text: str, where: str) -> Suite:
+def _parse(text: str, where: str, context: str | None) -> Suite:
     try:
-        return Suite.model_validate(parse_yaml(text, where))
+        return Suite.model_validate(parse_yaml(text, where), context=context)
     except ValidationError as exc:
         raise SuiteError(_explain(exc, where)) from exc
 

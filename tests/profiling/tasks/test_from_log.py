@@ -157,3 +157,13 @@ def test_rows_of_a_log_need_a_suite_to_say_how_they_are_judged(tmp_path: Path) -
     with pytest.raises(SuiteError, match='has no "target"'):
         infer_task(tmp_path / "out", task.name, source=False, train=0, test=5, splits=("test",))
     assert FolderSource(folder=tmp_path / "out").load(task.name, "test", 3, seed=0)[0].chat is not None
+
+
+def test_the_suite_is_read_where_tasks_are_asked_for_and_trains_nothing(tmp_path: Path) -> None:
+    from traitroute.profiling.tasks.suite import load_suite, target_tasks
+
+    made(log_of(tmp_path, answered))
+    suite = str(tmp_path / "out" / "suite.yaml")
+    assert [task.name for task in target_tasks(suite)] == ["summarise-this-letter-in"]
+    with pytest.raises(SuiteError, match='or name "adapters" that are there already'):
+        load_suite(suite)
