@@ -21,12 +21,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from ...adapters import SuiteError
-from .chat import Chat, answer_text, content_text, plain_message, read_chat
+from .chat import Chat, answer_text, plain_message, read_chat
 from .text_files import LONGEST_LINE, decode_line, json_value
 
 _DEPTH = 3
 _WITHIN = ("standard_logging_object", "body", "request", "request_body", "proxy_server_request", "kwargs", "input")
 _ANSWERS = ("response", "output", "choices")
+_NO_ANSWER = frozenset(("choices", "error", "usage"))
+"""Keys of what a server sends when it gives no answer."""
 _SETTINGS = ("response_format", "tools")
 _VLLM = re.compile(r"Request \S{1,200} JSON body: (\{.*)", re.DOTALL)
 _ARRAY = re.compile(rb'(\{\s*"data"\s*:\s*)?\[')
@@ -117,23 +119,34 @@ def _answer(item: Any, where: str) -> str:
     """The answer that a log holds beside its request; empty where it holds none that can be read."""
     if not isinstance(item, Mapping):
         return ""
-    given = next((value for key in _ANSWERS if (value := _from_text(item.get(key)))), None)
-    if isinstance(given, Mapping):
-        given = _from_text(given.get("body")) or given
-    if isinstance(given, Mapping) and given.get("choices"):
-        given = given["choices"]
-    if isinstance(given, list) and given:
-        given = given[0]
-    if isinstance(given, Mapping):
-        given = given.get("message", given)
+    given = next((value for key in _ANSWERS if (value := item.get(key))), None)
+    # An answer may be JSON itself, as text or read by whoever wrote the log.
+    read = _from_text(given)
+    message = _message(read)
     try:
-        if isinstance(given, Mapping):
-            given = answer_text(plain_message({"role": "assistant", **given}, where))
-        text = content_text(given, where)
+        if message is None and isinstance(read, Mapping) and read.keys() & _NO_ANSWER:
+            return ""
+        if message is not None:
+            text = answer_text(plain_message({"role": "assistant", **message}, where))
+        else:
+            text = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False) if given else ""
         text.encode()
     except (SuiteError, UnicodeEncodeError, RecursionError):
         return ""
     return text
+
+
+def _message(given: Any) -> Mapping[str, Any] | None:
+    """The assistant's message in what a server answered, or a gateway wrote of it; None where there is none."""
+    for _ in range(_DEPTH + 1):
+        if isinstance(given, list) and given:
+            given = given[0]
+        if not isinstance(given, Mapping):
+            return None
+        if "content" in given or "tool_calls" in given:
+            return given
+        given = next((given[key] for key in ("body", "choices", "message") if given.get(key)), None)
+    return None
 
 
 def _from_text(value: Any) -> Any:

@@ -276,7 +276,12 @@ def data_warnings(tasks: Sequence[Task]) -> list[str]:
 def _warnings_of(task: Task) -> Iterator[str]:
     tested = task.test_examples
     answers = {example.answer for example in tested}
-    if len(tested) > 1 and len(answers) == 1:
+    if answers == {""} or task.metric.name == "format":
+        yield (
+            f'it is measured without right answers: metric "{task.metric.name}" says less than whether an answer is '
+            "right, and so do gains and routing by it"
+        )
+    elif len(tested) > 1 and len(answers) == 1:
         yield (
             f"all {len(tested)} test rows have one and the same answer, {next(iter(answers))[:80]!r}: an adapter "
             "that always gives it scores 100%; give test rows of every kind"

@@ -10,7 +10,7 @@ import pytest
 from traitroute.adapters import InputError, SuiteError
 from traitroute.profiling.tasks.from_log import LogTask, Reading, tasks_from_log
 from traitroute.profiling.tasks.sources import FolderSource
-from traitroute.profiling.tasks.task import Task
+from traitroute.profiling.tasks.task import Task, data_warnings
 from traitroute.profiling.tasks.text_files import parse_yaml
 
 TREES = ("ash", "birch", "cedar", "elm", "fir", "hazel", "larch", "maple", "oak", "pine")
@@ -74,6 +74,8 @@ def test_the_suite_holds_tasks_that_can_be_measured(tmp_path: Path) -> None:
     suite = parse_yaml((tmp_path / "out" / "suite.yaml").read_text(), "suite")
     tasks = {given["name"]: Task.model_validate(given) for given in suite["tasks"]}
     assert all(len(task.test_examples) == 12 for task in tasks.values())
+    unlabelled = data_warnings([tasks["give-the-parts-of"], tasks["please-write-a-friendly"]])
+    assert ["measured without right answers" in warning for warning in unlabelled] == [True, True]
     spoken = tasks["you-are-the-assistant"].test_examples[0]
     assert [message["role"] for message in spoken.messages] == ["system", "user"]
     wrote = {"give-the-parts-of": "[1]", "what-is-the-mood": "b.", "summarise-this-letter-in": "It is about ash."}

@@ -57,6 +57,23 @@ def test_a_request_and_its_answer_are_read_in_the_form_of(tmp_path: Path, entry:
     assert read_entry.chat.answer == "Nothing."
 
 
+@pytest.mark.parametrize(
+    ("response", "answer"),
+    [
+        ('{"city": "Rome"}', '{"city": "Rome"}'),
+        ({"city": "Rome"}, '{"city": "Rome"}'),
+        ({"choices": [{"message": {"content": '["Rome"]'}}]}, '["Rome"]'),
+        ({"choices": []}, ""),
+        ({"error": {"message": "away"}}, ""),
+        ({"content": [{"type": "image_url"}]}, ""),
+        (None, ""),
+    ],
+)
+def test_an_answer_may_be_json_itself(tmp_path: Path, response: Any, answer: str) -> None:
+    (entry,) = read(tmp_path, BODY | {"response": response})
+    assert entry.chat is not None and entry.chat.answer == answer
+
+
 def test_tools_and_a_wish_for_json_are_read_beside_the_messages_or_among_parameters(tmp_path: Path) -> None:
     wished = {"tools": [TOOL], "response_format": {"type": "json_schema", "json_schema": {}}}
     for entry in read(tmp_path, BODY | wished, {"messages": BODY["messages"], "model_parameters": wished}):
