@@ -98,6 +98,9 @@ class Adapter(BaseModel):
     `rank` is 1 for IA3, which has none. `tags` are the owner's own words, by which requests may ask for adapters; they
     stay with the name when its weights are replaced, which increases `version`. `uri` says where the weights came from,
     without credentials; `note` why the adapter is in its state.
+
+    `effect` is by how much it changed the log-probabilities of a fixed probe when it was measured, at most and in nats,
+    and `noise` by how much the base model's own change there from one batch to another (None: not known).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -117,6 +120,8 @@ class Adapter(BaseModel):
     licence: str | None = None
     note: str | None = None
     version: Annotated[int, Field(ge=1)] = 1
+    effect: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    noise: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
     @property
     def vllm_serves(self) -> bool:

@@ -89,6 +89,7 @@ def show_adapter(
     for key, value in adapter.model_dump(mode="json").items():
         say(f"{key}: {value}")
     console.print(f"vLLM serves it: {'yes' if adapter.vllm_serves else 'no, profiled only'}")
+    say(f"probe: {_on_probe(adapter)}")
     row = None if stored is None else stored.summary.row(name)
     if stored is None or row is None:
         console.print("not in the matrix of a profile: measured beside it as an ablation, or not yet")
@@ -282,6 +283,17 @@ def _adapter_card(store: Registry, name: str) -> str:
         raise RegistryError("the newest profile is too old to make a card of: run `traitroute profile` again")
     adapter = store.adapter(name)
     return model_card(Skills(snapshot.only({adapter.name: adapter})).card(name))
+
+
+def _on_probe(adapter: Adapter) -> str:
+    """What the adapter was seen to change when it was measured."""
+    from ..serving.engines.probe import Effect
+
+    effect = Effect.measured(adapter)
+    if effect is None:
+        return "not read yet; measuring reads it, and so does each server that loads the adapter"
+    told = "so it is applied" if effect.is_shown else f"which is no proof, for it takes {effect.threshold:.2g} nats"
+    return f"a change of {effect}, when it was measured, {told}"
 
 
 def _write_card(text: str, folder: Path) -> Path:

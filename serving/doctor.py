@@ -24,6 +24,7 @@ from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_ope
 from ..adapters import AdapterState, Place, Registry, RegistryError, StoredProfile, TraitRouteError, check_not_base
 from ..adapters.registry.schema import SCHEMA_VERSION
 from ..router import Router
+from .engines.probe import Effect
 from .http.addresses import proxy_of, public
 
 OLD = timedelta(days=90)
@@ -85,6 +86,7 @@ def check_registry(
             yield from _check_profile(registry)
             yield _check_adapters(registry)
             yield _check_names(registry)
+            yield _check_effects(registry)
             yield from _check_stored(registry, on_weights)
     except (TraitRouteError, OSError) as exc:
         yield fail(
@@ -154,6 +156,24 @@ def _check_names(registry: Registry) -> Finding:
         result = f"called like the base model, which may answer instead: {listed(shadowed)}"
         return warn("names", result, "add the adapter under another name, and remove this one")
     return ok("names", "no adapter is called like the base model")
+
+
+def _check_effects(registry: Registry) -> Finding:
+    """Whether every routable adapter was seen to change the probe."""
+    check, ready = "applied", registry.adapters(AdapterState.READY)
+    effects = {adapter.name: effect for adapter in ready if (effect := Effect.measured(adapter)) is not None}
+    if hidden := [f"{name} ({effect})" for name, effect in effects.items() if not effect.is_shown]:
+        result = f"the probe shows no more than noise: {listed(hidden)}"
+        return warn(check, result, "see on which tasks their answers differ: `traitroute adapters show NAME`")
+    if unread := [adapter.name for adapter in ready if adapter.name not in effects]:
+        result = f"no proof from measuring: {listed(unread)}"
+        return warn(
+            check, result, "measure them where log-likelihoods are given; servers look for a proof of their own"
+        )
+    if not ready:
+        return ok(check, "no adapter is ready, so none to prove")
+    least = min(effects, key=lambda name: effects[name].nats)
+    return ok(check, f"each ready adapter changes the probe, {least} least: {effects[least]}")
 
 
 def _check_stored(registry: Registry, on_weights: Callable[[int, int], None]) -> Iterator[Finding]:
@@ -318,19 +338,33 @@ def check_upstream(url: str, *, key: str | None = None) -> Finding:
     if not names:
         return warn(check, "reachable, without any model", "load one")
     result = f"{len(names)} models: {listed(names)}"
-    if _has_lost_its_registry(f"{server}/metrics", key):
+    metrics = _metrics(f"{server}/metrics", key)
+    if b"\ntraitroute_registry_reachable 0.0\n" in metrics:
         result = f"its registry is away, so it goes on with what it read last: {result}"
         return warn(check, result, "see to the registry's file or database")
+    idle, unproven = (_by_verdict(metrics, verdict) for verdict in ("idle", "unproven"))
+    if idle:
+        advice = "check their target modules and the server's LoRA options"
+        return warn(check, f"answers as base when asked for {listed(idle)}, so sets them aside: {result}", advice)
+    if unproven:
+        result = f"no proof that it applies {listed(unproven)}: {result}"
+        return warn(check, result, "see the reason at /v1/skills: it gave no log-probabilities, or none in time")
     return ok(check, result)
 
 
-def _has_lost_its_registry(url: str, key: str | None) -> bool:
-    """Whether the metrics say so, which our servers have and others do not."""
+def _metrics(url: str, key: str | None) -> bytes:
+    """The server's metrics; ours show what other servers do not."""
     try:
         with _open(url, key) as response:
-            return b"\ntraitroute_registry_reachable 0.0\n" in response.read()
+            return response.read()
     except (HTTPException, OSError):
-        return False
+        return b""
+
+
+def _by_verdict(metrics: bytes, verdict: str) -> list[str]:
+    """The adapters on which the server's newest verdict is this."""
+    line = rf'^traitroute_adapter_verdict\{{adapter="([^"]+)",verdict="{verdict}"[^}}]*\}} 1\.0$'
+    return sorted(set(re.findall(line, metrics.decode(errors="replace"), re.MULTILINE)))
 
 
 def _models(url: str, key: str | None) -> list[str]:

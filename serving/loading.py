@@ -4,10 +4,13 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Hashable, Mapping
-from typing import Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar
 
 from ..adapters import Adapter, AdapterFiles, RunError, TraitRouteError, WeightStore
+from .engines.probe import Effect
+from .proof import Proof
 from .snapshot import RegistrySnapshot
 
 RETRY_AFTER_S = 60.0
@@ -39,18 +42,31 @@ class NoLoader:
         raise LoadError(f"{name!r} cannot be loaded before the server has started")
 
 
+OnProof = Callable[[str, Proof], None]
+
+
+def ignore_proof(adapter: str, proof: Proof) -> None:
+    """Do nothing."""
+
+
 class OnDemandLoader(ABC):
     """Loads the adapters that the registry offers, each by one request at a time, and remembers what failed.
 
-    With `base_digest`, only adapters that were trained for that base model.
+    With `base_digest`, only adapters that were trained for that base model. Each load is followed by a proof that the
+    server applies what it loaded, which `on_proof` is called with, and an adapter that is idle is not served.
     """
 
-    def __init__(self, *, base_digest: str | None = None) -> None:
+    def __init__(self, *, base_digest: str | None = None, on_proof: OnProof = ignore_proof) -> None:
         self._base_digest = base_digest
+        self._on_proof = on_proof
         self._adapters: Mapping[str, Adapter] = {}
         self._store: WeightStore | None = None
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._failures: dict[Hashable, tuple[float, str]] = {}
+        # What the probe showed, by the weights' digests, and when to try again where it could not be read.
+        self._found: dict[str, Effect | str] = {}
+        self._read_again: dict[str, float] = {}
+        self._readers: set[asyncio.Task[None]] = set()
 
     def offer(self, snapshot: RegistrySnapshot) -> None:
         """Replace the adapters that may be loaded."""
@@ -65,16 +81,24 @@ class OnDemandLoader(ABC):
         adapter = self._adapters.get(name)
         return adapter is not None and self._is_loaded(adapter)
 
+    def proof(self, name: str) -> Proof | None:
+        """Whether this server is known to apply the adapter; None before it was loaded."""
+        adapter = self.adapter(name)
+        found = None if adapter is None else self._found.get(adapter.weights_digest)
+        return None if adapter is None or found is None else Proof.of(adapter, found)
+
     async def ensure(self, name: str) -> None:
         """Return once requests that name the adapter are answered by it.
 
         Raises:
-            LoadError: it is unknown, of another base model, its weights are damaged, or the engine refuses them.
+            LoadError: it is unknown, of another base model, its weights are damaged, the engine refuses them, or
+                answers as the base model does nevertheless.
         """
         adapter, store = self._adapters.get(name), self._store
         if adapter is None or store is None:
             raise LoadError(f"the registry offers no adapter {name!r}")
         if self._is_served(adapter, store):
+            self._prove_again(adapter)
             return
         async with self._locks[name]:
             if self._is_served(adapter, store):
@@ -86,6 +110,47 @@ class OnDemandLoader(ABC):
     def _is_served(self, adapter: Adapter, store: WeightStore) -> bool:
         """Whether nothing has to be done before the adapter answers."""
         return self._is_loaded(adapter)
+
+    def _is_idle(self, adapter: Adapter) -> bool:
+        """Whether the adapter was found to change nothing here."""
+        found = self._found.get(adapter.weights_digest)
+        return found is not None and Proof.of(adapter, found).is_idle
+
+    @abstractmethod
+    async def _prove(self, adapter: Adapter) -> None:
+        """Read the probe through the server, and `_judge` what it shows."""
+
+    def _judge(self, adapter: Adapter, found: Effect | str) -> None:
+        """Note what the probe showed.
+
+        Raises:
+            LoadError: the adapter changes nothing here.
+        """
+        digest, proof = adapter.weights_digest, Proof.of(adapter, found)
+        self._found[digest] = found
+        self._read_again.pop(digest, None)
+        if isinstance(found, str):
+            self._read_again[digest] = time.monotonic() + RETRY_AFTER_S
+        self._on_proof(adapter.name, proof)
+        if proof.is_idle:
+            raise LoadError(set_aside(adapter, proof))
+
+    def _prove_again(self, adapter: Adapter) -> None:
+        """Read the probe beside the requests, where it could not be read a while ago."""
+        again = self._read_again.get(adapter.weights_digest)
+        if again is None or time.monotonic() < again:
+            return
+        del self._read_again[adapter.weights_digest]
+        self._in_background(self._prove(adapter))
+
+    def _in_background(self, proving: Coroutine[Any, Any, None]) -> None:
+        async def prove() -> None:
+            with suppress(LoadError):
+                await proving
+
+        task = asyncio.create_task(prove())
+        self._readers.add(task)
+        task.add_done_callback(self._readers.discard)
 
     @abstractmethod
     def _is_loaded(self, adapter: Adapter) -> bool: ...
@@ -107,6 +172,14 @@ class OnDemandLoader(ABC):
         except LoadError as exc:
             self._failures[case] = (time.monotonic() + RETRY_AFTER_S, str(exc))
             raise
+
+
+def set_aside(adapter: Adapter, proof: Proof) -> str:
+    """Why an adapter is not served that changes nothing, and what to do."""
+    cure = "check its weights, its target modules and the server's LoRA options"
+    if adapter.effect is None:
+        cure += f", or measure it first, on tasks of its own: traitroute adapters measure {adapter.name}"
+    return f"{adapter.name} is set aside: {proof.reason}; {cure}"
 
 
 async def verified(adapter: Adapter, store: WeightStore) -> AdapterFiles:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from ..router import RoutingDecision, RoutingProfile
 from .loading import AdapterLoader, NoLoader
+from .proof import Proof
 from .snapshot import RegistrySnapshot
 from .timeouts import TimeBudget
 
@@ -14,6 +15,10 @@ BASE = "base"
 
 
 def _not_known(_: str) -> None:
+    return None
+
+
+def _not_proven(_: str) -> None:
     return None
 
 
@@ -29,7 +34,8 @@ class ServerState:
 
     `base_names` are the names of the bare base model, of which its answers bear the first. `resolve` gives the adapter,
     or the name of the base model, that a model's name stands for, where the server takes more names than it lists; a
-    name that it does not know it gives back. `loaded` says whether an adapter is loaded (None: not known).
+    name that it does not know it gives back. `loaded` says whether an adapter is loaded (None: not known), and `proof`
+    whether the server is known to apply it (None: it was not loaded yet).
 
     A decision may take `budget_s` seconds, and is computed in the threads of `budget`. A session, of which the last
     `session_keys` are kept in this process, is forgotten `session_ttl_s` seconds after its last use. The app's
@@ -41,6 +47,7 @@ class ServerState:
     base_names: tuple[str, ...] = (BASE,)
     loader: AdapterLoader = field(default_factory=NoLoader)
     loaded: Callable[[str], bool | None] = _not_known
+    proof: Callable[[str], Proof | None] = _not_proven
     resolve: Callable[[str], str] = _as_given
     budget_s: float = 0.05
     budget: TimeBudget = field(default_factory=TimeBudget)

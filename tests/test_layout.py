@@ -27,6 +27,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("constraints", "measured", "timeouts"),
         ("profile_snapshot",),
         ("snapshot",),
+        ("proof",),
         ("loading",),
         ("state",),
         ("middleware",),

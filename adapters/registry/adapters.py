@@ -139,6 +139,16 @@ class AdapterTable(Database):
             raise RegistryError(f"a tag of {name!r}: {exc}") from exc
         return self._change(name, expected, {"tags": checked})
 
+    def set_effect(self, measured: Adapter, effect: float, noise: float) -> None:
+        """Record what the weights of `measured` change on the probe, with the adapters and replacements that have them.
+
+        Whose they are may have changed meanwhile, so that there may be none.
+        """
+        with self._revising() as connection:
+            for table in (_adapters, _replacements):
+                same = (table.c.name == measured.name) & (table.c.weights_digest == measured.weights_digest)
+                connection.execute(update(table).where(same).values(effect=effect, noise=noise))
+
     def remove_adapter(self, name: str, *, expected: Adapter | None = None) -> Adapter:
         """Remove the adapter named `name` and its pending replacement, and return it as it was.
 

@@ -96,6 +96,8 @@ def _adapter_columns() -> list[Column[object]]:
         Column("licence", String),
         Column("note", String),
         Column("version", Integer, nullable=False, server_default="1"),
+        Column("effect", Float),
+        Column("noise", Float),
         Column("changed_at", UtcDateTime),
         Column("changed_by", String),
     ]

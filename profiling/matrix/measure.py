@@ -3,14 +3,20 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...adapters import Adapter, Cell, Outcomes, Registry, SilentAdapterError, packed_texts
 from ...serving.engines import Engine, EngineRequest, EngineResult
+from ...serving.engines.probe import Effect, EngineProbe
 from ..base_model import BaseModelFolder
 from ..tasks.task import Example, Task
+
+MOVED = 0.01
+"""Rounding alone changes an answer's likelihood beyond the probe's threshold in fewer examples than this share."""
 
 
 def measure(
@@ -31,10 +37,10 @@ def measure(
     the error that says so; its row is left out and the others go on.
 
     Raises:
-        SilentAdapterError: an adapter answered exactly as the base model did, everywhere; its cells
-            are removed.
+        SilentAdapterError: an adapter changes nothing beyond noise; its cells are removed.
     """
     rows: list[list[Cell]] = []
+    probe = EngineProbe(engine)
     for adapter in (None, *adapters):
         row = []
         for task in tasks:
@@ -42,17 +48,16 @@ def measure(
             on_cell(cell)
             row.append(cell)
         rows.append(row)
-        if adapter is not None and matches_base(row, rows[0]):
-            registry.remove_cells([cell.key for cell in row])
-            silent = SilentAdapterError(
-                f"adapter {adapter.name} answered exactly as the base model on all {len(row)} tasks: "
-                "it was not applied, or its weights do nothing; its row was not kept. Check its "
-                "target modules and train it again"
-            )
+        if adapter is None:
+            continue
+        changes = [Changes.of(cell.outcomes, base.outcomes) for cell, base in zip(row, rows[0], strict=True)]
+        try:
+            refuse_silence(registry, adapter, probe, changes, [cell.key for cell in row])
+        except SilentAdapterError as exc:
             if on_silent is None:
-                raise silent
+                raise
             del rows[-1]
-            on_silent(adapter, silent)
+            on_silent(adapter, exc)
     return [cell for row in rows for cell in row]
 
 
@@ -92,16 +97,69 @@ def cell_key(base_digest: str, adapter: Adapter | None, task_digest: str, engine
     return hashlib.sha256(parts.encode()).hexdigest()
 
 
-def matches_base(row: Sequence[Cell], base_row: Sequence[Cell]) -> bool:
-    """Whether an adapter's outputs equal the base model's on every example of every task.
+@dataclass(frozen=True)
+class Changes:
+    """How an adapter's outcomes differ from base's: whether each answer does (n,), and each gold answer's
+    log-likelihood, in nats a token (n,); of rows without a gold answer NaN."""
 
-    The classic silent failure of multi-LoRA evaluation: the adapter was never applied. Likelihoods are
-    not compared, since rounding differs from batch to batch.
+    answers: NDArray[np.bool_]
+    likelihoods: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, ours: Outcomes, base: Outcomes, places: slice | NDArray[np.int64] = slice(None)) -> Self:
+        """The changes of `ours`, which are on the examples of `base` in these places."""
+        likelihoods = np.abs(ours.log_likelihood - base.log_likelihood[places]).astype(np.float64)
+        answers = ours.output_digest != base.output_digest[places]
+        tokens = np.where(ours.target_tokens > 0, ours.target_tokens, np.nan)
+        return cls(answers, likelihoods / tokens)
+
+
+def matches_base(row: Sequence[Cell], base_row: Sequence[Cell]) -> bool:
+    """Whether an adapter's outputs equal the base model's on every example of every task."""
+    pairs = zip(row, base_row, strict=True)
+    return not any(Changes.of(cell.outcomes, base.outcomes).answers.any() for cell, base in pairs)
+
+
+def refuse_silence(
+    registry: Registry, adapter: Adapter, probe: EngineProbe, changes: Sequence[Changes], keys: Sequence[str]
+) -> None:
+    """Record the adapter's effect on the probe, and refuse an adapter that changes nothing: it was never applied.
+
+    `changes` are those of all examples measured, and `keys` those of the adapter's cells.
+
+    Raises:
+        SilentAdapterError: neither the probe nor the examples show that it does anything; its cells are removed.
     """
-    return all(
-        np.array_equal(cell.outcomes.output_digest, base_cell.outcomes.output_digest)
-        for cell, base_cell in zip(row, base_row, strict=True)
+    effect = Effect.measured(adapter) or probe.effect(adapter)
+    why = _silence(changes, effect)
+    if why is None:
+        if effect is not None and adapter.effect is None:
+            registry.set_effect(adapter, effect.nats, effect.noise)
+        return
+    registry.remove_cells(keys)
+    raise SilentAdapterError(
+        f"adapter {adapter.name} {why}: it was not applied, or its weights do nothing; its row was not kept. Check its "
+        "target modules and train it again"
     )
+
+
+def _silence(changes: Sequence[Changes], effect: Effect | None) -> str | None:
+    """What shows that an adapter changes nothing; None where something shows that it does.
+
+    The classic silent failure of multi-LoRA evaluation. Rounding differs from batch to batch, and so a few answers of
+    an adapter that was never applied may differ from base's: where the probe sees no more than noise, the examples'
+    own likelihoods decide, for the probe may be blind to what an adapter changes.
+    """
+    if not any(each.answers.any() for each in changes):
+        return f"answered exactly as the base model on all {sum(len(each.answers) for each in changes)} examples"
+    if effect is None or effect.is_shown:
+        return None
+    likelihoods = np.concatenate([each.likelihoods for each in changes])
+    known = likelihoods[np.isfinite(likelihoods)]
+    moved = float(np.mean(known > effect.threshold)) if known.size else 1.0
+    if moved > MOVED:
+        return None
+    return f"changes no more than noise does: {effect}, and likewise on {1 - moved:.1%} of the examples"
 
 
 def measure_cell(

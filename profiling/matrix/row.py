@@ -24,15 +24,15 @@ from ...adapters import (
     PairedOutcomes,
     ProfileSummary,
     Registry,
-    SilentAdapterError,
     StoredProfile,
 )
 from ...router import RoutingProfile, TrainingRows
 from ...serving.engines import Engine
+from ...serving.engines.probe import EngineProbe
 from ..base_model import BaseModelFolder
 from ..tasks.task import Task
 from .anchors import TOLERANCE, AnchorRow, Places, rounds
-from .measure import cell_key, measured_cell, request_for, to_outcomes
+from .measure import Changes, cell_key, measured_cell, refuse_silence, request_for, to_outcomes
 from .profiled import MeasuredGains, Profiled, training_rows
 
 SHARE = 0.1
@@ -75,7 +75,7 @@ def measure_row(
 
     Raises:
         InputError: the adapter is for another base model, or there is nothing to join.
-        SilentAdapterError: it answered exactly as the base model did, everywhere; what was measured is removed.
+        SilentAdapterError: it changes nothing beyond noise; what was measured is removed.
         ConflictError: the adapter was changed while it was measured.
     """
     if adapter.base_digest != base.digest:
@@ -149,7 +149,7 @@ class RowMeter:
         self.row = AnchorRow(self.profiled.anchors(without=self.adapter.name))
         # Measured once for all adapters, where the profile was made on another engine.
         self.base_row = [self._cell(None, task).outcomes for task in self.profiled.tasks]
-        self._like_base: list[bool] = []
+        self._changes: list[Changes] = []
 
     def measure_whole(self) -> None:
         """Measure every task in full, unless it was."""
@@ -169,18 +169,12 @@ class RowMeter:
                 self._measure_part(task, places)
 
     def refuse_silence(self) -> None:
-        """Refuse an adapter of which no output differs from base's: it was never applied.
+        """Record the adapter's effect on the probe, and refuse one that changes nothing.
 
         Raises:
             SilentAdapterError: it is such; what was measured is removed.
         """
-        if not all(self._like_base):
-            return
-        self.registry.remove_cells(self.keys)
-        raise SilentAdapterError(
-            f"adapter {self.adapter.name} answered exactly as the base model on every example measured: "
-            "it was not applied, or its weights do nothing; its row was not kept"
-        )
+        refuse_silence(self.registry, self.adapter, EngineProbe(self.engine), self._changes, self.keys)
 
     def gains(self) -> MeasuredGains:
         """The gains as known by now, over what base scored on this engine."""
@@ -225,8 +219,7 @@ class RowMeter:
 
     def _add(self, task: int, key: str, places: Places, outcomes: Outcomes) -> None:
         self.keys.append(key)
-        base = self.base_row[task].output_digest[places]
-        self._like_base.append(bool(np.array_equal(outcomes.output_digest, base)))
+        self._changes.append(Changes.of(outcomes, self.base_row[task], places))
         self.row.add(task, places, self.profiled.tasks[task].scores(outcomes))
         self.on_examples(self.row.done, self.row.size)
 

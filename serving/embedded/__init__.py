@@ -49,14 +49,17 @@ def open_app(
         raise ImportError(f"the embedded server needs {', '.join(missing)}: pip install 'traitroute[embedded]'")
     from ..engines.engine import PromptTokenizer
     from ..engines.local_model import open_local_model
+    from ..engines.probe import TEXTS, messages, within_vocabulary
     from .app import embedded_app
     from .decoder import Decoder
     from .mixed_model import MixedModel
 
     local = open_local_model(base, options.precision)
     tokenizer = PromptTokenizer(base)
+    size = local.model.get_input_embeddings().num_embeddings
+    probe = [within_vocabulary(tokenizer.prompt(messages(text)), size) for text in TEXTS]
     return embedded_app(
-        Decoder(MixedModel(local, max_loras=options.max_loras), tokenizer),
+        Decoder(MixedModel(local, max_loras=options.max_loras, probe=probe), tokenizer),
         tokenizer,
         lambda: Registry.open(registry, read_only=True),
         names=(name, BASE),

@@ -26,6 +26,7 @@ from ..http.errors import EXCEPTION_HANDLERS, RefusedError, error_response, mode
 from ..http.keys import ApiKeys, KeyCheck
 from ..http.metrics_page import Reading, metrics_page
 from ..middleware import RoutingMiddleware
+from ..middleware.record import open_metrics
 from ..state import AUTO, ServerState
 from ..watcher import RegistryHealth, RegistryWatcher
 from .answers import AnswerForm, EventStream, Kind, until_disconnect
@@ -64,11 +65,12 @@ def embedded_app(
 
     `queue` is how many requests may be answered or wait at a time; pages of the web `origins` may read answers.
     """
-    loader = EmbeddedLoader(decoder, base_digest=base_digest)
+    loader = EmbeddedLoader(decoder, base_digest=base_digest, on_proof=open_metrics().proof)
     room = Context.of(tokenizer, context)
     state = ServerState(
         base_names=tuple(names), loader=loader, loaded=loader.holds, budget_s=ROUTING_BUDGET_S, origins=origins
     )
+    state.proof = loader.proof
     state.max_body_bytes = min(state.max_body_bytes, room.characters * _ESCAPED + _OTHER_BYTES)
     watcher = RegistryWatcher(state, open_registry, loader.offer)
     endpoints = _Endpoints(decoder, tokenizer, state, loader, room, watcher.health)

@@ -104,7 +104,7 @@ class Decoder:
         Raises:
             LoadError: it cannot be.
         """
-        if not self.mixed.is_proven(adapter.weights_digest):
+        if not self.mixed.loads(adapter.weights_digest):
             loading = _Loading(adapter)
             self._enqueue(loading)
             await asyncio.wrap_future(loading.done)
@@ -218,7 +218,7 @@ class Decoder:
             return
         try:
             # A crowd asks for the same few adapters, which must not drive each other out.
-            if not self.mixed.is_proven(loading.adapter.weights_digest):
+            if not self.mixed.loads(loading.adapter.weights_digest):
                 self._load(loading.adapter, new)
         except LoadError as exc:
             _settle(loading.done, exc)

@@ -1,7 +1,7 @@
 """The adapter loader of the embedded server."""
 
 from ...adapters import Adapter, WeightsError, WeightStore
-from ..loading import LoadError, OnDemandLoader
+from ..loading import LoadError, OnDemandLoader, OnProof, ignore_proof
 from ..snapshot import RegistrySnapshot
 from .decoder import Decoder
 
@@ -9,8 +9,8 @@ from .decoder import Decoder
 class EmbeddedLoader(OnDemandLoader):
     """Loads adapters into `decoder`; one that was loaded may have made room for others since, and is loaded again."""
 
-    def __init__(self, decoder: Decoder, *, base_digest: str | None = None) -> None:
-        super().__init__(base_digest=base_digest)
+    def __init__(self, decoder: Decoder, *, base_digest: str | None = None, on_proof: OnProof = ignore_proof) -> None:
+        super().__init__(base_digest=base_digest, on_proof=on_proof)
         self._decoder = decoder
 
     def offer(self, snapshot: RegistrySnapshot) -> None:
@@ -20,7 +20,7 @@ class EmbeddedLoader(OnDemandLoader):
             self._decoder.use_store(snapshot.weights)
 
     def _is_loaded(self, adapter: Adapter) -> bool:
-        return self._decoder.mixed.is_proven(adapter.weights_digest)
+        return self._decoder.mixed.loads(adapter.weights_digest) and not self._is_idle(adapter)
 
     def _is_served(self, adapter: Adapter, store: WeightStore) -> bool:
         return self._is_loaded(adapter) and _is_stored(adapter, store)
@@ -30,8 +30,14 @@ class EmbeddedLoader(OnDemandLoader):
             if not _is_stored(adapter, store):
                 raise LoadError(f"{adapter.name}: its stored weights are damaged or missing")
             await self._decoder.load(adapter)
+            await self._prove(adapter)
 
         await self._attempt(adapter.weights_digest, load)
+
+    async def _prove(self, adapter: Adapter) -> None:
+        """The decoder has read the probe as it loaded the adapter."""
+        effect = self._decoder.mixed.effect(adapter.weights_digest)
+        self._judge(adapter, effect or "the model computed no numbers")
 
 
 def _is_stored(adapter: Adapter, store: WeightStore) -> bool:

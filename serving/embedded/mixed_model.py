@@ -8,6 +8,7 @@ rows compute (a trained bias, replaced modules, decompositions of the base weigh
 import json
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import torch
 from peft import LoraConfig, PeftModel
 
 from ...adapters import AdapterFiles, TraitRouteError, WeightsError, WeightStore
+from ..engines.decoding import prefill
 from ..engines.local_model import LocalModel, load_weights, peft_config
+from ..engines.probe import LIKELIEST, Effect, ProbeError, Reading, difference
 from ..loading import LoadError
 
 NO_ADAPTER = "__base__"
@@ -36,16 +39,22 @@ class NoSlotError(Exception):
 
 
 class MixedModel:
-    """`local` and up to `max_loras` adapters from weight stores; for one thread, except `is_proven`."""
+    """`local` and up to `max_loras` adapters from weight stores; for one thread, except `loads` and `effect`.
 
-    def __init__(self, local: LocalModel, *, max_loras: int) -> None:
+    `probe` are the prompts by which it is seen whether an adapter changes anything (none: that is left open).
+    """
+
+    def __init__(self, local: LocalModel, *, max_loras: int, probe: Sequence[list[int]] = ()) -> None:
         self.local = local
+        self._probe = probe
+        self._plain: tuple[Reading, float] | None = None
+        self._effects: dict[str, Effect] = {}
         self._base: Any = local.model
         self._peft: Any = None
         self._max_loras = max_loras
         # Least recently used first.
         self._loaded: OrderedDict[str, None] = OrderedDict()
-        self._proven: set[str] = set()
+        self._known: set[str] = set()
 
     @property
     def model(self) -> Any:
@@ -57,9 +66,13 @@ class MixedModel:
         """Digests of the loaded adapters, the least recently used first."""
         return tuple(self._loaded)
 
-    def is_proven(self, digest: str) -> bool:
+    def loads(self, digest: str) -> bool:
         """Whether the adapter has been loaded once, though it may have made room since."""
-        return digest in self._proven
+        return digest in self._known
+
+    def effect(self, digest: str) -> Effect | None:
+        """What a loaded adapter changes on the probe; None without a probe, or where it computes no numbers."""
+        return self._effects.get(digest)
 
     def adapters_of(self, digests: Sequence[str | None]) -> list[str] | None:
         """PEFT's `adapter_names` for rows of these adapters; None where the model has none at all."""
@@ -89,7 +102,7 @@ class MixedModel:
             self._detach(digest)
             raise LoadError(_short(exc, folder)) from exc
         self._loaded[digest] = None
-        self._proven.add(digest)
+        self._known.add(digest)
         if full and spare is not None:
             # PEFT warns where it deletes the adapter that it calls active.
             self._peft.set_adapter(digest, inference_mode=True)
@@ -98,15 +111,34 @@ class MixedModel:
     def _attach(self, files: AdapterFiles, folder: Path) -> None:
         _check_mixable(files, folder)
         digest, config = files.digest, peft_config(files)
+        if self._probe and self._plain is None:
+            self._read_base()
         if self._peft is None:
             self._peft = PeftModel(self._base, config, adapter_name=digest)
         else:
             self._peft.add_adapter(digest, config)
         load_weights(self._peft, folder, digest, self.local.device)
         # Run once, so that a failure shows here and not in a batch with other requests.
+        read = self._read(digest, self._probe or [[0]])
+        if self._plain is not None:
+            base, noise = self._plain
+            with suppress(ProbeError):
+                self._effects[digest] = Effect(difference(base, read), noise)
+
+    def _read_base(self) -> None:
+        together = self._read(None, self._probe)
+        alone = [each for prompt in self._probe for each in self._read(None, [prompt])]
+        with suppress(ProbeError):
+            self._plain = together, difference(together, alone)
+
+    def _read(self, digest: str | None, prompts: Sequence[list[int]]) -> Reading:
+        """The likeliest tokens after each prompt, by an adapter or the base model, in one batch."""
         with torch.inference_mode():
-            ids = torch.zeros(1, 1, dtype=torch.long, device=self.local.device)
-            self._peft.eval()(input_ids=ids, adapter_names=[digest], use_cache=False)
+            names = self.adapters_of([digest] * len(prompts))
+            logits = prefill(self.model.eval(), prompts, room=1, adapters=names).logits.float()
+            best = logits.log_softmax(-1).topk(min(LIKELIEST, logits.shape[-1]))
+        rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        return [dict(zip(tokens, values, strict=True)) for tokens, values in rows]
 
     def _detach(self, digest: str) -> None:
         self._loaded.pop(digest, None)

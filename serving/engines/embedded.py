@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from ...adapters import FinishReason, WeightStore
+from ...adapters import FinishReason, InputError, WeightStore
 from .engine import EngineRequest, EngineResult, PromptTokenizer, TokenizedRequest
 from .local_model import Precision, load_weights, open_local_model, peft_config
 
@@ -35,15 +35,22 @@ class TransformersEngine:
         self._device = local.device
         self._ends = local.ends
         self._context = local.context
+        self._vocabulary: int = local.model.get_input_embeddings().num_embeddings
         self._merged: tuple[str | None, Any] = (None, self._base)
 
     def run(self, requests: Sequence[EngineRequest]) -> list[EngineResult]:
         """Answer and score `requests`, grouped by adapter and batched by prompt length.
 
         Raises:
-            InputError: a prompt is longer, with its answer, than the model's context.
+            InputError: a prompt is longer, with its answer, than the model's context, or holds a token that it lacks.
         """
         tokenized = self._tokenizer.tokenize_all(requests, context=self._context)
+        # A GPU that looks one up ends the process.
+        if (highest := max((i for t in tokenized for i in t.prompt), default=0)) >= self._vocabulary:
+            raise InputError(
+                f"the tokenizer makes token {highest} of a prompt, and the model has {self._vocabulary}: they do not "
+                "belong together"
+            )
         results: dict[int, EngineResult] = {}
         for digest, indices in _by_adapter(requests):
             model = self._model(digest)

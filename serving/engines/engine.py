@@ -70,6 +70,17 @@ class TokenizedRequest:
         return len(self.prompt) + max([self.max_tokens, *(len(c) + 1 for c in self.candidates)])
 
 
+def prompt_ids(tokenizer: Any, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> list[int]:
+    """Token ids up to and including the start of the assistant's turn, by a tokenizer of transformers.
+
+    Raises:
+        InputError: its chat template refuses the messages.
+    """
+    if tokenizer.chat_template is None:
+        return tokenizer("\n".join(m["content"] for m in messages) + "\n")["input_ids"]
+    return chat_tokens(tokenizer, messages, tools, add_generation_prompt=True)
+
+
 class PromptTokenizer:
     """Applies a base model's chat template; models without one get the plain message texts."""
 
@@ -87,9 +98,7 @@ class PromptTokenizer:
         Raises:
             InputError: the base model's chat template refuses the messages.
         """
-        if self.tokenizer.chat_template is None:
-            return self.tokenizer("\n".join(m["content"] for m in messages) + "\n")["input_ids"]
-        return chat_tokens(self.tokenizer, messages, tools, add_generation_prompt=True)
+        return prompt_ids(self.tokenizer, messages, tools)
 
     def candidate(self, text: str) -> list[int]:
         """Token ids of an answer that follows `prompt`, without an end-of-turn token."""

@@ -18,6 +18,7 @@ from ..http.errors import EXCEPTION_HANDLERS, model_response
 from ..http.keys import HEALTH, ApiKeys, KeyCheck
 from ..http.metrics_page import Reading, metrics_page
 from ..middleware import RoutingMiddleware
+from ..middleware.record import open_metrics
 from ..state import AUTO, BASE, ServerState
 from ..watcher import RegistryHealth, RegistryWatcher
 from .dialects import MODELS, PlainPaths
@@ -35,8 +36,8 @@ def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry]) 
     """
     fleet = Fleet(options)
     state = ServerState(base_names=(BASE,), origins=options.origins)
-    loader = FleetLoader(fleet, state, options)
-    state.loader, state.loaded, state.resolve = loader, loader.holds, loader.resolve
+    loader = FleetLoader(fleet, state, options, on_proof=open_metrics().proof)
+    state.loader, state.loaded, state.resolve, state.proof = loader, loader.holds, loader.resolve, loader.proof
     watcher = RegistryWatcher(state, open_registry, loader.offer)
     keys = ApiKeys([options.key or ""])
     pages = _Pages(fleet, state, options, watcher.health, keys)

@@ -52,9 +52,14 @@ class Fleet:
             upstream.offer(adapters, withheld)
 
     def holding(self, adapter: Adapter) -> list[Target]:
-        """The upstreams that have the adapter."""
-        named = [(upstream, upstream.name_of(adapter)) for upstream in self.healthy()]
+        """The upstreams that have the adapter, and are not known to answer as the base model when asked for it."""
+        proven = [u for u in self.listing_adapter(adapter) if (proof := u.proof(adapter)) and not proof.is_idle]
+        named = [(upstream, upstream.name_of(adapter)) for upstream in proven]
         return [Target(u, u.dialect.fields(name, u.base)) for u, name in named if name is not None]
+
+    def listing_adapter(self, adapter: Adapter) -> list[Upstream]:
+        """The upstreams that say they have the adapter, whether or not they were asked for a proof."""
+        return [upstream for upstream in self.healthy() if upstream.name_of(adapter) is not None]
 
     def with_base(self) -> list[Target]:
         """The upstreams whose base model can be named."""

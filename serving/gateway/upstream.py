@@ -19,12 +19,15 @@ import httpx
 
 from ...adapters import Adapter, InputError
 from ...adapters.adapter import served_name
+from ..engines.probe import Distribution, Effect
 from ..http.addresses import proxy_of, public
 from ..http.errors import error_text
 from ..loading import LoadError
+from ..proof import Proof, Prover
 from ..state import AUTO, BASE
 from .dialects import Dialect, dialect
 from .options import GatewayOptions, Load
+from .probing import TEXT_ONLY, next_tokens
 
 CONNECT_S = 5.0
 CHECK_S = 5.0
@@ -88,6 +91,7 @@ class Upstream:
         # The digests that names stood for when they were first listed.
         self._pins: dict[str, str] = {}
         self._misses = 0
+        self._forget_proofs()
         proxy = proxy_of(url)
         self._through = f" through the proxy {public(proxy)}" if proxy else ""
         self._client = _client(proxy)
@@ -104,6 +108,25 @@ class Upstream:
     def name_of(self, adapter: Adapter) -> str | None:
         """The name by which this server has exactly this adapter, or None."""
         return self._names.get(adapter.name)
+
+    def proof(self, adapter: Adapter) -> Proof | None:
+        """Whether this server applies the adapter; None before it was asked."""
+        found = self._found.get(adapter.weights_digest)
+        return None if found is None else Proof.of(adapter, found)
+
+    async def prove(self, adapter: Adapter) -> Proof:
+        """Find out whether this server applies the adapter, by asking it and its base model for the probe."""
+        name = self.name_of(adapter)
+        found: Effect | str = "it does not say which of its models is the base model"
+        if self.base is not None and name is not None:
+            prover = self._prover
+            found = await prover.read(self.dialect.fields(name, self.base))
+            if self._text_only and isinstance(found, Effect) and not found.is_shown:
+                found = "the server gives no log-probabilities, and its texts are alike"
+            if prover is not self._prover:
+                found = "the server went away meanwhile"
+        self._found[adapter.weights_digest] = found
+        return Proof.of(adapter, found)
 
     def other_fields(self, model: str) -> dict[str, Any] | None:
         """The body's fields that ask for `model`, which is no adapter of the registry; None where it is not listed.
@@ -140,6 +163,7 @@ class Upstream:
             _logger.warning("upstream %s is out of rotation: %s", self.url, reason)
         self.healthy, self.reason = False, reason
         self.cards = {}
+        self._forget_proofs()
         self._match_names()
 
     def forget(self, adapter: Adapter) -> None:
@@ -206,6 +230,20 @@ class Upstream:
             return await self._client.send(request, stream=True)
         except _NOT_SENT as exc:
             raise self._not_sent(exc) from exc
+
+    def _forget_proofs(self) -> None:
+        """A server that was started anew may apply what it did not, and not what it did."""
+        self._prover: Prover[Mapping[str, Any]] = Prover(self._ask)
+        self._found: dict[str, Effect | str] = {}
+        self._text_only = False
+
+    async def _ask(self, fields: Mapping[str, Any] | None, text: str) -> Distribution:
+        given = await next_tokens(self._post, fields or {"model": self.base}, text)
+        self._text_only |= TEXT_ONLY in given
+        return given
+
+    async def _post(self, path: str, body: Mapping[str, Any]) -> httpx.Response:
+        return await self._client.post(self.url + path, json=body, headers=self._own_headers)
 
     def _not_sent(self, exc: httpx.TransportError) -> NotSentError:
         if isinstance(exc, httpx.PoolTimeout):

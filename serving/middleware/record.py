@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.datastructures import Headers
 
 from ...router import RoutingDecision
+from ..proof import Proof, Verdict
 from ..state import BASE
 from .choice import Choice, RawHeaders
 
@@ -203,6 +204,10 @@ class Metrics(Protocol):
         """Count an adapter asked for that could not be loaded."""
         ...
 
+    def proof(self, adapter: str, proof: Proof) -> None:
+        """Count a proof that the server applies an adapter, or none."""
+        ...
+
     def registry(self, *, reachable: bool) -> None:
         """Say whether the registry could be read just now."""
         ...
@@ -215,6 +220,9 @@ class NoMetrics:
         """Do nothing."""
 
     def load_failure(self, adapter: str) -> None:
+        """Do nothing."""
+
+    def proof(self, adapter: str, proof: Proof) -> None:
         """Do nothing."""
 
     def registry(self, *, reachable: bool) -> None:
@@ -260,7 +268,32 @@ class PrometheusMetrics:
             buckets=_SECONDS,
             registry=registry,
         )
-
+        self._proofs = Counter(
+            "traitroute_proofs",
+            "Readings of the probe after a load, by the adapter and the verdict: applied, idle or unproven.",
+            ("adapter", "verdict"),
+            registry=registry,
+        )
+        self._verdict = Gauge(
+            "traitroute_adapter_verdict",
+            "1 for the newest verdict on an adapter, 0 for the others.",
+            ("adapter", "verdict"),
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._effect = Gauge(
+            "traitroute_adapter_effect_nats",
+            "The largest change of the probe's log-probabilities by an adapter, through this server.",
+            ("adapter",),
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self._noise = Gauge(
+            "traitroute_probe_noise_nats",
+            "The base model's own largest change there, from one batch to another.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self._reachable = Gauge(
             "traitroute_registry_reachable",
             "1 where the registry could be read when it was last looked at, 0 where not.",
@@ -291,6 +324,16 @@ class PrometheusMetrics:
     def load_failure(self, adapter: str) -> None:
         """Count an adapter asked for that could not be loaded."""
         self._load_failures.labels(self._label(adapter)).inc()
+
+    def proof(self, adapter: str, proof: Proof) -> None:
+        """Count a proof that the server applies an adapter, or none, and show the newest figures."""
+        label = self._label(adapter)
+        self._proofs.labels(label, proof.verdict).inc()
+        for verdict in Verdict:
+            self._verdict.labels(label, verdict).set(verdict is proof.verdict)
+        if proof.effect is not None:
+            self._effect.labels(label).set(proof.effect.nats)
+            self._noise.set(proof.effect.noise)
 
     def registry(self, *, reachable: bool) -> None:
         """Say whether the registry could be read just now."""

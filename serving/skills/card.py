@@ -12,14 +12,17 @@ import yaml
 
 from ...adapters import Adapter, TrainingNote
 from ..profile_snapshot import ProfileSnapshot
-from .models import MeasuredGain, SkillCard, SkillSummary, SourceData
+from ..proof import Proof
+from .models import Applied, MeasuredGain, SkillCard, SkillSummary, SourceData
 from .traits import skill_traits
 
 BEST = 3
 """How many of its best tasks a skill is listed with."""
 
 
-def skill_summary(snapshot: ProfileSnapshot, adapter: Adapter, loaded: bool | None) -> SkillSummary:
+def skill_summary(
+    snapshot: ProfileSnapshot, adapter: Adapter, loaded: bool | None, proof: Proof | None = None
+) -> SkillSummary:
     """A skill's entry in the list of skills."""
     measured = snapshot.measured
     return SkillSummary(
@@ -28,13 +31,17 @@ def skill_summary(snapshot: ProfileSnapshot, adapter: Adapter, loaded: bool | No
         source_task=adapter.source_task,
         tags=adapter.tags,
         loaded=loaded,
+        effect=adapter.effect,
+        applied=Applied.of(proof),
         mean_gain=measured.mean_gain(adapter.name),
         best_tasks=measured.best(adapter.name, BEST),
         side_effects=measured.side_effects(adapter.name),
     )
 
 
-def skill_card(snapshot: ProfileSnapshot, adapter: Adapter, loaded: bool | None) -> SkillCard:
+def skill_card(
+    snapshot: ProfileSnapshot, adapter: Adapter, loaded: bool | None, proof: Proof | None = None
+) -> SkillCard:
     """All that is known of a skill."""
     return SkillCard(
         name=adapter.name,
@@ -53,6 +60,8 @@ def skill_card(snapshot: ProfileSnapshot, adapter: Adapter, loaded: bool | None)
         source=_source(adapter.source_task, snapshot.tasks),
         datasets=snapshot.training.get(adapter.name, TrainingNote()).datasets,
         loaded=loaded,
+        effect=adapter.effect,
+        applied=Applied.of(proof),
         profile_version=snapshot.version,
         traits=skill_traits(snapshot, adapter.name),
         gains=snapshot.measured.row(adapter.name),
@@ -121,6 +130,8 @@ def _about(card: SkillCard) -> str:
         "version": f"{card.version}, of {card.created_at[:10]}; weights sha256 {card.weights_digest[:12]}",
         "state": card.state,
         "measured by": f"profile {card.profile_version}",
+        "changes the probe by": card.effect is not None and f"{card.effect:.3g} nats when measured",
+        "on this server": card.applied and f"{card.applied.verdict}: {card.applied.reason}",
     }
     return "\n".join(f"- {name}: {value}" for name, value in facts.items() if value)
 

@@ -12,6 +12,7 @@ from ...adapters import RoutingScore
 from ..constraints import Limits
 from ..http.models import PageOf
 from ..measured import SCORED_BY, MeasuredGain
+from ..proof import Proof, Verdict
 
 MOST_STEPS = 100
 MOST_SKILLS = 100
@@ -135,6 +136,33 @@ class Plan(_Answer):
     profile_version: int = Field(description="The version of the profile that decided.")
 
 
+class Applied(_Answer):
+    """Whether this server applies a skill, by a fixed probe that it reads after each load."""
+
+    verdict: Verdict = Field(
+        description="`applied`: the probe changes by more than noise; `idle`: it does not, so the skill is not served; "
+        "`unproven`: the probe could not be read, or is blind to this skill."
+    )
+    effect: float | None = Field(description="The largest change of a log-probability, in nats; null where unread.")
+    noise: float | None = Field(description="The base model's own, from one batch to another.")
+    reason: str = Field(description="The verdict in words.")
+
+    @classmethod
+    def of(cls, proof: Proof | None) -> Self | None:
+        """A server's proof; None where there is none."""
+        if proof is None:
+            return None
+        effect, noise = (proof.effect.nats, proof.effect.noise) if proof.effect else (None, None)
+        return cls(verdict=proof.verdict, effect=effect, noise=noise, reason=proof.reason)
+
+
+_EFFECT = Field(
+    description="The largest change of a log-probability on the probe when the skill was measured, in nats; null where "
+    "it was not."
+)
+_APPLIED = Field(description="What this server's probe showed when it loaded the skill; null before that.")
+
+
 class SkillSummary(_Answer):
     """One skill in the list of skills."""
 
@@ -143,6 +171,8 @@ class SkillSummary(_Answer):
     source_task: str | None = Field(description="The task whose data it was trained on, where that is known.")
     tags: tuple[str, ...] = Field(description="The operator's tags, by which `constraints.tags` selects.")
     loaded: bool | None = Field(description="Whether the server has it loaded; null where the server cannot tell.")
+    effect: float | None = _EFFECT
+    applied: Applied | None = _APPLIED
     mean_gain: float | None = Field(description="Mean measured gain over all profiled tasks; null if not measured.")
     best_tasks: tuple[MeasuredGain, ...] = Field(description="The tasks with the highest certain gains.")
     side_effects: tuple[MeasuredGain, ...] = Field(description="Tasks with a certain loss, the worst first.")
@@ -194,6 +224,8 @@ class SkillCard(_Answer):
     source: SourceData | None = Field(description="The data that it was trained on, where that is known.")
     datasets: tuple[str, ...] = Field(default=(), description="Its training data by its model card, as ids of the Hub.")
     loaded: bool | None = Field(description="Whether the server has it loaded; null where the server cannot tell.")
+    effect: float | None = _EFFECT
+    applied: Applied | None = _APPLIED
     profile_version: int = Field(description="The version of the profile with these gains.")
     traits: tuple[SkillTrait, ...] = Field(description="How much of each component it supplies.")
     gains: tuple[MeasuredGain, ...] = Field(description="Its measured gains on all profiled tasks.")

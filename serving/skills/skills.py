@@ -18,6 +18,7 @@ from ...router import Affinity, RoutingDecision, request_text
 from ..http.errors import RefusedError, UnavailableError
 from ..http.models import FIRST, Page
 from ..profile_snapshot import ProfileSnapshot
+from ..proof import Proof
 from ..state import BASE, ServerState
 from ..timeouts import SaturatedError, TimeBudget
 from .card import skill_card, skill_summary
@@ -62,11 +63,20 @@ class Weighed:
 
 
 class Skills:
-    """The skills of one `snapshot`; `loaded` says whether the server has an adapter loaded (None: not known)."""
+    """The skills of one `snapshot`.
 
-    def __init__(self, snapshot: ProfileSnapshot, *, loaded: Callable[[str], bool | None] = lambda _: None) -> None:
+    `loaded` says whether the server has an adapter loaded (None: not known), `proof` whether it is known to apply it.
+    """
+
+    def __init__(
+        self,
+        snapshot: ProfileSnapshot,
+        *,
+        loaded: Callable[[str], bool | None] = lambda _: None,
+        proof: Callable[[str], Proof | None] = lambda _: None,
+    ) -> None:
         self.snapshot = snapshot
-        self._loaded = loaded
+        self._loaded, self._proof = loaded, proof
 
     def select(self, request: SelectRequest) -> Selection:
         """Rank the skills for a sub-task.
@@ -118,7 +128,10 @@ class Skills:
         return SkillList(
             base_model=self.snapshot.base_model,
             profile_version=self.snapshot.version,
-            skills=tuple(skill_summary(self.snapshot, adapters[name], self._loaded(name)) for name in names[rows]),
+            skills=tuple(
+                skill_summary(self.snapshot, adapters[name], self._loaded(name), self._proof(name))
+                for name in names[rows]
+            ),
             next=after,
         )
 
@@ -132,7 +145,7 @@ class Skills:
         if adapter is None:
             known = did_you_mean(name, self.snapshot.adapters)
             raise RefusedError(f"there is no skill {name[:64]!r} here{known}", status=404)
-        return skill_card(self.snapshot, adapter, self._loaded(name))
+        return skill_card(self.snapshot, adapter, self._loaded(name), self._proof(name))
 
     def traits(self, page: Page = FIRST) -> TraitMap:
         """The traits, and where each skill lies.
@@ -263,7 +276,7 @@ class ServedSkills:
         return await within(self._state.budget, work, SECONDS)
 
     def _skills(self) -> Skills:
-        return Skills(self.snapshot(), loaded=self._state.loaded)
+        return Skills(self.snapshot(), loaded=self._state.loaded, proof=self._state.proof)
 
 
 async def within(budget: TimeBudget, work: Callable[[], T], seconds: float) -> T:

@@ -5,12 +5,14 @@ to two adapters and answer from the wrong one. Ids here come from the weights' d
 weights are served from the immutable store: the engine reloads an evicted adapter from its path.
 
 vLLM passes over tensors for layers that it does not have or does not adapt, and copies matrices that are smaller than
-the layer's into a corner of it, all without a word. So what an adapter changes is compared with the base model first.
+the layer's into a corner of it, all without a word. So what an adapter changes is compared with the base model first,
+and afterwards the probe shows, through the engine itself, whether it changes anything (`proof`).
 """
 
 import asyncio
 import math
 import time
+import uuid
 from collections.abc import Collection
 from functools import partial
 from pathlib import Path
@@ -18,7 +20,10 @@ from typing import TYPE_CHECKING
 
 from ...adapters import Adapter, AdapterFiles, AdapterState, WeightsError, WeightStore
 from ...adapters.weights.base_shapes import BaseShapes
-from ..loading import LoadError, OnDemandLoader, verified
+from ..engines.engine import prompt_ids
+from ..engines.probe import LIKELIEST, Distribution, ProbeError, messages, within_vocabulary
+from ..loading import LoadError, OnDemandLoader, OnProof, ignore_proof, verified
+from ..proof import Prover
 from ..snapshot import RegistrySnapshot
 from .options import lora_modules
 
@@ -47,13 +52,15 @@ class LoraLoader(OnDemandLoader):
         modules: Collection[str] | None = None,
         base: Path | None = None,
         base_digest: str | None = None,
+        on_proof: OnProof = ignore_proof,
     ) -> None:
-        super().__init__(base_digest=base_digest)
+        super().__init__(base_digest=base_digest, on_proof=on_proof)
         self._engine = engine
         self._requests = lora_requests
         self._room = room
         self._modules = None if modules is None else frozenset(modules)
         self._base = base
+        self._prover: Prover[LoRARequest] = Prover(self._ask)
         # When each loaded adapter was withdrawn, by its id; infinite for those that are offered.
         self._taken: dict[int, float] = {}
 
@@ -71,7 +78,7 @@ class LoraLoader(OnDemandLoader):
 
     def _is_loaded(self, adapter: Adapter) -> bool:
         request = self._requests.get(adapter.name)
-        return request is not None and request.lora_int_id == adapter.serving_id
+        return request is not None and request.lora_int_id == adapter.serving_id and not self._is_idle(adapter)
 
     async def _load(self, adapter: Adapter, store: WeightStore) -> None:
         add = partial(self._add, adapter, store)
@@ -94,7 +101,38 @@ class LoraLoader(OnDemandLoader):
         if not added:
             raise LoadError(f"{adapter.name}: vLLM did not take it")
         self._taken[adapter.serving_id] = math.inf
+        await self._prove(adapter, request)
         return request
+
+    async def _prove(self, adapter: Adapter, request: "LoRARequest | None" = None) -> None:
+        request = request or self._requests[adapter.name]
+        try:
+            self._judge(adapter, await self._prover.read(request))
+        except LoadError:
+            self._requests.pop(adapter.name, None)
+            self._taken.pop(adapter.serving_id, None)
+            await self._engine.remove_lora(adapter.serving_id)
+            raise
+
+    async def _ask(self, request: "LoRARequest | None", text: str) -> Distribution:
+        """What the engine says of the token that comes next after one text; read anew, past the prefix cache."""
+        from vllm import SamplingParams
+
+        tokenizer, model = self._engine.tokenizer, self._engine.model_config
+        if tokenizer is None:
+            raise ProbeError("vLLM was started without a tokenizer (--skip-tokenizer-init)")
+        ids = within_vocabulary(prompt_ids(tokenizer, messages(text)), model.get_vocab_size())
+        count = LIKELIEST if model.max_logprobs < 0 else min(LIKELIEST, model.max_logprobs)
+        wanted = SamplingParams(
+            max_tokens=1, temperature=0, logprobs=count, detokenize=False, skip_reading_prefix_cache=True
+        )
+        asked = self._engine.generate(
+            {"prompt_token_ids": ids}, wanted, f"traitroute-probe-{uuid.uuid4().hex}", lora_request=request
+        )
+        given = [output.outputs[0].logprobs async for output in asked][-1]
+        if not given:
+            raise ProbeError("vLLM gave no log-probabilities")
+        return {token: entry.logprob for token, entry in given[0].items()}
 
     def _check_modules(self, name: str, files: AdapterFiles) -> None:
         if files.unservable is not None:

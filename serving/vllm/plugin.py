@@ -26,6 +26,7 @@ from ..http.addresses import ANY, EXPOSED
 from ..http.errors import model_response
 from ..http.keys import ApiKeys, KeyCheck
 from ..middleware import RoutingMiddleware
+from ..middleware.record import open_metrics
 from ..state import AUTO, ServerState
 from ..watcher import RegistryWatcher
 from .loras import LoraLoader
@@ -60,7 +61,7 @@ OPEN = frozenset(
 description of its routes. None of them generates, holds a request's text or changes anything."""
 
 _TOUCHED = {
-    "vllm.v1.engine.async_llm:AsyncLLM": ("add_lora", "remove_lora"),
+    "vllm.v1.engine.async_llm:AsyncLLM": ("add_lora", "remove_lora", "generate", "tokenizer"),
     "vllm.config.lora:LoRAConfig": ("max_loras", "target_modules"),
     "vllm.config:ModelConfig": ("model", "revision"),
     "vllm.platforms:current_platform": ("is_cpu",),
@@ -134,9 +135,10 @@ class TraitRoutePlugin:
             modules=lora_config and lora_config.target_modules,
             base=_folder(state.vllm_config.model_config),
             base_digest=os.environ.get(DIGEST_VARIABLE) or None,
+            on_proof=open_metrics().proof,
         )
         self.state.base_names = tuple(path.name for path in models.base_model_paths)
-        self.state.loader, self.state.loaded = loader, loader.holds
+        self.state.loader, self.state.loaded, self.state.proof = loader, loader.holds, loader.proof
         guard(self._app, ApiKeys.of_server(args))
         # Any page may read answers where an operator says so; MCP asks for names (DNS rebinding).
         self.state.origins = tuple(getattr(args, "allowed_origins", None) or ())

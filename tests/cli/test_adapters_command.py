@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from traitroute.adapters import Registry
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -33,6 +34,21 @@ def test_show_gives_the_record_and_the_measured_gains(run: Run, profiled: Path) 
     assert f"weights_digest: {'2' * 64}" in lines
     assert "target_modules: ['q_proj']" in lines
     assert gains == {"coder": "-0.10", "cook": "+0.90", "critic": "-0.10"}
+
+
+@pytest.mark.parametrize(
+    ("effect", "told"),
+    [
+        (None, "probe: not read yet; measuring reads it, and so does each server that loads the adapter"),
+        (7.0, "probe: a change of 7 nats on the probe, noise 0.1, when it was measured, so it is applied"),
+        (0.2, "probe: a change of 0.2 nats on the probe, noise 0.1, when it was measured, which is no proof, for"),
+    ],
+)
+def test_show_says_what_the_probe_showed(run: Run, profiled: Path, effect: float | None, told: str) -> None:
+    if effect is not None:
+        with Registry.open(profiled) as registry:
+            registry.set_effect(registry.adapter("fresh"), effect, 0.1)
+    assert told in run("adapters", "show", "fresh", "--registry", profiled).stdout
 
 
 def test_show_says_so_where_nothing_was_measured(run: Run, profiled: Path) -> None:

@@ -77,12 +77,44 @@ def change(registry: Registry, statement: str) -> None:
 
 def test_a_sound_registry_is_found_sound(registry: Registry) -> None:
     registry.set_state("fresh", AdapterState.DISABLED)
+    for adapter in registry.adapters():
+        registry.set_effect(adapter, 7.0, 0.1)
     found = findings(registry.path)
-    assert [f.verdict for f in found.values()] == [Verdict.OK] * 7
+    assert [f.verdict for f in found.values()] == [Verdict.OK] * 8
     assert "schema" in found["registry"].found
     assert found["profile"].found == "version 1, 0 days old"
     assert found["adapters"].found == "0 pending, 3 ready, 1 disabled"
     assert found["weights"].found == "3 servable adapters, every digest right"
+
+
+@pytest.mark.parametrize(
+    ("effect", "told"), [(None, "no proof from measuring: calm"), (0.1, "no more than noise: calm (0.1 nats on")]
+)
+def test_an_adapter_of_which_nothing_shows_that_it_is_applied_is_warned_of(
+    registry: Registry, effect: float | None, told: str
+) -> None:
+    calm = {"name": "calm", "weights_digest": "c" * 64, "state": AdapterState.READY}
+    registry.add_adapter(registry.adapter("fresh").model_copy(update=calm))
+    for adapter in registry.adapters():
+        if (nats := effect if adapter.name == "calm" else 7.0) is not None:
+            registry.set_effect(adapter, nats, 0.1)
+    found = findings(registry.path)["applied"]
+    assert found.verdict is Verdict.WARN
+    assert told in found.found
+
+
+@pytest.mark.parametrize(
+    ("verdict", "told"),
+    [("idle", "answers as base when asked for odd, so sets"), ("unproven", "no proof that it applies odd:")],
+)
+def test_a_server_that_does_not_apply_an_adapter_is_warned_of(verdict: str, told: str) -> None:
+    lines = [f'traitroute_adapter_verdict{{adapter="odd",verdict="{verdict}"}} 1.0']
+    lines += ['traitroute_adapter_verdict{adapter="fine",verdict="idle"} 0.0']
+    metrics = "\n".join(["# HELP x", *lines, ""]).encode()
+    with upstream(200, b'{"data": [{"id": "tiny"}]}', [], metrics=metrics) as address:
+        finding = check_upstream(f"http://{address}")
+    assert finding.verdict is Verdict.WARN
+    assert told in finding.found
 
 
 def test_an_adapter_of_an_older_registry_that_is_called_like_its_base_is_told(registry: Registry) -> None:

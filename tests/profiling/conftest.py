@@ -17,6 +17,7 @@ from traitroute.profiling.matrix.row import MeasuredRow, measure_row
 from traitroute.profiling.tasks.sources import BuiltInSource
 from traitroute.profiling.tasks.task import Task
 from traitroute.serving.engines import EngineRequest, EngineResult
+from traitroute.serving.engines.probe import TEXTS
 
 BASE = BaseModelFolder(name="tiny", path=Path("tiny"), digest="b" * 64)
 SKILLS = {
@@ -51,8 +52,10 @@ class SkilledEngine:
 
     def _answer(self, request: EngineRequest) -> EngineResult:
         who = request.adapter.weights_digest[0] if request.adapter else None
-        self.asked.append(who)
         prompt = request.messages[-1]["content"]
+        if prompt in TEXTS:
+            return _probed(request, who)
+        self.asked.append(who)
         name, answer = next((t.name, e.target) for t in self.tasks for e in t.test_examples if e.prompt == prompt)
         luck = hashlib.sha256(prompt.encode()).digest()[0] / 256
         skill = {**SKILLS.get(who or "", {}), **self.skills.get(who or "", {})}
@@ -64,6 +67,12 @@ class SkilledEngine:
             log_likelihoods=tuple(-1.0 - luck for _ in request.candidates),
             candidate_tokens=tuple(1 for _ in request.candidates),
         )
+
+
+def _probed(request: EngineRequest, who: str | None) -> EngineResult:
+    """An answer to the probe: weights without any skill change nothing."""
+    scores = tuple(-1.0 - (who in SKILLS) for _ in request.candidates)
+    return EngineResult("Yes", 1, FinishReason.LENGTH, scores, tuple(1 for _ in scores))
 
 
 def task(name: str, dataset: str, **changes: object) -> Task:

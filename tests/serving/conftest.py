@@ -189,7 +189,7 @@ class _IdleDecoder:
     def get_vocab(self) -> dict[str, int]:
         return {"w": 0}
 
-    def is_proven(self, digest: str) -> bool:
+    def loads(self, digest: str) -> bool:
         return False
 
     def start(self) -> None:

@@ -2,7 +2,7 @@ import asyncio
 import logging
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +15,9 @@ from traitroute.adapters import Adapter, AdapterState, InputError, Registry, Ser
 from traitroute.serving import loading
 from traitroute.serving import watcher as following
 from traitroute.serving.engines.local_model import fastest_precision
+from traitroute.serving.engines.probe import Effect
 from traitroute.serving.loading import LoadError
+from traitroute.serving.proof import Proof, Verdict
 from traitroute.serving.snapshot import RegistrySnapshot
 from traitroute.serving.vllm import loras
 from traitroute.serving.vllm import plugin as plugin_module
@@ -84,6 +86,33 @@ class SmallEngine:
         return True
 
 
+class ProbedEngine(SmallEngine):
+    """Answers the probe too: by an adapter as base does, or otherwise; or fails, while it is `dead`."""
+
+    def __init__(self, *, applies: bool) -> None:
+        super().__init__()
+        self.applies, self.dead = applies, False
+        self.tokenizer = WordTokenizer()
+        self.model_config = SimpleNamespace(max_logprobs=20, get_vocab_size=lambda: 64)
+
+    async def generate(self, prompt: Any, wanted: Any, request_id: str, *, lora_request: Any) -> AsyncIterator[Any]:
+        if self.dead:
+            raise RuntimeError("EngineDeadError")
+        assert (wanted.max_tokens, wanted.logprobs, wanted.skip_reading_prefix_cache) == (1, 20, True)
+        assert max(prompt["prompt_token_ids"]) < 64
+        logprob = -2.0 if lora_request is not None and self.applies else -1.0
+        yield SimpleNamespace(outputs=[SimpleNamespace(logprobs=[{7: SimpleNamespace(logprob=logprob)}])])
+
+
+class WordTokenizer:
+    """A number for each word, some of them beyond the model's vocabulary."""
+
+    chat_template = None
+
+    def __call__(self, text: str) -> dict[str, list[int]]:
+        return {"input_ids": [60 + len(word) for word in text.split()]}
+
+
 @pytest.fixture
 def registry(tmp_path: Path) -> Registry:
     return Registry.create(tmp_path / "registry.db")
@@ -122,6 +151,50 @@ def test_concurrent_requests_load_an_adapter_once_under_its_stable_id(registry: 
     asyncio.run(run())
     assert [r.lora_int_id for r in engine.added] == [adapter.serving_id]
     assert requests["code"].lora_path == str(registry.weights.path(adapter.weights_digest))
+
+
+def test_an_adapter_that_the_engine_ignores_is_unloaded_and_refused(registry: Registry, tmp_path: Path) -> None:
+    adapter = add_adapter(registry, "code", tmp_path / "code")
+    engine = ProbedEngine(applies=False)
+    loader, requests = loader_of(registry, engine)
+    for _ in range(2):
+        with pytest.raises(LoadError, match="code is set aside: asked for it, this server answers as the base model"):
+            asyncio.run(loader.ensure("code"))
+    assert (len(engine.added), engine.removed, requests) == (1, [adapter.serving_id], {})
+    proof = loader.proof("code")
+    assert proof is not None and proof.verdict is Verdict.IDLE
+
+
+def test_an_adapter_that_changes_the_probe_is_served(registry: Registry, tmp_path: Path) -> None:
+    add_adapter(registry, "code", tmp_path / "code")
+    loader, requests = loader_of(registry, ProbedEngine(applies=True))
+    asyncio.run(loader.ensure("code"))
+    assert list(requests) == ["code"]
+    assert loader.proof("code") == Proof(Verdict.APPLIED, "a change of 1 nats on the probe, noise 0", Effect(1.0, 0.0))
+
+
+def test_an_engine_that_cannot_be_probed_serves_and_is_probed_again_later(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_adapter(registry, "code", tmp_path / "code")
+    engine = ProbedEngine(applies=False)
+    engine.dead = True
+    loader, requests = loader_of(registry, engine)
+    monkeypatch.setattr(loading, "RETRY_AFTER_S", 0.0)
+
+    async def run() -> list[Proof | None]:
+        await loader.ensure("code")
+        told = [loader.proof("code")]
+        assert list(requests) == ["code"]
+        engine.dead = False
+        await loader.ensure("code")
+        await asyncio.gather(*loader._readers)
+        return [*told, loader.proof("code")]
+
+    before, after = asyncio.run(run())
+    assert before is not None and after is not None
+    assert (before.verdict, before.reason) == (Verdict.UNPROVEN, "the probe could not be read: RuntimeError")
+    assert (after.verdict, requests) == (Verdict.IDLE, {})
 
 
 def test_a_refusal_is_remembered_and_told_without_the_servers_path(registry: Registry, tmp_path: Path) -> None:

@@ -49,6 +49,8 @@ def _adapter_columns() -> list[sa.Column[object]]:
         sa.Column("licence", sa.String),
         sa.Column("note", sa.String),
         sa.Column("version", sa.Integer, nullable=False, server_default="1"),
+        sa.Column("effect", sa.Float),
+        sa.Column("noise", sa.Float),
         sa.Column("changed_at", sa.DateTime),
         sa.Column("changed_by", sa.String),
     ]

@@ -6,7 +6,7 @@ import { showLoadings } from "./loadings.js";
 import { showMatrix } from "./matrix.js";
 import { Refusal, askAll, useKey } from "./server.js";
 import { showSpace } from "./space.js";
-import { element } from "./tables.js";
+import { element, fill } from "./tables.js";
 
 const LISTS = {
   "v1/traits": ["skills"],
@@ -36,10 +36,20 @@ async function load() {
     showMatrix(matrix);
     showSpace(traits);
     showLoadings(traits);
+    showProofs(skills);
   } catch (error) {
     errors.show(error);
   }
   await refresh();
+}
+
+function showProofs({ skills }) {
+  const columns = [{ title: "Adapter" }, { title: "When measured", figure: true }, { title: "Here", figure: true }, { title: "Noise", figure: true }, { title: "Verdict" }];
+  const figure = (nats) => (nats == null ? "" : nats === 0 || nats >= 0.001 ? nats.toPrecision(3) : nats.toExponential(1));
+  const rows = skills.map(({ name, effect, applied }) => ({
+    cells: [name, figure(effect), figure(applied?.effect), figure(applied?.noise), applied ? `${applied.verdict}: ${applied.reason}` : "not loaded yet"],
+  }));
+  fill(document.getElementById("proofs-table"), columns, rows);
 }
 
 function showFacts({ traits, profile_version: version }, { tasks }, { base_model: base, skills }) {

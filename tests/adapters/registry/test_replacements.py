@@ -48,6 +48,16 @@ def test_the_old_weights_are_served_until_the_new_are_admitted(served: Registry)
     assert [a.name for a in served.servable()] == ["math"]
 
 
+def test_an_effect_belongs_to_the_weights_that_were_measured(served: Registry) -> None:
+    old, waiting = served.adapter("math"), served.replace_adapter(adapter(digest=NEW))
+    served.set_effect(waiting, 7.0, 0.1)
+    assert served.adapter("math").effect is None
+    served.admit(waiting, b"2", made_up_summary(), parent=1)
+    served.set_effect(old, 1.0, 0.1)
+    swapped = served.adapter("math")
+    assert (swapped.weights_digest, swapped.effect, swapped.noise) == (NEW, 7.0, 0.1)
+
+
 def test_what_is_changed_while_a_replacement_waits_is_kept(served: Registry) -> None:
     waiting = served.replace_adapter(adapter(digest=NEW))
     served.set_tags("math", ["algebra"])

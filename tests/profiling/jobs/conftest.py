@@ -152,7 +152,7 @@ class Notes:
                 message = await receive()
                 if scope["path"] == "/v1/completions" and message.get("body"):
                     body = json.loads(message["body"])
-                    # Of one token: whether prompts can be scored, and whether the server has the adapter.
+                    # Of one token: whether prompts can be scored, whether the server has the adapter, and the probe.
                     if body["max_tokens"] > 1:
                         self._note((body["model"], tuple(body["prompt"])))
                 return message

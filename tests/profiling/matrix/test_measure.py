@@ -1,8 +1,9 @@
 """Cells are measured once, the base model first, and an adapter that does nothing is refused."""
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from traitroute.profiling.matrix.measure import cell_key, measure
 from traitroute.profiling.tasks.sources import BuiltInSource
 from traitroute.profiling.tasks.task import Task
 from traitroute.serving.engines import EngineRequest, EngineResult
+from traitroute.serving.engines.probe import TEXTS
 
 BASE = BaseModelFolder(name="tiny", path=Path("tiny"), digest="b" * 64)
 
@@ -28,6 +30,8 @@ class HashEngine:
 
     def run(self, requests: Sequence[EngineRequest]) -> list[EngineResult]:
         adapter = requests[0].adapter
+        if requests[0].messages[-1]["content"] in TEXTS:
+            return [self._answer(r) for r in requests]
         if len(self.calls) == self.breaks_at:
             raise KeyboardInterrupt
         self.calls.append((adapter.name if adapter else None, len(requests)))
@@ -122,6 +126,56 @@ def test_adapter_that_changes_nothing_is_refused(registry: Registry) -> None:
     with pytest.raises(SilentAdapterError, match="adapter one answered exactly as the base model"):
         measure(HashEngine(deaf=True), registry, BASE, ADAPTERS, TASKS)
     assert set(registry.cell_keys().values()) == {None}
+
+
+@dataclass
+class DriftingEngine(HashEngine):
+    """Adapters change no likelihood but by `drift` nats a token, on the probe or on the rows, and every answer."""
+
+    on_probe: float = 0.0
+    on_rows: float = 0.0
+
+    def _answer(self, request: EngineRequest) -> EngineResult:
+        drift = self.on_probe if request.messages[-1]["content"] in TEXTS else self.on_rows
+        plain = HashEngine()._answer(replace(request, adapter=None))
+        if request.adapter is None:
+            return plain
+        moved = tuple(
+            value + drift * max(n, 1) for value, n in zip(plain.log_likelihoods, plain.candidate_tokens, strict=True)
+        )
+        return replace(plain, text="another answer", log_likelihoods=moved)
+
+
+def test_an_adapter_whose_answers_differ_by_rounding_alone_is_refused(registry: Registry) -> None:
+    noisy = DriftingEngine(on_probe=1e-5, on_rows=1e-5)
+    with pytest.raises(
+        SilentAdapterError, match=r"adapter one changes no more than noise does: 1e-05 nats on the probe"
+    ):
+        measure(noisy, registry, BASE, ADAPTERS, TASKS)
+    assert {cell.adapter for cell in registry.cells()} == {None}
+
+
+def test_an_adapter_that_the_probe_does_not_see_is_kept_for_what_it_does_on_the_rows(registry: Registry) -> None:
+    registry.add_adapter(ADAPTERS[0])
+    measure(DriftingEngine(on_rows=0.5), registry, BASE, ADAPTERS[:1], TASKS)
+    kept = registry.adapter("one")
+    assert (kept.effect, kept.noise) == (0.0, 0.0)
+
+
+def test_the_effect_on_the_probe_is_recorded_once(registry: Registry) -> None:
+    registry.add_adapter(ADAPTERS[0])
+    measure(DriftingEngine(on_probe=2.0, on_rows=2.0), registry, BASE, ADAPTERS[:1], TASKS)
+    kept = registry.adapter("one")
+    assert (kept.effect, kept.noise) == (2.0, 0.0)
+    revision = registry.revision()
+    measure(DriftingEngine(), registry, BASE, [kept], TASKS)
+    assert registry.revision() == revision
+
+
+def test_an_engine_without_likelihoods_leaves_the_effect_open(registry: Registry) -> None:
+    registry.add_adapter(ADAPTERS[0])
+    measure(DriftingEngine(on_probe=math.nan, on_rows=math.nan), registry, BASE, ADAPTERS[:1], TASKS)
+    assert registry.adapter("one").effect is None
 
 
 def test_label_probabilities_are_a_distribution(registry: Registry) -> None:

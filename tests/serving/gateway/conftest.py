@@ -6,6 +6,7 @@ import shutil
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -20,6 +21,7 @@ from safetensors.numpy import save_file
 from starlette.types import Receive, Scope, Send
 from traitroute.adapters import Adapter, AdapterState, Registry
 from traitroute.router import FitRequests, fit_profile
+from traitroute.serving.engines.probe import TEXTS
 from traitroute.serving.gateway import GatewayOptions, gateway_app
 
 from ...servers import serving
@@ -45,6 +47,9 @@ class Upstream:
         ]
         self.requests: list[dict[str, Any]] = []
         self.loads: list[dict[str, str]] | None = None
+        self.idle: set[str] = set()
+        self.probed: Counter[str] = Counter()
+        self.gives_logprobs = True
         self.refusal: str | None = None
         self.status = 200
         self.forgetful = False
@@ -64,6 +69,10 @@ class Upstream:
         body = await read(receive)
         query = scope["query_string"]
         target = scope["raw_path"] + (b"?" + query if query else b"")
+        if (probed := _probed(body)) is not None:
+            self.probed[probed] += 1
+            await reply(send, self._next_tokens(probed), 200)
+            return
         self.requests.append({"method": scope["method"], "target": target, "headers": headers, "body": body})
         try:
             asked = json.loads(body or b"{}")
@@ -73,6 +82,15 @@ class Upstream:
             await reply(send, {"error": {"message": "not a JSON object"}}, 400)
             return
         await self._answer(path, asked, receive, send)
+
+    def _next_tokens(self, model: str) -> dict[str, Any]:
+        """What comes next, as OpenAI's API says it: by an adapter in `idle`, and by base, other tokens are likely."""
+        tokens = ("Yes", "No") if model == self.base or model.split("@")[0] in self.idle else ("No", "Yes")
+        listed = [{"token": token, "logprob": -0.1 - 2.0 * i} for i, token in enumerate(tokens)]
+        message = {"role": "assistant", "content": tokens[0]}
+        if not self.gives_logprobs:
+            return {"choices": [{"message": message, "logprobs": None}]}
+        return {"choices": [{"message": message, "logprobs": {"content": [{**listed[0], "top_logprobs": listed}]}}]}
 
     async def _answer(self, path: str, asked: dict[str, Any], receive: Receive, send: Send) -> None:
         if self.redirect is not None:
@@ -150,6 +168,15 @@ class RawServer:
                 return
             with wire:
                 wire.sendall(self.answer(wire.recv(65536)))
+
+
+def _probed(body: bytes) -> str | None:
+    """The model that is asked for the probe, where this is a request for it."""
+    try:
+        asked = json.loads(body)
+        return asked["model"] if asked["messages"][0]["content"] in TEXTS else None
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+        return None
 
 
 def start(status: int, headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from traitroute.serving.engines.probe import Effect
 from traitroute.serving.middleware.choice import Choice
 from traitroute.serving.middleware.record import PrometheusMetrics
+from traitroute.serving.proof import Proof, Verdict
 
 prometheus = pytest.importorskip("prometheus_client")
 
 DASHBOARD = Path(__file__).parents[3] / "docs" / "grafana.json"
-LANGUAGE = {"min", "sum", "by", "rate", "histogram_quantile", "or", "vector"}
+LANGUAGE = {"max", "min", "sum", "by", "rate", "histogram_quantile", "or", "vector"}
 
 
 @pytest.fixture
@@ -23,6 +25,7 @@ def labels_of() -> dict[str, set[str]]:
     fields: dict[str, Any] = {"reason": "r", "sticky": True, "seconds": 0.001}
     metrics.choice(Choice("code", 0.1, kind="adapter", **fields))
     metrics.choice(Choice(None, 0.0, kind="load-failed", unloaded="code", **fields))
+    metrics.proof("code", Proof(Verdict.APPLIED, "r", Effect(1.0, 0.1)))
     found: dict[str, set[str]] = {}
     for family in registry.collect():
         for sample in family.samples:

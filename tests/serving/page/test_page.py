@@ -206,6 +206,14 @@ def test_what_is_announced_is_in_live_regions(page: Any) -> None:
         assert text.evaluate("e => e.closest('[role=status], [aria-live]') !== null")
 
 
+def test_what_each_adapter_changes_is_shown_once_it_was_loaded(open_page: Open, server: Any) -> None:
+    server.answer("green", "w20 w21 w20", 2)
+    page = open_page()
+    table = page.locator("#proofs-table")
+    expect(table.locator("tbody tr").filter(has_text="green")).to_contain_text("applied: a change of")
+    expect(table).to_contain_text("nats on the probe, noise")
+
+
 def test_decisions_are_counted_as_they_are_made(page: Any, server: Any) -> None:
     pytest.importorskip("prometheus_client")
     assert server.answer("auto", REQUEST, 1).headers["x-traitroute-adapter"] == "red"
