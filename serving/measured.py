@@ -2,8 +2,9 @@
 
 The interval is Bonett and Price's (2012) adjusted Wald interval for paired proportions: one success is added to each
 kind of discordance, which keeps its coverage at a few dozen examples, where the plain interval and the bootstrap
-shrink to nothing as soon as all examples agree. Where scores lie between 0 and 1 it is Student's, and the two that are
-added differ by as much as those examples do that differ (their root mean square), and weigh the less, the fewer agree.
+shrink to nothing as soon as all examples agree. Where scores lie between 0 and 1 the two that are added differ by as
+much as those examples do that differ (their root mean square): 1 where all is right or wrong. Student's interval would
+be narrower where every example gains alike, and far too narrow where few differ, or all by one size, as a judge's do.
 The row of an adapter that joined later is estimated from a few examples; its interval follows from the standard error
 of that estimate.
 """
@@ -15,15 +16,13 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.special import stdtrit
 from scipy.stats import norm
 
 from ..adapters import PairedOutcomes, ProfileSummary, RoutingScore
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
-LEVEL = 0.975
-Z = float(norm.ppf(LEVEL))
+Z = float(norm.ppf(0.975))
 """Standard errors that an interval of 95% reaches."""
 
 
@@ -137,16 +136,10 @@ class Measured:
 
 def paired_interval(gains: Array, paired: PairedOutcomes) -> tuple[Array, Array]:
     """The ends of the intervals of `gains` (adapters, tasks), each a mean difference; nan where none was measured."""
-    examples, differing = np.maximum(paired.examples, 1), paired.differing
-    graded = paired.squares < differing
-    weight = np.where(graded, np.minimum((examples - differing + 1) / examples, 1), 1.0)
-    size = np.where(differing > 0, paired.squares / np.maximum(differing, 1), 1.0)
-    n = examples + 2 * weight
-    middle = gains * examples / n
-    variance = (paired.squares + 2 * weight * size) / n - middle**2
-    reach = np.full(examples.shape, Z)
-    reach[graded] = stdtrit(np.maximum(examples[graded] - 1, 1), LEVEL)
-    margin = reach * np.sqrt(np.maximum(variance, 0) / (n - graded))
+    n = paired.examples + 2.0
+    added = np.where(paired.differing > 0, paired.squares / np.maximum(paired.differing, 1), 1.0)
+    middle = gains * paired.examples / n
+    margin = Z * np.sqrt(((paired.squares + 2 * added) / n - middle**2) / n)
     unknown = paired.examples == 0
     low, high = np.maximum(middle - margin, -1.0), np.minimum(middle + margin, 1.0)
     return np.where(unknown, np.nan, low), np.where(unknown, np.nan, high)

@@ -29,7 +29,7 @@ def measured(tmp_path: Path) -> Path:
     ]
     with Registry.create(path) as registry:
         for name in NAMES:
-            task = Task.model_validate({"name": name, "rows": {"folder": "gone"}})
+            task = Task.model_validate({"name": name, "rows": {"folder": "gone"}, "source": name in ADAPTERS})
             registry.put_task(name, "0" * 64, task.model_dump(mode="json"))
         for cell in cells:
             registry.put_cell(cell)

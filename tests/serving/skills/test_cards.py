@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 from made_up_summary import damage_summary
-from scipy import stats
 from traitroute.adapters import AdapterState, Estimates, PairedOutcomes, Registry
 from traitroute.serving.measured import paired_interval
 
@@ -114,18 +113,15 @@ def test_intervals_of_graded_gains_hold_the_true_gain_as_often_as_they_say() -> 
         drawn = np.clip(rng.normal(shift, spread, (24, 4000)), -1, 1) * (rng.random((24, 4000)) >= zeros)
         true = float(np.mean(np.clip(rng.normal(shift, spread, 1_000_000), -1, 1))) * (1 - zeros)
         low, high = (ends[:, 0] for ends in paired_interval(drawn.mean(axis=0)[:, None], PairedOutcomes.of([drawn])))
-        covered = np.mean((low <= true) & (true <= high))
-        assert covered >= 0.935
-        assert covered <= 0.97 or zeros > 0.9
+        assert np.mean((low <= true) & (true <= high)) >= 0.92
+        assert np.all((low > 0) | (shift < 0) | (zeros > 0) | (spread > 0.2))
 
 
-def test_intervals_of_graded_gains_are_students_where_no_example_agrees() -> None:
-    differences = np.random.default_rng(1).normal(0.2, 0.1, 40)
-    known = stats.ttest_1samp(differences, 0).confidence_interval()
-    low, high = paired_interval(np.array([[differences.mean()]]), PairedOutcomes.of([differences[:, None]]))
-    assert [low[0, 0], high[0, 0]] == pytest.approx([known.low, known.high], abs=0.01)
-    alone = paired_interval(np.array([[0.3]]), PairedOutcomes.of([np.array([[0.3]])]))
-    assert (float(alone[0][0, 0]), float(alone[1][0, 0])) == (-1, 1)
+def test_intervals_of_a_judges_halves_are_half_as_wide_as_those_of_wins_and_losses() -> None:
+    wins = np.random.default_rng(1).choice([1.0, 0.0, -1.0], p=[0.4, 0.3, 0.3], size=(24, 50))
+    whole = paired_interval(wins.mean(axis=0)[:, None], PairedOutcomes.of([wins]))
+    half = paired_interval(wins.mean(axis=0)[:, None] / 2, PairedOutcomes.of([wins / 2]))
+    np.testing.assert_allclose(half, np.array(whole) / 2)
 
 
 def test_long_lists_are_told_a_page_at_a_time(server: Any) -> None:
