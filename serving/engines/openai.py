@@ -40,7 +40,8 @@ _GREEDY = {"temperature": 0, "repetition_penalty": 1.0}
 
 Ids = list[int]
 Generated = tuple[str, int, FinishReason]
-_T, _R = TypeVar("_T"), TypeVar("_R")
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 _PROBE = [0, 0]
 """Tokens that every model has: a tokenizer may make more than its model knows."""
 _DIGEST = re.compile("[0-9a-f]{64}$")
