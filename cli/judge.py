@@ -60,9 +60,9 @@ def _say_report(metric: "Judge", report: "JudgeReport") -> None:
 
 def _judge_of(suite: str, task: str) -> "Judge":
     from ..profiling.tasks.metrics.judge import Judge
-    from ..profiling.tasks.suite import load_suite
+    from ..profiling.tasks.suite import load_tasks
 
-    tasks = {each.name: each for each in load_suite(suite).tasks}
+    tasks = {each.name: each for each in load_tasks(suite)}
     if task not in tasks:
         raise InputError(f"suite {suite} has no task {task!r}{did_you_mean(task, tasks)}")
     metric = tasks[task].metric

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..profiling import BaseModelFolder, Task
     from ..profiling.column import MeasuredColumns
     from ..profiling.matrix.profiled import Profiled
+    from ..profiling.tasks.metrics.judge import Judge
     from ..profiling.tasks.sources import Split
     from ..router import RoutingProfile
     from ..serving.engines import Engine
@@ -146,6 +147,16 @@ def from_log(
         int, typer.Option(min=100, help="Requests of the log that are grouped, drawn by --seed.")
     ] = 20_000,
     seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Who judges what no format tells, when the tasks are measured: a model at --judge-url. It is not "
+            "asked here.",
+        ),
+    ] = None,
+    judge_url: Annotated[str | None, typer.Option(help="The judge's OpenAI-compatible server.")] = None,
+    judge_key_env: Annotated[str | None, typer.Option(help="Environment variable with the judge's API key.")] = None,
 ) -> None:
     """Make tasks of a log of chat requests: those made from one template are one task.
 
@@ -160,7 +171,10 @@ def from_log(
     from ..profiling.tasks.from_log import JUDGED, SUITE, ends, first_fault, tasks_from_log
 
     out = out or Path(f"{file.stem}-tasks")
-    tasks, reading = tasks_from_log(file, out, rows=rows, fewest=fewest, most=most, seed=seed, sample=sample)
+    judged = _judge(judge, judge_url, judge_key_env)
+    tasks, reading = tasks_from_log(
+        file, out, rows=rows, fewest=fewest, most=most, seed=seed, sample=sample, judge=judged
+    )
     if fault := first_fault(reading):
         warn(f"of {reading.entries} entries {fault}")
     if reading.too_long:
@@ -178,6 +192,27 @@ def from_log(
     say("nothing was sent. Name the tasks as you like, then measure your adapters on them:")
     say(f"  traitroute profile --adapter NAME=PLACE --targets {out / SUITE}")
     say(f"  traitroute tasks add {out / SUITE}    (to a profile that is there)")
+
+
+def _judge(model: str | None, url: str | None, key_env: str | None) -> "Judge | None":
+    """The judge that the options name.
+
+    Raises:
+        InputError: they name half of one, or its settings are not as they should be.
+    """
+    if model is None and url is None and key_env is None:
+        return None
+    if model is None or url is None:
+        raise InputError("a judge is a model and where it runs: give --judge MODEL and --judge-url URL")
+    from ..profiling.tasks.metrics.judge import Judge
+    from ..profiling.tasks.metrics.registry import read_metric
+
+    try:
+        judge = read_metric({"name": "judge", "model": model, "url": url, "api_key_env": key_env})
+    except ValueError as exc:
+        raise InputError(f"--judge: {exc}") from exc
+    assert isinstance(judge, Judge)
+    return judge
 
 
 def _tasks(place: str, names: str, test: int | None, profiled: "Profiled") -> "list[Task]":

@@ -27,6 +27,7 @@ from ...adapters import InputError, SuiteError, check_name
 from ...router.request import says_something
 from .chat import Chat
 from .metrics.format import is_json, options_in
+from .metrics.judge import Judge
 from .request_log import Entry, read_log
 from .templates import cut, group_by_template, template_words
 
@@ -35,7 +36,7 @@ MOST = 0.8
 """A task asks for a format where so many of its requests do, and its answers in the log keep it, if there are any."""
 LONGEST_ROW = 200_000
 """Characters of a request; no adapter answers one that is as long as that."""
-Judged = Literal["json", "option", "log", "nothing"]
+Judged = Literal["json", "option", "judge", "log", "nothing"]
 """By what the answers to a task's requests are told good from bad; see `JUDGED`."""
 EXAMPLES = 3
 SUITE = "suite.yaml"
@@ -55,9 +56,12 @@ JUDGED: Mapping[Judged, Judging] = {
     "option": Judging(
         {"name": "format", "asked": "option"}, "option named", "whether an answer names one of the options listed"
     ),
+    "judge": Judging(None, "a judge", "which answer the judge prefers, an adapter's or the base model's"),
     "log": Judging("f1", "logged answers", "likeness to the answers in the log, which nobody has checked"),
     "nothing": Judging(
-        {"name": "format", "asked": "text"}, "nothing yet", "whether there is an answer at all: give it a judge"
+        {"name": "format", "asked": "text"},
+        "nothing yet",
+        "whether there is an answer at all: give it a judge (docs/metrics.md)",
     ),
 }
 SHOWN = 160
@@ -106,12 +110,22 @@ class _Request:
 
 
 def tasks_from_log(
-    file: Path, out: Path, *, rows: int = 100, fewest: int = 20, most: int = 40, seed: int = 0, sample: int = SAMPLE
+    file: Path,
+    out: Path,
+    *,
+    rows: int = 100,
+    fewest: int = 20,
+    most: int = 40,
+    seed: int = 0,
+    sample: int = SAMPLE,
+    judge: Judge | None = None,
 ) -> tuple[list[LogTask], Reading]:
     """Write the tasks of a log into the new folder `out`: `suite.yaml`, and `<task>/test.jsonl` of up to `rows` rows.
 
     The `most` largest templates of at least `fewest` requests become tasks. `sample` requests are grouped, drawn by
     `seed`.
+
+    What no format tells is left to `judge`, where there is one; it is not asked here.
 
     Raises:
         SuiteError: the log cannot be read, or holds no such template.
@@ -128,12 +142,12 @@ def tasks_from_log(
             f"share; {first_fault(reading) or 'all could be read'}: give a longer log, or a smaller --fewest"
         )
     named = dict(zip(_names(groups), groups, strict=True))
-    tasks = [_task(name, group, scale, rows) for name, group in named.items()]
+    tasks = [_task(name, group, scale, rows, judge) for name, group in named.items()]
     draw = random.Random(seed)
     chosen = {number: task.name for task in tasks for number in _chosen(named[task.name], task, draw)}
     with _new_folder(out) as folder:
         _write_rows(file, folder, chosen)
-        _write_private(folder / SUITE, _suite(file, out, tasks, reading, seed))
+        _write_private(folder / SUITE, _suite(file, out, tasks, reading, seed, judge))
     return tasks, reading
 
 
@@ -222,10 +236,10 @@ def _slug(words: Sequence[str]) -> str:
         return f"requests-{slug}".rstrip("-")
 
 
-def _task(name: str, group: Sequence[_Request], scale: float, rows: int) -> LogTask:
+def _task(name: str, group: Sequence[_Request], scale: float, rows: int, judge: Judge | None) -> LogTask:
     texts = list(dict.fromkeys(request.text for request in group))
     spread = [texts[len(texts) * i // EXAMPLES] for i in range(min(EXAMPLES, len(texts)))]
-    judged = _judged(group)
+    judged = _judged(group, judge)
     fit = len({request.text for request in group if request.has_what(judged)})
     return LogTask(
         name=name,
@@ -248,13 +262,15 @@ def ends(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[:half]} … {text[-half:]}"
 
 
-def _judged(group: Sequence[_Request]) -> Judged:
+def _judged(group: Sequence[_Request], judge: Judge | None) -> Judged:
     answered = [request for request in group if request.answer_chars]
     held = not answered or sum(request.kept for request in answered) >= MOST * len(answered)
     if held and sum(request.json for request in group) >= MOST * len(group):
         return "json"
     if held and sum(request.options for request in group) >= MOST * len(group):
         return "option"
+    if judge is not None:
+        return "judge"
     return "log" if len(answered) >= MOST * len(group) else "nothing"
 
 
@@ -313,7 +329,7 @@ def _write_rows(file: Path, folder: Path, chosen: Mapping[int, str]) -> None:
         raise SuiteError(f"{file} changed while it was read: nothing was written; give a copy that stays as it is")
 
 
-def _suite(file: Path, out: Path, tasks: Sequence[LogTask], reading: Reading, seed: int) -> str:
+def _suite(file: Path, out: Path, tasks: Sequence[LogTask], reading: Reading, seed: int, judge: Judge | None) -> str:
     """The suite as YAML, with what names the tasks beside them as comments."""
     lines = [
         f"# {len(tasks)} tasks from {reading.requests} requests of {_line(file.name)}; seed {seed}.",
@@ -329,7 +345,7 @@ def _suite(file: Path, out: Path, tasks: Sequence[LogTask], reading: Reading, se
             "rows": {"folder": str(out.resolve())},
             "target": "{{ logged }}",
             "answer": "{{ logged }}",
-            "metric": judging.metric,
+            "metric": judge.setting if judge and task.judged == "judge" else judging.metric,
             "train": 0,
             "test": task.rows,
             "max_tokens": task.max_tokens,

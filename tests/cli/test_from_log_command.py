@@ -34,3 +34,8 @@ def test_a_log_that_is_not_there_or_holds_no_requests_is_told(refusal: Run, tmp_
     assert "cannot be read: No such file" in refusal("tasks", "from-log", tmp_path / "none.jsonl")
     (tmp_path / "other.jsonl").write_text('{"level": "info"}\n')
     assert "0 requests in 1 entries" in refusal("tasks", "from-log", tmp_path / "other.jsonl", "--out", tmp_path / "o")
+
+
+def test_half_a_judge_or_a_wrong_one_is_refused(refusal: Run, log: Path) -> None:
+    assert "give --judge MODEL and --judge-url URL" in refusal("tasks", "from-log", log, "--judge", "gpt")
+    assert "--judge: metric 'judge': url" in refusal("tasks", "from-log", log, "--judge", "gpt", "--judge-url", "x y")

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from traitroute.adapters import InputError, SuiteError
 from traitroute.profiling.tasks.from_log import LogTask, Reading, tasks_from_log
+from traitroute.profiling.tasks.metrics.judge import Judge
 from traitroute.profiling.tasks.sources import FolderSource
+from traitroute.profiling.tasks.suite import infer_task, load_suite, load_tasks, target_tasks
 from traitroute.profiling.tasks.task import Task, data_warnings
 from traitroute.profiling.tasks.text_files import parse_yaml
 
@@ -153,8 +155,6 @@ def test_a_folder_that_is_there_is_not_touched(tmp_path: Path) -> None:
 
 
 def test_rows_of_a_log_need_a_suite_to_say_how_they_are_judged(tmp_path: Path) -> None:
-    from traitroute.profiling.tasks.suite import infer_task
-
     (task,), _ = made(log_of(tmp_path, unanswered))
     with pytest.raises(SuiteError, match='has no "target"'):
         infer_task(tmp_path / "out", task.name, source=False, train=0, test=5, splits=("test",))
@@ -162,10 +162,21 @@ def test_rows_of_a_log_need_a_suite_to_say_how_they_are_judged(tmp_path: Path) -
 
 
 def test_the_suite_is_read_where_tasks_are_asked_for_and_trains_nothing(tmp_path: Path) -> None:
-    from traitroute.profiling.tasks.suite import load_suite, target_tasks
-
     made(log_of(tmp_path, answered))
     suite = str(tmp_path / "out" / "suite.yaml")
     assert [task.name for task in target_tasks(suite)] == ["summarise-this-letter-in"]
     with pytest.raises(SuiteError, match='or name "adapters" that are there already'):
         load_suite(suite)
+
+
+def test_what_no_format_tells_is_left_to_a_judge_where_there_is_one(tmp_path: Path) -> None:
+    judge = Judge(model="gpt", url="https://judge.example/v1", api_key_env="KEY")
+    tasks, _ = made(log_of(tmp_path, json_asked, answered, unanswered), judge=judge)
+    assert {task.name: task.judged for task in tasks} == {
+        "give-the-parts-of": "json",
+        "summarise-this-letter-in": "judge",
+        "please-write-a-friendly": "judge",
+    }
+    read = {task.name: task.metric for task in load_tasks(tmp_path / "out" / "suite.yaml")}
+    assert read["please-write-a-friendly"] == judge
+    assert read["give-the-parts-of"].name == "format"
