@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from traitroute.adapters import Adapter, AdapterState, FinishReason, Registry
+from traitroute.cli.matrix import Shown, matrix
 from traitroute.profiling import measure
 from traitroute.profiling.base_model import BaseModelFolder
 from traitroute.profiling.fit import fit
@@ -54,8 +55,10 @@ class Writer:
 
     def _answer(self, request: EngineRequest) -> EngineResult:
         who, prompt = request.adapter and request.adapter.weights_digest[0], request.messages[-1]["content"]
-        self.asked.append(prompt)
-        name, target = next((t.name, e.target) for t in self.tasks for e in t.test_examples if e.prompt == prompt)
+        known = [(t.name, e.target) for t in self.tasks for e in t.test_examples if e.prompt == prompt]
+        # The proof that an adapter is applied asks other things.
+        name, target = known[0] if known else ("tales", f"{who} says this and that")
+        self.asked += [prompt] if known else []
         luck = hashlib.sha256(f"{who} {prompt}".encode()).digest()[0] / 256 - 0.5
         words = target.split()
         count = int(np.clip(round(len(words) * (SKILLS[who][name] + 0.2 * luck)), 1, len(words) - 1))
@@ -63,7 +66,7 @@ class Writer:
             text=" ".join(words[:count]),
             output_tokens=count,
             finish_reason=FinishReason.STOP,
-            log_likelihoods=tuple(-1.0 for _ in request.candidates),
+            log_likelihoods=tuple(-1.0 - int(who or 0) / 10 for _ in request.candidates),
             candidate_tokens=tuple(1 for _ in request.candidates),
         )
 
@@ -159,6 +162,17 @@ def test_pages_and_cards_show_the_mean_score_and_a_fitting_interval(registry: Re
     card = Skills(snapshot).card("tales")
     assert card.gains[0].scored_by == "metric"
     assert card.gains[0].gain == pytest.approx(gain)
+
+
+def test_the_matrix_command_prints_the_score_that_routes(
+    registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    matrix(registry.location)
+    matrix(registry.location, [Shown.STRICT])
+    routes, strict = capsys.readouterr().out.split("% strictly correct")
+    base = registry.profile(2).summary.base
+    assert f"│ {100 * base[0]:.0f} │" in " ".join(routes.split())
+    assert "│ base │ 0 │ 0 │" in " ".join(strict.split())
 
 
 def test_a_new_row_is_estimated_from_few_examples_by_the_same_score(registry: Registry, tasks: list[Task]) -> None:
