@@ -1,23 +1,32 @@
 """A first profile is measured on a server that runs: with the cells of this process, none measured twice."""
 
+import os
+import random
+import signal
+import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from reprofiling.measuring_log import MeasuringLog
 from traitroute.adapters import Registry
 from traitroute.cli.main import app
-from traitroute.profiling import GivenAdapter, Suite, Task
+from traitroute.profiling import GivenAdapter, Suite, Task, open_base_model
+from traitroute.profiling.matrix.measure import cell_key
 from traitroute.router import Router
+from traitroute.serving.engines.engine import PromptTokenizer
+from traitroute.serving.vllm import free_port, running_process
 from typer.testing import CliRunner
 
 from .conftest import EXAMPLES, SEEDS, House, Site
 
 pytestmark = pytest.mark.slow
+ENGINE = "openai-traitroute-answers"
 COMMAND = str(Path(sys.executable).with_name("traitroute"))
-ENGINES = {"here": "transformers", "there": "openai-traitroute-answers"}
 
 
 def suite_of(house: House, *more: str) -> Path:
@@ -77,3 +86,52 @@ def test_what_is_measured_already_is_asked_for_by_nobody(site: Site) -> None:
     asked = len(site.notes.asked)
     assert profile(site).exit_code == 0
     assert len(site.notes.asked) == asked
+
+
+def test_client_and_server_may_die_at_any_moment_and_nothing_finished_is_asked_again(house: House) -> None:
+    base, keys, moments = open_base_model(str(house.base)), house.registry.task_digests(), random.Random(3)
+    prompts = PromptTokenizer(house.base)
+    tasks = {
+        tuple(prompts.prompt(e.messages)): name
+        for name, spec in house.registry.tasks().items()
+        for e in Task.model_validate(spec).test_examples
+    }
+    adapters = {name: house.registry.adapter(name) for name in SEEDS}
+
+    def is_finished(cell: tuple[str, str]) -> bool:
+        key = cell_key(base.digest, adapters.get(cell[0]), keys[cell[1]], ENGINE)
+        return house.registry.find_cell(key) is not None
+
+    port, suite = free_port(), suite_of(house)
+    log = MeasuringLog(f"http://127.0.0.1:{port}", tasks.get, is_finished)
+    serve = [COMMAND, "serve", str(house.base), "--engine", "transformers", "--port", str(port)]
+    serve += ["--registry", str(house.registry.path)]
+    with log.listening():
+        measure = [COMMAND, "profile", str(suite), "--server", log.url, "--registry", str(house.registry.path)]
+        with running_process(serve, log.server, log_path=house.root / "server-0.log") as server:
+            client = start(measure, house, 0)
+            await_more(log, moments.randrange(1, 140), client)
+            client.send_signal(signal.SIGKILL)
+            client.wait()
+            client = start(measure, house, 1)
+            await_more(log, moments.randrange(1, 100), client)
+            os.killpg(server.pid, signal.SIGKILL)
+        with running_process(serve, log.server, log_path=house.root / "server-1.log"):
+            assert client.wait(300) == 0, (house.root / "client-1.log").read_text()
+    assert len(log.examples) == 4 * 3 * EXAMPLES
+    assert sum(log.late.values()) == 0
+    assert len(log.repeated) <= 2
+    assert len(house.registry.profile_versions()) == 2
+
+
+def start(command: list[str], house: House, number: int) -> subprocess.Popen[bytes]:
+    with (house.root / f"client-{number}.log").open("wb") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log)
+
+
+def await_more(log: MeasuringLog, more: int, client: subprocess.Popen[bytes]) -> None:
+    """Wait until so many further answers were asked for."""
+    heard, until = log.asked + more, time.monotonic() + 300
+    while log.asked < heard:
+        assert client.poll() is None and time.monotonic() < until
+        time.sleep(0.01)
