@@ -85,7 +85,7 @@ def add(
 
         traitroute tasks add suite.yaml --server http://localhost:8000
     """
-    from ..profiling.base_model import open_base_model
+    from ..profiling.base_model import open_base_files, open_base_model
     from ..profiling.column import check_new, measure_columns
     from ..profiling.matrix.profiled import Profiled
     from ..profiling.profile import quiet_libraries
@@ -102,7 +102,8 @@ def add(
         adapters = [a for a in store.adapters() if a.name in profiled.summary.adapters]
         if server is not None:
             _check_served(adapters)
-        base = open_base_model(profiled.summary.base_model)
+        name = profiled.summary.base_model
+        base = open_base_model(name) if server is None else open_base_files(name, store.base_models())
         new, warnings = fit_tests(new, base)
         warnings = [*data_warnings(new), *warnings]
         for warning in warnings:

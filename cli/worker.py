@@ -49,13 +49,13 @@ def worker(
         from ..serving.engines.openai import CompletionsClient, OpenAIEngine
     except ImportError as exc:
         raise ImportError("the worker needs an extra: pip install 'traitroute[worker]'") from exc
-    from ..profiling import open_base_model
+    from ..profiling.base_model import open_base_files
     from ..profiling.profile import quiet_libraries
 
     quiet_libraries()
     key = secret("--api-key-env", api_key_env)
     with Registry.open(registry) as store, CompletionsClient(server, api_key=key) as client:
-        base = open_base_model(newest_profile(store).summary.base_model)
+        base = open_base_files(newest_profile(store).summary.base_model, store.base_models())
         engine = OpenAIEngine(client, base.path, concurrency=concurrency, address=lambda a: served_name(store, a))
         if not engine.scores:
             console.print("the server gives no log-probabilities of prompts: answers are measured, likelihoods are not")

@@ -24,7 +24,7 @@ from ...adapters import (
     WeightsError,
     inspect_adapter,
 )
-from ...adapters.weights.base_shapes import BaseShapes
+from ...adapters.weights.base_shapes import SAMPLED, BaseShapes
 from ...serving.engines import EngineRequest, EngineResult
 from ...serving.engines.openai import OpenAIEngine
 from ..base_model import BaseModelFolder
@@ -153,7 +153,9 @@ class RowSteps:
         """Why the weights do not fit the base model: vLLM accepts narrower ones, and applies them in part."""
         folder = self.registry.weights.path(weights)
         try:
-            BaseShapes.of_folder(self.base.path).check(inspect_adapter(folder))
+            measured = self.registry.measured_weights(self.base.digest, limit=SAMPLED)
+            shapes = BaseShapes.known(self.base.path, [folder.parent / digest for digest in measured])
+            shapes.check(inspect_adapter(folder))
         except WeightsError as exc:
             return str(exc).replace(f"{folder}: ", "").replace(f"{folder}/", "")
         return None

@@ -220,6 +220,23 @@ def test_an_adapter_that_the_server_cannot_load_is_refused_and_not_measured(
         OpenAIEngine(there, base).run([EngineRequest(turns, registry.adapter("wide"), 8)])
 
 
+def test_what_a_server_lacks_or_refuses_is_known_before_anything_is_measured(
+    client: httpx.Client, tiny_house: TinyHouse
+) -> None:
+    cook, wide = (tiny_house.registry.adapter(name) for name in ("cook", WIDE))
+    with CompletionsClient(str(client.base_url), api_key=KEY) as there:
+        engine = OpenAIEngine(there, tiny_house.base)
+        other = cook.model_copy(update={"weights_digest": "e" * 64})
+        assert engine.lacking([cook, wide]) == {}
+        assert engine.lacking([other, cook.model_copy(update={"name": "nobody"})]) == {
+            "cook": "has other weights for",
+            "nobody": "offers no adapter",
+        }
+        assert engine.refused([cook, wide]).keys() == {WIDE}
+        here, away = engine.count_tokens(TOPICS["cook"][0])
+        assert here == away
+
+
 def test_a_session_and_constraints_are_kept_by_a_real_server(client: httpx.Client) -> None:
     text = TOPICS["cook"][0] + " a"
     denied = client.post(CHAT, json=body("auto", text, traitroute={"deny": ["cook"]}))
