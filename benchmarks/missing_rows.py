@@ -88,8 +88,8 @@ def compare_registries(known: Path, missing: Path) -> None:
     for task in profiled.tasks:
         prompts = [e.prompt for e in task.test_examples]
         choices.append([[places[router.route(p).adapter] for router in routers] for p in prompts])
-        right = np.array([profiled.outcomes(name, task).strict for name in (None, *names)], float)
-        gained.append((right - right[0]).T)
+        scores = np.array([task.scores(profiled.outcomes(name, task)) for name in (None, *names)], float)
+        gained.append((scores - scores[0]).T)
         try:
             more = [e.prompt for e in task.examples("train", 100)]
         except SuiteError:

@@ -33,6 +33,7 @@ DEEPEST, MOST_FOLDERS, MOST_ADAPTERS = 6, 20_000, 1000
 """How far a folder is searched for adapters: levels, folders, and adapters."""
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 _LONGEST_NAME = 64
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,10 @@ class GivenAdapters:
 
     @property
     def reasons(self) -> str:
-        """Why adapters were set aside, in one line."""
-        return "; ".join(f"{name}: {why}" for name, why in self.set_aside.items())
+        """Why adapters were set aside, in one line: of the first few."""
+        shown = [f"{name}: {why}" for name, why in list(self.set_aside.items())[:_SHOWN]]
+        more = len(self.set_aside) - len(shown)
+        return "; ".join([*shown, *([f"and {more} more"] if more else [])])
 
     def source(self, name: str) -> Path | None:
         """The file of rows that an adapter was trained on, where one is known."""
