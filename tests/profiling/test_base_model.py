@@ -1,10 +1,16 @@
 """Where a base model is found, and what its digest follows."""
 
+import hashlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from traitroute.adapters import BaseModelError
-from traitroute.profiling.base_model import PACKAGED, cache_folder, open_base_model
+from traitroute.profiling.base_model import PACKAGED, cache_folder, open_base_files, open_base_model
+
+from ..servers import serving
 
 
 def write_model(folder: Path, *, weights: bytes = b"weights", config: str = "{}") -> Path:
@@ -53,3 +59,53 @@ def test_name_that_is_nothing_says_what_it_could_have_been() -> None:
     pytest.importorskip("huggingface_hub")
     with pytest.raises(BaseModelError, match=r"'no such model!' is neither .* nor a Hub id"):
         open_base_model("no such model!")
+
+
+def test_files_of_a_served_model_are_enough_where_a_registry_knows_its_weights(tmp_path: Path) -> None:
+    whole = open_base_model(str(write_model(tmp_path / "whole" / "tiny")))
+    bare = write_model(tmp_path / "bare" / "tiny")
+    assert open_base_files(str(bare), {}).digest == whole.digest
+    (bare / "model.safetensors").unlink()
+    known = {whole.digest: "acme/tiny", "e" * 64: "acme/large"}
+    assert open_base_files(str(bare), known).digest == whole.digest
+    with pytest.raises(BaseModelError, match="nothing else tells which weights its server runs"):
+        open_base_files(str(bare), {"e" * 64: "acme/large"})
+
+
+COMMIT = "a" * 40
+OPEN = "import sys; from traitroute.profiling.base_model import open_base_files as o; print(o('acme/tiny', {}).digest)"
+
+
+@pytest.mark.slow
+def test_of_a_served_model_of_the_hub_no_weights_are_downloaded(tmp_path: Path) -> None:
+    pytest.importorskip("huggingface_hub", reason="needs the Hub's client: '.[sources]'")
+    starlette = pytest.importorskip("starlette.applications")
+    from starlette.responses import FileResponse, JSONResponse
+    from starlette.routing import Route
+
+    folder, read = write_model(tmp_path / "tiny"), list[str]()
+    (folder / "tokenizer.json").write_text("{}")
+
+    def card(file: Path) -> dict[str, object]:
+        facts = {"sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "size": 7, "pointerSize": 99}
+        return {"rfilename": file.name, "size": 7, "blobId": "b" * 40, "lfs": facts if "model." in file.name else None}
+
+    def resolve(request) -> FileResponse:
+        name = request.path_params["name"]
+        read.append(name)
+        return FileResponse(folder / name, headers={"x-repo-commit": COMMIT})
+
+    model = {"id": "acme/tiny", "sha": COMMIT, "siblings": [card(f) for f in sorted(folder.iterdir())]}
+    tree = [{"type": "file", "path": f.name, "size": 7, "oid": "b" * 40} for f in folder.iterdir()]
+    routes = [
+        Route("/api/models/acme/tiny", lambda _: JSONResponse(model)),
+        Route("/api/models/acme/tiny/revision/{revision}", lambda _: JSONResponse(model)),
+        Route("/api/models/acme/tiny/tree/{revision}", lambda _: JSONResponse(tree)),
+        Route(f"/acme/tiny/resolve/{COMMIT}/{{name}}", resolve),
+    ]
+    kept = {k: v for k, v in os.environ.items() if not k.upper().endswith("_PROXY")}
+    with serving(starlette.Starlette(routes=routes)) as url:
+        told = {"HF_ENDPOINT": url, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "home")}
+        done = subprocess.run([sys.executable, "-c", OPEN], env=kept | told, capture_output=True, text=True)
+    assert done.stdout.strip() == open_base_model(str(folder)).digest, done.stderr
+    assert set(read) == {"config.json", "tokenizer.json"}

@@ -60,13 +60,20 @@ class ForeignServer:
         return JSONResponse({"model": body["model"], "choices": [choice], "usage": usage})
 
 
-def profile(house: House, server: ForeignServer, *options: str) -> Any:
-    """Run `traitroute profile` on it; the result's output ends with the error."""
+@dataclass(frozen=True)
+class Ended:
+    exit_code: int
+    output: str
+    told: str
+    """The output, and the error."""
+
+
+def profile(house: House, server: ForeignServer, *options: str) -> Ended:
+    """Run `traitroute profile` on it."""
     place = ["--registry", str(house.registry.path), *options]
     with server.running() as url:
         result = CliRunner().invoke(app, ["profile", str(suite_of(house)), "--server", url, *place])
-    result.told = f"{result.output}\n{result.exception or ''}"
-    return result
+    return Ended(result.exit_code, result.output, f"{result.output}\n{result.exception or ''}")
 
 
 def same_tokens(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
