@@ -85,13 +85,16 @@ class Study:
     def scores(self) -> Mapping[str, Scores]:
         """The scores that gains are looked at by, by name; first "routing", where it differs from the strict one.
 
-        Routing goes by each task's own score.
+        Routing goes by each task's own score. Likelihoods are not known of all answers where a server gave none, or a
+        task has no gold answers.
         """
         differ = any(
             not np.array_equal(self.tasks[task].scores(outcomes), outcomes.strict)
             for (_, task), outcomes in self.outcomes.items()
         )
-        fixed: dict[str, Scores] = {"strict": "strict", "lenient": "lenient", "likelihood": "likelihood"}
+        fixed: dict[str, Scores] = {"strict": "strict", "lenient": "lenient"}
+        if all(np.isfinite(each.log_likelihood).all() for each in self.outcomes.values()):
+            fixed["likelihood"] = "likelihood"
         return {"routing": self.routing, **fixed} if differ else fixed
 
     @cached_property

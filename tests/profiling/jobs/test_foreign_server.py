@@ -13,9 +13,11 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from traitroute.adapters import AdapterState, BaseModelError
+from traitroute.adapters import AdapterState, BaseModelError, Registry
 from traitroute.cli.main import app
 from traitroute.profiling.base_model import open_base_files, open_base_model
+from traitroute.profiling.report.gains import find_gains
+from traitroute.profiling.study import Study
 from typer.testing import CliRunner
 
 from ...servers import serving
@@ -94,6 +96,9 @@ def test_any_server_that_is_told_of_the_adapters_will_do(house: House) -> None:
     assert done.exit_code == 0, done.told
     assert server.asked == 4 * 3 * EXAMPLES
     assert "answers are measured, likelihoods are not" in done.output
+    with Registry.open(house.registry.path, read_only=True) as registry:
+        findings = find_gains(Study.open(registry), n_resamples=100)
+    assert list(findings.tests) == ["strict", "lenient"]
 
 
 @pytest.mark.parametrize(

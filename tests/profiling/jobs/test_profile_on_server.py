@@ -1,5 +1,6 @@
 """A first profile is measured on a server that runs: with the cells of this process, none measured twice."""
 
+import json
 import os
 import random
 import signal
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from reprofiling.measuring_log import MeasuringLog
-from traitroute.adapters import Registry
+from traitroute.adapters import AdapterState, Registry
 from traitroute.cli.main import app
 from traitroute.profiling import GivenAdapter, Suite, Task, open_base_model
 from traitroute.profiling.matrix.measure import cell_key
@@ -22,7 +23,9 @@ from traitroute.serving.engines.engine import PromptTokenizer
 from traitroute.serving.vllm import free_port, running_process
 from typer.testing import CliRunner
 
-from .conftest import EXAMPLES, SEEDS, House, Site
+from ...servers import serving
+from ..test_pipeline import small_suite
+from .conftest import EXAMPLES, SEEDS, House, Notes, Site
 
 pytestmark = pytest.mark.slow
 ENGINE = "openai-traitroute-answers"
@@ -135,3 +138,23 @@ def await_more(log: MeasuringLog, more: int, client: subprocess.Popen[bytes]) ->
     while log.asked < heard:
         assert client.poll() is None and time.monotonic() < until
         time.sleep(0.01)
+
+
+def test_what_a_suite_trains_is_registered_and_measured_on_the_server_that_follows(
+    tiny_chat: Path, tmp_path: Path
+) -> None:
+    from traitroute.serving.embedded import EmbeddedOptions, open_app
+
+    suite, path = tmp_path / "suite.yaml", tmp_path / "registry.db"
+    suite.write_text(json.dumps(small_suite(tiny_chat)))
+    Registry.create(path).close()
+    notes = Notes()
+    served = open_app(tiny_chat, path, name=tiny_chat.name, options=EmbeddedOptions(precision="float32"))
+    with serving(notes.wrap(served)) as url:
+        done = CliRunner().invoke(app, ["profile", str(suite), "--registry", str(path), "--server", url])
+    assert done.exit_code == 0, done.output
+    assert Counter(model for model, _ in notes.asked) == dict.fromkeys(("tiny", "sentiment2", "structured"), 3 * 12)
+    with Registry.open(path, read_only=True) as registry:
+        assert {a.name: a.state for a in registry.adapters()} == dict.fromkeys(
+            ("sentiment2", "structured"), AdapterState.READY
+        )
