@@ -176,9 +176,9 @@ class OnDemandLoader(ABC):
 
 def set_aside(adapter: Adapter, proof: Proof) -> str:
     """Why an adapter is not served that changes nothing, and what to do."""
-    cure = "check its weights, its target modules and the server's LoRA options"
+    cure = "check its weights and target modules"
     if adapter.effect is None:
-        cure += f", or measure it first, on tasks of its own: traitroute adapters measure {adapter.name}"
+        cure += f", or measure it: traitroute adapters measure {adapter.name}"
     return f"{adapter.name} is set aside: {proof.reason}; {cure}"
 
 

@@ -55,7 +55,7 @@ class Proof:
         blind = measured is None or measured.nats < CLEARLY * found.threshold
         if adapter.state is AdapterState.READY and blind:
             return cls(Verdict.UNPROVEN, f"the probe does not show what it changes: {found}", found)
-        return cls(Verdict.IDLE, f"asked for it, this server answers as the base model does ({found})", found)
+        return cls(Verdict.IDLE, f"asked for it, this server answers as base ({found})", found)
 
 
 class Prover(Generic[Model]):

@@ -251,10 +251,11 @@ class _Endpoints:
     def _read_chat(self, body: Any) -> tuple[ChatRequest, list[int]]:
         asked = read_chat(body, self.context)
         try:
-            return asked, self._checked(self.tokenizer.prompt(asked.messages), "messages")
+            ids = self.tokenizer.prompt(asked.messages)
         except InputError as exc:
             refused = f"the model's chat template refuses the messages: {exc.__cause__}"
             raise RefusedError(refused, param="messages") from exc
+        return asked, self._checked(ids, "messages")
 
     def _read_completion(self, body: Any) -> tuple[CompletionRequest, list[int]]:
         asked = read_completion(body, self.context)

@@ -158,7 +158,7 @@ def test_an_adapter_that_the_engine_ignores_is_unloaded_and_refused(registry: Re
     engine = ProbedEngine(applies=False)
     loader, requests = loader_of(registry, engine)
     for _ in range(2):
-        with pytest.raises(LoadError, match="code is set aside: asked for it, this server answers as the base model"):
+        with pytest.raises(LoadError, match="code is set aside: asked for it, this server answers as base"):
             asyncio.run(loader.ensure("code"))
     assert (len(engine.added), engine.removed, requests) == (1, [adapter.serving_id], {})
     proof = loader.proof("code")

@@ -40,7 +40,7 @@ def test_an_adapter_without_effect_is_refused_by_name(house: Any, serve: Any, fa
         again = ask(client, "odd")
         shown = client.get("/metrics").text
     assert (answer.status_code, again.status_code) == (status, status)
-    assert ("odd is set aside: asked for it, this server answers as the base model" in answer.text) is (status == 400)
+    assert ("odd is set aside: asked for it, this server answers as base" in answer.text) is (status == 400)
     verdict = "applied" if status == 200 else "idle"
     assert f'traitroute_adapter_verdict{{adapter="odd",verdict="{verdict}"}} 1.0' in shown
 

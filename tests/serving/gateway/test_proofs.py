@@ -32,7 +32,7 @@ def test_an_adapter_that_an_upstream_ignores_is_set_aside(serve: Any, gateway: A
     assert (auto.status_code, chosen(auto)) == (200, "base")
     assert auto.headers["x-traitroute-reason"].startswith("load-failed: coder is set aside: asked for it, this server")
     assert named.status_code == 400
-    assert "answers as the base model does (0 nats on the probe, noise 0)" in named.json()["error"]["message"]
+    assert "answers as base (0 nats on the probe, noise 0)" in named.json()["error"]["message"]
     assert chosen(ask(client, "bake bread without yeast")) == "cook"
     assert [r for r in upstream.requests if b'"coder"' in r["body"]] == []
 
