@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from ..adapters import Adapter, BaseModelError, Registry, ServerError
 from ..adapters.adapter import Base
-from ..serving.engines.openai import CompletionsClient, OpenAIEngine, served_context
+from ..serving.engines.openai import GATEWAY_BASE, CompletionsClient, OpenAIEngine, served_context
 from .base_model import BaseModelFolder, open_base_files, open_base_model
 from .tasks.suite import Suite
 
@@ -45,7 +45,7 @@ class MeasuringServer:
         """
         card, name = self.client.models()[0], suite.base_model
         base = open_base_model(name) if suite.sources else open_base_files(name, known)
-        named = [str(card[key]) for key in ("id", "root") if card.get(key) not in (None, "base")]
+        named = [str(card[key]) for key in ("id", "root") if card.get(key) not in (None, GATEWAY_BASE)]
         if named and not self.same_base and not any(Base(name, base.digest).is_named(each) for each in named):
             raise BaseModelError(
                 f"{self.client.url} runs {' from '.join(dict.fromkeys(named))}, and this profile is for {name}: name "

@@ -42,6 +42,8 @@ Ids = list[int]
 Generated = tuple[str, int, FinishReason]
 _T = TypeVar("_T")
 _R = TypeVar("_R")
+GATEWAY_BASE = "base"
+"""How our gateway lists the base model of the servers behind it, which answers under its own name."""
 _PROBE = [0, 0]
 """Tokens that every model has: a tokenizer may make more than its model knows."""
 _DIGEST = re.compile("[0-9a-f]{64}$")
@@ -97,6 +99,7 @@ class CompletionsClient:
         self.patience_s = patience_s
         self._on_wait = on_wait
         self._said_at = -math.inf
+        self._adapters: frozenset[str] = frozenset()
         self._closing = threading.Event()
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         # A proxy of the environment would see every prompt.
@@ -117,6 +120,7 @@ class CompletionsClient:
         listed = self._ask("GET", "/v1/models").get("data")
         if not isinstance(listed, list) or not listed or not all(isinstance(c, dict) and "id" in c for c in listed):
             raise ServerError(f"{self.url}/v1/models lists no model: is it an OpenAI server?")
+        self._adapters = frozenset(card["id"] for card in listed if card.get("parent"))
         return listed
 
     def complete(self, body: Mapping[str, Any]) -> Completion:
@@ -127,7 +131,8 @@ class CompletionsClient:
             ServerError: it stayed away, answered as another model than the one asked for, or no completion.
         """
         reply = self._ask("POST", "/v1/completions", json=body)
-        if reply.get("model") != body["model"]:
+        is_base = body["model"] == GATEWAY_BASE and reply.get("model") not in self._adapters
+        if reply.get("model") != body["model"] and not is_base:
             raise ServerError(
                 f"{self.url} was asked for {body['model']!r} and answered as {reply.get('model')!r}: "
                 "nothing was measured"

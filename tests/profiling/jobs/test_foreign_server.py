@@ -13,11 +13,13 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from traitroute.adapters import AdapterState, BaseModelError, Registry
+from traitroute.adapters import AdapterState, BaseModelError, Registry, ServerError
 from traitroute.cli.main import app
 from traitroute.profiling.base_model import open_base_files, open_base_model
 from traitroute.profiling.report.gains import find_gains
 from traitroute.profiling.study import Study
+from traitroute.serving.engines.openai import CompletionsClient
+from traitroute.serving.gateway import GatewayOptions, gateway_app
 from typer.testing import CliRunner
 
 from ...servers import serving
@@ -178,3 +180,28 @@ def test_the_weights_of_a_served_base_model_need_not_be_here(house: House, monke
         open_base_files(str(bare), {})
     done = profile(house, ForeignServer(), "--base", str(bare))
     assert done.exit_code == 0, done.told
+
+
+def test_a_gateway_before_it_measures_too_though_base_answers_under_another_name(house: House) -> None:
+    server = ForeignServer()
+    with server.running() as upstream:
+        options = GatewayOptions(upstreams=(upstream,))
+        gateway = gateway_app(options, lambda: Registry.open(house.registry.path, read_only=True))
+        with serving(gateway) as url:
+            place = ["--server", url, "--registry", str(house.registry.path)]
+            done = CliRunner().invoke(app, ["profile", str(suite_of(house)), *place])
+    assert done.exit_code == 0, done.exception
+    assert len(house.registry.profile_versions()) == 2
+
+
+def test_a_base_model_that_is_answered_by_an_adapter_is_not_measured() -> None:
+    cards = [{"id": "base"}, {"id": "red", "parent": "base"}]
+    answer = {"model": "red", "choices": [{"text": "w1"}]}
+    routes = [
+        Route("/v1/models", lambda _: JSONResponse({"data": cards})),
+        Route("/v1/completions", lambda _: JSONResponse(answer), methods=["POST"]),
+    ]
+    with serving(Starlette(routes=routes)) as url, CompletionsClient(url) as client:
+        client.models()
+        with pytest.raises(ServerError, match="asked for 'base' and answered as 'red'"):
+            client.complete({"model": "base", "prompt": [1], "max_tokens": 1})
