@@ -119,11 +119,13 @@ class MixedModel:
             self._peft.add_adapter(digest, config)
         load_weights(self._peft, folder, digest, self.local.device)
         # Run once, so that a failure shows here and not in a batch with other requests.
-        read = self._read(digest, self._probe or [[0]])
-        if self._plain is not None:
-            base, noise = self._plain
-            with suppress(ProbeError):
-                self._effects[digest] = Effect(difference(base, read), noise)
+        if self._plain is None or digest in self._effects:
+            self._read(digest, [[0]])
+            return
+        base, noise = self._plain
+        read = self._read(digest, self._probe)
+        with suppress(ProbeError):
+            self._effects[digest] = Effect(difference(base, read), noise)
 
     def _read_base(self) -> None:
         together = self._read(None, self._probe)

@@ -4,7 +4,7 @@ Servers have answered as the base model, in silence, where they were asked for a
 the same texts, as a user's turn, and the log-probabilities of what the answers begin with are compared. The figure is
 the largest difference, in nats. Base differs from itself too, since arithmetic is rounded differently in each batch:
 that noise is measured between prompts read alone and read together. On SmolLM2-135M it is 0.00003 nats in float32 and
-0.2 to 0.3 in bfloat16, and adapters trained for a minute differ by 15 to 21 (docs/decisions.md).
+0.2 to 0.3 in bfloat16, and an adapter trained for a minute differs by 12 (docs/decisions.md).
 """
 
 import math

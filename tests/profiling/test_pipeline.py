@@ -15,6 +15,7 @@ import pytest
 from traitroute.adapters import AdapterState, Cell, Registry
 from traitroute.profiling import GivenAdapter, Suite, profile
 from traitroute.profiling.study import Study
+from traitroute.serving.engines.probe import Effect
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'traitroute[profile]'")
 peft = pytest.importorskip("peft", reason="needs PEFT: pip install 'traitroute[profile]'")
@@ -143,6 +144,14 @@ def test_adapters_that_are_there_are_profiled_beside_those_that_are_trained(
         assert (Study.open(registry).sources, len(registry.cells())) == (("sentiment2", "structured"), CELLS + 3)
         again = profile(suite.with_adapters([GivenAdapter(name="polite")]), registry, run / "runs")
     assert np.array_equal(again.matrix.scores, mixed.matrix.scores)
+
+
+def test_the_effect_of_every_adapter_on_the_probe_is_kept(run: Path) -> None:
+    """Of a tiny model's bytes as tokens too."""
+    with Registry.open(run / "t.db", read_only=True) as registry:
+        effects = [Effect.measured(adapter) for adapter in registry.adapters()]
+    assert len(effects) == 2
+    assert all(effect is not None and effect.is_shown for effect in effects)
 
 
 def test_no_pickle_reaches_the_weight_store(run: Path) -> None:
