@@ -158,3 +158,16 @@ def test_what_a_suite_trains_is_registered_and_measured_on_the_server_that_follo
         assert {a.name: a.state for a in registry.adapters()} == dict.fromkeys(
             ("sentiment2", "structured"), AdapterState.READY
         )
+
+
+def test_a_server_of_other_weights_under_the_same_name_measures_nothing(house: House) -> None:
+    from traitroute.serving.embedded import EmbeddedOptions, open_app
+
+    options = EmbeddedOptions(precision="float32")
+    served = open_app(house.base, house.registry.location, name="tiny", base_digest="f" * 64, options=options)
+    notes = Notes()
+    with serving(notes.wrap(served)) as url:
+        done = profile(Site(house, url, notes))
+    assert "answers with 0 of 3 adapters: nothing was measured" in str(done.exception)
+    assert "not for this base" in str(done.exception)
+    assert notes.asked == []
