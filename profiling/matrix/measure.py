@@ -148,11 +148,14 @@ def _silence(changes: Sequence[Changes], effect: Effect | None) -> str | None:
 
     The classic silent failure of multi-LoRA evaluation. Rounding differs from batch to batch, and so a few answers of
     an adapter that was never applied may differ from base's: where the probe sees no more than noise, the examples'
-    own likelihoods decide, for the probe may be blind to what an adapter changes.
+    own likelihoods decide, for the probe may be blind to what an adapter changes. A few examples on which nothing
+    differs do not outweigh a probe that shows a change.
     """
+    if effect is not None and effect.is_shown:
+        return None
     if not any(each.answers.any() for each in changes):
         return f"answered exactly as the base model on all {sum(len(each.answers) for each in changes)} examples"
-    if effect is None or effect.is_shown:
+    if effect is None:
         return None
     likelihoods = np.concatenate([each.likelihoods for each in changes])
     known = likelihoods[np.isfinite(likelihoods)]

@@ -8,6 +8,7 @@ from traitroute.adapters import AdapterState, InputError
 from traitroute.profiling.column import MeasuredColumns, measure_columns
 from traitroute.profiling.fit import refit
 from traitroute.profiling.matrix.profiled import Profiled
+from traitroute.profiling.tasks.metrics.rules import Label
 from traitroute.profiling.tasks.sources import BuiltInSource
 from traitroute.profiling.tasks.task import Task
 from traitroute.profiling.versions import Reference, moved, roll_back
@@ -21,7 +22,7 @@ TOXIC = Task(
     name="toxic",
     rows=BuiltInSource(built_in="mini", dataset="toxicity"),
     labels=("not toxic", "toxic"),
-    metric="label",
+    metric=Label(),
     test=40,
     train=8,
 )
@@ -161,10 +162,10 @@ def test_a_name_that_the_registry_knows_for_other_examples_is_refused(growing: F
 def test_a_profile_that_cannot_be_fitted_is_refused_before_anything_is_measured(
     growing: Fleet,
 ) -> None:
-    for name, weights in (("one", "4"), ("two", "6")):
+    for name, weights in (("one", "4"), ("two", "6"), ("three", "5")):
         growing.measure(growing.replace(name, weights), share=0.2)
     growing.engine.asked.clear()
-    with pytest.raises(InputError, match="only 1 row was measured in full"):
+    with pytest.raises(InputError, match="no row was measured in full"):
         add(growing)
     assert growing.engine.asked == []
 

@@ -8,6 +8,7 @@ import pytest
 from traitroute.adapters import SuiteError
 from traitroute.profiling import Task
 from traitroute.profiling.tasks.ablation import Ablation, Change
+from traitroute.profiling.tasks.metrics.rules import Number
 from traitroute.profiling.tasks.sources import BuiltInSource, FolderSource
 
 
@@ -25,7 +26,7 @@ def sentiment(**changes: object) -> Task:
 
 def problems() -> Task:
     rows = BuiltInSource(built_in="mini")
-    return Task(name="word_problems", rows=rows, metric="number", source=True, train=40)
+    return Task(name="word_problems", rows=rows, metric=Number(), source=True, train=40)
 
 
 def altered(change: Change, source: Task, **settings: object) -> list:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 from traitroute.adapters import SuiteError
+from traitroute.profiling.tasks.metrics.rules import Label
 from traitroute.profiling.tasks.sources import FolderSource
 from traitroute.profiling.tasks.suite import load_suite
 from traitroute.profiling.tasks.task import Example, Task
@@ -168,14 +169,14 @@ def test_digest_follows_what_a_measurement_depends_on_and_nothing_else(folder: P
 
 def test_a_source_of_one_class_is_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match="there is one class only, 'yes'"):
-        Task(name="t", rows=FolderSource(folder=folder), labels=("yes",), metric="label")
+        Task(name="t", rows=FolderSource(folder=folder), labels=("yes",), metric=Label())
 
 
 def test_training_rows_of_one_class_are_refused(tmp_path: Path) -> None:
     (tmp_path / "t").mkdir()
     row = '{"input": "a", "target": "yes", "label": "yes"}\n'
     (tmp_path / "t" / "train.jsonl").write_text(row * 3)
-    task = Task(name="t", rows=FolderSource(folder=tmp_path), labels=("no", "yes"), metric="label")
+    task = Task(name="t", rows=FolderSource(folder=tmp_path), labels=("no", "yes"), metric=Label())
     with pytest.raises(SuiteError, match="all 3 training rows are of one class, 'yes'"):
         _ = task.training_examples
 
@@ -189,7 +190,7 @@ def test_a_label_that_the_target_template_lacks_is_named(tmp_path: Path) -> None
         rows=FolderSource(folder=tmp_path),
         target="{{ {'good': 'good'}[label] }}",
         labels=("good", "bad"),
-        metric="label",
+        metric=Label(),
     )
     with pytest.raises(SuiteError, match=r"target template .*line 2 lacks: .*no attribute 'bad'"):
         _ = task.training_examples

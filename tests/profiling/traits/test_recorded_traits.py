@@ -7,6 +7,7 @@ import pytest
 from traitroute.adapters import Adapter, Registry
 from traitroute.profiling import Suite, TraitSpace, TransferMatrix
 from traitroute.profiling.fit import Fit
+from traitroute.profiling.given import GivenAdapters
 from traitroute.profiling.profile import _record
 from traitroute.router import FitRequests, fit_profile
 
@@ -53,7 +54,7 @@ def record(registry: Registry, *, seed: int) -> int:
     requests = FitRequests(texts, tasks, np.concatenate(matrix.example_gains))
     scores = traits.transform(matrix.gains)
     routing = fit_profile(ADAPTERS, requests, scores, n_traits=traits.n_traits_)
-    return _record(suite(), registry, [], Fit(suite().tasks, matrix, traits, routing))
+    return _record(suite(), registry, [], Fit(suite().tasks, matrix, traits, routing), GivenAdapters())
 
 
 @pytest.mark.slow
