@@ -146,11 +146,12 @@ def test_adapters_that_are_there_are_profiled_beside_those_that_are_trained(
     assert np.array_equal(again.matrix.scores, mixed.matrix.scores)
 
 
-def test_the_effect_of_every_adapter_on_the_probe_is_kept(run: Path) -> None:
+def test_the_effect_of_every_adapter_on_the_probe_is_kept(run: Path, suite: Suite) -> None:
     """Of a tiny model's bytes as tokens too."""
-    with Registry.open(run / "t.db", read_only=True) as registry:
+    with Registry.create(run / "t.db") as registry:
+        profile(suite, registry, run / "runs")
         effects = [Effect.measured(adapter) for adapter in registry.adapters()]
-    assert len(effects) == 2
+    assert len(effects) >= 2
     assert all(effect is not None and effect.is_shown for effect in effects)
 
 
