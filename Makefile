@@ -3,8 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Processes that share the tests, which wait a third of their time. Two of them hold servers: 19 of 24 GiB.
-WORKERS ?= 3
+# Processes that share the tests. Three take as long as two on two cores, for vLLM's wait by spinning.
+WORKERS ?= 2
 PRODUCT := adapters router profiling serving cli
 PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 # glibc would give every temporary back to the system; keeping them makes CPU runs 1.2 to 2 times faster.

@@ -1,14 +1,13 @@
 """Settings for every test, a PostgreSQL server, and tiny random models in float32, of which equality can be asked.
 
-Tests run in three processes (`make test`), since they wait a third of their time. All tests of a file go to one of
-them, and so do all tests of an `xdist_group`, so that a server that a group shares is started once. The longest groups
-start first.
+Tests run in two processes (`make test`). All tests of a file go to one of them, and so do all tests of an
+`xdist_group`, so that a server that a group shares is started once. The longest groups start first.
 """
 
 import os
 import sys
 
-# Processes share the cores: one thread each, which does not spin while it waits. Before numpy and torch are
+# Two processes share the cores: one thread each, which does not spin while it waits. Before numpy and torch are
 # imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -74,8 +73,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("slow")
     slow = {_unit(item) for item in items if item.get_closest_marker("slow")}
     order = {name: turn for turn, name in enumerate(LONGEST_FIRST)}
-    # Beside the servers of the groups there is no memory for those of other tests.
-    items.sort(key=lambda item: order.get(_unit(item), len(order) + (_unit(item) in slow)))
+    items.sort(key=lambda item: order.get(_unit(item), len(order) + (_unit(item) not in slow)))
 
 
 def _needs_much(test: pytest.Function) -> bool:
