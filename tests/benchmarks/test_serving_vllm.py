@@ -13,7 +13,7 @@ from serving.stand import Stand
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("vllm")]
 
-STREAMS = 24
+STREAMS = 60
 SETTLED_S = 10
 """Not the two seconds that are promised: the machine that tests may be busy."""
 

@@ -42,7 +42,7 @@ function scatter(traits, skills, across, up) {
     marker: { size: 11, color: colour("mark"), line: { width: 1.5, color: colour("paper") } },
   };
   const side = (i, values) =>
-    axis({ title: { text: drawn(shortened(title(traits[i]), 44)) }, range: room(values), tickformat: ".1f" });
+    axis({ title: { text: drawn(shortened(title(traits[i]), 44)) }, range: room(values), tickformat: "~g" });
   return {
     traces: [points],
     layout: { height: HEIGHT, xaxis: side(across, x), yaxis: side(up, y), hovermode: "closest" },
