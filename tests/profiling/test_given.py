@@ -38,6 +38,8 @@ from traitroute.serving.skills.models import PlanRequest, SelectRequest
 
 from .conftest import BASE, SKILLS, TASKS, SkilledEngine, adapter
 
+pytestmark = pytest.mark.slow
+
 MakeAdapter = Callable[..., Path]
 TARGETS = tuple(Task.model_validate({**dict(task), "source": False}) for task in TASKS)
 ANY = AllowedSources(typed=True)

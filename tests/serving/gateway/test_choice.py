@@ -21,6 +21,8 @@ from .conftest import (
     running,
 )
 
+pytestmark = pytest.mark.slow
+
 EGGS = "how long do I boil eggs a"
 
 
