@@ -18,12 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from routing.ours import rows_of
-from routing.protocols import in_distribution
+from routing.ours import OurRouter
+from routing.protocols import Fold, in_distribution
+from routing.seen import see
 from routing.table import OUTCOMES, OutcomeTable, chosen
-from traitroute.profiling import TraitSpace
 from traitroute.profiling.matrix.anchors import AnchorRow, TaskAnchors, rounds
-from traitroute.router import FitRequests, Router, fit_profile
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -139,25 +138,10 @@ class Figures:
 
 def choose(table: OutcomeTable, measured: Measured, test: Rows, *, random_state: int = 0) -> Rows:
     """The column chosen for each row of `test` by a router fitted to what was measured."""
-    tasks = table.task[measured.rows]
-    means = np.stack([measured.gains[tasks == t].mean(axis=0) for t in np.unique(tasks)], axis=1)
-    traits = TraitSpace(n_permutations=100).fit(means)
-    profile = fit_profile(
-        list(table.adapters),
-        FitRequests(
-            table.marks[measured.rows].tolist(),
-            [table.tasks[t] for t in tasks],
-            measured.gains,
-            table.dataset[measured.rows].tolist(),
-            [rows_of(table, i) for i in range(len(table.adapters))],
-        ),
-        traits.transform(means),
-        n_traits=traits.n_traits_,
-        random_state=random_state,
-    )
-    router = Router(profile)
-    places = {None: 0} | {name: 1 + i for i, name in enumerate(table.adapters)}
-    return np.array([places[router.route(m).adapter] for m in table.marks[test]])
+    scores = np.zeros((len(table), 1 + len(table.adapters)))
+    scores[measured.rows, 1:] = measured.gains
+    seen, requests = see(table, scores, Fold(measured.rows, test), known=True)
+    return OurRouter(random_state=random_state).fit(seen).choose(requests)
 
 
 def _mean(scores: Array, columns: Rows) -> float:

@@ -266,7 +266,8 @@ def _on_server(
     url: str, key: str | None, concurrency: int, base: "BaseModelFolder", store: Registry
 ) -> "Iterator[Engine]":
     from ..profiling.jobs.steps import served_name
-    from ..serving.engines.openai import CompletionsClient, OpenAIEngine
+    from ..serving.engines.completions import CompletionsClient
+    from ..serving.engines.openai import OpenAIEngine
 
     with CompletionsClient(url, api_key=key) as client:
         yield OpenAIEngine(client, base.path, concurrency=concurrency, address=lambda a: served_name(store, a))

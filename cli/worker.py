@@ -46,7 +46,8 @@ def worker(
         from ..profiling.jobs.locks import open_locks
         from ..profiling.jobs.steps import RowSteps, served_name
         from ..profiling.jobs.worker import Worker
-        from ..serving.engines.openai import CompletionsClient, OpenAIEngine
+        from ..serving.engines.completions import CompletionsClient
+        from ..serving.engines.openai import OpenAIEngine
     except ImportError as exc:
         raise ImportError("the worker needs an extra: pip install 'traitroute[worker]'") from exc
     from ..profiling.base_model import open_base_files

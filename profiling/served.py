@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 from ..adapters import Adapter, BaseModelError, Registry, ServerError
 from ..adapters.adapter import Base
-from ..serving.engines.openai import GATEWAY_BASE, CompletionsClient, OpenAIEngine, served_context
+from ..serving.engines.completions import GATEWAY_BASE, CompletionsClient, served_context
+from ..serving.engines.openai import OpenAIEngine
 from .base_model import BaseModelFolder, open_base_files, open_base_model
 from .tasks.suite import Suite
 

@@ -103,16 +103,23 @@ def within_vocabulary(ids: Sequence[int], size: int) -> list[int]:
 
 @dataclass
 class EngineProbe:
-    """The probe on an engine that scores given texts; the base model is read once."""
+    """The probe on an engine that scores given texts; the base model is read once, or found to be unreadable once."""
 
     engine: Engine
     _base: float | None = field(default=None, init=False)
+    _unreadable: bool = field(default=False, init=False)
     _together: Reading = field(default=(), init=False)
 
     def effect(self, adapter: Adapter) -> Effect | None:
         """The effect of an adapter; None where this engine cannot read the probe, or gives no likelihoods."""
-        with suppress(ProbeError):
+        if self._unreadable:
+            return None
+        try:
             noise = self._noise()
+        except ProbeError:
+            self._unreadable = True
+            return None
+        with suppress(ProbeError):
             return Effect(difference(self._together, self._read(adapter, TEXTS)), noise)
         return None
 

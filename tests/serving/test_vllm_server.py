@@ -17,7 +17,8 @@ from serving.stand import save_adapter
 from serving.topics import TOPICS
 from traitroute.adapters import RefusalError, Registry, ServerError
 from traitroute.serving.engines import EngineRequest, TransformersEngine
-from traitroute.serving.engines.openai import CompletionsClient, OpenAIEngine
+from traitroute.serving.engines.completions import CompletionsClient
+from traitroute.serving.engines.openai import OpenAIEngine
 from traitroute.serving.vllm import RunningServer, running_server
 
 from ..servers import ADMIN, HALF, KEY, PAGE, RETIRED, WIDE, TinyHouse

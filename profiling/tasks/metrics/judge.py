@@ -29,7 +29,7 @@ from ..scoring import Judgement
 from .metric import Answer, Example, Metric, graded
 
 if TYPE_CHECKING:
-    from ....serving.engines.openai import CompletionsClient
+    from ....serving.engines.completions import CompletionsClient
     from ..task import Task
 
 Verdict = Literal["win", "loss", "tie", "unreadable"]
@@ -176,7 +176,7 @@ class Judge(Metric):
 
     def _ask_all(self, answers: Sequence[Answer], task: str, key: str | None) -> list[Pair]:
         try:
-            from ....serving.engines.openai import CompletionsClient
+            from ....serving.engines.completions import CompletionsClient
         except ImportError as exc:
             raise ImportError("a judge is asked with httpx: pip install 'traitroute[worker]'") from exc
         self.file.parent.mkdir(parents=True, exist_ok=True)

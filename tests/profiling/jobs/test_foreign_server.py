@@ -18,7 +18,7 @@ from traitroute.cli.main import app
 from traitroute.profiling.base_model import open_base_files, open_base_model
 from traitroute.profiling.report.gains import find_gains
 from traitroute.profiling.study import Study
-from traitroute.serving.engines.openai import CompletionsClient
+from traitroute.serving.engines.completions import CompletionsClient
 from traitroute.serving.gateway import GatewayOptions, gateway_app
 from typer.testing import CliRunner
 

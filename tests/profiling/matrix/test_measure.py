@@ -14,7 +14,7 @@ from traitroute.profiling.matrix.measure import cell_key, measure
 from traitroute.profiling.tasks.sources import BuiltInSource
 from traitroute.profiling.tasks.task import Task
 from traitroute.serving.engines import EngineRequest, EngineResult
-from traitroute.serving.engines.probe import TEXTS
+from traitroute.serving.engines.probe import TEXTS, EngineProbe
 
 BASE = BaseModelFolder(name="tiny", path=Path("tiny"), digest="b" * 64)
 
@@ -206,3 +206,20 @@ def test_cell_key_follows_base_weights_task_and_engine() -> None:
     ]
     assert len(set(keys)) == len(keys)
     assert cell_key("b", adapter("renamed", "1"), "t", "e") == keys[1]
+
+
+class AnswersOnly(HashEngine):
+    """Gives no likelihoods."""
+
+    asked = 0
+
+    def run(self, requests: Sequence[EngineRequest]) -> list[EngineResult]:
+        self.asked += len(requests)
+        return [replace(r, log_likelihoods=(math.nan,) * len(r.log_likelihoods)) for r in super().run(requests)]
+
+
+def test_an_engine_without_likelihoods_is_asked_for_its_base_once() -> None:
+    engine = AnswersOnly()
+    probe = EngineProbe(engine)
+    assert [probe.effect(each) for each in ADAPTERS] == [None, None]
+    assert engine.asked == len(TEXTS)

@@ -7,7 +7,8 @@ from contextlib import nullcontext
 import pytest
 from traitroute.adapters import InputError, RefusalError, ServerError
 from traitroute.serving.engines import EngineRequest, TransformersEngine
-from traitroute.serving.engines.openai import CompletionsClient, OpenAIEngine
+from traitroute.serving.engines.completions import CompletionsClient
+from traitroute.serving.engines.openai import OpenAIEngine
 
 
 @pytest.fixture
