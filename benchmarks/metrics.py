@@ -18,7 +18,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 from traitroute.profiling import Example, Task
-from traitroute.profiling.tasks.suite import infer_task
+from traitroute.profiling.tasks.inference import infer_task
 
 _JSON = {"type": "object", "required": ["intent"]}
 CASES: tuple[tuple[str, Any], ...] = (

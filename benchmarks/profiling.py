@@ -35,7 +35,7 @@ from rich.console import Console
 from rich.table import Table
 from traitroute.adapters import Adapter, Registry
 from traitroute.profiling import PACKAGED, BaseModelFolder, Task, measure, open_base_model
-from traitroute.profiling.tasks.suite import infer_task
+from traitroute.profiling.tasks.inference import infer_task
 from traitroute.profiling.training import adapter_record
 from traitroute.serving import EngineRequest, EngineResult, open_engine
 

@@ -222,8 +222,9 @@ def _tasks(place: str, names: str, test: int | None, profiled: "Profiled") -> "l
     Raises:
         InputError: there is none.
     """
+    from ..profiling.tasks.inference import infer_task
     from ..profiling.tasks.sources import split_file
-    from ..profiling.tasks.suite import infer_task, load_tasks
+    from ..profiling.tasks.suite import load_tasks
 
     known = profiled.summary.tasks
     folder = Path(place)
@@ -339,7 +340,7 @@ def _rows(windows: list[DemandWindow]) -> "NDArray[np.float64]":
 
 def _candidates(folder: Path, profile: "RoutingProfile") -> "Mapping[str, NDArray[np.float64]]":
     """Features of some prompts of each task of a folder that was not profiled yet."""
-    from ..profiling.tasks.suite import infer_task
+    from ..profiling.tasks.inference import infer_task
 
     names = sorted(p.name for p in folder.glob("*") if p.is_dir()) if folder.is_dir() else []
     if not names:

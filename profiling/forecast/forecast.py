@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from ...adapters import InputError
 from ..study import Study
+from ..tasks.inference import infer_task
 from ..tasks.scoring import Scores
-from ..tasks.suite import infer_task
 from ..tasks.task import Task
 from .forecaster import (
     ALL,

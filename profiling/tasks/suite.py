@@ -1,7 +1,5 @@
 """A suite: the tasks, base model and training settings of one profiling run, read from YAML."""
 
-import json
-import reprlib
 from collections.abc import Collection, Sequence
 from importlib import resources
 from pathlib import Path
@@ -12,13 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from ...adapters import Method, Name, SuiteError, check_not_base
 from .ablation import Ablation
-from .metrics import read_metric
-from .scoring import bare_label, composed, judge
-from .sources import FolderSource, Row, Split, check_labels, file_rows, split_file, tested_tasks
-from .task import LISTED_LABELS, Task, TrainingSet
-from .text_files import parse_yaml, read_text
+from .inference import infer_task
+from .sources import FolderSource, file_rows, split_file, tested_tasks
+from .task import Task, TrainingSet
+from .text_files import explained, parse_yaml, read_text
 
-SHOWN_ERRORS = 5
 LEAST_TEST = 8
 """Test rows that a task keeps, however small a share of them is asked for."""
 _TASKS_ONLY = "tasks only"
@@ -274,106 +270,15 @@ def target_tasks(place: str, *, test: int | None = None) -> list[Task]:
     return [infer_task(folder, name, source=False, train=0, test=test or 100, splits=("test",)) for name in names]
 
 
-def infer_task(
-    folder: Path,
-    name: str,
-    *,
-    source: bool,
-    train: int,
-    test: int,
-    prompt: str | None = None,
-    splits: Sequence[Split] = ("train", "test"),
-) -> Task:
-    """Infer labels, metric, token limit and, unless it is given, the prompt of a task from the rows of `splits`."""
-    rows = FolderSource(folder=folder)
-    seen = [row for split in splits for row in rows.load(name, split, 10**6, seed=0)]
-    if unlabelled := next((row for row in seen if "target" not in row), None):
-        raise SuiteError(
-            f'{unlabelled.where}: the row has no "target", so that nothing tells by what answers are judged: say it '
-            'in a suite, with "target" and "metric" (format, or judge)'
-        )
-    labels = _inferred_labels(seen, folder / name)
-    ask = f"\nAnswer with one of: {', '.join(labels)}." if 0 < len(labels) <= LISTED_LABELS else ""
-    metric = _inferred_metric(seen, labels)
-    try:
-        return Task(
-            name=name,
-            rows=rows,
-            prompt="{{ input }}" + ask if prompt is None else prompt,
-            labels=labels,
-            metric=read_metric(metric),
-            source=source,
-            train=train,
-            test=test,
-            max_tokens=_max_tokens([r["target"] for r in seen], metric),
-        )
-    except ValidationError as exc:
-        raise SuiteError(_explain(exc, str(folder / name))) from exc
-
-
-def _inferred_labels(rows: Sequence[Row], folder: Path) -> tuple[str, ...]:
-    """The classes of a data set's rows; none where they are not classified.
-
-    Raises:
-        SuiteError: some rows lack a label, or labels are no names of classes, or not written alike.
-    """
-    labelled = [row for row in rows if "label" in row]
-    check_labels(labelled)
-    if labelled and len(labelled) < len(rows):
-        lacking = next(row for row in rows if "label" not in row)
-        raise SuiteError(
-            f'{folder}: some rows lack "label" ({lacking.where} is the first); give one to every row, or to none'
-        )
-    labels: dict[str, str] = {}
-    for row in labelled:
-        label = composed(str(row["label"]).strip())
-        if labels.setdefault(bare_label(label), label) != label:
-            raise SuiteError(
-                f"{row.where}: the label {label!r} is {labels[bare_label(label)]!r} to the judge, for whom case, last "
-                "full stops and the width of characters do not count: write them alike"
-            )
-    return tuple(sorted(labels.values()))
-
-
 def _checked_suite(where: str, **parts: Any) -> Suite:
     try:
         return Suite.model_validate(parts)
     except ValidationError as exc:
-        raise SuiteError(_explain(exc, where)) from exc
+        raise SuiteError(explained(exc, where)) from exc
 
 
 def _given(**settings: Any) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if value is not None}
-
-
-def _max_tokens(targets: Sequence[str], metric: str) -> int:
-    """Enough tokens for 95% of the targets, at three characters a token, a safe rule for English.
-
-    Numbers get 96 at least: models reason before they answer, however short the gold answer is.
-    """
-    lengths = sorted(map(len, targets))
-    room = 8 + lengths[int(0.95 * (len(lengths) - 1))] // 3
-    return min(256, max(room, 96 if metric == "number" else 0))
-
-
-def _inferred_metric(rows: Sequence[Row], labels: tuple[str, ...]) -> str:
-    """How answers like those of `rows` are judged."""
-    if labels:
-        return "label"
-    if all("#### " in r["target"] or _is_number(r.get("answer", "")) for r in rows):
-        return "number"
-    return "json" if all(_is_json_object(r["target"]) for r in rows) else "text"
-
-
-def _is_number(answer: Any) -> bool:
-    return judge("number", str(answer), str(answer)).lenient
-
-
-def _is_json_object(text: str) -> bool:
-    try:
-        return isinstance(json.loads(text), dict)
-    except ValueError:
-        return False
 
 
 def _built_in(name: str) -> str:
@@ -388,16 +293,4 @@ def _parse(text: str, where: str, context: str | None) -> Suite:
     try:
         return Suite.model_validate(parse_yaml(text, where), context=context)
     except ValidationError as exc:
-        raise SuiteError(_explain(exc, where)) from exc
-
-
-def _explain(exc: ValidationError, where: str) -> str:
-    def line(error: Any) -> str:
-        key = ".".join(str(part) for part in error["loc"]) or "suite"
-        # By reprlib: YAML can say in a few lines what takes gigabytes to print.
-        given = reprlib.repr(error["input"])[:80]
-        return f"{key}: {error['msg'].removeprefix('Value error, ')} (given: {given})"
-
-    errors = exc.errors()
-    more = f"; and {len(errors) - SHOWN_ERRORS} more" if len(errors) > SHOWN_ERRORS else ""
-    return f"{where}: " + "; ".join(line(e) for e in errors[:SHOWN_ERRORS]) + more
+        raise SuiteError(explained(exc, where)) from exc

@@ -6,14 +6,17 @@ another, a line that was cut short.
 
 import codecs
 import json
+import reprlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from ...adapters import SuiteError
 
+SHOWN_ERRORS = 5
 LONGEST_LINE = 16 * 2**20
 """Bytes: no model reads a prompt and answer as long as that."""
 
@@ -172,3 +175,17 @@ class _StrictLoader(yaml.SafeLoader):
                     )
                 seen.add(key.value)
         return node
+
+
+def explained(exc: ValidationError, where: str) -> str:
+    """What is wrong with a file's values, key by key: the first few, in one line."""
+
+    def line(error: Any) -> str:
+        key = ".".join(str(part) for part in error["loc"]) or "suite"
+        # By reprlib: YAML can say in a few lines what takes gigabytes to print.
+        given = reprlib.repr(error["input"])[:80]
+        return f"{key}: {error['msg'].removeprefix('Value error, ')} (given: {given})"
+
+    errors = exc.errors()
+    more = f"; and {len(errors) - SHOWN_ERRORS} more" if len(errors) > SHOWN_ERRORS else ""
+    return f"{where}: " + "; ".join(line(e) for e in errors[:SHOWN_ERRORS]) + more

@@ -27,7 +27,7 @@ def registry(profiled: Path, tmp_path: Path) -> Path:
 
 
 def task_of(folder: Path, name: str) -> Any:
-    from traitroute.profiling.tasks.suite import infer_task
+    from traitroute.profiling.tasks.inference import infer_task
 
     write_rows(folder / name)
     return infer_task(folder, name, source=False, train=0, test=4)

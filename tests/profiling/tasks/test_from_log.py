@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from traitroute.adapters import InputError, SuiteError
 from traitroute.profiling.tasks.from_log import LogTask, Reading, tasks_from_log
+from traitroute.profiling.tasks.inference import infer_task
 from traitroute.profiling.tasks.metrics.judge import Judge
 from traitroute.profiling.tasks.sources import FolderSource
-from traitroute.profiling.tasks.suite import infer_task, load_suite, load_tasks, target_tasks
+from traitroute.profiling.tasks.suite import load_suite, load_tasks, target_tasks
 from traitroute.profiling.tasks.task import Task, data_warnings
 from traitroute.profiling.tasks.text_files import parse_yaml
 
