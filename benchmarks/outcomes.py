@@ -1,25 +1,27 @@
 """Measure what the routing benchmark routes over: every adapter, and base, on every request, per example.
 
-    python benchmarks/outcomes.py --data DATA            train, measure, write the table (hours on 2 cores)
-    python benchmarks/outcomes.py --data DATA --table    write the table from what is measured so far
+    python benchmarks/outcomes.py --data DATA --data PROMPTS            train, measure, write the table (hours)
+    python benchmarks/outcomes.py --data DATA --data PROMPTS --table    write the table from what is measured so far
     python benchmarks/outcomes.py --data MINE --sources reviews,sql --work runs/mine --out mine.safetensors
                                                          the same over tasks of your own: then routing.py --outcomes
 
-DATA holds <task>/{train,test}.jsonl; `routing/tasks.yaml` says what is asked of ours, and of yours it is read off the
-rows. A killed run goes on where it was: a trained adapter or measured cell in --work is not repeated. Two processes of
-one thread each do more on two cores than one process of two threads, and more still where something else runs.
+The folders hold <data set>/{train,test}.jsonl; `routing/measure.yaml` says what is asked of ours, and of yours it is
+read off the rows. A killed run goes on where it was: a trained adapter or measured cell in --work is not repeated. Two
+processes of one thread each do more on two cores than one process of two threads, and more still where something else
+runs.
 """
 
 import argparse
-import fcntl
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from routing.gather import write_table
 from routing.plan import Asked, Plan, Sizes, cell_file, read_folder_plan, read_plan
@@ -29,78 +31,79 @@ from traitroute.profiling import open_base_model, train_adapter
 from traitroute.profiling.base_model import BaseModelFolder
 from traitroute.profiling.matrix.measure import request_for, to_outcomes
 from traitroute.profiling.profile import quiet_libraries
+from traitroute.profiling.tasks.task import TrainingSet
 from traitroute.profiling.training import adapter_record
 from traitroute.serving.engines import Engine, TransformersEngine
+
+CELLS = 8
+"""So many cells are measured together, and kept when all of them are done."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What one process does: train the adapter `source` (None: base) if need be, and measure it on `names`."""
+    """What one process does: train the adapter (None: base) if need be, and measure it on everything."""
 
-    source: str | None
-    names: tuple[str, ...] = ()
+    source: TrainingSet | None
+    plan: Plan
+    work: Path
 
-
-def jobs_of(plan: Plan) -> list[Job]:
-    """The main tasks first, for base and every adapter: what is measured so far is then of use."""
-    main = [a.name for a in plan.asked if a.kind == "main"]
-    rest = [a.name for a in plan.asked if a.kind != "main"]
-    rows = [None, *(t.name for t in plan.sources)]
-    jobs = [Job(None, part) for part in _parts(main)]
-    for pair in _parts(rows[1:], 2):
-        jobs += [Job(source) for source in pair]
-        jobs += [Job(source, part) for source in pair for part in _parts(main)]
-    return jobs + [Job(source, part) for source in rows for part in _parts(rest, 24)]
+    @property
+    def name(self) -> str:
+        return self.source.name if self.source else "base"
 
 
-def _parts(names: Sequence[str], size: int = 5) -> list[tuple[str, ...]]:
-    return [tuple(names[i : i + size]) for i in range(0, len(names), size)]
-
-
-def do(job: Job, plan: Plan, work: Path) -> str:
+def do(job: Job) -> str:
     """Train the job's adapter, unless that is done, and measure what is not measured yet."""
     import torch
 
     quiet_libraries()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    base = open_base_model(plan.suite.base_model)
-    store = WeightStore(work / "weights")
-    adapter = _adapter(job.source, plan, base, work, store) if job.source else None
-    wanted = [a for a in plan.asked if a.name in job.names and not cell_file(work, job.source, a).is_file()]
-    if wanted:
+    base = open_base_model(job.plan.base_model)
+    store = WeightStore(job.work / "weights")
+    adapter = _adapter(job.source, base, job, store) if job.source else None
+    files = {a.name: cell_file(job.work, adapter and adapter.name, a) for a in job.plan.asked}
+    waiting = [a for a in job.plan.asked if not files[a.name].is_file()]
+    # Cells of like answers together, so that batches are full.
+    waiting.sort(key=lambda a: (a.kind != "main", a.task.max_tokens))
+    if waiting:
         engine = TransformersEngine(base.path, store)
-        for asked in wanted:
-            _measure(engine, adapter, asked, cell_file(work, job.source, asked))
-    return f"{job.source or 'base'}: {', '.join(job.names) or 'trained'}"
+        for start in range(0, len(waiting), CELLS):
+            _measure(engine, adapter, waiting[start : start + CELLS], files, job)
+    return job.name
 
 
-def _adapter(name: str, plan: Plan, base: BaseModelFolder, work: Path, store: WeightStore) -> Adapter:
-    task = next(t for t in plan.sources if t.name == name)
-    work.mkdir(parents=True, exist_ok=True)
-    with (work / f"{name}.lock").open("w") as lock:
-        # Whoever comes second waits, and finds the adapter trained.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        trained = train_adapter(task.training_set, base, plan.suite.training, work / "runs" / name)
-    return adapter_record(name, name, base, store.add(trained.folder))
+def _adapter(source: TrainingSet, base: BaseModelFolder, job: Job, store: WeightStore) -> Adapter:
+    trained = train_adapter(source, base, job.plan.training, job.work / "runs" / source.name)
+    _log(job, "trained", {"seconds": trained.seconds, "tokens": trained.tokens, "reused": trained.reused})
+    return adapter_record(source.name, source.name, base, store.add(trained.folder))
 
 
-def _measure(engine: Engine, adapter: Adapter | None, asked: Asked, file: Path) -> None:
+def _measure(
+    engine: Engine, adapter: Adapter | None, asked: Sequence[Asked], files: Mapping[str, Path], job: Job
+) -> None:
     start = time.perf_counter()
-    examples = asked.task.test_examples
     requests = [
-        replace(request_for(asked.task, e, adapter), messages=m)
-        for e, m in zip(examples, asked.conversations, strict=True)
+        replace(request_for(a.task, e, adapter), messages=m)
+        for a in asked
+        for e, m in zip(a.task.test_examples, a.conversations, strict=True)
     ]
-    results = engine.run(requests)
-    outcomes = to_outcomes(asked.task, examples, results)
-    outcomes = replace(outcomes, **packed_texts([r.text for r in results]))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_suffix(".draft")
-    draft.write_bytes(outcomes.to_bytes())
-    draft.replace(file)
-    seconds = time.perf_counter() - start
-    with (file.parent / "seconds.jsonl").open("a") as log:
-        log.write(json.dumps({"task": asked.name, "rows": len(requests), "seconds": seconds}) + "\n")
+    results = iter(engine.run(requests))
+    for each in asked:
+        examples = each.task.test_examples
+        own = list(islice(results, len(examples)))
+        outcomes = replace(to_outcomes(each.task, examples, own), **packed_texts([r.text for r in own]))
+        file = files[each.name]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft = file.with_suffix(".draft")
+        draft.write_bytes(outcomes.to_bytes())
+        draft.replace(file)
+    seconds = round(time.perf_counter() - start, 1)
+    _log(job, "measured", {"cells": [a.name for a in asked], "rows": len(requests), "seconds": seconds})
+
+
+def _log(job: Job, what: str, facts: Mapping[str, Any]) -> None:
+    with (job.work / "seconds.jsonl").open("a") as log:
+        log.write(json.dumps({"at": time.strftime("%H:%M:%S"), "adapter": job.name, "what": what, **facts}) + "\n")
 
 
 def run(plan: Plan, work: Path, processes: int) -> None:
@@ -113,9 +116,9 @@ def run(plan: Plan, work: Path, processes: int) -> None:
         ProcessPoolExecutor(processes, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool,
         Progress() as progress,
     ):
-        jobs = jobs_of(plan)
+        jobs = [Job(source, plan, work) for source in (None, *plan.sources)]
         bar = progress.add_task("train and measure", total=len(jobs))
-        for done in as_completed([pool.submit(do, job, plan, work) for job in jobs]):
+        for done in as_completed([pool.submit(do, job) for job in jobs]):
             progress.console.print(f"{time.strftime('%H:%M:%S')} {done.result()}")
             progress.advance(bar)
 
@@ -123,14 +126,15 @@ def run(plan: Plan, work: Path, processes: int) -> None:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of task data sets")
-    parser.add_argument("--work", type=Path, default=Path("runs/routing"), help="kept between runs")
+    parser.add_argument(
+        "--data", type=Path, action="append", required=True, help="folder of data sets; may be repeated"
+    )
+    parser.add_argument("--work", type=Path, default=Path("runs/measure"), help="kept between runs")
     parser.add_argument("--sources", help="your own tasks to train adapters on, comma-separated")
     sizes = Sizes()
-    parser.add_argument("--train", type=int, default=sizes.train, help="training rows of a source")
-    parser.add_argument("--test", type=int, default=sizes.test, help="test rows of a task")
-    parser.add_argument("--few", type=int, default=sizes.few, help="test rows of a reworded task or probe")
-    parser.add_argument("--agent", type=int, default=sizes.agent, help="test rows of a task in each agent form")
+    parser.add_argument("--train", type=int, default=sizes.train, help="training rows of an adapter")
+    parser.add_argument("--test", type=int, default=sizes.test, help="test rows of a data set")
+    parser.add_argument("--agent", type=int, default=sizes.agent, help="test rows of a data set in each agent form")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="only write the table")
     parser.add_argument("--out", type=Path, default=OUTCOMES)
@@ -140,12 +144,12 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Train and measure."""
     given = arguments()
-    sizes = Sizes(given.train, given.test, given.few, given.agent)
+    sizes = Sizes(given.train, given.test, given.agent)
     try:
         plan = (
-            read_folder_plan(given.data, given.sources.split(","), sizes)
+            read_folder_plan(given.data[0], given.sources.split(","), sizes)
             if given.sources
-            else read_plan(given.data, sizes)
+            else read_plan(given.data, given.work, sizes)
         )
     except InputError as exc:
         raise SystemExit(str(exc)) from exc

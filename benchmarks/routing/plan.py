@@ -1,37 +1,52 @@
 """What the routing benchmark measures: the data sets, in which words they are asked, and where each cell is kept.
 
-`routing/tasks.yaml` says what is asked; a folder of <task>/{train,test}.jsonl holds the rows.
+`routing/measure.yaml` says what is asked. Rows come from folders of <data set>/{train,test}.jsonl. Where the META.json
+lists `templates`, rows are whole prompts as people wrote them, in several wordings; the other data sets are tasks of
+the suite `paper-local`, and are asked in its words and in those of measure.yaml.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import yaml
-from traitroute.adapters import Outcomes
-from traitroute.profiling import Suite, Task, load_suite
-from traitroute.profiling.tasks.suite import folder_suite
+from traitroute.adapters import InputError, Outcomes
+from traitroute.profiling import Task, load_suite
+from traitroute.profiling.tasks.metrics import Example
+from traitroute.profiling.tasks.suite import Training, folder_suite
+from traitroute.profiling.tasks.task import TrainingSet
 
-Kind = Literal["main", "probe", "reworded", "tools", "turns", "long", "confirmation"]
+Kind = Literal["main", "tools", "turns", "long"]
 AGENT_KINDS: tuple[Kind, ...] = ("tools", "turns", "long")
+Row = dict[str, Any]
+ROWS = 2000
+"""So many rows of a data set without wordings of its own are there to be drawn from."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One way of asking a data set: `task` renders its rows, `kind` says what it is for."""
+    """Rows of one data set as they are sent: `task` renders them, `kind` says in what frame."""
 
     kind: Kind
     dataset: str
+    group: str
     task: Task
-    frame: dict[str, str]
+    frame: Mapping[str, Any]
 
     @property
     def name(self) -> str:
         return self.task.name
+
+    @cached_property
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        """The rows, in the order of the task's test examples."""
+        return self.task.rows.load(self.name, "test", self.task.test, seed=self.task.seed)
 
     @cached_property
     def conversations(self) -> list[tuple[dict[str, str], ...]]:
@@ -57,53 +72,153 @@ class Asked:
 class Plan:
     """Everything to train and to measure."""
 
-    sources: tuple[Task, ...]
+    sources: tuple[TrainingSet, ...]
     asked: tuple[Asked, ...]
-    suite: Suite
+    base_model: str
+    training: Training
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Rows: `train` of a source; measured `test` of a task, `few` reworded or of a probe, `agent` in each agent form,
-    `confirmation` of a task that only confirms.
+    """Rows: `train` of an adapter; measured `test` of a data set, and `agent` in each agent form."""
+
+    train: int = 320
+    test: int = 40
+    agent: int = 6
+
+
+def read_plan(folders: Sequence[Path], work: Path, sizes: Sizes | None = None) -> Plan:
+    """The data sets of measure.yaml over `folders`; the rows that are asked are written below `work`.
+
+    Raises:
+        InputError: a data set or its rows are not there.
     """
-
-    train: int = 400
-    test: int = 100
-    few: int = 16
-    agent: int = 10
-    confirmation: int = 60
-
-
-def read_plan(data: Path, sizes: Sizes | None = None) -> Plan:
-    """The tasks of routing/tasks.yaml over `data`."""
     sizes = sizes or Sizes()
-    spec = yaml.safe_load((Path(__file__).with_name("tasks.yaml")).read_text())
-    suite = load_suite("paper-local").over(data)
-    tasks = {t.name: t for t in suite.tasks if t.name not in spec["left_out"]}
-    for name, limit in spec["max_tokens"].items():
-        tasks[name] = tasks[name].model_copy(update={"max_tokens": limit})
-    main = {n: t.model_copy(update={"test": sizes.test, "train": sizes.train}) for n, t in tasks.items()}
-    asked = [Asked("main", n, t, {}) for n, t in main.items()]
-    for probe in spec["probes"]:
-        rows = {"folder": str(data.resolve()), "dataset": probe["dataset"]}
-        settings = {"max_tokens": 10} | {k: v for k, v in probe.items() if k != "dataset"}
-        task = Task.model_validate({"rows": rows, "test": sizes.few, **settings})
-        asked.append(Asked("probe", probe["dataset"], task, {}))
-    for name, prompt in spec["reworded"].items():
-        asked.append(Asked("reworded", name, _variant(tasks[name], "reworded", sizes.few, prompt=prompt), {}))
-    frame = spec["agent"]
+    spec = yaml.safe_load(Path(__file__).with_name("measure.yaml").read_text())
+    group_of = {name: group for group, names in spec["groups"].items() for name in names}
+    suite = load_suite("paper-local")
+    worded = {t.name: t for t in suite.tasks}
+    sets: dict[str, DataSet] = {}
+    for folder in sorted((f for parent in folders for f in parent.iterdir() if f.is_dir()), key=lambda f: f.name):
+        meta = json.loads((folder / "META.json").read_text())
+        group = group_of.get(folder.name, meta.get("group", folder.name))
+        if "templates" in meta:
+            sets[folder.name] = as_written(folder, group, meta)
+        else:
+            changes = spec["tasks"].get(folder.name, {}) | {"rows": {"folder": str(folder.parent.resolve())}}
+            task = Task.model_validate(worded[folder.name].model_dump() | changes | {"source": False})
+            sets[folder.name] = in_two_wordings(task, group, spec["reworded"][folder.name])
+    if lost := {n for names in spec["adapters"].values() for n in names} - set(sets):
+        raise InputError(f"no folder of {', '.join(map(str, folders))} has the data set {sorted(lost)[0]}")
+    for data in sets.values():
+        data.write(work / "rows", sizes.test + sizes.agent)
+    asked = [data.asked(work / "rows", sizes.test) for data in sets.values()]
     for kind in AGENT_KINDS:
-        for name in frame["tasks"]:
-            asked.append(Asked(kind, name, _variant(tasks[name], kind, sizes.agent), frame))
-    for task in load_suite(spec["confirmation"]).tasks:
-        fresh = task.model_copy(update={"test": sizes.confirmation})
-        asked.append(Asked("confirmation", task.name, fresh, {}))
-    return Plan(tuple(main[n] for n in spec["sources"]), tuple(asked), suite)
+        frame = spec["agent"]
+        asked += [sets[name].asked(work / "rows", sizes.agent, kind, frame) for name in frame["tasks"]]
+    sources = tuple(_training_set(name, [sets[n] for n in of], sizes.train) for name, of in spec["adapters"].items())
+    return Plan(sources, tuple(asked), spec["base_model"], Training(**spec["training"]))
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One data set: its group, its rows in all wordings, and how they are judged."""
+
+    name: str
+    group: str
+    judged: Mapping[str, Any]
+    train: Sequence[Row]
+    test: Sequence[Row]
+
+    def write(self, folder: Path, count: int) -> None:
+        """Write the training rows, and the first `count` test rows, to files that a task reads."""
+        place = folder / self.name
+        place.mkdir(parents=True, exist_ok=True)
+        for split, rows in (("train", self.train), ("test", self.test[:count])):
+            draft = place / f"{split}.{os.getpid()}.draft"
+            draft.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            draft.replace(place / f"{split}.jsonl")
+
+    def asked(self, folder: Path, count: int, kind: Kind = "main", frame: Mapping[str, Any] | None = None) -> Asked:
+        """The first `count` rows, or in a frame for agents the last."""
+        name = self.name if kind == "main" else f"{self.name}-{kind}"
+        rows = {"folder": str(folder.resolve()), "dataset": self.name}
+        task = Task.model_validate({**self.judged, "name": name, "rows": rows, "test": count})
+        return Asked(kind, self.name, self.group, task, frame or {})
+
+
+def as_written(folder: Path, group: str, meta: Mapping[str, Any]) -> DataSet:
+    """A data set of whole prompts in several wordings."""
+    rows = {split: _prompts(folder, split) for split in ("train", "test")}
+    longest = np.quantile([len(r["target"]) for r in rows["test"]], 0.95)
+    # A token is three characters or more. The base model gets room to say a word in a sentence, a number after steps.
+    least = 48 if meta["metric"] == "number_in_text" else 16
+    judged = {"metric": meta["metric"], "max_tokens": int(np.clip(longest / 3 + 4, least, 56))}
+    return DataSet(folder.name, group, judged, **rows)
+
+
+def in_two_wordings(task: Task, group: str, reworded: str) -> DataSet:
+    """A task asked in its own words and in others, half of the rows each, so that none is asked in both."""
+    other = task.model_copy(update={"prompt": reworded})
+    rows: dict[str, list[Row]] = {}
+    for split in ("train", "test"):
+        pairs = zip(task.examples(split, ROWS), other.examples(split, ROWS), strict=True)
+        rows[split] = [
+            {
+                "input": e.prompt,
+                "target": e.target,
+                "answer": e.answer,
+                "wording": "ab"[i % 2],
+                "item": _digest(a.prompt),
+            }
+            for i, (a, b) in enumerate(pairs)
+            for e in ((b if i % 2 else a),)
+        ]
+    judged = task.model_dump(include={"labels", "metric"}) | {"max_tokens": max(16, task.max_tokens)}
+    return DataSet(task.name, group, judged, rows["train"], in_turns(rows["test"]))
+
+
+def _prompts(folder: Path, split: str) -> list[Row]:
+    rows = map(json.loads, (folder / f"{split}.jsonl").read_text().splitlines())
+    return in_turns(
+        {"input": r["input"], "target": r["target"], "wording": r["template"], "item": f"{folder.name} {r['row']}"}
+        for r in rows
+    )
+
+
+def in_turns(rows: Iterable[Row]) -> list[Row]:
+    """The rows wording by wording in turn, in an order drawn by their digests; an item's second wording comes last."""
+    waiting: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=lambda r: _digest(r["item"] + r["wording"])):
+        waiting.setdefault(row["wording"], []).append(row)
+    seen: set[str] = set()
+    first: list[Row] = []
+    again: list[Row] = []
+    while any(waiting.values()):
+        for of_wording in waiting.values():
+            while of_wording and of_wording[0]["item"] in seen:
+                again.append(of_wording.pop(0))
+            if of_wording:
+                first.append(of_wording.pop(0))
+                seen.add(first[-1]["item"])
+    return first + again
+
+
+def _training_set(name: str, sets: Sequence[DataSet], count: int) -> TrainingSet:
+    """As many rows of each data set; of one with few rows all, and of the others so many more."""
+    taken = [0] * len(sets)
+    while sum(taken) < count and (open_ := [i for i, s in enumerate(sets) if taken[i] < len(s.train)]):
+        taken[min(open_, key=lambda i: taken[i])] += 1
+    rows = [row for s, n in zip(sets, taken, strict=True) for row in s.train[:n]]
+    return TrainingSet(name, tuple(Example(prompt=r["input"], target=r["target"], answer=r["target"]) for r in rows))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_folder_plan(data: Path, sources: Sequence[str], sizes: Sizes | None = None) -> Plan:
-    """Every task of a folder as it stands, an adapter trained on each of `sources`.
+    """Every task of a folder as it stands, an adapter trained on each of `sources`; each a group of its own.
 
     Raises:
         SuiteError: the folder or a source is not there, or a task's rows do not say what it is.
@@ -111,21 +226,15 @@ def read_folder_plan(data: Path, sources: Sequence[str], sizes: Sizes | None = N
     sizes = sizes or Sizes()
     names = sorted(f.parent.name for f in data.glob("*/test.jsonl"))
     suite = folder_suite(data, sources, names, train=sizes.train, test=sizes.test)
-    asked = tuple(Asked("main", t.name, t, {}) for t in suite.tasks)
-    return Plan(tuple(t for t in suite.tasks if t.source), asked, suite)
-
-
-def _variant(task: Task, kind: str, rows: int, **changes: Any) -> Task:
-    place = task.rows.model_copy(update={"dataset": task.name})
-    named = {"name": f"{task.name}-{kind}", "rows": place, "test": rows, "seed": 1}
-    return task.model_copy(update={**named, **changes})
+    asked = tuple(Asked("main", t.name, t.name, t, {}) for t in suite.tasks)
+    trained = tuple(t.training_set for t in suite.tasks if t.source)
+    return Plan(trained, asked, suite.base_model, suite.training)
 
 
 def cell_file(work: Path, source: str | None, asked: Asked) -> Path:
     """Where a cell is kept; named by all that determines it but the engine, which is this one."""
     parts = json.dumps([asked.task.digest, asked.conversations])
-    digest = hashlib.sha256(parts.encode()).hexdigest()[:12]
-    return work / "cells" / (source or "base") / f"{asked.name}-{digest}.safetensors"
+    return work / "cells" / (source or "base") / f"{asked.name}-{_digest(parts)[:12]}.safetensors"
 
 
 def read_cell(file: Path) -> Outcomes:
