@@ -2,9 +2,11 @@
 
 One safetensors file. Its metadata holds the names; its tensors, with n requests and a adapters:
 
-    task, row        (n,) index of the task; digest of the data row, which tasks of one data set may share
+    task, wording    (n,) index of the task; number of the request's wording among those of its data set
+    row              (n,) digest of the item, which several wordings and frames may share
     digest           (n, 16) digest of the messages sent
     strict, lenient  (n, 1 + a) whether the answer was right; column 0 is the base model
+    metric           (n, 1 + a) the score of the task's own metric, 0 to 1
     likelihood       (n, 1 + a) log-likelihood of the gold answer, nats a token
     gold_probability (n, 1 + a) share of the gold label among the labels; NaN for tasks without
     output_tokens    (n, 1 + a)
@@ -13,6 +15,9 @@ One safetensors file. Its metadata holds the names; its tensors, with n requests
     sentence         (n, 384) MiniLM embedding of the routed text
     source_*         (s, ...) the same of some training rows of each adapter, `source_adapter` (s,), and its answer's
     words
+
+Adapters are measured one after another, so a table may be partial: scores are NaN, and tokens 0, where a task has not
+been measured with an adapter yet. `OutcomeTable.complete` leaves such tasks and adapters out.
 """
 
 import json
@@ -30,24 +35,40 @@ from scipy.sparse import csr_matrix
 from traitroute.router.request import N_HASHES, Counts, RequestTokens
 
 OUTCOMES = Path(__file__).with_name("outcomes.safetensors")
-"""The committed table."""
+"""The committed table of 24 data sets in our own wordings."""
+SMOLLM2 = Path(__file__).with_name("smollm2.safetensors")
+"""The committed table of what measure.yaml asks."""
+COLUMNS = ("strict", "lenient", "metric", "likelihood", "gold_probability", "output_tokens")
+"""What is measured: these have a column for the base model and each adapter."""
+BY_TASK = ("tasks", "datasets", "groups", "kinds", "task_digests")
 SPARSE = ("words", "edges", "source_words", "source_edges", "source_answers")
 
 
 @dataclass(frozen=True, eq=False)
 class OutcomeTable:
-    """The table in memory; see this module for shapes. `tasks`, `datasets` and `kinds` go by task."""
+    """The table in memory; see this module for shapes.
+
+    `tasks`, `datasets`, `groups`, `kinds` and `task_digests` go by task; the last are of all that determines a cell but
+    the adapter. `trained` (the training key) and `homes` (the data sets of its training rows) go by adapter.
+    """
 
     adapters: tuple[str, ...]
+    trained: tuple[str, ...]
+    homes: tuple[tuple[str, ...], ...]
     tasks: tuple[str, ...]
     datasets: tuple[str, ...]
+    groups: tuple[str, ...]
     kinds: tuple[str, ...]
+    task_digests: tuple[str, ...]
     source: str
+    source_digest: str
     task: NDArray[np.int16]
+    wording: NDArray[np.int16]
     row: NDArray[np.uint64]
     digest: NDArray[np.uint8]
-    strict: NDArray[np.bool_]
-    lenient: NDArray[np.bool_]
+    strict: NDArray[np.float16]
+    lenient: NDArray[np.float16]
+    metric: NDArray[np.float16]
     likelihood: NDArray[np.float16]
     gold_probability: NDArray[np.float16]
     output_tokens: NDArray[np.uint16]
@@ -73,8 +94,18 @@ class OutcomeTable:
 
     @property
     def dataset(self) -> NDArray[np.str_]:
-        """The data set of each request, (n,): what is held out together."""
+        """The data set of each request, (n,)."""
         return np.array(self.datasets)[self.task]
+
+    @property
+    def group(self) -> NDArray[np.str_]:
+        """The group of each request's data set, (n,): what is held out together."""
+        return np.array(self.groups)[self.task]
+
+    @property
+    def measured(self) -> NDArray[np.bool_]:
+        """Whether base, and each adapter, has answered each request, (n, 1 + a)."""
+        return ~np.isnan(self.strict)
 
     @cached_property
     def marks(self) -> NDArray[np.object_]:
@@ -96,15 +127,37 @@ class OutcomeTable:
         rows = np.isin(self.source_adapter, kept)
         place = {int(old): new for new, old in enumerate(kept)}
         columns = np.concatenate([[0], 1 + kept])
-        names = ("strict", "lenient", "likelihood", "gold_probability", "output_tokens")
-        sources = [f.name for f in fields(self) if f.name.startswith("source_")]
+        sources = [n for n in self._arrays() if n.startswith("source_")]
         return replace(
             self,
-            adapters=tuple(self.adapters[i] for i in kept),
-            **{n: getattr(self, n)[:, columns] for n in names},
+            **{n: tuple(getattr(self, n)[i] for i in kept) for n in ("adapters", "trained", "homes")},
+            **{n: getattr(self, n)[:, columns] for n in COLUMNS},
             **{n: getattr(self, n)[rows] for n in sources if n != "source_adapter"},
             source_adapter=np.array([place[int(a)] for a in self.source_adapter[rows]], np.int16),
         )
+
+    def of_requests(self, kept: NDArray[np.intp]) -> Self:
+        """The table with some of its requests, and the tasks that these are of."""
+        used, task = np.unique(self.task[kept], return_inverse=True)
+        requests = [n for n in self._arrays() if not n.startswith("source_")]
+        return replace(
+            self,
+            **{n: tuple(getattr(self, n)[i] for i in used) for n in BY_TASK},
+            **{n: getattr(self, n)[kept] for n in requests if n != "task"},
+            task=task.astype(np.int16),
+        )
+
+    def complete(self) -> Self:
+        """The requests and adapters of which everything is measured: as many cells as can be had."""
+        measured = self.measured
+        # Adapters in the order of how much is measured with them: each further one may cost requests.
+        order = np.argsort(-measured[:, 1:].sum(axis=0), kind="stable")
+        answered = np.logical_and.accumulate(measured[:, [0, *(1 + order)]], axis=1)
+        count = int(np.argmax(answered.sum(axis=0) * np.arange(len(order) + 1)))
+        return self.of_adapters(np.sort(order[:count])).of_requests(np.flatnonzero(answered[:, count]))
+
+    def _arrays(self) -> list[str]:
+        return [f.name for f in fields(self) if isinstance(getattr(self, f.name), np.ndarray | csr_matrix)]
 
     def save(self, file: Path) -> None:
         """Write the table."""
@@ -122,14 +175,34 @@ class OutcomeTable:
 
     @classmethod
     def load(cls, file: Path) -> Self:
-        """Read what `save` wrote."""
+        """Read what `save` wrote, now or in the first format."""
         with safe_open(file, framework="numpy") as stored:
             names = json.loads(stored.metadata()["traitroute"])
-            arrays = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in names.items()}
+            arrays: dict[str, Any] = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
         for name in SPARSE:
-            values[name] = _unpacked(name, arrays)
-        return cls(**values, **arrays)
+            arrays[name] = _unpacked(name, arrays)
+        values = {k: _tuples(v) for k, v in names.items()} | arrays
+        return cls(**(values if "groups" in values else _of_first_format(values)))
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _of_first_format(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a table of one wording, in which every data set is a group, and an adapter is named after its."""
+    right = {name: values[name].astype(np.float16) for name in ("strict", "lenient")}
+    return {
+        **values,
+        **right,
+        "metric": right["strict"],
+        "groups": values["datasets"],
+        "wording": np.zeros(len(values["task"]), np.int16),
+        "trained": ("",) * len(values["adapters"]),
+        "homes": tuple((name,) for name in values["adapters"]),
+        "task_digests": ("",) * len(values["tasks"]),
+        "source_digest": "",
+    }
 
 
 def _marks(surface: NDArray[np.float32], words: csr_matrix, edges: csr_matrix) -> NDArray[np.object_]:
@@ -160,7 +233,7 @@ def _packed(name: str, matrix: csr_matrix) -> dict[str, NDArray[Any]]:
     }
 
 
-def _unpacked(name: str, arrays: dict[str, NDArray[Any]]) -> csr_matrix:
+def _unpacked(name: str, arrays: dict[str, Any]) -> csr_matrix:
     counts, places, ends, width = (arrays.pop(f"{name}.{part}") for part in ("counts", "places", "ends", "width"))
     shape = (len(ends) - 1, int(width[0]))
     return csr_matrix((counts.astype(np.float64), places.astype(np.int32), ends), shape=shape)
