@@ -15,7 +15,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -34,6 +34,7 @@ from traitroute.profiling.profile import quiet_libraries
 from traitroute.profiling.tasks.task import TrainingSet
 from traitroute.profiling.training import adapter_record
 from traitroute.serving.engines import Engine, TransformersEngine
+from traitroute.serving.vllm.options import CPU_VARIABLES
 
 CELLS = 8
 """So many cells are measured together, and kept when all of them are done."""
@@ -106,17 +107,20 @@ def _log(job: Job, what: str, facts: Mapping[str, Any]) -> None:
         log.write(json.dumps({"at": time.strftime("%H:%M:%S"), "adapter": job.name, "what": what, **facts}) + "\n")
 
 
-def run(plan: Plan, work: Path, processes: int) -> None:
-    """Do all jobs in `processes` processes, and say what is done."""
+def run(plan: Plan, work: Path, processes: int, only: Collection[str]) -> None:
+    """Do all jobs in `processes` processes, or those of the adapters `only`, and say what is done."""
     from rich.progress import Progress
 
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # Read by the processes started below: glibc gives each temporary back, which doubles the time (docs/decisions.md).
+    os.environ |= {"OMP_NUM_THREADS": "1"} | CPU_VARIABLES | os.environ
     with (
         # A process a job: an allocator that keeps its memory never gives back what training took.
         ProcessPoolExecutor(processes, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool,
         Progress() as progress,
     ):
-        jobs = [Job(source, plan, work) for source in (None, *plan.sources)]
+        jobs = [
+            job for source in (None, *plan.sources) if (job := Job(source, plan, work)).name in (only or {job.name})
+        ]
         bar = progress.add_task("train and measure", total=len(jobs))
         for done in as_completed([pool.submit(do, job) for job in jobs]):
             progress.console.print(f"{time.strftime('%H:%M:%S')} {done.result()}")
@@ -135,6 +139,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--train", type=int, default=sizes.train, help="training rows of an adapter")
     parser.add_argument("--test", type=int, default=sizes.test, help="test rows of a data set")
     parser.add_argument("--agent", type=int, default=sizes.agent, help="test rows of a data set in each agent form")
+    parser.add_argument("--only", default="", help="measure these adapters, comma-separated; base is one")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="only write the table")
     parser.add_argument("--out", type=Path, default=OUTCOMES)
@@ -154,7 +159,7 @@ def main() -> None:
     except InputError as exc:
         raise SystemExit(str(exc)) from exc
     if not given.table:
-        run(plan, given.work, given.processes)
+        run(plan, given.work, given.processes, set(filter(None, given.only.split(","))))
     write_table(plan, given.work, given.out)
 
 

@@ -82,7 +82,7 @@ class Plan:
 class Sizes:
     """Rows: `train` of an adapter; measured `test` of a data set, and `agent` in each agent form."""
 
-    train: int = 320
+    train: int = 300
     test: int = 40
     agent: int = 6
 
@@ -110,12 +110,16 @@ def read_plan(folders: Sequence[Path], work: Path, sizes: Sizes | None = None) -
             sets[folder.name] = in_two_wordings(task, group, spec["reworded"][folder.name])
     if lost := {n for names in spec["adapters"].values() for n in names} - set(sets):
         raise InputError(f"no folder of {', '.join(map(str, folders))} has the data set {sorted(lost)[0]}")
+    frame = spec["agent"]
+    places = {kind: work / "rows" / kind for kind in ("main", "agent")}
     for data in sets.values():
-        data.write(work / "rows", sizes.test + sizes.agent)
-    asked = [data.asked(work / "rows", sizes.test) for data in sets.values()]
+        data.write(places["main"], data.test[: sizes.test])
+    asked = [data.asked(places["main"], sizes.test) for data in sets.values()]
+    for name in frame["tasks"]:
+        # Other items than those of the main task.
+        sets[name].write(places["agent"], sets[name].test[sizes.test : sizes.test + sizes.agent])
     for kind in AGENT_KINDS:
-        frame = spec["agent"]
-        asked += [sets[name].asked(work / "rows", sizes.agent, kind, frame) for name in frame["tasks"]]
+        asked += [sets[name].asked(places["agent"], sizes.agent, kind, frame) for name in frame["tasks"]]
     sources = tuple(_training_set(name, [sets[n] for n in of], sizes.train) for name, of in spec["adapters"].items())
     return Plan(sources, tuple(asked), spec["base_model"], Training(**spec["training"]))
 
@@ -130,17 +134,17 @@ class DataSet:
     train: Sequence[Row]
     test: Sequence[Row]
 
-    def write(self, folder: Path, count: int) -> None:
-        """Write the training rows, and the first `count` test rows, to files that a task reads."""
+    def write(self, folder: Path, tested: Sequence[Row]) -> None:
+        """Write the training rows, and the rows to be tested on, to files that a task reads."""
         place = folder / self.name
         place.mkdir(parents=True, exist_ok=True)
-        for split, rows in (("train", self.train), ("test", self.test[:count])):
+        for split, rows in (("train", self.train), ("test", tested)):
             draft = place / f"{split}.{os.getpid()}.draft"
             draft.write_text("".join(json.dumps(row) + "\n" for row in rows))
             draft.replace(place / f"{split}.jsonl")
 
     def asked(self, folder: Path, count: int, kind: Kind = "main", frame: Mapping[str, Any] | None = None) -> Asked:
-        """The first `count` rows, or in a frame for agents the last."""
+        """The `count` rows that were written to `folder`, in the frame of `kind`."""
         name = self.name if kind == "main" else f"{self.name}-{kind}"
         rows = {"folder": str(folder.resolve()), "dataset": self.name}
         task = Task.model_validate({**self.judged, "name": name, "rows": rows, "test": count})
