@@ -15,10 +15,10 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import groupby, islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -64,13 +64,18 @@ def do(job: Job) -> str:
     adapter = _adapter(job.source, base, job, store) if job.source else None
     files = {a.name: cell_file(job.work, adapter and adapter.name, a) for a in job.plan.asked}
     waiting = [a for a in job.plan.asked if not files[a.name].is_file()]
-    # Cells of like answers together, so that batches are full.
-    waiting.sort(key=lambda a: (a.kind != "main", a.task.max_tokens))
     if waiting:
         engine = TransformersEngine(base.path, store)
-        for start in range(0, len(waiting), CELLS):
-            _measure(engine, adapter, waiting[start : start + CELLS], files, job)
+        for part in _parts(waiting):
+            _measure(engine, adapter, part, files, job)
     return job.name
+
+
+def _parts(asked: Sequence[Asked]) -> Iterator[list[Asked]]:
+    """Cells to measure together: of one kind, whose frame is then read once for all, and of like length of answer."""
+    for _, of_kind in groupby(sorted(asked, key=lambda a: (a.kind != "main", a.kind)), key=lambda a: a.kind):
+        cells = sorted(of_kind, key=lambda a: a.task.max_tokens)
+        yield from (cells[i : i + CELLS] for i in range(0, len(cells), CELLS))
 
 
 def _adapter(source: TrainingSet, base: BaseModelFolder, job: Job, store: WeightStore) -> Adapter:
