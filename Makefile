@@ -15,11 +15,15 @@ export MALLOC_TOP_PAD_ ?= 268435456
 # Installing compiles nothing, so what is imported first is compiled then, and kept.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo quick test check lint typed unit format install system examples benchmarks clean
+.PHONY: demo quick test check lint typed unit format install system examples benchmarks routing clean
 
 # make demo ARGS="--base HuggingFaceTB/SmolLM2-360M-Instruct"
 demo: install
 	$(BIN)/traitroute demo $(ARGS)
+
+# Which router chooses best, from committed outcomes. make routing ARGS="--json out.json"
+routing: install
+	$(BIN)/python benchmarks/routing.py $(ARGS)
 
 # Everything: real models, vLLM, a browser and PostgreSQL too. make test ARGS="tests/router -x"
 test: check system benchmarks
@@ -57,7 +61,7 @@ system: install
 examples: install
 	$(BIN)/python scripts/install.py agents
 
-# What benchmarks compare with, in an environment of its own: .venv-benchmarks/bin/python benchmarks/routing.py
+# What benchmarks compare with, in an environment of its own: .venv-benchmarks/bin/python benchmarks/latency.py
 benchmarks: install
 	$(BIN)/python scripts/install.py benchmarks
 

@@ -140,7 +140,7 @@ def choose(table: OutcomeTable, measured: Measured, test: Rows, *, random_state:
     """The column chosen for each row of `test` by a router fitted to what was measured."""
     scores = np.zeros((len(table), 1 + len(table.adapters)))
     scores[measured.rows, 1:] = measured.gains
-    seen, requests = see(table, scores, Fold(measured.rows, test), known=True)
+    seen, requests = see(table, scores, Fold(measured.rows, test))
     return OurRouter(random_state=random_state).fit(seen).choose(requests)
 
 
@@ -163,7 +163,7 @@ def main() -> None:
     table = OutcomeTable.load(given.outcomes)
     ways, shares = chosen(given.only, WAYS, "way"), [float(s) for s in given.shares.split(",")]
     found: dict[str, list[Figures]] = {}
-    for seed, fold in enumerate(list(in_distribution(table))[: given.folds]):
+    for seed, fold in enumerate(in_distribution(table)[: given.folds]):
         pool = Pool.of(table, fold.fit, given.score)
         scores = getattr(table, given.score)[fold.test].astype(np.float64)
         whole = Measured(pool.rows, pool.scores[:, 1:] - pool.scores[:, :1], 1.0)

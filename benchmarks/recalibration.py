@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from routing.ours import OurRouter
-from routing.protocols import folds
+from routing.protocols import in_distribution
 from routing.seen import see
 from routing.table import OUTCOMES, OutcomeTable
 from traitroute.router import RequestTokens, Router
@@ -65,8 +65,8 @@ class World:
     def measured(cls, file: Path) -> "World":
         """Fit the router, and read off what it predicts of the requests it was not fitted on."""
         table = OutcomeTable.load(file)
-        fold = next(iter(folds(table, "in_distribution")))
-        seen, asked = see(table, table.strict.astype(np.float64), fold, known=True)
+        fold = in_distribution(table)[0]
+        seen, asked = see(table, table.strict.astype(np.float64), fold)
         router = OurRouter().fit(seen).router
         base = dict(zip(seen.task_names, seen.task_means(seen.scores)[:, 0], strict=True))
         decisions = [router.route(m, ranked=len(table.adapters)) for m in asked.marks]

@@ -63,7 +63,7 @@ class Outcomes:
     @classmethod
     def of(cls, table: OutcomeTable) -> "Outcomes":
         """Hold a fifth of every data set's examples out."""
-        fold = next(in_distribution(table))
+        fold = in_distribution(table)[0]
         measured = fold.fit[np.argsort(table.task[fold.fit], kind="stable")]
         names, task = np.unique(table.task[measured], return_inverse=True)
         scores = table.strict.astype(np.float64)

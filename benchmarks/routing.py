@@ -1,16 +1,17 @@
 """Which router chooses best? Ours against every baseline, from measured outcomes; no model is run.
 
-    python benchmarks/routing.py                                the table, from the committed outcomes
+    python benchmarks/routing.py                                the tables, from the committed outcomes
     python benchmarks/routing.py --json out.json                and every figure as JSON
-    python benchmarks/routing.py --score lenient --only traitroute,base --protocols unseen_loto
+    python benchmarks/routing.py --only traitroute,base --protocols group_left_out --scores lenient
     python benchmarks/routing.py --outcomes my.safetensors      over outcomes of your own (see outcomes.py)
     python benchmarks/routing.py --ablations                    what each part of our router is worth
     python benchmarks/routing.py --seeds                        our router fitted with other random numbers
-    python benchmarks/routing.py --curves tasks,examples        learning curves, the guard, calibration; alone: all
-    (hours)
+    python benchmarks/routing.py --curves groups,adapters       how it moves with what was profiled
+    python benchmarks/routing.py --confirm                      on the groups that nothing was chosen by
 
-100% is the best adapter of each task, chosen on one half of the task's examples and scored on the other. What each
-protocol holds out is said in routing_protocols.py.
+100% is the best adapter of each data set, or base, chosen on one half of its requests and scored on the other. Means
+are over data sets; intervals and tests are over groups of data sets that are alike; p is that ours is not ahead. What
+each protocol holds out is said in routing/protocols.py.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,54 +30,48 @@ from rich.table import Table
 from routing.baselines import BASELINES
 from routing.curves import CURVES, Study, curves
 from routing.ours import ABLATIONS, OURS, SEEDS
-from routing.protocols import PROTOCOLS
-from routing.table import OUTCOMES, OutcomeTable, chosen, load
-from routing.trials import Job, Pool, Trial, figures, fold_list, scores_of
+from routing.protocols import CONFIRMATIONS, PROTOCOLS, described
+from routing.table import SMOLLM2, OutcomeTable, chosen, load
+from routing.trials import MEAN, OUR_NAME, SCORES, Found, Job, Pool, Trial, complete_table, fold_list, over_protocols
+
+LOOK = "A look at the groups to confirm on: write it into docs/decisions.md, with date and figures."
 
 
-def show(protocol: str, found: Mapping[str, Mapping[str, Any]], console: Console) -> None:
-    """Print one protocol's table."""
-    doc = (PROTOCOLS[protocol].__doc__ or "").splitlines()[0]
-    table = Table(title=f"{protocol}: {doc}", title_justify="left")
-    table.add_column("router", overflow="fold")
-    for column in (
-        "% of best [95%]",
-        "% of naive",
-        "gain recovered [95%]",
-        "below base",
-        "top-1",
-        "regret p90",
-        "to base",
-        "p > single",
-    ):
+def show(title: str, found: Mapping[str, Mapping[str, Any]], console: Console) -> None:
+    """Print one protocol's table, of figures by score and router."""
+    scores = list(found)
+    table = Table(title=f"{title} Scores: {' / '.join(scores)}", title_justify="left")
+    table.add_column("router", min_width=36)
+    for column in (*(f"{score}: % of best [95%]" for score in scores), "gain recovered", "below base", "to base", "p"):
         table.add_column(column, justify="right")
-    for name, f in found.items():
+    for name in dict.fromkeys(name for of in found.values() for name in of):
+        figures = [of[name] for of in found.values()]
         table.add_row(
             name,
-            f"{f['pct_of_best']:.1f} {_interval(f['pct_of_best_ci'])}",
-            f"{f['pct_of_naive_best']:.1f}",
-            f"{f['gain_recovered']:.0f} {_interval(f['gain_recovered_ci'])}",
-            f"{f['tasks_below_base']}/{f['tasks']}",
-            f"{f['top1_agreement']:.2f}",
-            f"{f['regret']['p90']:.2f}",
-            f"{100 * f['base_share']:.0f}%" if "base_share" in f else "",
-            f"{f['p_vs_best_single']:.3f}" if "p_vs_best_single" in f else "",
-            style="bold" if name == "traitroute" else "",
+            *(f"{f['pct_of_best']:.1f}{_interval(f.get('pct_of_best_ci'))}" for f in figures),
+            " / ".join(f"{f['gain_recovered']:.0f}" for f in figures),
+            " / ".join(f"{f['groups_below_base']}" for f in figures),
+            " / ".join(f"{100 * f['base_share']:.0f}%" if "base_share" in f else "" for f in figures).strip(" /"),
+            " / ".join(f"{f['p_traitroute_ahead']:.3f}" if "p_traitroute_ahead" in f else "" for f in figures).strip(
+                " /"
+            ),
+            style="bold" if name == OUR_NAME else "",
         )
     console.print(table)
 
 
-def _interval(ends: list[float]) -> str:
-    return f"[{ends[0]:.0f}, {ends[1]:.0f}]"
+def _interval(ends: Sequence[float] | None) -> str:
+    return f" [{ends[0]:.0f}, {ends[1]:.0f}]" if ends else ""
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--outcomes", type=Path, default=OUTCOMES, help="an outcome table")
-    parser.add_argument("--data", type=Path, help="folder of task data: check the table against its texts")
-    parser.add_argument("--score", choices=("strict", "lenient"), default="strict")
+    parser.add_argument("--outcomes", type=Path, default=SMOLLM2, help="an outcome table")
+    parser.add_argument("--data", type=Path, action="append", default=[], help="check the table against these texts")
+    parser.add_argument("--scores", default="", help=f"of {', '.join(SCORES)}; comma-separated")
     parser.add_argument("--protocols", default="", help=f"of {', '.join(PROTOCOLS)}; comma-separated")
+    parser.add_argument("--confirm", action="store_true", help="test on the groups to confirm on instead")
     parser.add_argument("--only", default="", help="routers to run, comma-separated")
     parser.add_argument("--ablations", action="store_true", help="our router with parts left out")
     parser.add_argument("--seeds", action="store_true", help="our router fitted with other random numbers")
@@ -86,61 +81,91 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def check_texts(table: OutcomeTable, data: Path) -> str:
+def check_texts(table: OutcomeTable, data: Sequence[Path]) -> str:
     """Read the texts behind the table anew, and compare digests and marks."""
+    from tempfile import TemporaryDirectory
+
     from routing.plan import conversation_digest, read_plan
     from traitroute.router import request_text
     from traitroute.router.request import RequestTokens
 
-    texts = {
-        bytes(conversation_digest(c)): request_text({"messages": list(c)})
-        for asked in read_plan(data).asked
-        for c in asked.conversations
-    }
+    with TemporaryDirectory() as work:
+        texts = {
+            bytes(conversation_digest(c)): request_text({"messages": list(c)})
+            for asked in read_plan(data, Path(work)).asked
+            for c in asked.conversations
+        }
     found = [(i, texts[d]) for i, d in enumerate(map(bytes, table.digest)) if d in texts]
     same = sum(np.array_equal(RequestTokens.read(text).whole.places, table.marks[i].whole.places) for i, text in found)
-    return f"{len(found)} of {len(table)} requests have their text in {data}; {same} give the same marks"
+    return f"{len(found)} of {len(table)} requests have their text there; {same} give the same marks"
+
+
+def trial(
+    file: Path, protocols: Sequence[str], routers: Sequence[str], scores: Sequence[str], pool: Pool, console: Console
+) -> dict[str, dict[str, Found]]:
+    """Run protocols: what was found, by protocol and score."""
+    table = complete_table(file)
+    parts = {protocol: fold_list(table, protocol) for protocol in protocols}
+    for protocol in [p for p in protocols if not parts[p]]:
+        console.print(f"{protocol}: the table holds no such requests")
+        del parts[protocol]
+    jobs = [Job(file, p, i, tuple(routers), tuple(scores)) for p, of in parts.items() for i in range(len(of))]
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task("folds", total=len(jobs))
+        answered = iter(pool.answers(jobs, lambda: progress.advance(bar)))
+    found: dict[str, dict[str, Found]] = {}
+    for protocol, of in parts.items():
+        here = [next(answered) for _ in of]
+        found[protocol] = {score: Found.of(Trial.of(table, score, of, here)) for score in scores}
+    return found
+
+
+def seconds(found: Mapping[str, Mapping[str, Found]]) -> str:
+    """Where the time went: of one core, by router, all protocols and scores together."""
+    spent: dict[str, float] = {}
+    for by_score in found.values():
+        for name, figures in next(iter(by_score.values())).figures.items():
+            if "seconds" in figures and not name.startswith("("):
+                spent[name] = spent.get(name, 0.0) + figures["seconds"]
+    return ", ".join(f"{name} {s:.0f}" for name, s in sorted(spent.items(), key=lambda item: -item[1]) if s >= 1)
 
 
 def main() -> None:
     """Run the benchmark."""
     given = arguments()
-    console = Console(width=150)
-    table = load(given.outcomes)
-    if given.data is not None:
+    console = Console(width=170)
+    whole = load(given.outcomes)
+    table = complete_table(given.outcomes)
+    if given.data:
         console.print(check_texts(table, given.data))
     others = ABLATIONS if given.ablations else SEEDS if given.seeds else BASELINES
-    routers = chosen(given.only, {**OURS, **others}, "router")
-    protocols = chosen(given.protocols, PROTOCOLS, "protocol")
+    routers = list(chosen(given.only, {**OURS, **others}, "router"))
+    scores = list(chosen(given.scores, dict.fromkeys(SCORES), "score"))
+    protocols = list(chosen(given.protocols, PROTOCOLS, "protocol"))
+    if given.confirm:
+        protocols = [name for name in CONFIRMATIONS if name.split("_", 1)[1] in protocols]
+        console.print(LOOK)
     console.print(
-        f"{len(table.adapters)} adapters on {table.source}, {len(table.tasks)} tasks of "
-        f"{len(set(table.datasets))} data sets, {len(table)} requests; score: {given.score}; "
-        f"{platform.processor() or platform.machine()}, {time.strftime('%Y-%m-%d')}"
+        f"{len(table.adapters)} of {len(whole.adapters)} adapters on {table.source}, {len(set(table.datasets))} of "
+        f"{len(set(whole.datasets))} data sets in {len(set(table.groups))} groups, {len(table)} requests measured "
+        f"whole; {platform.processor() or platform.machine()}, {time.strftime('%Y-%m-%d')}"
     )
-    found: dict[str, Any] = {}
+    written: dict[str, Any] = {}
     start = time.perf_counter()
     with Pool(given.processes) as pool:
-        for protocol in protocols:
-            jobs = [
-                Job(given.outcomes, given.score, protocol, i, tuple(routers))
-                for i in range(len(fold_list(table, protocol)))
-            ]
-            if not jobs:
-                console.print(f"{protocol}: the table holds no such requests")
-                continue
-            with Progress(console=console, transient=True) as progress:
-                bar = progress.add_task(protocol, total=len(jobs))
-                answers = pool.answers(jobs, lambda p=progress, b=bar: p.advance(b))
-            trial = Trial.of(table, scores_of(table, given.score), protocol, answers)
-            found[protocol] = figures(table, trial, given.score)
-            show(protocol, found[protocol], console)
+        found = trial(given.outcomes, protocols, routers, scores, pool, console)
+        for protocol, by_score in found.items():
+            written[protocol] = {score: each.figures for score, each in by_score.items()}
+            show(f"{protocol}: {described(protocol)}", written[protocol], console)
+        if len(found) > 1:
+            written[MEAN] = {score: over_protocols([each[score] for each in found.values()]) for score in scores}
+            show(f"mean of {len(found)} protocols", written[MEAN], console)
         if given.curves:
             named = list(chosen(given.curves, CURVES, "curve"))
-            study = Study(given.outcomes, table, given.score, pool)
-            found["curves"] = curves(study, named, console)
-    console.print(f"{time.perf_counter() - start:.0f} s")
+            written["curves"] = {score: curves(Study(given.outcomes, score, pool), named, console) for score in scores}
+    console.print(f"{time.perf_counter() - start:.0f} s; of one core: {seconds(found)}")
     if given.json:
-        given.json.write_text(json.dumps(found, indent=1))
+        given.json.write_text(json.dumps(written, indent=1))
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def fitted(table: OutcomeTable, *, out: set[str], streamed: NDArray[np.intp]) ->
     kept &= (table.kind == "main") | ~np.isin(table.dataset, table.dataset[streamed])
     kept[streamed] = False
     fold = Fold(np.flatnonzero(kept), streamed)
-    seen, _ = see(table, scores_of(table, "strict"), fold, known=True)
+    seen, _ = see(table, scores_of(table, "strict"), fold)
     return OurRouter().fit(seen).router
 
 

@@ -1,53 +1,53 @@
 """The routers that ours is compared with, each with its settings chosen inside the rows it is fitted on.
 
-All say how much they expect each adapter to gain over base, (n, a) in score points or any scale of their own in
-which 0 is the base model's place; `choose` takes the best. Where known tasks are asked for again, settings are
-chosen on held-out rows, and where new tasks are asked for on held-out data sets: more than a router in production
-knows.
+All say what they expect each column to score on a request, (n, 1 + a): score points, or a scale of their own in which
+the first column is base's place; `choose` takes the best. Settings are chosen by leaving out inside what the protocol
+leaves out (rows, wordings or groups): more than a router in production knows.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from scipy.optimize import nnls
+from scipy.sparse import csr_matrix
 
+from .logistic import STEPS, fit_logistic
 from .seen import Array, Requests, Router, Rows, Seen
-from .table import OutcomeTable
 
-if TYPE_CHECKING:
-    from .semantic import BestRoutes
-
-RANK, AXES, STEPS = 8, 96, (20, 40, 80)
-"""Of the logistic models: latent dimensions, main axes of the embeddings that are read, steps of training to choose
-from.
-"""
 COUNTS = (5, 15, 50, 150)
 """Of the nearest examples, how many are asked."""
+TOP_UTTERANCES = 5
+"""Of the package semantic-router, as it comes."""
+STAND_INS = 3
+"""Data sets that stand for the training rows of an adapter of which these are not known."""
 
-
-Gains = Callable[[Any], Array]
-"""From a setting to the gains (n, a) predicted under it."""
-Predict = Callable[[Requests], Gains]
+Scores = Callable[[Any], Array]
+"""From a setting to the scores (n, 1 + a) predicted under it."""
+Predict = Callable[[Requests], Scores]
 """Reads requests once for all settings."""
 
 
 @dataclass(frozen=True)
-class ByGain:
-    """Chooses the adapter of the highest predicted gain, and base where none is above 0."""
+class ByScore:
+    """Chooses the column of the highest predicted score, and base where none is above its."""
 
-    predict: Predict
-    setting: Any
+    predicted: Callable[[Requests], Array]
 
     def choose(self, requests: Requests) -> Rows:
         """See `Fitted`."""
-        return best_column(self.predict(requests)(self.setting))
+        return self.predicted(requests).argmax(axis=1)
 
 
-def best_column(gains: Array) -> Rows:
-    """0 where no gain is above 0, else 1 + the place of the highest, (n,)."""
-    return np.argmax(np.hstack([np.zeros((len(gains), 1)), gains]), axis=1)
+@dataclass(frozen=True)
+class HeldOut:
+    """The setting with the best choices on inner folds, their mean score, and what it predicts there, (m, 1 + a)."""
+
+    setting: Any
+    score: float
+    predicted: Array
 
 
 @dataclass(frozen=True)
@@ -57,22 +57,37 @@ class Settled:
     build: Callable[[Seen], Predict]
     settings: Sequence[Any] = (None,)
 
-    def fit(self, seen: Seen) -> ByGain:
+    def fit(self, seen: Seen) -> ByScore:
         """See `Router`."""
-        return ByGain(self.build(seen), self._best(seen))
+        setting = self.settings[0] if len(self.settings) == 1 else self.held_out(seen).setting
+        predict = seen.once(("fitted", self), lambda: self.build(seen))
+        return ByScore(lambda requests: predict(requests)(setting))
 
-    def _best(self, seen: Seen) -> Any:
-        if len(self.settings) == 1:
-            return self.settings[0]
-        found: dict[Any, list[float]] = {setting: [] for setting in self.settings}
-        for inside, outside in seen.inner_folds():
-            held_out = seen.take(outside)
-            gains = self.build(seen.take(inside))(held_out.requests)
-            for setting in self.settings:
-                choice = best_column(gains(setting))
-                got = held_out.scores[np.arange(len(choice)), choice]
-                found[setting] += held_out.task_means(got).tolist()
-        return max(self.settings, key=lambda setting: np.mean(found[setting]))
+    def held_out(self, seen: Seen) -> HeldOut:
+        """What is predicted of rows that were left out."""
+        return seen.once(("held out", self), lambda: self._held_out(seen))
+
+    def _held_out(self, seen: Seen) -> HeldOut:
+        folds = inner(seen)
+        predicted = [self.build(inside)(outside.requests) for inside, outside in folds]
+        found = []
+        for setting in self.settings:
+            scores = np.concatenate([each(setting) for each in predicted])
+            found.append(HeldOut(setting, chosen_score(scores, folds), scores))
+        return max(found, key=lambda each: each.score)
+
+
+def inner(seen: Seen) -> list[tuple[Seen, Seen]]:
+    """What is fitted on and what is left out, to choose settings with."""
+    return seen.once("inner", lambda: [(seen.take(i), seen.take(o)) for i, o in seen.inner_folds()])
+
+
+def chosen_score(predicted: Array, folds: Sequence[tuple[Seen, Seen]]) -> float:
+    """The mean over data sets of the score of what is best by `predicted`, rows of the folds' left-out parts."""
+    scores = np.concatenate([outside.scores for _, outside in folds])
+    got = scores[np.arange(len(scores)), predicted.argmax(axis=1)]
+    _, dataset = np.unique(np.concatenate([outside.datasets for _, outside in folds]), return_inverse=True)
+    return float((np.bincount(dataset, got) / np.bincount(dataset)).mean())
 
 
 def _constant(row: Array) -> Predict:
@@ -81,115 +96,171 @@ def _constant(row: Array) -> Predict:
 
 def base(seen: Seen) -> Predict:
     """Always the base model."""
-    return _constant(np.zeros(seen.gains.shape[1]))
+    return _constant(np.zeros(seen.scores.shape[1]))
 
 
 def random(seen: Seen) -> Predict:
     """Any adapter."""
     rng, a = np.random.default_rng(0), seen.gains.shape[1]
-    return lambda requests: lambda setting: rng.random((len(requests), a))
+    return lambda requests: lambda setting: _with_base(rng.random((len(requests), a)), 0.0)
 
 
 def best_single(seen: Seen) -> Predict:
-    """The adapter of the highest mean gain over the tasks fitted on."""
-    return _constant(seen.task_means(seen.gains).mean(axis=0))
+    """The column of the highest mean score over the data sets fitted on."""
+    return _constant(seen.task_means(seen.scores).mean(axis=0))
 
 
 def nearest_source(seen: Seen) -> Predict:
-    """The adapter whose training prompts are most alike by sentence embedding, as LoraRetriever does."""
-    table = seen.table
-    rows = table.source_sentence.astype(np.float64)
-    means = [rows[table.source_adapter == i].mean(axis=0) for i in range(len(table.adapters))]
-    sources = _unit(np.array(means))
-    return lambda requests: lambda setting: 2 + requests.sentence @ sources.T
+    """The adapter whose training prompts are most alike by sentence embedding, as LoraRetriever does; base where none
+    is as much alike as the setting says.
+    """
+    means = [prompts.mean(axis=0, keepdims=True) for prompts in training_prompts(seen)]
+    return _most_alike(means)
+
+
+def centroids(seen: Seen) -> Predict:
+    """The adapter with the nearest of the centroids of its training sets, as ARIADNE does (arXiv 2606.19079); base
+    where none is as near as the setting says.
+    """
+    prompts, homes = training_prompts(seen), seen.table.homes
+    return _most_alike([_clusters(p.tobytes(), max(1, len(h))) for p, h in zip(prompts, homes, strict=True)])
+
+
+def _most_alike(places: Sequence[Array]) -> Predict:
+    """Scores an adapter by its place (of several, each a row) that is nearest to the request."""
+    every = _unit(np.concatenate(places))
+    starts = np.cumsum([0, *(len(p) for p in places[:-1])])
+    return lambda requests: (
+        lambda threshold: _with_base(np.maximum.reduceat(requests.sentence @ every.T, starts, axis=1), threshold)
+    )
+
+
+@lru_cache(maxsize=256)
+def _clusters(prompts: bytes, count: int) -> Array:
+    """Means of `count` clusters of unit vectors (m, 384), (at most count, 384)."""
+    from sklearn.cluster import KMeans
+
+    rows = np.frombuffer(prompts).reshape(-1, 384)
+    count = min(count, len(rows))
+    if count == 1:
+        return rows.mean(axis=0, keepdims=True)
+    return KMeans(count, n_init=1, random_state=0).fit(rows).cluster_centers_
+
+
+def training_prompts(seen: Seen) -> list[Array]:
+    """Embeddings of the prompts of each adapter's training rows (m, 384).
+
+    Where these are not known, the requests of the data sets in which it gains most stand for them.
+    """
+    return seen.requests.once("training prompts", lambda: _training_prompts(seen))
+
+
+def _training_prompts(seen: Seen) -> list[Array]:
+    table, tasks, names = seen.table, seen.tasks, np.array(seen.task_names)
+    gains = seen.task_means(seen.gains)
+    found = []
+    for i in range(gains.shape[1]):
+        rows = table.source_sentence[table.source_adapter == i].astype(np.float64)
+        if not len(rows):
+            most = names[np.argsort(-gains[:, i], kind="stable")[:STAND_INS]]
+            rows = seen.requests.sentence[np.isin(tasks, most)]
+        found.append(rows)
+    return found
 
 
 def semantic_router(seen: Seen) -> Predict:
-    """The package semantic-router, a route an adapter, told by training prompts; the setting is its threshold."""
-    found, a = _best_routes(seen.table), len(seen.table.adapters)
+    """As the package semantic-router chooses, a route an adapter, told by training prompts; the setting is its
+    threshold. `semantic.py` holds the package itself, and its test compares the two.
+    """
+    prompts = training_prompts(seen)
+    utterances, a = _unit(np.concatenate(prompts)), len(prompts)
+    route = np.repeat(np.arange(a), [len(p) for p in prompts])
 
-    def predict(requests: Requests) -> Gains:
-        at, best = np.arange(len(requests)), found.adapter[requests.rows]
+    def predict(requests: Requests) -> Scores:
+        means = requests.once(("routes", utterances.tobytes()), lambda: route_scores(requests.sentence))
+        # A route of just the threshold is chosen.
+        return lambda threshold: _with_base(means, threshold - 1e-9)
 
-        def gains(threshold: float) -> Array:
-            scores = np.full((len(requests), a), -1.0)
-            # A route of just the threshold is chosen, and 0 is base's place.
-            scores[at, best] = found.score[requests.rows] - threshold + 1e-9
-            return scores
-
-        return gains
+    def route_scores(sentence: Array) -> Array:
+        cosines = sentence @ utterances.T
+        top = np.argpartition(-cosines, TOP_UTTERANCES, axis=1)[:, :TOP_UTTERANCES]
+        of, value = route[top], np.take_along_axis(cosines, top, axis=1)
+        totals, counts = np.zeros((len(sentence), a)), np.zeros((len(sentence), a))
+        at = np.arange(len(sentence))[:, None]
+        np.add.at(totals, (at, of), value)
+        np.add.at(counts, (at, of), 1)
+        return totals / np.maximum(counts, 1)
 
     return predict
 
 
-@lru_cache(maxsize=2)
-def _best_routes(table: OutcomeTable) -> "BestRoutes":
-    """The package's choice for every request; utterances do not change with what is held out."""
-    from .semantic import SemanticRouterBaseline
-
-    vectors = table.source_sentence.astype(np.float64)
-    utterances = {name: vectors[table.source_adapter == i] for i, name in enumerate(table.adapters)}
-    fitted = SemanticRouterBaseline().fit(table.adapters, utterances)
-    return fitted.best(table.sentence.astype(np.float64))
-
-
 def task_mixture(seen: Seen) -> Predict:
-    """Gains of the profiled tasks, weighed by the request's likeness to each, as LORAUTER does."""
-    centroids = _unit(seen.task_means(seen.requests.sentence))
-    means = seen.task_means(seen.gains)
+    """Scores on the profiled tasks, weighed by the request's likeness to each, as LORAUTER does."""
+    middles = seen.requests.once("task centroids", lambda: _unit(seen.task_means(seen.requests.sentence)))
+    means = seen.task_means(seen.scores)
 
-    def predict(requests: Requests) -> Gains:
-        likeness = requests.sentence @ centroids.T
+    def predict(requests: Requests) -> Scores:
+        likeness = requests.sentence @ middles.T
 
-        def gains(temperature: float) -> Array:
-            weights = np.exp(likeness / temperature)
+        def scores(temperature: float) -> Array:
+            weights = np.exp((likeness - likeness.max(axis=1, keepdims=True)) / temperature)
             return (weights / weights.sum(axis=1, keepdims=True)) @ means
 
-        return gains
+        return scores
 
     return predict
 
 
 def nearest_examples(seen: Seen) -> Predict:
-    """Mean gains of the most alike requests, weighed by likeness."""
-    measured, sentences = seen.gains, seen.requests.sentence
+    """Mean scores of the most alike requests, weighed by likeness."""
+    known = seen.requests
 
-    def predict(requests: Requests) -> Gains:
-        likeness = requests.sentence @ sentences.T
-        most = min(max(COUNTS), likeness.shape[1] - 1)
-        near = np.argpartition(-likeness, most, axis=1)[:, :most]
-        found = np.take_along_axis(likeness, near, axis=1)
-        order = np.argsort(-found, axis=1)
-        near = np.take_along_axis(near, order, axis=1)
-        found = np.take_along_axis(found, order, axis=1)
-
-        def gains(count: int) -> Array:
-            weights = np.clip(found[:, :count], 1e-6, None)
-            weights /= weights.sum(axis=1, keepdims=True)
-            return np.einsum("nk,nka->na", weights, measured[near[:, :count]])
-
-        return gains
+    def predict(requests: Requests) -> Scores:
+        weights = requests.once(("neighbours", id(known)), lambda: _neighbours(requests.sentence, known.sentence))
+        return lambda count: weights[count] @ seen.scores
 
     return predict
+
+
+def _neighbours(asked: Array, known: Array) -> dict[int, csr_matrix]:
+    """By each of COUNTS, the weights (n, m) of the known sentences that are nearest to those asked."""
+    likeness = asked @ known.T
+    most = min(max(COUNTS), likeness.shape[1])
+    near = np.argpartition(-likeness, most - 1, axis=1)[:, :most]
+    near = np.take_along_axis(near, np.argsort(-np.take_along_axis(likeness, near, axis=1), axis=1), axis=1)
+    found = {}
+    for count in COUNTS:
+        places = near[:, :count]
+        weights = np.clip(np.take_along_axis(likeness, places, axis=1), 1e-6, None)
+        weights /= weights.sum(axis=1, keepdims=True)
+        ends = np.arange(len(asked) + 1) * places.shape[1]
+        found[count] = csr_matrix((weights.ravel(), places.ravel(), ends), shape=likeness.shape)
+    return found
 
 
 def sentence_ridge(seen: Seen) -> Predict:
-    """Ridge regression of every adapter's gain on the sentence embedding: direct, without traits."""
-    X, gains = seen.requests.sentence, seen.gains
-    center, mean = X.mean(axis=0), gains.mean(axis=0)
-    Z = X - center
-    values, axes = np.linalg.eigh(Z.T @ Z)
-    moment = axes.T @ (Z.T @ (gains - mean))
+    """Ridge regression of every column's score on the sentence embedding: direct, without traits."""
+    center, values, axes, along = seen.requests.once("main axes", lambda: _main_axes(seen.requests.sentence))
+    mean = seen.scores.mean(axis=0)
+    moment = along.T @ (seen.scores - mean)
 
-    def predict(requests: Requests) -> Gains:
-        along = (requests.sentence - center) @ axes
-        return lambda penalty: along @ (moment / (values + penalty)[:, None]) + mean
+    def predict(requests: Requests) -> Scores:
+        asked = (requests.sentence - center) @ axes
+        return lambda penalty: asked @ (moment / (values + penalty)[:, None]) + mean
 
     return predict
 
 
+def _main_axes(sentence: Array) -> tuple[Array, Array, Array, Array]:
+    """Mean, and variances, main axes and places along them of the rows about it."""
+    center = sentence.mean(axis=0)
+    around = sentence - center
+    values, axes = np.linalg.eigh(around.T @ around)
+    return center, values, axes, around @ axes
+
+
 def matrix_factorisation(seen: Seen) -> Predict:
-    """Logistic bilinear model of being right: column vectors times a projection, as RouteLLM's MF router."""
+    """Logistic bilinear model of the score: column vectors times a projection, as RouteLLM's MF router."""
     return _logistic(seen, shared=False)
 
 
@@ -199,64 +270,91 @@ def item_response(seen: Seen) -> Predict:
 
 
 def _logistic(seen: Seen, *, shared: bool) -> Predict:
-    """P(right) = sigmoid(ability_j . project(x) + bias_j + ease(x) [shared]); the setting is the steps of training."""
-    import torch
+    center, _, axes, _ = seen.requests.once("main axes", lambda: _main_axes(seen.requests.sentence))
 
-    center, axes = seen.requests.sentence.mean(axis=0), _axes(seen.requests.sentence)
+    def read(requests: Requests) -> Array:
+        return (requests.sentence - center) @ axes[:, -AXES:]
 
-    def read(requests: Requests) -> torch.Tensor:
-        return torch.tensor((requests.sentence - center) @ axes, dtype=torch.float32)
+    model = fit_logistic(read(seen.requests), seen.scores, shared=shared)
 
-    generator = torch.Generator().manual_seed(0)
-    X, Y = read(seen.requests), torch.tensor(seen.scores, dtype=torch.float32)
-    a, p = Y.shape[1], X.shape[1]
-    project = (torch.randn(p, RANK, generator=generator) / 4).requires_grad_()
-    ability = (torch.randn(a, RANK, generator=generator) / 4).requires_grad_()
-    ease = torch.zeros(p, requires_grad=shared)
-    bias = torch.zeros(a, requires_grad=True)
-    weights = [project, ability, bias, *([ease] if shared else [])]
-    optimizer = torch.optim.Adam(weights, lr=0.05, weight_decay=1e-3)
-    kept: dict[int, list[torch.Tensor]] = {}
-    for step in range(1, max(STEPS) + 1):
-        optimizer.zero_grad()
-        logits = (X @ project) @ ability.T + bias + (X @ ease)[:, None]
-        torch.nn.functional.binary_cross_entropy_with_logits(logits, Y).backward()
-        optimizer.step()
-        if step in STEPS:
-            kept[step] = [w.detach().clone() for w in (project, ability, ease, bias)]
-
-    def predict(requests: Requests) -> Gains:
+    def predict(requests: Requests) -> Scores:
         x = read(requests)
-
-        def gains(steps: int) -> Array:
-            project, ability, ease, bias = kept[steps]
-            right = torch.sigmoid((x @ project) @ ability.T + bias + (x @ ease)[:, None])
-            return (right[:, 1:] - right[:, :1]).numpy().astype(np.float64)
-
-        return gains
+        return lambda steps: model[steps].scores(x)
 
     return predict
 
 
-def _axes(sentences: Array) -> Array:
-    """The main axes of the embeddings, (384, AXES)."""
-    centered = sentences - sentences.mean(axis=0)
-    return np.linalg.eigh(centered.T @ centered)[1][:, -AXES:]
+AXES = 96
+"""Main axes of the embeddings that the logistic models read."""
+
+
+def _with_base(adapters: Array, level: float) -> Array:
+    """Scores of adapters (n, a) with base's before them, the same for all requests."""
+    return np.hstack([np.full((len(adapters), 1), level), adapters])
 
 
 def _unit(vectors: Array) -> Array:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
-BASELINES: dict[str, Router] = {
+LIKENESS = (-2.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 2.0)
+"""Thresholds of cosines below which base is chosen: never, to always."""
+SINGLES: dict[str, Settled] = {
     "base": Settled(base),
     "random": Settled(random),
     "best single adapter": Settled(best_single),
-    "nearest source (LoraRetriever)": Settled(nearest_source),
-    "semantic-router": Settled(semantic_router, (0.2, 0.3, 0.4, 0.5, 0.6)),
+    "nearest source (LoraRetriever)": Settled(nearest_source, LIKENESS),
+    "training-set centroids (ARIADNE)": Settled(centroids, LIKENESS),
+    "semantic-router": Settled(semantic_router, LIKENESS),
     "task mixture (LORAUTER)": Settled(task_mixture, (0.01, 0.03, 0.06, 0.1, 0.2, 0.4)),
     "nearest examples": Settled(nearest_examples, COUNTS),
     "sentence ridge": Settled(sentence_ridge, (0.1, 1.0, 3.0, 10.0, 30.0, 100.0)),
     "matrix factorisation (RouteLLM)": Settled(matrix_factorisation, STEPS),
     "item response (IRT-Router)": Settled(item_response, STEPS),
+}
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The others' predicted gains, weighed by non-negative least squares on the rows that each left out; or the one
+    of them that chose better there.
+    """
+
+    members: tuple[Settled, ...]
+
+    def fit(self, seen: Seen) -> ByScore:
+        """See `Router`."""
+        held, folds = [member.held_out(seen) for member in self.members], inner(seen)
+        target = np.concatenate([outside.gains for _, outside in folds])
+        gains = np.stack([_gains(each.predicted) for each in held])
+        weights, level = blend(gains, target)
+        best = int(np.argmax([each.score for each in held]))
+        if chosen_score(_with_base(np.tensordot(weights, gains, 1) + level, 0.0), folds) < held[best].score:
+            return self.members[best].fit(seen)
+        used = [(w, member.fit(seen)) for w, member in zip(weights, self.members, strict=True) if w]
+
+        def predicted(requests: Requests) -> Array:
+            mixed = sum((w * _gains(each.predicted(requests)) for w, each in used), np.float64(level))
+            return _with_base(np.broadcast_to(mixed, (len(requests), target.shape[1])), 0.0)
+
+        return ByScore(predicted)
+
+
+def blend(gains: Array, target: Array) -> tuple[Array, float]:
+    """Weights (b,), none below 0, and a level with which `gains` (b, n, a) come nearest to `target` (n, a)."""
+    means, mean = gains.mean(axis=(1, 2)), target.mean()
+    flat = gains.reshape(len(gains), -1) - means[:, None]
+    factor = np.linalg.cholesky(flat @ flat.T + 1e-6 * np.eye(len(gains)))
+    weights, _ = nnls(factor.T, np.linalg.solve(factor, flat @ (target - mean).ravel()))
+    return weights, float(mean - weights @ means)
+
+
+def _gains(scores: Array) -> Array:
+    return scores[:, 1:] - scores[:, :1]
+
+
+STACK = "best stack"
+BASELINES: dict[str, Router] = {
+    **SINGLES,
+    STACK: Stack(tuple(r for name, r in SINGLES.items() if name not in ("base", "random"))),
 }

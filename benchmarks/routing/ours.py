@@ -51,8 +51,8 @@ class OurRouter:
             [self.marks(m) for m in seen.requests.marks],
             seen.tasks.tolist(),
             seen.gains[:, kept],
-            seen.datasets.tolist(),
-            [self.rows(rows_of(seen.table, i)) for i in kept],
+            seen.groups.tolist(),
+            [self._rows(seen.table, i) for i in kept],
         )
         scores = traits.transform(means)
         profile = fit_profile(
@@ -64,11 +64,15 @@ class OurRouter:
             random_state=self.random_state,
         )
         if seen.new is not None:
-            rows = self.rows(rows_of(seen.table, seen.new))
+            rows = self._rows(seen.table, seen.new)
             name, gains = seen.table.adapters[seen.new], means[seen.new]
             profile = profile.with_adapter(name, scores[seen.new], rows, gains=gains)
         router = Router(self.profile(profile), z=self.z)
         return FittedRouter(router, seen.table.adapters, self.marks)
+
+    def _rows(self, table: OutcomeTable, adapter: int) -> TrainingRows | None:
+        rows = rows_of(table, adapter)
+        return self.rows(rows) if len(rows.prompts) else None
 
 
 @dataclass(frozen=True)

@@ -16,66 +16,78 @@ from numpy.typing import NDArray
 from .baselines import BASELINES
 from .ours import ABLATIONS, OURS, SEEDS
 from .protocols import Fold, folds
-from .scores import Reference, TaskScores, paired_p, reference, summary, task_scores
-from .seen import Router, see
-from .table import OutcomeTable
+from .scores import DataSetScores, Reference, ahead_p, data_set_scores, leads, reference, summary
+from .seen import Router, known_scores, see
+from .table import OutcomeTable, load
 
 Array = NDArray[np.float64]
 Choice = NDArray[np.intp]
 ROUTERS: dict[str, Router] = {**OURS, **BASELINES, **ABLATIONS, **SEEDS}
-NEW_TASKS = ("unseen_loto", "unseen_sources_only", "confirmation")
-SINGLE = "best single adapter"
+SCORES = ("strict", "lenient", "metric")
+OUR_NAME = "traitroute"
+MEAN = "(mean of the protocols)"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One fold of a protocol over the table in `file`, and the routers to ask there.
+    """One fold of a protocol over the table in `file`, and the routers to ask there, for each of `scores`.
 
     Where given, only the rows `fit` are fitted on, and only `adapters` are there to choose from.
     """
 
     file: Path
-    score: str
     protocol: str
     fold: int
     routers: tuple[str, ...]
+    scores: tuple[str, ...] = SCORES
     fit: tuple[int, ...] | None = None
     adapters: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Answers:
-    """The columns that each router chose for the rows of a fold, and the seconds it took."""
+    """By score, the columns that each router chose for the rows of a fold; and the processor seconds each took."""
 
-    choices: dict[str, Choice]
+    choices: dict[str, dict[str, Choice]]
     seconds: dict[str, float]
 
 
 def answer(job: Job) -> Answers:
     """Fit the routers of a job in their order, and ask them."""
-    table = _table(job.file)
+    table = complete_table(job.file)
     if job.adapters is not None:
         table = table.of_adapters(np.array(job.adapters))
     fold = fold_list(table, job.protocol)[job.fold]
     if job.fit is not None:
         fold = replace(fold, fit=np.array(job.fit))
-    scores = scores_of(table, job.score)
-    seen, asked = see(table, scores, fold, known=job.protocol not in NEW_TASKS)
-    found = Answers({}, {})
-    for name in job.routers:
-        start = time.perf_counter()
-        found.choices[name] = ROUTERS[name].fit(seen).choose(asked)
-        found.seconds[name] = time.perf_counter() - start
-    return found
+    return answers(table, fold, {name: ROUTERS[name] for name in job.routers}, job.scores)
+
+
+def answers(table: OutcomeTable, fold: Fold, routers: Mapping[str, Router], scores: Sequence[str]) -> Answers:
+    """Fit and ask routers in one fold; what does not depend on scores is computed once for all of these."""
+    first, asked = see(table, scores_of(table, scores[0]), fold)
+    choices: dict[str, dict[str, Choice]] = {score: {} for score in scores}
+    seconds = dict.fromkeys(routers, 0.0)
+    for score in scores:
+        seen = replace(first, scores=known_scores(table, scores_of(table, score), fold), memo={})
+        for name, router in routers.items():
+            start = time.process_time()
+            choices[score][name] = router.fit(seen).choose(asked)
+            seconds[name] += time.process_time() - start
+    return Answers(choices, seconds)
 
 
 @cache
-def _table(file: Path) -> OutcomeTable:
-    return OutcomeTable.load(file)
+def complete_table(file: Path) -> OutcomeTable:
+    """The requests and adapters of which all is measured, or the program's end with what to run."""
+    table = load(file).complete()
+    if not len(table) or not table.adapters or any(np.isnan(getattr(table, score)).any() for score in SCORES):
+        raise SystemExit(f"{file}: no request was measured with base and an adapter; run benchmarks/outcomes.py on")
+    return table
 
 
 def scores_of(table: OutcomeTable, score: str) -> Array:
-    """The table's strict or lenient scores, (n, 1 + a)."""
+    """One of the table's scores, (n, 1 + a)."""
     return getattr(table, score).astype(np.float64)
 
 
@@ -106,100 +118,87 @@ class Pool:
         return [future.result() for future in waiting]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trial:
-    """One protocol: the rows scored, in the order of its folds, and what each router chose there."""
+    """One protocol and score: the rows scored, in the order of its folds, and what each router chose there."""
 
-    rows: Choice
     scores: Array
-    tasks: NDArray[np.str_]
     against: Reference
     choices: dict[str, Choice]
     seconds: dict[str, float]
 
     @classmethod
-    def of(cls, table: OutcomeTable, scores: Array, protocol: str, answers: Sequence[Answers]) -> "Trial":
-        """Put together what was answered in the folds of `protocol`."""
-        parts = fold_list(table, protocol)
+    def of(cls, table: OutcomeTable, score: str, parts: Sequence[Fold], answered: Sequence[Answers]) -> "Trial":
+        """Put together what was answered in the folds `parts`."""
         rows = np.concatenate([fold.test for fold in parts])
-        tasks = np.concatenate([_task_names(table, fold, protocol) for fold in parts])
-        names = list(answers[0].choices)
+        scores = scores_of(table, score)[rows]
+        names = list(answered[0].seconds)
         return cls(
-            rows=rows,
-            scores=scores[rows],
-            tasks=tasks,
-            against=reference(scores[rows], tasks),
-            choices={n: np.concatenate([a.choices[n] for a in answers]) for n in names},
-            seconds={n: sum(a.seconds[n] for a in answers) for n in names},
+            scores=scores,
+            against=reference(scores, table.dataset[rows], table.group[rows], table.row[rows], rows),
+            choices={n: np.concatenate([a.choices[score][n] for a in answered]) for n in names},
+            seconds={n: sum(a.seconds[n] for a in answered) for n in names},
         )
 
-    def found(self, choice: Choice) -> TaskScores:
+    def found(self, choice: Choice) -> DataSetScores:
         """What a choice of columns scores."""
-        return task_scores(self.scores, choice, self.against)
+        return data_set_scores(self.scores, choice, self.against)
 
 
-def _task_names(table: OutcomeTable, fold: Fold, protocol: str) -> NDArray[np.str_]:
-    """What counts as one task: of agent traffic a data set in all its forms, of a new adapter each task anew."""
-    if protocol == "agent":
-        return table.dataset[fold.test]
-    names = np.array(table.tasks)[table.task[fold.test]]
-    if fold.new is None:
-        return names
-    return np.array([f"{table.adapters[fold.new]}: {n}" for n in names])
-
-
-def run(table: OutcomeTable, scores: Array, protocol: str, routers: Mapping[str, Router]) -> Trial:
+def run(table: OutcomeTable, score: str, protocol: str, routers: Mapping[str, Router]) -> Trial:
     """Fit and ask every router in every fold of `protocol`, in this process."""
-    answers = []
-    for fold in fold_list(table, protocol):
-        seen, asked = see(table, scores, fold, known=protocol not in NEW_TASKS)
-        choices = {name: router.fit(seen).choose(asked) for name, router in routers.items()}
-        answers.append(Answers(choices, dict.fromkeys(choices, 0.0)))
-    return Trial.of(table, scores, protocol, answers)
+    parts = fold_list(table, protocol)
+    return Trial.of(table, score, parts, [answers(table, fold, routers, [score]) for fold in parts])
 
 
-def oracles(trial: Trial) -> dict[str, TaskScores]:
-    """What could be had: the best column of each task, in hindsight, and of each example."""
-    task_best = np.zeros(len(trial.scores), dtype=np.intp)
-    for members in trial.against.members:
-        task_best[members] = trial.scores[members].mean(axis=0).argmax()
+def hindsight(trial: Trial) -> dict[str, Choice]:
+    """What no router can be: the best column of all requests, of each data set, and of each request."""
+    of_data_set = np.zeros(len(trial.scores), dtype=np.intp)
     means = np.array([trial.scores[m].mean(axis=0) for m in trial.against.members])
-    single = np.full(len(trial.scores), means.mean(axis=0).argmax(), dtype=np.intp)
-    choices = {
-        "(best single adapter in hindsight)": single,
-        "(oracle per task)": task_best,
-        "(oracle per example)": trial.scores.argmax(axis=1),
+    for members, mean in zip(trial.against.members, means, strict=True):
+        of_data_set[members] = mean.argmax()
+    return {
+        "(best single adapter in hindsight)": np.full(len(trial.scores), means.mean(axis=0).argmax(), dtype=np.intp),
+        "(oracle per data set)": of_data_set,
+        "(oracle per request)": trial.scores.argmax(axis=1),
     }
-    return {name: trial.found(choice) for name, choice in choices.items()}
 
 
-def mixed(table: OutcomeTable, trial: Trial, score: str) -> dict[str, TaskScores]:
-    """PEFT's Arrow, which answers by a mixture and not by a choice, and the best choosers on the same rows."""
-    right = table.arrow[trial.rows, ("strict", "lenient").index(score)]
-    kept = np.flatnonzero(right >= 0)
-    if not len(kept):
-        return {}
-    scores, tasks = trial.scores[kept], trial.tasks[kept]
-    against = reference(scores, tasks)
-    rows = f"first {np.unique(tasks, return_counts=True)[1].max()} rows"
-    answered = np.hstack([scores, right[kept, None].astype(np.float64)])
-    last = np.full(len(kept), scores.shape[1], dtype=np.intp)
-    found = {f"Arrow (PEFT), {rows}": task_scores(answered, last, against)}
-    for name in ("traitroute", SINGLE):
-        if name in trial.choices:
-            found[f"({name}, {rows})"] = task_scores(scores, trial.choices[name][kept], against)
-    return found
+@dataclass(frozen=True, eq=False)
+class Found:
+    """One protocol and score: what each router achieved, and its figures as in the JSON."""
+
+    achieved: dict[str, DataSetScores]
+    figures: dict[str, dict[str, Any]]
+
+    @classmethod
+    def of(cls, trial: Trial) -> "Found":
+        """Score every router, and what is only known in hindsight."""
+        achieved = {name: trial.found(choice) for name, choice in trial.choices.items()}
+        figures = {name: summary(scored) for name, scored in achieved.items()}
+        for name, choice in trial.choices.items():
+            figures[name]["base_share"] = float((choice == 0).mean())
+            figures[name]["seconds"] = round(trial.seconds[name], 2)
+            if OUR_NAME in achieved and name != OUR_NAME:
+                figures[name]["p_traitroute_ahead"] = ahead_p([leads(achieved[OUR_NAME], achieved[name])])
+        if baselines := [name for name in achieved if name in BASELINES]:
+            best = max(baselines, key=lambda name: figures[name]["pct_of_best"])
+            figures["(best baseline in hindsight)"] = {"name": best, **figures[best]}
+        figures |= {name: summary(trial.found(choice)) for name, choice in hindsight(trial).items()}
+        return cls(achieved, figures)
 
 
-def figures(table: OutcomeTable, trial: Trial, score: str = "strict") -> dict[str, dict[str, Any]]:
-    """The JSON of one protocol."""
-    found = {name: trial.found(choice) for name, choice in trial.choices.items()}
-    result = {}
-    for name, scored in {**found, **oracles(trial), **mixed(table, trial, score)}.items():
-        result[name] = summary(scored)
-        if name in trial.choices:
-            result[name]["base_share"] = float((trial.choices[name] == 0).mean())
-            result[name]["fit_seconds"] = round(trial.seconds[name], 2)
-        if SINGLE in found and name != SINGLE and scored.names == found[SINGLE].names:
-            result[name]["p_vs_best_single"] = paired_p(scored.achieved, found[SINGLE].achieved)
-    return result
+def over_protocols(found: Sequence[Found]) -> dict[str, dict[str, Any]]:
+    """Of one score, the mean over protocols of each router, and whether ours is ahead of it there."""
+    names = [name for name in found[0].figures if all(name in f.figures for f in found)]
+    means: dict[str, dict[str, Any]] = {}
+    for name in names:
+        of = [f.figures[name] for f in found]
+        means[name] = {key: float(np.mean([f[key] for f in of])) for key in ("pct_of_best", "gain_recovered")}
+        means[name]["groups_below_base"] = sum(f["groups_below_base"] for f in of)
+        if name in found[0].achieved:
+            means[name]["base_share"] = float(np.mean([f["base_share"] for f in of]))
+            if name != OUR_NAME and OUR_NAME in found[0].achieved:
+                ahead = [leads(f.achieved[OUR_NAME], f.achieved[name]) for f in found]
+                means[name]["p_traitroute_ahead"] = ahead_p(ahead)
+    return means

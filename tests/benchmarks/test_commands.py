@@ -20,7 +20,10 @@ SMALL = {
     "reprofiling": ["--cases", "1", "--only", "random"],
     "reprofiling_column": ["--cases", "1"],
     "reprofiling_fleets": ["--cases", "1", "--sizes", "3"],
-    "routing": ["--only", "base,random", "--protocols", "in_distribution", "--processes", "1"],
+    "routing": [
+        *("--only", "base,random", "--protocols", "new_rows", "--processes", "1"),
+        *("--outcomes", str(BENCHMARKS / "routing" / "outcomes.safetensors")),
+    ],
     "skills": ["--texts", "4", "--plans", "1", "--sizes", "10"],
     "suggestions": ["--cases", "1"],
 }
