@@ -27,7 +27,7 @@ from routing.gather import write_table
 from routing.plan import Asked, Plan, Sizes, cell_file, read_folder_plan, read_plan
 from routing.table import OUTCOMES
 from traitroute.adapters import Adapter, InputError, WeightStore, packed_texts
-from traitroute.profiling import open_base_model, train_adapter
+from traitroute.profiling import TrainedAdapter, open_base_model, train_adapter
 from traitroute.profiling.base_model import BaseModelFolder
 from traitroute.profiling.matrix.measure import request_for, to_outcomes
 from traitroute.profiling.profile import quiet_libraries
@@ -79,9 +79,19 @@ def _parts(asked: Sequence[Asked]) -> Iterator[list[Asked]]:
 
 
 def _adapter(source: TrainingSet, base: BaseModelFolder, job: Job, store: WeightStore) -> Adapter:
-    trained = train_adapter(source, base, job.plan.training, job.work / "runs" / source.name)
+    # In a process of its own: what training took is given back, and two at once fit into the memory.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        trained = pool.submit(_train, source, base, job).result()
     _log(job, "trained", {"seconds": trained.seconds, "tokens": trained.tokens, "reused": trained.reused})
     return adapter_record(source.name, source.name, base, store.add(trained.folder))
+
+
+def _train(source: TrainingSet, base: BaseModelFolder, job: Job) -> TrainedAdapter:
+    import torch
+
+    quiet_libraries()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    return train_adapter(source, base, job.plan.training, job.work / "runs" / source.name)
 
 
 def _measure(
@@ -119,7 +129,6 @@ def run(plan: Plan, work: Path, processes: int, only: Collection[str]) -> None:
     # Read by the processes started below: glibc gives each temporary back, which doubles the time (docs/decisions.md).
     os.environ |= {"OMP_NUM_THREADS": "1"} | CPU_VARIABLES | os.environ
     with (
-        # A process a job: an allocator that keeps its memory never gives back what training took.
         ProcessPoolExecutor(processes, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool,
         Progress() as progress,
     ):
