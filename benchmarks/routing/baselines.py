@@ -177,21 +177,24 @@ def semantic_router(seen: Seen) -> Predict:
     route = np.repeat(np.arange(a), [len(p) for p in prompts])
 
     def predict(requests: Requests) -> Scores:
-        means = requests.once(("routes", utterances.tobytes()), lambda: route_scores(requests.sentence))
+        means = requests.once(
+            ("routes", utterances.tobytes()), lambda: route_means(requests.sentence, utterances, route, a)
+        )
         # A route of just the threshold is chosen.
         return lambda threshold: _with_base(means, threshold - 1e-9)
 
-    def route_scores(sentence: Array) -> Array:
-        cosines = sentence @ utterances.T
-        top = np.argpartition(-cosines, TOP_UTTERANCES, axis=1)[:, :TOP_UTTERANCES]
-        of, value = route[top], np.take_along_axis(cosines, top, axis=1)
-        totals, counts = np.zeros((len(sentence), a)), np.zeros((len(sentence), a))
-        at = np.arange(len(sentence))[:, None]
-        np.add.at(totals, (at, of), value)
-        np.add.at(counts, (at, of), 1)
-        return totals / np.maximum(counts, 1)
-
     return predict
+
+
+def route_means(sentence: Array, utterances: Array, route: Rows, count: int) -> Array:
+    """The mean cosine of each route's utterances, of `route`, among the most alike of all, (n, count); else 0."""
+    cosines = sentence @ utterances.T
+    top = np.argpartition(-cosines, TOP_UTTERANCES, axis=1)[:, :TOP_UTTERANCES]
+    totals, counts = np.zeros((len(sentence), count)), np.zeros((len(sentence), count))
+    at = np.arange(len(sentence))[:, None]
+    np.add.at(totals, (at, route[top]), np.take_along_axis(cosines, top, axis=1))
+    np.add.at(counts, (at, route[top]), 1)
+    return totals / np.maximum(counts, 1)
 
 
 def task_mixture(seen: Seen) -> Predict:

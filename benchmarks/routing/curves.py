@@ -14,10 +14,10 @@ from rich.table import Table
 
 from .ours import OURS
 from .protocols import Fold
-from .scores import data_set_scores, reference, reliability, summary
+from .scores import data_set_scores, reliability, summary
 from .seen import see
 from .table import OutcomeTable
-from .trials import OUR_NAME, Job, Pool, complete_table, fold_list, scores_of
+from .trials import OUR_NAME, Job, Pool, against, complete_table, fold_list, scores_of
 
 Array = NDArray[np.float64]
 Row = dict[str, float]
@@ -152,8 +152,7 @@ CURVES: dict[str, Callable[[Study], list[Row]]] = {
 
 def _figures(table: OutcomeTable, scores: Array, parts: Iterable[Fold], choice: NDArray[np.intp]) -> dict[str, float]:
     rows = np.concatenate([fold.test for fold in parts])
-    against = reference(scores[rows], table.dataset[rows], table.group[rows], table.row[rows], rows)
-    found = summary(data_set_scores(scores[rows], choice, against))
+    found = summary(data_set_scores(scores[rows], choice, against(table, scores[rows], rows)))
     return {
         "% of best": found["pct_of_best"],
         "gain recovered": found["gain_recovered"],

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .baselines import BASELINES
+from .baselines import BASELINES, STACK
 from .ours import ABLATIONS, OURS, SEEDS
 from .protocols import Fold, folds
 from .scores import DataSetScores, Reference, ahead_p, data_set_scores, leads, reference, summary
@@ -24,6 +24,7 @@ Array = NDArray[np.float64]
 Choice = NDArray[np.intp]
 ROUTERS: dict[str, Router] = {**OURS, **BASELINES, **ABLATIONS, **SEEDS}
 SCORES = ("strict", "lenient", "metric")
+ARROW_SCORES = SCORES[:2]
 OUR_NAME = "traitroute"
 MEAN = "(mean of the protocols)"
 
@@ -54,10 +55,11 @@ class Answers:
 
 def answer(job: Job) -> Answers:
     """Fit the routers of a job in their order, and ask them."""
-    table = complete_table(job.file)
+    table, found = complete_table(job.file), _folds_of(job.file, job.protocol)
     if job.adapters is not None:
         table = table.of_adapters(np.array(job.adapters))
-    fold = fold_list(table, job.protocol)[job.fold]
+        found = fold_list(table, job.protocol)
+    fold = found[job.fold]
     if job.fit is not None:
         fold = replace(fold, fit=np.array(job.fit))
     return answers(table, fold, {name: ROUTERS[name] for name in job.routers}, job.scores)
@@ -84,6 +86,11 @@ def complete_table(file: Path) -> OutcomeTable:
     if not len(table) or not table.adapters or any(np.isnan(getattr(table, score)).any() for score in SCORES):
         raise SystemExit(f"{file}: no request was measured with base and an adapter; run benchmarks/outcomes.py on")
     return table
+
+
+@cache
+def _folds_of(file: Path, protocol: str) -> list[Fold]:
+    return fold_list(complete_table(file), protocol)
 
 
 def scores_of(table: OutcomeTable, score: str) -> Array:
@@ -122,6 +129,9 @@ class Pool:
 class Trial:
     """One protocol and score: the rows scored, in the order of its folds, and what each router chose there."""
 
+    table: OutcomeTable
+    score: str
+    rows: Choice
     scores: Array
     against: Reference
     choices: dict[str, Choice]
@@ -134,8 +144,11 @@ class Trial:
         scores = scores_of(table, score)[rows]
         names = list(answered[0].seconds)
         return cls(
-            scores=scores,
-            against=reference(scores, table.dataset[rows], table.group[rows], table.row[rows], rows),
+            table,
+            score,
+            rows,
+            scores,
+            against(table, scores, rows),
             choices={n: np.concatenate([a.choices[score][n] for a in answered]) for n in names},
             seconds={n: sum(a.seconds[n] for a in answered) for n in names},
         )
@@ -143,6 +156,11 @@ class Trial:
     def found(self, choice: Choice) -> DataSetScores:
         """What a choice of columns scores."""
         return data_set_scores(self.scores, choice, self.against)
+
+
+def against(table: OutcomeTable, scores: Array, rows: Choice) -> Reference:
+    """What choices for the table's `rows`, of `scores`, are held against."""
+    return reference(scores, table.dataset[rows], table.group[rows], table.row[rows], rows)
 
 
 def run(table: OutcomeTable, score: str, protocol: str, routers: Mapping[str, Router]) -> Trial:
@@ -162,6 +180,25 @@ def hindsight(trial: Trial) -> dict[str, Choice]:
         "(oracle per data set)": of_data_set,
         "(oracle per request)": trial.scores.argmax(axis=1),
     }
+
+
+def arrow_figures(trial: Trial) -> dict[str, dict[str, Any]]:
+    """PEFT's Arrow, which answers by a mixture and not by a choice, and choosers on the requests it was measured on."""
+    if trial.score not in ARROW_SCORES:
+        return {}
+    right = trial.table.arrow[trial.rows, ARROW_SCORES.index(trial.score)].astype(np.float64)
+    kept = np.flatnonzero(right >= 0)
+    if not len(kept):
+        return {}
+    scores = trial.scores[kept]
+    reference = against(trial.table, scores, trial.rows[kept])
+    answered, last = np.hstack([scores, right[kept, None]]), np.full(len(kept), scores.shape[1])
+    found = {f"Arrow (PEFT), {len(kept)} requests": data_set_scores(answered, last, reference)}
+    for name in (OUR_NAME, STACK):
+        if name in trial.choices:
+            chosen = trial.choices[name][kept]
+            found[f"({name}, {len(kept)} requests)"] = data_set_scores(scores, chosen, reference)
+    return {name: summary(scored) for name, scored in found.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,6 +222,7 @@ class Found:
             best = max(baselines, key=lambda name: figures[name]["pct_of_best"])
             figures["(best baseline in hindsight)"] = {"name": best, **figures[best]}
         figures |= {name: summary(trial.found(choice)) for name, choice in hindsight(trial).items()}
+        figures |= arrow_figures(trial)
         return cls(achieved, figures)
 
 

@@ -116,6 +116,19 @@ def test_over_protocols_ours_is_compared_with_each(made_up: OutcomeTable) -> Non
     assert means["traitroute"]["pct_of_best"] == pytest.approx(expected)
 
 
+def test_a_mixture_is_compared_on_the_requests_it_answered(made_up: OutcomeTable) -> None:
+    arrow = made_up.arrow.copy()
+    arrow[made_up.task == 0] = [1, 0]
+    arrow[np.array(made_up.datasets)[made_up.task] == "set2a"] = [1, 0]
+    table = replace(made_up, arrow=arrow)
+    for score, expected in (("strict", 1.0), ("lenient", 0.0)):
+        found = Found.of(run(table, score, "new_rows", {STACK: SINGLES["base"]})).figures
+        (name,) = [n for n in found if n.startswith("Arrow")]
+        assert found[name]["mean_score"] == expected
+        assert found[name]["datasets"] == found[f"({STACK}, {name.split(', ')[1]})"]["datasets"] == 1
+    assert not [n for n in Found.of(run(table, "metric", "new_rows", {})).figures if "Arrow" in n]
+
+
 @pytest.mark.slow
 def test_our_router_is_run_as_it_is(made_up: OutcomeTable) -> None:
     found = Found.of(run(made_up, "strict", "sources_only", OURS))

@@ -9,6 +9,7 @@ pytest.importorskip(
     reason="semantic-router is not installed: make benchmarks",
 )
 from routing import semantic
+from routing.baselines import route_means
 
 NAMES = ("cook", "pilot", "judge")
 AXES = np.eye(4)
@@ -46,3 +47,14 @@ def test_a_score_is_the_mean_cosine_of_the_routes_best_utterances() -> None:
 def test_an_adapter_without_utterances_is_refused() -> None:
     with pytest.raises(InputError, match="no utterances for judge"):
         semantic.SemanticRouterBaseline().fit(NAMES, {**UTTERANCES, "judge": np.zeros((0, 4))})
+
+
+def test_the_routing_benchmark_chooses_as_the_package_does() -> None:
+    requests = np.random.default_rng(9).normal(size=(40, 4))
+    requests /= np.linalg.norm(requests, axis=1, keepdims=True)
+    utterances = np.concatenate([UTTERANCES[name] for name in NAMES])
+    utterances /= np.linalg.norm(utterances, axis=1, keepdims=True)
+    best = semantic.SemanticRouterBaseline().fit(NAMES, UTTERANCES).best(requests)
+    means = route_means(requests, utterances, np.repeat(np.arange(3), 8), 3)
+    assert means.argmax(axis=1).tolist() == best.adapter.tolist()
+    np.testing.assert_allclose(means.max(axis=1), best.score)
