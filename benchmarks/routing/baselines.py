@@ -337,8 +337,10 @@ class Stack:
         used = [(w, member.fit(seen)) for w, member in zip(weights, self.members, strict=True) if w]
 
         def predicted(requests: Requests) -> Array:
-            mixed = sum((w * _gains(each.predicted(requests)) for w, each in used), np.float64(level))
-            return _with_base(np.broadcast_to(mixed, (len(requests), target.shape[1])), 0.0)
+            mixed = np.full((len(requests), target.shape[1]), level)
+            for w, each in used:
+                mixed += w * _gains(each.predicted(requests))
+            return _with_base(mixed, 0.0)
 
         return ByScore(predicted)
 

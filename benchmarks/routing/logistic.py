@@ -30,8 +30,9 @@ class Logistic:
 
     def scores(self, x: Array) -> Array:
         """Predicted scores (n, columns) of embeddings (n, p)."""
-        x = x.astype(np.float32)
-        return _sigmoid((x @ self.project) @ self.ability + self.bias + x @ self.ease).astype(np.float64)
+        X = x.astype(np.float32)
+        logits = (X @ self.project) @ self.ability + self.bias + X @ self.ease
+        return _sigmoid(logits.astype(np.float32)).astype(np.float64)
 
 
 def fit_logistic(x: Array, scores: Array, *, shared: bool) -> dict[int, Logistic]:
@@ -69,4 +70,4 @@ def fit_logistic(x: Array, scores: Array, *, shared: bool) -> dict[int, Logistic
 
 
 def _sigmoid(logits: Weights) -> Weights:
-    return 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
+    return np.float32(1) / (np.float32(1) + np.exp(-np.clip(logits, -30, 30)))
