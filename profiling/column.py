@@ -20,7 +20,8 @@ from .matrix.anchors import TOLERANCE
 from .matrix.measure import measured_cell
 from .matrix.profiled import MeasuredGains, Profiled
 from .matrix.row import SHARE, RowMeter
-from .tasks.task import Task
+from .matrix.votes import count_votes
+from .tasks.task import Task, check_distinct
 
 _ATTEMPTS = 20
 
@@ -102,12 +103,13 @@ class _ColumnMeter:
 
     def measure_whole(self, profiled: Profiled, tasks: Sequence[Task]) -> Profiled:
         """Measure base and the adapters measured in full; return the profile with these tasks and cells only."""
-        cells: list[Cell] = []
-        for name, task in product((None, *profiled.whole), tasks):
-            adapter = None if name is None else self.registry.adapter(name)
-            cells.append(measured_cell(self.engine, self.registry, self.base, adapter, task))
-            self.on_cell(len(cells), (1 + len(profiled.summary.adapters)) * len(tasks))
-        return replace(profiled, tasks=tuple(tasks), cells={(c.adapter, c.task): c for c in cells})
+        adapters = [None, *map(self.registry.adapter, profiled.whole)]
+        rows: list[list[Cell]] = [[] for _ in adapters]
+        for done, ((row, adapter), task) in enumerate(product(zip(rows, adapters, strict=True), tasks), start=1):
+            row.append(measured_cell(self.engine, self.registry, self.base, adapter, task))
+            self.on_cell(done, (1 + len(profiled.summary.adapters)) * len(tasks))
+        counted = count_votes(self.registry, rows, adapters, tasks)
+        return replace(profiled, tasks=tuple(tasks), cells={(c.adapter, c.task): c for row in counted for c in row})
 
     def measure_anchors(self, columns: Profiled) -> dict[str, MeasuredGains]:
         """Measure the adapters of which a part was measured."""
@@ -122,11 +124,17 @@ class _ColumnMeter:
 
 
 def check_new(tasks: Sequence[Task], profiled: Profiled, registry: Registry) -> None:
-    """Check that the profile lacks the tasks.
+    """Check that the profile lacks the tasks, and can measure them.
 
     Raises:
-        InputError: it has one, or the registry knows other examples by its name.
+        InputError: it has one, under whatever name; the registry knows other examples by its name; or it is scored by
+            votes, and the profile has too few voters.
     """
+    if (voted := [t.name for t in tasks if t.metric.by_votes]) and len(profiled.whole) < 2:
+        raise InputError(
+            f"task {voted[0]} is scored by what the others answer, and the profile has {len(profiled.whole)} adapters "
+            "that were measured in full: it takes two at least; name another metric (format, or judge)"
+        )
     known = registry.task_digests()
     for task in tasks:
         if task.name in profiled.summary.tasks:
@@ -139,6 +147,7 @@ def check_new(tasks: Sequence[Task], profiled: Profiled, registry: Registry) -> 
                 f"the registry knows a task {task.name} of other examples, which earlier profile versions were "
                 "measured on: give this one another name"
             )
+    check_distinct(tasks, beside=profiled.tasks)
 
 
 def _with_weights(registry: Registry, profiled: Profiled) -> tuple[Profiled, tuple[str, ...]]:

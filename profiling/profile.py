@@ -24,7 +24,7 @@ from .matrix.matrix import TransferMatrix
 from .matrix.measure import measure
 from .row_lengths import fit_rows
 from .tasks.suite import Suite
-from .tasks.task import data_warnings, routing_scores
+from .tasks.task import check_distinct, data_warnings, routing_scores
 from .training import TrainedAdapter, adapter_record, train_adapter
 from .traits.space import TraitSpace
 
@@ -72,6 +72,7 @@ def prepare(
     start = time.perf_counter()
     quiet_libraries()
     load_examples(suite)
+    check_distinct(suite.tasks)
     base = open_base(suite.base_model)
     suite, long = fit_rows(suite, base)
     warnings = (*data_warnings(suite.tasks), *long)

@@ -15,6 +15,7 @@ from ..serving.engines import Engine
 from .base_model import BaseModelFolder
 from .given import GivenAdapters, bring
 from .matrix.measure import matches_base, measured_cell
+from .matrix.votes import count_votes
 from .profile import prepare
 from .tasks.suite import Suite
 from .tasks.task import Task
@@ -93,7 +94,8 @@ def _measured(
     """The cells of base and some adapters, and how many seconds an answer of each took, (rows, tasks)."""
     rows: list[list[Cell]] = []
     seconds: list[list[float]] = []
-    for adapter in (None, *given.adapters[:MOST_ADAPTERS]):
+    adapters = [None, *given.adapters[:MOST_ADAPTERS]]
+    for adapter in adapters:
         row, took = list[Cell](), list[float]()
         for task in tasks:
             before = time.perf_counter()
@@ -101,7 +103,7 @@ def _measured(
             took.append((time.perf_counter() - before) / len(task.test_examples))
         rows.append(row)
         seconds.append(took)
-    return rows, np.array(seconds)
+    return count_votes(registry, rows, adapters, tasks), np.array(seconds)
 
 
 def _spent(seconds: NDArray[np.float64], tasks: Sequence[Task]) -> float:

@@ -31,8 +31,10 @@ class Outcomes:
     say whether the answer was right as asked for, and right anywhere. `predicted_label` is an index into the task's
     labels, or -1 where the output names none; `label_probabilities` has shape (n, labels), and (n, 0) for tasks without
     labels. `log_likelihood` is the sum of natural-log probabilities of the gold answer's `target_tokens` tokens.
-    `output_digest` is a 64-bit hash of each output text, which shows whether two adapters answered alike. The texts
-    themselves are kept only where a suite asks for them, as UTF-8 bytes end to end; text i ends before `text_ends[i]`.
+    `output_digest` is a 64-bit hash of each output text, which shows whether two adapters answered alike; where the
+    task's metric compares their answers, of what it compares. The texts themselves are kept only where a suite asks for
+    them, as UTF-8 bytes end to end; text i ends before `text_ends[i]`. The base model's cell of a task that is scored
+    by votes holds these: `votes`, of shape (n, voters), are digests of the answers of `voters`, of shape (voters,).
     """
 
     strict: NDArray[np.bool_]
@@ -48,6 +50,8 @@ class Outcomes:
     label_probabilities: NDArray[np.float32]
     text_bytes: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
     text_ends: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    votes: NDArray[np.uint64] = field(default_factory=lambda: np.zeros((0, 0), np.uint64))
+    voters: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
 
     def __len__(self) -> int:
         return len(self.strict)

@@ -14,6 +14,7 @@ from ...serving.engines import Engine, EngineRequest, EngineResult
 from ...serving.engines.probe import Effect, EngineProbe
 from ..base_model import BaseModelFolder
 from ..tasks.task import Example, Task
+from .votes import count_votes
 
 MOVED = 0.01
 """Rounding alone changes an answer's likelihood beyond the probe's threshold in fewer examples than this share."""
@@ -32,6 +33,7 @@ def measure(
 ) -> list[Cell]:
     """Measure the base model and `adapters` on `tasks`; cells already in `registry` are not repeated.
 
+    Tasks that are scored by votes are counted in the end, when all have answered.
     With `keep_outputs` newly measured cells hold the texts too. Each finished cell is committed before the next begins,
     so a killed run loses at most one. Where `on_silent` is given, an adapter that changed nothing is handed to it with
     the error that says so; its row is left out and the others go on.
@@ -40,6 +42,7 @@ def measure(
         SilentAdapterError: an adapter changes nothing beyond noise; its cells are removed.
     """
     rows: list[list[Cell]] = []
+    voters: list[Adapter | None] = []
     probe = EngineProbe(engine)
     for adapter in (None, *adapters):
         row = []
@@ -48,6 +51,7 @@ def measure(
             on_cell(cell)
             row.append(cell)
         rows.append(row)
+        voters.append(adapter)
         if adapter is None:
             continue
         changes = [Changes.of(cell.outcomes, base.outcomes) for cell, base in zip(row, rows[0], strict=True)]
@@ -56,9 +60,9 @@ def measure(
         except SilentAdapterError as exc:
             if on_silent is None:
                 raise
-            del rows[-1]
+            del rows[-1], voters[-1]
             on_silent(adapter, exc)
-    return [cell for row in rows for cell in row]
+    return [cell for row in count_votes(registry, rows, voters, tasks) for cell in row]
 
 
 def measured_cell(
@@ -212,7 +216,7 @@ def to_outcomes(
         output_tokens=np.array([r.output_tokens for r in results], dtype=np.int32),
         finish_reason=np.array([r.finish_reason for r in results], dtype=np.uint8),
         predicted_label=np.array([j.label for j in judged], dtype=np.int32),
-        output_digest=np.array([_text_digest(r.text) for r in results], dtype=np.uint64),
+        output_digest=np.array([_text_digest(task.metric.compared(r.text)) for r in results], dtype=np.uint64),
         label_probabilities=_softmax(label_scores).astype(np.float32),
     )
 

@@ -34,6 +34,7 @@ from ..tasks.task import Task
 from .anchors import TOLERANCE, AnchorRow, Places, rounds
 from .measure import Changes, cell_key, measured_cell, refuse_silence, request_for, to_outcomes
 from .profiled import MeasuredGains, Profiled, training_rows
+from .votes import Votes
 
 SHARE = 0.1
 _ATTEMPTS = 20
@@ -147,8 +148,12 @@ class RowMeter:
 
     def __post_init__(self) -> None:
         self.row = AnchorRow(self.profiled.anchors(without=self.adapter.name))
+        tasks = self.profiled.tasks
+        self._votes = [Votes.kept_in(self.profiled.outcomes(None, task)) for task in tasks]
         # Measured once for all adapters, where the profile was made on another engine.
-        self.base_row = [self._cell(None, task).outcomes for task in self.profiled.tasks]
+        base = [self._cell(None, task).outcomes for task in tasks]
+        self.base_row = [v.scored(o, None) if v else o for v, o in zip(self._votes, base, strict=True)]
+        self._unscored: list[str] = []
         self._changes: list[Changes] = []
 
     def measure_whole(self) -> None:
@@ -174,7 +179,9 @@ class RowMeter:
         Raises:
             SilentAdapterError: it is such; what was measured is removed.
         """
-        refuse_silence(self.registry, self.adapter, EngineProbe(self.engine), self._changes, self.keys)
+        refuse_silence(
+            self.registry, self.adapter, EngineProbe(self.engine), self._changes, [*self.keys, *self._unscored]
+        )
 
     def gains(self) -> MeasuredGains:
         """The gains as known by now, over what base scored on this engine."""
@@ -207,6 +214,8 @@ class RowMeter:
     def _measure_part(self, task: int, places: Places) -> None:
         spec = self.profiled.tasks[task]
         key = anchor_key(self.base.digest, self.adapter, spec.digest, self.engine.name, places)
+        if votes := self._votes[task]:
+            key = votes.key(key)
         cell = self.registry.find_cell(key)
         outcomes = cell.outcomes if cell else self._run(task, places)
         # Named anew: the same weights may have been measured under another name.
@@ -214,6 +223,9 @@ class RowMeter:
         self._add(task, key, places, outcomes)
 
     def _take_whole(self, task: int, cell: Cell) -> None:
+        if votes := self._votes[task]:
+            self._unscored.append(cell.key)
+            cell = votes.keep(self.registry, cell, self.adapter)
         self.whole[task] = cell.outcomes
         self._add(task, cell.key, np.arange(len(cell.outcomes)), cell.outcomes)
 
@@ -227,7 +239,9 @@ class RowMeter:
         task, by_base = self.profiled.tasks[number], self.base_row[number].texts
         examples = [task.test_examples[i] for i in places]
         results = self.engine.run([request_for(task, e, self.adapter) for e in examples])
-        return to_outcomes(task, examples, results, [by_base[i] for i in places] if by_base else None)
+        outcomes = to_outcomes(task, examples, results, [by_base[i] for i in places] if by_base else None)
+        votes = self._votes[number]
+        return votes.scored(outcomes, self.adapter, places) if votes else outcomes
 
     def _cell(self, adapter: Adapter | None, task: Task) -> Cell:
         return measured_cell(self.engine, self.registry, self.base, adapter, task)

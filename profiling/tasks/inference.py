@@ -31,7 +31,7 @@ def infer_task(
     if unlabelled := next((row for row in seen if "target" not in row), None):
         raise SuiteError(
             f'{unlabelled.where}: the row has no "target", so that nothing tells by what answers are judged: say it '
-            'in a suite, with "target" and "metric" (format, or judge)'
+            'in a suite, with "target" and "metric" (format, agreement or judge)'
         )
     labels = _inferred_labels(seen, folder / name)
     ask = f"\nAnswer with one of: {', '.join(labels)}." if 0 < len(labels) <= LISTED_LABELS else ""

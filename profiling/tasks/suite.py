@@ -89,6 +89,12 @@ class Suite(BaseModel):
             raise ValueError('at least two tasks need "source: true", or name "adapters" that are there already')
         if len(self.tasks) < (least := 1 if tasks_only else 2 if self.adapters else 3):
             raise ValueError(f"at least {least} tasks are needed, to tell requests of one kind from those of another")
+        voted = [t.name for t in self.tasks if t.metric.by_votes]
+        if voted and len(self.sources) + len(self.adapters) < 2 and not tasks_only:
+            raise ValueError(
+                f"task {voted[0]} is scored by what the others answer: that takes two adapters beside base at least, "
+                "and tells something from five or so"
+            )
         if lost := [a.of for a in self.ablations if a.of not in sources]:
             raise ValueError(f'ablations alter source tasks {sources}; "of" names {lost}')
         for name in rows:

@@ -103,6 +103,11 @@ class Task(BaseModel):
             seen[bare] = label
         if self.source and not self.train:
             raise ValueError('a source task needs training rows: set "train" above 0')
+        if self.source and self.metric.by_votes:
+            raise ValueError(
+                f'metric "{self.metric.name}" is for tasks without right answers, and a source has the answers that an '
+                "adapter is trained on: name a metric that reads them, such as text"
+            )
         for template in (self.prompt, self.target, self.answer):
             try:
                 _template(template)
@@ -262,6 +267,23 @@ def routing_scores(tasks: Iterable[Task]) -> dict[str, RoutingScore]:
     return {task.name: task.score for task in tasks}
 
 
+def check_distinct(tasks: Iterable[Task], *, beside: Iterable[Task] = ()) -> None:
+    """Check that no task asks and judges what another does, or one `beside` them.
+
+    Raises:
+        SuiteError: one does; a cell is kept by what was measured, and so theirs would be one another's.
+    """
+    names = {task.digest: task.name for task in beside}
+    for task in tasks:
+        twin = names.setdefault(task.digest, task.name)
+        if twin != task.name:
+            raise SuiteError(
+                f"tasks {twin} and {task.name} have the same rows, prompt, token limit and metric, so what is measured "
+                'of one is the other\'s: leave one out, or change one of these; "score" alone makes no other task, as '
+                "every cell holds all three"
+            )
+
+
 def data_warnings(tasks: Sequence[Task]) -> list[str]:
     """Warnings, before anything is trained or measured, where rows make a task's scores mean less than they seem to.
 
@@ -276,7 +298,7 @@ def data_warnings(tasks: Sequence[Task]) -> list[str]:
 def _warnings_of(task: Task) -> Iterator[str]:
     tested = task.test_examples
     answers = {example.answer for example in tested}
-    if answers == {""} or task.metric.name == "format":
+    if answers == {""} or task.metric.without_answers:
         yield (
             f'it is measured without right answers: metric "{task.metric.name}" says less than whether an answer is '
             "right, and so do gains and routing by it"

@@ -27,6 +27,7 @@ class Format(Metric):
 
     family: ClassVar[str] = "format"
     must_pass: ClassVar[tuple[Literal["answer", "target"], ...]] = ()
+    without_answers: ClassVar[bool] = True
     name: str = "format"
     asked: Literal["json", "option", "text"] = "text"
 

@@ -118,6 +118,10 @@ class Metric(BaseModel):
 
     against_base: ClassVar[bool] = False
     """Whether an output is compared with what the base model wrote, which is then kept."""
+    by_votes: ClassVar[bool] = False
+    """Whether an output is scored by what base and the other adapters wrote, once all have; see matrix/votes.py."""
+    without_answers: ClassVar[bool] = False
+    """Whether scores have nothing to do with the answers of rows."""
 
     name: str
 
@@ -138,6 +142,10 @@ class Metric(BaseModel):
         given = {fields[n].alias or n: v for n, v in self if n in fields and v != fields[n].default}
         given |= self.model_extra or {}
         return {"name": self.name, **given} if given.keys() - {"name"} else self.name
+
+    def compared(self, output: str) -> str:
+        """What of an output shows whether two answer alike."""
+        return output
 
     def judge(self, answers: Sequence[Answer], task: "Task") -> list[Judgement]:
         """A judgement for each of `answers` to `task`, in their order; one by one unless a metric needs many at once.

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, ValidationError
 
 from ....adapters import did_you_mean
+from .agreement import Agreement
 from .code import Code
 from .format import Format
 from .harness import LmEval
@@ -18,7 +19,7 @@ from .rules import Choice, Contains, Exact, Json, Label, Number, NumberInText, R
 
 _ALL: tuple[type[Metric], ...] = (
     *(Label, Number, Exact, Json, Text, NumberInText, Contains, Choice, Regex),
-    *(JsonSchema, Code, F1, RougeL, Bleu, Chrf, LmEval, Python, Format, Judge),
+    *(JsonSchema, Code, F1, RougeL, Bleu, Chrf, LmEval, Python, Format, Agreement, Judge),
 )
 METRICS: Mapping[str, type[Metric]] = {metric.model_fields["name"].default: metric for metric in _ALL}
 """The metrics that come with TraitRoute, by the names that a suite gives."""
