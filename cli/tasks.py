@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 from rich.markup import escape
+from rich.progress import Progress
 from rich.table import Table
 
 from ..adapters import Adapter, AdapterState, DemandWindow, InputError, Registry
@@ -33,6 +34,9 @@ PROMPTS = 50
 
 SHOWN_CHARS = 72
 """Of each example of a task from a log."""
+
+LONG_LOG = 32 * 2**20
+"""Reading so much takes a second or two."""
 
 RISING = 0.05
 """The p-value below which a trend in the traffic is stated."""
@@ -133,8 +137,8 @@ def from_log(
     file: Annotated[
         Path,
         typer.Argument(
-            help="The log: a JSON object a line or an array of them, as OpenAI's API, LiteLLM and Langfuse have them, "
-            "or vLLM's own log at level DEBUG.",
+            help="The log: a JSON object a line, an array of them, or a .csv table, as OpenAI's API, LiteLLM and "
+            "Langfuse have them, or vLLM's own log at level DEBUG.",
             show_default=False,
         ),
     ],
@@ -173,9 +177,15 @@ def from_log(
 
     out = out or Path(f"{file.stem}-tasks")
     judged = _judge(judge, judge_url, judge_key_env)
-    tasks, reading = tasks_from_log(
-        file, out, rows=rows, fewest=fewest, most=most, seed=seed, sample=sample, judge=judged
-    )
+    options = {"rows": rows, "fewest": fewest, "most": most, "seed": seed, "sample": sample}
+    # It is read twice: once to group its requests, once for the rows that were chosen.
+    size = 2 * file.stat().st_size if file.is_file() else 0
+    with progress_bars() if size > LONG_LOG else Progress(disable=True) as progress:
+        bar = progress.add_task("read the log twice", total=1.0)
+        tasks, reading = tasks_from_log(
+            file, out, **options, judge=judged, on_bytes=lambda read: progress.advance(bar, read / size)
+        )
+        progress.update(bar, completed=1.0)
     if fault := first_fault(reading):
         warn(f"of {reading.entries} entries {fault}")
     if reading.too_long:

@@ -61,7 +61,7 @@ JUDGED: Mapping[Judged, Judging] = {
     "nothing": Judging(
         {"name": "format", "asked": "text"},
         "nothing yet",
-        "whether there is an answer at all: give it a judge (docs/metrics.md)",
+        "whether there is an answer at all: give it a judge, or, where answers are short, agreement (docs/metrics.md)",
     ),
 }
 SHOWN = 160
@@ -119,13 +119,15 @@ def tasks_from_log(
     seed: int = 0,
     sample: int = SAMPLE,
     judge: Judge | None = None,
+    on_bytes: Callable[[int], None] = lambda read: None,
 ) -> tuple[list[LogTask], Reading]:
     """Write the tasks of a log into the new folder `out`: `suite.yaml`, and `<task>/test.jsonl` of up to `rows` rows.
 
     The `most` largest templates of at least `fewest` requests become tasks. `sample` requests are grouped, drawn by
     `seed`.
 
-    What no format tells is left to `judge`, where there is one; it is not asked here.
+    What no format tells is left to `judge`, where there is one; it is not asked here. `on_bytes` is called with the
+    size of each part of the file as it is read, twice in all.
 
     Raises:
         SuiteError: the log cannot be read, or holds no such template.
@@ -133,7 +135,7 @@ def tasks_from_log(
     """
     if out.exists():
         raise InputError(f"{out} is there already: name another folder with --out, or remove it")
-    requests, reading = _sampled(file, sample, random.Random(seed))
+    requests, reading = _sampled(file, sample, random.Random(seed), on_bytes)
     scale = reading.requests / max(len(requests), 1)
     groups = _grouped(requests, fewest / max(scale, 1), seed)[:most]
     if not groups:
@@ -146,15 +148,17 @@ def tasks_from_log(
     draw = random.Random(seed)
     chosen = {number: task.name for task in tasks for number in _chosen(named[task.name], task, draw)}
     with _new_folder(out) as folder:
-        _write_rows(file, folder, chosen)
+        _write_rows(file, folder, chosen, on_bytes)
         _write_private(folder / SUITE, _suite(file, out, tasks, reading, seed, judge))
     return tasks, reading
 
 
-def _sampled(file: Path, sample: int, draw: random.Random) -> tuple[list[_Request], Reading]:
+def _sampled(
+    file: Path, sample: int, draw: random.Random, on_bytes: Callable[[int], None]
+) -> tuple[list[_Request], Reading]:
     """A sample of the log's requests in which each is as likely as any other, in the order of the log."""
     reading, kept = Reading(), list[_Request]()
-    for entry in read_log(file):
+    for entry in read_log(file, on_bytes=on_bytes):
         reading.entries += 1
         if entry.fault:
             reading.faulty += 1
@@ -313,9 +317,9 @@ def _write_private(file: Path, text: str) -> None:
         stream.write(text)
 
 
-def _write_rows(file: Path, folder: Path, chosen: Mapping[int, str]) -> None:
+def _write_rows(file: Path, folder: Path, chosen: Mapping[int, str], on_bytes: Callable[[int], None]) -> None:
     written = 0
-    for entry in read_log(file, only=chosen):
+    for entry in read_log(file, only=chosen, on_bytes=on_bytes):
         if (chat := entry.chat) is None:
             break
         row: dict[str, Any] = {"messages": chat.messages, "logged": chat.answer}

@@ -1,4 +1,4 @@
-"""Chat requests out of a log: one JSON value a line, an array of them, or the lines of vLLM's own log.
+"""Chat requests out of a log: one JSON value a line, an array of them, a CSV table, or the lines of vLLM's own log.
 
 Read are, by the keys that hold a request, whatever else stands beside it:
 
@@ -7,15 +7,18 @@ Read are, by the keys that hold a request, whatever else stands beside it:
     LiteLLM's spend logs                      messages, or proxy_server_request where these are {}; also as JSON text
     Langfuse's observations                   input (messages, or an object that holds them), output; GENERATION only
     vLLM --enable-log-requests, level DEBUG   Request … JSON body: {…}
+    a table that one of these was exported to by the same keys, with objects as JSON texts
 
 A log is as hostile as its senders: a line is read up to `LONGEST_LINE`, an object is searched three levels deep, and a
 line that cannot be read is counted, with its number, while the rest is read on.
 """
 
+import csv
+import io
 import json
 import re
 from codecs import BOM_UTF8
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -48,20 +51,45 @@ class Entry:
     fault: str = ""
 
 
-def read_log(file: Path, only: Container[int] | None = None) -> Iterator[Entry]:
+def read_log(
+    file: Path, only: Container[int] | None = None, *, on_bytes: Callable[[int], None] = lambda read: None
+) -> Iterator[Entry]:
     """The entries of a log in their order, or `only` those of these numbers; lines count from 1, blank ones too.
+
+    `on_bytes` is called with the size of each part of the file as it is read.
 
     Raises:
         SuiteError: the file cannot be read.
     """
     try:
-        with file.open("rb") as stream:
-            items = _array(stream, file) if _is_array(stream) else _lines(stream, file, only)
+        with io.BufferedReader(_Watched(file, on_bytes), _CHUNK) as stream:
+            items = _items(stream, file, only)
             for number, item in items:
                 if only is None or number in only:
                     yield _entry(number, item, f"{file}, line {number}")
     except OSError as exc:
         raise SuiteError(f"{file} cannot be read: {exc.strerror}") from exc
+
+
+class _Watched(io.FileIO):
+    """A file that says how much of it is read."""
+
+    def __init__(self, file: Path, on_bytes: Callable[[int], None]) -> None:
+        super().__init__(file)
+        self._on_bytes = on_bytes
+
+    def readinto(self, buffer: Any) -> int:
+        """Read what fits, and say how much it was."""
+        size = super().readinto(buffer) or 0
+        self._on_bytes(size)
+        return size
+
+
+def _items(stream: IO[bytes], file: Path, only: Container[int] | None) -> Iterator[tuple[int, Any]]:
+    """The value of each entry, or its fault, after its number."""
+    if file.suffix == ".csv":
+        return _table(stream, file)
+    return _array(stream, file) if _is_array(stream) else _lines(stream, file, only)
 
 
 def _entry(number: int, item: Any, where: str) -> Entry:
@@ -81,7 +109,7 @@ def _entry(number: int, item: Any, where: str) -> Entry:
         return Entry(number, fault="nested too deeply")
 
 
-def _without(where: str, exc: SuiteError) -> str:
+def _without(where: str, exc: Exception) -> str:
     return str(exc).removeprefix(where).lstrip(": ")
 
 
@@ -157,6 +185,34 @@ def _from_text(value: Any) -> Any:
         return json.loads(value)
     except (ValueError, RecursionError):
         return value
+
+
+def _table(stream: IO[bytes], file: Path) -> Iterator[tuple[int, Any]]:
+    """The rows of a table by the number of their last line; what follows a broken one cannot be told apart from it."""
+    reader = csv.DictReader(_decoded(stream, file), strict=True)
+    usual = csv.field_size_limit(LONGEST_LINE)
+    try:
+        for row in reader:
+            where = f"{file}, line {reader.line_num}"
+            uneven = None in row or None in row.values()
+            yield reader.line_num, SuiteError(f"{where}: more or fewer cells than the first line") if uneven else row
+    except (csv.Error, SuiteError) as exc:
+        # A line that has no text was not counted.
+        number = reader.line_num + isinstance(exc, SuiteError)
+        fault = _without(f"{file}, line {number}", exc)
+        yield number, SuiteError(f"{file}, line {number}: no CSV ({fault}): what follows in the table was not read")
+    finally:
+        csv.field_size_limit(usual)
+
+
+def _decoded(stream: IO[bytes], file: Path) -> Iterator[str]:
+    number = 0
+    while line := stream.readline(LONGEST_LINE + 1):
+        number += 1
+        where = f"{file}, line {number}"
+        if len(line) > LONGEST_LINE:
+            raise SuiteError(f"{where}: longer than {LONGEST_LINE // 2**20} MiB")
+        yield decode_line(line, where, first=number == 1)
 
 
 def _lines(stream: IO[bytes], file: Path, only: Container[int] | None) -> Iterator[tuple[int, Any]]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal
@@ -175,15 +176,29 @@ class Task(BaseModel):
         """
         of_base = [None] * len(outputs) if base_outputs is None else base_outputs
         answers = [Answer(*each) for each in zip(outputs, examples, of_base, strict=True)]
-        try:
+        with self._named_errors():
             judged = self.metric.judge(answers, self)
             for judgement, example in zip(judged, examples, strict=True):
                 if not 0 <= judgement.score <= 1:
                     score = judgement.score
                     raise MetricError(f"it gave {score}, and a score is from 0 to 1 (example: {example.prompt[:80]!r})")
+        return judged
+
+    def check_metric(self) -> None:
+        """Check, before anything is measured, that what the metric asks elsewhere is there, such as a judge.
+
+        Raises:
+            MetricError: it is not.
+        """
+        with self._named_errors():
+            self.metric.check(self.test_examples[0])
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
         except MetricError as exc:
             raise MetricError(f'task {self.name}, metric "{self.metric.name}": {exc}') from exc
-        return judged
 
     def scores(self, outcomes: Outcomes) -> NDArray[np.float64]:
         """The score of every example that the task is routed by, (n,), in [0, 1]."""
@@ -289,10 +304,14 @@ def data_warnings(tasks: Sequence[Task]) -> list[str]:
 
     Raises:
         SuiteError: rows are not as they should be.
-        MetricError: a metric cannot be used on this machine, or fails on a row.
+        MetricError: a metric cannot be used on this machine, or fails on a row; or a judge is away.
         ImportError: the library that a metric needs is missing.
     """
-    return [f"{task.name}: {warning}" for task in tasks for warning in _warnings_of(task)]
+    warnings = [f"{task.name}: {warning}" for task in tasks for warning in _warnings_of(task)]
+    # One task of each metric: many may go to one judge.
+    for task in {json.dumps(task.metric.setting): task for task in reversed(tasks)}.values():
+        task.check_metric()
+    return warnings
 
 
 def _warnings_of(task: Task) -> Iterator[str]:

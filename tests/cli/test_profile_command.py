@@ -20,8 +20,9 @@ ROW = {"input": "say yes", "target": "yes"}
 def data(tmp_path: Path) -> Path:
     """A folder of three tasks with two rows a split."""
     for task in ("greet", "nod", "wave"):
+        row = ROW | {"input": f"{task} and say yes"}
         for split in ("train", "test"):
-            write_rows(tmp_path / "data" / task / f"{split}.jsonl", ROW, ROW)
+            write_rows(tmp_path / "data" / task / f"{split}.jsonl", row, row)
     return tmp_path / "data"
 
 
@@ -86,6 +87,14 @@ def test_a_row_without_target_is_named_by_file_and_line(refusal: Refusal, data: 
     line = refusal("profile", "--data", data, "--sources", "greet,nod", "--targets", "wave")
     assert f"{file}, line 2" in line
     assert '"target"' in line
+
+
+@pytest.mark.slow
+def test_tasks_that_would_share_their_cells_are_refused_by_name(refusal: Refusal, data: Path) -> None:
+    (data / "wave" / "test.jsonl").write_bytes((data / "greet" / "test.jsonl").read_bytes())
+    line = refusal("profile", "--data", data, "--sources", "greet,nod", "--targets", "wave")
+    assert "tasks greet and wave have the same rows, prompt, token limit and metric" in line
+    assert "leave one out" in line
 
 
 @pytest.mark.parametrize(

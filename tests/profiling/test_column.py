@@ -153,6 +153,12 @@ def test_a_task_that_is_profiled_already_is_refused(growing: Fleet) -> None:
     assert growing.engine.asked == []
 
 
+def test_a_task_that_is_profiled_under_another_name_is_refused(growing: Fleet) -> None:
+    with pytest.raises(InputError, match="tasks mood and feeling have the same rows"):
+        add(growing, TOXIC, growing.tasks[0].model_copy(update={"name": "feeling"}))
+    assert growing.engine.asked == []
+
+
 def test_a_name_that_the_registry_knows_for_other_examples_is_refused(growing: Fleet) -> None:
     growing.registry.put_task("toxic", "0" * 64, {})
     with pytest.raises(InputError, match="of other examples"):

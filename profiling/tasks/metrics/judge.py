@@ -14,8 +14,9 @@ import json
 import os
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -36,6 +37,9 @@ Verdict = Literal["win", "loss", "tie", "unreadable"]
 LONGEST = 8_000
 """Characters of an answer that the judge is shown; of the request, twice as many."""
 MOST_UNREADABLE = 0.5
+OPENING_S = 10.0
+"""How long a judge may be away before anything is measured."""
+_CURE = "nothing was measured: give the url (up to /v1), the model and the key's variable of a judge that runs"
 RUBRIC = """You compare two answers to one request.
 
 [Request]
@@ -145,6 +149,15 @@ class Judge(Metric):
         digest = hashlib.sha256(json.dumps(self.rules, sort_keys=True).encode()).hexdigest()[:16]
         return cache_folder() / "judges" / f"{digest}.jsonl"
 
+    def check(self, example: Example) -> None:
+        """Ask the judge once, about two made-up answers to an example; what it says does not count."""
+        with self._client(self._key(), min(self.patience_s, OPENING_S), _CURE) as client:
+            reply = self._reply(client, example, "yes", "no")
+        if "choices" not in reply:
+            raise MetricError(
+                f"the judge {self.model!r} answers with {str(reply)[:80]}, which is no chat completion; {_CURE}"
+            )
+
     def judge(self, answers: Sequence[Answer], task: "Task") -> list[Judgement]:
         """Ask about all pairs that were not judged before, several at a time."""
         scores = self.scores(answers, task.name)
@@ -175,13 +188,9 @@ class Judge(Metric):
         return known | {pair.digest: pair for pair in new}
 
     def _ask_all(self, answers: Sequence[Answer], task: str, key: str | None) -> list[Pair]:
-        try:
-            from ....serving.engines.completions import CompletionsClient
-        except ImportError as exc:
-            raise ImportError("a judge is asked with httpx: pip install 'traitroute[worker]'") from exc
         self.file.parent.mkdir(parents=True, exist_ok=True)
         lock = threading.Lock()
-        with CompletionsClient(self.url, api_key=key, patience_s=self.patience_s) as client:
+        with self._client(key, self.patience_s, "its verdicts until now are kept") as client:
 
             def ask(answer: Answer) -> Pair:
                 pair = self._ask(client, answer, task)
@@ -192,13 +201,24 @@ class Judge(Metric):
             pool = ThreadPoolExecutor(self.concurrency)
             try:
                 return list(pool.map(ask, answers))
-            except (RefusalError, ServerError) as exc:
-                # A server's message may repeat the key that it was sent.
-                said = str(exc).replace(key, "***") if key else str(exc)
-                way = "refuses" if isinstance(exc, RefusalError) else "does not answer"
-                raise MetricError(f"the judge {self.model!r} {way}: {said}; its verdicts until now are kept") from None
             finally:
                 pool.shutdown(cancel_futures=True)
+
+    @contextmanager
+    def _client(self, key: str | None, patience_s: float, then: str) -> "Iterator[CompletionsClient]":
+        """A client of the judge's server, whose errors say that they are the judge's, and what `then`."""
+        try:
+            from ....serving.engines.completions import CompletionsClient
+        except ImportError as exc:
+            raise ImportError("a judge is asked with httpx: pip install 'traitroute[worker]'") from exc
+        try:
+            with CompletionsClient(self.url, api_key=key, patience_s=patience_s) as client:
+                yield client
+        except (RefusalError, ServerError) as exc:
+            # A server's message may repeat the key that it was sent.
+            said = str(exc).replace(key, "***") if key else str(exc)
+            way = "refuses" if isinstance(exc, RefusalError) else "does not answer"
+            raise MetricError(f"the judge {self.model!r} {way}: {said}; {then}") from None
 
     def _ask(self, client: "CompletionsClient", answer: Answer, task: str) -> Pair:
         base = answer.base_output or ""

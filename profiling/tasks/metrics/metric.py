@@ -147,6 +147,13 @@ class Metric(BaseModel):
         """What of an output shows whether two answer alike."""
         return output
 
+    def check(self, example: Example) -> None:
+        """Check, before anything is measured, that what the metric asks elsewhere is there.
+
+        Raises:
+            MetricError: it is not.
+        """
+
     def judge(self, answers: Sequence[Answer], task: "Task") -> list[Judgement]:
         """A judgement for each of `answers` to `task`, in their order; one by one unless a metric needs many at once.
 

@@ -1,5 +1,6 @@
 """Requests out of logs: the forms in which gateways and servers write them, and what is broken or hostile."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,61 @@ def test_an_array_that_was_cut_short_gives_what_stands_before_the_cut(tmp_path: 
     entries = list(read_log(file))
     assert [entry.chat is not None for entry in entries] == [True] * 4 + [False]
     assert "not JSON" in entries[-1].fault
+
+
+def table(tmp_path: Path, *rows: dict[str, str]) -> Path:
+    file = tmp_path / "export.csv"
+    with file.open("w", newline="", encoding="utf-8-sig") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return file
+
+
+def test_a_table_is_read_as_the_objects_it_was_made_of(tmp_path: Path) -> None:
+    long = [*BODY["messages"], {"role": "user", "content": "é" * 200_000}]
+    langfuse = {
+        "id": "1",
+        "type": "GENERATION",
+        "input": json.dumps(BODY["messages"], indent=1),
+        "output": '"Nothing."',
+    }
+    rows = [langfuse, {**langfuse, "input": "What rhymes\nwith orange?"}, {**langfuse, "input": json.dumps(long)}]
+    file = table(tmp_path, *rows, {**langfuse, "type": "SPAN"})
+    first, plain, whole, span = read_log(file)
+    assert first.chat is not None and list(first.chat.messages) == BODY["messages"]
+    assert plain.chat is not None and plain.chat.messages[0]["content"] == "What rhymes\nwith orange?"
+    assert whole.chat is not None and len(whole.chat.messages[-1]["content"]) == 200_000
+    assert span.chat is None and not span.fault
+    assert csv.field_size_limit() == 131_072
+    assert [entry.number for entry in read_log(file, only={plain.number})] == [plain.number]
+    own = table(tmp_path, {"prompt": "Name a city.", "response": "Rome"})
+    assert [(e.chat and e.chat.asked, e.chat and e.chat.answer) for e in read_log(own)] == [("Name a city.", "Rome")]
+
+
+@pytest.mark.parametrize(
+    ("content", "faults"),
+    [
+        (b"prompt,response\na,b\nc\nd,e\n", ["", "more or fewer cells than the first line", ""]),
+        (b'prompt,response\na,b\n"c,d\n', ["", "no CSV (unexpected end of data): what follows"]),
+        (b"prompt,response\na,b\n\xff,d\n", ["", "no CSV (not UTF-8 text"]),
+        (b"", []),
+    ],
+)
+def test_a_broken_table_is_read_up_to_the_break(tmp_path: Path, content: bytes, faults: list[str]) -> None:
+    file = tmp_path / "export.csv"
+    file.write_bytes(content)
+    entries = list(read_log(file))
+    assert [bool(entry.chat) for entry in entries] == [not fault for fault in faults]
+    assert all(fault in entry.fault for fault, entry in zip(faults, entries, strict=True))
+
+
+def test_what_is_read_is_told_as_it_is_read(tmp_path: Path) -> None:
+    parts: list[int] = []
+    read(tmp_path, *[BODY | {"note": "x" * 100_000}] * 50)
+    for _ in read_log(tmp_path / "log.jsonl", on_bytes=parts.append):
+        assert 0 < len(parts) < 9
+    assert sum(parts) == (tmp_path / "log.jsonl").stat().st_size
 
 
 def test_chosen_lines_alone_are_read_again(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from traitroute.adapters import SuiteError
 from traitroute.profiling.tasks.metrics.rules import Label
 from traitroute.profiling.tasks.sources import FolderSource
 from traitroute.profiling.tasks.suite import load_suite
-from traitroute.profiling.tasks.task import Example, Task
+from traitroute.profiling.tasks.task import Example, Task, check_distinct
 
 ROWS = [
     {"input": "I loved it", "target": "positive", "label": "positive"},
@@ -36,6 +36,19 @@ def test_rows_are_rendered_through_the_templates(folder: Path) -> None:
     form = {"metric": "label", "labels": ("positive", "negative")}
     task = make(folder, prompt="Mood?\n{{ input }}\n", target="It is {{ target }}.", **form)
     assert task.test_examples[0] == Example(prompt="Mood?\nI loved it", target="It is positive.", answer="positive")
+
+
+def test_tasks_that_would_share_their_cells_are_named(folder: Path) -> None:
+    mood = make(folder)
+    rows = FolderSource(folder=folder, dataset="mood")
+    others = [make(folder, name="text", rows=rows, metric="text"), make(folder, name="short", rows=rows, max_tokens=9)]
+    check_distinct([mood, *others], beside=[mood])
+    twins = make(folder, name="feeling", rows=rows, score="lenient")
+    with pytest.raises(SuiteError, match=r"tasks mood and feeling have the same rows, prompt, .*: leave one out"):
+        check_distinct([mood, *others, twins])
+    with pytest.raises(SuiteError, match="tasks mood and feeling"):
+        check_distinct([twins], beside=[mood])
+    check_distinct(others, beside=[mood, twins])
 
 
 def test_target_is_the_answer_where_a_row_has_neither_answer_nor_label(folder: Path) -> None:
@@ -208,5 +221,5 @@ def test_a_metric_without_settings_is_kept_as_its_name(folder: Path, given: Any)
 
 
 def test_an_unknown_metric_is_refused_with_those_there_are(folder: Path) -> None:
-    with pytest.raises(ValidationError, match=r"no metric 'tacit'; did you mean 'exact'\? Known: bleu, "):
+    with pytest.raises(ValidationError, match=r"no metric 'tacit'; did you mean 'exact'\? Known: agreement, bleu, "):
         make(folder, metric="tacit")

@@ -17,6 +17,7 @@ from traitroute.profiling import Example, Judgement, measure
 from traitroute.profiling.tasks.metrics import read_metric
 from traitroute.profiling.tasks.metrics.judge import Judge, Pair, kept_pairs
 from traitroute.profiling.tasks.metrics.judge_report import JudgeReport, agreement, read_labels
+from traitroute.profiling.tasks.task import data_warnings
 
 from ...conftest import BASE, SkilledEngine, adapter, task
 from .conftest import a_task
@@ -69,12 +70,13 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StandI
             judge.asked.append(body)
             judge.keys.add(self.headers["authorization"])
             status = 401 if len(judge.asked) > judge.fails_from else judge.status
+            status = status if self.path == "/v1/chat/completions" else 404
             said = judge.decide(*SHOWN.findall(body["messages"][0]["content"])[-1]) if status == 200 else ""
             reply: dict[str, Any] = {"model": "dated", "choices": [{"message": {"content": said}}]}
             reply["usage"] = {"prompt_tokens": 100, "completion_tokens": 3}
             if status != 200:
                 reply = {"error": {"message": f"no: {self.headers['authorization']}"}}
-            data = json.dumps(reply).encode()
+            data = json.dumps({} if body["model"] == "mute" else reply).encode()
             self.send_response(status)
             self.send_header("content-length", str(len(data)))
             self.end_headers()
@@ -184,6 +186,21 @@ def test_a_refusal_keeps_what_was_judged_and_hides_the_key(stand_in: StandIn) ->
 def test_a_judge_that_is_away_is_named(stand_in: StandIn) -> None:
     with pytest.raises(MetricError, match="the judge 'stand-in' does not answer: "):
         judged(stand_in, ["good"] * 50, ["bad"] * 50, url="http://127.0.0.1:9", patience_s=0.2)
+
+
+def test_a_judge_is_asked_once_before_anything_is_measured(stand_in: StandIn) -> None:
+    tasks = [task(name, data, metric=metric(stand_in)) for name, data in (("a", "sentiment2"), ("b", "paraphrase"))]
+    data_warnings(tasks)
+    assert len(stand_in.asked) == 1
+    assert tasks[0].test_examples[0].prompt in stand_in.asked[0]["messages"][0]["content"]
+    for changes, said in (
+        ({"url": "http://127.0.0.1:9", "patience_s": 0.2}, "does not answer: .* nothing was measured: give the url"),
+        ({"url": stand_in.url.replace("/v1", "/elsewhere")}, "refuses: .*404"),
+        ({"model": "mute"}, "answers with {}, which is no chat completion"),
+    ):
+        with pytest.raises(MetricError, match=f'task a, metric "judge": the judge .* {said}') as caught:
+            data_warnings([task("a", "sentiment2", metric=metric(stand_in, **changes))])
+        assert KEY not in str(caught.value)
 
 
 def test_a_missing_key_is_told_before_anything_is_asked(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
