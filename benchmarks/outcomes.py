@@ -1,14 +1,14 @@
 """Measure what the routing benchmark routes over: every adapter, and base, on every request, per example.
 
     python benchmarks/outcomes.py --data DATA --data PROMPTS            train, measure, write the table (hours)
-    python benchmarks/outcomes.py --data DATA --data PROMPTS --table    write the table from what is measured so far
+    python benchmarks/outcomes.py --data DATA --data PROMPTS --table    write what is measured so far, at any time
     python benchmarks/outcomes.py --data MINE --sources reviews,sql --work runs/mine --out mine.safetensors
                                                          the same over tasks of your own: then routing.py --outcomes
 
 The folders hold <data set>/{train,test}.jsonl; `routing/measure.yaml` says what is asked of ours, and of yours it is
-read off the rows. A killed run goes on where it was: a trained adapter or measured cell in --work is not repeated. Two
-processes of one thread each do more on two cores than one process of two threads, and more still where something else
-runs.
+read off the rows. A killed run goes on where it was: a trained adapter or measured cell in --work is not repeated, nor
+is what the table in --out holds, so that another machine goes on from a committed table. Two processes of one thread
+each do more on two cores than one process of two threads, and more still where something else runs.
 """
 
 import argparse
@@ -24,14 +24,14 @@ from pathlib import Path
 from typing import Any
 
 from routing.gather import write_table
-from routing.plan import Asked, Plan, Sizes, cell_file, read_folder_plan, read_plan
-from routing.table import OUTCOMES
+from routing.measured import Measured
+from routing.plan import Asked, Plan, Sizes, Source, cell_file, read_folder_plan, read_plan
+from routing.table import SMOLLM2
 from traitroute.adapters import Adapter, InputError, WeightStore, packed_texts
-from traitroute.profiling import TrainedAdapter, open_base_model, train_adapter
+from traitroute.profiling import TrainedAdapter, train_adapter
 from traitroute.profiling.base_model import BaseModelFolder
 from traitroute.profiling.matrix.measure import request_for, to_outcomes
 from traitroute.profiling.profile import quiet_libraries
-from traitroute.profiling.tasks.task import TrainingSet
 from traitroute.profiling.training import adapter_record
 from traitroute.serving.engines import Engine, TransformersEngine
 from traitroute.serving.vllm.options import CPU_VARIABLES
@@ -42,11 +42,15 @@ CELLS = 8
 
 @dataclass(frozen=True)
 class Job:
-    """What one process does: train the adapter (None: base) if need be, and measure it on everything."""
+    """What one process does: train the adapter (None: base) if need be, and measure it on everything.
 
-    source: TrainingSet | None
+    What the table in the file `known` holds is not measured again.
+    """
+
+    source: Source | None
     plan: Plan
     work: Path
+    known: Path = SMOLLM2
 
     @property
     def name(self) -> str:
@@ -55,19 +59,20 @@ class Job:
 
 def do(job: Job) -> str:
     """Train the job's adapter, unless that is done, and measure what is not measured yet."""
+    measured = Measured.read(job.plan, job.work, job.known)
+    waiting = measured.waiting(job.source)
+    if not waiting:
+        return job.name
     import torch
 
     quiet_libraries()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    base = open_base_model(job.plan.base_model)
     store = WeightStore(job.work / "weights")
-    adapter = _adapter(job.source, base, job, store) if job.source else None
-    files = {a.name: cell_file(job.work, adapter and adapter.name, a) for a in job.plan.asked}
-    waiting = [a for a in job.plan.asked if not files[a.name].is_file()]
-    if waiting:
-        engine = TransformersEngine(base.path, store)
-        for part in _parts(waiting):
-            _measure(engine, adapter, part, files, job)
+    adapter = _adapter(job.source, measured.base, job, store) if job.source else None
+    files = {a.name: cell_file(job.work, adapter and adapter.name, a) for a in waiting}
+    engine = TransformersEngine(measured.base.path, store)
+    for part in _parts(waiting):
+        _measure(engine, adapter, part, files, job)
     return job.name
 
 
@@ -78,7 +83,7 @@ def _parts(asked: Sequence[Asked]) -> Iterator[list[Asked]]:
         yield from (cells[i : i + CELLS] for i in range(0, len(cells), CELLS))
 
 
-def _adapter(source: TrainingSet, base: BaseModelFolder, job: Job, store: WeightStore) -> Adapter:
+def _adapter(source: Source, base: BaseModelFolder, job: Job, store: WeightStore) -> Adapter:
     # In a process of its own: what training took is given back, and two at once fit into the memory.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         trained = pool.submit(_train, source, base, job).result()
@@ -86,7 +91,7 @@ def _adapter(source: TrainingSet, base: BaseModelFolder, job: Job, store: Weight
     return adapter_record(source.name, source.name, base, store.add(trained.folder))
 
 
-def _train(source: TrainingSet, base: BaseModelFolder, job: Job) -> TrainedAdapter:
+def _train(source: Source, base: BaseModelFolder, job: Job) -> TrainedAdapter:
     import torch
 
     quiet_libraries()
@@ -122,7 +127,7 @@ def _log(job: Job, what: str, facts: Mapping[str, Any]) -> None:
         log.write(json.dumps({"at": time.strftime("%H:%M:%S"), "adapter": job.name, "what": what, **facts}) + "\n")
 
 
-def run(plan: Plan, work: Path, processes: int, only: Collection[str]) -> None:
+def run(plan: Plan, work: Path, processes: int, only: Collection[str] = (), known: Path = SMOLLM2) -> None:
     """Do all jobs in `processes` processes, or those of the adapters `only`, and say what is done."""
     from rich.progress import Progress
 
@@ -132,9 +137,8 @@ def run(plan: Plan, work: Path, processes: int, only: Collection[str]) -> None:
         ProcessPoolExecutor(processes, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool,
         Progress() as progress,
     ):
-        jobs = [
-            job for source in (None, *plan.sources) if (job := Job(source, plan, work)).name in (only or {job.name})
-        ]
+        jobs = [Job(source, plan, work, known) for source in (None, *plan.sources)]
+        jobs = [job for job in jobs if not only or job.name in only]
         bar = progress.add_task("train and measure", total=len(jobs))
         for done in as_completed([pool.submit(do, job) for job in jobs]):
             progress.console.print(f"{time.strftime('%H:%M:%S')} {done.result()}")
@@ -156,7 +160,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", default="", help="measure these adapters, comma-separated; base is one")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="only write the table")
-    parser.add_argument("--out", type=Path, default=OUTCOMES)
+    parser.add_argument("--out", type=Path, default=SMOLLM2, help="the table to go on from, and to write")
     return parser.parse_args()
 
 
@@ -170,11 +174,12 @@ def main() -> None:
             if given.sources
             else read_plan(given.data, given.work, sizes)
         )
+        if not given.table:
+            Measured.read(plan, given.work, given.out)
+            run(plan, given.work, given.processes, set(filter(None, given.only.split(","))), given.out)
+        write_table(plan, given.work, given.out)
     except InputError as exc:
         raise SystemExit(str(exc)) from exc
-    if not given.table:
-        run(plan, given.work, given.processes, set(filter(None, given.only.split(","))))
-    write_table(plan, given.work, given.out)
 
 
 if __name__ == "__main__":

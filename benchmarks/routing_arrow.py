@@ -1,6 +1,6 @@
 """Measure PEFT's own Arrow routing over the adapters of the routing benchmark: what mixing per token answers.
 
-    python benchmarks/routing_arrow.py --data DATA --work WORK        when outcomes.py has trained its adapters
+    python benchmarks/routing_arrow.py --data DATA --data PROMPTS        when outcomes.py has trained its adapters
 
 Arrow (arXiv 2405.11157) keeps of every adapter, in every layer, the input direction that its update stretches
 most. Each token is answered by the adapters whose directions it lies along: here the best three of each layer,
@@ -176,11 +176,11 @@ def show(cells: dict[str, ArrowCell]) -> None:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of task data sets")
+    parser.add_argument("--data", type=Path, action="append", required=True, help="folder of data sets; repeatable")
     parser.add_argument(
         "--work",
         type=Path,
-        default=Path("runs/routing"),
+        default=Path("runs/measure"),
         help="the folder that outcomes.py worked in",
     )
     parser.add_argument("--rows", type=int, default=25, help="test rows of a task, from the first")
@@ -196,11 +196,11 @@ def main() -> None:
     given = arguments()
     torch.set_num_threads(given.threads)
     quiet_libraries()
-    plan = read_plan(given.data)
+    plan = read_plan(given.data, given.work)
     sources = [t.name for t in plan.sources]
     tasks = [a.task for a in plan.asked if a.kind == "main"]
     folders = trained_folders(given.work, sources)
-    arrow = ArrowModel(open_base_model(plan.suite.base_model), folders)
+    arrow = ArrowModel(open_base_model(plan.base_model), folders)
     cells: dict[str, ArrowCell] = {}
     with Progress() as progress:
         progress.console.print(f"adapters: {', '.join(arrow.adapters)} ({len(sources)} planned)")

@@ -217,6 +217,22 @@ def tiny() -> TinyModels:
     return TinyModels()
 
 
+CHAT = (
+    "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + eos_token + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}"
+)
+"""A chat template that ends every turn, as training needs it."""
+
+
+@pytest.fixture(scope="session")
+def tiny_chat(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random base model of a few seconds' training, that can be trained on any text."""
+    pytest.importorskip("peft", reason="needs PEFT: pip install 'traitroute[profile]'")
+    from serving.stand import tiny_base
+
+    return tiny_base(tmp_path_factory.mktemp("chat") / "tiny", template=CHAT)
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Any]:
     """A running PostgreSQL server that may be killed; `new_database` gives each test its own."""

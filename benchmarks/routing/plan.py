@@ -49,6 +49,11 @@ class Asked:
         return self.task.rows.load(self.name, "test", self.task.test, seed=self.task.seed)
 
     @cached_property
+    def digest(self) -> str:
+        """Of all that determines a cell but the adapter and the engine, which is this one."""
+        return _digest(json.dumps([self.task.digest, self.conversations]))[:12]
+
+    @cached_property
     def conversations(self) -> list[tuple[dict[str, str], ...]]:
         """The messages sent, one conversation a test row."""
         return [self._framed(e.prompt) for e in self.task.test_examples]
@@ -69,10 +74,17 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class Source(TrainingSet):
+    """What an adapter is trained on, and the data sets that its rows are of."""
+
+    datasets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything to train and to measure."""
 
-    sources: tuple[TrainingSet, ...]
+    sources: tuple[Source, ...]
     asked: tuple[Asked, ...]
     base_model: str
     training: Training
@@ -120,7 +132,7 @@ def read_plan(folders: Sequence[Path], work: Path, sizes: Sizes | None = None) -
         sets[name].write(places["agent"], sets[name].test[sizes.test : sizes.test + sizes.agent])
     for kind in AGENT_KINDS:
         asked += [sets[name].asked(places["agent"], sizes.agent, kind, frame) for name in frame["tasks"]]
-    sources = tuple(_training_set(name, [sets[n] for n in of], sizes.train) for name, of in spec["adapters"].items())
+    sources = tuple(_source(name, [sets[n] for n in of], sizes.train) for name, of in spec["adapters"].items())
     return Plan(sources, tuple(asked), spec["base_model"], Training(**spec["training"]))
 
 
@@ -208,13 +220,14 @@ def in_turns(rows: Iterable[Row]) -> list[Row]:
     return first + again
 
 
-def _training_set(name: str, sets: Sequence[DataSet], count: int) -> TrainingSet:
+def _source(name: str, sets: Sequence[DataSet], count: int) -> Source:
     """As many rows of each data set; of one with few rows all, and of the others so many more."""
     taken = [0] * len(sets)
     while sum(taken) < count and (open_ := [i for i, s in enumerate(sets) if taken[i] < len(s.train)]):
         taken[min(open_, key=lambda i: taken[i])] += 1
     rows = [row for s, n in zip(sets, taken, strict=True) for row in s.train[:n]]
-    return TrainingSet(name, tuple(Example(prompt=r["input"], target=r["target"], answer=r["target"]) for r in rows))
+    examples = tuple(Example(prompt=r["input"], target=r["target"], answer=r["target"]) for r in rows)
+    return Source(name, examples, datasets=tuple(s.name for s in sets))
 
 
 def _digest(text: str) -> str:
@@ -231,14 +244,13 @@ def read_folder_plan(data: Path, sources: Sequence[str], sizes: Sizes | None = N
     names = sorted(f.parent.name for f in data.glob("*/test.jsonl"))
     suite = folder_suite(data, sources, names, train=sizes.train, test=sizes.test)
     asked = tuple(Asked("main", t.name, t.name, t, {}) for t in suite.tasks)
-    trained = tuple(t.training_set for t in suite.tasks if t.source)
+    trained = tuple(Source(t.name, tuple(t.training_examples), datasets=(t.name,)) for t in suite.tasks if t.source)
     return Plan(trained, asked, suite.base_model, suite.training)
 
 
 def cell_file(work: Path, source: str | None, asked: Asked) -> Path:
-    """Where a cell is kept; named by all that determines it but the engine, which is this one."""
-    parts = json.dumps([asked.task.digest, asked.conversations])
-    return work / "cells" / (source or "base") / f"{asked.name}-{_digest(parts)[:12]}.safetensors"
+    """Where a cell is kept."""
+    return work / "cells" / (source or "base") / f"{asked.name}-{asked.digest}.safetensors"
 
 
 def read_cell(file: Path) -> Outcomes:

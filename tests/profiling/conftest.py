@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving.stand import tiny_base
 from traitroute.adapters import Adapter, FinishReason, Registry
 from traitroute.profiling import TransferMatrix, measure
 from traitroute.profiling.base_model import BaseModelFolder
@@ -98,20 +97,6 @@ def adapter(name: str, weights: str, source: str | None = None) -> Adapter:
         target_modules=("q_proj",),
         source_task=source,
     )
-
-
-CHAT = (
-    "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + eos_token + '\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}assistant:{% endif %}"
-)
-"""A chat template that ends every turn, as training needs it."""
-
-
-@pytest.fixture(scope="session")
-def tiny_chat(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random base model of a few seconds' training, that can be trained on any text."""
-    pytest.importorskip("peft", reason="needs PEFT: pip install 'traitroute[profile]'")
-    return tiny_base(tmp_path_factory.mktemp("chat") / "tiny", template=CHAT)
 
 
 @pytest.fixture(scope="module")
