@@ -132,7 +132,7 @@ def read_plan(folders: Sequence[Path], work: Path, sizes: Sizes | None = None) -
         sets[name].write(places["agent"], sets[name].test[sizes.test : sizes.test + sizes.agent])
     for kind in AGENT_KINDS:
         asked += [sets[name].asked(places["agent"], sizes.agent, kind, frame) for name in frame["tasks"]]
-    sources = tuple(_source(name, [sets[n] for n in of], sizes.train) for name, of in spec["adapters"].items())
+    sources = tuple(mixed_source(name, [sets[n] for n in of], sizes.train) for name, of in spec["adapters"].items())
     return Plan(sources, tuple(asked), spec["base_model"], Training(**spec["training"]))
 
 
@@ -220,7 +220,7 @@ def in_turns(rows: Iterable[Row]) -> list[Row]:
     return first + again
 
 
-def _source(name: str, sets: Sequence[DataSet], count: int) -> Source:
+def mixed_source(name: str, sets: Sequence[DataSet], count: int) -> Source:
     """As many rows of each data set; of one with few rows all, and of the others so many more."""
     taken = [0] * len(sets)
     while sum(taken) < count and (open_ := [i for i, s in enumerate(sets) if taken[i] < len(s.train)]):
