@@ -18,6 +18,7 @@ from traitroute.adapters import InputError, Outcomes
 from traitroute.profiling import BaseModelFolder, Task, open_base_model
 from traitroute.profiling.training import RECORD, training_key
 
+from .lenient import holds_answer
 from .plan import Asked, Plan, Source, cell_file, read_cell
 from .table import COLUMNS, OutcomeTable, load
 
@@ -56,7 +57,7 @@ class Measured:
         """The cell of the adapter trained on `source` (None: of base), or None where it is still to be measured."""
         file = self._file(source, asked)
         if file.is_file():
-            return columns(asked.task, read_cell(file))
+            return columns(asked, read_cell(file))
         key = self.keys[source.name] if source else None
         task, column = self._tasks.get(asked.digest), self._columns.get(key)
         if self.table is None or task is None or column is None:
@@ -101,14 +102,15 @@ class Measured:
             )
 
 
-def columns(task: Task, cell: Outcomes) -> Columns:
+def columns(asked: Asked, cell: Outcomes) -> Columns:
     """What the table keeps of a cell."""
+    texts = cell.texts
     return {
         "strict": cell.strict,
-        "lenient": cell.lenient,
+        "lenient": cell.strict | holds_answer(asked, texts) if asked.answers and texts else cell.lenient,
         "metric": cell.score,
         "likelihood": cell.log_likelihood / np.maximum(cell.target_tokens, 1),
-        "gold_probability": _gold_probability(task, cell),
+        "gold_probability": _gold_probability(asked.task, cell),
         "output_tokens": cell.output_tokens,
     }
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -20,24 +20,31 @@ from traitroute.adapters import InputError, Outcomes
 from traitroute.profiling import Task, load_suite
 from traitroute.profiling.tasks.metrics import Example
 from traitroute.profiling.tasks.suite import Training, folder_suite
-from traitroute.profiling.tasks.task import TrainingSet
+from traitroute.profiling.tasks.task import LISTED_LABELS, TrainingSet
 
 Kind = Literal["main", "tools", "turns", "long"]
 AGENT_KINDS: tuple[Kind, ...] = ("tools", "turns", "long")
 Row = dict[str, Any]
+SHORT = ("label", "choice", "span", "short")
+"""Kinds of answers, of a META.json, that a longer answer may hold."""
 ROWS = 2000
 """So many rows of a data set without wordings of its own are there to be drawn from."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """Rows of one data set as they are sent: `task` renders them, `kind` says in what frame."""
+    """Rows of one data set as they are sent: `task` renders them, `kind` says in what frame.
+
+    Where the right answers are short, `answers` has the labels of each wording, or none where there are none: an answer
+    is then leniently right if it holds the right one. It is empty where the task's own metric says what is.
+    """
 
     kind: Kind
     dataset: str
     group: str
     task: Task
     frame: Mapping[str, Any]
+    answers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -138,13 +145,14 @@ def read_plan(folders: Sequence[Path], work: Path, sizes: Sizes | None = None) -
 
 @dataclass(frozen=True)
 class DataSet:
-    """One data set: its group, its rows in all wordings, and how they are judged."""
+    """One data set: its group, its rows in all wordings, and how they are judged; see `Asked` for `answers`."""
 
     name: str
     group: str
     judged: Mapping[str, Any]
     train: Sequence[Row]
     test: Sequence[Row]
+    answers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def write(self, folder: Path, tested: Sequence[Row]) -> None:
         """Write the training rows, and the rows to be tested on, to files that a task reads."""
@@ -160,7 +168,7 @@ class DataSet:
         name = self.name if kind == "main" else f"{self.name}-{kind}"
         rows = {"folder": str(folder.resolve()), "dataset": self.name}
         task = Task.model_validate({**self.judged, "name": name, "rows": rows, "test": count})
-        return Asked(kind, self.name, self.group, task, frame or {})
+        return Asked(kind, self.name, self.group, task, frame or {}, self.answers)
 
 
 def as_written(folder: Path, group: str, meta: Mapping[str, Any]) -> DataSet:
@@ -170,7 +178,16 @@ def as_written(folder: Path, group: str, meta: Mapping[str, Any]) -> DataSet:
     # A token is three characters or more. The base model gets room to say a word in a sentence, a number after steps.
     least = 48 if meta["metric"] == "number_in_text" else 16
     judged = {"metric": meta["metric"], "max_tokens": int(np.clip(longest / 3 + 4, least, 56))}
-    return DataSet(folder.name, group, judged, **rows)
+    answers = _short_answers([*rows["train"], *rows["test"]]) if meta.get("answer") in SHORT else {}
+    return DataSet(folder.name, group, judged, **rows, answers=answers)
+
+
+def _short_answers(rows: Iterable[Row]) -> dict[str, tuple[str, ...]]:
+    """What is right by wording: all labels, or where there are too many for labels nothing."""
+    given: dict[str, set[str]] = {}
+    for row in rows:
+        given.setdefault(row["wording"], set()).add(row["target"])
+    return {wording: tuple(sorted(t)) if len(t) <= LISTED_LABELS else () for wording, t in given.items()}
 
 
 def in_two_wordings(task: Task, group: str, reworded: str) -> DataSet:
