@@ -85,7 +85,9 @@ def inner(seen: Seen) -> list[tuple[Seen, Seen]]:
 def chosen_score(predicted: Array, folds: Sequence[tuple[Seen, Seen]]) -> float:
     """The mean over data sets of the score of what is best by `predicted`, rows of the folds' left-out parts."""
     scores = np.concatenate([outside.scores for _, outside in folds])
-    got = scores[np.arange(len(scores)), predicted.argmax(axis=1)]
+    alike = np.concatenate([outside.alike for _, outside in folds])
+    allowed = np.where(np.hstack([np.ones((len(alike), 1), bool), alike]), predicted, -np.inf)
+    got = scores[np.arange(len(scores)), allowed.argmax(axis=1)]
     _, dataset = np.unique(np.concatenate([outside.datasets for _, outside in folds]), return_inverse=True)
     return float((np.bincount(dataset, got) / np.bincount(dataset)).mean())
 
@@ -319,25 +321,22 @@ SINGLES: dict[str, Settled] = {
 
 @dataclass(frozen=True)
 class Stack:
-    """The others' predicted gains, weighed by non-negative least squares on the rows that each left out; or the one
-    of them that chose better there.
-    """
+    """The others' predicted gains, weighed by non-negative least squares on the rows that each left out."""
 
     members: tuple[Settled, ...]
 
     def fit(self, seen: Seen) -> ByScore:
         """See `Router`."""
-        held, folds = [member.held_out(seen) for member in self.members], inner(seen)
-        target = np.concatenate([outside.gains for _, outside in folds])
-        gains = np.stack([_gains(each.predicted) for each in held])
-        weights, level = blend(gains, target)
-        best = int(np.argmax([each.score for each in held]))
-        if chosen_score(_with_base(np.tensordot(weights, gains, 1) + level, 0.0), folds) < held[best].score:
-            return self.members[best].fit(seen)
+        folds = inner(seen)
+        alike = np.concatenate([outside.alike for _, outside in folds])
+        target = np.concatenate([outside.gains for _, outside in folds])[alike]
+        weights, level = blend(
+            np.stack([_gains(member.held_out(seen).predicted)[alike] for member in self.members]), target
+        )
         used = [(w, member.fit(seen)) for w, member in zip(weights, self.members, strict=True) if w]
 
         def predicted(requests: Requests) -> Array:
-            mixed = np.full((len(requests), target.shape[1]), level)
+            mixed = np.full((len(requests), seen.gains.shape[1]), level)
             for w, each in used:
                 mixed += w * _gains(each.predicted(requests))
             return _with_base(mixed, 0.0)
@@ -346,11 +345,11 @@ class Stack:
 
 
 def blend(gains: Array, target: Array) -> tuple[Array, float]:
-    """Weights (b,), none below 0, and a level with which `gains` (b, n, a) come nearest to `target` (n, a)."""
-    means, mean = gains.mean(axis=(1, 2)), target.mean()
-    flat = gains.reshape(len(gains), -1) - means[:, None]
-    factor = np.linalg.cholesky(flat @ flat.T + 1e-6 * np.eye(len(gains)))
-    weights, _ = nnls(factor.T, np.linalg.solve(factor, flat @ (target - mean).ravel()))
+    """Weights (b,), none below 0, and a level with which `gains` (b, n) come nearest to `target` (n,)."""
+    means, mean = gains.mean(axis=1), target.mean()
+    around = gains - means[:, None]
+    factor = np.linalg.cholesky(around @ around.T + 1e-6 * np.eye(len(gains)))
+    weights, _ = nnls(factor.T, np.linalg.solve(factor, around @ (target - mean)))
     return weights, float(mean - weights @ means)
 
 

@@ -18,8 +18,10 @@ from .table import OutcomeTable
 
 Rows = NDArray[np.intp]
 Mask = NDArray[np.bool_]
-LeftOut = Literal["rows", "wordings", "groups"]
-"""What is new in the requests asked, at the most: baselines choose their settings by leaving out the same."""
+LeftOut = Literal["rows", "wordings", "groups", "homes"]
+"""What is new in the requests asked, at the most: baselines choose their settings by leaving out the same. With `homes`
+left out, groups are new, and no adapter was trained on them.
+"""
 FOLDS = 5
 WORDING_FOLDS = 4
 GROUP_FOLDS = 10
@@ -134,7 +136,7 @@ def sources_only(ground: Ground) -> Iterator[Fold]:
     table = ground.table
     trained_on = np.isin(table.dataset, [name for names in table.homes for name in names])
     near = np.isin(table.group, table.group[trained_on])
-    yield ground.fold(ground.design & trained_on, ground.main & ground.tested & ~near, "groups")
+    yield ground.fold(ground.design & trained_on, ground.main & ground.tested & ~near, "homes")
 
 
 def new_adapter(ground: Ground) -> Iterator[Fold]:

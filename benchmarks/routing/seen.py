@@ -87,6 +87,16 @@ class Seen:
             self.memo[key] = make()
         return self.memo[key]
 
+    @property
+    def alike(self) -> NDArray[np.bool_]:
+        """Whether an adapter does on a request as on those asked, (n, a): with homes left out, not at home."""
+        alike = np.ones((len(self.rows), len(self.table.adapters)), bool)
+        if self.left_out == "homes":
+            group_of = dict(zip(self.table.datasets, self.table.groups, strict=True))
+            for i, names in enumerate(self.table.homes):
+                alike[:, i] = ~np.isin(self.groups, [group_of[n] for n in names if n in group_of])
+        return alike
+
     def take(self, rows: Rows) -> Self:
         """The same of some of the rows."""
         names = ("datasets", "groups", "wordings", "items", "scores", "rows")

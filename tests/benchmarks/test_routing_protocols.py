@@ -83,6 +83,15 @@ def test_only_what_adapters_were_trained_on_is_fitted_on(made_up: OutcomeTable) 
     assert not {"group0", "group1", "group2"} & set(made_up.group[fold.test])
 
 
+def test_what_adapters_do_at_home_says_nothing_of_strange_groups(made_up: OutcomeTable) -> None:
+    (fold,) = of(made_up, "sources_only")
+    seen, _ = seen_in(made_up, fold)
+    # Adapter 2 and the general one were trained on groups 2 and 0 to 1, of which group 0 is kept to confirm on.
+    assert seen.alike[seen.groups == "group2"].all(axis=0).tolist() == [True, True, False, True]
+    assert seen.alike[seen.groups == "group1"].all(axis=0).tolist() == [True, False, True, False]
+    assert seen_in(made_up, of(made_up, "group_left_out")[0])[0].alike.all()
+
+
 def test_agents_are_asked_of_items_of_their_own(made_up: OutcomeTable) -> None:
     (fold,) = of(made_up, "agent")
     assert set(made_up.kind[fold.test]) == {"tools"}
@@ -126,7 +135,7 @@ def test_settings_are_chosen_by_leaving_out_the_same(made_up: OutcomeTable, prot
     asked = np.char.add(seen.datasets, seen.wordings.astype(str))
     for fit, out in inner:
         assert not np.isin(seen.items[out], seen.items[fit]).any()
-        if fold.left_out == "groups":
+        if fold.left_out in ("groups", "homes"):
             assert not np.isin(seen.groups[out], seen.groups[fit]).any()
         else:
             assert np.isin(seen.datasets[out], seen.datasets[fit]).all()

@@ -89,7 +89,7 @@ def test_a_score_is_answered_the_same_alone_and_beside_others(made_up: OutcomeTa
 
 def test_a_blend_takes_what_is_right_and_levels_what_is_shifted() -> None:
     rng = np.random.default_rng(0)
-    target = rng.normal(size=(200, 4))
+    target = rng.normal(size=800)
     weights, level = blend(np.stack([target + 5, rng.normal(size=target.shape), -target]), target)
     assert weights == pytest.approx([1, 0, 0], abs=0.05)
     assert level == pytest.approx(-5, abs=0.2)
