@@ -19,6 +19,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import groupby, islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -34,11 +35,13 @@ from traitroute.profiling.base_model import BaseModelFolder
 from traitroute.profiling.matrix.measure import request_for, to_outcomes
 from traitroute.profiling.profile import quiet_libraries
 from traitroute.profiling.training import adapter_record
-from traitroute.serving.engines import Engine, TransformersEngine
+from traitroute.serving.engines import TransformersEngine
 from traitroute.serving.vllm.options import CPU_VARIABLES
 
 CELLS = 8
 """So many cells are measured together, and kept when all of them are done."""
+PARTS = 5
+"""So many times before a new process goes on."""
 
 
 @dataclass(frozen=True)
@@ -64,17 +67,21 @@ def do(job: Job) -> str:
     waiting = measured.waiting(job.source)
     if not waiting:
         return job.name
+    adapter = _adapter(job.source, measured.base, job) if job.source else None
+    # An allocator that keeps its memory grows to 11 GB over all parts.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=PARTS) as pool:
+        for part in _parts(waiting):
+            pool.submit(_measure, measured.base.path, adapter, part, job).result()
+    return job.name
+
+
+@cache
+def _engine(base: Path, work: Path) -> TransformersEngine:
     import torch
 
     quiet_libraries()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    store = WeightStore(job.work / "weights")
-    adapter = _adapter(job.source, measured.base, job, store) if job.source else None
-    files = {a.name: cell_file(job.work, adapter and adapter.name, a) for a in waiting}
-    engine = TransformersEngine(measured.base.path, store)
-    for part in _parts(waiting):
-        _measure(engine, adapter, part, files, job)
-    return job.name
+    return TransformersEngine(base, WeightStore(work / "weights"))
 
 
 def _parts(asked: Sequence[Asked]) -> Iterator[list[Asked]]:
@@ -84,12 +91,12 @@ def _parts(asked: Sequence[Asked]) -> Iterator[list[Asked]]:
         yield from (cells[i : i + CELLS] for i in range(0, len(cells), CELLS))
 
 
-def _adapter(source: Source, base: BaseModelFolder, job: Job, store: WeightStore) -> Adapter:
+def _adapter(source: Source, base: BaseModelFolder, job: Job) -> Adapter:
     # In a process of its own, one at a time: training takes 11 GB on long rows, and its allocator gives nothing back.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         trained = pool.submit(_train, source, base, job).result()
     _log(job, "trained", {"seconds": trained.seconds, "tokens": trained.tokens, "reused": trained.reused})
-    return adapter_record(source.name, source.name, base, store.add(trained.folder))
+    return adapter_record(source.name, source.name, base, WeightStore(job.work / "weights").add(trained.folder))
 
 
 def _train(source: Source, base: BaseModelFolder, job: Job) -> TrainedAdapter:
@@ -102,9 +109,8 @@ def _train(source: Source, base: BaseModelFolder, job: Job) -> TrainedAdapter:
         return train_adapter(source, base, job.plan.training, job.work / "runs" / source.name)
 
 
-def _measure(
-    engine: Engine, adapter: Adapter | None, asked: Sequence[Asked], files: Mapping[str, Path], job: Job
-) -> None:
+def _measure(base: Path, adapter: Adapter | None, asked: Sequence[Asked], job: Job) -> None:
+    engine = _engine(base, job.work)
     start = time.perf_counter()
     requests = [
         replace(request_for(a.task, e, adapter), messages=m)
@@ -116,7 +122,7 @@ def _measure(
         examples = each.task.test_examples
         own = list(islice(results, len(examples)))
         outcomes = replace(to_outcomes(each.task, examples, own), **packed_texts([r.text for r in own]))
-        file = files[each.name]
+        file = cell_file(job.work, adapter and adapter.name, each)
         file.parent.mkdir(parents=True, exist_ok=True)
         draft = file.with_suffix(".draft")
         draft.write_bytes(outcomes.to_bytes())
