@@ -217,7 +217,7 @@ def show_times(texts: Sequence[str]) -> None:
 
 
 def groups_apart(tokens: TokenVectors, learnt: dict[str, list[str]], say: Encode, prompts: Prompts) -> Array32:
-    """Cosines (n, n) of ours, each row by vectors distilled without the fold of its group; NaN where none was left out."""
+    """Cosines (n, n) of ours, each row by vectors distilled without its group's fold; NaN for those to confirm on."""
     fold_of = dict(zip(prompts.group.tolist(), prompts.fold.tolist(), strict=True))
     found = np.full((len(prompts.texts), len(prompts.texts)), np.nan, np.float32)
     for fold in range(FOLDS):

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from .decision import Affinity, NearTask, RoutingDecision
 from .features import RequestFeatures
+from .meaning import MeaningEncoder, packaged_encoder
 from .profile import Prediction, RoutingProfile
 from .request import NO_TEXT, RequestTokens, request_text
 from .router import Router
@@ -19,6 +20,7 @@ __all__ = [
     "Affinity",
     "DemandModel",
     "FitRequests",
+    "MeaningEncoder",
     "NearTask",
     "Prediction",
     "RequestFeatures",
@@ -28,6 +30,7 @@ __all__ = [
     "RoutingProfile",
     "TrainingRows",
     "fit_profile",
+    "packaged_encoder",
     "request_text",
 ]
 

@@ -34,7 +34,7 @@ PACKAGED = Path(__file__).with_name("meaning.safetensors")
 LONGEST_WORD = 24
 """A longer run of letters or digits is no word: a key, a hash, base64. It says nothing."""
 
-MAX_SPLIT = 48
+MAX_SPLIT = 32
 """Of a text so many distinct words are split that the vocabulary lacks; the others say nothing."""
 
 _WORD = re.compile(r"[^\W_]+|[^\w\s]|_")

@@ -13,6 +13,7 @@ from traitroute.adapters import InputError
 from traitroute.profiling.analysis.similarity import load_encoder
 from traitroute.profiling.tasks.metrics import Example
 from traitroute.router import request_text
+from traitroute.router.meaning import packaged_encoder
 from traitroute.router.request import RequestTokens
 
 from .measured import Columns, Measured
@@ -80,6 +81,7 @@ def _requests(asked: Sequence[Asked], encode: Encode) -> dict[str, Any]:
         "words": to_sparse([m.whole for m in marks]),
         "edges": to_sparse([m.edges for m in marks]),
         "sentence": encode(texts).astype(np.float16),
+        "static": packaged_encoder().encode(texts).astype(np.float16),
     }
 
 
@@ -129,6 +131,7 @@ def _sources(sources: Sequence[Source], encode: Encode) -> dict[str, Any]:
         "source_adapter": places.astype(np.int16),
         "source_surface": np.array([m.surface for m in marks], dtype=np.float32),
         "source_sentence": encode(prompts).astype(np.float16),
+        "source_static": packaged_encoder().encode(prompts).astype(np.float16),
         "source_words": to_sparse([m.whole for m in marks]),
         "source_edges": to_sparse([m.edges for m in marks]),
         "source_answers": to_sparse(answers),

@@ -13,6 +13,7 @@ One safetensors file. Its metadata holds the names; its tensors, with n requests
     arrow            (n, 2) whether PEFT's Arrow over all adapters was right, strictly and leniently; -1 unmeasured
     surface, words.*, edges.*   the `RequestTokens` of traitroute.router, read from the routed text
     sentence         (n, 384) MiniLM embedding of the routed text
+    static           (n, 256) vector of the routed text by the router's own encoder; (n, 0) in tables before it
     source_*         (s, ...) the same of some training rows of each adapter, `source_adapter` (s,), and its answer's
     words
 
@@ -77,9 +78,11 @@ class OutcomeTable:
     words: csr_matrix
     edges: csr_matrix
     sentence: NDArray[np.float16]
+    static: NDArray[np.float16]
     source_adapter: NDArray[np.int16]
     source_surface: NDArray[np.float32]
     source_sentence: NDArray[np.float16]
+    source_static: NDArray[np.float16]
     source_words: csr_matrix
     source_edges: csr_matrix
     source_answers: csr_matrix
@@ -181,6 +184,8 @@ class OutcomeTable:
             arrays: dict[str, Any] = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
         for name in SPARSE:
             arrays[name] = _unpacked(name, arrays)
+        for prefix in ("", "source_"):
+            arrays.setdefault(f"{prefix}static", np.zeros((len(arrays[f"{prefix}sentence"]), 0), np.float16))
         values = {k: _tuples(v) for k, v in names.items()} | arrays
         return cls(**(values if "groups" in values else _of_first_format(values)))
 

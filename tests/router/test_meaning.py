@@ -6,7 +6,6 @@ import time
 
 import numpy as np
 import pytest
-
 from traitroute.adapters import InputError
 from traitroute.router.meaning import MAX_SPLIT, PACKAGED, MeaningEncoder, Vocabulary, packaged_encoder, words_of
 
@@ -75,7 +74,7 @@ def test_an_encoder_comes_back_from_its_file(small: MeaningEncoder) -> None:
 
 @pytest.mark.parametrize("cut", [0, 7, 100, -1])
 def test_a_broken_file_is_said_to_be_one(small: MeaningEncoder, cut: int) -> None:
-    with pytest.raises(InputError, match="no token vectors can be read .* reinstall"):
+    with pytest.raises(InputError, match=r"no token vectors can be read .* reinstall"):
         MeaningEncoder.from_bytes(small.to_bytes()[:cut])
 
 
