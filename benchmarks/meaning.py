@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,9 @@ from traitroute.router import RequestTokens, request_text
 from traitroute.router.meaning import PACKAGED, MeaningEncoder, packaged_encoder
 
 Array32 = NDArray[np.float32]
-Encode = Callable[[Sequence[str]], Array32]
+Encode = Callable[[Sequence[str]], NDArray[np.floating[Any]]]
+Likeness = Callable[[NDArray[np.bool_]], NDArray[Any]]
+"""From which prompts are asked about to their cosines with all, (asked, n)."""
 LEARNT = 50
 """Training prompts of a data set that vectors are distilled from."""
 FOLDS = 5
@@ -100,7 +103,7 @@ def same(values: NDArray[np.str_], asked: NDArray[np.bool_]) -> NDArray[np.bool_
     return values[asked][:, None] == values
 
 
-def reworded(prompts: Prompts, likeness: Array32, asked: NDArray[np.bool_]) -> tuple[float, float]:
+def reworded(prompts: Prompts, likeness: NDArray[Any], asked: NDArray[np.bool_]) -> tuple[float, float]:
     """Of prompts of data sets with several wordings: share whose nearest is of the data set, and mean reciprocal rank;
     prompts of the same wording or item are left out.
     """
@@ -109,14 +112,14 @@ def reworded(prompts: Prompts, likeness: Array32, asked: NDArray[np.bool_]) -> t
     return _ranked(likeness, dataset & ~barred, barred, prompts.dataset[asked])
 
 
-def near(prompts: Prompts, likeness: Array32, asked: NDArray[np.bool_]) -> tuple[float, float]:
+def near(prompts: Prompts, likeness: NDArray[Any], asked: NDArray[np.bool_]) -> tuple[float, float]:
     """The same of groups with several data sets: the nearest is of the group; the prompt's own data set is left out."""
     barred = same(prompts.dataset, asked)
     return _ranked(likeness, same(prompts.group, asked) & ~barred, barred, prompts.dataset[asked])
 
 
 def _ranked(
-    likeness: Array32, right: NDArray[np.bool_], barred: NDArray[np.bool_], dataset: NDArray[np.str_]
+    likeness: NDArray[Any], right: NDArray[np.bool_], barred: NDArray[np.bool_], dataset: NDArray[np.str_]
 ) -> tuple[float, float]:
     open_ = np.where(barred, -np.inf, likeness)
     best = np.where(right, open_, -np.inf).max(axis=1, keepdims=True)
@@ -126,15 +129,15 @@ def _ranked(
     return float(np.mean([first.mean() for first, _ in means])), float(np.mean([each.mean() for _, each in means]))
 
 
-def agreement(likeness: Array32, reference: Array32, group: NDArray[np.bool_]) -> float:
+def agreement(likeness: NDArray[Any], reference: NDArray[Any], group: NDArray[np.bool_]) -> float:
     """Share of the NEAREST of other groups that are those of the reference."""
     both = [np.argpartition(-np.where(group, -np.inf, x), NEAREST, axis=1)[:, :NEAREST] for x in (likeness, reference)]
     return float(np.mean([len(set(a) & set(b)) / NEAREST for a, b in zip(*both, strict=True)]))
 
 
-def cosines(vectors: Array32, asked: NDArray[np.bool_]) -> Array32:
+def cosines(vectors: NDArray[Any], asked: NDArray[np.bool_]) -> NDArray[Any]:
     """Cosines (asked, n) of centred vectors: what all prompts have in common says nothing."""
-    around = vectors - vectors.mean(axis=0)
+    around = vectors.astype(np.float32) - vectors.mean(axis=0, dtype=np.float32)
     unit = around / np.maximum(np.linalg.norm(around, axis=1, keepdims=True), 1e-9)
     return unit[asked] @ unit.T
 
@@ -170,10 +173,10 @@ def wordllama(folder: Path) -> Encode:
 
 def alone(tokens: TokenVectors) -> MeaningEncoder:
     """Vectors as model2vec makes them: each token by itself, without texts to learn from."""
-    return MeaningEncoder.of(tokens.tokens, tokens.vectors - tokens.vectors.mean(axis=0))
+    return MeaningEncoder.of(tokens.tokens, tokens.alone - tokens.alone.mean(axis=0))
 
 
-def show_quality(prompts: Prompts, likenesses: dict[str, Callable[[NDArray[np.bool_]], Array32]]) -> None:
+def show_quality(prompts: Prompts, likenesses: dict[str, Likeness]) -> None:
     """Print what each encoder answers, on the groups to design on and on those to confirm on."""
     table = Table("encoder", *(f"{h} {p}" for p in ("design", "confirm") for h in ("reworded", "near", "agrees")))
     reference = next(iter(likenesses.values()))
@@ -192,7 +195,7 @@ def show_quality(prompts: Prompts, likenesses: dict[str, Callable[[NDArray[np.bo
 
 
 def show_times(texts: Sequence[str]) -> None:
-    """Print the time a text of each length takes, and what loading takes."""
+    """Print the processor time that a text of each length takes, and what loading takes."""
     encoder, pool = packaged_encoder(), "\n\n".join(texts)
     table = Table("characters", "median ms", "p99 ms")
     random = np.random.default_rng(0)
@@ -200,9 +203,9 @@ def show_times(texts: Sequence[str]) -> None:
         starts = random.integers(0, len(pool) - length, TIMED)
         found = []
         for text in [pool[s : s + length] for s in starts]:
-            start = time.perf_counter()
+            start = time.thread_time()
             encoder.encode_one(text)
-            found.append(1000 * (time.perf_counter() - start))
+            found.append(1000 * (time.thread_time() - start))
         table.add_row(str(length), f"{np.median(found):.3f}", f"{np.quantile(found, 0.99):.3f}")
     Console().print(table)
     code = (
@@ -250,7 +253,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.wordllama:
         vectors["wordllama"] = wordllama(args.wordllama)
     made = {name: encode(prompts.texts) for name, encode in vectors.items()}
-    likenesses = {name: lambda asked, v=v: cosines(v, asked) for name, v in made.items()}
+    likenesses: dict[str, Likeness] = {name: partial(cosines, v) for name, v in made.items()}
     likenesses["ours, groups apart"] = lambda asked: apart[asked]
     likenesses["hashed words and ends"] = lambda asked: (words[asked] @ words.T).toarray()
     show_quality(prompts, likenesses)
@@ -260,9 +263,9 @@ def kept_tokens(file: Path) -> TokenVectors:
     """What MiniLM says of each token, read from `file` or asked for and kept there."""
     if not file.is_file():
         made = read_tokens(load_encoder())
-        np.savez(file, tokens=np.array(made.tokens), vectors=made.vectors)
+        np.savez(file, tokens=np.array(made.tokens), alone=made.alone, words=made.words)
     with np.load(file) as kept:
-        return TokenVectors(tuple(kept["tokens"].tolist()), kept["vectors"])
+        return TokenVectors(tuple(kept["tokens"].tolist()), kept["alone"], kept["words"])
 
 
 if __name__ == "__main__":

@@ -115,8 +115,8 @@ class MeaningEncoder:
     def encode_one(self, text: str) -> Array32:
         """The unit vector (d,) of a text; zeros where it holds no word that is known."""
         places, counts = self.vocabulary.counts(text)
-        vector = (counts * self.scale[places]) @ self.steps[places].astype(np.float32)
-        return vector / max(float(np.linalg.norm(vector)), 1e-12)
+        vector = (self.steps[places].astype(np.float32).T @ (counts * self.scale[places])).astype(np.float32)
+        return vector / np.float32(max(float(np.linalg.norm(vector)), 1e-12))
 
     def encode(self, texts: Sequence[str]) -> Array32:
         """The unit vectors (n, d) of texts."""

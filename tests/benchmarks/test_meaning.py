@@ -21,15 +21,16 @@ def said_of(some: list[str], true: np.ndarray) -> np.ndarray:
 def test_distilled_vectors_say_what_the_encoder_says_of_new_texts() -> None:
     rng = np.random.default_rng(1)
     true = rng.normal(size=(len(WORDS), 12))
-    alone = TokenVectors(WORDS, (true @ rng.normal(size=(12, 12)) + rng.normal(size=true.shape)).astype(np.float32))
+    alone = (true @ rng.normal(size=(12, 12)) + rng.normal(size=true.shape)).astype(np.float32)
+    noise = rng.normal(size=true.shape).astype(np.float32)
     every = texts()
     said = said_of(every, true)
-    encoder = distil(alone, every[:200], said[:200], width=8)
-    assert encoder.width == 8
+    encoder = distil(TokenVectors(WORDS, alone, noise), every[:200], said[:200], learnt=8, words=2)
+    assert encoder.width == 10
     wanted = said[200:] - said[:200].mean(axis=0)
     found = encoder.encode(every[200:])
     real = wanted @ wanted.T
-    assert np.corrcoef((found @ found.T).ravel(), real.ravel())[0, 1] > 0.9
+    assert np.corrcoef((found @ found.T).ravel(), real.ravel())[0, 1] > 0.8
 
 
 @pytest.fixture
