@@ -143,7 +143,7 @@ def test_wheel_holds_the_packages_and_nothing_else(tmp_path: Path) -> None:
     [wheel] = tmp_path.glob("*.whl")
     names = ZipFile(wheel).namelist()
     shipped = {f"traitroute/{f.relative_to(ROOT)}" for f in (ROOT / "suites").rglob("*.*l")}
-    assert {"traitroute/py.typed", *shipped} <= set(names)
+    assert {"traitroute/py.typed", "traitroute/router/meaning.safetensors", *shipped} <= set(names)
     assert "traitroute/suites/mini/toxicity/train.jsonl" in shipped
     assert {n.split("/")[0] for n in names} == {
         "traitroute",

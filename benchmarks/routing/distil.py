@@ -33,7 +33,7 @@ BATCH = 512
 
 @dataclass(frozen=True)
 class TokenVectors:
-    """What the encoder says of each token `alone`, and its embeddings of `words`, both (tokens, width of the encoder)."""
+    """What the encoder says of each token `alone`, and its embeddings of `words`: both (tokens, its width)."""
 
     tokens: tuple[str, ...]
     alone: Array32
