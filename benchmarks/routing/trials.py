@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import cache
 from multiprocessing import get_context
@@ -76,6 +77,9 @@ def answers(table: OutcomeTable, fold: Fold, routers: Mapping[str, Router], scor
             start = time.process_time()
             choices[score][name] = router.fit(seen).choose(asked)
             seconds[name] += time.process_time() - start
+        # What is fitted refers back to what was seen; waiting for the garbage collector took gigabytes.
+        seen.memo.clear()
+    first.requests.memo.clear()
     return Answers(choices, seconds)
 
 
@@ -122,7 +126,10 @@ class Pool:
         waiting = [self._pool.submit(answer, job) for job in jobs]
         for future in waiting:
             future.add_done_callback(lambda _: advance())
-        return [future.result() for future in waiting]
+        try:
+            return [future.result() for future in waiting]
+        except BrokenProcessPool as exc:
+            raise SystemExit("a process was killed, as happens where memory is short: try --processes 1") from exc
 
 
 @dataclass(frozen=True, eq=False)
