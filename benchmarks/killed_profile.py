@@ -41,6 +41,8 @@ from traitroute.serving.engines.engine import PromptTokenizer
 from traitroute.serving.vllm import RunningServer, free_port, running_process, serve_command, serve_environment
 
 console = Console(width=120)
+COMMAND = str(Path(sys.executable).with_name("traitroute"))
+EMBEDDED = "openai-traitroute-answers"
 TASKS = ("sentiment2", "toxicity", "word_problems", "paraphrase")
 VOTED = "paraphrase"
 """The task whose right answers are not looked at."""
@@ -77,25 +79,36 @@ class Site:
     suite: Suite
     registry: Registry
     port: int
+    embedded: bool = False
 
     @contextmanager
     def server(self, number: int) -> Iterator[RunningServer]:
+        """The server, until the block ends."""
+        command, environment = self._embedded() if self.embedded else self._vllm()
+        log, url = self.folder / f"server-{number}.log", f"http://127.0.0.1:{self.port}"
+        with running_process(command, url, log_path=log, environment=environment, start_limit_s=PATIENCE_S) as server:
+            yield server
+
+    def _vllm(self) -> tuple[list[str], dict[str, str]]:
         """`vllm serve` with all adapters on its command line."""
         folders = [f"{a.name}={a.uri}" for a in self.suite.adapters]
         command = serve_command(self.base.path, [], port=self.port, max_model_len=CONTEXT)
         # On CPUs one slot stays empty, or base answers from it.
         slots = str(len(folders) + 1)
         command += ["--max-loras", slots, "--max-cpu-loras", slots, "--lora-modules", *folders]
-        environment = serve_environment(self.registry.location, self.base.path) | {"VLLM_PLUGINS": ""}
-        log, url = self.folder / f"server-{number}.log", f"http://127.0.0.1:{self.port}"
-        with running_process(command, url, log_path=log, environment=environment) as server:
-            yield server
+        small = {"VLLM_PLUGINS": "", "VLLM_CPU_KVCACHE_SPACE": "1"}
+        return command, serve_environment(self.registry.location, self.base.path) | small
+
+    def _embedded(self) -> tuple[list[str], dict[str, str]]:
+        """`traitroute serve` of the embedded server, which follows the registry."""
+        command = [COMMAND, "serve", str(self.base.path), "--engine", "transformers", "--port", str(self.port)]
+        return [*command, "--registry", str(self.registry.path)], dict(os.environ)
 
     def client(self, url: str) -> subprocess.Popen[bytes]:
         """`traitroute profile`, measuring at `url`."""
         (self.folder / "suite.yaml").write_text(self.suite.to_yaml())
-        command = [str(Path(sys.executable).with_name("traitroute")), "profile", str(self.folder / "suite.yaml")]
-        command += ["--server", url, "--registry", str(self.registry.path)]
+        command = [COMMAND, "profile", str(self.folder / "suite.yaml"), "--server", url]
+        command += ["--registry", str(self.registry.path)]
         with (self.folder / "client.log").open("ab") as log:
             return subprocess.Popen(command, stdout=log, stderr=log)
 
@@ -108,8 +121,9 @@ class Site:
     def is_finished(self, cell: Cell) -> bool:
         """Whether the registry has the cell of a model's name and a task's."""
         adapters = {a.name: a for a in self.registry.adapters()}
+        engine = EMBEDDED if self.embedded else ENGINE
         digest = next(task.digest for task in self.suite.tasks if task.name == cell[1])
-        return self.registry.find_cell(cell_key(self.base.digest, adapters.get(cell[0]), digest, ENGINE)) is not None
+        return self.registry.find_cell(cell_key(self.base.digest, adapters.get(cell[0]), digest, engine)) is not None
 
 
 def main() -> None:
@@ -122,7 +136,9 @@ def main() -> None:
         base = open_base_model(arguments.base)
         given = find_adapters(arguments.adapters) if arguments.adapters else _made(base, Path(name) / "loras")
         suite = Suite(name="killed", base_model=arguments.base, tasks=_tasks(), adapters=tuple(given))
-        found = _run(Site(folder, base, suite, registry, free_port()), random.Random(arguments.seed))
+        found = _run(
+            Site(folder, base, suite, registry, free_port(), arguments.embedded), random.Random(arguments.seed)
+        )
     shown = Table("", "", show_header=False)
     for key, value in asdict(found).items():
         shown.add_row(key, f"{value:g}")
@@ -139,18 +155,19 @@ def _run(site: Site, draw: random.Random) -> Found:
     with log.listening():
         with site.server(0) as server:
             started = time.monotonic() - began
-            console.print(f"vllm serve answers after {started:.0f} s")
+            console.print(f"the server answers after {started:.0f} s")
             client = site.client(log.url)
-            first = _await(log, third + draw.randrange(ROWS), client)
+            first = _await(site, log, third + draw.randrange(ROWS), client)
             client.send_signal(signal.SIGKILL)
             client.wait()
             console.print(f"client killed after {first} requests")
             client = site.client(log.url)
-            second = _await(log, 2 * third + draw.randrange(ROWS), client)
+            second = _await(site, log, 2 * third + draw.randrange(ROWS), client)
             os.killpg(server.pid, signal.SIGKILL)
             console.print(f"server killed after {second} requests")
         with site.server(1):
-            if client.wait(PATIENCE_S) != 0:
+            # On a busy machine the server may need longer to start than the client waits for it.
+            if client.wait(PATIENCE_S) != 0 and site.client(log.url).wait(PATIENCE_S) != 0:
                 sys.exit((site.folder / "client.log").read_text()[-3000:])
     return Found(
         versions=len(site.registry.profile_versions()),
@@ -167,12 +184,14 @@ def _run(site: Site, draw: random.Random) -> Found:
     )
 
 
-def _await(log: MeasuringLog, asked: int, client: subprocess.Popen[bytes]) -> int:
+def _await(site: Site, log: MeasuringLog, asked: int, client: subprocess.Popen[bytes]) -> int:
     """Wait until so many answers were asked for; how many they are then."""
     until = time.monotonic() + PATIENCE_S
     while log.asked < asked:
         if client.poll() is not None or time.monotonic() > until:
-            sys.exit(f"the client ended, or asked for too little: {log.asked} of {asked} answers")
+            client.kill()
+            said = (site.folder / "client.log").read_text()[-3000:]
+            sys.exit(f"the client ended, or asked for too little: {log.asked} of {asked} answers\n{said}")
         time.sleep(0.05)
     return log.asked
 
@@ -194,6 +213,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--base", default=PACKAGED, help="the base model")
     parser.add_argument("--adapters", type=Path, help="a folder of LoRAs for it, instead of random ones")
+    parser.add_argument("--embedded", action="store_true", help="the embedded server, instead of vLLM")
     parser.add_argument("--seed", type=int, default=0, help="when something is killed")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--logs", type=Path, help="keep the logs of server and client in this folder")
