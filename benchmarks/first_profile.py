@@ -21,7 +21,7 @@ from rich.table import Table
 from routing.ours import OurRouter
 from routing.protocols import Fold, in_distribution
 from routing.seen import see
-from routing.table import OUTCOMES, OutcomeTable, chosen
+from routing.table import OUTCOMES, OutcomeTable, chosen, load
 from traitroute.profiling.matrix.anchors import AnchorRow, TaskAnchors, rounds
 
 Array = NDArray[np.float64]
@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument("--score", choices=["strict", "lenient"], default="strict")
     given = parser.parse_args()
     start = time.perf_counter()
-    table = OutcomeTable.load(given.outcomes)
+    table = load(given.outcomes).complete()
     ways, shares = chosen(given.only, WAYS, "way"), [float(s) for s in given.shares.split(",")]
     found: dict[str, list[Figures]] = {}
     for seed, fold in enumerate(in_distribution(table)[: given.folds]):

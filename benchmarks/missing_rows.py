@@ -51,7 +51,7 @@ def main() -> None:
     if arguments.registries:
         compare_registries(*arguments.registries)
         return
-    table = load(arguments.outcomes)
+    table = load(arguments.outcomes).complete()
     shown = Table("adapters", "data sets", "requests", "equal", "to base", "with rows", "without", "best adapter")
     for adapters in map(int, arguments.adapters.split(",")):
         for size in map(int, arguments.sizes.split(",")):
@@ -115,7 +115,7 @@ def _router(
     means = np.stack([gains[rows][table.task[rows] == t].mean(axis=0) for t in np.unique(table.task[rows])], axis=1)
     traits = TraitSpace(n_permutations=50).fit(means)
     sources = [rows_of(table, i) if known else None for i in kept]
-    requests = FitRequests(table.marks[rows].tolist(), names, gains[rows], table.dataset[rows].tolist(), sources)
+    requests = FitRequests(table.marks[rows].tolist(), names, gains[rows], table.group[rows].tolist(), sources)
     return Router(fit_profile(list(map(str, kept)), requests, traits.transform(means), n_traits=traits.n_traits_))
 
 

@@ -29,7 +29,7 @@ from rich.table import Table
 from routing.ours import OurRouter
 from routing.protocols import in_distribution
 from routing.seen import see
-from routing.table import OUTCOMES, OutcomeTable
+from routing.table import OUTCOMES, load
 from traitroute.router import RequestTokens, Router
 from traitroute.serving.skills.recalibration import TOLERANCE, Rewarded, corrections
 
@@ -64,7 +64,7 @@ class World:
     @classmethod
     def measured(cls, file: Path) -> "World":
         """Fit the router, and read off what it predicts of the requests it was not fitted on."""
-        table = OutcomeTable.load(file)
+        table = load(file).complete()
         fold = in_distribution(table)[0]
         seen, asked = see(table, table.strict.astype(np.float64), fold)
         router = OurRouter().fit(seen).router

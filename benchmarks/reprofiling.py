@@ -21,7 +21,7 @@ from reprofiling.left_out import LeftOut, left_out
 from reprofiling.ways import WAYS, Way, whole_row_again
 from rich.console import Console
 from rich.table import Table
-from routing.table import OUTCOMES, OutcomeTable
+from routing.table import OUTCOMES, load
 from traitroute.profiling.matrix.anchors import TOLERANCE
 
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--score", choices=["strict", "lenient"], default="strict")
     given = parser.parse_args()
     start = time.perf_counter()
-    table = OutcomeTable.load(given.outcomes)
+    table = load(given.outcomes).complete()
     cases = [left_out(table, a, given.score) for a in range(len(table.adapters))[: given.cases]]
     wanted = tuple(name.strip() for name in given.only.split(",") if name.strip())
     curves: dict[str, Any] = {}

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from routing.ours import rows_of
-from routing.table import OUTCOMES, OutcomeTable
+from routing.table import OUTCOMES, OutcomeTable, load
 from traitroute.profiling import TraitSpace
 from traitroute.router import FitRequests, Router, RoutingProfile, fit_profile
 
@@ -95,7 +95,7 @@ def fitted(
         table.marks[rows].tolist(),
         [table.tasks[t] for t in table.task[rows]],
         strict[:, 1:] - strict[:, :1],
-        table.dataset[rows].tolist(),
+        table.group[rows].tolist(),
         [rows_of(table, i) for i in range(len(table.adapters))],
     )
     return traits, fit_profile(table.adapters, requests, scores, n_traits=traits.n_traits_)
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, help="only so many data sets, to see that it runs")
     given = parser.parse_args()
     start = time.perf_counter()
-    table = OutcomeTable.load(given.outcomes)
+    table = load(given.outcomes).complete()
     names = list(dict.fromkeys(table.dataset[table.kind == "main"].tolist()))
     columns = [column(table, name) for name in track(names[: given.cases], "data sets")]
     report(columns, Console(width=150))

@@ -22,7 +22,7 @@ from rich.progress import Progress
 from rich.table import Table
 from routing.ours import rows_of
 from routing.protocols import in_distribution
-from routing.table import OUTCOMES, OutcomeTable
+from routing.table import OUTCOMES, OutcomeTable, load
 from traitroute.profiling import TraitSpace
 from traitroute.router import FitRequests, Router, RoutingProfile, fit_profile
 
@@ -80,7 +80,7 @@ class Outcomes:
             table.marks[rows].tolist(),
             [table.tasks[t] for t in table.task[rows]],
             (strict[:, 1:] - strict[:, :1])[:, kept],
-            table.dataset[rows].tolist(),
+            table.group[rows].tolist(),
             [rows_of(table, i) for i in kept],
         )
         names = [table.adapters[i] for i in kept]
@@ -157,7 +157,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, help="only so many adapters that join, to see that it runs")
     given = parser.parse_args()
     start = time.perf_counter()
-    outcomes = Outcomes.of(OutcomeTable.load(given.outcomes))
+    outcomes = Outcomes.of(load(given.outcomes).complete())
     n = len(outcomes.table.adapters)
     console = Console(width=110)
     figures: dict[str, Any] = {}

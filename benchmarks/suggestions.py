@@ -21,7 +21,7 @@ from rich.table import Table
 from routing.ours import OurRouter
 from routing.protocols import Fold
 from routing.seen import see
-from routing.table import OUTCOMES, OutcomeTable
+from routing.table import OUTCOMES, OutcomeTable, load
 from routing.trials import scores_of
 from traitroute.router import Router
 from traitroute.serving.traffic.suggestion import suggestions
@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write every figure here")
     parser.add_argument("--cases", type=int, help="only so many data sets, to see that it runs")
     args = parser.parse_args()
-    table = OutcomeTable.load(args.outcomes)
+    table = load(args.outcomes).complete()
     main_rows = np.flatnonzero(table.kind == "main")
     rows_of = {
         str(name): main_rows[table.dataset[main_rows] == name]

@@ -159,7 +159,7 @@ def left_out(table: OutcomeTable, adapter: int, score: str = "strict") -> LeftOu
             table.marks[pool].tolist(),
             [table.tasks[t] for t in table.task[pool]],
             gains[:, others],
-            table.dataset[pool].tolist(),
+            table.group[pool].tolist(),
             [rows_of(table, i) for i in others],
         ),
         traits.transform(matrix[others]),

@@ -21,7 +21,7 @@ from traitroute.profiling.traits.space import TraitSpace
 from traitroute.router import FitRequests, RoutingProfile, fit_profile
 
 from .ours import rows_of
-from .table import OUTCOMES, OutcomeTable
+from .table import OUTCOMES, load
 
 TASKS = 50
 EXAMPLES = 100
@@ -43,7 +43,7 @@ class Fleet:
     """What is fitted to the ten, and draws of any number."""
 
     def __init__(self, outcomes: Path = OUTCOMES, *, seed: int = 0) -> None:
-        self.table = OutcomeTable.load(outcomes)
+        self.table = load(outcomes).complete()
         self.random = np.random.default_rng(seed)
         kinds = np.array(self.table.kinds)
         order = [i for kind in ("main", "probe", "confirmation") for i in np.flatnonzero(kinds == kind)]
@@ -78,7 +78,7 @@ class Fleet:
     def requests(self, gains: Array) -> FitRequests:
         """The measured requests with the example gains of some adapters, (n, a)."""
         names = [self.table.tasks[t] for t in self.table.task[self.rows]]
-        groups = self.table.dataset[self.rows].tolist()
+        groups = self.table.group[self.rows].tolist()
         return FitRequests(self.table.marks[self.rows].tolist(), names, gains, groups)
 
     def draw(self, size: int) -> Drawn:
