@@ -13,7 +13,7 @@ from .table import OutcomeTable
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
 T = TypeVar("T")
-INNER = 3
+INNER = 5
 
 
 @dataclass(frozen=True, eq=False)
