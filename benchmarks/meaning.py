@@ -6,9 +6,8 @@
 The folders hold <data set>/{train,test}.jsonl as in benchmarks/outcomes.py. What MiniLM says of a text is kept in
 --work: it takes 10 to 40 ms a text, all else a few minutes. Two questions are asked of every encoder, about each test
 prompt. *Reworded*: is the nearest of all prompts in other wordings of the same data set? *Near*: is the nearest prompt
-of all other data sets from one of the same group? Means are over data sets. Vectors are distilled from training prompts
-of the groups to design on alone, so that those to confirm on show what they are worth on kinds nobody distilled from;
-"groups apart" distils anew without a fifth of the groups, and asks about that.
+of all other data sets from one of the same group? Means are over data sets, on the groups to design on and on those to
+confirm on. *With words*: the same where the cosine of hashed words is added, as the router has both.
 
 `--wordllama FOLDER` adds the package wordllama, unpacked or installed there: its tokenizer is read with `tokenizers`.
 """
@@ -18,7 +17,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -41,9 +40,6 @@ Array32 = NDArray[np.float32]
 Encode = Callable[[Sequence[str]], NDArray[np.floating[Any]]]
 Likeness = Callable[[NDArray[np.bool_]], NDArray[Any]]
 """From which prompts are asked about to their cosines with all, (asked, n)."""
-LEARNT = 50
-"""Training prompts of a data set that vectors are distilled from."""
-FOLDS = 5
 NEAREST = 10
 LENGTHS = (50, 200, 500, 1000, 2000, 4000, 8000)
 TIMED = 400
@@ -75,27 +71,6 @@ class Prompts:
     def confirms(self) -> NDArray[np.bool_]:
         """Which are of a group to confirm on, (n,)."""
         return np.array([is_confirmation(str(g)) for g in self.group])
-
-    @property
-    def fold(self) -> NDArray[np.intp]:
-        """One of FOLDS for each, groups whole, (n,)."""
-        return np.unique(self.group, return_inverse=True)[1] % FOLDS
-
-
-def learnt_from(plan: Plan) -> dict[str, list[str]]:
-    """By group to design on, the training prompts that vectors are distilled from."""
-    found: dict[str, list[str]] = {}
-    for a in plan.asked:
-        if a.kind == "main" and not is_confirmation(a.group):
-            found.setdefault(a.group, []).extend(training_prompts(a.task))
-    return found
-
-
-def training_prompts(task: Any) -> Iterator[str]:
-    """The first LEARNT training prompts of a task; some data sets have none."""
-    file = task.rows.folder / (task.rows.dataset or task.name) / "train.jsonl"
-    if file.stat().st_size:
-        yield from (e.prompt for e in task.examples("train", LEARNT))
 
 
 def same(values: NDArray[np.str_], asked: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -184,9 +159,6 @@ def show_quality(prompts: Prompts, likenesses: dict[str, Likeness]) -> None:
         cells = []
         for asked in (~prompts.confirms, prompts.confirms):
             found = likeness(asked)
-            if np.isnan(found).all():
-                cells += ["", "", ""]
-                continue
             values = [reworded(prompts, found, asked), near(prompts, found, asked)]
             cells += [f"{100 * first:.1f} / {100 * mean:.1f}" for first, mean in values]
             cells.append(f"{100 * agreement(found, reference(asked), same(prompts.group, asked)):.0f}%")
@@ -219,17 +191,6 @@ def show_times(texts: Sequence[str]) -> None:
           f"vectors in memory {held / 1e6:.1f} MB of width {encoder.width}")  # fmt: skip
 
 
-def groups_apart(tokens: TokenVectors, learnt: dict[str, list[str]], say: Encode, prompts: Prompts) -> Array32:
-    """Cosines (n, n) of ours, each row by vectors distilled without its group's fold; NaN for those to confirm on."""
-    fold_of = dict(zip(prompts.group.tolist(), prompts.fold.tolist(), strict=True))
-    found = np.full((len(prompts.texts), len(prompts.texts)), np.nan, np.float32)
-    for fold in range(FOLDS):
-        texts = [t for group, of in learnt.items() if fold_of[group] != fold for t in of]
-        asked = (prompts.fold == fold) & ~prompts.confirms
-        found[asked] = cosines(distil(tokens, texts, say(texts)).encode(prompts.texts), asked)
-    return found
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the tables, and before that make the vectors anew if asked to."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -240,22 +201,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     args.work.mkdir(parents=True, exist_ok=True)
     plan = read_plan(args.data, args.work)
-    prompts, learnt, say = Prompts.asked(plan), learnt_from(plan), SentenceCache(args.work / "sentences.npz")
+    prompts, say = Prompts.asked(plan), SentenceCache(args.work / "sentences.npz")
     tokens = kept_tokens(args.work / "tokens.npz")
     if args.distil:
-        texts = [t for of in learnt.values() for t in of]
-        data = distil(tokens, texts, say(texts)).to_bytes()
+        data = distil(tokens).to_bytes()
         PACKAGED.write_bytes(data)
-        print(f"{PACKAGED}: {len(tokens.tokens)} tokens from {len(texts)} texts, {len(data) / 1e6:.1f} MB")
+        print(f"{PACKAGED}: {len(tokens.tokens)} tokens, {len(data) / 1e6:.1f} MB")
     show_times(prompts.texts)
-    words, apart = hashed(prompts.texts), groups_apart(tokens, learnt, say, prompts)
-    vectors = {"MiniLM": say, "ours, as shipped": packaged_encoder().encode, "tokens alone": alone(tokens).encode}
+    encoders = {"MiniLM": say, "ours": packaged_encoder().encode, "tokens alone (model2vec)": alone(tokens).encode}
     if args.wordllama:
-        vectors["wordllama"] = wordllama(args.wordllama)
-    made = {name: encode(prompts.texts) for name, encode in vectors.items()}
+        encoders["wordllama"] = wordllama(args.wordllama)
+    made = {name: encode(prompts.texts) for name, encode in encoders.items()}
+    words = hashed(prompts.texts)
+
+    def of_words(asked: NDArray[np.bool_]) -> NDArray[Any]:
+        return (words[asked] @ words.T).toarray().astype(np.float32)
+
+    def of_both(vectors: NDArray[Any], asked: NDArray[np.bool_]) -> NDArray[Any]:
+        return cosines(vectors, asked) + of_words(asked)
+
     likenesses: dict[str, Likeness] = {name: partial(cosines, v) for name, v in made.items()}
-    likenesses["ours, groups apart"] = lambda asked: apart[asked]
-    likenesses["hashed words and ends"] = lambda asked: (words[asked] @ words.T).toarray()
+    likenesses["hashed words and ends"] = of_words
+    likenesses |= {f"{name}, with words": partial(of_both, v) for name, v in made.items()}
     show_quality(prompts, likenesses)
 
 
