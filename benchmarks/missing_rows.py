@@ -70,7 +70,8 @@ def compare(table: OutcomeTable, adapters: int, size: int, random: np.random.Gen
     profiled = random.choice(main, min(size, len(main)), replace=False)
     fitted_on = np.flatnonzero(np.isin(table.task, profiled) & (random.random(len(table)) < SHARE))
     apart = (table.kind == "main") & ~np.isin(table.row, table.row[fitted_on])
-    gains = table.strict[:, 1:][:, kept].astype(float) - table.strict[:, :1]
+    scores = table.strict.astype(np.float64)
+    gains = scores[:, 1:][:, kept] - scores[:, :1]
     given, missing = (_router(table, fitted_on, gains, kept, known=known) for known in (True, False))
     tests = {kind: np.flatnonzero(apart & (np.isin(table.task, profiled) == (kind == "known"))) for kind in KINDS}
     tests = {kind: random.permutation(rows)[:ROUTED] for kind, rows in tests.items()}
