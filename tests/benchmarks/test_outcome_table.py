@@ -14,6 +14,7 @@ from routing.measured import Measured
 from routing.plan import Plan, Sizes, cell_file, read_folder_plan
 from routing.table import OUTCOMES, OutcomeTable, load
 from traitroute.adapters import InputError, Outcomes
+from traitroute.router import packaged_encoder
 
 NAMES = ("mood", "spam", "topic")
 ROWS = 6
@@ -84,6 +85,8 @@ def test_what_is_not_measured_is_nan_and_survives_being_written(plan: Plan, tmp_
     assert np.isnan(table.metric[topic, 2]).all()
     assert table.metric[topic, 1].tolist() == [0.5, 0.5, 0.5, 0, 0, 0]
     assert table.likelihood[topic, 0].tolist() == [-1.5] * ROWS
+    assert table.static.shape == (len(table), packaged_encoder().width)
+    assert np.linalg.norm(table.source_static.astype(np.float32), axis=1) == pytest.approx(1, abs=1e-3)
     table.save(tmp_path / "again")
     again = load(tmp_path / "again")
     np.testing.assert_array_equal(again.strict, table.strict)
