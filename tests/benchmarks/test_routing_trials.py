@@ -1,6 +1,8 @@
 """Trials on a made-up table: baselines find what is planted, and figures are what they must be."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +11,9 @@ import pytest
 from routing.baselines import BASELINES, SINGLES, STACK, blend
 from routing.ours import OURS
 from routing.table import OutcomeTable, chosen, load
-from routing.trials import SCORES, Found, answers, complete_table, fold_list, over_protocols, run, scores_of
+from routing.trials import MEAN, SCORES, Found, answers, complete_table, fold_list, over_protocols, run, scores_of
 
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 BY_MEANING = [n for n in BASELINES if n not in ("base", "random", "best single adapter")]
 
 
@@ -133,6 +136,30 @@ def test_a_mixture_is_compared_on_the_requests_it_answered(made_up: OutcomeTable
 def test_our_router_is_run_as_it_is(made_up: OutcomeTable) -> None:
     found = Found.of(run(made_up, "strict", "sources_only", OURS))
     assert found.figures["traitroute"]["groups"] > 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("confirm", [False, True])
+def test_groups_to_confirm_on_are_looked_at_when_asked_for_only(
+    made_up: OutcomeTable, tmp_path: Path, confirm: bool
+) -> None:
+    made_up.save(tmp_path / "table.safetensors")
+    done = subprocess.run(
+        [
+            *(sys.executable, str(BENCHMARKS / "routing.py"), "--outcomes", "table.safetensors", "--json", "out.json"),
+            *("--only", "base,random", "--protocols", "agent,group_left_out", "--processes", "1"),
+            *(["--confirm"] if confirm else []),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    written = json.loads((tmp_path / "out.json").read_text())
+    prefix = "confirm_" if confirm else ""
+    assert set(written) == {f"{prefix}agent", f"{prefix}group_left_out", MEAN}
+    assert all(set(of) == set(SCORES) for of in written.values())
+    assert ("decisions.md" in done.stdout) == confirm
 
 
 def test_cells_not_measured_are_left_out(made_up: OutcomeTable, tmp_path: Path) -> None:
