@@ -97,6 +97,7 @@ def fitted(
         strict[:, 1:] - strict[:, :1],
         table.group[rows].tolist(),
         [rows_of(table, i) for i in range(len(table.adapters))],
+        base=strict[:, 0],
     )
     return traits, fit_profile(table.adapters, requests, scores, n_traits=traits.n_traits_)
 

@@ -82,6 +82,7 @@ class Outcomes:
             (strict[:, 1:] - strict[:, :1])[:, kept],
             table.group[rows].tolist(),
             [rows_of(table, i) for i in kept],
+            base=strict[:, 0],
         )
         names = [table.adapters[i] for i in kept]
         scores = traits.transform(gains)

@@ -45,7 +45,7 @@ def show(title: str, found: Mapping[str, Mapping[str, Any]], console: Console) -
     for column in (*(f"{score}: % of best [95%]" for score in scores), "gain recovered", "below base", "to base", "p"):
         table.add_column(column, justify="right")
     for name in dict.fromkeys(name for of in found.values() for name in of):
-        figures = [of[name] for of in found.values()]
+        figures = [of[name] for of in found.values() if name in of]
         table.add_row(
             name,
             *(f"{f['pct_of_best']:.1f}{_interval(f.get('pct_of_best_ci'))}" for f in figures),

@@ -279,10 +279,11 @@ def show_traits(result: "Profile") -> None:
     routing = result.routing
     if len(result.matrix.adapters) < 3:
         console.print(NO_TRAITS)
+    from ..router.novelty import CLASSES
+
+    errors = ", ".join(f"{error:.2f} {name}" for name, error in zip(CLASSES, routing.errors, strict=True))
     console.print(
-        f"router: {routing.trait_scores.shape[1]} components, penalty {routing.demand.alpha:g}; "
-        f"error of a task's gain: {routing.error_known:.2f} on profiled tasks, "
-        f"{routing.error_new:.2f} on tasks left out"
+        f"router: {routing.trait_scores.shape[1]} components; error of a task's gain where the request is: {errors}"
     )
 
 

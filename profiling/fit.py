@@ -84,6 +84,9 @@ def fit(
         texts=[e.routed for t in tasks for e in t.test_examples],
         tasks=[t.name for t in tasks for _ in t.test_examples],
         gains=np.concatenate(matrix.example_gains),
+        base=np.repeat(matrix.base, [len(gains) for gains in matrix.example_gains]),
+        # Tasks on the same rows are alike, and left out together.
+        groups=[getattr(t.rows, "dataset", None) or t.name for t in tasks for _ in t.test_examples],
         sources=[training_rows(tasks, source) for source in sources],
     )
     scores = traits.transform(matrix.gains)

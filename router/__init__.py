@@ -12,13 +12,13 @@ from .router import Router
 from .training_profiles import TrainingRows
 
 if TYPE_CHECKING:
-    from .fit import DemandModel, fit_profile
-    from .folds import FitRequests
+    from .fit import fit_profile
+    from .folds import FitData, FitRequests
 
 __all__ = [
     "NO_TEXT",
     "Affinity",
-    "DemandModel",
+    "FitData",
     "FitRequests",
     "MeaningEncoder",
     "NearTask",
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 # What fits needs scikit-learn and scipy, which take a second to load and which routing does without.
-_FITTING = {"DemandModel": "fit", "FitRequests": "folds", "fit_profile": "fit"}
+_FITTING = {"FitData": "folds", "FitRequests": "folds", "fit_profile": "fit"}
 
 
 def __getattr__(name: str) -> Any:

@@ -19,7 +19,7 @@ class Affinity(_Frozen):
 
 
 class NearTask(_Frozen):
-    """A profiled task that the request resembles; `similarity` is a cosine in [-1, 1]."""
+    """A profiled task that the request is read as a mixture of; `similarity` is its share, in [0, 1]."""
 
     task: str
     similarity: float

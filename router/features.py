@@ -1,9 +1,8 @@
-"""Request features: a text to a vector, in well under a millisecond and without any model.
+"""Request features: a text to a vector, in well under a millisecond.
 
-Three blocks. *Surface*, standardised over the fitting requests. *Whole* and *edges*: tf-idf of hashed words and word
-pairs, of the whole text and of its ends, each projected on the directions that the fitting requests span. The share of
-the ends that lies outside those directions is the request's `unseen_mass`: words that no profiled task is asked with,
-hence nothing to base a prediction on.
+Two blocks. *Ends*: tf-idf of the hashed words and word pairs at both ends of the text, where instructions stand,
+projected on the directions that the fitting requests span. *Meaning*: the text's static sentence vector. The share of
+the ends that lies outside those directions is the request's `unseen_mass`: words that nothing profiled is asked with.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,34 +25,29 @@ Directions = Callable[["csr_matrix"], Array32]
 
 @dataclass(frozen=True)
 class RequestFeatures:
-    """Fitted features of requests: vectors (surface + whole + edges,), each block of norm about 1.
+    """Fitted features of requests: vectors (ends + meaning,), each block of norm about 1.
 
-    `center` and `scale` (surface,) standardise the surface statistics. `whole` and `edges` each have an idf (N_HASHES,)
-    and a basis (N_HASHES, components), in float32, which takes half the memory and time.
+    The ends have an idf (N_HASHES,) and a basis (N_HASHES, components), in float32, which takes half the memory and
+    time. `rarity` (N_HASHES,), from 0 to 1, says how telling a word is anywhere in a request.
     """
 
-    center: Array
-    scale: Array
-    whole_idf: Array
-    whole_basis: Array32
-    edges_idf: Array
-    edges_basis: Array32
+    idf: Array
+    basis: Array32
+    rarity: Array
 
     @classmethod
-    def fit(
-        cls, requests: Sequence[Request], *, n_whole: int = 96, n_edges: int = 96, random_state: int = 0
-    ) -> "RequestFeatures":
-        """Learn features from requests, with so many directions of the whole text and of its edges."""
+    def fit(cls, requests: Sequence[Request], *, n_ends: int = 96, random_state: int = 0) -> "RequestFeatures":
+        """Learn features from requests, with so many directions of their ends."""
 
-        def directions(words: "csr_matrix", n: int) -> Array32:
+        def directions(words: "csr_matrix") -> Array32:
             from sklearn.decomposition import TruncatedSVD
 
-            k = max(1, min(n, words.shape[0] - 1))
+            k = max(1, min(n_ends, words.shape[0] - 1))
             # With two iterations the seed moved routing by up to four points (docs/decisions.md).
             svd = TruncatedSVD(k, n_iter=8, random_state=random_state).fit(words)
             return np.ascontiguousarray(svd.components_.T, dtype=np.float32)
 
-        return cls._fit(requests, lambda words: directions(words, n_whole), lambda words: directions(words, n_edges))[0]
+        return cls._fit(requests, directions)[0]
 
     def refit(self, requests: Sequence[Request]) -> tuple["RequestFeatures", Array]:
         """Features fitted anew on similar requests, in half the time of `fit`, and the feature vectors of these
@@ -62,59 +56,36 @@ class RequestFeatures:
         Takes one step of subspace iteration from the present directions; directions that the requests do not span are
         left out.
         """
-        return self._fit(
-            requests,
-            lambda words: _subspace_step(words, self.whole_basis),
-            lambda words: _subspace_step(words, self.edges_basis),
-        )
+        return self._fit(requests, lambda words: _subspace_step(words, self.basis))
 
     @classmethod
-    def _fit(cls, requests: Sequence[Request], whole: Directions, edges: Directions) -> tuple["RequestFeatures", Array]:
+    def _fit(cls, requests: Sequence[Request], directions: Directions) -> tuple["RequestFeatures", Array]:
         tokens = [tokens_of(request) for request in requests]
-        surface = np.array([t.surface for t in tokens])
-        spread = surface.std(axis=0)
-        whole_idf, whole_words = _fit_words([t.whole for t in tokens])
-        edges_idf, edges_words = _fit_words([t.edges for t in tokens])
-        features = RequestFeatures(
-            center=surface.mean(axis=0),
-            # A statistic that never varied says nothing; scaled by its rounding noise it would say everything.
-            scale=np.where(spread > 1e-9, spread, np.inf),
-            whole_idf=whole_idf,
-            whole_basis=whole(whole_words),
-            edges_idf=edges_idf,
-            edges_basis=edges(edges_words),
-        )
-        return features, features._rows(surface, whole_words, edges_words)
+        idf = _idf([t.edges for t in tokens])
+        words = _words([t.edges for t in tokens], idf)
+        anywhere = _idf([t.whole for t in tokens]) - 1
+        features = RequestFeatures(idf, directions(words), np.clip(anywhere, 0, None) / max(anywhere.max(), 1e-9))
+        return features, features._rows(words, np.array([t.meaning for t in tokens]))
 
     def transform(self, requests: Sequence[Request]) -> Array:
-        """Features of many requests, (n, surface + whole + edges)."""
+        """Features of many requests, (n, ends + meaning)."""
         tokens = [tokens_of(request) for request in requests]
-        return self._rows(
-            np.array([t.surface for t in tokens]),
-            _words([t.whole for t in tokens], self.whole_idf),
-            _words([t.edges for t in tokens], self.edges_idf),
-        )
+        return self._rows(_words([t.edges for t in tokens], self.idf), np.array([t.meaning for t in tokens]))
 
-    def _rows(self, surface: Array, whole: "csr_matrix", edges: "csr_matrix") -> Array:
-        """Features of requests from their surface statistics (n, surface) and tf-idf of words, both (n, N_HASHES)."""
-        return np.hstack(
-            [
-                np.clip((surface - self.center) / self.scale, -3, 3) / np.sqrt(surface.shape[1]),
-                (whole @ self.whole_basis).astype(np.float64),
-                (edges @ self.edges_basis).astype(np.float64),
-            ]
-        )
+    def _rows(self, words: "csr_matrix", meaning: Array32) -> Array:
+        """Features of requests from the tf-idf of their ends, (n, N_HASHES), and their meaning."""
+        return np.hstack([(words @ self.basis).astype(np.float64), meaning.astype(np.float64)])
 
     def row(self, request: Request) -> Array:
-        """Features of one request, (surface + whole + edges,): faster than `transform`, and without scipy."""
+        """Features of one request, (ends + meaning,): faster than `transform`, and without scipy."""
         tokens = tokens_of(request)
-        surface = np.clip((tokens.surface - self.center) / self.scale, -3, 3)
-        blocks = [
-            surface / np.sqrt(len(surface)),
-            _tf_idf(tokens.whole, self.whole_idf) @ self.whole_basis.take(tokens.whole.places, axis=0),
-            _tf_idf(tokens.edges, self.edges_idf) @ self.edges_basis.take(tokens.edges.places, axis=0),
-        ]
-        return np.concatenate(blocks, dtype=np.float64)
+        ends = _tf_idf(tokens.edges, self.idf) @ self.basis.take(tokens.edges.places, axis=0)
+        return np.concatenate([ends, tokens.meaning], dtype=np.float64)
+
+    def split(self, features: Array) -> tuple[Array, Array]:
+        """The ends (..., ends) and the meaning (..., meaning) of feature vectors."""
+        width = self.basis.shape[1]
+        return features[..., :width], features[..., width:]
 
     def unseen_mass(self, features: Array) -> Array:
         """Share of the words at each request's ends that the fitting requests do not span, in [0, 1], (n,).
@@ -122,16 +93,14 @@ class RequestFeatures:
         Instructions stand at the ends: of eleven measures of novelty this separated new tasks from new requests of
         known tasks best (docs/decisions.md).
         """
-        edges = features[..., len(self.center) + self.whole_basis.shape[1] :]
-        return np.clip(1 - np.sum(edges**2, axis=-1), 0, 1)
+        return np.clip(1 - np.sum(self.split(features)[0] ** 2, axis=-1), 0, 1)
 
 
-def _fit_words(texts: Sequence[Counts]) -> tuple[Array, "csr_matrix"]:
-    """The idf of words (N_HASHES,), and the tf-idf of `texts`."""
+def _idf(texts: Sequence[Counts]) -> Array:
+    """The idf of words, (N_HASHES,)."""
     seen_in = np.bincount(np.concatenate([c.places for c in texts]), minlength=N_HASHES)
     # Hashed words seen nowhere keep the highest idf: they are what makes a request novel.
-    idf = np.log((1 + len(texts)) / (1 + seen_in)) + 1
-    return idf, _words(texts, idf)
+    return np.log((1 + len(texts)) / (1 + seen_in)) + 1
 
 
 def _subspace_step(words: "csr_matrix", start: Array32) -> Array32:

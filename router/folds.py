@@ -1,7 +1,8 @@
-"""Measured requests and their features, with folds that imitate what a router meets later.
+"""Measured requests, and what is known of each where it, its task or its group was held out.
 
-In one half of the folds new requests of profiled tasks are held out, in the other whole groups of tasks. Features are
-fitted anew in each, since words that are held out must be as unseen as new ones.
+The three ways of holding out play what a router meets later: new requests of profiled kinds, such kinds in other
+words, and kinds that nobody profiled (`novelty.py`). Features are fitted anew in each, since words that are held out
+must be as unseen as new ones.
 """
 
 from collections.abc import Sequence
@@ -10,36 +11,24 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import GroupKFold, KFold
 
 from .features import RequestFeatures
-from .request import N_HASHES, Request, tokens_of
+from .kinds import Kinds
+from .novelty import CLASSES
+from .request import Request, tokens_of
 from .training_profiles import TrainingProfiles, TrainingRows
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
-KNOWN_FOLDS, NEW_FOLDS = 3, 12
-
-
-@dataclass(frozen=True)
-class Fold:
-    """Rows to fit on and rows held out, with their features; `unseen` (test,) is the novelty of the rows held out."""
-
-    train: Rows
-    test: Rows
-    X_train: Array
-    X_test: Array
-    unseen: Array
-    evidence_train: Array
-    evidence_test: Array
+KNOWN_FOLDS, REWORDED_FOLDS, NEW_FOLDS = 3, 3, 10
 
 
 @dataclass(frozen=True)
 class FitRequests:
     """Measured requests: texts (or their tokens) and task names of length n, `gains` (n, adapters) in [-1, 1].
 
-    `groups` (n,) names what is left out together when a new task is imitated; by default each task.
-    `sources` (adapters,) are rows that each adapter was trained on, where they are known.
+    `groups` (n,) names what is left out together when a new kind is played; by default each task. `sources` (adapters,)
+    are rows that each adapter was trained on, and `base` (n,) the base model's own scores, where they are known.
     """
 
     texts: Sequence[Request]
@@ -47,19 +36,47 @@ class FitRequests:
     gains: Array
     groups: Sequence[str] | None = None
     sources: Sequence[TrainingRows | None] | None = None
+    base: Array | None = None
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What is known of requests that were held out together.
+
+    `rows` (q,) are their places, `fitted` (n,) those of the requests fitted on, and `kinds` (n,) the numbers of the
+    latter's tasks. `shares` (q, views, kinds) are those of `Kinds.shares`, so that what each view expects of anything
+    measured is a product; `measures` (q, measures) say how new each request is; `evidence` (q, a, kinds) is what
+    training rows say, and `match` (kinds, a) whether adapters were trained for the kinds fitted on.
+    """
+
+    rows: Rows
+    fitted: Rows
+    kinds: Rows
+    shares: Array
+    measures: Array
+    evidence: Array
+    match: Array
+
+    def means(self, values: Array) -> Array:
+        """Means of `values` (n, c), of all requests, over each kind fitted on, (kinds, c)."""
+        return task_means(values[self.fitted], self.kinds)
+
+    def views(self, values: Array) -> Array:
+        """What each view expects of `values` (n, c) measured on all requests, (q, views, c)."""
+        return self.shares @ self.means(values)
 
 
 @dataclass(frozen=True)
 class FitData:
-    """Requests with their features and the folds that settings are chosen on; nothing here depends on gains.
+    """Requests with their features and all that was held out; nothing here depends on gains.
 
     `tasks` and `groups` (n,) are numbers; `names` are the names of the tasks.
     """
 
     texts: Sequence[Request]
-    tasks: NDArray[np.intp]
+    tasks: Rows
     names: tuple[str, ...]
-    groups: NDArray[np.intp]
+    groups: Rows
     sources: Sequence[TrainingRows | None]
     random_state: int = 0
 
@@ -67,13 +84,14 @@ class FitData:
     def of(cls, requests: FitRequests, random_state: int = 0) -> "FitData":
         """Number tasks and groups."""
         names = tuple(dict.fromkeys(requests.tasks))
+        place = {name: i for i, name in enumerate(names)}
         groups = list(requests.groups or requests.tasks)
-        kinds = list(dict.fromkeys(groups))
+        of_group = {name: i for i, name in enumerate(dict.fromkeys(groups))}
         return cls(
-            requests.texts,
-            np.array([names.index(t) for t in requests.tasks]),
+            [tokens_of(t) for t in requests.texts],
+            np.array([place[t] for t in requests.tasks]),
             names,
-            np.array([kinds.index(g) for g in groups]),
+            np.array([of_group[g] for g in groups]),
             requests.sources or [None] * requests.gains.shape[1],
             random_state,
         )
@@ -84,17 +102,10 @@ class FitData:
         return RequestFeatures.fit([*self.texts, *self._prompts], random_state=self.random_state)
 
     @cached_property
-    def rows(self) -> Array:
-        """Features of all requests, (n, p)."""
-        return self.features.transform(self.texts)
-
-    @cached_property
-    def words(self) -> NDArray[np.float32]:
-        """The share of each task's requests that have each word, (tasks, N_HASHES)."""
-        counts = np.zeros((len(self.names), N_HASHES), np.float32)
-        for text, task in zip(self.texts, self.tasks, strict=True):
-            counts[task, tokens_of(text).whole.places] += 1
-        return counts / np.bincount(self.tasks)[:, None].astype(np.float32)
+    def kinds(self) -> Kinds:
+        """The kinds of all requests."""
+        ends, meaning = self.features.split(self.features.transform(self.texts))
+        return Kinds.of(ends, meaning, self.tasks, self.groups)
 
     @cached_property
     def training(self) -> TrainingProfiles:
@@ -102,52 +113,69 @@ class FitData:
         return TrainingProfiles.of(self.sources, self.features)
 
     @cached_property
-    def evidence(self) -> Array:
-        """Evidence of all requests, (n, adapters, kinds)."""
-        return self.training.evidence(self.rows, self.texts)
+    def held_out(self) -> dict[str, list[Fold]]:
+        """By class of novelty, of those that can be played: folds that hold out every request that can be of it."""
+        random = np.random.default_rng(self.random_state)
+        found: dict[str, list[Fold]] = {}
+        for name, part in zip(CLASSES, (self._known, self._reworded, self._new), strict=True):
+            places = part(random)
+            folds = [self._fold(places == k) for k in range(int(places.max(initial=-1)) + 1)]
+            if kept := [fold for fold in folds if fold is not None]:
+                found[name] = kept
+        return found
 
-    @cached_property
-    def weights(self) -> Array:
-        """Weights (n,) of mean 1: a task counts by the square root of its size."""
-        weights = 1 / np.sqrt(np.bincount(self.tasks)[self.tasks])
-        return weights / weights.mean()
+    def _known(self, random: np.random.Generator) -> Rows:
+        """A third of each task's requests at a time, of tasks that have others."""
+        order = random.permutation(len(self.tasks))
+        places = np.full(len(order), -1)
+        for task in range(len(self.names)):
+            members = order[self.tasks[order] == task]
+            if len(members) > 1:
+                places[members] = (np.arange(len(members)) + random.integers(KNOWN_FOLDS)) % KNOWN_FOLDS
+        return places
 
-    @cached_property
-    def known(self) -> list[Fold]:
-        """Folds that hold out requests of profiled tasks."""
-        folds = KFold(min(KNOWN_FOLDS, len(self.tasks)), shuffle=True, random_state=self.random_state)
-        return [self._fold(a, b) for a, b in folds.split(self.tasks)]
+    def _reworded(self, random: np.random.Generator) -> Rows:
+        """A third of the tasks of each group at a time, of groups that have others."""
+        places = np.full(len(self.tasks), -1)
+        for group in range(int(self.groups.max()) + 1):
+            tasks = random.permutation(np.unique(self.tasks[self.groups == group]))
+            if len(tasks) > 1:
+                start = random.integers(REWORDED_FOLDS)
+                for i, task in enumerate(tasks):
+                    places[self.tasks == task] = (i + start) % REWORDED_FOLDS
+        return places
 
-    @cached_property
-    def new(self) -> list[Fold]:
-        """Folds that hold out whole groups, few at a time, to imitate new kinds of request."""
-        if self.groups.max() < 1:
-            return self.known
-        folds = GroupKFold(min(NEW_FOLDS, int(self.groups.max()) + 1))
-        return [self._fold(a, b) for a, b in folds.split(self.tasks, groups=self.groups)]
+    def _new(self, random: np.random.Generator) -> Rows:
+        """Some of the groups at a time."""
+        count = int(self.groups.max()) + 1
+        if count < 2:
+            return np.full(len(self.tasks), -1)
+        return (random.permutation(count) % min(NEW_FOLDS, count))[self.groups]
+
+    def _fold(self, out: NDArray[np.bool_]) -> Fold | None:
+        inside, rows = np.flatnonzero(~out), np.flatnonzero(out)
+        if not len(rows) or len(inside) < 2:
+            return None
+        known, asked = ([self.texts[i] for i in part] for part in (inside, rows))
+        features, vectors = self.features.refit([*known, *self._prompts])
+        _, tasks = np.unique(self.tasks[inside], return_inverse=True)
+        kinds = Kinds.of(*features.split(vectors[: len(inside)]), tasks, self.groups[inside])
+        found = features.transform(asked)
+        ends, meaning = features.split(found)
+        shares, unlike = kinds.shares(ends, meaning)
+        measures = np.hstack([features.unseen_mass(found)[:, None], unlike])
+        training = TrainingProfiles.of(self.sources, features)
+        evidence, match = training.evidence(ends, asked), training.prompt_match(kinds.words.astype(np.float64))
+        return Fold(rows, inside, tasks, shares, measures, evidence, match)
 
     @property
     def _prompts(self) -> list[Request]:
         return [p for rows in self.sources if rows is not None for p in rows.prompts]
 
-    def _fold(self, train: Rows, test: Rows) -> Fold:
-        """A fold with features fitted anew, since words that are held out must be as unseen as new ones."""
-        inside, outside = ([self.texts[i] for i in rows] for rows in (train, test))
-        features, rows = self.features.refit([*inside, *self._prompts])
-        X_train, X_test = rows[: len(inside)], features.transform(outside)
-        profiles = TrainingProfiles.of(self.sources, features)
-        return Fold(
-            train,
-            test,
-            X_train,
-            X_test,
-            features.unseen_mass(X_test),
-            profiles.evidence(X_train, inside),
-            profiles.evidence(X_test, outside),
-        )
 
-
-def unseen_mass(folds: Sequence[Fold]) -> Array:
-    """Unseen mass of every request where it was held out, (n,)."""
-    rows = np.concatenate([f.test for f in folds])
-    return np.concatenate([f.unseen for f in folds])[np.argsort(rows)]
+def task_means(values: Array, tasks: Rows) -> Array:
+    """Means of `values` (n, c) over each task, (tasks, c); `tasks` (n,) are numbers, all from 0."""
+    count = int(tasks.max()) + 1
+    sums = np.zeros((count, values.shape[1]))
+    np.add.at(sums, tasks, values)
+    return sums / np.bincount(tasks, minlength=count)[:, None]

@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ..adapters import InputError
-from .request import shortened
+from .text import shortened
 
 Array32 = NDArray[np.float32]
 

@@ -1,17 +1,21 @@
 """A fitted routing profile: everything needed to predict gains, as plain arrays.
 
-Stored as one safetensors blob whose metadata holds a JSON header (format 4):
+A request is read as a mixture of the profiled kinds (`kinds.py`), mixed by how new it is (`novelty.py`) and how far
+each view is believed (`beliefs.py`). The mixture of what the kinds demand is the request's demand, and affinity is the
+demand times what an adapter supplies; to it comes the evidence of what the adapter was trained on.
 
-    header    format, adapters, tasks, n_traits, alpha, error_known, error_new, novelty, z_new, z_known, risk,
-    fitted_on,
-              and corrections where there are any
-    tensors   trait_scores (adapters, r), residuals (adapters, tasks), evidence_weights (adapters, kinds),
-              centroids (tasks, p), words (tasks, N_HASHES), features.*, demand.*, training.*
+Stored as one safetensors blob whose metadata holds a JSON header (format 5):
+
+    header    format, encoder (the digest of the token vectors behind meanings), adapters, tasks, n_traits, z, risk,
+              fitted_on, and corrections where there are any
+    tensors   trait_scores (adapters, r), residuals (adapters, tasks), demands (tasks, 1 + r), base (tasks,),
+              weights (classes, evidence), learnt (adapters,), errors (classes,), features.*, kinds.*, training.*,
+              novelty.*
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -23,47 +27,34 @@ from safetensors.numpy import load, save
 from ..adapters import RegistryError
 from .decision import Change
 from .features import RequestFeatures
-from .guard import Novelty
+from .guard import care
+from .kinds import VIEWS, Kinds
+from .meaning import packaged_encoder
+from .novelty import CLASSES, Novelty
 from .request import Request, tokens_of
-from .training_profiles import KINDS, TrainingProfiles, TrainingRows, evidence_gains
+from .training_profiles import KINDS, TrainingProfiles, TrainingRows, learnt
 
 Array = NDArray[np.float64]
-FORMAT = 4
-_PARTS = {"features": RequestFeatures, "training": TrainingProfiles}
-_HEADER = ("n_traits", "error_known", "error_new", "z_new", "z_known", "risk", "fitted_on")
-_ARRAYS = ("trait_scores", "residuals", "evidence_weights", "centroids", "words")
-
-
-@dataclass(frozen=True)
-class Demand:
-    """Linear map from features (p,) to mean gain, demand for each component and share of each task, (1 + r + tasks,).
-
-    `coef` (p, 1 + r + tasks) and `intercept` were fitted by ridge regression with penalty `alpha`.
-    """
-
-    coef: Array
-    intercept: Array
-    alpha: float
-
-    def of(self, features: Array) -> Array:
-        """The demand of requests, (..., 1 + r + tasks), by their features (..., p)."""
-        return features @ self.coef + self.intercept
+FORMAT = 5
+_PARTS = {"features": RequestFeatures, "kinds": Kinds, "training": TrainingProfiles, "novelty": Novelty}
+_HEADER = ("n_traits", "z", "risk", "fitted_on")
+_ARRAYS = ("trait_scores", "residuals", "demands", "base", "weights", "learnt", "errors")
 
 
 @dataclass(frozen=True)
 class RoutingProfile:
     """What adapters supply (`trait_scores`) and how to read what a request demands.
 
-    `trait_scores` has shape (adapters, r); the first `n_traits` columns are traits above the null, the rest are
-    components kept because they predict held-out gains. `residuals` (adapters, tasks) are measured gains, less those
-    predicted, of adapters that joined after the fit. `evidence_weights` (adapters, kinds) say what evidence of
-    `training` is worth.
+    `trait_scores` has shape (adapters, r); the first `n_traits` columns are traits above the null. `demands`
+    (tasks, 1 + r) are the mean gain on each profiled task and its demand of each component, and `base` (tasks,) the
+    base model's score there. `residuals` (adapters, tasks) are measured gains, less those that traits express, of
+    adapters that joined after the fit.
 
-    `centroids` (tasks, p) are mean features of each task, `words` (tasks, N_HASHES) the share of its requests that have
-    each word. `error_known` and `error_new` are root-mean-square errors of predicted task gains, on held-out requests
-    of profiled tasks and on tasks left out of the fit. A predicted gain must exceed zero by `z_new` standard errors
-    where a request is new, chosen so that at most a share `risk` of data sets is harmed, and by `z_known` where it is
-    not. `corrections`, learnt from feedback, are added to the gains predicted of some adapters, by name.
+    `weights` (classes of novelty, evidence) say how far each view and each kind of evidence from training rows is
+    believed; the latter only of an adapter that has `learnt` (adapters,) what it was trained on. `errors` (classes,)
+    are root-mean-square errors of the predicted mean gains of held-out groups. A predicted gain must exceed zero by `z`
+    standard errors, chosen so that at most a share `risk` of groups is harmed. `corrections`, learnt from feedback, are
+    added to the gains predicted of some adapters, by name.
     """
 
     adapters: tuple[str, ...]
@@ -72,16 +63,15 @@ class RoutingProfile:
     residuals: NDArray[np.float32]
     n_traits: int
     features: RequestFeatures
-    demand: Demand
+    kinds: Kinds
+    demands: Array
+    base: Array
+    weights: Array
     training: TrainingProfiles
-    evidence_weights: Array
-    centroids: Array
-    words: NDArray[np.float32]
+    learnt: NDArray[np.bool_]
     novelty: Novelty
-    error_known: float
-    error_new: float
-    z_new: float
-    z_known: float
+    errors: Array
+    z: float
     risk: float
     fitted_on: int
     corrections: Mapping[str, float] = field(default_factory=dict)
@@ -90,35 +80,36 @@ class RoutingProfile:
         """Predict the gain of every adapter over the base model on one request."""
         tokens = tokens_of(request)
         features = self.features.row(tokens)
-        new = self.novelty.probability(self.features.unseen_mass(features))
-        # What profiled requests have taught holds for requests like them; of others only evidence speaks.
-        demand, r = self.demand.of(features) * (1 - float(new)), self.trait_scores.shape[1]
-        demand, shares = demand[: 1 + r], demand[1 + r :]
+        ends, meaning = self.features.split(features)
+        views, unlike = self.kinds.shares(ends, meaning)
+        likely = self.novelty.probabilities(np.array([self.features.unseen_mass(features), *unlike]))
+        weights = likely @ self.weights
+        shares = weights[: len(VIEWS)] @ views
+        demand = shares @ self.demands
         joined, rows = self._joined
         residuals = np.zeros(len(self.adapters))
         residuals[joined] = rows @ shares.astype(np.float32)
-        evidence = self.training.row(features, tokens)
-        gains = demand[0] + self.trait_scores @ demand[1:] + residuals
-        gains = gains + evidence_gains(evidence, self.evidence_weights) + self._corrections
-        cosines = self._directions @ features / max(float(np.linalg.norm(features)), 1e-12)
-        return Prediction(self, gains, float(self.margin(new)), float(new), demand, residuals, evidence, cosines)
+        evidence = self.training.row(ends, tokens) * weights[len(VIEWS) :] * self.learnt[:, None]
+        gains = demand[0] + self.trait_scores @ demand[1:] + residuals + evidence.sum(axis=1) + self._corrections
+        base = shares @ self.base / max(float(shares.sum()), 1e-9)
+        margin = float(self.z * self.error(likely, base))
+        return Prediction(self, gains, margin, float(base), likely, shares, demand, residuals, evidence)
 
-    def error(self, new: Array) -> Array:
-        """Standard errors (n,) of gains predicted for requests that are of a new kind with probability `new` (n,).
-
-        The squared error is the one on profiled tasks or the one on tasks left out, by how likely either kind is.
-        """
-        return np.sqrt((1 - new) * self.error_known**2 + new * self.error_new**2)
-
-    def margin(self, new: Array) -> Array:
-        """Margins of error (n,) of predicted gains, z standard errors; `new` as in `error`."""
-        return ((1 - new) * self.z_known + new * self.z_new) * self.error(new)
+    def error(self, likely: Array, base: Array) -> Array:
+        """Standard errors (...) of gains predicted for requests that are of each class as `likely` (..., classes), and
+        that the base model is expected to answer with the score `base` (...)."""
+        return np.sqrt(likely @ self.errors**2) * care(base)
 
     @cached_property
     def components(self) -> list[str]:
         """Names of the columns of `trait_scores`."""
         r = self.trait_scores.shape[1]
         return [f"trait {i + 1}" if i < self.n_traits else f"component {i + 1}" for i in range(r)]
+
+    @cached_property
+    def centroids(self) -> Array:
+        """Mean features of each task, (tasks, p)."""
+        return np.hstack([self.kinds.words, self.kinds.meaning]).astype(np.float64)
 
     @cached_property
     def _joined(self) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
@@ -130,33 +121,28 @@ class RoutingProfile:
     def _corrections(self) -> Array:
         return np.array([self.corrections.get(name, 0.0) for name in self.adapters])
 
-    @cached_property
-    def _directions(self) -> Array:
-        """Unit vectors of the tasks' centroids, (tasks, p)."""
-        return self.centroids / np.maximum(np.linalg.norm(self.centroids, axis=1, keepdims=True), 1e-12)
-
     def with_adapter(
         self, name: str, trait_scores: Array, rows: TrainingRows | None = None, *, gains: Array | None = None
     ) -> Self:
         """The profile with one more adapter, of projected trait scores (r,) and training `rows`; nothing else changes.
 
         An adapter of that name is replaced in its place. Of measured `gains` (tasks,) the profile keeps the residuals
-        from what its traits and training predict; without them a small fleet would take the newcomer for one it
-        resembles.
+        from what its traits express; without them a small fleet would take the newcomer for one it resembles.
         """
-        training, weights = TrainingProfiles.of([rows], self.features), np.median(self.evidence_weights, axis=0)
+        training = TrainingProfiles.of([rows], self.features)
         scores = trait_scores[: self.trait_scores.shape[1]]
-        demand = self.demand.of(self.centroids)[:, : 1 + len(scores)]
-        evidence = training.of_tasks(self.centroids, self.words)[:, 0]
-        expected = demand[:, 0] + demand[:, 1:] @ scores + evidence_gains(evidence, weights)
-        residuals = np.zeros(len(self.tasks)) if gains is None else gains - expected
+        residuals = np.zeros(len(self.tasks))
+        known = np.ones(1, dtype=bool)
+        if gains is not None:
+            residuals = gains - (self.demands[:, 0] + self.demands[:, 1:] @ scores)
+            known = learnt(training.prompt_match(self.kinds.words.astype(np.float64)), gains[:, None])
         added = replace(
             self,
             adapters=(*self.adapters, name),
             trait_scores=np.vstack([self.trait_scores, scores]),
             residuals=np.vstack([self.residuals, residuals]).astype(np.float32),
             training=self.training.join(training),
-            evidence_weights=np.vstack([self.evidence_weights, weights]),
+            learnt=np.concatenate([self.learnt, known]),
             corrections={n: c for n, c in self.corrections.items() if n != name},
         )
         places = list(range(len(self.adapters) + 1))
@@ -173,17 +159,17 @@ class RoutingProfile:
             trait_scores=self.trait_scores[kept],
             residuals=self.residuals[kept],
             training=self.training.take(kept),
-            evidence_weights=self.evidence_weights[kept],
+            learnt=self.learnt[kept],
         )
 
     def to_bytes(self) -> bytes:
         """Serialise as documented in this module."""
-        header = {"format": FORMAT, "adapters": self.adapters, "tasks": self.tasks, "alpha": self.demand.alpha}
-        header |= {name: getattr(self, name) for name in _HEADER} | {"novelty": asdict(self.novelty)}
+        header = {"format": FORMAT, "encoder": packaged_encoder().digest}
+        header |= {"adapters": self.adapters, "tasks": self.tasks}
+        header |= {name: getattr(self, name) for name in _HEADER}
         if self.corrections:
             header["corrections"] = dict(self.corrections)
         tensors = {name: getattr(self, name) for name in _ARRAYS}
-        tensors |= {"demand.coef": self.demand.coef, "demand.intercept": self.demand.intercept}
         for part, kind in _PARTS.items():
             tensors |= {f"{part}.{f.name}": getattr(getattr(self, part), f.name) for f in fields(kind)}
         arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
@@ -204,8 +190,6 @@ class RoutingProfile:
             return cls(
                 adapters=tuple(header["adapters"]),
                 tasks=tuple(header["tasks"]),
-                demand=Demand(arrays["demand.coef"], arrays["demand.intercept"], header["alpha"]),
-                novelty=Novelty(**header["novelty"]),
                 corrections=header.get("corrections", {}),
                 **values,
             )
@@ -220,6 +204,8 @@ def _header(data: bytes) -> dict[str, Any]:
     header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["traitroute"])
     if header["format"] != FORMAT:
         raise ValueError(f"format {header['format']}, this version reads {FORMAT}")
+    if header["encoder"] != (known := packaged_encoder().digest):
+        raise ValueError(f"fitted with the token vectors {header['encoder']}, this version has {known}")
     return header
 
 
@@ -227,29 +213,35 @@ def _header(data: bytes) -> dict[str, Any]:
 class Prediction:
     """What a profile predicts for one request, in score points.
 
-    `gains` (adapters,) are predicted over the base model, with one `margin` of error for all; `novelty` is the
-    probability that the request is of a kind nobody profiled. Gains are made of `demand` (1 + r,), mean gain and demand
-    for each component; `residuals` (adapters,); `evidence` (adapters, kinds) from training data; and corrections from
-    feedback. `similarities` (tasks,) are cosines with the mean request of each task.
+    `gains` (adapters,) are predicted over the base model, with one `margin` of error for all; `base` is the score
+    expected of the base model. `likely` (classes,) says how new the request is. It is read as a mixture of profiled
+    tasks, `shares` (tasks,), whose sum is below one as far as nothing is known. Gains are made of `demand` (1 + r,),
+    mean gain and demand for each component; `residuals` (adapters,); `evidence` (adapters, kinds) from training data;
+    and corrections from feedback.
     """
 
     profile: RoutingProfile
     gains: Array
     margin: float
-    novelty: float
+    base: float
+    likely: Array
+    shares: Array
     demand: Array
     residuals: Array
     evidence: Array
-    similarities: Array
+
+    @property
+    def novelty(self) -> float:
+        """The probability that the request is of a kind that nobody profiled."""
+        return float(self.likely[CLASSES.index("new")])
 
     def parts(self, adapter: int) -> dict[str, float]:
         """The predicted gain of one adapter by its parts, which add up to it."""
         p = self.profile
         supplied = (p.trait_scores[adapter] * self.demand[1:]).tolist()
-        evidence = (self.evidence[adapter] * p.evidence_weights[adapter]).tolist()
         parts = {"mean": float(self.demand[0]), **dict(zip(p.components, supplied, strict=True))}
         if p.training.known[adapter]:
-            parts |= zip(KINDS, evidence, strict=True)
+            parts |= zip(KINDS, self.evidence[adapter].tolist(), strict=True)
         if p.corrections:
             parts["feedback"] = float(p._corrections[adapter])
         if p.residuals[adapter].any():

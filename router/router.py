@@ -11,12 +11,16 @@ from numpy.typing import NDArray
 from ..adapters import AdapterState, Registry, RegistryError, StoredProfile
 from .decision import Affinity, NearTask, RoutingDecision
 from .profile import RoutingProfile
-from .request import NO_TEXT, Request, says_something
+from .request import NO_TEXT, Request
+from .text import says_something
 
 RANKED = 10
 """How many adapters a decision lists by default."""
 
 NEAR_TASKS = 3
+
+NEW = 0.5
+"""From this probability on, a request counts as of a kind that nobody profiled."""
 
 
 class Router:
@@ -37,7 +41,7 @@ class Router:
         least_gain: float = 0.0,
     ) -> None:
         if z is not None:
-            profile = replace(profile, z_new=z, z_known=z)
+            profile = replace(profile, z=z)
         self.profile = profile
         self.version = version
         self.least_gain = least_gain
@@ -85,16 +89,17 @@ class Router:
         ranking = tuple(_affinity(profile.adapters[i], float(gains[i]), margin) for i in order)
         best = order[0] if order else None
         chosen = ranking[0] if ranking and ranking[0].low > least else None
+        likeness = prediction.shares / max(float(prediction.shares.sum()), 1e-9)
         nearest = tuple(
-            NearTask(task=profile.tasks[i], similarity=float(prediction.similarities[i]))
-            for i in _best_first(prediction.similarities, NEAR_TASKS)
+            NearTask(task=profile.tasks[i], similarity=float(likeness[i])) for i in _best_first(likeness, NEAR_TASKS)
         )
+        like = f"most like task {nearest[0].task}" if prediction.novelty < NEW else "like nothing profiled"
         return RoutingDecision(
             adapter=chosen.adapter if chosen else None,
             gain=chosen.gain if chosen else 0.0,
             interval=(chosen.low, chosen.high) if chosen else (0.0, 0.0),
             margin=_lead(ranking, chosen, least),
-            reason=_reason(ranking[0] if ranking else None, chosen, nearest),
+            reason=_reason(ranking[0] if ranking else None, chosen, like),
             demand=dict(zip(profile.components, prediction.demand[1:].tolist(), strict=True)),
             contributions={} if best is None else prediction.parts(best),
             nearest_tasks=nearest,
@@ -129,11 +134,10 @@ def _lead(ranking: tuple[Affinity, ...], chosen: Affinity | None, least_gain: fl
     return chosen.gain - max(runner_up, 0.0)
 
 
-def _reason(best: Affinity | None, chosen: Affinity | None, nearest: tuple[NearTask, ...]) -> str:
-    like = f"; most like task {nearest[0].task}" if nearest else ""
+def _reason(best: Affinity | None, chosen: Affinity | None, like: str) -> str:
     if best is None:
         return "base: no adapter is ready"
-    interval = f"{best.gain:+.2f} [{best.low:+.2f}, {best.high:+.2f}]{like}"
+    interval = f"{best.gain:+.2f} [{best.low:+.2f}, {best.high:+.2f}]; {like}"
     if chosen is None:
         return f"base: no adapter is sure to help, best is {best.adapter} at {interval}"
     return f"{best.adapter}: predicted gain {interval}"

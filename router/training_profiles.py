@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .features import RequestFeatures
-from .guard import sigmoid
+from .kinds import unit
 from .request import N_HASHES, Counts, Request, tokens_of
 
 Array = NDArray[np.float64]
@@ -22,7 +22,6 @@ KINDS = ("training prompts", "training answers")
 ANSWER_WORDS = 48
 """So many of the commonest words of its answers are kept of an adapter."""
 
-PENALTY = 0.5
 STEEPNESS = 1.5
 """Log-odds of a match with the training prompts per standard deviation."""
 
@@ -64,49 +63,35 @@ class TrainingProfiles:
         """Summarise the training rows of adapters, None where they are unknown."""
         known = [r or TrainingRows([], []) for r in rows]
         parts = [(*_typical_prompt(r.prompts, features), *_common_answers(r.answers)) for r in known]
-        idf = features.whole_idf
-        return cls(
-            *(np.array(part) for part in zip(*parts, strict=True)),
-            rarity=np.clip(idf - 1, 0, None) / max(float(idf.max()) - 1, 1e-9),
-        )
+        return cls(*(np.array(part) for part in zip(*parts, strict=True)), rarity=features.rarity)
 
-    def evidence(self, features: Array, requests: Sequence[Request]) -> Array:
-        """Evidence for every request and adapter, (n, a, kinds); `features` (n, p) are the requests'."""
+    def evidence(self, ends: Array, requests: Sequence[Request]) -> Array:
+        """Evidence for every request and adapter, (n, a, kinds), by the `ends` (n, ends) of the requests' features."""
         from scipy.sparse import csr_matrix
 
         whole = [tokens_of(r).whole.places for r in requests]
-        ends = np.cumsum([0, *map(len, whole)])
-        words = csr_matrix((np.ones(ends[-1]), np.concatenate(whole), ends), shape=(len(whole), N_HASHES))
-        starts, adapters, named = self._answers
-        answers = csr_matrix((named, adapters, starts), shape=(N_HASHES, len(self.words)))
-        return np.stack([self.prompt_match(features), (words @ answers).toarray()], axis=2)
+        starts = np.cumsum([0, *map(len, whole)])
+        words = csr_matrix((np.ones(starts[-1]), np.concatenate(whole), starts), shape=(len(whole), N_HASHES))
+        places, adapters, named = self._answers
+        answers = csr_matrix((named, adapters, places), shape=(N_HASHES, len(self.words)))
+        return np.stack([self.prompt_match(ends), (words @ answers).toarray()], axis=2)
 
-    def row(self, features: Array, request: Request) -> Array:
+    def row(self, ends: Array, request: Request) -> Array:
         """Evidence of one request, (a, kinds): faster than `evidence`, and without scipy."""
         places = tokens_of(request).whole.places
         starts, adapters, named = self._answers
         first = starts[places]
         counts = starts[places + 1] - first
-        ends = np.cumsum(counts)
+        last = np.cumsum(counts)
         # The entries of all words of the request, one after the other.
-        entries = np.arange(ends[-1] if len(ends) else 0) + np.repeat(first - ends + counts, counts)
+        entries = np.arange(last[-1] if len(last) else 0) + np.repeat(first - last + counts, counts)
         answers: Array = np.bincount(adapters[entries], named[entries], len(self.words)).astype(np.float64, copy=False)
-        return np.stack([self.prompt_match(features), answers], axis=1)
+        return np.stack([self.prompt_match(ends), answers], axis=1)
 
-    def of_tasks(self, centroids: Array, words: NDArray[np.float32]) -> Array:
-        """Mean evidence of tasks, (t, a, kinds), of mean features `centroids` (t, p); `words` (t, N_HASHES) are shares
-        of requests.
-        """
-        starts, adapters, named = self._answers
-        weights = np.repeat(words, np.diff(starts), axis=1) * named
-        answers = np.array([np.bincount(adapters, row, len(self.words)) for row in weights], dtype=np.float64)
-        return np.stack([self.prompt_match(centroids), answers], axis=2)
-
-    def prompt_match(self, features: Array) -> Array:
-        """Evidence of the first kind alone, (..., a), for features (..., p)."""
+    def prompt_match(self, ends: Array) -> Array:
+        """Evidence of the first kind alone, (..., a), by the ends (..., ends) of requests."""
         slope, offset = self._log_odds
-        ends = _unit(features[..., -self.centroids.shape[1] :]).astype(np.float32)
-        return sigmoid((ends @ slope).astype(np.float64) + offset)
+        return _sigmoid((unit(ends).astype(np.float32) @ slope).astype(np.float64) + offset)
 
     @cached_property
     def known(self) -> NDArray[np.bool_]:
@@ -147,12 +132,25 @@ class TrainingProfiles:
         return [f.name for f in fields(self) if f.name != "rarity"]
 
 
+def learnt(match: Array, gains: Array) -> NDArray[np.bool_]:
+    """Which adapters (a,) learnt what they were trained on, as far as is known.
+
+    That is, not those that gained nothing on the kinds that match their training prompts: `match` and `gains` are
+    (kinds, a). Their gains elsewhere do not make up for it.
+    """
+    trained_for = match > MATCH
+    return ~trained_for.any(axis=0) | ((trained_for * match * gains).sum(axis=0) > 0)
+
+
+def _sigmoid(x: Array) -> Array:
+    return 0.5 * (1.0 + np.tanh(0.5 * x))
+
+
 def _typical_prompt(prompts: Sequence[Request], features: RequestFeatures) -> tuple[Array, float, float]:
-    width = features.edges_basis.shape[1]
     if not prompts:
-        return np.zeros(width), 1.0, 1.0
-    ends = _unit(features.transform(prompts)[:, -width:])
-    centroid = _unit(ends.mean(axis=0))
+        return np.zeros(features.basis.shape[1]), 1.0, 1.0
+    ends = unit(features.split(features.transform(prompts))[0])
+    centroid = unit(ends.mean(axis=0))
     cosines = ends @ centroid
     return centroid, float(cosines.mean()), max(float(cosines.std()), 0.02)
 
@@ -162,40 +160,3 @@ def _common_answers(answers: Sequence[Counts]) -> tuple[NDArray[np.int64], Array
     counts = np.bincount(places, minlength=N_HASHES)
     words = np.argsort(-counts, kind="stable")[:ANSWER_WORDS]
     return words, counts[words] / max(len(places), 1)
-
-
-def evidence_weights(evidence: Array, gains: Array, tasks: NDArray[np.intp]) -> Array:
-    """What each kind of evidence (n, a, kinds) is worth in gain for each adapter, (a, kinds).
-
-    All adapters share one weight, by ridge over task means. But a match with training prompts counts nothing for an
-    adapter that gained nothing on such tasks: it did not learn what it was trained on. Its gains elsewhere do not make
-    up for it.
-    """
-    names = np.unique(tasks)
-    seen = np.stack([evidence[tasks == t].mean(axis=0) for t in names])
-    gained = np.stack([gains[tasks == t].mean(axis=0) for t in names])
-    flat = seen.reshape(-1, seen.shape[2])
-    gram = flat.T @ flat + PENALTY * np.eye(flat.shape[1])
-    shared: Array = np.linalg.solve(gram, flat.T @ gained.ravel()).astype(np.float64)
-    weights = np.tile(shared, (seen.shape[1], 1))
-    prompts = KINDS.index("training prompts")
-    weights[learnt_nothing(seen[..., prompts], gained), prompts] = 0.0
-    return weights
-
-
-def learnt_nothing(match: Array, gains: Array) -> NDArray[np.bool_]:
-    """Which adapters gained nothing on tasks that match their training prompts; mean `match` and `gains` are (tasks,
-    a).
-    """
-    trained_for = match > MATCH
-    return trained_for.any(axis=0) & ((trained_for * match * gains).sum(axis=0) <= 0)
-
-
-def evidence_gains(evidence: Array, weights: Array) -> Array:
-    """The gains (..., a) that `evidence` (..., a, kinds) promises by its weights (a, kinds)."""
-    return np.einsum("...k,...k->...", evidence, weights)
-
-
-def _unit(vectors: Array) -> Array:
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 1e-12)

@@ -85,7 +85,7 @@ def enlarged(profile: RoutingProfile, size: int, rng: np.random.Generator) -> Ro
         trait_scores=rng.multivariate_normal(supply.mean(axis=0), spread, size),
         residuals=np.vstack([np.zeros((FITTED, tasks)), rng.normal(0, 0.05, (size, tasks))], dtype=np.float32)[:size],
         training=profile.training.take(like),
-        evidence_weights=profile.evidence_weights[like],
+        learnt=profile.learnt[like],
     )
 
 

@@ -12,7 +12,6 @@ from routing.ours import rows_of
 from routing.table import OutcomeTable
 from traitroute.profiling import TraitSpace
 from traitroute.router import FitRequests, RoutingProfile, TrainingRows, fit_profile
-from traitroute.router.training_profiles import evidence_gains
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -25,8 +24,8 @@ class Routes:
     """Requests as the router reads them.
 
     `others` (n,) is the best gain of another adapter than the new one and `best` (n,) which; `asked` (n, 1 + r + tasks)
-    is what requests demand, `evidence` (n, kinds) that of the new adapter, and `reach` (n,) is how far a gain must lie
-    above zero.
+    is what requests demand and the tasks they are mixed of, `evidence` (n,) that of the new adapter's training rows,
+    and `reach` (n,) is how far a gain must lie above zero.
     """
 
     others: Array
@@ -38,25 +37,19 @@ class Routes:
     @classmethod
     def of(cls, profile: RoutingProfile, requests: Any) -> "Routes":
         """Read `requests` with a profile whose last adapter is the new one."""
-        features = profile.features.transform(requests)
-        unseen = profile.features.unseen_mass(features)
-        new = profile.novelty.probability(unseen)
-        asked = profile.demand.of(features) * (1 - new)[:, None]
-        evidence = profile.training.evidence(features, requests)
-        gains = asked[:, :1] + asked[:, 1:] @ _supply(profile).T
-        others = (gains + evidence_gains(evidence, profile.evidence_weights))[:, :-1]
+        read = [profile.predict(request) for request in requests]
+        others = np.array([p.gains[:-1] for p in read])
         return cls(
             others.max(axis=1),
             others.argmax(axis=1),
-            asked,
-            evidence[:, -1],
-            profile.margin(new),
+            np.array([np.concatenate([p.demand, p.shares]) for p in read]),
+            np.array([p.evidence[-1].sum() for p in read]),
+            np.array([p.margin for p in read]),
         )
 
     def choose(self, profile: RoutingProfile) -> Rows:
         """The adapter chosen for each request when the new one is the last of `profile`: its place, NEW or BASE."""
-        own = self.asked[:, 0] + self.asked[:, 1:] @ _supply(profile)[-1]
-        own += evidence_gains(self.evidence, profile.evidence_weights[-1])
+        own = self.asked[:, 0] + self.asked[:, 1:] @ _supply(profile)[-1] + self.evidence * profile.learnt[-1]
         chosen = np.where(own > self.others, NEW, self.best)
         return np.where(np.maximum(own, self.others) > self.reach, chosen, BASE)
 

@@ -77,7 +77,6 @@ def _requests(asked: Sequence[Asked], encode: Encode) -> dict[str, Any]:
         "wording": _wordings(asked),
         "row": np.concatenate([_row_digests(a) for a in asked]),
         "digest": np.array([conversation_digest(c) for c in sent], dtype=np.uint8),
-        "surface": np.array([m.surface for m in marks], dtype=np.float32),
         "words": to_sparse([m.whole for m in marks]),
         "edges": to_sparse([m.edges for m in marks]),
         "sentence": encode(texts).astype(np.float16),
@@ -129,7 +128,6 @@ def _sources(sources: Sequence[Source], encode: Encode) -> dict[str, Any]:
     places = np.repeat(np.arange(len(shown)), [len(e) for e in shown])
     return {
         "source_adapter": places.astype(np.int16),
-        "source_surface": np.array([m.surface for m in marks], dtype=np.float32),
         "source_sentence": encode(prompts).astype(np.float16),
         "source_static": packaged_encoder().encode(prompts).astype(np.float16),
         "source_words": to_sparse([m.whole for m in marks]),

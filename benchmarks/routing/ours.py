@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from traitroute.profiling import TraitSpace
 from traitroute.router import (
+    FitData,
     FitRequests,
     RequestTokens,
     Router,
@@ -14,7 +15,7 @@ from traitroute.router import (
     TrainingRows,
     fit_profile,
 )
-from traitroute.router.guard import Novelty
+from traitroute.router.folds import task_means
 from traitroute.router.request import Counts
 
 from .seen import Requests, Rows, Seen
@@ -35,25 +36,27 @@ class OurRouter:
     rank: Rank = None
     z: float | None = None
     random_state: int = 0
-    probes: bool = True
     rows: Callable[[TrainingRows], TrainingRows | None] = _same
     marks: Callable[[RequestTokens], RequestTokens] = _same
     profile: Callable[[RoutingProfile], RoutingProfile] = _same
 
     def fit(self, seen: Seen) -> "FittedRouter":
         """Fit traits and profile; an adapter known by its task gains alone is projected into the traits."""
-        if not self.probes:
-            seen = seen.take(np.flatnonzero(seen.table.kind[seen.rows] == "main"))
         kept = [i for i in range(seen.gains.shape[1]) if i != seen.new]
         means = seen.task_means(seen.gains).T
         traits = TraitSpace(n_permutations=100).fit(means[kept])
         requests = FitRequests(
             [self.marks(m) for m in seen.requests.marks],
-            seen.tasks.tolist(),
+            # A kind of request is a data set in one wording.
+            [f"{t}/{w}" for t, w in zip(seen.tasks, seen.wordings, strict=True)],
             seen.gains[:, kept],
             seen.groups.tolist(),
             [self._rows(seen.table, i) for i in kept],
+            base=seen.scores[:, 0],
         )
+        # What does not depend on gains is the same for every score.
+        key = ("fit data", self.marks, self.rows, self.random_state, seen.new)
+        data = seen.requests.once(key, lambda: FitData.of(requests, self.random_state))
         scores = traits.transform(means)
         profile = fit_profile(
             [seen.table.adapters[i] for i in kept],
@@ -61,11 +64,11 @@ class OurRouter:
             scores[kept],
             n_traits=traits.n_traits_,
             rank={"null": traits.n_traits_, "all": scores.shape[1], None: None}[self.rank],
-            random_state=self.random_state,
+            data=data,
         )
         if seen.new is not None:
             rows = self._rows(seen.table, seen.new)
-            name, gains = seen.table.adapters[seen.new], means[seen.new]
+            name, gains = seen.table.adapters[seen.new], task_means(seen.gains[:, [seen.new]], data.tasks)[:, 0]
             profile = profile.with_adapter(name, scores[seen.new], rows, gains=gains)
         router = Router(self.profile(profile), z=self.z)
         return FittedRouter(router, seen.table.adapters, self.marks)
@@ -116,14 +119,9 @@ OURS = {"traitroute": OurRouter()}
 SEEDS = {f"traitroute, seed {seed}": OurRouter(random_state=seed) for seed in range(1, 5)}
 ABLATIONS: dict[str, OurRouter] = {
     "without the guard": OurRouter(z=0.0),
-    "demand believed of every request": OurRouter(
-        profile=lambda p: replace(p, novelty=Novelty(known=0.0, new=1e6, spread=1e3))
-    ),
     "without training rows": OurRouter(rows=lambda rows: None),
     "training rows: prompts only": OurRouter(rows=lambda rows: replace(rows, answers=[NO_WORDS] * len(rows.answers))),
     "training rows: answers only": OurRouter(rows=lambda rows: replace(rows, prompts=[])),
-    "without surface statistics": OurRouter(marks=lambda m: replace(m, surface=np.zeros_like(m.surface))),
-    "without probes": OurRouter(probes=False),
     "as many traits as exceed the null": OurRouter(rank="null"),
     "no trait bottleneck": OurRouter(rank="all"),
 }

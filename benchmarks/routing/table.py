@@ -11,9 +11,9 @@ One safetensors file. Its metadata holds the names; its tensors, with n requests
     gold_probability (n, 1 + a) share of the gold label among the labels; NaN for tasks without
     output_tokens    (n, 1 + a)
     arrow            (n, 2) whether PEFT's Arrow over all adapters was right, strictly and leniently; -1 unmeasured
-    surface, words.*, edges.*   the `RequestTokens` of traitroute.router, read from the routed text
+    words.*, edges.*   the `RequestTokens` of traitroute.router, read from the routed text
     sentence         (n, 384) MiniLM embedding of the routed text
-    static           (n, 256) vector of the routed text by the router's own encoder; (n, 0) in tables before it
+    static           (n, 256) vector of the routed text by the router's own encoder
     source_*         (s, ...) the same of some training rows of each adapter, `source_adapter` (s,), and its answer's
     words
 
@@ -74,13 +74,11 @@ class OutcomeTable:
     gold_probability: NDArray[np.float16]
     output_tokens: NDArray[np.uint16]
     arrow: NDArray[np.int8]
-    surface: NDArray[np.float32]
     words: csr_matrix
     edges: csr_matrix
     sentence: NDArray[np.float16]
     static: NDArray[np.float16]
     source_adapter: NDArray[np.int16]
-    source_surface: NDArray[np.float32]
     source_sentence: NDArray[np.float16]
     source_static: NDArray[np.float16]
     source_words: csr_matrix
@@ -113,12 +111,12 @@ class OutcomeTable:
     @cached_property
     def marks(self) -> NDArray[np.object_]:
         """The requests' marks, (n,) of `RequestTokens`."""
-        return _marks(self.surface, self.words, self.edges)
+        return _marks(self.words, self.edges, self.static)
 
     @cached_property
     def source_marks(self) -> NDArray[np.object_]:
         """Marks of the training prompts, (s,) of `RequestTokens`."""
-        return _marks(self.source_surface, self.source_words, self.source_edges)
+        return _marks(self.source_words, self.source_edges, self.source_static)
 
     @cached_property
     def source_answer_counts(self) -> list[Counts]:
@@ -184,8 +182,6 @@ class OutcomeTable:
             arrays: dict[str, Any] = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
         for name in SPARSE:
             arrays[name] = _unpacked(name, arrays)
-        for prefix in ("", "source_"):
-            arrays.setdefault(f"{prefix}static", np.zeros((len(arrays[f"{prefix}sentence"]), 0), np.float16))
         values = {k: _tuples(v) for k, v in names.items()} | arrays
         return cls(**(values if "groups" in values else _of_first_format(values)))
 
@@ -210,9 +206,9 @@ def _of_first_format(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _marks(surface: NDArray[np.float32], words: csr_matrix, edges: csr_matrix) -> NDArray[np.object_]:
-    rows = zip(surface.astype(np.float64), _rows(words), _rows(edges), strict=True)
-    marks = np.empty(len(surface), dtype=object)
+def _marks(words: csr_matrix, edges: csr_matrix, meaning: NDArray[np.float16]) -> NDArray[np.object_]:
+    rows = zip(_rows(words), _rows(edges), meaning.astype(np.float32), strict=True)
+    marks = np.empty(len(meaning), dtype=object)
     marks[:] = [RequestTokens(*row) for row in rows]
     return marks
 

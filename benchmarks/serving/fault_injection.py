@@ -103,14 +103,8 @@ async def router_slow(site: Site) -> AsyncIterator[None]:
 
 def slowed(profile: RoutingProfile, components: int) -> RoutingProfile:
     """The profile with components that no adapter supplies and no request demands."""
-    demand = profile.demand
-    wide = replace(
-        demand,
-        coef=np.pad(demand.coef, ((0, 0), (0, components))),
-        intercept=np.pad(demand.intercept, (0, components)),
-    )
-    scores = np.pad(profile.trait_scores, ((0, 0), (0, components)))
-    return replace(profile, demand=wide, trait_scores=scores)
+    wide, scores = (np.pad(values, ((0, 0), (0, components))) for values in (profile.demands, profile.trait_scores))
+    return replace(profile, demands=wide, trait_scores=scores)
 
 
 @asynccontextmanager

@@ -24,7 +24,7 @@ from typing import Any, Literal
 import yaml
 
 from ...adapters import InputError, SuiteError, check_name
-from ...router.request import says_something
+from ...router.text import says_something
 from .chat import Chat
 from .metrics.format import is_json, options_in
 from .metrics.judge import Judge

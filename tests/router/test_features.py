@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from traitroute.router import RequestFeatures
-from traitroute.router.request import MAX_CHARS
+from traitroute.router import RequestFeatures, RequestTokens
+from traitroute.router.text import MAX_CHARS
 
 TEXTS = [f"solve {i} plus {i + 2} now?" for i in range(20)] + ["review: I loved it!"] * 5
 
@@ -39,9 +39,18 @@ def test_middle_of_a_very_long_text_is_not_read(features: RequestFeatures) -> No
     assert max(map(len, texts)) > MAX_CHARS
 
 
-def test_formatting_is_seen(features: RequestFeatures) -> None:
-    plain, listed = features.transform(["pick one of red blue", "pick\nA. red\nB) blue"])
-    assert np.abs(plain - listed).max() > 0.1
+def test_words_that_are_nowhere_tell_most_and_those_that_are_everywhere_nothing() -> None:
+    texts = [f"please sort {word}" for word in ("apples", "pears", "plums", "figs")]
+    rarity = RequestFeatures.fit(texts).rarity
+    places = {word: RequestTokens.read(word).whole.places[0] for word in ("please", "apples", "zebra")}
+    assert rarity[places["please"]] == 0 < rarity[places["apples"]] < rarity[places["zebra"]] == 1
+
+
+def test_features_are_the_ends_and_the_meaning(features: RequestFeatures) -> None:
+    row = features.row("solve 3 plus 5 now?")
+    ends, meaning = features.split(row)
+    assert len(ends) == features.basis.shape[1]
+    np.testing.assert_allclose(meaning, RequestTokens.read("solve 3 plus 5 now?").meaning, rtol=1e-6)
 
 
 def test_refitted_features_know_only_what_they_were_refitted_on(features: RequestFeatures) -> None:
@@ -55,9 +64,6 @@ def test_refitted_features_span_what_fitted_ones_do(features: RequestFeatures) -
     part = TEXTS[::2]
     anew, (again, rows) = RequestFeatures.fit(part), features.refit(part)
     np.testing.assert_array_equal(rows, again.transform(part))
-    for name in ("whole_basis", "edges_basis"):
-        fitted, refitted = getattr(anew, name), getattr(again, name)
-        # Eleven of these texts differ.
-        main = fitted[:, :11]
-        np.testing.assert_allclose(np.linalg.norm(refitted.T @ main, axis=0), 1, atol=0.01)
-        np.testing.assert_allclose(refitted.T @ refitted, np.eye(refitted.shape[1]), atol=1e-5)
+    # Eleven of these texts differ.
+    np.testing.assert_allclose(np.linalg.norm(again.basis.T @ anew.basis[:, :11], axis=0), 1, atol=0.01)
+    np.testing.assert_allclose(again.basis.T @ again.basis, np.eye(again.basis.shape[1]), atol=1e-5)

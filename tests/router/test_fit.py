@@ -8,6 +8,7 @@ from traitroute.profiling.traits.space import TraitSpace
 from traitroute.router import FitRequests, Router, RoutingProfile, fit_profile
 from traitroute.router.fit import to_demand, to_gains
 from traitroute.router.guard import LEAST_Z
+from traitroute.router.novelty import CLASSES
 
 
 def test_demand_of_full_rank_loses_nothing() -> None:
@@ -27,8 +28,8 @@ def test_demand_of_lower_rank_keeps_the_mean_gain() -> None:
 
 
 def test_new_tasks_are_less_certain_than_profiled_ones(profile: RoutingProfile) -> None:
-    assert profile.error_known < profile.error_new
-    assert profile.novelty.known < profile.novelty.new
+    errors = dict(zip(CLASSES, profile.errors, strict=True))
+    assert errors["known"] < errors["new"]
 
 
 def test_profile_says_what_it_was_fitted_on(profile: RoutingProfile) -> None:
@@ -60,7 +61,7 @@ def test_handful_of_requests_is_enough(tasks: list[str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("data_sets", "few"), [(18, True), (19, False)])
-def test_the_margin_holds_of_new_kinds_alone_once_enough_data_sets_were_left_out(data_sets: int, few: bool) -> None:
+def test_a_margin_is_kept_where_too_few_data_sets_could_be_left_out(data_sets: int, few: bool) -> None:
     random = np.random.default_rng(0)
     tasks = [f"{kind} {i}" for i in range(data_sets) for kind in ("main", "probe")]
     texts = [f"{task} asks for number {n} of subject{task[-2:]}" for task in tasks for n in range(4)]
@@ -69,9 +70,25 @@ def test_the_margin_holds_of_new_kinds_alone_once_enough_data_sets_were_left_out
     requests = FitRequests(texts, each, gains, groups=[task.split()[1] for task in each])
     scores = np.array([[1.0, 0.2], [-1.0, 0.1], [0.0, -0.3]])
     fitted = fit_profile(["x", "y", "z"], requests, scores, n_traits=1)
-    assert fitted.z_known == (fitted.z_new if few else 0.0)
-    assert fitted.z_new >= (LEAST_Z if few else 0.0)
-    assert RoutingProfile.from_bytes(fitted.to_bytes()).z_known == fitted.z_known
-    known, new = np.array(0.0), np.array(1.0)
-    assert fitted.margin(new) == fitted.z_new * fitted.error_new
-    assert fitted.margin(known) == (fitted.z_new * fitted.error_known if few else 0.0)
+    assert fitted.z >= (LEAST_Z if few else 0.0)
+    assert RoutingProfile.from_bytes(fitted.to_bytes()).z == fitted.z
+
+
+def test_there_is_less_to_lose_where_the_base_model_is_hardly_ever_right(profile: RoutingProfile) -> None:
+    new = np.array([0.0, 0.0, 1.0])
+    assert profile.error(new, np.array(0.5)) == pytest.approx(profile.errors[2])
+    assert profile.error(new, np.array(0.02)) < 0.3 * profile.errors[2]
+    assert profile.error(new, np.array(0.0)) == 0
+
+
+def test_kinds_of_which_nothing_was_measured_before_get_what_is_known_in_general() -> None:
+    # One adapter gains on each of a dozen unlike kinds, the other on none.
+    words = ["apple", "brick", "cloud", "dance", "eagle", "flute", "grape", "house", "igloo", "jelly", "knife", "lemon"]
+    texts = [f"{word} {i} {word}{i}" for word in words for i in range(6)]
+    tasks = [word for word in words for _ in range(6)]
+    gains = np.tile([0.6, -0.2], (len(texts), 1))
+    requests = FitRequests(texts, tasks, gains, base=np.full(len(texts), 0.2))
+    fitted = fit_profile(["helps", "harms"], requests, np.array([[1.0], [-1.0]]), n_traits=1)
+    decision = Router(fitted).route("whatever else zebra crossing violin")
+    assert decision.novelty > 0.5
+    assert decision.adapter == "helps"

@@ -1,10 +1,10 @@
-"""When the base model answers: novelty of requests, and z from tasks left out."""
+"""When the base model answers: z from what was held out, and what there is to lose."""
 
 from typing import Any
 
 import numpy as np
 import pytest
-from traitroute.router.guard import LEAST_SPREAD, LEAST_Z, Novelty, RiskCurve
+from traitroute.router.guard import LEAST_Z, RiskCurve, care
 
 
 def curve(gains: Any, harmed: list[int], tasks: int = 40) -> RiskCurve:
@@ -41,11 +41,11 @@ def test_a_loss_that_one_of_many_groups_has_by_chance_is_no_harm() -> None:
     # A tenth of the answers lost, none won: 2.1 standard errors, which is nothing among 24 groups, and something of one
     # alone.
     gains = np.where(np.arange(40) < 4, -1.0, 0.0)[:, None]
-    alone = RiskCurve.of(np.ones((40, 1)), np.full(40, 0.1), gains, np.zeros(40, np.intp))
+    alone = RiskCurve.of(np.ones((40, 1)), np.full(40, 0.1), gains, np.zeros(40, np.intp), 1)
     assert alone.harmed[0].tolist() == [True]
     among = np.vstack([gains, np.tile([[1.0], [0.0]], (23 * 20, 1))])
     groups = np.repeat(np.arange(24), 40)
-    many = RiskCurve.of(np.ones((960, 1)), np.full(960, 0.1), among, groups)
+    many = RiskCurve.of(np.ones((960, 1)), np.full(960, 0.1), among, groups, 24)
     assert not many.harmed[0].any()
 
 
@@ -59,35 +59,26 @@ def test_task_that_surely_loses_is_harmed_until_the_margin_keeps_it_from_adapter
     tasks = np.repeat([0, 1], 20)
     predicted = np.where(tasks == 0, 0.5, 0.2)[:, None]
     gains = np.where(tasks == 0, 1.0, -1.0)[:, None]
-    outcome = RiskCurve.of(predicted, np.full(40, 0.2), gains, tasks)
+    outcome = RiskCurve.of(predicted, np.full(40, 0.2), gains, tasks, 2)
     at = {z: (g.tolist(), h.tolist()) for z, g, h in zip(*vars(outcome).values(), strict=True)}
     assert at[0.5] == ([1.0, -1.0], [False, True])
     assert at[1.0] == ([1.0, 0.0], [False, False])
     assert at[3.0] == ([0.0, 0.0], [False, False])
 
 
-def test_probability_is_half_between_the_kinds_and_tells_them_apart() -> None:
-    random = np.random.default_rng(0)
-    known, new = random.normal(0.3, 0.05, 4000), random.normal(0.6, 0.05, 4000)
-    novelty = Novelty.of(known, new)
-    assert novelty.probability(np.array((novelty.known + novelty.new) / 2)) == pytest.approx(0.5)
-    assert novelty.probability(known).mean() < 0.02
-    assert novelty.probability(new).mean() > 0.98
+def test_harm_in_one_class_of_novelty_is_harm() -> None:
+    curves = [curve((0.4, 0.3, 0.2), harmed, tasks=60) for harmed in ([9, 0, 0], [0, 9, 0])]
+    joined = RiskCurve.joined(curves)
+    assert joined.best_z(0.05) == 1.0
+    np.testing.assert_allclose(joined.gains[:, 0], [0.4, 0.3, 0.2])
 
 
-def test_probability_is_that_of_the_new_kind() -> None:
-    random = np.random.default_rng(0)
-    known, new = random.normal(0.4, 0.1, 200_000), random.normal(0.55, 0.1, 200_000)
-    both, is_new = np.concatenate([known, new]), np.repeat([0.0, 1.0], 200_000)
-    probability = Novelty.of(known, new).probability(both)
-    for low in (0.2, 0.4, 0.6):
-        at = (probability >= low) & (probability < low + 0.2)
-        assert is_new[at].mean() == pytest.approx(probability[at].mean(), abs=0.01)
+def test_a_group_without_requests_of_a_class_is_not_harmed_there() -> None:
+    found = RiskCurve.of(np.ones((20, 1)), np.full(20, 0.1), -np.ones((20, 1)), np.zeros(20, np.intp), 2)
+    assert found.harmed[0].tolist() == [True, False]
+    assert found.gains[0].tolist() == [-1.0, 0.0]
 
 
-def test_kinds_that_do_not_differ_are_equally_likely() -> None:
-    same = np.full(5, 0.4)
-    novelty = Novelty.of(same, same)
-    assert novelty.spread == LEAST_SPREAD
-    np.testing.assert_array_equal(novelty.probability(np.array([0.0, 0.4, 1.0])), 0.5)
-    assert Novelty.of(same, same - 0.2).probability(np.array(0.9)) == 0.5
+def test_there_is_most_to_lose_where_base_is_right_half_of_the_time() -> None:
+    np.testing.assert_allclose(care(np.array([0.0, 0.5, 1.0, -0.1, 1.3])), [0.0, 1.0, 0.0, 0.0, 0.0])
+    assert care(np.array(0.1)) == pytest.approx(0.6)

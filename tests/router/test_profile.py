@@ -42,11 +42,11 @@ def test_truncated_profile_is_refused(profile: RoutingProfile, keep: int) -> Non
 
 
 def test_other_format_is_refused_by_number(profile: RoutingProfile) -> None:
-    with pytest.raises(RegistryError, match="format 1, this version reads 4"):
+    with pytest.raises(RegistryError, match="format 1, this version reads 5"):
         RoutingProfile.from_bytes(rewritten(profile.to_bytes(), format=1))
 
 
-@pytest.mark.parametrize("drop", ["demand.coef", "features.whole_basis", "centroids", "error_new"])
+@pytest.mark.parametrize("drop", ["demands", "features.basis", "kinds.words", "novelty.coef", "z"])
 def test_profile_that_lacks_a_part_is_refused_when_read(profile: RoutingProfile, drop: str) -> None:
     with pytest.raises(RegistryError, match=drop):
         RoutingProfile.from_bytes(rewritten(profile.to_bytes(), drop=drop))
@@ -81,7 +81,7 @@ def test_an_adapter_measured_anew_takes_its_old_place(profile: RoutingProfile) -
 def test_matching_training_does_not_speak_for_an_adapter_that_gained_nothing_there(
     profile: RoutingProfile, topic_texts: Any
 ) -> None:
-    profile = replace(profile, evidence_weights=np.full_like(profile.evidence_weights, 0.8))
+    profile = replace(profile, weights=np.full_like(profile.weights, 0.8))
     rows = TrainingRows.read(topic_texts("garden", 20, seed=1), ["yes"] * 20)
     supply, nothing = profile.trait_scores[2], np.zeros(len(profile.tasks))
     unmeasured = Router(profile.with_adapter("idle2", supply, rows))
@@ -90,7 +90,7 @@ def test_matching_training_does_not_speak_for_an_adapter_that_gained_nothing_the
         thought, known = (
             {a.adapter: a.gain for a in router.route(text).ranking}["idle2"] for router in (unmeasured, measured)
         )
-        assert known < thought - 0.3
+        assert known < thought - 0.2
 
 
 def test_an_adapter_unlike_any_fitted_one_is_predicted_as_it_was_measured(

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from traitroute.router import FitRequests, RequestFeatures, Router, TrainingRows, fit_profile
-from traitroute.router.training_profiles import TrainingProfiles, evidence_weights, learnt_nothing
+from traitroute.router.training_profiles import TrainingProfiles, learnt
 
 PROMPTS = [f"sort the words: w{i} v{i}" for i in range(20)]
 OTHERS = [f"is this review good or bad? I like it {i}" for i in range(20)]
@@ -15,6 +16,10 @@ OTHERS = [f"is this review good or bad? I like it {i}" for i in range(20)]
 @pytest.fixture
 def features() -> RequestFeatures:
     return RequestFeatures.fit([*PROMPTS, *OTHERS])
+
+
+def ends_of(features: RequestFeatures, text: str) -> NDArray[np.float64]:
+    return features.split(features.row(text))[0]
 
 
 @pytest.fixture
@@ -28,7 +33,7 @@ def test_a_request_like_the_training_prompts_matches_them(
     features: RequestFeatures, training: TrainingProfiles
 ) -> None:
     text = "sort the words: w77 v77"
-    match = training.row(features.row(text), text)[:, 0]
+    match = training.row(ends_of(features, text), text)[:, 0]
     assert match[0] > 0.6 > 0.2 > match[1]
 
 
@@ -36,13 +41,13 @@ def test_answers_named_in_the_request_speak_for_the_adapter_that_gives_them(
     features: RequestFeatures, training: TrainingProfiles
 ) -> None:
     text = "the film: good or bad?"
-    answers = training.row(features.row(text), text)[:, 1]
+    answers = training.row(ends_of(features, text), text)[:, 1]
     assert answers[1] > answers[0]
 
 
 def test_an_adapter_of_unknown_training_has_no_evidence(features: RequestFeatures, training: TrainingProfiles) -> None:
     for text in (PROMPTS[0], OTHERS[0], ""):
-        np.testing.assert_array_equal(training.row(features.row(text), text)[2], [0.0, 0.0])
+        np.testing.assert_array_equal(training.row(ends_of(features, text), text)[2], [0.0, 0.0])
 
 
 def test_an_adapter_of_which_only_one_side_is_known_has_evidence_of_that_side(features: RequestFeatures) -> None:
@@ -50,7 +55,7 @@ def test_an_adapter_of_which_only_one_side_is_known_has_evidence_of_that_side(fe
     prompts = TrainingRows(known.prompts, [])
     answers = TrainingRows([], known.answers)
     text = OTHERS[3]
-    found = TrainingProfiles.of([known, prompts, answers], features).row(features.row(text), text)
+    found = TrainingProfiles.of([known, prompts, answers], features).row(ends_of(features, text), text)
     np.testing.assert_allclose(found[1], [found[0, 0], 0.0])
     np.testing.assert_allclose(found[2], [0.0, found[0, 1]])
 
@@ -58,13 +63,13 @@ def test_an_adapter_of_which_only_one_side_is_known_has_evidence_of_that_side(fe
 def test_joined_profiles_are_those_read_together(features: RequestFeatures, training: TrainingProfiles) -> None:
     joined = training.take([0]).join(training.take([1, 2]))
     for text in (PROMPTS[0], OTHERS[0]):
-        row = features.row(text)
+        row = ends_of(features, text)
         np.testing.assert_array_equal(joined.row(row, text), training.row(row, text))
 
 
 def test_one_request_has_the_evidence_of_many(features: RequestFeatures, training: TrainingProfiles) -> None:
     texts = [*PROMPTS[:3], *OTHERS[:3], "", "xqzt"]
-    rows = features.transform(texts)
+    rows, _ = features.split(features.transform(texts))
     for i, text in enumerate(texts):
         found = training.evidence(rows, texts)[i]
         np.testing.assert_allclose(found, training.row(rows[i], text), rtol=1e-6)
@@ -72,34 +77,15 @@ def test_one_request_has_the_evidence_of_many(features: RequestFeatures, trainin
 
 def test_reading_evidence_changes_no_profile(features: RequestFeatures, training: TrainingProfiles) -> None:
     words, shares = training.words.copy(), training.shares.copy()
-    training.row(features.row(OTHERS[0]), OTHERS[0])
+    training.row(ends_of(features, OTHERS[0]), OTHERS[0])
     np.testing.assert_array_equal(training.words, words)
     np.testing.assert_array_equal(training.shares, shares)
-
-
-def test_evidence_that_says_nothing_is_worth_nothing() -> None:
-    random = np.random.default_rng(0)
-    evidence = random.random((400, 5, 2))
-    gains = evidence[:, :, 0] * 0.5 + random.normal(size=(400, 5)) * 0.01
-    tasks = np.repeat(np.arange(100), 4)
-    worth = evidence_weights(evidence - evidence.mean(), gains - gains.mean(), tasks)
-    np.testing.assert_allclose(worth, np.tile([0.5, 0.0], (5, 1)), atol=0.05)
-
-
-def test_a_match_is_worth_nothing_to_an_adapter_that_gained_nothing_there() -> None:
-    evidence = np.zeros((6, 2, 2))
-    evidence[:3, 0, 0] = evidence[3:, 1, 0] = 1.0
-    gains = np.zeros((6, 2))
-    gains[3:, 1] = 0.8
-    worth = evidence_weights(evidence, gains, np.repeat([0, 1], 3))
-    assert worth[0, 0] == 0
-    assert worth[1, 0] > 0.2
 
 
 def test_what_was_gained_elsewhere_does_not_make_up_for_nothing_gained_where_trained() -> None:
     match = np.array([[0.95, 0.9, 0.3], [0.1, 0.8, 0.2], [0.0, 0.0, 0.0]])
     gains = np.array([[0.0, 0.0, -0.2], [0.5, 0.3, -0.1], [0.5, -0.5, 0.0]])
-    assert learnt_nothing(match, gains).tolist() == [True, False, False]
+    assert learnt(match, gains).tolist() == [False, True, True]
 
 
 def test_the_change_that_is_named_changes_the_choice(router: Router, topic_texts: Callable[..., Any]) -> None:
@@ -119,7 +105,7 @@ def _shifted(router: Router, text: str, part: str, shift: float) -> str | None:
     profile = router.profile
     decision = router.route(text)
     best = decision.ranking[0]
-    margin = float(profile.margin(np.array(decision.novelty)))
+    margin = profile.predict(text).margin
     supply = np.ones(len(profile.adapters))
     if part != "mean":
         supply = profile.trait_scores[:, int(part.split()[1]) - 1]

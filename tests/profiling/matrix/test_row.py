@@ -31,8 +31,8 @@ def test_no_other_row_moves_and_other_requests_are_routed_as_before(fleet: Fleet
     fleet.measure("four")
     after = Router.from_registry(fleet.registry)
     assert np.array_equal(after.profile.trait_scores[:3], old.trait_scores)
-    assert np.array_equal(after.profile.demand.coef, old.demand.coef)
-    assert after.profile.z_new == old.z_new
+    assert np.array_equal(after.profile.demands, old.demands)
+    assert after.profile.z == old.z
     for each in (e for t in fleet.tasks for e in t.test_examples):
         now = after.route(each.prompt).adapter
         assert now in ("four", before.route(each.prompt).adapter)
