@@ -35,7 +35,7 @@ def task_of(folder: Path, name: str) -> Any:
 
 def write_rows(folder: Path) -> None:
     folder.mkdir(parents=True)
-    rows = [{"input": f"is {i} odd?", "label": "yes" if i % 2 else "no"} for i in range(4)]
+    rows = [{"input": f"is {i} {folder.name}?", "label": "yes" if i % 2 else "no"} for i in range(4)]
     lines = "\n".join(json.dumps(row | {"target": row["label"]}) for row in rows)
     for split in ("train", "test"):
         (folder / f"{split}.jsonl").write_text(lines)
