@@ -23,6 +23,10 @@ Array = NDArray[np.float64]
 Z_GRID: Array = np.arange(33) / 8
 """Values of z that are tried."""
 
+LEAST_CARE = 0.25
+"""That of a base model that is right once in sixty: what is expected of it is not certain, and to switch for nothing
+helps nobody."""
+
 LEAST_Z = 1.0
 """The smallest z of a profile with too few data sets to calibrate it on."""
 
@@ -75,12 +79,12 @@ class RiskCurve:
 
 
 def care(base: Array) -> Array:
-    """How much there is to lose, from 0 to 1, where the base model's expected score is `base`.
+    """How much there is to lose, from LEAST_CARE to 1, where the base model's expected score is `base`.
 
     The spread of an answer's score, by that of an even chance: where base is never right no adapter can do worse.
     """
     chance = np.clip(base, 0.0, 1.0)
-    return 2 * np.sqrt(chance * (1 - chance))
+    return np.maximum(2 * np.sqrt(chance * (1 - chance)), LEAST_CARE)
 
 
 def are_few(groups: int, risk: float) -> bool:

@@ -48,7 +48,7 @@ class OurRouter:
         requests = FitRequests(
             [self.marks(m) for m in seen.requests.marks],
             # A kind of request is a data set in one wording.
-            [f"{t}/{w}" for t, w in zip(seen.tasks, seen.wordings, strict=True)],
+            [f"{t}/{w}" if w else t for t, w in zip(seen.tasks.tolist(), seen.wordings, strict=True)],
             seen.gains[:, kept],
             seen.groups.tolist(),
             [self._rows(seen.table, i) for i in kept],

@@ -7,7 +7,7 @@ import pytest
 from traitroute.profiling.traits.space import TraitSpace
 from traitroute.router import FitRequests, Router, RoutingProfile, fit_profile
 from traitroute.router.fit import to_demand, to_gains
-from traitroute.router.guard import LEAST_Z
+from traitroute.router.guard import LEAST_CARE, LEAST_Z
 from traitroute.router.novelty import CLASSES
 
 
@@ -78,7 +78,7 @@ def test_there_is_less_to_lose_where_the_base_model_is_hardly_ever_right(profile
     new = np.array([0.0, 0.0, 1.0])
     assert profile.error(new, np.array(0.5)) == pytest.approx(profile.errors[2])
     assert profile.error(new, np.array(0.02)) < 0.3 * profile.errors[2]
-    assert profile.error(new, np.array(0.0)) == 0
+    assert profile.error(new, np.array(0.0)) == LEAST_CARE * profile.errors[2]
 
 
 def test_kinds_of_which_nothing_was_measured_before_get_what_is_known_in_general() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from traitroute.router.guard import LEAST_Z, RiskCurve, care
+from traitroute.router.guard import LEAST_CARE, LEAST_Z, RiskCurve, care
 
 
 def curve(gains: Any, harmed: list[int], tasks: int = 40) -> RiskCurve:
@@ -80,5 +80,6 @@ def test_a_group_without_requests_of_a_class_is_not_harmed_there() -> None:
 
 
 def test_there_is_most_to_lose_where_base_is_right_half_of_the_time() -> None:
-    np.testing.assert_allclose(care(np.array([0.0, 0.5, 1.0, -0.1, 1.3])), [0.0, 1.0, 0.0, 0.0, 0.0])
+    least = LEAST_CARE
+    np.testing.assert_allclose(care(np.array([0.0, 0.5, 1.0, -0.1, 1.3])), [least, 1.0, least, least, least])
     assert care(np.array(0.1)) == pytest.approx(0.6)
