@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .folds import FitData, Fold
+from .guard import hedged
 from .kinds import VIEWS
 from .novelty import Novelty
 from .training_profiles import KINDS, learnt
@@ -56,7 +57,7 @@ class Played:
         return cls(
             name,
             np.concatenate([_parts(fold, gains) for fold in folds]),
-            np.concatenate([fold.views(base[:, None])[..., 0] for fold in folds]),
+            hedged(np.concatenate([fold.views(base[:, None])[..., 0] for fold in folds]), at.group_count),
             novelty.probabilities(np.concatenate([fold.measures for fold in folds])),
             gains[rows],
             at.groups[rows],

@@ -60,6 +60,7 @@ def fit_profile(
         trait_scores=scores,
         residuals=np.zeros((len(adapters), len(at.names)), np.float32),
         n_traits=n_traits,
+        groups=at.group_count,
         features=at.features,
         kinds=at.kinds,
         demands=to_demand(means, scores),
@@ -73,7 +74,7 @@ def fit_profile(
         risk=risk,
         fitted_on=len(at.tasks),
     )
-    count = int(at.groups.max()) + 1
+    count = at.group_count
     curves = [
         RiskCurve.of(p.predict(weights), profile.error(p.likely, p.base(weights)), p.gains, p.groups, count)
         for p in played
@@ -95,11 +96,12 @@ def to_gains(demand: Array, trait_scores: Array) -> Array:
 def _errors(played: Sequence[Played], weights: Array) -> Array:
     """Root mean square errors of the mean gains predicted for groups, by class of novelty.
 
-    A class that could not be played is as uncertain as the worst that could.
+    A class that could not be played is as uncertain as those that could are on average.
     """
-    found: dict[str, float] = dict.fromkeys(CLASSES, 0.0)
+    found: dict[str, float] = {}
     for each in played:
         groups = np.unique(each.groups, return_inverse=True)[1]
         errors = task_means(each.predict(weights), groups) - task_means(each.gains, groups)
-        found[each.name] = float(np.sqrt(np.mean(errors**2)))
-    return np.array([found[name] or max(found.values(), default=1.0) or 1.0 for name in CLASSES])
+        found[each.name] = float(np.mean(errors**2))
+    usual = float(np.mean(list(found.values()))) if found else 1.0
+    return np.sqrt([found.get(name, usual) for name in CLASSES])

@@ -96,6 +96,11 @@ class FitData:
             random_state,
         )
 
+    @property
+    def group_count(self) -> int:
+        """How many groups there are."""
+        return int(self.groups.max()) + 1
+
     @cached_property
     def features(self) -> RequestFeatures:
         """Features fitted on all requests, and on what the adapters were trained on."""
@@ -137,7 +142,7 @@ class FitData:
     def _reworded(self, random: np.random.Generator) -> Rows:
         """A third of the tasks of each group at a time, of groups that have others."""
         places = np.full(len(self.tasks), -1)
-        for group in range(int(self.groups.max()) + 1):
+        for group in range(self.group_count):
             tasks = random.permutation(np.unique(self.tasks[self.groups == group]))
             if len(tasks) > 1:
                 start = random.integers(REWORDED_FOLDS)
@@ -147,7 +152,7 @@ class FitData:
 
     def _new(self, random: np.random.Generator) -> Rows:
         """Some of the groups at a time."""
-        count = int(self.groups.max()) + 1
+        count = self.group_count
         if count < 2:
             return np.full(len(self.tasks), -1)
         return (random.permutation(count) % min(NEW_FOLDS, count))[self.groups]

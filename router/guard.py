@@ -27,6 +27,9 @@ LEAST_CARE = 0.25
 """That of a base model that is right once in sixty: what is expected of it is not certain, and to switch for nothing
 helps nobody."""
 
+UNSEEN_GROUPS, EVEN = 5.0, 0.5
+"""What base does on kinds that nobody profiled counts as if so many more groups had been answered by an even chance."""
+
 LEAST_Z = 1.0
 """The smallest z of a profile with too few data sets to calibrate it on."""
 
@@ -85,6 +88,16 @@ def care(base: Array) -> Array:
     """
     chance = np.clip(base, 0.0, 1.0)
     return np.maximum(2 * np.sqrt(chance * (1 - chance)), LEAST_CARE)
+
+
+def hedged(views: Array, groups: int) -> Array:
+    """What views (..., views) expect of the base model's score, the general one, which comes first, drawn to an even
+    chance.
+
+    The few groups that were profiled are what adapters are for, and so what base is bad at.
+    """
+    general = (groups * views[..., :1] + UNSEEN_GROUPS * EVEN) / (groups + UNSEEN_GROUPS)
+    return np.concatenate([general, views[..., 1:]], axis=-1)
 
 
 def are_few(groups: int, risk: float) -> bool:

@@ -6,8 +6,8 @@ demand times what an adapter supplies; to it comes the evidence of what the adap
 
 Stored as one safetensors blob whose metadata holds a JSON header (format 5):
 
-    header    format, encoder (the digest of the token vectors behind meanings), adapters, tasks, n_traits, z, risk,
-              fitted_on, and corrections where there are any
+    header    format, encoder (the digest of the token vectors behind meanings), adapters, tasks, n_traits, groups, z,
+              risk, fitted_on, and corrections where there are any
     tensors   trait_scores (adapters, r), residuals (adapters, tasks), demands (tasks, 1 + r), base (tasks,),
               weights (classes, evidence), learnt (adapters,), errors (classes,), features.*, kinds.*, training.*,
               novelty.*
@@ -27,7 +27,7 @@ from safetensors.numpy import load, save
 from ..adapters import RegistryError
 from .decision import Change
 from .features import RequestFeatures
-from .guard import care
+from .guard import care, hedged
 from .kinds import VIEWS, Kinds
 from .meaning import packaged_encoder
 from .novelty import CLASSES, Novelty
@@ -37,7 +37,7 @@ from .training_profiles import KINDS, TrainingProfiles, TrainingRows, learnt
 Array = NDArray[np.float64]
 FORMAT = 5
 _PARTS = {"features": RequestFeatures, "kinds": Kinds, "training": TrainingProfiles, "novelty": Novelty}
-_HEADER = ("n_traits", "z", "risk", "fitted_on")
+_HEADER = ("n_traits", "groups", "z", "risk", "fitted_on")
 _ARRAYS = ("trait_scores", "residuals", "demands", "base", "weights", "learnt", "errors")
 
 
@@ -47,8 +47,8 @@ class RoutingProfile:
 
     `trait_scores` has shape (adapters, r); the first `n_traits` columns are traits above the null. `demands`
     (tasks, 1 + r) are the mean gain on each profiled task and its demand of each component, and `base` (tasks,) the
-    base model's score there. `residuals` (adapters, tasks) are measured gains, less those that traits express, of
-    adapters that joined after the fit.
+    base model's score there; the tasks are of so many `groups` that are alike. `residuals` (adapters, tasks) are
+    measured gains, less those that traits express, of adapters that joined after the fit.
 
     `weights` (classes of novelty, evidence) say how far each view and each kind of evidence from training rows is
     believed; the latter only of an adapter that has `learnt` (adapters,) what it was trained on. `errors` (classes,)
@@ -62,6 +62,7 @@ class RoutingProfile:
     trait_scores: Array
     residuals: NDArray[np.float32]
     n_traits: int
+    groups: int
     features: RequestFeatures
     kinds: Kinds
     demands: Array
@@ -91,7 +92,8 @@ class RoutingProfile:
         residuals[joined] = rows @ shares.astype(np.float32)
         evidence = self.training.row(ends, tokens) * weights[len(VIEWS) :] * self.learnt[:, None]
         gains = demand[0] + self.trait_scores @ demand[1:] + residuals + evidence.sum(axis=1) + self._corrections
-        base = shares @ self.base / max(float(shares.sum()), 1e-9)
+        believed = weights[: len(VIEWS)]
+        base = believed @ hedged(views @ self.base, self.groups) / max(float(believed.sum()), 1e-9)
         margin = float(self.z * self.error(likely, base))
         return Prediction(self, gains, margin, float(base), likely, shares, demand, residuals, evidence)
 

@@ -89,9 +89,13 @@ class TrainingProfiles:
         return np.stack([self.prompt_match(ends), answers], axis=1)
 
     def prompt_match(self, ends: Array) -> Array:
-        """Evidence of the first kind alone, (..., a), by the ends (..., ends) of requests."""
+        """Evidence of the first kind alone, (..., a), by the ends (..., ends) of requests.
+
+        It speaks as far as their words are known, fully from half of them on: the direction of a few words is chance.
+        """
         slope, offset = self._log_odds
-        return _sigmoid((unit(ends).astype(np.float32) @ slope).astype(np.float64) + offset)
+        match = _sigmoid((unit(ends).astype(np.float32) @ slope).astype(np.float64) + offset)
+        return match * np.minimum(2 * np.sum(ends**2, axis=-1, keepdims=True), 1)
 
     @cached_property
     def known(self) -> NDArray[np.bool_]:

@@ -34,7 +34,13 @@ def test_a_request_like_the_training_prompts_matches_them(
 ) -> None:
     text = "sort the words: w77 v77"
     match = training.row(ends_of(features, text), text)[:, 0]
-    assert match[0] > 0.6 > 0.2 > match[1]
+    assert match[0] > 0.25 > 0.1 > match[1]
+
+
+def test_a_match_speaks_as_far_as_the_words_are_known(features: RequestFeatures, training: TrainingProfiles) -> None:
+    known, strange = "sort the words: w3 v3", "sort qzu xev piv wox lun mib"
+    found = [training.row(ends_of(features, text), text)[0, 0] for text in (known, strange)]
+    assert found[1] < 0.5 * found[0]
 
 
 def test_answers_named_in_the_request_speak_for_the_adapter_that_gives_them(
