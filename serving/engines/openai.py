@@ -9,7 +9,7 @@ likelihoods are NaN, and its cells carry another engine's name.
 import math
 import re
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +22,8 @@ LOWEST_PRIORITY = 1_000_000
 """Larger is later in vLLM; clients' requests have 0."""
 NOT_OF_THE_PROMPT = frozenset({401, 403, 404, 405})
 """The key is wrong, or the server answers no completions at all."""
+ENDING_S = 1.0
+"""So long requests that are under way are waited for when another has failed."""
 _GREEDY = {"temperature": 0, "repetition_penalty": 1.0}
 """The penalty is sent because a model's own generation settings would count otherwise."""
 
@@ -80,11 +82,14 @@ class OpenAIEngine:
 
     def _in_threads(self, ask: Callable[[_T], _R], each: Sequence[_T]) -> list[_R]:
         pool = ThreadPoolExecutor(self._concurrency)
+        asked = [pool.submit(ask, one) for one in each]
         try:
-            return list(pool.map(ask, each))
+            return [future.result() for future in asked]
         finally:
-            # After a failure the requests that wait are not sent any more, and those that are under way not waited for.
+            # After a failure the requests that wait are not sent any more, and those that are under way get a moment:
+            # a connection that opens while its client closes stays open.
             pool.shutdown(wait=False, cancel_futures=True)
+            wait([future for future in asked if future.running()], ENDING_S)
 
     def check_offered(self, adapter: Adapter) -> None:
         """Check that the server offers the adapter by now, with these weights.
