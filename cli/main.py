@@ -48,7 +48,7 @@ COMMANDS = {
     "route": ("route:route", "Say which adapter a request needs, or `base`, without running any model."),
     "recalibrate": ("recalibrate:recalibrate", "Show, and with --apply keep, what feedback says of predicted gains."),
     "suggest-tasks": (
-        "tasks:suggest_tasks",
+        "suggest_tasks:suggest_tasks",
         "Say how much of the traffic is unlike everything profiled, and which task to profile for it.",
     ),
     "serve": ("serve:serve", 'Serve the base model and all adapters; requests with `"model": "auto"` are routed.'),

@@ -88,11 +88,6 @@ def to_demand(gains: Array, trait_scores: Array) -> Array:
     return np.hstack([mean, (gains - mean) @ np.linalg.pinv(trait_scores).T])
 
 
-def to_gains(demand: Array, trait_scores: Array) -> Array:
-    """Predicted gains (n, adapters) of demands (n, 1 + r): `mean + trait_scores @ demand`."""
-    return demand[:, :1] + demand[:, 1:] @ trait_scores.T
-
-
 def _errors(played: Sequence[Played], weights: Array) -> Array:
     """Root mean square errors of the mean gains predicted for groups, by class of novelty.
 

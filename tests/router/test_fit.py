@@ -4,11 +4,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from traitroute.profiling.traits.space import TraitSpace
 from traitroute.router import FitRequests, Router, RoutingProfile, fit_profile
-from traitroute.router.fit import to_demand, to_gains
+from traitroute.router.fit import to_demand
 from traitroute.router.guard import LEAST_CARE, LEAST_Z
 from traitroute.router.novelty import CLASSES
+
+Array = NDArray[np.float64]
+
+
+def to_gains(demand: Array, trait_scores: Array) -> Array:
+    """The gains that a profile predicts of demands."""
+    return demand[:, :1] + demand[:, 1:] @ trait_scores.T
 
 
 def test_demand_of_full_rank_loses_nothing() -> None:
