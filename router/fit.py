@@ -67,7 +67,7 @@ def fit_profile(
         base=task_means(base[:, None], at.tasks)[:, 0],
         weights=weights,
         training=at.training,
-        learnt=learnt(at.training.prompt_match(at.kinds.words.astype(np.float64)), means),
+        learnt=learnt(at.training.match_kinds(at.kinds), means),
         novelty=novelty,
         errors=_errors(played, weights),
         z=0.0,

@@ -170,7 +170,7 @@ class FitData:
         shares, unlike = kinds.shares(ends, meaning)
         measures = np.hstack([features.unseen_mass(found)[:, None], unlike])
         training = TrainingProfiles.of(self.sources, features)
-        evidence, match = training.evidence(ends, asked), training.prompt_match(kinds.words.astype(np.float64))
+        evidence, match = training.evidence(ends, asked), training.match_kinds(kinds)
         return Fold(rows, inside, tasks, shares, measures, evidence, match)
 
     @property

@@ -137,7 +137,7 @@ class RoutingProfile:
         known = np.ones(1, dtype=bool)
         if gains is not None:
             residuals = gains - (self.demands[:, 0] + self.demands[:, 1:] @ scores)
-            known = learnt(training.prompt_match(self.kinds.words.astype(np.float64)), gains[:, None])
+            known = learnt(training.match_kinds(self.kinds), gains[:, None])
         added = replace(
             self,
             adapters=(*self.adapters, name),

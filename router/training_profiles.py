@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .features import RequestFeatures
-from .kinds import unit
+from .kinds import Kinds, unit
 from .request import N_HASHES, Counts, Request, tokens_of
 
 Array = NDArray[np.float64]
@@ -96,6 +96,10 @@ class TrainingProfiles:
         slope, offset = self._log_odds
         match = _sigmoid((unit(ends).astype(np.float32) @ slope).astype(np.float64) + offset)
         return match * np.minimum(2 * np.sum(ends**2, axis=-1, keepdims=True), 1)
+
+    def match_kinds(self, kinds: Kinds) -> Array:
+        """Evidence of the first kind for the requests of `kinds`, (kinds, a)."""
+        return self.prompt_match(kinds.words.astype(np.float64))
 
     @cached_property
     def known(self) -> NDArray[np.bool_]:

@@ -20,6 +20,7 @@ from sklearn.metrics import silhouette_score
 
 from ...adapters import DemandWindow
 from ...router import RoutingProfile
+from ...router.kinds import unit
 
 Array = NDArray[np.float64]
 MOST_GROUPS = 8
@@ -94,13 +95,13 @@ def groups_of(rows: Array, profile: RoutingProfile, *, random_state: int = 0) ->
     """Group the features of novel requests (n, p), the largest group first."""
     if not len(rows):
         return []
-    unit = _unit(rows)
+    directions = unit(rows)
     groups = []
-    for label in np.unique(labels := _grouped(unit, random_state)):
-        members = unit[labels == label]
-        near = _unit(profile.centroids) @ _unit(members.mean(axis=0))
+    for label in np.unique(labels := _grouped(directions, random_state)):
+        members = directions[labels == label]
+        near = unit(profile.centroids) @ unit(members.mean(axis=0))
         nearest = tuple(profile.tasks[i] for i in np.argsort(-near)[:3])
-        groups.append(Group(len(members) / len(unit), nearest))
+        groups.append(Group(len(members) / len(directions), nearest))
     return sorted(groups, key=lambda group: -group.share)
 
 
@@ -108,7 +109,7 @@ def suggestions(rows: Array, candidates: Mapping[str, Array], profile: RoutingPr
     """Rank candidates, features of their prompts (m, p), by the share of novel requests (n, p) each adds."""
     if not len(rows) or not candidates:
         return []
-    covered = _covered(_unit(rows), candidates, profile)
+    covered = _covered(unit(rows), candidates, profile)
     suggested, left = [], np.ones(len(rows), dtype=bool)
     for _ in candidates:
         adds = (covered & left[:, None]).mean(axis=0)
@@ -120,37 +121,32 @@ def suggestions(rows: Array, candidates: Mapping[str, Array], profile: RoutingPr
     return suggested
 
 
-def _covered(unit: Array, candidates: Mapping[str, Array], profile: RoutingProfile) -> NDArray[np.bool_]:
+def _covered(directions: Array, candidates: Mapping[str, Array], profile: RoutingProfile) -> NDArray[np.bool_]:
     """Which requests each candidate covers, (n, candidates)."""
-    known = (unit @ _unit(profile.centroids).T).max(axis=1)
+    known = (directions @ unit(profile.centroids).T).max(axis=1)
     likeness, least = [], []
     for prompts in candidates.values():
-        own = _unit(prompts)
-        center = _unit(own.mean(axis=0))
+        own = unit(prompts)
+        center = unit(own.mean(axis=0))
         typical = own @ center
-        likeness.append(unit @ center)
+        likeness.append(directions @ center)
         least.append(typical.mean() - 2 * typical.std())
     near = np.array(likeness).T
     first = near.argmax(axis=1)[:, None] == np.arange(len(candidates))
     return first & (near > known[:, None]) & (near >= np.array(least))
 
 
-def _grouped(unit: Array, random_state: int) -> NDArray[np.intp]:
-    whole = np.zeros(len(unit), dtype=np.intp)
-    if len(unit) < FEW:
+def _grouped(directions: Array, random_state: int) -> NDArray[np.intp]:
+    whole = np.zeros(len(directions), dtype=np.intp)
+    if len(directions) < FEW:
         return whole
     tried = []
     for k in range(2, MOST_GROUPS + 1):
-        labels = KMeans(k, n_init=4, random_state=random_state).fit_predict(unit)
+        labels = KMeans(k, n_init=4, random_state=random_state).fit_predict(directions)
         if len(np.unique(labels)) > 1:
-            tried.append((float(silhouette_score(unit, labels, metric="cosine")), labels))
+            tried.append((float(silhouette_score(directions, labels, metric="cosine")), labels))
     return max(tried, key=lambda each: each[0])[1] if tried else whole
 
 
 def _sums(windows: Sequence[DemandWindow]) -> tuple[int, int]:
     return sum(w.requests for w in windows), sum(w.novel for w in windows)
-
-
-def _unit(vectors: Array) -> Array:
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / np.maximum(lengths, 1e-12)
