@@ -35,7 +35,7 @@ from .errors import (
 )
 from .importing import Importer, ImportResult
 from .registry.cells import Cell, FinishReason, Outcomes, packed_texts
-from .registry.feedback import Feedback
+from .registry.feedback import Feedback, FeedbackSource
 from .registry.location import Location, Place
 from .registry.profiles import Origin, ProfileVersion, StoredProfile
 from .registry.registry import Registry
@@ -73,6 +73,7 @@ __all__ = [
     "Digest",
     "Estimates",
     "Feedback",
+    "FeedbackSource",
     "FinishReason",
     "FittedTraits",
     "ImportResult",

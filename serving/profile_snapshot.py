@@ -12,12 +12,12 @@ import logging
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, field, replace
-from typing import Any, Literal, Self
+from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from ..adapters import (
     Adapter,
@@ -32,10 +32,20 @@ from ..adapters import (
 from ..router import Router, RoutingDecision
 from .measured import Measured
 
-_FORMAT = 2
+Arm = Literal["auto", "control", "second"]
+"""How a request came to its answerer: by the policy, held back for the control group, or to try the second choice."""
+Propensity = Annotated[float, Field(gt=0, le=1)]
+
+_FORMAT = 3
 _FORMAT_1 = {"adapter", "gain", "level", "version", "id"}
 _DIGITS = 16
-_PAYLOAD = TypeAdapter(tuple[Literal[2], str | None, float, float | None, int, str | None, int, str])
+_PAYLOAD_2 = tuple[Literal[2], str | None, float, float | None, int, str | None, int, str]
+_PAYLOAD_3 = tuple[
+    # What format 2 has, then what it lacks.
+    *(Literal[3], str | None, float, float | None, int, str | None, int, str),
+    *(Propensity, str | None, Arm, str | None, str),
+]
+_PAYLOAD: TypeAdapter[tuple[Any, ...]] = TypeAdapter(_PAYLOAD_2 | _PAYLOAD_3)
 _logger = logging.getLogger(__name__)
 
 
@@ -104,8 +114,17 @@ class ProfileSnapshot:
         """The profile's version."""
         return self.router.version
 
-    def token(self, decision: RoutingDecision, adapter: str | None, gain: float) -> str | None:
-        """The token of a decision by which `adapter` (None: base) answers.
+    def token(
+        self,
+        decision: RoutingDecision,
+        adapter: str | None,
+        gain: float,
+        *,
+        arm: Arm = "auto",
+        propensity: float = 1.0,
+        conversation: str = "",
+    ) -> str | None:
+        """The token of a decision by which `adapter` (None: base) answers, with how it was drawn.
 
         There is none where another profile made it, or the adapter is one no more.
         """
@@ -116,7 +135,16 @@ class ProfileSnapshot:
         tasks = self.measured.tasks
         level = float(self.measured.base[tasks.index(near)]) if near in tasks else None
         weights = served.weights_digest if served else ""
-        return DecisionToken.of(adapter, gain, level, self.version, weights).sign(self.key)
+        token = DecisionToken.of(adapter, gain, level, self.version, weights)
+        drawn = replace(
+            token,
+            arm=arm,
+            policy=adapter if arm == "auto" else decision.adapter,
+            propensity=float(f"{propensity:.6g}"),
+            kind=near,
+            conversation=conversation,
+        )
+        return drawn.sign(self.key)
 
 
 class TokenError(InputError):
@@ -134,6 +162,12 @@ class DecisionToken:
     `level` is the score that the base model alone was measured to have on the task most similar to the request; with
     the gain it is the expected reward. `weights` are the first digits of the digest of the adapter's weights; `made` is
     in seconds since 1970.
+
+    `propensity` is the probability, with which what ran would have let this adapter, or base, answer this request;
+    `policy` whom the profile alone would have chosen (None: base), and `arm` why another answers. `kind` is the
+    profiled task that is nearest to the request. `conversation` is a keyed hash of what was drawn on, so that the
+    outcomes of one conversation count as one; empty where nothing was drawn, as for a selection by the skills API, and
+    in tokens of the second format, which know none of this paragraph.
     """
 
     adapter: str | None
@@ -143,6 +177,16 @@ class DecisionToken:
     weights: str | None = None
     made: int = field(default_factory=lambda: int(time.time()))
     id: str = field(default_factory=lambda: secrets.token_urlsafe(9))
+    propensity: float = 1.0
+    policy: str | None = None
+    arm: Arm = "auto"
+    kind: str | None = None
+    conversation: str = ""
+
+    def __post_init__(self) -> None:
+        # Where the policy was followed, the token does not spell it out a second time.
+        if self.arm == "auto":
+            object.__setattr__(self, "policy", self.adapter)
 
     @classmethod
     def of(cls, adapter: str | None, gain: float, level: float | None, version: int, weights: str) -> Self:
@@ -156,7 +200,8 @@ class DecisionToken:
 
     def sign(self, key: bytes) -> str:
         """The token as text, signed with `key`."""
-        payload = json.dumps([_FORMAT, *astuple(self)], separators=(",", ":")).encode()
+        fields = asdict(self) | ({"policy": None} if self.arm == "auto" else {})
+        payload = json.dumps([_FORMAT, *fields.values()], separators=(",", ":")).encode()
         return f"{_encoded(payload)}.{_encoded(_signature(payload, key))}"
 
     @classmethod

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,8 +17,23 @@ from .database import Database
 
 HOUR = timedelta(hours=1)
 _table = schema.feedback
-Token = Annotated[str, Field(pattern=r"^[A-Za-z0-9._~-]{1,255}$")]
+Token = Annotated[str, Field(pattern=r"^[A-Za-z0-9._~-]{1,512}$")]
 Reward = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class FeedbackSource(StrEnum):
+    """Who says how a decision turned out: the user by default, or a program on its own account.
+
+    `checker` is the operator's own check of the answer, `judge` a model's, and `comparison` says which of two answers
+    was better. `format` and `answered` are what a server sees of its own answers.
+    """
+
+    USER = "user"
+    CHECKER = "checker"
+    JUDGE = "judge"
+    COMPARISON = "comparison"
+    FORMAT = "format"
+    ANSWERED = "answered"
 
 
 class Feedback(BaseModel):
@@ -30,6 +46,7 @@ class Feedback(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     token: Token
+    source: FeedbackSource = FeedbackSource.USER
     adapter: Name | None
     predicted_gain: Annotated[float, Field(allow_inf_nan=False)]
     profile_version: int | None = None
@@ -40,7 +57,7 @@ class Feedback(BaseModel):
 
 
 class FeedbackTable(Database):
-    """Each decision is recorded once and rewarded once; writing it does not change the revision."""
+    """Each decision is recorded and rewarded once by each source; writing it does not change the revision."""
 
     def reporter(self, identity: bytes) -> str:
         """Hash who reports outcomes with the registry's own secret, so that no API key is stored."""
@@ -52,7 +69,7 @@ class FeedbackTable(Database):
         """Record decisions, all or none; with `hourly`, at most so many of one reporter within an hour.
 
         Raises:
-            ConflictError: a decision with one of the tokens is there already.
+            ConflictError: a decision with one of the tokens is there already, from the same source.
             TooManyError: a reporter exceeds the limit.
         """
         rows = [decision.model_dump() for decision in decisions]
@@ -71,13 +88,13 @@ class FeedbackTable(Database):
                 ) from exc
             raise
 
-    def find_feedback(self, token: str) -> Feedback | None:
-        """Return the decision with this token, or None where none is recorded."""
+    def find_feedback(self, token: str, *, source: FeedbackSource = FeedbackSource.USER) -> Feedback | None:
+        """Return what a source says of the decision with this token, or None where it says nothing."""
         with self._transaction() as connection:
-            row = connection.execute(select(_table).where(_table.c.token == token)).first()
+            row = connection.execute(select(_table).where(_table.c.token == token, _table.c.source == source)).first()
         return None if row is None else Feedback.model_validate(dict(row._mapping))
 
-    def reward_feedback(self, token: str, reward: float) -> Feedback:
+    def reward_feedback(self, token: str, reward: float, *, source: FeedbackSource = FeedbackSource.USER) -> Feedback:
         """Record how the decision with this token turned out, in [0, 1], and return it.
 
         Raises:
@@ -88,19 +105,26 @@ class FeedbackTable(Database):
         if not 0 <= reward <= 1:
             raise RegistryError(f"{reward} is no reward: give a number from 0 to 1")
         change = {"reward": reward, "rewarded_at": datetime.now(UTC)}
-        unrewarded = (_table.c.token == token) & _table.c.reward.is_(None)
+        unrewarded = (_table.c.token == token) & (_table.c.source == source) & _table.c.reward.is_(None)
         with self._writing() as connection:
             changed = connection.execute(update(_table).where(unrewarded).values(change)).rowcount
-        decision = self.find_feedback(token)
+        decision = self.find_feedback(token, source=source)
         if decision is None:
             raise RegistryError("no decision with this token: give the one that the answer carried")
         if not changed:
             raise ConflictError("the reward of this decision was reported before, and is kept")
         return decision
 
-    def feedback(self, *, since: datetime | None = None) -> list[Feedback]:
-        """List the decisions that have a reward, in the order in which they were made; with `since`, later ones."""
+    def feedback(
+        self, *, since: datetime | None = None, source: FeedbackSource | None = FeedbackSource.USER
+    ) -> list[Feedback]:
+        """List the decisions that `source` (None: any) rewarded, in the order in which they were made.
+
+        With `since`, later ones only.
+        """
         query = select(_table).where(_table.c.reward.is_not(None))
+        if source is not None:
+            query = query.where(_table.c.source == source)
         if since is not None:
             query = query.where(_table.c.created_at >= since)
         with self._transaction() as connection:

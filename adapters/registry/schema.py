@@ -36,7 +36,7 @@ from sqlalchemy import (
 from ..errors import DatabaseError, RegistryError
 
 APPLICATION = "traitroute"
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 BASELINE = 9
 """The oldest schema that can be migrated. Lower numbers were development versions, never released."""
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -150,11 +150,13 @@ chunks = Table(
     "chunks", metadata, Column("digest", String(64), primary_key=True), Column("data", LargeBinary, nullable=False)
 )
 
-# Routing decisions and how they turned out; never any text of a request. `reporter` is a hash of an API key.
+# Routing decisions and how they turned out, a row a source that says so; never any text of a request. `reporter` is a
+# hash of an API key.
 feedback = Table(
     "feedback",
     metadata,
-    Column("token", String(255), primary_key=True),
+    Column("token", String(512), primary_key=True),
+    Column("source", String(16), primary_key=True, server_default="user"),
     Column("created_at", UtcDateTime, nullable=False, index=True),
     Column("adapter", String(64)),
     Column("predicted_gain", Float, nullable=False),

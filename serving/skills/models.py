@@ -290,7 +290,7 @@ class Matrix(PageOf):
 class FeedbackRequest(_Request):
     """How a decision turned out."""
 
-    decision: str = Field(min_length=1, max_length=255, description="The decision's token.")
+    decision: str = Field(min_length=1, max_length=512, description="The decision's token.")
     reward: float = Field(
         ge=0, le=1, allow_inf_nan=False, description="1 for a good outcome, 0 for a bad one, or a value between."
     )

@@ -32,7 +32,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ...adapters import Correction, Registry
+from ...adapters import Correction, FeedbackSource, Registry
 from ...router import RoutingProfile
 from ..profile_snapshot import DecisionToken, TokenError
 
@@ -57,8 +57,8 @@ class Rewarded:
     reporter: str | None = None
 
 
-def read_rewards(registry: Registry, since: datetime) -> list[Rewarded]:
-    """The rewarded decisions made `since` with the newest profile, or with one whose predictions it has kept.
+def read_rewards(registry: Registry, since: datetime, source: FeedbackSource = FeedbackSource.USER) -> list[Rewarded]:
+    """The decisions made `since` that `source` rewarded, by the newest profile or one whose predictions it has kept.
 
     Decisions by weights that were replaced are left out, and so are those whose request resembled no known task.
     """
@@ -67,7 +67,7 @@ def read_rewards(registry: Registry, since: datetime) -> list[Rewarded]:
     }
     weights = {adapter.name: adapter.weights_digest for adapter in registry.adapters()}
     rewarded = []
-    for feedback in registry.feedback(since=since):
+    for feedback in registry.feedback(since=since, source=source):
         decision = _decision(feedback.token)
         if decision is None or decision.level is None or feedback.reward is None:
             continue

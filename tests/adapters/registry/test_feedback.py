@@ -5,7 +5,7 @@ from hashlib import sha256
 
 import pytest
 from pydantic import ValidationError
-from traitroute.adapters import ConflictError, Feedback, Registry, RegistryError, TooManyError
+from traitroute.adapters import ConflictError, Feedback, FeedbackSource, Registry, RegistryError, TooManyError
 
 
 def decision(token: str = "t1", **changes: object) -> Feedback:
@@ -53,7 +53,18 @@ def test_a_token_is_taken_once_and_all_or_nothing_is_kept(registry: Registry) ->
     assert registry.find_feedback("t2") is None
 
 
-@pytest.mark.parametrize("token", ["", "two words", "x" * 256, "a\n"])
+def test_each_source_reports_once_on_a_decision(registry: Registry) -> None:
+    registry.put_feedback(decision(reward=1), decision(source="checker", reward=0))
+    for source in FeedbackSource.USER, FeedbackSource.CHECKER:
+        with pytest.raises(ConflictError):
+            registry.put_feedback(decision(source=source, reward=0.5))
+    assert [each.reward for each in registry.feedback()] == [1]
+    assert [each.reward for each in registry.feedback(source=FeedbackSource.CHECKER)] == [0]
+    assert len(registry.feedback(source=None)) == 2
+    assert registry.find_feedback("t1", source=FeedbackSource.JUDGE) is None
+
+
+@pytest.mark.parametrize("token", ["", "two words", "x" * 513, "a\n"])
 def test_a_token_holds_no_text(token: str) -> None:
     with pytest.raises(ValidationError):
         decision(token)

@@ -11,7 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from made_up_summary import made_up_summary
 from sqlalchemy import create_engine
-from traitroute.adapters import Adapter, AdapterState, Feedback, Registry, RegistryError
+from traitroute.adapters import Adapter, AdapterState, Feedback, FeedbackSource, Registry, RegistryError
 from traitroute.adapters.registry import schema
 
 LATER = """
@@ -90,6 +90,25 @@ def test_a_migration_that_fails_changes_nothing(baseline: str, later: int) -> No
     (schema.MIGRATIONS / f"schema_{later}.py").write_text(LATER.format(number=later, before=later - 1))
     with Registry.open(baseline) as registry:
         assert registry.adapter("math").rank == 4
+
+
+def test_feedback_of_schema_9_becomes_its_users(place: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = tmp_path / "migrations"
+    shutil.copytree(schema.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__", "schema_1*"))
+    with monkeypatch.context() as older:
+        older.setattr(schema, "MIGRATIONS", folder)
+        older.setattr(schema, "SCHEMA_VERSION", 9)
+        Registry.create(place).close()
+    engine = create_engine(place if "://" in place else f"sqlite:///{place}")
+    with engine.begin() as connection:
+        row = "'t', '2026-11-01 10:00:00', 'math', 0.5, 1, 0.75, '2026-11-02 10:00:00'"
+        columns = "token, created_at, adapter, predicted_gain, profile_version, reward, rewarded_at"
+        connection.exec_driver_sql(f"INSERT INTO feedback ({columns}) VALUES ({row})")
+    engine.dispose()
+    with Registry.open(place) as registry:
+        [kept] = registry.feedback(source=FeedbackSource.USER)
+        assert (kept.token, kept.adapter, kept.reward, kept.created_at.day) == ("t", "math", 0.75, 1)
+        registry.put_feedback(Feedback(token="t", source=FeedbackSource.JUDGE, adapter="math", predicted_gain=0.5))
 
 
 @pytest.mark.parametrize("read_only", [False, True])

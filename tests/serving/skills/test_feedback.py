@@ -6,10 +6,11 @@ import hmac
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from traitroute.adapters import InputError, Registry
+from traitroute.adapters import Feedback, InputError, Registry
 from traitroute.serving.http.keys import ApiKeys, KeyCheck
 from traitroute.serving.profile_snapshot import DecisionToken, TokenError
 from traitroute.serving.skills.feedback import FeedbackLimits
@@ -121,6 +122,13 @@ def made(server: Any, *, ago: float = 0.0, adapter: str = "chef", digest: str = 
     return token.sign(snapshot.key)
 
 
+def signed(content: Any, key: bytes) -> str:
+    """A token of any content."""
+    payload = json.dumps(content, separators=(",", ":")).encode()
+    signature = hmac.digest(key, payload, hashlib.sha256)[:16]
+    return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in (payload, signature))
+
+
 def tell(server: Any, token: str, reward: float = 0.0, key: str = "") -> Any:
     headers = {"authorization": f"Bearer {key}"} if key else {}
     told = {"decision": token, "reward": reward}
@@ -171,18 +179,54 @@ def test_hoarded_tokens_say_nothing_of_new_weights(server: Any, registry: Regist
 
 def test_tokens_of_the_first_format_are_refused_with_the_reason(server: Any) -> None:
     content = {"adapter": "chef", "gain": 0.5, "level": 0.2, "version": 1, "id": "abc"}
-    payload = json.dumps(content, separators=(",", ":")).encode()
-    signature = hmac.digest(server.state.snapshot.skills.key, payload, hashlib.sha256)[:16]
-    parts = (base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in (payload, signature))
-    refused = tell(server, ".".join(parts))
+    refused = tell(server, signed(content, server.state.snapshot.skills.key))
     assert refused.status_code == 410
     assert "made by an older version of TraitRoute" in refused.json()["error"]["message"]
 
 
-def test_the_longest_token_is_kept() -> None:
-    longest = DecisionToken.of("a" * 64, -0.98765, 0.98765, 10**9, "f" * 64).sign(b"key")
-    assert len(longest) <= 255
-    assert DecisionToken.verify(longest, b"key").gain == -0.9877
+def test_a_token_of_the_second_format_is_taken_still(server: Any, registry: Registry) -> None:
+    snapshot = server.state.snapshot.skills
+    weights = snapshot.adapters["chef"].weights_digest[:16]
+    token = signed([2, "chef", 0.5, 0.2, 1, weights, int(time.time()), "abc"], snapshot.key)
+    assert tell(server, token, 1.0).status_code == 200
+    read = DecisionToken.read(token)
+    assert (read.propensity, read.policy, read.arm, read.kind, read.conversation) == (1.0, "chef", "auto", None, "")
+    [kept] = registry.feedback()
+    assert kept.adapter == "chef"
+
+
+def test_a_token_says_how_the_decision_was_drawn() -> None:
+    drawn = DecisionToken(None, 0.0, 0.2, 1, propensity=0.02, policy="chef", arm="control", kind="k", conversation="c")
+    assert DecisionToken.verify(drawn.sign(b"key"), b"key") == drawn
+    followed = DecisionToken("chef", 0.5, 0.2, 1, kind="k", conversation="c")
+    assert followed.policy == "chef"
+    assert DecisionToken.verify(followed.sign(b"key"), b"key") == followed
+
+
+@pytest.mark.parametrize("wrong", [{8: 0}, {8: 1.5}, {8: None}, {10: "other"}, {11: 3}, {12: None}, {0: 4}])
+def test_a_token_of_any_other_form_is_refused_though_it_is_signed(server: Any, wrong: dict[int, Any]) -> None:
+    fields = [3, "chef", 0.5, 0.2, 1, None, int(time.time()), "abc", 0.9, None, "auto", "cooking", "abc"]
+    for place, value in wrong.items():
+        fields[place] = value
+    with pytest.raises(TokenError):
+        DecisionToken.verify(signed(fields, b"key"), b"key")
+
+
+def test_a_selection_and_a_routed_answer_say_which_kind_they_are_of(server: Any, text_of: Text) -> None:
+    selected = DecisionToken.read(server.select(text_of("cooking"))["decision"])
+    assert (selected.kind, selected.policy, selected.propensity, selected.arm) == ("cooking", "chef", 1.0, "auto")
+    routed = DecisionToken.read(server.route(text_of("law")).headers["x-traitroute-decision-token"])
+    assert (routed.kind, routed.policy, routed.propensity, routed.arm) == ("law", None, 1.0, "auto")
+
+
+def test_the_longest_token_is_kept(registry: Registry) -> None:
+    token = DecisionToken.of("a" * 64, -0.98765, 0.98765, 10**9, "f" * 64)
+    drawn = replace(
+        token, arm="second", propensity=1.23456e-05, policy="b" * 64, kind="c" * 64, conversation="d" * 11
+    ).sign(b"key")
+    assert len(drawn) <= 512
+    assert DecisionToken.verify(drawn, b"key").gain == -0.9877
+    assert Feedback(token=drawn, adapter=None, predicted_gain=0.0).token == drawn
 
 
 def test_each_key_tells_so_much_an_hour(server: Any, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
