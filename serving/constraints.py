@@ -34,7 +34,7 @@ NOT_CONSTRAINTS = frozenset(
     for name in (
         # What other parts of a request say, and what answers say, which some clients send back.
         *("model", "admin-key"),
-        *("adapter", "gain", "reason", "profile", "decision-token", "decision", "decision-id"),
+        *("adapter", "gain", "reason", "profile", "arm", "propensity", "decision-token", "decision", "decision-id"),
     )
 )
 """Headers of ours that ask nothing of routing."""

@@ -30,10 +30,9 @@ from ..adapters import (
     TrainingNote,
 )
 from ..router import Router, RoutingDecision
+from .experiment import Arm
 from .measured import Measured
 
-Arm = Literal["auto", "control", "second"]
-"""How a request came to its answerer: by the policy, held back for the control group, or to try the second choice."""
 Propensity = Annotated[float, Field(gt=0, le=1)]
 
 _FORMAT = 3

@@ -9,6 +9,7 @@ from ..adapters import Adapter, AdapterState, Location, Registry, RegistryError,
 from ..adapters.adapter import served_name
 from ..adapters.registry.registry import servable
 from ..router import Router, RoutingDecision, RoutingProfile
+from .experiment import PURPOSE
 from .profile_snapshot import ProfileSnapshot
 
 
@@ -38,12 +39,14 @@ class RegistrySnapshot:
 
     `router` chooses among the adapters that are ready, by `profile`, the newest one; `no_router` says why there is
     none. `profile_key` is the profile's version and the revision that last wrote it. `skills` is what the skills API
-    answers from (None where the profile lacks what it needs).
+    answers from (None where the profile lacks what it needs). `draw_key` is the registry's key for drawing
+    conversations.
     """
 
     revision: int = -1
     location: Location | None = None
     weights: WeightStore | None = None
+    draw_key: bytes = b""
     known: Mapping[str, Adapter] = field(default_factory=dict)
     adapters: Mapping[str, Adapter] = field(default_factory=dict)
     shadowed: frozenset[str] = frozenset()
@@ -81,6 +84,7 @@ class RegistrySnapshot:
                 revision=revision,
                 location=registry.location,
                 weights=registry.weights,
+                draw_key=registry.key_for(PURPOSE),
                 known=known,
                 adapters={a.name: a for a in served if a.name not in shadowed},
                 shadowed=shadowed,

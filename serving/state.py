@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from ..router import RoutingDecision, RoutingProfile
+from .experiment import Experiment
 from .loading import AdapterLoader, NoLoader
 from .proof import Proof
 from .snapshot import RegistrySnapshot
@@ -41,7 +42,8 @@ class ServerState:
     `session_keys` are kept in this process, is forgotten `session_ttl_s` seconds after its last use. The app's
     `/invocations` takes the adapter's name from the header `invocations_header` (empty: that path is not routed).
     Web pages from `origins`, and from this machine, may speak MCP to the server. `counts` counts the outcomes of `auto`
-    requests, and `watch` is called with each text that was routed, the decision and its profile.
+    requests, and `watch` is called with each text that was routed, the decision and its profile. `experiment` says what
+    is tried on them.
     """
 
     base_names: tuple[str, ...] = (BASE,)
@@ -58,4 +60,5 @@ class ServerState:
     origins: Collection[str] = ()
     counts: Counter[str] = field(default_factory=Counter)
     watch: Callable[[str, RoutingDecision, RoutingProfile], None] | None = None
+    experiment: Experiment = field(default_factory=Experiment)
     snapshot: RegistrySnapshot = field(default_factory=RegistrySnapshot)

@@ -24,7 +24,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "serving": (
         ("http",),
         ("engines",),
-        ("constraints", "measured", "timeouts"),
+        ("constraints", "experiment", "measured", "timeouts"),
         ("profile_snapshot",),
         ("snapshot",),
         ("proof",),

@@ -61,9 +61,15 @@ class FeedbackTable(Database):
 
     def reporter(self, identity: bytes) -> str:
         """Hash who reports outcomes with the registry's own secret, so that no API key is stored."""
+        return hmac.digest(self._secret(), identity, hashlib.sha256).hex()[:32]
+
+    def key_for(self, purpose: bytes) -> bytes:
+        """A key for one purpose, which every server of the registry can derive and which stays the same for good."""
+        return hmac.digest(self._secret(), b"key for " + purpose, hashlib.sha256)
+
+    def _secret(self) -> bytes:
         with self._transaction() as connection:
-            secret = connection.execute(select(schema.meta.c.secret)).scalar_one()
-        return hmac.digest(bytes.fromhex(secret), identity, hashlib.sha256).hex()[:32]
+            return bytes.fromhex(connection.execute(select(schema.meta.c.secret)).scalar_one())
 
     def put_feedback(self, *decisions: Feedback, hourly: int | None = None) -> None:
         """Record decisions, all or none; with `hourly`, at most so many of one reporter within an hour.

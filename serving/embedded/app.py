@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ...adapters import Adapter, InputError, Registry
 from ..api_routes import api_routes, open_paths
 from ..engines.engine import PromptTokenizer
+from ..experiment import Experiment
 from ..http.addresses import cross_origin
 from ..http.body import REQUEST
 from ..http.errors import EXCEPTION_HANDLERS, RefusedError, error_response, model_response
@@ -68,7 +69,12 @@ def embedded_app(
     loader = EmbeddedLoader(decoder, base_digest=base_digest, on_proof=open_metrics().proof)
     room = Context.of(tokenizer, context)
     state = ServerState(
-        base_names=tuple(names), loader=loader, loaded=loader.holds, budget_s=ROUTING_BUDGET_S, origins=origins
+        base_names=tuple(names),
+        loader=loader,
+        loaded=loader.holds,
+        budget_s=ROUTING_BUDGET_S,
+        origins=origins,
+        experiment=Experiment.from_environment(),
     )
     state.proof = loader.proof
     state.max_body_bytes = min(state.max_body_bytes, room.characters * _ESCAPED + _OTHER_BYTES)

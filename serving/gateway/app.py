@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from ...adapters import Registry
 from ..api_routes import api_routes, open_paths
+from ..experiment import Experiment
 from ..http.addresses import cross_origin
 from ..http.errors import EXCEPTION_HANDLERS, model_response
 from ..http.keys import HEALTH, ApiKeys, KeyCheck
@@ -35,7 +36,7 @@ def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry]) 
     Routing answers for `base`; each upstream is given its own name of the base model.
     """
     fleet = Fleet(options)
-    state = ServerState(base_names=(BASE,), origins=options.origins)
+    state = ServerState(base_names=(BASE,), origins=options.origins, experiment=Experiment.from_environment())
     loader = FleetLoader(fleet, state, options, on_proof=open_metrics().proof)
     state.loader, state.loaded, state.resolve, state.proof = loader, loader.holds, loader.resolve, loader.proof
     watcher = RegistryWatcher(state, open_registry, loader.offer)

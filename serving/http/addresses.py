@@ -19,7 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 from ...adapters import InputError
 
 ANY = "*"
-_ROUTING = ("adapter", "gain", "reason", "profile", "decision", "decision-id", "decision-token")
+_ROUTING = ("adapter", "gain", "reason", "profile", "arm", "propensity", "decision", "decision-id", "decision-token")
 EXPOSED = (*(f"x-traitroute-{name}" for name in _ROUTING), "retry-after", "x-request-id")
 """The response headers that pages may read, beside those that CORS always lets them read."""
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")

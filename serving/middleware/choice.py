@@ -2,7 +2,9 @@
 
 Sessions are kept in this process only, so with several server processes each has its own. Underneath lies a rule that
 needs no state and holds in all of them: the first user turn is what is routed, and it does not change within a
-conversation. A session's key matters where that turn is missing (`previous_response_id`) or trimmed.
+conversation. A session's key matters where that turn is missing (`previous_response_id`) or trimmed. What
+is drawn for a control group is the same session or turn (`experiment`), so a kept choice is on the side on which it
+would be drawn again.
 """
 
 import time
@@ -14,6 +16,7 @@ from cachetools import TTLCache
 
 from ...router import NO_TEXT, RoutingDecision
 from ..constraints import Constraints
+from ..experiment import Arm, Drawn, conversation_of
 from ..http.errors import RefusedError
 from ..loading import AdapterLoader, LoadError
 from ..snapshot import RegistrySnapshot
@@ -21,6 +24,8 @@ from ..state import BASE, ServerState
 from ..timeouts import SaturatedError
 
 RawHeaders = list[tuple[bytes, bytes]]
+TextOf = Callable[[bool], Awaitable[str]]
+"""Gives a request's first user turn that says something, or with True its last one."""
 
 CHOSEN = frozenset({"adapter", "base"})
 """The kinds of choices that the router made; all others mean base."""
@@ -35,7 +40,8 @@ class Choice:
     `kind` is the outcome in one word, of a small fixed set: `adapter` or `base` as the router chose; `constrained`
     where the request admits no adapter, `no-text` where it has no text to route by; else what went wrong. `low` is the
     low end of the predicted gain's interval, `seconds` the time that routing took; `sticky` says that the session
-    decided; `unloaded` is the adapter that was chosen and could not be loaded.
+    decided; `unloaded` is the adapter that was chosen and could not be loaded. `arm`, `propensity` and `conversation`
+    are what was drawn of those in `CHOSEN`, as the decision's token has them.
     """
 
     adapter: str | None
@@ -48,6 +54,9 @@ class Choice:
     unloaded: str | None = None
     seconds: float | None = None
     decision: RoutingDecision | None = None
+    arm: Arm = "auto"
+    propensity: float = 1.0
+    conversation: str = ""
 
     @classmethod
     def of(cls, decision: RoutingDecision) -> "Choice":
@@ -67,14 +76,36 @@ class Choice:
         """The base model, for a reason that opens with its kind and a colon."""
         return cls(None, 0.0, reason, reason.partition(":")[0])
 
+    def assigned(self, drawn: Drawn) -> "Choice":
+        """The choice after its conversation was drawn; its reason begins with the arm where that changes something."""
+        choice = replace(self, arm=drawn.arm, propensity=drawn.propensity, conversation=drawn.conversation)
+        if drawn.arm == "auto":
+            return choice
+        answerer = drawn.answerer
+        if drawn.arm == "control":
+            instead = "base instead of " if self.adapter is not None else ""
+        else:
+            interval = f"{answerer.gain:+.2f} [{answerer.low:+.2f}, {answerer.high:+.2f}]"
+            instead = f"{answerer.adapter or BASE} at {interval} instead of "
+        return replace(
+            choice,
+            adapter=answerer.adapter,
+            gain=answerer.gain,
+            low=answerer.low,
+            kind="adapter" if answerer.adapter else "base",
+            reason=f"{drawn.arm}: {instead}{self.reason}",
+        )
+
     @property
     def is_fallback(self) -> bool:
         """Whether something went wrong, so that base answers."""
         return self.kind not in NO_FAULTS
 
     def headers(self) -> RawHeaders:
-        """The response's headers: adapter, gain, reason, and the profile's version where one decided."""
+        """The response's headers: adapter, gain, reason, and where the router decided how, by which profile."""
         parts = {"adapter": self.adapter or BASE, "gain": f"{self.gain:+.3f}", "reason": self.reason}
+        if self.kind in CHOSEN and self.conversation:
+            parts |= {"arm": self.arm, "propensity": f"{self.propensity:.6g}"}
         if self.profile_version is not None:
             parts["profile"] = str(self.profile_version)
         return [(f"x-traitroute-{key}".encode(), printable(text)) for key, text in parts.items()]
@@ -89,15 +120,17 @@ class Chooser:
         self._sessions: TTLCache[str, Choice] = TTLCache(maxsize=state.session_keys, ttl=state.session_ttl_s)
 
     async def choose(
-        self, text: Callable[[], Awaitable[str]], wanted: Constraints, snapshot: RegistrySnapshot
+        self, text: TextOf, wanted: Constraints, snapshot: RegistrySnapshot, *, client: bytes = b""
     ) -> Choice:
         """Choose an adapter that is loaded when this returns, or base; `text` is only asked where no session decides.
+
+        `text` is given whether the last user turn is wanted, and not the first; `client` is the API key's digest.
 
         Raises:
             RefusedError: `text` found the request malformed.
         """
         try:
-            choice = self._kept(wanted, snapshot) or await self._decide(await text(), wanted, snapshot)
+            choice = self._kept(wanted, snapshot) or await self._decide(text, wanted, snapshot, client)
             return await self._load(choice, wanted)
         except RefusedError:
             raise
@@ -118,7 +151,8 @@ class Chooser:
             return None
         return replace(kept, sticky=True, reason=f"session: {kept.reason}")
 
-    async def _decide(self, text: str, wanted: Constraints, snapshot: RegistrySnapshot) -> Choice:
+    async def _decide(self, text_of: TextOf, wanted: Constraints, snapshot: RegistrySnapshot, client: bytes) -> Choice:
+        text = await text_of(wanted.reroute)
         if snapshot.router is None:
             return Choice.base(snapshot.no_router)
         options = _options(wanted, snapshot)
@@ -129,14 +163,24 @@ class Chooser:
         start, state = time.perf_counter(), self._state
         try:
             decision = await state.budget.run(lambda: self._route(text, options, snapshot), state.budget_s)
-            choice = Choice.of(decision)
             if decision.adapter not in (None, *options.get("among", (decision.adapter,))):
                 choice = Choice.base("router-error: it chose an adapter that the request does not admit")
+            else:
+                opening = await text_of(False) if wanted.reroute and wanted.session is None else text
+                identity = conversation_of(session=wanted.session, first_turn=opening, client=client)
+                choice = self._drawn(identity, decision, wanted, snapshot)
         except TimeoutError:
             choice = Choice.base(f"router-timeout: no choice in {state.budget_s * 1000:.0f} ms")
         except SaturatedError:
             return Choice.base("router-busy: others were still being chosen for")
         return replace(choice, seconds=time.perf_counter() - start)
+
+    def _drawn(
+        self, conversation: bytes, decision: RoutingDecision, wanted: Constraints, snapshot: RegistrySnapshot
+    ) -> Choice:
+        experiment = self._state.experiment
+        draw = experiment.draw(snapshot.draw_key, conversation)
+        return Choice.of(decision).assigned(experiment.assign(draw, decision, least_gain=wanted.min_gain))
 
     def _route(self, text: str, options: dict[str, Any], snapshot: RegistrySnapshot) -> RoutingDecision:
         """Runs in a worker thread."""

@@ -21,6 +21,7 @@ from ...router import request_text
 from ..constraints import KEY, PREFIX, Constraints, Limits, check_model, check_sole, limits_adapters, no_such_model
 from ..http.body import REQUEST, dump, off_loop, parse_object, read_body, replay
 from ..http.errors import RefusedError
+from ..http.keys import KEY_DIGEST
 from ..loading import LoadError
 from ..snapshot import RegistrySnapshot
 from ..state import AUTO, ServerState
@@ -186,10 +187,13 @@ class RoutingMiddleware:
         return await self._handed_on(asked, name)
 
     async def _route(self, asked: _Asked) -> _Forwarded:
-        wanted = asked.wanted
-        text = partial(off_loop, partial(asked.endpoint.text, asked.request or {}, last=wanted.reroute), asked.body)
+        wanted, request = asked.wanted, asked.request or {}
+
+        async def text(last: bool) -> str:
+            return await off_loop(partial(asked.endpoint.text, request, last=last), asked.body)
+
         with self._recorder.recording(asked.headers) as record:
-            choice = await self._chooser.choose(text, wanted, asked.snapshot)
+            choice = await self._chooser.choose(text, wanted, asked.snapshot, client=asked.scope.get(KEY_DIGEST, b""))
             record(choice)
         headers = choice.headers() + _token(choice, asked.snapshot)
         if wanted.explain:
@@ -238,7 +242,14 @@ def _token(choice: Choice, snapshot: RegistrySnapshot) -> RawHeaders:
     """The token by which feedback is given, of a decision that this request's answer shows the worth of."""
     if snapshot.skills is None or choice.decision is None or choice.kind not in CHOSEN:
         return []
-    token = snapshot.skills.token(choice.decision, choice.adapter, choice.gain)
+    token = snapshot.skills.token(
+        choice.decision,
+        choice.adapter,
+        choice.gain,
+        arm=choice.arm,
+        propensity=choice.propensity,
+        conversation=choice.conversation,
+    )
     return [(b"x-traitroute-decision-token", token.encode("ascii"))] if token else []
 
 

@@ -30,7 +30,7 @@ from starlette.datastructures import Headers
 from ...router import RoutingDecision
 from ..proof import Proof, Verdict
 from ..state import BASE
-from .choice import Choice, RawHeaders
+from .choice import CHOSEN, Choice, RawHeaders
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -101,6 +101,7 @@ class Recorder:
                 "kind": choice.kind,
                 "reason": choice.reason,
                 "sticky": choice.sticky,
+                "arm": choice.arm,
                 "profile_version": choice.profile_version,
                 "seconds": choice.seconds,
             }
@@ -183,6 +184,8 @@ class Tracing:
                         "traitroute.reason": choice.reason,
                         "traitroute.kind": choice.kind,
                         "traitroute.sticky": choice.sticky,
+                        "traitroute.arm": choice.arm,
+                        "traitroute.propensity": choice.propensity,
                     }
                 )
 
@@ -240,6 +243,12 @@ class PrometheusMetrics:
             "traitroute_decisions",
             "Requests for auto, by the adapter that answered and the kind of reason.",
             ("adapter", "kind"),
+            registry=registry,
+        )
+        self._arms = Counter(
+            "traitroute_arms",
+            "Requests for auto that the router chose for, by arm: auto, control (held back) or second.",
+            ("arm",),
             registry=registry,
         )
         self._fallbacks = Counter(
@@ -310,6 +319,8 @@ class PrometheusMetrics:
     def choice(self, choice: Choice) -> None:
         """Count a choice for an `auto` request."""
         self._decisions.labels(self._label(choice.adapter or BASE), choice.kind).inc()
+        if choice.kind in CHOSEN:
+            self._arms.labels(choice.arm).inc()
         if choice.is_fallback:
             self._fallbacks.labels(choice.kind).inc()
         if choice.unloaded is not None:

@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from ...adapters import Registry, RegistryError, ServerError
 from ..api_routes import api_routes, open_paths
+from ..experiment import Experiment
 from ..http.addresses import ANY, EXPOSED
 from ..http.errors import model_response
 from ..http.keys import ApiKeys, KeyCheck
@@ -115,6 +116,7 @@ class TraitRoutePlugin:
         _set_log_level()
         self.state.budget_s = _budget_s(os.environ.get(BUDGET_VARIABLE, "50"))
         self.state.invocations_header = _invocations_header()
+        self.state.experiment = Experiment.from_environment()
         app.add_middleware(RoutingMiddleware, state=self.state)
         app.router.routes.extend(api_routes(self.state))
         # Only newer versions let a plugin's route replace theirs; being first works in all of them.

@@ -47,7 +47,7 @@ def test_novel_requests_are_counted_and_sampled(router: Router, monkeypatch: pyt
 
 
 def test_windows_reach_the_registry_without_text(registry: Path, router: Router) -> None:
-    async def text() -> str:
+    async def text(last: bool) -> str:
         return STRANGE
 
     async def serve() -> None:
