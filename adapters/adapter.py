@@ -37,10 +37,13 @@ def served_name(name: str) -> str:
 
 
 def model_name(given: str) -> str:
-    """Return the last part of a path or Hub id, normalised; in the Hub's cache, the part that names the model."""
+    """Return the last part of a path or Hub id, normalised; in the Hub's cache, the part that names the model.
+
+    A GGUF file names the model without its suffix.
+    """
     parts = [part for part in given.replace("\\", "/").split("/") if part]
     cached = next((part.split("--")[-1] for part in parts if part.startswith("models--")), None)
-    return served_name(cached or (parts[-1] if parts else given))
+    return served_name(cached or (parts[-1] if parts else given)).removesuffix(".gguf")
 
 
 def check_not_base(name: str, *base_models: str) -> None:
@@ -62,6 +65,12 @@ def cache_folder() -> Path:
     return Path(os.environ.get("TRAITROUTE_CACHE") or Path.home() / ".cache" / "traitroute")
 
 
+def dequantised_folder(name: str, digest: str) -> Path:
+    """Where the weights of the GGUF file `digest` are, once dequantised: in a folder that servers call like `name`."""
+    last = Path(name).resolve().name
+    return cache_folder() / "gguf" / digest[:16] / (last[: -len(".gguf")] if last.lower().endswith(".gguf") else last)
+
+
 @dataclass(frozen=True)
 class Base:
     """A base model that adapters are for; `folder` where its files are on this machine."""
@@ -76,7 +85,7 @@ class Base:
 
     def local_folder(self) -> Path | None:
         """Return the folder of the base model's files: the given one, or one of its name, also in the cache."""
-        named = (Path(self.name), cache_folder() / self.name)
+        named = (Path(self.name), cache_folder() / self.name, dequantised_folder(self.name, self.digest))
         return self.folder or next((folder for folder in named if (folder / "config.json").is_file()), None)
 
 

@@ -43,7 +43,9 @@ class Answer:
 def demo(
     runs: Annotated[Path, typer.Option(help="Where everything is written.")] = Path("runs/demo"),
     suite: Annotated[str, typer.Option(help="A suite file, or a built-in suite.")] = "mini",
-    base: Annotated[str | None, typer.Option(help="Base model: a Hub id or a folder, instead of the suite's.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Base model: a Hub id, a folder or a GGUF file, instead of the suite's.")
+    ] = None,
 ) -> None:
     """Train adapters, measure them, fit traits, serve with vLLM, send requests to `auto`, stop.
 

@@ -31,7 +31,8 @@ def init(
         ),
     ] = None,
     base: Annotated[
-        str | None, typer.Option(help="Base model: a Hub id or a folder [default: the one the adapters name].")
+        str | None,
+        typer.Option(help="Base model: a Hub id, a folder or a GGUF file [default: the one the adapters name]."),
     ] = None,
     out: Annotated[Path, typer.Option(help="The suite that is written.")] = Path("suite.yaml"),
     registry: RegistryPath = DEFAULT_REGISTRY,
@@ -66,7 +67,9 @@ def init(
     if nameless := next((each.name for each in given if each.uri is None), None):
         raise InputError(f"init takes adapters by their place: --adapter {nameless}=FOLDER, a Hub id or a URL")
     places = examples or names(_asked("Examples of your tasks: a folder of TASK.jsonl", option="--examples"))
-    base = base or known_base(registry, given) or _asked("Base model, a Hub id or a folder", option="--base")
+    base = (
+        base or known_base(registry, given) or _asked("Base model, a Hub id, a folder or a GGUF file", option="--base")
+    )
     suite = target_suite(places, given, base_model=base).altered(test=test)
     seen = None
     if smoke:

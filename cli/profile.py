@@ -84,7 +84,9 @@ def profile(
         Method | None, typer.Option(help="PEFT method, instead of the suite's; vLLM serves lora and rslora.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the training, instead of the suite's.")] = None,
-    base: Annotated[str | None, typer.Option(help="Base model: a Hub id or a folder, instead of the suite's.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Base model: a Hub id, a folder or a GGUF file, instead of the suite's.")
+    ] = None,
     engine: Annotated[str | None, typer.Option(help="auto, transformers or vllm, instead of the suite's.")] = None,
     server: Annotated[
         str | None,

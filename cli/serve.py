@@ -37,7 +37,9 @@ class ServingEngine(StrEnum):
 
 
 def serve(
-    base: Annotated[str | None, typer.Argument(help="Base model; by default the one in the registry.")] = None,
+    base: Annotated[
+        str | None, typer.Argument(help="Base model, a GGUF file too; by default the one in the registry.")
+    ] = None,
     registry: RegistryPath = DEFAULT_REGISTRY,
     engine: Annotated[
         ServingEngine, typer.Option(help="vllm, transformers (this process), or auto: vllm where it is installed.")

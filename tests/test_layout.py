@@ -40,8 +40,9 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("doctor",),
     ),
     "profiling": (
-        ("tasks",),
+        ("gguf_model",),
         ("base_model",),
+        ("tasks",),
         ("training", "traits"),
         ("matrix",),
         ("row_lengths", "study", "statistics"),

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from ...adapters import Method, Name, SuiteError, check_not_base
+from ..base_model import PACKAGED
 from .ablation import Ablation
 from .inference import infer_task
 from .sources import FolderSource, file_rows, split_file, tested_tasks
@@ -67,7 +68,7 @@ class Suite(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Name
-    base_model: str = "smollm2-135m-instruct"
+    base_model: str = PACKAGED
     engine: Literal["auto", "transformers", "vllm"] = "auto"
     training: Training = Training()
     adapters: tuple[GivenAdapter, ...] = ()
@@ -221,7 +222,7 @@ def folder_suite(
     *,
     train: int = 200,
     test: int = 100,
-    base_model: str = "smollm2-135m-instruct",
+    base_model: str = PACKAGED,
     training: Training | None = None,
     adapters: Sequence[GivenAdapter] = (),
 ) -> Suite:
@@ -240,9 +241,7 @@ def folder_suite(
     )
 
 
-def target_suite(
-    places: Sequence[str], adapters: Sequence[GivenAdapter], *, base_model: str = "smollm2-135m-instruct"
-) -> Suite:
+def target_suite(places: Sequence[str], adapters: Sequence[GivenAdapter], *, base_model: str = PACKAGED) -> Suite:
     """A suite that trains nothing: `adapters` that are there already on the tasks at `places`; see `target_tasks`.
 
     Raises:

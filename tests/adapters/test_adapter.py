@@ -45,6 +45,7 @@ def test_names_that_would_mislead_are_refused(name: str) -> None:
         ("llama-3", "C:\\models\\llama-3"),
         ("llama-3", "/hub/models--acme--llama-3/snapshots/1"),
         ("llama-3", "llama-3:latest"),
+        ("llama-3", "/models/Llama-3.gguf"),
     ],
 )
 def test_an_adapter_is_not_called_like_its_base_model(name: str, base_model: str) -> None:
