@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from ..adapters import Correction, Registry, StoredProfile
+from ..adapters import Correction, FeedbackSource, Registry, StoredProfile
 from ..router import RoutingProfile
 from ..serving.skills.recalibration import BOUND, LEAST, corrections, read_rewards
 from .console import console
@@ -25,6 +25,9 @@ def recalibrate(
         int, typer.Option(min=2, help="So many rewarded decisions an adapter, and base, must have.")
     ] = LEAST,
     days: Annotated[int, typer.Option(min=1, help="How far back feedback counts.")] = 30,
+    source: Annotated[
+        FeedbackSource, typer.Option(help="Whose reports count: those of one source, since their scales differ.")
+    ] = FeedbackSource.USER,
 ) -> None:
     """Show, and with --apply keep, what feedback says of predicted gains.
 
@@ -39,7 +42,7 @@ def recalibrate(
     """
     with Registry.open(registry, read_only=not apply) as store:
         stored = newest_profile(store)
-        rewarded = read_rewards(store, datetime.now(UTC) - timedelta(days=days))
+        rewarded = read_rewards(store, datetime.now(UTC) - timedelta(days=days), source)
         proposed = [] if reset else corrections(rewarded, bound=bound, least=least)
         profile = RoutingProfile.from_bytes(stored.data)
         _show(proposed, profile, of_base=sum(each.adapter is None for each in rewarded))

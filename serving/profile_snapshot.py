@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -21,6 +22,8 @@ from pydantic import Field, TypeAdapter
 
 from ..adapters import (
     Adapter,
+    Feedback,
+    FeedbackSource,
     FittedTraits,
     InputError,
     Location,
@@ -196,6 +199,20 @@ class DecisionToken:
     def is_of(self, weights_digest: str) -> bool:
         """Whether these weights answered."""
         return bool(self.weights) and self.weights == weights_digest[:_DIGITS]
+
+    def rewarded(self, token: str, reward: float, *, source: FeedbackSource, reporter: str | None = None) -> Feedback:
+        """What a source says now of this decision, whose token as text is `token`, as the registry keeps it."""
+        return Feedback(
+            token=token,
+            source=source,
+            adapter=self.adapter,
+            predicted_gain=self.gain,
+            profile_version=self.version,
+            reward=reward,
+            created_at=datetime.fromtimestamp(self.made, UTC),
+            rewarded_at=datetime.now(UTC),
+            reporter=reporter,
+        )
 
     def sign(self, key: bytes) -> str:
         """The token as text, signed with `key`."""

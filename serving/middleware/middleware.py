@@ -26,6 +26,7 @@ from ..loading import LoadError
 from ..snapshot import RegistrySnapshot
 from ..state import AUTO, ServerState
 from .choice import CHOSEN, Choice, Chooser, RawHeaders, load
+from .outcomes import Outcomes
 from .record import DECISIONS, Recorder
 
 MODEL_HEADER = "x-traitroute-model"
@@ -110,11 +111,15 @@ class _Asked:
 
 @dataclass(frozen=True)
 class _Forwarded:
-    """The request to hand on, and what the response's headers say of the choice where it was ours to make."""
+    """The request to hand on, and what the response's headers say of the choice where it was ours to make.
+
+    `token` is the decision's, empty where there is none.
+    """
 
     scope: Scope
     body: bytes
     headers: RawHeaders | None = None
+    token: str = ""
 
 
 class RoutingMiddleware:
@@ -125,6 +130,7 @@ class RoutingMiddleware:
         self.state = state
         self._chooser = Chooser(state)
         self._recorder = Recorder(state.counts)
+        self.outcomes = Outcomes(state.experiment.outcomes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket" and limits_adapters(scope):
@@ -160,6 +166,9 @@ class RoutingMiddleware:
             return
         if forwarded.headers:
             send = _with_headers(send, forwarded.headers)
+        if forwarded.token and (location := self.state.snapshot.location) is not None:
+            request = forwarded.scope.get(REQUEST) or {}
+            send = self.outcomes.judging(send, endpoint.path, request, forwarded.token, location)
         await self.app(forwarded.scope, replay(forwarded.body, receive), send)
 
     async def _read(self, endpoint: Endpoint, scope: Scope, receive: Receive) -> _Asked:
@@ -195,11 +204,14 @@ class RoutingMiddleware:
         with self._recorder.recording(asked.headers) as record:
             choice = await self._chooser.choose(text, wanted, asked.snapshot, client=asked.scope.get(KEY_DIGEST, b""))
             record(choice)
-        headers = choice.headers() + _token(choice, asked.snapshot)
+        token = _token(choice, asked.snapshot)
+        headers = choice.headers()
+        if token:
+            headers.append((b"x-traitroute-decision-token", token.encode("ascii")))
         if wanted.explain:
             headers += self._recorder.explain(choice)
         name = choice.adapter or self.state.base_names[0]
-        return replace(await self._handed_on(asked, name), headers=headers)
+        return replace(await self._handed_on(asked, name), headers=headers, token=token)
 
     async def _handed_on(self, asked: _Asked, name: str | None) -> _Forwarded:
         """The request for the model `name`; its body stays as it came where nothing in it has to change."""
@@ -238,10 +250,10 @@ class RoutingMiddleware:
         ).response()
 
 
-def _token(choice: Choice, snapshot: RegistrySnapshot) -> RawHeaders:
-    """The token by which feedback is given, of a decision that this request's answer shows the worth of."""
+def _token(choice: Choice, snapshot: RegistrySnapshot) -> str:
+    """The token by which feedback is given, of a decision that this request's answer shows the worth of, else empty."""
     if snapshot.skills is None or choice.decision is None or choice.kind not in CHOSEN:
-        return []
+        return ""
     token = snapshot.skills.token(
         choice.decision,
         choice.adapter,
@@ -250,7 +262,7 @@ def _token(choice: Choice, snapshot: RegistrySnapshot) -> RawHeaders:
         propensity=choice.propensity,
         conversation=choice.conversation,
     )
-    return [(b"x-traitroute-decision-token", token.encode("ascii"))] if token else []
+    return token or ""
 
 
 def _check_admitted(state: ServerState, snapshot: RegistrySnapshot, model: str | None, limits: Limits) -> None:

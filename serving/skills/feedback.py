@@ -1,9 +1,9 @@
 """How decisions turned out, kept in the registry: a token, names and numbers, never text.
 
 A decision token carries what was decided, so no server has to remember its decisions, and any replica takes feedback on
-those of any other. It is the row's key, so each decision is rewarded once. It states when it was made and by which
-weights, so it is valid for some days, and for these weights alone. The reporter is kept as a hash of the API key, so
-that feedback with one key can be kept to its share.
+those of any other. With the source that says so it is the row's key, so each source rewards a decision once. It states
+when it was made and by which weights, so it is valid for some days, and for these weights alone. The reporter is kept
+as a hash of the API key, so that feedback with one key can be kept to its share.
 """
 
 import logging
@@ -11,13 +11,12 @@ import os
 import platform
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Self
 
 from ...adapters import (
     ConflictError,
     DatabaseError,
-    Feedback,
+    FeedbackSource,
     InputError,
     Location,
     Registry,
@@ -62,7 +61,7 @@ def keep_feedback(
     reporter: bytes | None,
     limits: FeedbackLimits,
 ) -> FeedbackKept:
-    """Store the outcome of a decision in the registry at `location`, through a connection of its own; blocks.
+    """Store the outcome of a decision, or of two compared, in the registry at `location`; blocks.
 
     `newest` is the version and signing key of the newest profile, `reporter` the digest of the API key (None: no key).
 
@@ -74,32 +73,42 @@ def keep_feedback(
     """
     try:
         with Registry.open(location) as registry:
-            decision = _verified(request.decision, registry, newest)
-            _check_age(decision, limits)
-            _check_weights(decision, registry)
-            registry.put_feedback(
-                Feedback(
-                    token=request.decision,
-                    adapter=decision.adapter,
-                    predicted_gain=decision.gain,
-                    profile_version=decision.version,
-                    reward=request.reward,
-                    created_at=datetime.fromtimestamp(decision.made, UTC),
-                    rewarded_at=datetime.now(UTC),
-                    reporter=registry.reporter(reporter or platform.node().encode()),
-                ),
-                hourly=limits.hourly,
-            )
+            source = FeedbackSource(request.source if request.better_than is None else FeedbackSource.COMPARISON)
+            given_by = registry.reporter(reporter or platform.node().encode())
+            rewards = request.rewards
+            decisions = {part: _checked(rewards[part][0], part, registry, newest, limits) for part in rewards}
+            rows = [
+                decisions[part].rewarded(token, reward, source=source, reporter=given_by)
+                for part, (token, reward) in rewards.items()
+            ]
+            registry.put_feedback(*rows, hourly=limits.hourly)
     except ConflictError as exc:
         raise _refused(
-            409, "the outcome of this decision was reported before, and is kept: report each decision's once"
+            409, "the outcome of this decision was reported before, and is kept: each source is heard once"
         ) from exc
     except TooManyError:
         raise
     except (DatabaseError, RegistryError) as exc:
         _logger.warning("traitroute: feedback is not kept: %s", exc)
         raise UnavailableError("the registry takes no feedback now: try again later") from exc
-    return FeedbackKept(skill=decision.adapter or "base", profile_version=decision.version, reward=request.reward)
+    decision, (_, reward) = decisions["decision"], rewards["decision"]
+    return FeedbackKept(
+        skill=decision.adapter or "base", profile_version=decision.version, reward=reward, source=source
+    )
+
+
+def _checked(
+    token: str, part: str, registry: Registry, newest: tuple[int, bytes], limits: FeedbackLimits
+) -> DecisionToken:
+    """The decision of a token, in the field `part`, that may still be rewarded."""
+    try:
+        decision = _verified(token, registry, newest)
+        _check_age(decision, limits)
+        _check_weights(decision, registry)
+    except RefusedError as refused:
+        refused.param = part
+        raise
+    return decision
 
 
 def _verified(token: str, registry: Registry, newest: tuple[int, bytes]) -> DecisionToken:

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ...adapters import RoutingScore
+from ...adapters import FeedbackSource, RoutingScore
 from ..constraints import Limits
 from ..http.models import PageOf
 from ..measured import SCORED_BY, MeasuredGain
@@ -288,12 +288,46 @@ class Matrix(PageOf):
 
 
 class FeedbackRequest(_Request):
-    """How a decision turned out."""
+    """How a decision turned out: as a reward, as thumbs, or as better than another decision's answer."""
 
     decision: str = Field(min_length=1, max_length=512, description="The decision's token.")
-    reward: float = Field(
-        ge=0, le=1, allow_inf_nan=False, description="1 for a good outcome, 0 for a bad one, or a value between."
+    reward: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="1 for a good outcome, 0 for a bad one, or a value between. Give this, `thumbs` or `better_than`.",
     )
+    thumbs: Literal["up", "down"] | None = Field(default=None, description="`up` is a reward of 1, `down` of 0.")
+    better_than: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=512,
+        description="The token of another decision, whose answer was worse: kept as 1 and 0, of source `comparison`.",
+    )
+    source: Literal["user", "checker", "judge"] = Field(
+        default="user",
+        description="Who says so: a user, a program that checked the answer, or a model that judged it. Each is heard "
+        "once on a decision. A comparison has none.",
+    )
+
+    @model_validator(mode="after")
+    def _one_outcome(self) -> Self:
+        given = {"reward", "thumbs", "better_than"} & self.model_fields_set
+        if len(given) != 1 or getattr(self, *given) is None:
+            raise ValueError('give one of "reward" (0 to 1), "thumbs" ("up" or "down") and "better_than" (a token)')
+        if self.better_than is not None and "source" in self.model_fields_set:
+            raise ValueError('a comparison is kept under a source of its own: leave "source" out')
+        if self.better_than == self.decision:
+            raise ValueError('"better_than" is the same decision: give the token of the other answer')
+        return self
+
+    @property
+    def rewards(self) -> dict[str, tuple[str, float]]:
+        """By field, the token there and the reward that its decision gets."""
+        if self.better_than is not None:
+            return {"decision": (self.decision, 1.0), "better_than": (self.better_than, 0.0)}
+        return {"decision": (self.decision, float(self.thumbs == "up") if self.reward is None else self.reward)}
 
 
 class FeedbackKept(_Answer):
@@ -302,3 +336,4 @@ class FeedbackKept(_Answer):
     skill: str = Field(description="The skill that answered, or `base`.")
     profile_version: int = Field(description="The version of the profile that decided.")
     reward: float = Field(description="The reward that was stored.")
+    source: FeedbackSource = Field(description="The source under which it was stored.")

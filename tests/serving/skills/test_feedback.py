@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from traitroute.adapters import Feedback, InputError, Registry
+from traitroute.adapters import Feedback, FeedbackSource, InputError, Registry
 from traitroute.serving.http.keys import ApiKeys, KeyCheck
 from traitroute.serving.profile_snapshot import DecisionToken, TokenError
 from traitroute.serving.skills.feedback import FeedbackLimits
@@ -23,7 +23,7 @@ def test_feedback_on_a_selection_is_kept_without_its_text(server: Any, registry:
     text = text_of("cooking")
     decision = server.select(text)["decision"]
     response = server.post("/v1/feedback", {"decision": decision, "reward": 0.75})
-    assert response.json() == {"skill": "chef", "profile_version": 1, "reward": 0.75}
+    assert response.json() == {"skill": "chef", "profile_version": 1, "reward": 0.75, "source": "user"}
     [kept] = registry.feedback()
     assert (kept.adapter, kept.reward, kept.profile_version) == ("chef", 0.75, 1)
     assert kept.predicted_gain == pytest.approx(server.select(text)["gain"], abs=1e-4)
@@ -64,6 +64,68 @@ def test_another_server_of_the_registry_takes_feedback_after_a_new_profile(serve
     other = type(server)(registry)
     response = other.post("/v1/feedback", {"decision": decision, "reward": 1})
     assert response.json()["profile_version"] == 1
+
+
+def test_each_source_is_heard_once(server: Any, registry: Registry) -> None:
+    decision = server.select("simmer the soup")["decision"]
+    for source, reward in (("user", 1), ("checker", 0), ("judge", 0.5)):
+        told = {"decision": decision, "reward": reward, "source": source}
+        assert [server.post("/v1/feedback", told).status_code for _ in range(2)] == [200, 409]
+    assert {(kept.source, kept.reward) for kept in registry.feedback(source=None)} == {
+        ("user", 1),
+        ("checker", 0),
+        ("judge", 0.5),
+    }
+    [read] = read_rewards(registry, registry.adapter("chef").created_at, FeedbackSource.CHECKER)
+    assert read.reward == 0
+
+
+@pytest.mark.parametrize(("thumbs", "reward"), [("up", 1), ("down", 0)])
+def test_thumbs_are_rewards(server: Any, registry: Registry, thumbs: str, reward: float) -> None:
+    decision = server.select("simmer the soup")["decision"]
+    assert server.post("/v1/feedback", {"decision": decision, "thumbs": thumbs}).json()["reward"] == reward
+    [kept] = registry.feedback()
+    assert kept.reward == reward
+
+
+def test_the_better_of_two_answers_is_kept_as_a_comparison(server: Any, registry: Registry) -> None:
+    better, worse = (server.select(text)["decision"] for text in ("simmer the soup", "a clause on lease and damages"))
+    response = server.post("/v1/feedback", {"decision": better, "better_than": worse})
+    assert response.json() == {"skill": "chef", "profile_version": 1, "reward": 1, "source": "comparison"}
+    kept = {each.token: each.reward for each in registry.feedback(source=FeedbackSource.COMPARISON)}
+    assert kept == {better: 1, worse: 0}
+    assert registry.feedback() == []
+    third = server.select("bake bread")["decision"]
+    assert server.post("/v1/feedback", {"decision": third, "better_than": worse}).status_code == 409
+    assert len(registry.feedback(source=None)) == 2
+    forged = server.post("/v1/feedback", {"decision": third, "better_than": made(server)[:-2] + "xx"})
+    assert (forged.status_code, forged.json()["error"]["param"]) == (404, "better_than")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {},
+        {"reward": 1, "thumbs": "up"},
+        {"thumbs": "sideways"},
+        {"thumbs": None},
+        {"better_than": ""},
+        {"better_than": 1},
+        {"better_than": "itself"},
+        {"better_than": "x.y", "source": "judge"},
+        {"reward": 1, "source": "format"},
+        {"reward": 1, "source": "answered"},
+        {"reward": 1, "source": "comparison"},
+        {"reward": 1, "source": "me"},
+    ],
+)
+def test_an_outcome_is_given_in_one_way_by_one_of_the_sources(
+    server: Any, registry: Registry, told: dict[str, Any]
+) -> None:
+    decision = server.select("simmer the soup")["decision"]
+    told = {name: decision if value == "itself" else value for name, value in told.items()}
+    assert server.post("/v1/feedback", {"decision": decision, **told}).status_code == 400
+    assert registry.feedback(source=None) == []
 
 
 @pytest.mark.parametrize("reward", [-0.1, 1.1, "1", None, True, [1]])

@@ -26,4 +26,4 @@ def test_every_reference_resolves_and_constraints_are_told(server: Any) -> None:
     schemas = response.json()["components"]["schemas"]
     assert set(re.findall(r"#/components/schemas/(\w+)", response.text)) <= set(schemas)
     assert set(schemas["Limits"]["properties"]) == {"allow", "deny", "tags", "min_gain"}
-    assert schemas["FeedbackRequest"]["properties"]["reward"]["maximum"] == 1
+    assert schemas["FeedbackRequest"]["properties"]["reward"]["anyOf"][0]["maximum"] == 1
