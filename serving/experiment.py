@@ -94,7 +94,7 @@ class Experiment:
 
     def assign(self, draw: Draw, decision: RoutingDecision, *, least_gain: float | None = None) -> Drawn:
         """Who answers a request of a conversation that was drawn; `least_gain` is the request's own constraint."""
-        first, second = _policy(decision), second_choice(decision, least_gain)
+        first, second = _policy(decision), second_choice(decision, least_gain) if self.explore else None
         chosen = {"control": BASE_MODEL, "second": second or first, "auto": first}[draw.side]
         arm = "auto" if draw.side == "second" and second is None else draw.side
         explored = self.explore if second is not None else 0.0
@@ -122,15 +122,12 @@ def second_choice(decision: RoutingDecision, least_gain: float | None = None) ->
     of a decision holds none that the request does not admit.
     """
     first = _policy(decision)
-    ranked = [Answerer(a.adapter, a.gain, a.low, a.high) for a in decision.ranking]
-    others = [each for each in (*ranked, BASE_MODEL) if each.adapter != first.adapter]
-    runner_up = max(others, key=lambda each: each.gain, default=None)
-    if runner_up is None or runner_up.high < first.low or first.high < runner_up.low:
+    best = next((a for a in decision.ranking if a.adapter != first.adapter), None)
+    if best is None or best.gain <= 0:
+        return BASE_MODEL if first.adapter is not None and first.low <= 0 else None
+    if best.high < first.low or first.high < best.low or (least_gain is not None and best.low <= least_gain):
         return None
-    if runner_up.adapter is not None:
-        sure = least_gain is None or runner_up.low > least_gain
-        return runner_up if runner_up.gain > 0 and sure else None
-    return runner_up
+    return Answerer(best.adapter, best.gain, best.low, best.high)
 
 
 def _policy(decision: RoutingDecision) -> Answerer:

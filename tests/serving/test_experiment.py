@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 import pytest
-from traitroute.adapters import FeedbackSource, InputError
+from traitroute.adapters import FeedbackSource, InputError, Registry
 from traitroute.router import Affinity, RoutingDecision
 from traitroute.serving.experiment import BASE_MODEL, Draw, Experiment, conversation_of, second_choice
 
@@ -161,3 +161,12 @@ def test_what_cannot_be_is_refused_at_the_start(
     with pytest.raises(InputError, match=variable) as refused:
         Experiment.from_environment()
     assert cure in str(refused.value)
+
+
+@pytest.mark.slow
+def test_no_server_starts_with_a_share_that_cannot_be(
+    open_server: Any, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRAITROUTE_HOLDBACK", "2")
+    with pytest.raises(InputError, match="TRAITROUTE_HOLDBACK is '2'"):
+        open_server(registry)

@@ -498,6 +498,16 @@ def test_time_of_a_decision_is_set_in_milliseconds() -> None:
             plugin_module._budget_s(wrong)
 
 
+def test_a_control_group_that_cannot_be_keeps_the_server_from_starting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAITROUTE_HOLDBACK", "0.9")
+    with pytest.raises(InputError, match=r"TRAITROUTE_HOLDBACK is '0\.9': give a share from 0 \(off\) to 0\.5"):
+        TraitRoutePlugin().attach_router(fastapi.FastAPI())
+    monkeypatch.setenv("TRAITROUTE_HOLDBACK", "0.02")
+    plugin = TraitRoutePlugin()
+    plugin.attach_router(fastapi.FastAPI())
+    assert plugin.state.experiment.holdback == 0.02
+
+
 def test_our_warnings_are_told_whatever_vllm_imports() -> None:
     TraitRoutePlugin().attach_router(fastapi.FastAPI())
     logging.getLogger().setLevel(logging.ERROR)

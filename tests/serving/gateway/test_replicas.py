@@ -1,0 +1,65 @@
+"""Replicas of a gateway share nothing but the registry, and hold back the same conversations."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.types import Receive, Send
+from traitroute.adapters import FeedbackSource, Registry
+from traitroute.serving.profile_snapshot import DecisionToken
+
+from .conftest import Gateway, Serve, Upstream, ask, eventually, reply
+
+pytestmark = pytest.mark.slow
+
+QUESTIONS = [f"how long do I boil {n} eggs a" for n in range(20)]
+
+
+class Speaking(Upstream):
+    """An upstream whose chat answers say something."""
+
+    async def _answer(self, path: str, asked: dict[str, Any], receive: Receive, send: Send) -> None:
+        choice = {"index": 0, "message": {"role": "assistant", "content": "ten minutes"}, "finish_reason": "stop"}
+        await reply(send, {"model": asked["model"], "choices": [choice]}, 200)
+
+
+@pytest.fixture
+def replicas(gateway: Gateway, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> list[httpx.Client]:
+    """Two gateways before one upstream."""
+    monkeypatch.setenv("TRAITROUTE_HOLDBACK", "0.5")
+    monkeypatch.setenv("TRAITROUTE_OUTCOMES", "answered")
+    upstream = serve(Speaking("cook"))
+    return [gateway(upstream.url) for _ in range(2)]
+
+
+def test_replicas_hold_back_the_same_conversations(replicas: list[httpx.Client], registry: Path) -> None:
+    tokens = []
+    for client in replicas:
+        answers = [ask(client, question) for question in QUESTIONS]
+        by_arm = {"auto": "cook", "control": "base"}
+        for answer in answers:
+            headers = answer.headers
+            assert headers["x-traitroute-adapter"] == by_arm[headers["x-traitroute-arm"]]
+            assert answer.json()["model"] in (headers["x-traitroute-adapter"], "tiny")
+        tokens.append([DecisionToken.read(a.headers["x-traitroute-decision-token"]) for a in answers])
+    sides = [[(token.arm, token.conversation) for token in each] for each in tokens]
+    assert sides[0] == sides[1]
+    assert {arm for arm, _ in sides[0]} == {"auto", "control"}
+    assert {token.policy for each in tokens for token in each} == {"cook"}
+
+
+def test_no_header_brings_a_client_to_the_other_side(replicas: list[httpx.Client]) -> None:
+    for question in QUESTIONS[:8]:
+        side = ask(replicas[0], question).headers["x-traitroute-arm"]
+        other = "auto" if side == "control" else "control"
+        given = {"x-traitroute-arm": other, "x-traitroute-propensity": "1", "x-traitroute-adapter": "cook"}
+        assert ask(replicas[1], question, headers=given).headers["x-traitroute-arm"] == side
+
+
+def test_a_gateway_reports_what_it_sees_of_answers(replicas: list[httpx.Client], registry: Path) -> None:
+    token = ask(replicas[0], QUESTIONS[0]).headers["x-traitroute-decision-token"]
+    with Registry.open(registry, read_only=True) as opened:
+        eventually(lambda: opened.feedback(source=FeedbackSource.ANSWERED) != [])
+        [kept] = opened.feedback(source=FeedbackSource.ANSWERED)
+    assert (kept.token, kept.reward) == (token, 1)
