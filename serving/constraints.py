@@ -269,7 +269,7 @@ def no_such_model(name: str) -> RefusedError:
 
 
 def check_sole(request: dict[str, Any] | None) -> None:
-    """Check that nothing but `model` says who is to answer a request that is bound by constraints.
+    """Check that nothing but `model` says who is to answer a request for which not every adapter may.
 
     Raises:
         RefusedError: something might.
@@ -277,14 +277,15 @@ def check_sole(request: dict[str, Any] | None) -> None:
     if request is None:
         raise RefusedError(
             "the body is not a JSON object, so nothing shows that it keeps to the request's "
-            f"{PREFIX} headers: send JSON"
+            f"{PREFIX} headers and to what its key may use: send JSON"
         )
     model = request.get("model")
     if model is not None and not isinstance(model, str):
         raise RefusedError(f'"model" was {reprlib.repr(model)}, but must be text where constraints hold', param="model")
     if (field := named_beside(request)) is not None:
         raise RefusedError(
-            f'{reprlib.repr(field)} might name an adapter past the request\'s constraints: name it in "model"',
+            f"{reprlib.repr(field)} might name an adapter past the request's constraints and what its key may use: "
+            'name it in "model"',
             status=403,
             param=field[:64],
         )

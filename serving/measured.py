@@ -9,7 +9,8 @@ The row of an adapter that joined later is estimated from a few examples; its in
 of that estimate.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
 
@@ -94,6 +95,12 @@ class Measured:
     @cached_property
     def _rows(self) -> dict[str, int]:
         return {adapter: i for i, adapter in enumerate(self.adapters)}
+
+    def take(self, places: Sequence[int]) -> Self:
+        """The scores of some of the adapters, in that order."""
+        kept = list(places)
+        arrays = {name: getattr(self, name)[kept] for name in ("scores", "low", "high", "examples")}
+        return replace(self, adapters=tuple(self.adapters[i] for i in kept), **arrays)
 
     def row(self, adapter: str) -> tuple[MeasuredGain, ...]:
         """The measured gains of one adapter, in the order of tasks; none where it is in no matrix yet."""

@@ -11,7 +11,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
@@ -110,6 +110,18 @@ class ProfileSnapshot:
         A replacement that waits to be measured, NAME@VERSION, is no skill yet.
         """
         return replace(self, adapters={n: a for n, a in adapters.items() if "@" not in n})
+
+    def seen_by(self, admits: Callable[[str], bool], router: Router) -> Self:
+        """The snapshot without a name or a number of the adapters that `admits` does not; `router` chooses no other."""
+        rows = [i for i, name in enumerate(self.measured.adapters) if admits(name)]
+        return replace(
+            self,
+            router=router,
+            adapters={n: a for n, a in self.adapters.items() if admits(n)},
+            measured=self.measured.take(rows),
+            trait_scores=self.trait_scores[rows],
+            training={n: note for n, note in self.training.items() if admits(n)},
+        )
 
     @property
     def version(self) -> int:

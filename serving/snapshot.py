@@ -10,6 +10,7 @@ from ..adapters.adapter import served_name
 from ..adapters.registry.registry import servable
 from ..router import Router, RoutingDecision, RoutingProfile
 from .experiment import PURPOSE
+from .http.tenants import OPERATOR, Tenant
 from .profile_snapshot import ProfileSnapshot
 
 
@@ -41,6 +42,8 @@ class RegistrySnapshot:
     none. `profile_key` is the profile's version and the revision that last wrote it. `skills` is what the skills API
     answers from (None where the profile lacks what it needs). `draw_key` is the registry's key for drawing
     conversations.
+
+    `tenant` is who sees it: as a tenant of some adapters sees it, there are no others.
     """
 
     revision: int = -1
@@ -56,6 +59,7 @@ class RegistrySnapshot:
     router: TextRouter | None = None
     no_router: str = "no-profile: the server is starting"
     skills: ProfileSnapshot | None = None
+    tenant: Tenant = OPERATOR
 
     @classmethod
     def read(
@@ -97,6 +101,37 @@ class RegistrySnapshot:
             withheld=frozenset(name for name in gone if served_name(name) not in taken),
             skills=read.skills and read.skills.only(read.adapters),
         )
+
+    def seen_by(self, tenant: Tenant) -> Self:
+        """The snapshot as `tenant` may see it: nothing in it names an adapter that it may not use, or tells of one."""
+        if tenant.may_all:
+            return self
+        tags = {name: adapter.tags for name, adapter in (*self.known.items(), *self.adapters.items())}
+
+        def admits(name: str) -> bool:
+            return tenant.may_use(name, tags.get(name, ()))
+
+        seen = replace(
+            self,
+            known={name: adapter for name, adapter in self.known.items() if admits(name)},
+            adapters={name: adapter for name, adapter in self.adapters.items() if admits(name)},
+            router=None,
+            skills=None,
+            tenant=tenant,
+        )
+        if self.profile is None or self.profile_key is None:
+            return seen
+        router = Router(self.profile, version=self.profile_key[0], routable=seen.ready)
+        return replace(seen, router=router, skills=self.skills and self.skills.seen_by(admits, router))
+
+    def may_name(self, model: str) -> bool:
+        """Whether `model`, which is no name of the base model, may be asked for, or told of.
+
+        Beside the adapters that it sees, a tenant may ask for what the operator has named it of the server's own.
+        """
+        if self.tenant.may_all or model in self.known or model in self.adapters:
+            return True
+        return model in self.tenant.adapters and model not in self.withheld
 
     @cached_property
     def ready(self) -> frozenset[str]:

@@ -4,8 +4,11 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
+from cachetools import LRUCache
+
 from ..router import RoutingDecision, RoutingProfile
 from .experiment import Experiment
+from .http.tenants import Tenant
 from .loading import AdapterLoader, NoLoader
 from .proof import Proof
 from .snapshot import RegistrySnapshot
@@ -13,6 +16,8 @@ from .timeouts import TimeBudget
 
 AUTO = "auto"
 BASE = "base"
+SEEN = 1000
+"""How many tenants' views of a snapshot are kept."""
 
 
 def _not_known(_: str) -> None:
@@ -62,3 +67,17 @@ class ServerState:
     watch: Callable[[str, RoutingDecision, RoutingProfile], None] | None = None
     experiment: Experiment = field(default_factory=Experiment)
     snapshot: RegistrySnapshot = field(default_factory=RegistrySnapshot)
+    _seen: LRUCache[str, RegistrySnapshot] = field(default_factory=lambda: LRUCache(SEEN), init=False, repr=False)
+    _seen_of: RegistrySnapshot | None = field(default=None, init=False, repr=False)
+
+    def seen_by(self, tenant: Tenant) -> RegistrySnapshot:
+        """The snapshot as `tenant` may see it; called on the event loop."""
+        if tenant.may_all:
+            return self.snapshot
+        if self._seen_of is not self.snapshot:
+            self._seen.clear()
+            self._seen_of = self.snapshot
+        seen = self._seen.get(tenant.name)
+        if seen is None or seen.tenant is not tenant:
+            seen = self._seen[tenant.name] = self.snapshot.seen_by(tenant)
+        return seen

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ...adapters import Adapter, InputError, Registry
-from ..api_routes import api_routes, open_paths
+from ..api_routes import api_routes, is_for_tenants, open_paths
 from ..engines.engine import PromptTokenizer
 from ..experiment import Experiment
 from ..http.addresses import cross_origin
@@ -26,6 +26,7 @@ from ..http.body import REQUEST
 from ..http.errors import EXCEPTION_HANDLERS, RefusedError, error_response, model_response
 from ..http.keys import ApiKeys, KeyCheck
 from ..http.metrics_page import Reading, metrics_page
+from ..http.tenants import TenantsFile, tenant_of
 from ..middleware import RoutingMiddleware
 from ..middleware.record import open_metrics
 from ..state import AUTO, ServerState
@@ -92,7 +93,7 @@ def embedded_app(
             await asyncio.to_thread(decoder.close)
             endpoints.readers.shutdown(wait=False)
 
-    keys = ApiKeys([api_key or ""])
+    keys = ApiKeys([api_key or ""], TenantsFile.from_environment())
     refusal = "the API key is missing or wrong"
     app = Starlette(
         routes=[
@@ -106,7 +107,7 @@ def embedded_app(
         ],
         middleware=[
             *cross_origin(origins),
-            Middleware(KeyCheck, keys=keys, message=refusal, open_paths=open_paths()),
+            Middleware(KeyCheck, keys=keys, message=refusal, open_paths=open_paths(), is_for_tenants=is_for_tenants),
             Middleware(QueueLimit, limit=queue),
             Middleware(RoutingMiddleware, state=state),
         ],
@@ -170,15 +171,16 @@ class _Endpoints:
 
     async def model(self, request: Request) -> Response:
         """GET /v1/models/{name}."""
-        return model_response(request.path_params["name"], self._cards())
+        return model_response(request.path_params["name"], self._cards(request))
 
     async def models(self, request: Request) -> Response:
         """GET /v1/models: what may be asked for."""
-        return JSONResponse({"object": "list", "data": self._cards()})
+        return JSONResponse({"object": "list", "data": self._cards(request)})
 
-    def _cards(self) -> list[dict[str, Any]]:
+    def _cards(self, request: Request) -> list[dict[str, Any]]:
         base, *aliases = self.state.base_names
-        names = [base, *aliases, AUTO, *sorted(self.state.snapshot.adapters)]
+        adapters = self.state.seen_by(tenant_of(request.scope)).adapters
+        names = [base, *aliases, AUTO, *sorted(adapters)]
         return [
             {
                 "id": name,
@@ -186,7 +188,7 @@ class _Endpoints:
                 "created": self.started,
                 "owned_by": "traitroute",
                 "root": served.weights_digest if (served := self.loader.adapter(name)) else None,
-                "parent": base if name in self.state.snapshot.adapters else None,
+                "parent": base if name in adapters else None,
                 "max_model_len": self.context.tokens,
             }
             for name in names

@@ -12,12 +12,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ...adapters import Registry
-from ..api_routes import api_routes, open_paths
+from ..api_routes import api_routes, is_for_tenants, open_paths
 from ..experiment import Experiment
 from ..http.addresses import cross_origin
 from ..http.errors import EXCEPTION_HANDLERS, model_response
 from ..http.keys import HEALTH, ApiKeys, KeyCheck
 from ..http.metrics_page import Reading, metrics_page
+from ..http.tenants import TenantsFile, tenant_of
 from ..middleware import RoutingMiddleware
 from ..middleware.record import open_metrics
 from ..state import AUTO, BASE, ServerState
@@ -40,8 +41,8 @@ def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry]) 
     loader = FleetLoader(fleet, state, options, on_proof=open_metrics().proof)
     state.loader, state.loaded, state.resolve, state.proof = loader, loader.holds, loader.resolve, loader.proof
     watcher = RegistryWatcher(state, open_registry, loader.offer)
-    keys = ApiKeys([options.key or ""])
-    pages = _Pages(fleet, state, options, watcher.health, keys)
+    keys = ApiKeys([options.key or ""], TenantsFile.from_environment())
+    pages = _Pages(fleet, state, options, watcher.health)
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
@@ -66,13 +67,13 @@ def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry]) 
         middleware=[
             Middleware(PlainPaths),
             *cross_origin(options.origins),
-            Middleware(KeyCheck, keys=keys, message=refusal, open_paths=open_paths()),
+            Middleware(KeyCheck, keys=keys, message=refusal, open_paths=open_paths(), is_for_tenants=is_for_tenants),
             Middleware(Retry, limit=state.max_body_bytes),
             Middleware(RoutingMiddleware, state=state),
         ],
         exception_handlers=EXCEPTION_HANDLERS,
     )
-    app.router.default = Proxy(loader, options)
+    app.router.default = Proxy(loader, options, keyed=bool(keys))
     app.router.redirect_slashes = False
     return app
 
@@ -85,13 +86,12 @@ class _Pages:
     state: ServerState
     options: GatewayOptions
     registry_health: RegistryHealth
-    keys: ApiKeys
 
     async def health(self, request: Request) -> JSONResponse:
         """Whether any upstream is in rotation; with the key also which, and whether the registry can be read."""
         healthy = bool(self.fleet.healthy())
         body: dict[str, Any] = {"status": "ok" if healthy else "no upstream is in rotation"}
-        if self.keys.admit(request.scope):
+        if tenant_of(request.scope).may_all:
             body["registry"] = self.registry_health.report()
             fields = ("url", "healthy", "reason", "outstanding")
             body["upstreams"] = [{name: getattr(u, name) for name in fields} for u in self.fleet.upstreams]
@@ -109,18 +109,18 @@ class _Pages:
 
     async def model(self, request: Request) -> JSONResponse:
         """One model of the list."""
-        return model_response(request.path_params["name"], self._cards())
+        return model_response(request.path_params["name"], self._cards(request))
 
     async def models(self, request: Request) -> JSONResponse:
         """What may be asked for: the base model, `auto`, all adapters, and what else the upstreams list."""
-        return JSONResponse({"object": "list", "data": self._cards()})
+        return JSONResponse({"object": "list", "data": self._cards(request)})
 
-    def _cards(self) -> list[dict[str, Any]]:
-        adapters = sorted(self.state.snapshot.adapters)
-        ours = [_card(BASE), _card(AUTO), *(_card(name, parent=BASE) for name in adapters)]
+    def _cards(self, request: Request) -> list[dict[str, Any]]:
+        seen = self.state.seen_by(tenant_of(request.scope))
+        ours = [_card(BASE), _card(AUTO), *(_card(name, parent=BASE) for name in sorted(seen.adapters))]
         shown = {AUTO, *given_names(BASE, self.options.aliases)}
         others = {name: card for u in self.fleet.healthy() for name, card in u.others.items()}
-        more = (_card(n, parent=c.parent) for n, c in sorted(others.items()) if n not in shown)
+        more = (_card(n, parent=c.parent) for n, c in sorted(others.items()) if n not in shown and seen.may_name(n))
         return [*ours, *more]
 
 

@@ -67,10 +67,10 @@ class NoUpstreamError(Exception):
 class Proxy:
     """The ASGI app behind the routing middleware."""
 
-    def __init__(self, loader: FleetLoader, options: GatewayOptions) -> None:
+    def __init__(self, loader: FleetLoader, options: GatewayOptions, *, keyed: bool) -> None:
         self._loader = loader
         # Where clients hold a key of the gateway's own, no upstream may see it.
-        passes = options.key is None and options.upstream_key is None
+        passes = not keyed and options.upstream_key is None
         ours = f"Bearer {options.upstream_key}".encode() if options.upstream_key else b""
         self._authorization = None if passes else ours
 

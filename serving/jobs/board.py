@@ -23,6 +23,7 @@ from ...adapters.registry.database import translated_errors
 from ...adapters.registry.postgresql import open_database
 from ..http.errors import UnavailableError, error_response
 from ..http.openapi import Operation
+from ..http.tenants import tenant_of
 from ..state import ServerState
 
 if TYPE_CHECKING:
@@ -117,10 +118,19 @@ def job_operations(state: ServerState) -> list[Operation]:
             return error_response(501, str(exc))
 
     async def listed(request: Request) -> JobList | Response:
-        return await read(lambda board: JobList(data=tuple(board.jobs())))
+        seen = state.seen_by(tenant_of(request.scope))
+        return await read(lambda board: JobList(data=tuple(job for job in board.jobs() if seen.may_name(job.adapter))))
 
     async def one(request: Request) -> Job | Response:
-        return await read(lambda board: board.job(request.path_params["id"]))
+        seen = state.seen_by(tenant_of(request.scope))
+
+        def find(board: JobBoard) -> Job:
+            job = board.job(request.path_params["id"])
+            if not seen.may_name(job.adapter):
+                raise _no_job(job.id)
+            return job
+
+        return await read(find)
 
     return [Operation("GET", "/v1/jobs", listed, JobList), Operation("GET", "/v1/jobs/{id}", one, Job)]
 
@@ -209,8 +219,12 @@ class JobBoard:
 def _find(client: "DBOSClient | None", job_id: str) -> "WorkflowStatus":
     matches = client.list_workflows(workflow_ids=[job_id], queue_name=QUEUE) if client else []
     if not matches:
-        raise UnknownNameError(f"no job {job_id!r}: see `traitroute jobs list`")
+        raise _no_job(job_id)
     return matches[0]
+
+
+def _no_job(job_id: str) -> UnknownNameError:
+    return UnknownNameError(f"no job {job_id!r}: see `traitroute jobs list`")
 
 
 def _job(client: "DBOSClient | None", status: "WorkflowStatus") -> Job:

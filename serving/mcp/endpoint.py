@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from cachetools import LRUCache
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route
@@ -17,6 +18,7 @@ from ...adapters import Registry
 from ..http.addresses import may_speak
 from ..http.body import off_loop, parse_object, read_body, replay
 from ..http.errors import RefusedError, error_response
+from ..http.tenants import Tenant, tenant_of
 from ..skills.skills import ServedSkills
 from ..state import ServerState
 from ..watcher import RegistryWatcher
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
 
 PATH = "/mcp"
+SERVERS = 100
+"""How many tenants' servers are kept; one takes some milliseconds to make."""
 
 
 def require_mcp() -> None:
@@ -76,11 +80,14 @@ class McpEndpoint:
 
     def __init__(self, state: ServerState) -> None:
         self._state = state
-        self._server: Server[Any] | None = None
+        # One for each tenant's view of the skills, and so for the operator's.
+        self._servers: LRUCache[Tenant, Server[Any]] = LRUCache(SERVERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        tenant = tenant_of(scope)
         try:
-            self._server = self._server or await asyncio.to_thread(self._open)
+            if (server := self._servers.get(tenant)) is None:
+                server = self._servers[tenant] = await asyncio.to_thread(self._open, tenant)
             body = await read_body(receive, Headers(scope=scope), self._state.max_body_bytes)
             # The SDK would parse bodies of any size and depth, and on the event loop.
             await off_loop(lambda: parse_object(body), body)
@@ -91,13 +98,13 @@ class McpEndpoint:
         except ClientDisconnect:
             return
         else:
-            await _handle(self._server, self._state.origins, scope, replay(body, receive), send)
+            await _handle(server, self._state.origins, scope, replay(body, receive), send)
 
-    def _open(self) -> "Server[Any]":
+    def _open(self, tenant: Tenant) -> "Server[Any]":
         require_mcp()
         from .server import skills_server
 
-        return skills_server(ServedSkills(self._state))
+        return skills_server(ServedSkills(self._state, tenant))
 
 
 async def _handle(server: "Server[Any]", origins: Collection[str], scope: Scope, receive: Receive, send: Send) -> None:

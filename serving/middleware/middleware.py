@@ -22,6 +22,7 @@ from ..constraints import KEY, PREFIX, Constraints, Limits, check_model, check_s
 from ..http.body import REQUEST, dump, off_loop, parse_object, read_body, replay
 from ..http.errors import RefusedError
 from ..http.keys import KEY_DIGEST
+from ..http.tenants import Tenant, tenant_of
 from ..loading import LoadError
 from ..snapshot import RegistrySnapshot
 from ..state import AUTO, ServerState
@@ -89,7 +90,15 @@ ENDPOINTS = {
     )
 }
 OTHER = Endpoint("", ())
-"""Any other path, of a request whose headers say which adapters may answer."""
+"""Any other path, of a request whose headers or whose key say which adapters may answer."""
+UNROUTED = frozenset(
+    {
+        *("/classify", "/cohere/v2/chat", "/detokenize", "/generative_scoring", "/inference/v1/generate", "/rerank"),
+        *("/score", "/v1/chat/completions/batch", "/v1/moderations", "/v1/rerank", "/v1/score", "/v2/embed"),
+        *("/v2/rerank", "/encode", "/generate", "/v1/classify", "/v1/detokenize", "/v1/tokenize"),
+    }
+)
+"""Other paths where servers take a model's name in a JSON body, and in no other way."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +116,11 @@ class _Asked:
     def headers(self) -> Headers:
         """The request's headers."""
         return Headers(scope=self.scope)
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether not every adapter may answer, so that nothing but `model` may name one."""
+        return self.wanted.limits_adapters or not self.snapshot.tenant.may_all
 
 
 @dataclass(frozen=True)
@@ -133,7 +147,7 @@ class RoutingMiddleware:
         self.outcomes = Outcomes(state.experiment.outcomes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket" and limits_adapters(scope):
+        if scope["type"] == "websocket" and (limits_adapters(scope) or not tenant_of(scope).may_all):
             # Which adapter is asked for is said when it is open, to the app behind.
             await send({"type": "websocket.close", "code": 1008})
         elif scope["type"] != "http":
@@ -141,7 +155,7 @@ class RoutingMiddleware:
         elif endpoint := self._endpoint(scope := _without_slash(scope)):
             await self._serve(endpoint, scope, receive, send)
         elif scope["method"] == "GET" and _path(scope).startswith(DECISIONS):
-            await self._explanation(_path(scope).removeprefix(DECISIONS))(scope, receive, send)
+            await self._explanation(_path(scope).removeprefix(DECISIONS), tenant_of(scope))(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
@@ -154,7 +168,8 @@ class RoutingMiddleware:
         if endpoint is not None and endpoint.path == INVOCATIONS:
             asked = header and _asked_model(Headers(scope=scope), header)
             endpoint = endpoint if asked else None
-        return endpoint or (OTHER if limits_adapters(scope) else None)
+        bound = limits_adapters(scope) or (not tenant_of(scope).may_all and _path(scope) in {*UNROUTED, INVOCATIONS})
+        return endpoint or (OTHER if bound else None)
 
     async def _serve(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -176,12 +191,15 @@ class RoutingMiddleware:
         body = await read_body(receive, headers, self.state.max_body_bytes)
         request = await off_loop(partial(parse_object, body), body)
         given = request.get(KEY) if request is not None and endpoint.routed else None
-        snapshot = self.state.snapshot
+        snapshot = self.state.seen_by(tenant_of(scope))
         wanted = Constraints.of(headers, given, known=snapshot.adapters)
+        if wanted.session is not None and snapshot.tenant.name:
+            # What a session's key means is between one tenant and the server.
+            wanted = wanted.model_copy(update={"session": f"{snapshot.tenant.name}\0{wanted.session}"})
         return _Asked(endpoint, scope, body, request, wanted, snapshot)
 
     async def _forward(self, asked: _Asked) -> _Forwarded:
-        if asked.wanted.limits_adapters:
+        if asked.is_bound:
             await off_loop(partial(check_sole, asked.request), asked.body)
         model = (asked.request or {}).get("model")
         if asked.endpoint.path == INVOCATIONS:
@@ -190,6 +208,9 @@ class RoutingMiddleware:
         if model == AUTO and asked.endpoint.routed:
             return await self._route(asked)
         name = model if isinstance(model, str) else None
+        if not name and not asked.snapshot.tenant.may_all:
+            # Who answers where no model is named is for the server to say, and not always base.
+            name = self.state.base_names[0]
         _check_admitted(self.state, asked.snapshot, name, asked.wanted)
         if name is not None and name in asked.snapshot.adapters and asked.endpoint.routed:
             await self._load_named(name)
@@ -209,7 +230,7 @@ class RoutingMiddleware:
         if token:
             headers.append((b"x-traitroute-decision-token", token.encode("ascii")))
         if wanted.explain:
-            headers += self._recorder.explain(choice)
+            headers += self._recorder.explain(choice, asked.snapshot.tenant)
         name = choice.adapter or self.state.base_names[0]
         return replace(await self._handed_on(asked, name), headers=headers, token=token)
 
@@ -227,7 +248,7 @@ class RoutingMiddleware:
             fields["model"] = name
         scope, body = {**scope, REQUEST: fields}, asked.body
         # Where constraints hold, the app behind must not find a second `model` that its parser prefers.
-        if fields != request or asked.wanted.limits_adapters:
+        if fields != request or asked.is_bound:
             body = await off_loop(partial(dump, fields), body)
             scope["headers"] = _with_length(scope["headers"], len(body))
         return _Forwarded(scope, body)
@@ -239,8 +260,8 @@ class RoutingMiddleware:
             self._recorder.load_failure(name)
             raise RefusedError(str(exc), param="model") from exc
 
-    def _explanation(self, decision_id: str) -> Response:
-        explanation = self._recorder.find(decision_id)
+    def _explanation(self, decision_id: str, tenant: Tenant) -> Response:
+        explanation = self._recorder.find(decision_id, tenant)
         if explanation is not None:
             return Response(explanation, media_type="application/json")
         return RefusedError(
@@ -269,12 +290,13 @@ def _check_admitted(state: ServerState, snapshot: RegistrySnapshot, model: str |
     """Check that the adapter asked for by the name `model` may answer; the base model always may.
 
     Raises:
-        RefusedError: the registry withholds it, or a constraint, which the message names, does not admit it.
+        RefusedError: the registry withholds it, or its tenant may not use it, which look the same; or a constraint,
+            which the message names, does not admit it.
     """
     name = state.resolve(model) if model else ""
     if not name or name in state.base_names:
         return
-    if name in snapshot.withheld:
+    if name in snapshot.withheld or not snapshot.may_name(name):
         raise no_such_model(name)
     broken = limits.broken_by(name, snapshot.tags_of(name))
     if broken is not None:

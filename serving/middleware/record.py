@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.datastructures import Headers
 
 from ...router import RoutingDecision
+from ..http.tenants import OPERATOR, Tenant
 from ..proof import Proof, Verdict
 from ..state import BASE
 from .choice import CHOSEN, Choice, RawHeaders
@@ -56,7 +57,8 @@ class Recorder:
         self._metrics = open_metrics()
         self._tracing = Tracing()
         self._warned: dict[str, float] = {}
-        self._explanations: LRUCache[str, str] = LRUCache(maxsize=kept)
+        # Beside each the name of the tenant that it was made for.
+        self._explanations: LRUCache[str, tuple[str, str]] = LRUCache(maxsize=kept)
 
     @contextmanager
     def recording(self, headers: Headers) -> Iterator[Callable[[Choice], None]]:
@@ -74,15 +76,16 @@ class Recorder:
         """Count an adapter asked for by its name that could not be loaded."""
         self._metrics.load_failure(adapter)
 
-    def explain(self, choice: Choice) -> RawHeaders:
-        """Keep an explanation of a choice under a new id; return the headers that hold both."""
+    def explain(self, choice: Choice, tenant: Tenant = OPERATOR) -> RawHeaders:
+        """Keep an explanation of a choice made for `tenant` under a new id; return the headers that hold both."""
         explanation = Explanation.of(choice)
-        self._explanations[explanation.id] = explanation.model_dump_json()
+        self._explanations[explanation.id] = tenant.name, explanation.model_dump_json()
         return explanation.headers()
 
-    def find(self, decision_id: str) -> str | None:
-        """Return an explanation as JSON, or None where it is not, or no longer, kept here."""
-        return self._explanations.get(decision_id)
+    def find(self, decision_id: str, tenant: Tenant = OPERATOR) -> str | None:
+        """Return an explanation as JSON, or None where it is not, or no longer, kept here for `tenant`."""
+        owner, explanation = self._explanations.get(decision_id, ("", None))
+        return explanation if tenant.may_all or owner == tenant.name else None
 
     def _count(self, choice: Choice) -> None:
         self._counts[choice.kind] += 1

@@ -10,7 +10,9 @@ import logging
 import os
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 from ...adapters import (
@@ -60,10 +62,12 @@ def keep_feedback(
     newest: tuple[int, bytes],
     reporter: bytes | None,
     limits: FeedbackLimits,
+    may_name: Callable[[str], bool] = lambda adapter: True,
 ) -> FeedbackKept:
     """Store the outcome of a decision, or of two compared, in the registry at `location`; blocks.
 
-    `newest` is the version and signing key of the newest profile, `reporter` the digest of the API key (None: no key).
+    `newest` is the version and signing key of the newest profile, `reporter` the digest of the API key (None: no key),
+    `may_name` says which adapters its tenant knows.
 
     Raises:
         RefusedError: no server of this registry made the decision, its outcome is known already, it is too old, or
@@ -76,7 +80,8 @@ def keep_feedback(
             source = FeedbackSource(request.source if request.better_than is None else FeedbackSource.COMPARISON)
             given_by = registry.reporter(reporter or platform.node().encode())
             rewards = request.rewards
-            decisions = {part: _checked(rewards[part][0], part, registry, newest, limits) for part in rewards}
+            verified = partial(_verified, registry=registry, newest=newest, may_name=may_name)
+            decisions = {part: _checked(rewards[part][0], part, verified, registry, limits) for part in rewards}
             rows = [
                 decisions[part].rewarded(token, reward, source=source, reporter=given_by)
                 for part, (token, reward) in rewards.items()
@@ -98,11 +103,11 @@ def keep_feedback(
 
 
 def _checked(
-    token: str, part: str, registry: Registry, newest: tuple[int, bytes], limits: FeedbackLimits
+    token: str, part: str, verified: Callable[[str], DecisionToken], registry: Registry, limits: FeedbackLimits
 ) -> DecisionToken:
     """The decision of a token, in the field `part`, that may still be rewarded."""
     try:
-        decision = _verified(token, registry, newest)
+        decision = verified(token)
         _check_age(decision, limits)
         _check_weights(decision, registry)
     except RefusedError as refused:
@@ -111,10 +116,15 @@ def _checked(
     return decision
 
 
-def _verified(token: str, registry: Registry, newest: tuple[int, bytes]) -> DecisionToken:
+def _verified(
+    token: str, registry: Registry, newest: tuple[int, bytes], may_name: Callable[[str], bool]
+) -> DecisionToken:
     try:
         version = DecisionToken.read(token).version
-        return DecisionToken.verify(token, _key(version, registry, newest))
+        decision = DecisionToken.verify(token, _key(version, registry, newest))
+        if not all(may_name(name) for name in (decision.adapter, decision.policy) if name is not None):
+            raise TokenError("it was made for another tenant")
+        return decision
     except OldTokenError as exc:
         raise _refused(
             410,

@@ -17,6 +17,7 @@ from ...adapters.errors import did_you_mean
 from ...router import Affinity, RoutingDecision, request_text
 from ..http.errors import RefusedError, UnavailableError
 from ..http.models import FIRST, Page
+from ..http.tenants import OPERATOR, Tenant
 from ..profile_snapshot import ProfileSnapshot
 from ..proof import Proof
 from ..state import BASE, ServerState
@@ -231,10 +232,14 @@ class Skills:
 
 
 class ServedSkills:
-    """The skills of a server's newest snapshot, computed in the threads of its routing, within a time limit."""
+    """The skills of a server's newest snapshot, computed in the threads of its routing, within a time limit.
 
-    def __init__(self, state: ServerState) -> None:
+    They are those that `tenant` may use.
+    """
+
+    def __init__(self, state: ServerState, tenant: Tenant = OPERATOR) -> None:
         self._state = state
+        self._tenant = tenant
 
     async def ask(self, question: Callable[[Skills], T]) -> T:
         """Answer one question.
@@ -262,7 +267,7 @@ class ServedSkills:
         Raises:
             UnavailableError: there is no profile, or one that is too old.
         """
-        snapshot = self._state.snapshot
+        snapshot = self._state.seen_by(self._tenant)
         if snapshot.skills is None:
             raise UnavailableError(snapshot.no_router or "the newest profile is too old to describe skills")
         return snapshot.skills

@@ -21,11 +21,12 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from ...adapters import Registry, RegistryError, ServerError
-from ..api_routes import api_routes, open_paths
+from ..api_routes import api_routes, is_for_tenants, open_paths
 from ..experiment import Experiment
 from ..http.addresses import ANY, EXPOSED
 from ..http.errors import model_response
 from ..http.keys import ApiKeys, KeyCheck
+from ..http.tenants import tenant_of
 from ..middleware import RoutingMiddleware
 from ..middleware.record import open_metrics
 from ..state import AUTO, ServerState
@@ -44,12 +45,13 @@ DIGEST_VARIABLE = "TRAITROUTE_BASE_DIGEST"
 """Which base model this is, where `traitroute serve` has looked: no adapter of another one is served."""
 BUDGET_VARIABLE = "TRAITROUTE_BUDGET_MS"
 SUPPORTED_VLLM = ">=0.26,<0.34"
+METRICS = "/metrics"
 OPEN = frozenset(
     {
         "/ping",
         "/load",
         "/version",
-        "/metrics",
+        METRICS,
         "/docs",
         "/docs/oauth2-redirect",
         "/redoc",
@@ -156,14 +158,15 @@ class TraitRoutePlugin:
 
     async def _listing(self, request: Request) -> dict[str, Any]:
         listing = await request.app.state.openai_serving_models.show_available_models()
-        base, snapshot = listing.data[0], self.state.snapshot
+        base, snapshot = listing.data[0], self.state.seen_by(tenant_of(request.scope))
         auto = base.model_copy(update={"id": AUTO, "root": None})
         ours = [
             base.model_copy(update={"id": name, "root": adapter.weights_digest, "parent": base.id})
             for name, adapter in sorted(snapshot.adapters.items())
         ]
-        known = snapshot.adapters.keys() | snapshot.withheld
-        listing.data = [*(card for card in listing.data if card.id not in known), auto, *ours]
+        known, bases = snapshot.adapters.keys() | snapshot.withheld, self.state.base_names
+        theirs = [card for card in listing.data if card.id in bases or snapshot.may_name(card.id)]
+        listing.data = [*(card for card in theirs if card.id not in known), auto, *ours]
         return listing.model_dump()
 
 
@@ -186,7 +189,11 @@ def guard(app: "FastAPI", keys: ApiKeys) -> None:
         options.setdefault("expose_headers", EXPOSED)
     others = [each for each in app.user_middleware if each.cls is not CORSMiddleware]
     message = "this server wants one of its API keys, in the header 'Authorization: Bearer KEY'"
-    check = Middleware(KeyCheck, keys=keys, message=message, open_paths=OPEN | open_paths())
+    # Adapters' names are labels there.
+    opened = OPEN - {METRICS} if keys.have_tenants else OPEN
+    check = Middleware(
+        KeyCheck, keys=keys, message=message, open_paths=opened | open_paths(), is_for_tenants=is_for_tenants
+    )
     app.user_middleware[:] = [*cross_origin, check, *others]
     # Some of vLLM's extensions have built it already; it is built again at the first request.
     app.middleware_stack = None
