@@ -56,6 +56,7 @@ COMMANDS = {
         "serve:gateway",
         'Route `"model": "auto"` in front of any OpenAI-compatible servers (vLLM, SGLang, LoRAX, Ollama, hosted).',
     ),
+    "tenants": ("tenants:app", "Say which API keys may use which adapters, and make such keys."),
     "worker": ("worker:worker", "Measure every adapter that waits, and open it to routing."),
     "jobs": ("worker:app", "List, show and retry the jobs of `traitroute worker`."),
     "mcp": (

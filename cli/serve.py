@@ -77,8 +77,11 @@ def serve(
     _check_options(embedded, max_loras=max_loras, queue=queue, vllm=vllm)
     key = secret("--api-key-env", api_key_env)
     from ..serving.http.addresses import read_origins
+    from ..serving.http.tenants import TenantsFile
 
-    keyed = bool(key or (not embedded and os.environ.get("VLLM_API_KEY")))
+    # Read once here, so that a mistake ends the command and not a server that is starting.
+    tenants = TenantsFile.from_environment()
+    keyed = bool(key or tenants or (not embedded and os.environ.get("VLLM_API_KEY")))
     origins = read_origins(cors_origin or (), keyed=keyed)
     model, adapters, left_out = _served(base, registry)
     address = f"http://{host}:{port}/v1"
@@ -205,6 +208,7 @@ def gateway(
         from ..serving.gateway import GatewayOptions, Load, gateway_app, parse_aliases, upstream_urls
         from ..serving.http.addresses import read_origins
         from ..serving.http.server import serve_app
+        from ..serving.http.tenants import TenantsFile
         from ..serving.state import BASE
     except ImportError as exc:
         raise ImportError("the gateway needs an extra: pip install 'traitroute[gateway]'") from exc
@@ -219,7 +223,7 @@ def gateway(
         weights=weights,
         key=key,
         upstream_key=secret("--upstream-key-env", upstream_key_env),
-        origins=read_origins(cors_origin or (), keyed=key is not None),
+        origins=read_origins(cors_origin or (), keyed=bool(key or TenantsFile.from_environment())),
     )
     # Opened once here, so that a mistake ends the command and does not show at the first request.
     with Registry.open(registry, read_only=True) as store:
