@@ -1,6 +1,7 @@
 """The router: from a request to an adapter, or to the base model where no adapter is sure to help."""
 
 from collections.abc import Collection
+from copy import copy
 from dataclasses import replace
 from math import isfinite
 from typing import Self
@@ -48,6 +49,8 @@ class Router:
         self._routable = profile
         if routable is not None and not routable.issuperset(profile.adapters):
             self._routable = profile.take([i for i, name in enumerate(profile.adapters) if name in routable])
+        # Which of the routable adapters may be chosen (None: all).
+        self._open: NDArray[np.bool_] | None = None
 
     @classmethod
     def from_registry(cls, registry: Registry, stored: StoredProfile | None = None) -> Self:
@@ -61,6 +64,12 @@ class Router:
             raise RegistryError("the registry holds no profile yet: run `traitroute profile SUITE`")
         ready = registry.adapter_names(AdapterState.READY)
         return cls(RoutingProfile.from_bytes(stored.data), version=stored.version, routable=ready)
+
+    def limited_to(self, names: Collection[str]) -> Self:
+        """The same router, which knows of these adapters alone; the profile is shared."""
+        limited = copy(self)
+        limited._open = self._are_in(names)
+        return limited
 
     def route(
         self,
@@ -82,8 +91,9 @@ class Router:
         least = self.least_gain if least_gain is None else least_gain
         profile = self._routable
         prediction = profile.predict(request)
-        if among is not None:
-            prediction = replace(prediction, gains=np.where(self._are_in(among), prediction.gains, -np.inf))
+        admitted = self._open if among is None else self._are_in(among)
+        if admitted is not None:
+            prediction = replace(prediction, gains=np.where(admitted, prediction.gains, -np.inf))
         gains, margin = prediction.gains, prediction.margin
         order = [i for i in _best_first(gains, ranked) if isfinite(gains[i])]
         ranking = tuple(_affinity(profile.adapters[i], float(gains[i]), margin) for i in order)
@@ -111,7 +121,8 @@ class Router:
 
     def _are_in(self, names: Collection[str]) -> NDArray[np.bool_]:
         kept, adapters = frozenset(names), self._routable.adapters
-        return np.fromiter((name in kept for name in adapters), bool, len(adapters))
+        places = np.fromiter((name in kept for name in adapters), bool, len(adapters))
+        return places if self._open is None else places & self._open
 
 
 def _affinity(adapter: str, gain: float, margin: float) -> Affinity:

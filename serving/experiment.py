@@ -13,7 +13,7 @@ import hashlib
 import hmac
 import os
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 from ..adapters import FeedbackSource, InputError
@@ -84,6 +84,10 @@ class Experiment:
             _share(EXPLORE_VARIABLE, most=MOST_EXPLORED),
             _outcomes(os.environ.get(OUTCOMES_VARIABLE, "")),
         )
+
+    def holding_back(self, share: float | None) -> Self:
+        """The same with another share for the control group (None: with this one's own)."""
+        return self if share is None else replace(self, holdback=share)
 
     def draw(self, key: bytes, conversation: bytes) -> Draw:
         """Draw a conversation with the registry's `key`: twice independently, and name it by a third part."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Protocol, Self
 
 from ..adapters import Adapter, AdapterState, Location, Registry, RegistryError, WeightStore
@@ -105,9 +105,10 @@ class RegistrySnapshot:
     def seen_by(self, tenant: Tenant) -> Self:
         """The snapshot as `tenant` may see it: nothing in it names an adapter that it may not use, or tells of one."""
         if tenant.may_all:
-            return self
+            return replace(self, tenant=tenant)
         tags = {name: adapter.tags for name, adapter in (*self.known.items(), *self.adapters.items())}
 
+        @cache
         def admits(name: str) -> bool:
             return tenant.may_use(name, tags.get(name, ()))
 
@@ -119,9 +120,9 @@ class RegistrySnapshot:
             skills=None,
             tenant=tenant,
         )
-        if self.profile is None or self.profile_key is None:
+        if not isinstance(self.router, Router):
             return seen
-        router = Router(self.profile, version=self.profile_key[0], routable=seen.ready)
+        router = self.router.limited_to(seen.ready)
         return replace(seen, router=router, skills=self.skills and self.skills.seen_by(admits, router))
 
     def may_name(self, model: str) -> bool:

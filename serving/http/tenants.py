@@ -8,6 +8,7 @@ The file is TOML, named by `TRAITROUTE_TENANTS`, with a table for each tenant:
     tags = ["cooking"]           # and every adapter with one of these tags
     rate = "120/minute"          # of requests to our own routes, each key
     concurrent = 8               # of them at a time, each key
+    holdback = 0.05              # of its conversations, which base answers as a control group
 
 It holds hashes of keys, never keys. TOML refuses a key of a table that is given twice, and has no references.
 """
@@ -51,7 +52,8 @@ _Model = Annotated[str, Field(min_length=1, max_length=1024)]
 class Tenant(BaseModel):
     """Who bears some keys, and which adapters they may use: those in `adapters`, and those with one of `tags`.
 
-    `rate` and `concurrent` limit the requests of each key to our own routes (None: as the server limits every key).
+    `rate` and `concurrent` limit the requests of each key to our own routes, and `holdback` is the share of
+    conversations that base answers (None: as the server does for every key).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,6 +64,7 @@ class Tenant(BaseModel):
     tags: frozenset[Name] = frozenset()
     rate: Rate | None = None
     concurrent: Concurrent | None = None
+    holdback: Annotated[float, Field(ge=0, le=0.5, allow_inf_nan=False)] | None = None
 
     @property
     def may_all(self) -> bool:
@@ -125,7 +128,7 @@ def read_tenants(text: str) -> dict[str, Tenant]:
 
 def _tenant(name: str, table: object) -> Tenant:
     if not isinstance(table, dict) or "name" in table:
-        raise InputError(f"tenants.{name} must be a table of keys, adapters, tags, rate and concurrent")
+        raise InputError(f"tenants.{name} must be a table of keys, adapters, tags, rate, concurrent and holdback")
     if not table.keys() & {"adapters", "tags"}:
         raise InputError(
             f'tenants.{name} says nothing of what it may use: give adapters = ["NAME"] or tags = ["TAG"]; ["*"] is '

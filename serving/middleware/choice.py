@@ -178,7 +178,7 @@ class Chooser:
     def _drawn(
         self, conversation: bytes, decision: RoutingDecision, wanted: Constraints, snapshot: RegistrySnapshot
     ) -> Choice:
-        experiment = self._state.experiment
+        experiment = self._state.experiment.holding_back(snapshot.tenant.holdback)
         draw = experiment.draw(snapshot.draw_key, conversation)
         return Choice.of(decision).assigned(experiment.assign(draw, decision, least_gain=wanted.min_gain))
 

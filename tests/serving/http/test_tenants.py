@@ -48,6 +48,8 @@ def test_a_star_is_every_adapter_and_an_empty_list_none() -> None:
         ('[tenants.a]\nadapters = []\nrate = "many/day"', "tenants.a.rate"),
         ("[tenants.a]\nadapters = []\nconcurrent = 0", "tenants.a.concurrent"),
         ("[tenants.a]\nadapters = []\nconcurrent = true", "tenants.a.concurrent"),
+        ("[tenants.a]\nadapters = []\nholdback = nan", "tenants.a.holdback"),
+        ("[tenants.a]\nadapters = []\nholdback = 0.9", "tenants.a.holdback"),
         (KITCHEN + f'[tenants.b]\nadapters = []\nkeys = ["{HASH}"]', "kitchen and b have the same key"),
     ],
 )
