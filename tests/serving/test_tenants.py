@@ -381,6 +381,16 @@ def test_a_decision_on_anothers_adapter_is_none(
             forged = stand.post("/v1/feedback", json={"decision": "e30.e30", "reward": 0}, headers=bearer(COOK))
             assert (refused.status_code, refused.text) == (404, forged.text)
             assert stand.post("/v1/feedback", json=body, headers=bearer(FLYER)).json()["skill"] == "pilot"
+        first, second = (
+            stand.post("/v1/skills/select", json={"task": text}, headers=bearer(COOK)).json()["decision"]
+            for text in ("simmer the soup", "bake the bread")
+        )
+        worse = {"decision": first, "better_than": tokens[0]}
+        refused = stand.post("/v1/feedback", json=worse, headers=bearer(COOK))
+        forged = stand.post("/v1/feedback", json=worse | {"better_than": "e30.e30"}, headers=bearer(COOK))
+        assert (refused.status_code, refused.text) == (404, forged.text)
+        worse["better_than"] = second
+        assert stand.post("/v1/feedback", json=worse, headers=bearer(COOK)).status_code == 200
         own = routed(stand, COOK, text_of("cooking")).headers["x-traitroute-decision-token"]
         given = {"decision": own, "reward": 1}
         assert stand.post("/v1/feedback", json=given, headers=bearer(COOK)).status_code == 200
