@@ -17,7 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from routing.plan import Sizes, read_plan
+from routing.plan import MEASURE, read_plan
 from traitroute.adapters import WeightStore
 from traitroute.profiling import open_base_model, train_adapter
 from traitroute.profiling.profile import quiet_libraries
@@ -99,10 +99,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--data", type=Path, action="append", required=True, help="folder of data sets; may be repeated"
     )
+    parser.add_argument("--plan", type=Path, default=MEASURE, help="says what adapters there are, and on which base")
     parser.add_argument("--work", type=Path, default=Path("runs/recipe"), help="kept between runs")
     parser.add_argument("--adapters", default="words,intents,steps", help="comma-separated")
     parser.add_argument("--recipes", default=RECIPES, help="RATExPASSES, comma-separated")
-    parser.add_argument("--train", type=int, default=Sizes().train, help="training rows")
+    parser.add_argument("--train", type=int, default=300, help="training rows")
     parser.add_argument("--processes", type=int, default=2)
     return parser.parse_args()
 
@@ -111,7 +112,7 @@ def main() -> None:
     """Train, score, print."""
     given = arguments()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    plan = read_plan(given.data, given.work, Sizes(train=given.train + HELD_OUT))
+    plan = read_plan(given.data, given.work, given.plan, train=given.train + HELD_OUT)
     rows = {s.name: s for s in plan.sources}
     names = given.adapters.split(",")
     recipes = [Recipe.of(text) for text in given.recipes.split(",")]

@@ -2,6 +2,8 @@
 
     python benchmarks/outcomes.py --data DATA --data PROMPTS            train, measure, write the table (hours)
     python benchmarks/outcomes.py --data DATA --data PROMPTS --table    write what is measured so far, at any time
+    python benchmarks/outcomes.py --data DATA --data PROMPTS --plan benchmarks/routing/measure_qwen.yaml
+                                                         another plan and base model, its own folder and table
     python benchmarks/outcomes.py --data MINE --sources reviews,sql --work runs/mine --out mine.safetensors
                                                          the same over tasks of your own: then routing.py --outcomes
 
@@ -27,7 +29,7 @@ from typing import Any
 
 from routing.gather import write_table
 from routing.measured import Measured
-from routing.plan import Asked, Plan, Sizes, Source, cell_file, read_folder_plan, read_plan
+from routing.plan import MEASURE, Asked, Plan, Sizes, Source, cell_file, read_folder_plan, read_plan
 from routing.table import SMOLLM2
 from traitroute.adapters import Adapter, InputError, WeightStore, packed_texts
 from traitroute.profiling import TrainedAdapter, train_adapter
@@ -160,29 +162,38 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--data", type=Path, action="append", required=True, help="folder of data sets; may be repeated"
     )
-    parser.add_argument("--work", type=Path, default=Path("runs/measure"), help="kept between runs")
+    parser.add_argument("--plan", type=Path, default=MEASURE, help="what is measured")
+    parser.add_argument("--base", help="base model in place of the plan's: a Hub id, a folder or a GGUF file")
+    parser.add_argument("--work", type=Path, help="kept between runs [default: runs/PLAN]")
     parser.add_argument("--sources", help="your own tasks to train adapters on, comma-separated")
-    sizes = Sizes()
-    parser.add_argument("--train", type=int, default=sizes.train, help="training rows of an adapter")
-    parser.add_argument("--test", type=int, default=sizes.test, help="test rows of a data set")
-    parser.add_argument("--agent", type=int, default=sizes.agent, help="test rows of a data set in each agent form")
+    parser.add_argument("--train", type=int, help="training rows of an adapter, in place of the plan's")
+    parser.add_argument("--test", type=int, help="test rows of a data set")
+    parser.add_argument("--agent", type=int, help="test rows of a data set in each agent form")
     parser.add_argument("--only", default="", help="measure these adapters, comma-separated; base is one")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="only write the table")
-    parser.add_argument("--out", type=Path, default=SMOLLM2, help="the table to go on from, and to write")
-    return parser.parse_args()
+    parser.add_argument(
+        "--out", type=Path, help="the table to go on from, and to write [default: that of the plan, beside it]"
+    )
+    given = parser.parse_args()
+    given.work = given.work or Path("runs") / given.plan.stem
+    given.out = given.out or (
+        SMOLLM2 if given.plan.resolve() == MEASURE.resolve() else given.plan.with_suffix(".safetensors")
+    )
+    return given
 
 
 def main() -> None:
     """Train and measure."""
     given = arguments()
-    sizes = Sizes(given.train, given.test, given.agent)
+    sizes = {n: getattr(given, n) for n in ("train", "test", "agent") if getattr(given, n) is not None}
     try:
         plan = (
-            read_folder_plan(given.data[0], given.sources.split(","), sizes)
+            read_folder_plan(given.data[0], given.sources.split(","), Sizes(**sizes))
             if given.sources
-            else read_plan(given.data, given.work, sizes)
+            else read_plan(given.data, given.work, given.plan, **sizes)
         )
+        plan = replace(plan, base_model=given.base or plan.base_model)
         if not given.table:
             Measured.read(plan, given.work, given.out)
             run(plan, given.work, given.processes, set(filter(None, given.only.split(","))), given.out)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from routing_arrow import read_arrow
 from traitroute.adapters import InputError
+from traitroute.adapters.adapter import model_name
 from traitroute.profiling.analysis.similarity import load_encoder
 from traitroute.profiling.tasks.metrics import Example
 from traitroute.router import request_text
@@ -43,6 +44,8 @@ def write_table(plan: Plan, work: Path, file: Path, encode: Encode | None = None
     asked = [plan.asked[i] for i in kept]
     if not asked:
         raise InputError(f"nothing of the plan is measured in {work} or {file}; run this without --table")
+    if not sources:
+        raise InputError(f"of the plan only base is measured in {work}: a table is written once an adapter is, too")
     encode = encode or SentenceCache(work / "sentences.npz")
     table = OutcomeTable(
         adapters=tuple(s.name for s in sources),
@@ -53,7 +56,7 @@ def write_table(plan: Plan, work: Path, file: Path, encode: Encode | None = None
         groups=tuple(a.group for a in asked),
         kinds=tuple(a.kind for a in asked),
         task_digests=tuple(a.digest for a in asked),
-        source=plan.base_model,
+        source=model_name(plan.base_model),
         source_digest=measured.base.digest,
         **_requests(asked, encode),
         **_outcomes(asked, [[row[i] for row in rows] for i in kept]),

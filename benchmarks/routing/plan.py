@@ -1,15 +1,16 @@
 """What the routing benchmark measures: the data sets, in which words they are asked, and where each cell is kept.
 
-`routing/measure.yaml` says what is asked. Rows come from folders of <data set>/{train,test}.jsonl. Where the META.json
-lists `templates`, rows are whole prompts as people wrote them, in several wordings; the other data sets are tasks of
-the suite `paper-local`, and are asked in its words and in those of measure.yaml.
+`routing/measure.yaml` says what is asked, or another file like it. Rows come from folders of
+<data set>/{train,test}.jsonl. Where the META.json lists `templates`, rows are whole prompts as people wrote them, in
+several wordings; the other data sets are tasks of the suite `paper-local`, and are asked in its words and in those of
+the plan.
 """
 
 import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,8 @@ AGENT_KINDS: tuple[Kind, ...] = ("tools", "turns", "long")
 Row = dict[str, Any]
 SHORT = ("label", "choice", "span", "short")
 """Kinds of answers, of a META.json, that a longer answer may hold."""
+MEASURE = Path(__file__).with_name("measure.yaml")
+"""The plan of the committed table of SmolLM2."""
 ROWS = 2000
 """So many rows of a data set without wordings of its own are there to be drawn from."""
 
@@ -106,19 +109,23 @@ class Sizes:
     agent: int = 6
 
 
-def read_plan(folders: Sequence[Path], work: Path, sizes: Sizes | None = None) -> Plan:
-    """The data sets of measure.yaml over `folders`; the rows that are asked are written below `work`.
+def read_plan(folders: Sequence[Path], work: Path, file: Path = MEASURE, **sizes: int) -> Plan:
+    """The data sets of the plan in `file` over `folders`; the rows that are asked are written below `work`.
+
+    `sizes` are asked for in place of the plan's own.
 
     Raises:
-        InputError: a data set or its rows are not there.
+        InputError: the plan, a data set or its rows are not there.
     """
-    sizes = sizes or Sizes()
-    spec = yaml.safe_load(Path(__file__).with_name("measure.yaml").read_text())
+    spec = _read_spec(file)
+    asked_for = replace(Sizes(**spec.get("sizes", {})), **sizes)
     group_of = {name: group for group, names in spec["groups"].items() for name in names}
     suite = load_suite("paper-local")
     worded = {t.name: t for t in suite.tasks}
     sets: dict[str, DataSet] = {}
     for folder in sorted((f for parent in folders for f in parent.iterdir() if f.is_dir()), key=lambda f: f.name):
+        if folder.name not in spec.get("data_sets", (folder.name,)):
+            continue
         meta = json.loads((folder / "META.json").read_text())
         group = group_of.get(folder.name, meta.get("group", folder.name))
         if "templates" in meta:
@@ -127,20 +134,33 @@ def read_plan(folders: Sequence[Path], work: Path, sizes: Sizes | None = None) -
             changes = spec["tasks"].get(folder.name, {}) | {"rows": {"folder": str(folder.parent.resolve())}}
             task = Task.model_validate(worded[folder.name].model_dump() | changes | {"source": False})
             sets[folder.name] = in_two_wordings(task, group, spec["reworded"][folder.name])
-    if lost := {n for names in spec["adapters"].values() for n in names} - set(sets):
+    named = {n for names in (*spec["adapters"].values(), spec.get("data_sets", ())) for n in names}
+    if lost := named - set(sets):
         raise InputError(f"no folder of {', '.join(map(str, folders))} has the data set {sorted(lost)[0]}")
-    frame = spec["agent"]
+    frame = spec["agent"] or {"tasks": ()}
     places = {kind: work / "rows" / kind for kind in ("main", "agent")}
     for data in sets.values():
-        data.write(places["main"], data.test[: sizes.test])
-    asked = [data.asked(places["main"], sizes.test) for data in sets.values()]
+        data.write(places["main"], data.test[: asked_for.test])
+    asked = [data.asked(places["main"], asked_for.test) for data in sets.values()]
     for name in frame["tasks"]:
         # Other items than those of the main task.
-        sets[name].write(places["agent"], sets[name].test[sizes.test : sizes.test + sizes.agent])
+        sets[name].write(places["agent"], sets[name].test[asked_for.test : asked_for.test + asked_for.agent])
     for kind in AGENT_KINDS:
-        asked += [sets[name].asked(places["agent"], sizes.agent, kind, frame) for name in frame["tasks"]]
-    sources = tuple(mixed_source(name, [sets[n] for n in of], sizes.train) for name, of in spec["adapters"].items())
+        asked += [sets[name].asked(places["agent"], asked_for.agent, kind, frame) for name in frame["tasks"]]
+    sources = tuple(mixed_source(name, [sets[n] for n in of], asked_for.train) for name, of in spec["adapters"].items())
     return Plan(sources, tuple(asked), spec["base_model"], Training(**spec["training"]))
+
+
+def _read_spec(file: Path) -> dict[str, Any]:
+    """What a plan's file says, and, of what it says nothing of, the file that it `extends`."""
+    try:
+        spec = yaml.safe_load(file.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
+        said = " ".join(str(exc).split())
+        raise InputError(f"{file} is no plan that can be read ({said}): give a file like {MEASURE.name}") from exc
+    if not isinstance(spec, dict):
+        raise InputError(f"{file} is no plan: give a file like {MEASURE.name}")
+    return (_read_spec(file.parent / spec["extends"]) if "extends" in spec else {}) | spec
 
 
 @dataclass(frozen=True)

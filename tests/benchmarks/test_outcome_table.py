@@ -75,6 +75,12 @@ def encode(texts: Sequence[str]) -> NDArray[np.float16]:
     return np.zeros((len(texts), 384), np.float16)
 
 
+def test_with_base_alone_there_is_no_table_yet(plan: Plan, tmp_path: Path) -> None:
+    measure(plan, tmp_path / "work", {"base": NAMES})
+    with pytest.raises(InputError, match="only base is measured"):
+        write_table(plan, tmp_path / "work", tmp_path / "table", encode)
+
+
 def test_what_is_not_measured_is_nan_and_survives_being_written(plan: Plan, tmp_path: Path) -> None:
     measure(plan, tmp_path / "work", {"base": NAMES, "mood": NAMES, "spam": ("mood",)})
     write_table(plan, tmp_path / "work", tmp_path / "table", encode)

@@ -5,8 +5,18 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from routing.plan import DataSet, as_written, in_turns, in_two_wordings, mixed_source, read_folder_plan
-from traitroute.adapters import SuiteError
+import yaml
+from routing.plan import (
+    MEASURE,
+    DataSet,
+    as_written,
+    in_turns,
+    in_two_wordings,
+    mixed_source,
+    read_folder_plan,
+    read_plan,
+)
+from traitroute.adapters import InputError, SuiteError
 from traitroute.profiling import Task
 
 
@@ -94,3 +104,69 @@ def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
     write_task(tmp_path, "mood", ("good", "bad"))
     with pytest.raises(SuiteError, match="mod"):
         read_folder_plan(tmp_path, ["mod"])
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    """Three data sets of whole prompts."""
+    (folder := tmp_path / "prompts").mkdir()
+    for name in ("people", "places", "dates"):
+        write_prompts(folder / name, "ab")
+        meta = {"metric": "text", "templates": ["a", "b"], "group": name}
+        (folder / name / "META.json").write_text(json.dumps(meta))
+    return folder
+
+
+def write_plan(file: Path, **spec: object) -> Path:
+    whole = {
+        "base_model": "small",
+        "training": {"learning_rate": 1e-3},
+        "groups": {"where": ["places", "dates"]},
+        "adapters": {"names": ["people"]},
+        "agent": {"tasks": ["people"], "system": "You are asked.", "tools": "[]", "context": "Before."},
+    }
+    file.write_text(yaml.safe_dump(spec if "extends" in spec else whole | spec))
+    return file
+
+
+def test_a_plan_says_otherwise_than_the_one_it_extends(prompts: Path, tmp_path: Path) -> None:
+    first = write_plan(tmp_path / "first.yaml")
+    changes = {"base_model": "large.gguf", "sizes": {"test": 5, "train": 7}, "data_sets": ["dates", "people"]}
+    second = write_plan(tmp_path / "second.yaml", extends="first.yaml", agent=None, **changes)
+    small, large = (read_plan([prompts], tmp_path / file.stem, file) for file in (first, second))
+    assert {(a.name, a.group) for a in small.asked if a.kind == "main"} == {
+        ("people", "people"),
+        ("places", "where"),
+        ("dates", "where"),
+    }
+    assert len(small.asked) == 3 + 3
+    assert (small.base_model, large.base_model) == ("small", "large.gguf")
+    assert [(a.name, a.group, len(a.rows)) for a in large.asked] == [("dates", "where", 5), ("people", "people", 5)]
+    assert [(s.name, len(s.examples)) for s in large.sources] == [("names", 7)]
+    assert len(read_plan([prompts], tmp_path / "third", second, test=3).asked[0].rows) == 3
+
+
+def test_a_data_set_that_a_plan_names_must_be_there(prompts: Path, tmp_path: Path) -> None:
+    file = write_plan(tmp_path / "plan.yaml", data_sets=["people", "animals"])
+    with pytest.raises(InputError, match="has the data set animals"):
+        read_plan([prompts], tmp_path / "work", file)
+
+
+@pytest.mark.parametrize("text", ["", "- a\n", "a: [", None])
+def test_what_is_no_plan_is_told(tmp_path: Path, text: str | None) -> None:
+    file = tmp_path / "plan.yaml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(InputError, match=r"plan\.yaml is no plan.*give a file like measure\.yaml"):
+        read_plan([], tmp_path / "work", file)
+
+
+def test_the_plan_of_the_capable_base_model_is_wide_enough() -> None:
+    whole = yaml.safe_load(MEASURE.read_text())
+    spec = yaml.safe_load(MEASURE.with_name("measure_qwen.yaml").read_text())
+    group_of = {name: group for group, names in whole["groups"].items() for name in names}
+    sets = set(spec["data_sets"])
+    assert len(sets) == len(spec["data_sets"]) >= 40
+    assert len({group_of.get(name, name) for name in sets}) >= 36
+    assert len(spec["adapters"]) >= 10 and spec["sizes"]["test"] >= 30
+    assert {name for names in spec["adapters"].values() for name in names} <= sets
