@@ -1,0 +1,1 @@
+"""What the latency benchmarks are made of: routers of any size, and request texts."""

@@ -1,0 +1,178 @@
+"""The comparison behind `lift`: each conversation's outcome, and what it says of the gain of `auto` over base.
+
+The unit is the conversation, since all its answers fall to one side of the draw: its reward is the mean of what was
+reported within an hour of its first report, and only then does it count. So the sequence of conversations only ever
+grows at its end, which is what a confidence sequence needs, however late or often a reader looks.
+
+What auto and base would each have got in one and the same conversation is never seen. For each conversation there are
+two estimates of the difference whose expectation is right whatever the profile predicts, since the propensity of who
+answered is known and not estimated:
+
+- inverse propensity: reward / propensity where auto's choice answered, minus that where base did;
+- doubly robust (AIPW; Robins, Rotnitzky and Zhao, 1994): the difference of the expected rewards, corrected by the
+  surprise / propensity of whoever answered. The expectation is the profile's: the score that base was measured to have
+  on the nearest task, shifted by the mean surprise of the conversations before, so that rewards need not be on the
+  scale of scores.
+
+Where auto's choice is base itself the difference is 0, exactly.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .sequence import Values
+
+Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+SETTLING_S = 3600.0
+"""Outcomes of one conversation count that are reported within so many seconds of its first."""
+_PRIOR = 10.0
+"""The shift of expected rewards is shrunk to 0 as if so many conversations had no surprise."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A decision of the experiment, and the `reward` in [0, 1] that was reported of it at `known`.
+
+    `adapter` answered (None: base) where `policy` is whom auto chooses; `propensity` is the probability with which
+    that one would answer. `kind` is the nearest profiled task, and `level` the score of base on it (None: not known).
+    """
+
+    conversation: str
+    adapter: str | None
+    policy: str | None
+    propensity: float
+    kind: str | None
+    level: float | None
+    reward: float
+    known: datetime
+
+
+@dataclass(frozen=True)
+class Conversations:
+    """n conversations, in the order in which they came to count, at `known` (n,) in seconds since 1970.
+
+    `auto` and `base` (n,) say whether auto's choice answered, and whether base did; `policy` and `kind` are names, and
+    None. `level` is nan where it is not known. `settling` more conversations do not count yet.
+    """
+
+    known: Array
+    reward: Array
+    propensity: Array
+    auto: Flags
+    base: Flags
+    policy: NDArray[np.object_]
+    kind: NDArray[np.object_]
+    level: Array
+    settling: int = 0
+
+    @classmethod
+    def of(cls, outcomes: Sequence[Outcome], now: datetime) -> Self:
+        """Join the outcomes of each conversation; `now` is when the reader looks."""
+        column = lambda name, kind: np.array([getattr(o, name) for o in outcomes], kind)  # noqa: E731
+        known = np.array([o.known.timestamp() for o in outcomes], np.float64)
+        policy, adapter = column("policy", object), column("adapter", object)
+        rows = cls(
+            known=known,
+            reward=column("reward", np.float64),
+            propensity=column("propensity", np.float64),
+            auto=np.equal(policy, adapter).astype(bool),
+            base=np.equal(adapter, None).astype(bool),
+            policy=policy,
+            kind=column("kind", object),
+            level=np.array([np.nan if o.level is None else o.level for o in outcomes], np.float64),
+        )
+        return rows.joined(column("conversation", str), now.timestamp())
+
+    def joined(self, conversation: NDArray[Any], now: float) -> Self:
+        """These rows, one an outcome, as one a `conversation` (n,): its first row, with the mean reward.
+
+        Rows that another than at first answered, as after a new profile, are left out.
+        """
+        order = np.argsort(self.known, kind="stable")
+        rows = self[order]
+        _, first, place = np.unique(conversation[order], return_index=True, return_inverse=True)
+        own = first[place]
+        same = (rows.policy == rows.policy[own]) & (rows.auto == rows.auto[own]) & (rows.base == rows.base[own])
+        within = rows.known <= rows.known[own] + SETTLING_S
+        counted = (same & within).astype(np.float64)
+        reward = np.bincount(place, counted * rows.reward, len(first)) / np.bincount(place, counted, len(first))
+        whole = rows[first].changed(reward=reward, known=rows.known[first] + SETTLING_S)
+        in_order = whole[np.argsort(whole.known, kind="stable")]
+        settled = in_order.known <= now
+        return in_order[settled].changed(settling=int((~settled).sum()))
+
+    def __len__(self) -> int:
+        return len(self.known)
+
+    def __getitem__(self, rows: Any) -> Self:
+        return self.changed(**{name: getattr(self, name)[rows] for name in _ARRAYS})
+
+    def changed(self, **changes: Any) -> Self:
+        """These conversations with other columns."""
+        return type(self)(**{f.name: getattr(self, f.name) for f in fields(self)} | changes)
+
+    @property
+    def chosen(self) -> Flags:
+        """Whether auto chooses an adapter."""
+        return np.not_equal(self.policy, None).astype(bool)
+
+    @property
+    def control(self) -> Flags:
+        """Whether base answered where auto chooses an adapter."""
+        return self.chosen & self.base
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether there are conversations on both sides of the draw."""
+        return bool(self.control.any() and (self.chosen & self.auto).any())
+
+    def doubly_robust(self) -> Values:
+        """The doubly robust value of each conversation (n,); only where `is_compared`."""
+        return self._values(self._expected(self.chosen & self.auto), self._expected(self.base))
+
+    def inverse_propensity(self) -> Values:
+        """The inverse-propensity value of each conversation (n,); only where `is_compared`."""
+        return self._values(np.zeros(len(self)), np.zeros(len(self)))
+
+    def _values(self, by_auto: Array, by_base: Array) -> Values:
+        """The values where these rewards are expected (n,)."""
+        chosen, r, p = self.chosen, self.reward, self.propensity
+        # By the design of the draw, whoever answered: for each conversation the other's propensity is not told.
+        of_auto, of_base = (float(p[chosen & answered].min()) for answered in (self.auto, self.base))
+        surprise = np.where(self.auto, r - by_auto, 0.0) - np.where(self.base, r - by_base, 0.0)
+        predicted = np.where(chosen, by_auto - by_base, 0.0)
+        below = np.maximum(by_auto / of_auto, (1 - by_base) / of_base)
+        above = np.maximum((1 - by_auto) / of_auto, by_base / of_base)
+        return Values(
+            values=predicted + np.where(chosen, surprise / p, 0.0),
+            predictions=predicted,
+            below=np.where(chosen, below, 0.0),
+            above=np.where(chosen, above, 0.0),
+            reach=1 / min(of_auto, of_base),
+        )
+
+    def mean_reward(self, answered: Flags) -> float | None:
+        """The self-normalised mean reward of all, had they been answered as those of `answered` (n,) were."""
+        if not (answered & self.chosen).any():
+            return None
+        weights = answered / self.propensity
+        return float((weights * self.reward).sum() / weights.sum())
+
+    def _expected(self, answered: Flags) -> Array:
+        """The expected reward of each (n,), given the surprises of those `answered` (n,) that came before it."""
+        level = np.nan_to_num(self.level, nan=0.5)
+        surprise = np.where(answered, self.reward - level, 0.0)
+        before = surprise.cumsum() - surprise
+        shift = before / (answered.cumsum() - answered + _PRIOR)
+        return np.clip(level + shift, 0.0, 1.0)
+
+
+_ARRAYS = [f.name for f in fields(Conversations) if f.name != "settling"]
+
