@@ -10,6 +10,7 @@ from .http.key_limits import KeyLimits
 from .http.keys import HEALTH
 from .http.openapi import description_route
 from .jobs import job_operations
+from .lift import lift_operations
 from .mcp import mcp_routes
 from .middleware.middleware import ENDPOINTS, UNROUTED
 from .page import page_paths, page_routes
@@ -46,7 +47,7 @@ def api_routes(state: ServerState) -> list[BaseRoute]:
     Raises:
         InputError: the environment's limits are no numbers.
     """
-    operations = [*skill_operations(state), *admin_operations(state), *job_operations(state)]
+    operations = [*skill_operations(state), *admin_operations(state), *job_operations(state), *lift_operations(state)]
     limits = KeyLimits.from_environment()
     limited = [
         *(operation.route() for operation in operations),

@@ -34,7 +34,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("traffic",),
         ("watcher",),
         ("skills",),
-        ("admin", "jobs", "mcp", "page"),
+        ("admin", "jobs", "lift", "mcp", "page"),
         ("api_routes",),
         ("embedded", "gateway", "vllm"),
         ("doctor",),

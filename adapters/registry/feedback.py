@@ -122,11 +122,15 @@ class FeedbackTable(Database):
         return decision
 
     def feedback(
-        self, *, since: datetime | None = None, source: FeedbackSource | None = FeedbackSource.USER
+        self,
+        *,
+        since: datetime | None = None,
+        source: FeedbackSource | None = FeedbackSource.USER,
+        newest: int | None = None,
     ) -> list[Feedback]:
         """List the decisions that `source` (None: any) rewarded, in the order in which they were made.
 
-        With `since`, later ones only.
+        With `since`, later ones only; with `newest`, no more than so many, the last.
         """
         query = select(_table).where(_table.c.reward.is_not(None))
         if source is not None:
@@ -134,7 +138,7 @@ class FeedbackTable(Database):
         if since is not None:
             query = query.where(_table.c.created_at >= since)
         with self._transaction() as connection:
-            rows = connection.execute(query.order_by(_table.c.created_at))
+            rows = connection.execute(query.order_by(_table.c.created_at.desc()).limit(newest)).all()[::-1]
             return [Feedback.model_validate(dict(row._mapping)) for row in rows]
 
     def forget_feedback(self, *, before: datetime) -> int:

@@ -62,7 +62,7 @@ def plug_in(v: Values, looks: Looks) -> Bounds:
 def betting_wealth(v: Values, looks: Looks, means: Array) -> Array:
     """The wealth of hedged betting against each of `means` (m,) at each look, (looks, m)."""
     scaled, tried = _unit(v), (means - _least(v)) / _span(v)
-    mean, variance = _running(scaled)
+    _, variance = _running(scaled)
     n = np.arange(1, len(scaled) + 1)
     bets = np.sqrt(2 * np.log(2 / ALPHA) / (np.r_[0.25, variance[:-1]] * n * np.log1p(n)))
     at = looks - 1

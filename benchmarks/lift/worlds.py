@@ -79,6 +79,7 @@ def simulate(world: World, seed: int) -> Month:
         propensity=np.where(asked.policy[row] < 0, 1.0, np.where(held_back, world.holdback, 1 - world.holdback))[place],
         auto=auto[place],
         base=base[place],
+        control=(held_back & (asked.policy[row] >= 0))[place],
         policy=_POLICIES[asked.policy[row][place]],
         kind=_KINDS[asked.kind[row][place]],
         level=asked.level[row][place],

@@ -40,14 +40,16 @@ _PRIOR = 10.0
 class Outcome:
     """A decision of the experiment, and the `reward` in [0, 1] that was reported of it at `known`.
 
-    `adapter` answered (None: base) where `policy` is whom auto chooses; `propensity` is the probability with which
-    that one would answer. `kind` is the nearest profiled task, and `level` the score of base on it (None: not known).
+    `adapter` answered (None: base) where `policy` is whom auto chooses; `propensity` is the probability with which that
+    one would answer, and `control` says that the conversation was held back. `kind` is the nearest profiled task, and
+    `level` the score of base on it (None: not known).
     """
 
     conversation: str
     adapter: str | None
     policy: str | None
     propensity: float
+    control: bool
     kind: str | None
     level: float | None
     reward: float
@@ -58,8 +60,9 @@ class Outcome:
 class Conversations:
     """n conversations, in the order in which they came to count, at `known` (n,) in seconds since 1970.
 
-    `auto` and `base` (n,) say whether auto's choice answered, and whether base did; `policy` and `kind` are names, and
-    None. `level` is nan where it is not known. `settling` more conversations do not count yet.
+    `auto` and `base` (n,) say whether auto's choice answered, and whether base did; `control` (n,) whether base did
+    because the conversation was held back, where auto chooses an adapter. `policy` and `kind` are names, and None.
+    `level` is nan where it is not known. `settling` more conversations do not count yet.
     """
 
     known: Array
@@ -67,6 +70,7 @@ class Conversations:
     propensity: Array
     auto: Flags
     base: Flags
+    control: Flags
     policy: NDArray[np.object_]
     kind: NDArray[np.object_]
     level: Array
@@ -84,6 +88,7 @@ class Conversations:
             propensity=column("propensity", np.float64),
             auto=np.equal(policy, adapter).astype(bool),
             base=np.equal(adapter, None).astype(bool),
+            control=column("control", bool) & np.not_equal(policy, None).astype(bool),
             policy=policy,
             kind=column("kind", object),
             level=np.array([np.nan if o.level is None else o.level for o in outcomes], np.float64),
@@ -124,13 +129,17 @@ class Conversations:
         return np.not_equal(self.policy, None).astype(bool)
 
     @property
-    def control(self) -> Flags:
-        """Whether base answered where auto chooses an adapter."""
-        return self.chosen & self.base
+    def holdback(self) -> float | None:
+        """The share that is held back; None before anybody was, or where it changed."""
+        shares = np.unique(self.propensity[self.control])
+        return float(shares[0]) if len(shares) == 1 else None
 
     @property
     def is_compared(self) -> bool:
-        """Whether there are conversations on both sides of the draw."""
+        """Whether there are conversations on both sides of the draw.
+
+        Base as second choice alone would not do: it is none where another adapter is.
+        """
         return bool(self.control.any() and (self.chosen & self.auto).any())
 
     def doubly_robust(self) -> Values:
@@ -175,4 +184,3 @@ class Conversations:
 
 
 _ARRAYS = [f.name for f in fields(Conversations) if f.name != "settling"]
-

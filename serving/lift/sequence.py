@@ -16,8 +16,9 @@ process
 has an expectation of at most 1 at every time for each bet b in (0, 1), and so does any mixture over bets. Such a mean
 wealth exceeds 1 / alpha with probability alpha at most, ever (Ville's inequality), which bounds the sum from above, and
 with it the mean of the expectations from below; the other side likewise. Nothing else is assumed: values may be skewed,
-and their expectation may drift; what is bounded is then the mean of the expectations so far. `confseq`, the library of these authors, has had no
-release since January 2023, does not build on Python 3.12, and needs Boost; this is what would be used of it.
+and their expectation may drift; what is bounded is then the mean of the expectations so far. `confseq`, the library of
+these authors, has had no release since January 2023, does not build on Python 3.12, and needs Boost; this is what would
+be used of it.
 """
 
 from dataclasses import dataclass
