@@ -38,7 +38,7 @@ def lift(
     by: Annotated[By, typer.Option(help="Split by kind of request, by adapter chosen, or by day.")] = By.KIND,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Say by how much `auto` is better than the base model alone, on your own traffic.
+    """Say by how much `auto` is better than base on your own traffic, from a control group.
 
     It needs a control group and outcomes. With TRAITROUTE_HOLDBACK=0.02 a server lets base answer 2% of the
     conversations with auto, drawn at random; and POST /v1/feedback says how answers turned out, from 0 to 1. A gain of

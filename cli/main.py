@@ -47,7 +47,7 @@ COMMANDS = {
     ),
     "route": ("route:route", "Say which adapter a request needs, or `base`, without running any model."),
     "recalibrate": ("recalibrate:recalibrate", "Show, and with --apply keep, what feedback says of predicted gains."),
-    "lift": ("lift:lift", "Say by how much `auto` is better than base on your traffic, from a control group."),
+    "lift": ("lift:lift", "Say by how much `auto` is better than base on your own traffic, from a control group."),
     "suggest-tasks": (
         "suggest_tasks:suggest_tasks",
         "Say how much of the traffic is unlike everything profiled, and which task to profile for it.",

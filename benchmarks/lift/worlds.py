@@ -59,7 +59,7 @@ def simulate(world: World, seed: int) -> Month:
     rng = np.random.default_rng(seed)
     asked, n = world.requests(), world.conversations
     row = rng.integers(len(asked.kind), size=n)
-    begun = _times(n, rng)
+    begun = times(n, rng)
     held_back = rng.random(n) < world.holdback
     base = held_back | (asked.policy[row] < 0)
     auto = ~held_back | (asked.policy[row] < 0)
@@ -95,7 +95,7 @@ _KINDS = np.array([f"kind {i}" for i in range(64)], object)
 _POLICIES = np.array([*(f"adapter {i}" for i in range(63)), None], object)
 
 
-def _times(n: int, rng: np.random.Generator) -> Array:
+def times(n: int, rng: np.random.Generator) -> Array:
     """When conversations begin, in seconds: thrice as many at noon as at midnight."""
     tried = rng.random(3 * n) * DAYS * DAY_S
     kept = tried[rng.random(3 * n) < 0.5 - 0.25 * np.cos(2 * np.pi * tried / DAY_S)]
