@@ -25,7 +25,7 @@ SENT = (
     "What is the capital of France?",
     "Write two sentences about the sea.",
 )
-SECTIONS = ("ask", "matrix", "space", "loadings", "decisions")
+SECTIONS = ("ask", "matrix", "space", "loadings", "lift", "decisions")
 WIDE, NARROW = 1280, 390
 HEIGHT = 900
 MARGIN = 20

@@ -214,7 +214,7 @@ def _notes(reported: Reported, talks: Conversations) -> Sequence[str]:
 def _cut(reported: Reported) -> str | None:
     if not reported.cut:
         return None
-    return "only the newest outcomes were read: `traitroute lift` in a shell reads all"
+    return "only the newest outcomes were read; the command traitroute lift reads all"
 
 
 def _one_sided(talks: Conversations) -> str | None:

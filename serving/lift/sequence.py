@@ -36,7 +36,7 @@ _LIKELY = 0.3
 _LOG_WEIGHTS = -np.log1p((np.log(BETS / _LIKELY) / 0.8) ** 2)
 _LOG_WEIGHTS -= np.logaddexp.reduce(_LOG_WEIGHTS)
 _STEPS = 10
-_AT_ONCE = 10_000
+_AT_ONCE = 2_000
 
 
 @dataclass(frozen=True)
@@ -77,17 +77,20 @@ class Values:
 
     def _costs(self, most: Array, ends: NDArray[np.intp]) -> Array:
         """What the first values cost each bet at each end, (ends, bets)."""
-        shares = np.minimum(most / self.reach, 1.0)
-        squares = ((self.values - self.predictions) / np.where(most > 0, most, 1.0)) ** 2
-        costs, so_far = np.empty((len(ends), len(BETS))), np.zeros(len(BETS))
+        # What cannot deviate costs nothing.
+        places = np.flatnonzero(most > 0)
+        shares = most[places] / self.reach
+        squares = ((self.values - self.predictions)[places] / most[places]) ** 2
+        ends = np.searchsorted(places, ends)
+        costs, so_far = np.zeros((len(ends), len(BETS))), np.zeros(len(BETS))
         # A part at a time, since a value has a row of bets.
-        for start in range(0, len(squares) or 1, _AT_ONCE):
-            bets = shares[start : start + _AT_ONCE, None] * BETS
-            grown = so_far + (squares[start : start + _AT_ONCE, None] * (-np.log1p(-bets) - bets)).cumsum(axis=0)
+        for start in range(0, len(places), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            bets = shares[part, None] * BETS
+            grown = so_far + (squares[part, None] * (-np.log1p(-bets) - bets)).cumsum(axis=0)
             inside = (ends > start) & (ends <= start + _AT_ONCE)
             costs[inside] = grown[ends[inside] - start - 1]
-            so_far = grown[-1] if len(grown) else so_far
-        costs[ends == 0] = 0.0
+            so_far = grown[-1]
         return costs
 
 
@@ -104,6 +107,10 @@ class Sums:
     low_costs: Array
     high_costs: Array
     reach: float
+
+    def __getitem__(self, looks: Any) -> Self:
+        parts = (self.count[looks], self.total[looks], self.low_costs[looks], self.high_costs[looks])
+        return type(self)(*parts, self.reach)
 
     def scaled(self, factor: float) -> Self:
         """What the sums would be after so many times as many values."""
@@ -137,7 +144,10 @@ class Sums:
 
 def _log_wealth(surplus: Array, costs: Array) -> Array:
     """The logarithm of the mean wealth of all bets, of a surplus in units of the reach."""
-    return np.logaddexp.reduce(np.multiply.outer(surplus, BETS) - costs + _LOG_WEIGHTS, axis=-1)
+    exponents = np.multiply.outer(surplus, BETS) - costs + _LOG_WEIGHTS
+    most = exponents.max(axis=-1)
+    # `logaddexp.reduce` says the same, in three times the time.
+    return most + np.log(np.exp(exponents - most[..., None]).sum(axis=-1))
 
 
 def _solved(costs: Array, target: float) -> Array:
@@ -147,8 +157,8 @@ def _solved(costs: Array, target: float) -> Array:
     """
     surplus = ((target - _LOG_WEIGHTS + costs) / BETS).min(axis=-1)
     for _ in range(_STEPS):
-        exponents = np.multiply.outer(surplus, BETS) - costs + _LOG_WEIGHTS
-        wealth = np.logaddexp.reduce(exponents, axis=-1)
-        slope = (np.exp(exponents - wealth[..., None]) * BETS).sum(axis=-1)
+        wealth = _log_wealth(surplus, costs)
+        shares = np.exp(np.multiply.outer(surplus, BETS) - costs + _LOG_WEIGHTS - wealth[..., None])
+        slope = shares @ BETS
         surplus = surplus - (wealth - target) / slope
     return surplus

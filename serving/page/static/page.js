@@ -2,6 +2,7 @@
 import { listenForRuns } from "./answers.js";
 import { listenForRequests } from "./asking.js";
 import { followDecisions, refresh } from "./decisions.js";
+import { showLift } from "./lift.js";
 import { showLoadings } from "./loadings.js";
 import { showMatrix } from "./matrix.js";
 import { Refusal, askAll, useKey } from "./server.js";
@@ -40,7 +41,7 @@ async function load() {
   } catch (error) {
     errors.show(error);
   }
-  await refresh();
+  await Promise.all([refresh(), showLift()]);
 }
 
 function showProofs({ skills }) {

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ import httpx
 import numpy as np
 import pytest
 from made_up_summary import made_up_summary, traits_of
-from traitroute.adapters import Adapter, AdapterState, Cell, Outcomes, Registry
+from traitroute.adapters import Adapter, AdapterState, Cell, Feedback, Outcomes, Registry
 from traitroute.profiling.matrix.matrix import TransferMatrix
 from traitroute.profiling.traits.names import name_traits
 from traitroute.profiling.traits.space import TraitSpace
 from traitroute.profiling.traits.stability import loading_stability
 from traitroute.router import FitRequests, fit_profile
+from traitroute.serving.profile_snapshot import DecisionToken
 
 from ...servers import serving
 
@@ -52,7 +54,37 @@ def house(tmp_path_factory: pytest.TempPathFactory, tiny: Any) -> Path:
         for cell in cells:
             registry.put_cell(cell)
         fit(registry, cells)
+        report_outcomes(registry)
     return folder
+
+
+def report_outcomes(registry: Registry) -> None:
+    """Two days of conversations for which `red` is chosen, half of them held back: its answers are right, base's wrong."""
+    begun = datetime.now(UTC) - timedelta(days=2)
+    for i in range(80):
+        held_back, made = i % 2 == 0, begun + timedelta(minutes=30 * i)
+        token = DecisionToken(
+            adapter=None if held_back else "red",
+            gain=0.0,
+            level=0.3,
+            version=1,
+            made=int(made.timestamp()),
+            propensity=0.5,
+            policy="red",
+            arm="control" if held_back else "auto",
+            kind="red",
+            conversation=f"talk {i}",
+        )
+        registry.put_feedback(
+            Feedback(
+                token=token.sign(b"key"),
+                adapter=token.adapter,
+                predicted_gain=0.0,
+                reward=float(not held_back),
+                created_at=made,
+                rewarded_at=made,
+            )
+        )
 
 
 def record(name: str, files: Any) -> Adapter:

@@ -214,6 +214,34 @@ def test_what_each_adapter_changes_is_shown_once_it_was_loaded(open_page: Open, 
     expect(table).to_contain_text("nats on the probe, noise")
 
 
+def test_the_gain_on_live_traffic_is_shown_with_its_interval_in_plot_and_tables(page: Any) -> None:
+    expect(page.locator("#lift-state")).to_contain_text("Auto is better than base: +")
+    expect(page.locator("#lift-state")).to_contain_text(
+        "80 conversations with an outcome by user, 40 of them held back."
+    )
+    plot = page.get_by_role("img", name="Line with a band")
+    expect(plot.locator(".main-svg").first).to_be_visible()
+    row = page.locator("#lift-table tbody tr").first
+    expect(row).to_contain_text("red")
+    expect(row).to_contain_text("● better")
+    page.get_by_label("Split by").select_option("adapters")
+    expect(page.locator("#lift-table thead")).to_contain_text("adapter chosen")
+    page.get_by_text("Table of the days").click()
+    expect(page.locator("#lift-days-table tbody tr").first).to_be_visible()
+
+
+def test_without_a_control_group_the_page_says_what_to_set(open_page: Open, server: Any) -> None:
+    total = {"name": None, "conversations": 0, "chosen": 0, "control": 0, "reward_auto": None, "reward_base": None}
+    empty = {"source": "user", "total": total | {"estimate": None, "weighted": None}, "kinds": [], "adapters": []}
+    empty |= {"days": [], "planning": None, "settling": 0, "notes": ["set TRAITROUTE_HOLDBACK=0.02"]}
+    page = open_page()
+    page.route("**/v1/lift", lambda route: route.fulfill(json=empty))
+    page.reload()
+    expect(page.locator("#lift-state")).to_contain_text("The gain of auto over base is not known.")
+    expect(page.locator("#lift-notes")).to_have_text("Set TRAITROUTE_HOLDBACK=0.02.")
+    expect(page.locator("#lift-figures")).to_be_hidden()
+
+
 def test_decisions_are_counted_as_they_are_made(page: Any, server: Any) -> None:
     pytest.importorskip("prometheus_client")
     assert server.answer("auto", REQUEST, 1).headers["x-traitroute-adapter"] == "red"
