@@ -16,9 +16,17 @@ COUNT = 3000
 
 
 @pytest.fixture
-def month(profiled: Path, tmp_path: Path) -> Path:
-    """A month in which coder gains, and cook surely harms; every tenth conversation was held back."""
+def month(made_month: Path, tmp_path: Path) -> Path:
+    """A registry of this test's own."""
     path = tmp_path / "registry.db"
+    path.write_bytes(made_month.read_bytes())
+    return path
+
+
+@pytest.fixture(scope="module")
+def made_month(profiled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A month in which coder gains, and cook surely harms; every tenth conversation was held back."""
+    path = tmp_path_factory.mktemp("month") / "registry.db"
     path.write_bytes(profiled.read_bytes())
     rng = np.random.default_rng(0)
     begun = datetime.now(UTC) - timedelta(minutes=14 * COUNT + 120)

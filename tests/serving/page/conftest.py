@@ -59,7 +59,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, tiny: Any) -> Path:
 
 
 def report_outcomes(registry: Registry) -> None:
-    """Two days of conversations for which `red` is chosen, half of them held back: its answers are right, base's wrong."""
+    """Two days of conversations for `red`, half of them held back: its answers are right, those of base wrong."""
     begun = datetime.now(UTC) - timedelta(days=2)
     for i in range(80):
         held_back, made = i % 2 == 0, begun + timedelta(minutes=30 * i)
