@@ -1,1 +1,1 @@
-"""What the latency benchmarks are made of: routers of any size, and request texts."""
+"""What the benchmarks of `traitroute lift` are made of: simulated traffic, intervals, and a registry filled with it."""

@@ -1,6 +1,5 @@
 """Intervals for the mean of a sequence of values, read at several looks: ours and those it is compared with."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,8 +58,8 @@ def plug_in(v: Values, looks: Looks) -> Bounds:
     return _around((center[at] * back) + _least(v), margin[at] * back)
 
 
-def betting_wealth(v: Values, looks: Looks, means: Array) -> Array:
-    """The wealth of hedged betting against each of `means` (m,) at each look, (looks, m)."""
+def _betting_wealth(v: Values, looks: Looks, means: Array) -> Array:
+    """The logarithm of hedged betting's wealth against each of `means` (m,) at each look, (looks, m)."""
     scaled, tried = _unit(v), (means - _least(v)) / _span(v)
     _, variance = _running(scaled)
     n = np.arange(1, len(scaled) + 1)
@@ -76,18 +75,10 @@ def betting_wealth(v: Values, looks: Looks, means: Array) -> Array:
 
 def betting(v: Values, looks: Looks) -> Bounds:
     """The means that hedged betting leaves at each look, on a grid."""
-    left = betting_wealth(v, looks, GRID) < np.log(1 / ALPHA)
+    left = _betting_wealth(v, looks, GRID) < np.log(1 / ALPHA)
     low = np.where(left.any(axis=1), GRID[left.argmax(axis=1)], np.nan)
     high = np.where(left.any(axis=1), GRID[::-1][left[:, ::-1].argmax(axis=1)], np.nan)
     return Bounds(low, high)
-
-
-METHODS: dict[str, Callable[[Values, Looks], Bounds]] = {
-    "ours": ours,
-    "asymptotic": asymptotic,
-    "plug-in": plug_in,
-    "usual": usual,
-}
 
 
 def _around(mean: Array, margin: Array) -> Bounds:

@@ -32,6 +32,7 @@ Flags = NDArray[np.bool_]
 
 SETTLING_S = 3600.0
 """Outcomes of one conversation count that are reported within so many seconds of its first."""
+_NONE = np.array(None, object)
 _PRIOR = 10.0
 """The shift of expected rewards is shrunk to 0 as if so many conversations had no surprise."""
 
@@ -87,8 +88,8 @@ class Conversations:
             reward=column("reward", np.float64),
             propensity=column("propensity", np.float64),
             auto=np.equal(policy, adapter).astype(bool),
-            base=np.equal(adapter, None).astype(bool),
-            control=column("control", bool) & np.not_equal(policy, None).astype(bool),
+            base=np.equal(adapter, _NONE).astype(bool),
+            control=column("control", bool) & np.not_equal(policy, _NONE).astype(bool),
             policy=policy,
             kind=column("kind", object),
             level=np.array([np.nan if o.level is None else o.level for o in outcomes], np.float64),
@@ -126,7 +127,7 @@ class Conversations:
     @property
     def chosen(self) -> Flags:
         """Whether auto chooses an adapter."""
-        return np.not_equal(self.policy, None).astype(bool)
+        return np.not_equal(self.policy, _NONE).astype(bool)
 
     @property
     def holdback(self) -> float | None:
@@ -153,8 +154,10 @@ class Conversations:
     def _values(self, by_auto: Array, by_base: Array) -> Values:
         """The values where these rewards are expected (n,)."""
         chosen, r, p = self.chosen, self.reward, self.propensity
-        # By the design of the draw, whoever answered: for each conversation the other's propensity is not told.
-        of_auto, of_base = (float(p[chosen & answered].min()) for answered in (self.auto, self.base))
+        # A token tells the propensity of who answered; where there are no second choices the other had the rest, which
+        # bounds what a rare draw may bring before it is seen.
+        of_auto = float(min(p[chosen & self.auto].min(), (1 - p[chosen & self.base]).min()))
+        of_base = float(min(p[chosen & self.base].min(), (1 - p[chosen & self.auto]).min()))
         surprise = np.where(self.auto, r - by_auto, 0.0) - np.where(self.base, r - by_base, 0.0)
         predicted = np.where(chosen, by_auto - by_base, 0.0)
         below = np.maximum(by_auto / of_auto, (1 - by_base) / of_base)

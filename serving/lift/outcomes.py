@@ -15,13 +15,15 @@ class Reported:
     """What `source` reported since `since`, or all of it: the `outcomes` of the experiment, and how many are `outside`.
 
     Outside are decisions that nothing was drawn for: while there was no control group, for an agent that selected a
-    skill by itself, or by a TraitRoute that knew none. `cut` says that there were more, older ones, which were not
+    skill by itself, or by a TraitRoute that knew none. Of these `undrawn` are of an adapter that auto chose meanwhile,
+    on a server or for a tenant without a control group. `cut` says that there were more, older ones, which were not
     read. `kinds` and `adapters` are how many the newest profile has.
     """
 
     source: FeedbackSource
     outcomes: Sequence[Outcome]
     outside: int = 0
+    undrawn: int = 0
     since: datetime | None = None
     cut: bool = False
     kinds: int = 0
@@ -61,6 +63,7 @@ def read_outcomes(
         source=source,
         outcomes=outcomes,
         outside=len(rows) - len(outcomes),
+        undrawn=sum(token.made >= begun and token.policy is not None and token.propensity == 1 for _, token in read),
         since=since,
         cut=most is not None and len(rows) == most,
         kinds=len(profile.summary.tasks) + 1 if profile else 0,

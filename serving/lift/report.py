@@ -162,7 +162,7 @@ class _Compared:
         begun = ends > int(np.flatnonzero(self._talks.control)[0])
         return tuple(
             LiftDay(
-                day=datetime.fromtimestamp(days[i] * _DAY_S, UTC).date().isoformat(),
+                day=datetime.fromtimestamp(float(days[i]) * _DAY_S, UTC).date().isoformat(),
                 conversations=int(counts[i]),
                 gain=float(means[i]),
                 so_far=Estimate(gain=float(sums.mean[i]), low=float(low[i]), high=float(high[i])),
@@ -208,13 +208,26 @@ def _notes(reported: Reported, talks: Conversations) -> Sequence[str]:
             f"{reported.outside} outcomes were reported, but no conversation was drawn: set TRAITROUTE_HOLDBACK=0.02 "
             "where servers start, so that base answers 2% of the conversations with auto"
         ]
-    return [note for note in (_cut(reported), _one_sided(talks), _uneven(talks)) if note]
+    return [note for note in (_cut(reported), _undrawn(reported), _one_sided(talks), _uneven(talks)) if note]
 
 
 def _cut(reported: Reported) -> str | None:
     if not reported.cut:
         return None
-    return "only the newest outcomes were read; the command traitroute lift reads all"
+    return (
+        "only the newest outcomes were read, so the start moves and the intervals do not hold at every look; the "
+        "command traitroute lift reads all"
+    )
+
+
+def _undrawn(reported: Reported) -> str | None:
+    if not reported.undrawn:
+        return None
+    return (
+        f"{reported.undrawn} outcomes are of adapters that auto chose where nothing was drawn, and are left out, while "
+        "those of base are not, so the gain of all is not that of your traffic: set TRAITROUTE_HOLDBACK alike for "
+        "every server and tenant, or give --since"
+    )
 
 
 def _one_sided(talks: Conversations) -> str | None:

@@ -68,6 +68,13 @@ def test_no_value_deviates_further_than_is_said(talks: Talk, later: datetime) ->
         assert max(values.below.max(), values.above.max()) <= values.reach + 1e-9
 
 
+def test_a_side_that_is_rarer_elsewhere_widens_the_bounds_before_it_is_drawn(talk: Talk, later: datetime) -> None:
+    told = [talk(0, 1.0), talk(1, 0.0, held_back=True)]
+    assert Conversations.of(told, later).doubly_robust().reach == pytest.approx(10)
+    rare = talk(2, 1.0, propensity=0.99)
+    assert Conversations.of([*told, rare], later).doubly_robust().reach == pytest.approx(100)
+
+
 def test_expected_rewards_know_nothing_of_what_comes_later(talks: Talk, later: datetime) -> None:
     told = talks(0.1, 200)
     changed = [*told[:100], *(each.__class__(**vars(each) | {"reward": 1.0}) for each in told[100:])]

@@ -99,9 +99,20 @@ def test_without_a_registry_yet_it_is_unavailable() -> None:
 
 
 def test_outcomes_before_anything_was_drawn_are_left_out(client: TestClient, registry: Registry) -> None:
-    early = DecisionToken(None, 0.0, 0.5, 1, made=int((datetime.now(UTC) - timedelta(days=2)).timestamp()))
-    before = DecisionToken(**vars(early) | {"conversation": "early"}).sign(b"key")
+    made = int((datetime.now(UTC) - timedelta(days=2)).timestamp())
+    before = DecisionToken(None, 0.0, 0.5, 1, made=made, conversation="early").sign(b"key")
     registry.put_feedback(Feedback(token=before, adapter=None, predicted_gain=0.0, reward=1.0))
     report_outcomes(registry, 10)
     told = client.get("/v1/lift").json()
     assert (told["outcomes"], told["outside"]) == (10, 1)
+
+
+def test_outcomes_of_adapters_for_which_nothing_was_drawn_meanwhile_are_told(
+    client: TestClient, registry: Registry
+) -> None:
+    report_outcomes(registry, 10)
+    undrawn = DecisionToken("chef", 0.1, 0.5, 1, conversation="another tenant's")
+    registry.put_feedback(Feedback(token=undrawn.sign(b"key"), adapter="chef", predicted_gain=0.1, reward=1.0))
+    told = client.get("/v1/lift").json()
+    assert (told["outcomes"], told["outside"]) == (10, 1)
+    assert [note for note in told["notes"] if "1 outcomes are of adapters" in note] == told["notes"] != []
