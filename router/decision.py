@@ -19,7 +19,7 @@ class Affinity(_Frozen):
 
 
 class NearTask(_Frozen):
-    """A profiled task that the request is read as a mixture of; `similarity` is its share, in [0, 1]."""
+    """A profiled task that the request is like, by `similarity` in [0, 1], in words and in meaning."""
 
     task: str
     similarity: float
@@ -45,8 +45,8 @@ class RoutingDecision(_Frozen):
     adapter into its parts, which add up to `ranking[0].gain`: `mean`, the share common to all adapters; one part a
     component; `training prompts` and `training answers`, the match with what it was trained on, which are absent where
     that is not known; `residual`, what traits do not express of an adapter that joined; and `feedback`, corrections
-    from it. `novelty` is the probability that the request is of a kind nobody profiled. `change` is given where it was
-    asked for.
+    from it. `novelty` is how unlike the request is to the task that is most like it, in [0, 1]. `change` is given where
+    it was asked for.
     """
 
     adapter: str | None

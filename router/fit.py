@@ -1,8 +1,8 @@
 """Fit a routing profile from per-example outcomes.
 
-Everything that is learnt is learnt on requests that were held out (`folds.py`): how to tell a new request from a known
-one, how far to believe each kind of evidence, how reliably each component of the demand is told, and how sure a gain
-must be. It is learnt from *per-example* gains, not from task labels, so that it carries over to tasks nobody profiled.
+Everything that is learnt is learnt on requests that were held out (`folds.py`): how far to believe each kind of
+evidence, how wrong what nothing is known of may be, and how sure a gain must be. It is learnt from *per-example* gains,
+not from task labels, so that it carries over to tasks nobody profiled.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,6 @@ from threadpoolctl import threadpool_limits
 from .beliefs import Played, fit_weights
 from .folds import FitData, FitRequests, task_means
 from .guard import LEAST_Z, RiskCurve
-from .novelty import CLASSES, Novelty
 from .profile import RoutingProfile
 from .training_profiles import learnt
 
@@ -36,7 +35,7 @@ def fit_profile(
     random_state: int = 0,
     data: FitData | None = None,
 ) -> RoutingProfile:
-    """Fit features, kinds, novelty, beliefs and the margin of error; `trait_scores` are all PCA scores, (adapters, r).
+    """Fit features, kinds, beliefs and the margin of error; `trait_scores` are all PCA scores, (adapters, r).
 
     `rank` components are kept, by default all; `risk` is the share of groups left out that routing may harm. `data`
     are the same requests as prepared by `FitData.of`, where several scores of them are fitted.
@@ -44,13 +43,7 @@ def fit_profile(
     at = data or FitData.of(requests, random_state)
     gains = requests.gains
     base = np.full(len(gains), 0.5) if requests.base is None else requests.base
-    novelty = Novelty.of(
-        {
-            name: (np.concatenate([f.measures for f in folds]), at.groups[np.concatenate([f.rows for f in folds])])
-            for name, folds in at.held_out.items()
-        }
-    )
-    played = [Played.of(name, folds, gains, base, at, novelty) for name, folds in at.held_out.items()]
+    played = [Played.of(folds, gains, base, at) for folds in at.held_out.values()]
     weights = fit_weights(played)
     scores = trait_scores[:, : rank or trait_scores.shape[1]]
     means = task_means(gains, at.tasks)
@@ -68,15 +61,14 @@ def fit_profile(
         weights=weights,
         training=at.training,
         learnt=learnt(at.training.match_kinds(at.kinds), means),
-        novelty=novelty,
-        errors=_errors(played, weights),
+        error_unknown=_error_unknown(played, weights),
         z=0.0,
         risk=risk,
         fitted_on=len(at.tasks),
     )
     count = at.group_count
     curves = [
-        RiskCurve.of(p.predict(weights), profile.error(p.likely, p.base(weights)), p.gains, p.groups, count)
+        RiskCurve.of(p.predict(weights), profile.error(p.unknown, p.base(weights, count)), p.gains, p.groups, count)
         for p in played
     ]
     return replace(profile, z=RiskCurve.joined(curves).best_z(risk)) if curves else replace(profile, z=LEAST_Z)
@@ -88,15 +80,18 @@ def to_demand(gains: Array, trait_scores: Array) -> Array:
     return np.hstack([mean, (gains - mean) @ np.linalg.pinv(trait_scores).T])
 
 
-def _errors(played: Sequence[Played], weights: Array) -> Array:
-    """Root mean square errors of the mean gains predicted for groups, by class of novelty.
+def _error_unknown(played: Sequence[Played], weights: Array) -> float:
+    """The root-mean-square error of a group's mean gains where nothing is known of them.
 
-    A class that could not be played is as uncertain as those that could are on average.
+    Least squares of the squared errors of held-out groups on the share of the variance that was unknown.
     """
-    found: dict[str, float] = {}
+    errors, unknown = [], []
     for each in played:
         groups = np.unique(each.groups, return_inverse=True)[1]
-        errors = task_means(each.predict(weights), groups) - task_means(each.gains, groups)
-        found[each.name] = float(np.mean(errors**2))
-    usual = float(np.mean(list(found.values()))) if found else 1.0
-    return np.sqrt([found.get(name, usual) for name in CLASSES])
+        off = task_means(each.predict(weights), groups) - task_means(each.gains, groups)
+        errors.append(np.mean(off**2, axis=1))
+        unknown.append(task_means(each.unknown[:, None], groups)[:, 0])
+    if not played:
+        return 1.0
+    share = np.concatenate(unknown)
+    return float(np.sqrt(np.concatenate(errors) @ share / max(share @ share, 1e-9)))

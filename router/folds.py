@@ -1,8 +1,8 @@
 """Measured requests, and what is known of each where it, its task or its group was held out.
 
 The three ways of holding out play what a router meets later: new requests of profiled kinds, such kinds in other
-words, and kinds that nobody profiled (`novelty.py`). Features are fitted anew in each, since words that are held out
-must be as unseen as new ones.
+words, and kinds that nobody profiled. Features are fitted anew in each, since words that are held out must be as unseen
+as new ones.
 """
 
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from .features import RequestFeatures
 from .kinds import Kinds
-from .novelty import CLASSES
 from .request import Request, tokens_of
 from .training_profiles import TrainingProfiles, TrainingRows
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
 KNOWN_FOLDS, REWORDED_FOLDS, NEW_FOLDS = 3, 3, 10
+WAYS = ("known", "reworded", "new")
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,16 @@ class Fold:
     """What is known of requests that were held out together.
 
     `rows` (q,) are their places, `fitted` (n,) those of the requests fitted on, and `kinds` (n,) the numbers of the
-    latter's tasks. `shares` (q, views, kinds) are those of `Kinds.shares`, so that what each view expects of anything
-    measured is a product; `measures` (q, measures) say how new each request is; `evidence` (q, a, kinds) is what
-    training rows say, and `match` (kinds, a) whether adapters were trained for the kinds fitted on.
+    latter's tasks. `shares` (q, views, kinds) are those of `Kinds.shares`, so that what each view says of anything
+    measured is a product, and `unknown` (q,) how much it leaves open; `evidence` (q, a, kinds) is what training rows
+    say, and `match` (kinds, a) whether adapters were trained for the kinds fitted on.
     """
 
     rows: Rows
     fitted: Rows
     kinds: Rows
     shares: Array
-    measures: Array
+    unknown: Array
     evidence: Array
     match: Array
 
@@ -62,7 +62,7 @@ class Fold:
         return task_means(values[self.fitted], self.kinds)
 
     def views(self, values: Array) -> Array:
-        """What each view expects of `values` (n, c) measured on all requests, (q, views, c)."""
+        """What each view says of `values` (n, c) measured on all requests, (q, views, c)."""
         return self.shares @ self.means(values)
 
 
@@ -119,10 +119,10 @@ class FitData:
 
     @cached_property
     def held_out(self) -> dict[str, list[Fold]]:
-        """By class of novelty, of those that can be played: folds that hold out every request that can be of it."""
+        """By the way of holding out, of those that are possible: folds that hold out every request that they can."""
         random = np.random.default_rng(self.random_state)
         found: dict[str, list[Fold]] = {}
-        for name, part in zip(CLASSES, (self._known, self._reworded, self._new), strict=True):
+        for name, part in zip(WAYS, (self._known, self._reworded, self._new), strict=True):
             places = part(random)
             folds = [self._fold(places == k) for k in range(int(places.max(initial=-1)) + 1)]
             if kept := [fold for fold in folds if fold is not None]:
@@ -167,11 +167,10 @@ class FitData:
         kinds = Kinds.of(*features.split(vectors[: len(inside)]), tasks, self.groups[inside])
         found = features.transform(asked)
         ends, meaning = features.split(found)
-        shares, unlike = kinds.shares(ends, meaning)
-        measures = np.hstack([features.unseen_mass(found)[:, None], unlike])
+        likeness = kinds.likeness(ends, meaning)
         training = TrainingProfiles.of(self.sources, features)
         evidence, match = training.evidence(ends, asked), training.match_kinds(kinds)
-        return Fold(rows, inside, tasks, shares, measures, evidence, match)
+        return Fold(rows, inside, tasks, kinds.shares(likeness), kinds.unknown(likeness), evidence, match)
 
     @property
     def _prompts(self) -> list[Request]:

@@ -1,9 +1,9 @@
 """When the base model should answer: how sure a predicted gain must be, given what there is to lose.
 
-A predicted gain must exceed zero by z standard errors. A standard error is larger the newer a request is, and smaller
-the less there is to lose: where the base model is hardly ever right, no adapter can do much worse. z is chosen by what
-routing with it does to requests that were held out, in each class of novelty (`novelty.py`), counted in groups of tasks
-that are alike:
+A predicted gain must exceed zero by z standard errors. A standard error is larger the less is known of requests like
+this, and smaller the less there is to lose: where the base model is hardly ever right, no adapter can do much worse. z
+is chosen by what routing with it does to requests that were held out, in each way (`folds.py`), counted in groups of
+tasks that are alike:
 
 1. The groups harmed, and one more, keep the risk: conformal risk control (arXiv 2208.02814).
 2. Of the values that do, the one of the best mean gain is taken; of several that are as good, the highest.
@@ -90,14 +90,14 @@ def care(base: Array) -> Array:
     return np.maximum(2 * np.sqrt(chance * (1 - chance)), LEAST_CARE)
 
 
-def hedged(views: Array, groups: int) -> Array:
-    """What views (..., views) expect of the base model's score, the general one, which comes first, drawn to an even
-    chance.
+def expected_base(views: Array, weights: Array, groups: int) -> Array:
+    """The base model's expected score (...) by what views (..., views) say of it, believed by `weights` (evidence,).
 
-    The few groups that were profiled are what adapters are for, and so what base is bad at.
+    What holds in general is drawn to an even chance: the few `groups` that were profiled are what adapters are for, and
+    so what base is bad at.
     """
-    general = (groups * views[..., :1] + UNSEEN_GROUPS * EVEN) / (groups + UNSEEN_GROUPS)
-    return np.concatenate([general, views[..., 1:]], axis=-1)
+    general = (groups * views[..., 0] + UNSEEN_GROUPS * EVEN) / (groups + UNSEEN_GROUPS)
+    return np.clip(general + weights[1] * views[..., 1], 0.0, 1.0)
 
 
 def are_few(groups: int, risk: float) -> bool:

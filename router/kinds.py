@@ -1,12 +1,15 @@
 """The kinds of request that were profiled, and how much each of them speaks for a request.
 
-A kind is a task: requests in one wording. What is known of a request is what adapters gained on kinds like it, seen in
-four ways. *General*: all kinds, each group alike; what adapters gain on most things, whatever is asked. *Words*: the
-kinds asked in words like its own. *Meaning*: the kinds nearest in meaning. *Subject*: the same more broadly. Each view
-is a share of one, laid on the kinds.
+A kind is a task: requests in one wording. How like two requests are is the mean of how like they are in words and in
+meaning. What adapters gain on a request is what they gain in *general*, on all kinds, each group alike, and how kinds
+that are *near* differ from that: the posterior mean of a Gaussian process whose covariance is that likeness
+(Rasmussen and Williams, 2006, section 2.2; kriging, in geostatistics). So ten wordings of one task count little more
+than one, a kind that is far from all others says nothing of them, and a request that is like nothing profiled is told
+what holds in general. Both are shares laid on the kinds, so they do not depend on what was measured there.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -14,44 +17,69 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Array32 = NDArray[np.float32]
-VIEWS = ("general", "words", "meaning", "subject")
-SHARPNESS = {"words": 20.0, "meaning": 40.0, "subject": 12.0}
-"""Shares go by exp(sharpness * cosine)."""
+VIEWS = ("general", "near")
+
+REACH = np.array([0.3, 0.3])
+"""Likeness goes by exp(-(1 - cosine) / reach), in words and in meaning."""
+WEIGHTS = np.array([0.5, 0.5])
+"""Of words and of meaning; they sum to one."""
+NOISE = 0.4
+"""Variance of a kind's mean gain that is chance, of ten requests, where that among kinds is 1."""
 
 
 @dataclass(frozen=True)
 class Kinds:
-    """`k` kinds of request: mean `words` (k, ends) and `meaning` (k, meaning), unit vectors, of their requests.
+    """`k` kinds of request: mean `words` (k, ends) and `meaning` (k, meaning), unit vectors, of their `counts` (k,)
+    requests.
 
-    `general` (k,) are shares that sum to one, alike for each group, and within it for each kind.
+    `general` (k,) are shares that sum to one, alike for each group, and within it for each kind. `typical` (2,) are the
+    mean cosines of requests with their own kind, in words and in meaning.
     """
 
     words: Array32
     meaning: Array32
+    counts: NDArray[np.int64]
     general: Array
+    typical: Array
 
     @classmethod
     def of(cls, ends: Array, meaning: Array, kinds: NDArray[np.intp], groups: NDArray[np.intp]) -> Self:
         """The kinds of requests with these features (n, ...); `kinds` and `groups` (n,) are numbers, the former all
         from 0."""
-        count = int(kinds.max()) + 1
-        first = np.array([np.flatnonzero(kinds == k)[0] for k in range(count)])
+        counts = np.bincount(kinds)
+        first = np.array([np.flatnonzero(kinds == k)[0] for k in range(len(counts))])
         _, of_kind, sizes = np.unique(groups[first], return_inverse=True, return_counts=True)
         general = 1 / (len(sizes) * sizes[of_kind])
-        return cls(_middles(unit(ends), kinds, count), _middles(meaning, kinds, count), general)
+        words = unit(ends)
+        middles = [_middles(vectors, kinds, len(counts)) for vectors in (words, meaning)]
+        typical = [
+            np.sum(vectors * middle[kinds], axis=1).mean()
+            for vectors, middle in zip((words, meaning), middles, strict=True)
+        ]
+        return cls(middles[0], middles[1], counts, general, np.clip(typical, 0.1, 1.0))
 
-    def shares(self, ends: Array, meaning: Array) -> tuple[Array, Array]:
-        """How much each kind speaks for requests in each view (..., views, k), and how unlike to them the nearest is
-        (..., 2), by words and by meaning, from 0 to 2."""
+    def likeness(self, ends: Array, meaning: Array) -> Array:
+        """How like requests are to each kind, (..., k), from 0 to 1."""
         words = (unit(ends).astype(np.float32) @ self.words.T).astype(np.float64)
         means = (meaning.astype(np.float32) @ self.meaning.T).astype(np.float64)
-        views = [
-            np.broadcast_to(self.general, words.shape),
-            _softmax(SHARPNESS["words"] * words),
-            _softmax(SHARPNESS["meaning"] * means),
-            _softmax(SHARPNESS["subject"] * means),
-        ]
-        return np.stack(views, axis=-2), 1 - np.stack([words.max(axis=-1), means.max(axis=-1)], axis=-1)
+        return _likeness(words / self.typical[0], means / self.typical[1])
+
+    def shares(self, likeness: Array) -> Array:
+        """How much each kind speaks for requests (..., views, k): in general, in sum one, and by how near ones differ
+        from that, in sum zero."""
+        near = likeness @ self._precision
+        near -= near.sum(axis=-1, keepdims=True) * self.general
+        return np.stack([np.broadcast_to(self.general, near.shape), near], axis=-2)
+
+    def unknown(self, likeness: Array) -> Array:
+        """The share of the variance of gains that the kinds leave unexplained of requests (...), from 0 to 1."""
+        return np.clip(1 - np.sum(likeness @ self._precision * likeness, axis=-1), 0.0, 1.0)
+
+    @cached_property
+    def _precision(self) -> Array:
+        """The inverse covariance of the kinds' mean gains, (k, k)."""
+        alike = _likeness(*(np.asarray(m @ m.T, np.float64) for m in (self.words, self.meaning)))
+        return np.linalg.inv(alike + np.diag(NOISE * np.sqrt(10 / self.counts)))
 
 
 def unit(vectors: Array) -> Array:
@@ -60,11 +88,15 @@ def unit(vectors: Array) -> Array:
     return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 1e-12)
 
 
+def _likeness(words: Array, meaning: Array) -> Array:
+    """Likeness (...) by the cosines (...) in words and in meaning."""
+    kept = [
+        weight * np.exp((np.minimum(cosines, 1.0) - 1.0) / reach)
+        for weight, cosines, reach in zip(WEIGHTS, (words, meaning), REACH, strict=True)
+    ]
+    return kept[0] + kept[1]
+
+
 def _middles(vectors: Array, kinds: NDArray[np.intp], count: int) -> Array32:
     means = np.array([vectors[kinds == k].mean(axis=0) for k in range(count)])
     return np.ascontiguousarray(unit(means), dtype=np.float32)
-
-
-def _softmax(values: Array) -> Array:
-    powers = np.exp(values - values.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)

@@ -1,16 +1,15 @@
 """A fitted routing profile: everything needed to predict gains, as plain arrays.
 
-A request is read as a mixture of the profiled kinds (`kinds.py`), mixed by how new it is (`novelty.py`) and how far
-each view is believed (`beliefs.py`). The mixture of what the kinds demand is the request's demand, and affinity is the
-demand times what an adapter supplies; to it comes the evidence of what the adapter was trained on.
+A request is read as a mixture of the profiled kinds (`kinds.py`), by what holds in general and by what is near, each
+as far as it is believed (`beliefs.py`). The mixture of what the kinds demand is the request's demand, and affinity is
+the demand times what an adapter supplies; to it comes the evidence of what the adapter was trained on.
 
-Stored as one safetensors blob whose metadata holds a JSON header (format 5):
+Stored as one safetensors blob whose metadata holds a JSON header (format 6):
 
-    header    format, encoder (the digest of the token vectors behind meanings), adapters, tasks, n_traits, groups, z,
-              risk, fitted_on, and corrections where there are any
+    header    format, encoder (the digest of the token vectors behind meanings), adapters, tasks, n_traits, groups,
+              error_unknown, z, risk, fitted_on, and corrections where there are any
     tensors   trait_scores (adapters, r), residuals (adapters, tasks), demands (tasks, 1 + r), base (tasks,),
-              weights (classes, evidence), learnt (adapters,), errors (classes,), features.*, kinds.*, training.*,
-              novelty.*
+              weights (evidence,), learnt (adapters,), features.*, kinds.*, training.*
 """
 
 import json
@@ -27,18 +26,17 @@ from safetensors.numpy import load, save
 from ..adapters import RegistryError
 from .decision import Change
 from .features import RequestFeatures
-from .guard import care, hedged
+from .guard import care, expected_base
 from .kinds import VIEWS, Kinds
 from .meaning import packaged_encoder
-from .novelty import CLASSES, Novelty
 from .request import Request, tokens_of
 from .training_profiles import KINDS, TrainingProfiles, TrainingRows, learnt
 
 Array = NDArray[np.float64]
-FORMAT = 5
-_PARTS = {"features": RequestFeatures, "kinds": Kinds, "training": TrainingProfiles, "novelty": Novelty}
-_HEADER = ("n_traits", "groups", "z", "risk", "fitted_on")
-_ARRAYS = ("trait_scores", "residuals", "demands", "base", "weights", "learnt", "errors")
+FORMAT = 6
+_PARTS = {"features": RequestFeatures, "kinds": Kinds, "training": TrainingProfiles}
+_HEADER = ("n_traits", "groups", "error_unknown", "z", "risk", "fitted_on")
+_ARRAYS = ("trait_scores", "residuals", "demands", "base", "weights", "learnt")
 
 
 @dataclass(frozen=True)
@@ -50,11 +48,11 @@ class RoutingProfile:
     base model's score there; the tasks are of so many `groups` that are alike. `residuals` (adapters, tasks) are
     measured gains, less those that traits express, of adapters that joined after the fit.
 
-    `weights` (classes of novelty, evidence) say how far each view and each kind of evidence from training rows is
-    believed; the latter only of an adapter that has `learnt` (adapters,) what it was trained on. `errors` (classes,)
-    are root-mean-square errors of the predicted mean gains of held-out groups. A predicted gain must exceed zero by `z`
-    standard errors, chosen so that at most a share `risk` of groups is harmed. `corrections`, learnt from feedback, are
-    added to the gains predicted of some adapters, by name.
+    `weights` (evidence,) say how far each view and each kind of evidence from training rows is believed; the latter
+    only of an adapter that has `learnt` (adapters,) what it was trained on. `error_unknown` is the root-mean-square
+    error of a mean gain of which nothing is known. A predicted gain must exceed zero by `z` standard errors, chosen so
+    that at most a share `risk` of groups is harmed. `corrections`, learnt from feedback, are added to the gains
+    predicted of some adapters, by name.
     """
 
     adapters: tuple[str, ...]
@@ -70,8 +68,7 @@ class RoutingProfile:
     weights: Array
     training: TrainingProfiles
     learnt: NDArray[np.bool_]
-    novelty: Novelty
-    errors: Array
+    error_unknown: float
     z: float
     risk: float
     fitted_on: int
@@ -82,9 +79,8 @@ class RoutingProfile:
         tokens = tokens_of(request)
         features = self.features.row(tokens)
         ends, meaning = self.features.split(features)
-        views, unlike = self.kinds.shares(ends, meaning)
-        likely = self.novelty.probabilities(np.array([self.features.unseen_mass(features), *unlike]))
-        weights = likely @ self.weights
+        likeness = self.kinds.likeness(ends, meaning)
+        views, weights = self.kinds.shares(likeness), self.weights
         shares = weights[: len(VIEWS)] @ views
         demand = shares @ self.demands
         joined, rows = self._joined
@@ -92,15 +88,14 @@ class RoutingProfile:
         residuals[joined] = rows @ shares.astype(np.float32)
         evidence = self.training.row(ends, tokens) * weights[len(VIEWS) :] * self.learnt[:, None]
         gains = demand[0] + self.trait_scores @ demand[1:] + residuals + evidence.sum(axis=1) + self._corrections
-        believed = weights[: len(VIEWS)]
-        base = believed @ hedged(views @ self.base, self.groups) / max(float(believed.sum()), 1e-9)
-        margin = float(self.z * self.error(likely, base))
-        return Prediction(self, gains, margin, float(base), likely, shares, demand, residuals, evidence)
+        base = expected_base(views @ self.base, weights, self.groups)
+        margin = float(self.z * self.error(self.kinds.unknown(likeness), base))
+        return Prediction(self, gains, margin, float(base), likeness, shares, demand, residuals, evidence)
 
-    def error(self, likely: Array, base: Array) -> Array:
-        """Standard errors (...) of gains predicted for requests that are of each class as `likely` (..., classes), and
-        that the base model is expected to answer with the score `base` (...)."""
-        return np.sqrt(likely @ self.errors**2) * care(base)
+    def error(self, unknown: Array, base: Array) -> Array:
+        """Standard errors (...) of gains predicted for requests of which the share `unknown` (...) of the variance is
+        not explained, and that the base model is expected to answer with the score `base` (...)."""
+        return self.error_unknown * np.sqrt(unknown) * care(base)
 
     @cached_property
     def components(self) -> list[str]:
@@ -216,17 +211,17 @@ class Prediction:
     """What a profile predicts for one request, in score points.
 
     `gains` (adapters,) are predicted over the base model, with one `margin` of error for all; `base` is the score
-    expected of the base model. `likely` (classes,) says how new the request is. It is read as a mixture of profiled
-    tasks, `shares` (tasks,), whose sum is below one as far as nothing is known. Gains are made of `demand` (1 + r,),
-    mean gain and demand for each component; `residuals` (adapters,); `evidence` (adapters, kinds) from training data;
-    and corrections from feedback.
+    expected of the base model. `likeness` (tasks,), from 0 to 1, says how like the request is to each profiled task,
+    and `shares` (tasks,), some of which are negative, as what mixture of them it is read. Gains are made of `demand`
+    (1 + r,), mean gain and demand for each component; `residuals` (adapters,); `evidence` (adapters, kinds) from
+    training data; and corrections from feedback.
     """
 
     profile: RoutingProfile
     gains: Array
     margin: float
     base: float
-    likely: Array
+    likeness: Array
     shares: Array
     demand: Array
     residuals: Array
@@ -234,8 +229,8 @@ class Prediction:
 
     @property
     def novelty(self) -> float:
-        """The probability that the request is of a kind that nobody profiled."""
-        return float(self.likely[CLASSES.index("new")])
+        """How unlike the request is to the profiled task that is most like it, from 0 to 1."""
+        return 1 - float(self.likeness.max())
 
     def parts(self, adapter: int) -> dict[str, float]:
         """The predicted gain of one adapter by its parts, which add up to it."""

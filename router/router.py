@@ -20,8 +20,8 @@ RANKED = 10
 
 NEAR_TASKS = 3
 
-NEW = 0.5
-"""From this probability on, a request counts as of a kind that nobody profiled."""
+NEW = 0.65
+"""A request whose novelty is above this is like nothing profiled."""
 
 
 class Router:
@@ -99,7 +99,7 @@ class Router:
         ranking = tuple(_affinity(profile.adapters[i], float(gains[i]), margin) for i in order)
         best = order[0] if order else None
         chosen = ranking[0] if ranking and ranking[0].low > least else None
-        likeness = prediction.shares / max(float(prediction.shares.sum()), 1e-9)
+        likeness = prediction.likeness
         nearest = tuple(
             NearTask(task=profile.tasks[i], similarity=float(likeness[i])) for i in _best_first(likeness, NEAR_TASKS)
         )
