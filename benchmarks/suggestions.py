@@ -24,8 +24,8 @@ from routing.seen import see
 from routing.table import OUTCOMES, OutcomeTable, load
 from routing.trials import scores_of
 from traitroute.router import Router
+from traitroute.router.decision import NOVEL
 from traitroute.serving.traffic.suggestion import suggestions
-from traitroute.serving.traffic.watch import NOVEL
 
 DECOYS = FAMILIAR = 5
 PROMPTS = 50

@@ -281,11 +281,9 @@ def show_traits(result: "Profile") -> None:
     routing = result.routing
     if len(result.matrix.adapters) < 3:
         console.print(NO_TRAITS)
-    from ..router.novelty import CLASSES
-
-    errors = ", ".join(f"{error:.2f} {name}" for name, error in zip(CLASSES, routing.errors, strict=True))
     console.print(
-        f"router: {routing.trait_scores.shape[1]} components; error of a task's gain where the request is: {errors}"
+        f"router: {routing.trait_scores.shape[1]} components; a gain of which nothing is known is off by "
+        f"{routing.error_unknown:.2f}"
     )
 
 

@@ -1,8 +1,7 @@
 """Request features: a text to a vector, in well under a millisecond.
 
 Two blocks. *Ends*: tf-idf of the hashed words and word pairs at both ends of the text, where instructions stand,
-projected on the directions that the fitting requests span. *Meaning*: the text's static sentence vector. The share of
-the ends that lies outside those directions is the request's `unseen_mass`: words that nothing profiled is asked with.
+projected on the directions that the fitting requests span. *Meaning*: the text's static sentence vector.
 """
 
 from collections.abc import Callable, Sequence
@@ -86,14 +85,6 @@ class RequestFeatures:
         """The ends (..., ends) and the meaning (..., meaning) of feature vectors."""
         width = self.basis.shape[1]
         return features[..., :width], features[..., width:]
-
-    def unseen_mass(self, features: Array) -> Array:
-        """Share of the words at each request's ends that the fitting requests do not span, in [0, 1], (n,).
-
-        Instructions stand at the ends: of eleven measures of novelty this separated new tasks from new requests of
-        known tasks best (docs/decisions.md).
-        """
-        return np.clip(1 - np.sum(self.split(features)[0] ** 2, axis=-1), 0, 1)
 
 
 def _idf(texts: Sequence[Counts]) -> Array:

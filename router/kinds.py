@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 Array32 = NDArray[np.float32]
 VIEWS = ("general", "near")
 
-REACH = np.array([0.3, 0.3])
+REACH = np.array([0.5, 0.1])
 """Likeness goes by exp(-(1 - cosine) / reach), in words and in meaning."""
 WEIGHTS = np.array([0.5, 0.5])
 """Of words and of meaning; they sum to one."""

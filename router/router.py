@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..adapters import AdapterState, Registry, RegistryError, StoredProfile
-from .decision import Affinity, NearTask, RoutingDecision
+from .decision import NOVEL, Affinity, NearTask, RoutingDecision
 from .profile import RoutingProfile
 from .request import NO_TEXT, Request
 from .text import says_something
@@ -19,9 +19,6 @@ RANKED = 10
 """How many adapters a decision lists by default."""
 
 NEAR_TASKS = 3
-
-NEW = 0.65
-"""A request whose novelty is above this is like nothing profiled."""
 
 
 class Router:
@@ -103,7 +100,7 @@ class Router:
         nearest = tuple(
             NearTask(task=profile.tasks[i], similarity=float(likeness[i])) for i in _best_first(likeness, NEAR_TASKS)
         )
-        like = f"most like task {nearest[0].task}" if prediction.novelty < NEW else "like nothing profiled"
+        like = f"most like task {nearest[0].task}" if prediction.novelty < NOVEL else "like nothing profiled"
         return RoutingDecision(
             adapter=chosen.adapter if chosen else None,
             gain=chosen.gain if chosen else 0.0,

@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 
 from ...adapters import DatabaseError, DemandWindow, Registry, RegistryError
 from ...router import RoutingDecision, RoutingProfile
+from ...router.decision import NOVEL
 from ..state import ServerState
 
 SAMPLED = 32
 """So many novel requests of a window leave their features: a sample of all, by reservoir (Vitter, 1985)."""
-NOVEL = 0.5
-"""From this probability of a new kind a request counts as novel."""
 VARIABLE = "TRAITROUTE_WATCH"
 """Set to 0, nothing is watched."""
 WINDOW_S = 60.0

@@ -23,12 +23,17 @@ def test_fitting_twice_gives_the_same_features(features: RequestFeatures) -> Non
     np.testing.assert_array_equal(again.transform(TEXTS), features.transform(TEXTS))
 
 
-def test_unseen_mass_grows_with_unknown_words(features: RequestFeatures) -> None:
+def seen_mass(features: RequestFeatures, texts: list[str]) -> np.ndarray:
+    """The share of the words at the ends of texts that the fitting requests span."""
+    return np.sum(features.split(features.transform(texts))[0] ** 2, axis=1)
+
+
+def test_unknown_words_lie_outside_the_ends(features: RequestFeatures) -> None:
     texts = ["review: I loved it!", "review: I loved vorpal borogoves", "vorpal borogoves", ""]
-    known, mixed, unknown, empty = features.unseen_mass(features.transform(texts))
-    assert known < 0.05 < mixed < unknown
-    assert unknown == pytest.approx(1.0, abs=0.05)
-    assert empty == 1.0
+    known, mixed, unknown, empty = seen_mass(features, texts)
+    assert known > 0.95 > mixed > unknown
+    assert unknown == pytest.approx(0.0, abs=0.05)
+    assert empty == 0.0
 
 
 def test_middle_of_a_very_long_text_is_not_read(features: RequestFeatures) -> None:
@@ -56,8 +61,8 @@ def test_features_are_the_ends_and_the_meaning(features: RequestFeatures) -> Non
 def test_refitted_features_know_only_what_they_were_refitted_on(features: RequestFeatures) -> None:
     solved = TEXTS[:20]
     again, _ = features.refit(solved)
-    assert again.unseen_mass(again.transform(solved)).max() < 0.05
-    assert again.unseen_mass(again.transform(TEXTS[-1:]))[0] > 0.9
+    assert seen_mass(again, solved).min() > 0.95
+    assert seen_mass(again, TEXTS[-1:])[0] < 0.1
 
 
 def test_refitted_features_span_what_fitted_ones_do(features: RequestFeatures) -> None:

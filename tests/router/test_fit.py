@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from traitroute.profiling.traits.space import TraitSpace
 from traitroute.router import FitRequests, Router, RoutingProfile, fit_profile
+from traitroute.router.decision import NOVEL
 from traitroute.router.fit import to_demand
 from traitroute.router.guard import LEAST_CARE, LEAST_Z
-from traitroute.router.novelty import CLASSES
 
 Array = NDArray[np.float64]
 
@@ -35,9 +35,10 @@ def test_demand_of_lower_rank_keeps_the_mean_gain() -> None:
     np.testing.assert_allclose(kept.mean(axis=1), gains.mean(axis=1))
 
 
-def test_new_tasks_are_less_certain_than_profiled_ones(profile: RoutingProfile) -> None:
-    errors = dict(zip(CLASSES, profile.errors, strict=True))
-    assert errors["known"] < errors["new"]
+def test_the_less_is_known_the_larger_is_the_error(profile: RoutingProfile) -> None:
+    nothing, half, all_ = profile.error(np.array([1.0, 0.5, 0.0]), np.full(3, 0.5))
+    assert profile.error_unknown == pytest.approx(nothing)
+    assert nothing > half > all_ == 0
 
 
 def test_profile_says_what_it_was_fitted_on(profile: RoutingProfile) -> None:
@@ -83,10 +84,10 @@ def test_a_margin_is_kept_where_too_few_data_sets_could_be_left_out(data_sets: i
 
 
 def test_there_is_less_to_lose_where_the_base_model_is_hardly_ever_right(profile: RoutingProfile) -> None:
-    new = np.array([0.0, 0.0, 1.0])
-    assert profile.error(new, np.array(0.5)) == pytest.approx(profile.errors[2])
-    assert profile.error(new, np.array(0.02)) < 0.3 * profile.errors[2]
-    assert profile.error(new, np.array(0.0)) == LEAST_CARE * profile.errors[2]
+    new, error = np.array(1.0), profile.error_unknown
+    assert profile.error(new, np.array(0.5)) == pytest.approx(error)
+    assert profile.error(new, np.array(0.02)) < 0.3 * error
+    assert profile.error(new, np.array(0.0)) == LEAST_CARE * error
 
 
 def test_kinds_of_which_nothing_was_measured_before_get_what_is_known_in_general() -> None:
@@ -98,5 +99,5 @@ def test_kinds_of_which_nothing_was_measured_before_get_what_is_known_in_general
     requests = FitRequests(texts, tasks, gains, base=np.full(len(texts), 0.2))
     fitted = fit_profile(["helps", "harms"], requests, np.array([[1.0], [-1.0]]), n_traits=1)
     decision = Router(fitted).route("whatever else zebra crossing violin")
-    assert decision.novelty > 0.5
+    assert decision.novelty > NOVEL
     assert decision.adapter == "helps"

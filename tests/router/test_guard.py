@@ -66,7 +66,7 @@ def test_task_that_surely_loses_is_harmed_until_the_margin_keeps_it_from_adapter
     assert at[3.0] == ([0.0, 0.0], [False, False])
 
 
-def test_harm_in_one_class_of_novelty_is_harm() -> None:
+def test_harm_in_one_way_of_holding_out_is_harm() -> None:
     curves = [curve((0.4, 0.3, 0.2), harmed, tasks=60) for harmed in ([9, 0, 0], [0, 9, 0])]
     joined = RiskCurve.joined(curves)
     assert joined.best_z(0.05) == 1.0
