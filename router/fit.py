@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from .beliefs import Played, fit_weights
 from .folds import FitData, FitRequests, task_means
-from .guard import LEAST_Z, RiskCurve
+from .guard import UNTRIED_Z, harmed_groups, smallest_z
 from .profile import RoutingProfile
 from .training_profiles import learnt
 
@@ -66,12 +66,21 @@ def fit_profile(
         risk=risk,
         fitted_on=len(at.tasks),
     )
+    if not played:
+        return replace(profile, z=UNTRIED_Z)
     count = at.group_count
-    curves = [
-        RiskCurve.of(p.predict(weights), profile.error(p.unknown, p.base(weights, count)), p.gains, p.groups, count)
-        for p in played
+    harmed = [
+        harmed_groups(
+            each.predict(weights),
+            profile.error(each.unknown, each.base(weights, count)),
+            each.gains,
+            each.groups,
+            count=count,
+            tests=count * len(played),
+        )
+        for each in played
     ]
-    return replace(profile, z=RiskCurve.joined(curves).best_z(risk)) if curves else replace(profile, z=LEAST_Z)
+    return replace(profile, z=smallest_z(np.any(harmed, axis=0), risk))
 
 
 def to_demand(gains: Array, trait_scores: Array) -> Array:
