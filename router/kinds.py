@@ -74,7 +74,8 @@ class Kinds:
     def unknown(self, likeness: Array) -> Array:
         """The share of the variance of gains that the kinds leave unexplained of requests (...), from 0 to 1."""
         explained: Array = np.sum(likeness @ self._precision * likeness, axis=-1)
-        return np.maximum(1 - explained, 0.0)
+        left: Array = np.maximum(1 - explained, 0.0)
+        return left
 
     @cached_property
     def _precision(self) -> Array:
