@@ -73,9 +73,8 @@ class Kinds:
 
     def unknown(self, likeness: Array) -> Array:
         """The share of the variance of gains that the kinds leave unexplained of requests (...), from 0 to 1."""
-        explained: Array = np.sum(likeness @ self._precision * likeness, axis=-1)
-        left: Array = np.maximum(1 - explained, 0.0)
-        return left
+        left: Array = 1 - np.sum(likeness @ self._precision * likeness, axis=-1)
+        return left.clip(0.0)
 
     @cached_property
     def _precision(self) -> Array:
