@@ -73,14 +73,14 @@ class Kinds:
 
     def unknown(self, likeness: Array) -> Array:
         """The share of the variance of gains that the kinds leave unexplained of requests (...), from 0 to 1."""
-        left: Array = 1 - np.sum(likeness @ self._precision * likeness, axis=-1)
-        return left.clip(0.0)
+        explained: Array = np.sum(likeness @ self._precision * likeness, axis=-1)
+        return np.maximum(1 - explained, 0.0)
 
     @cached_property
     def _precision(self) -> Array:
         """The inverse covariance of the kinds' mean gains, (k, k)."""
         alike = _likeness(*(np.asarray(m @ m.T, np.float64) for m in (self.words, self.meaning)))
-        return np.linalg.inv(alike + np.diag(NOISE * np.sqrt(10 / self.counts)))
+        return np.asarray(np.linalg.inv(alike + np.diag(NOISE * np.sqrt(10 / self.counts))), np.float64)
 
 
 def unit(vectors: Array) -> Array:
