@@ -18,17 +18,20 @@ from typing import Literal, Self
 
 from ..adapters import FeedbackSource, InputError
 from ..router import RoutingDecision
+from .judge import Judge
 
 Arm = Literal["auto", "control", "second"]
 """How a request came to its answerer: by the policy, held back for the control group, or to try the second choice."""
 
 HOLDBACK_VARIABLE, EXPLORE_VARIABLE = "TRAITROUTE_HOLDBACK", "TRAITROUTE_EXPLORE"
-OUTCOMES_VARIABLE = "TRAITROUTE_OUTCOMES"
+OUTCOMES_VARIABLE, GRADED_VARIABLE = "TRAITROUTE_OUTCOMES", "TRAITROUTE_JUDGE_SHARE"
 MOST_HELD_BACK, MOST_EXPLORED = 0.5, 0.2
+GRADED = 0.01
+"""The share of requests whose answers a judge grades, where it is not set."""
 PURPOSE = b"control group"
 """What the registry's key for draws is derived for."""
-AUTOMATIC = (FeedbackSource.FORMAT, FeedbackSource.ANSWERED)
-"""The outcomes that a server can see by itself."""
+AUTOMATIC = (FeedbackSource.FORMAT, FeedbackSource.ANSWERED, FeedbackSource.JUDGE)
+"""The outcomes that a server can report by itself."""
 
 
 @dataclass(frozen=True)
@@ -65,24 +68,30 @@ class Drawn:
 @dataclass(frozen=True)
 class Experiment:
     """The share of conversations that base answers, the share of the others that may try the second choice, and which
-    outcomes of its answers the server reports by itself.
+    outcomes of its answers the server reports by itself; `judge` grades them, where that is one of them.
     """
 
     holdback: float = 0.0
     explore: float = 0.0
     outcomes: frozenset[FeedbackSource] = frozenset()
+    judge: Judge | None = None
 
     @classmethod
     def from_environment(cls) -> Self:
         """What the operator set.
 
         Raises:
-            InputError: a share is no number or out of range, or an outcome is none that a server can see.
+            InputError: a share is no number or out of range, an outcome is none that a server can report, or the judge
+                that one needs is not named.
         """
+        outcomes = _outcomes(os.environ.get(OUTCOMES_VARIABLE, ""))
         return cls(
             _share(HOLDBACK_VARIABLE, most=MOST_HELD_BACK),
             _share(EXPLORE_VARIABLE, most=MOST_EXPLORED),
-            _outcomes(os.environ.get(OUTCOMES_VARIABLE, "")),
+            outcomes,
+            Judge.from_environment(_share(GRADED_VARIABLE, most=1.0, usual=GRADED))
+            if FeedbackSource.JUDGE in outcomes
+            else None,
         )
 
     def holding_back(self, share: float | None) -> Self:
@@ -138,10 +147,10 @@ def _policy(decision: RoutingDecision) -> Answerer:
     return Answerer(decision.adapter, decision.gain, *decision.interval)
 
 
-def _share(variable: str, *, most: float) -> float:
+def _share(variable: str, *, most: float, usual: float = 0.0) -> float:
     given = os.environ.get(variable, "").strip()
     try:
-        share = float(given) if given else 0.0
+        share = float(given) if given else usual
     except ValueError:
         share = -1.0
     # Written so that NaN is refused too.

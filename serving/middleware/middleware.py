@@ -144,7 +144,7 @@ class RoutingMiddleware:
         self.state = state
         self._chooser = Chooser(state)
         self._recorder = Recorder(state.counts)
-        self.outcomes = Outcomes(state.experiment.outcomes)
+        self.outcomes = Outcomes(state.experiment.outcomes, judge=state.experiment.judge)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket" and (limits_adapters(scope) or not tenant_of(scope).may_all):

@@ -1,4 +1,5 @@
-"""What a server sees by itself of how its answers turned out: whether there is one, and is it the JSON asked for.
+"""What a server reports by itself of how its answers turned out: whether there is one, is it the JSON asked for, and
+what a judge says of it.
 
 Only where the operator asks for it, of chat completions and completions for `auto`, whole or streamed. Nothing waits
 for it: a part of an answer is looked at after it was sent, and rewards are written by a thread of its own, a batch at a
@@ -10,12 +11,14 @@ judged: which, is settled before they are answered, so that no arm is favoured.
 `answered` is 1 where the answer ended by itself (or at a stop sequence) and says something or calls a tool, and 0 where
 it ran into its limit of tokens, was filtered or refused, or is empty. `format` is 1 where `response_format` asks for
 JSON and the whole answer is JSON (an object, for `json_object`), else 0. A schema is not checked, and whether one of
-several options was named is not guessed from the prompt. Of several choices it is the mean.
+several options was named is not guessed from the prompt. Of several choices it is the mean. `judge` is a model's grade
+(`judge.py`) of a sampled share, where there is one choice that says something; it is asked by a thread of its own.
 """
 
 import json
 import logging
 import queue
+import random
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -26,7 +29,8 @@ from weakref import WeakSet
 from starlette.datastructures import Headers
 from starlette.types import Message, Send
 
-from ...adapters import DatabaseError, Feedback, FeedbackSource, Location, Registry, RegistryError
+from ...adapters import DatabaseError, Feedback, FeedbackSource, Location, Registry, RegistryError, ServerError
+from ..judge import LONGEST, Judge, shown
 from ..profile_snapshot import DecisionToken
 
 JUDGED = frozenset({"/v1/chat/completions", "/v1/completions"})
@@ -39,6 +43,8 @@ HOURLY, BURST = 1000, 100
 MOST_UNDER_WAY = 200
 """How many answers are looked at at a time, for at most so many times `MOST_CHARACTERS`."""
 WAITING, WRITE_EVERY_S = 1000, 1.0
+UNGRADED = 100
+"""How many answers wait for the judge at a time; others are not graded."""
 _ENDED = frozenset({"stop", "tool_calls", "function_call"})
 _CUT = frozenset({"length", "content_filter"})
 _logger = logging.getLogger(__name__)
@@ -58,9 +64,12 @@ class _Said:
 
 
 class Answer:
-    """An answer that is being sent; `asked` is the `response_format`'s type where its text is needed."""
+    """An answer that is being sent; `asked` is the `response_format`'s type where its text is needed for that, and
+    `request` what the judge is shown where it is to be graded.
+    """
 
-    def __init__(self, *, streamed: bool, asked: str | None) -> None:
+    def __init__(self, *, streamed: bool, asked: str | None, request: str | None = None) -> None:
+        self.request = request
         self._streamed = streamed
         self._asked = asked
         self._rest = bytearray()
@@ -99,6 +108,14 @@ class Answer:
             judgement[FeedbackSource.FORMAT] = _mean(kept)
         return judgement
 
+    @property
+    def text(self) -> str | None:
+        """What the judge is shown of it, once it was judged; None where there is nothing to grade."""
+        choices = list(self._choices.values())
+        if self._lost or len(choices) != 1 or choices[0].calls or choices[0].ended not in _ENDED | {"length"}:
+            return None
+        return "".join(choices[0].text).strip() or None
+
     def _read_line(self, line: bytes) -> None:
         if line.startswith(b"data:") and (content := line[5:].strip()) != b"[DONE]":
             self._read(content)
@@ -125,7 +142,7 @@ class Answer:
         said.calls = said.calls or bool(message.get("tool_calls") or message.get("function_call"))
         said.refuses = said.refuses or bool(message.get("refusal"))
         self._characters += len(text)
-        if self._asked is None:
+        if self._asked is None and self.request is None:
             return
         if self._characters <= MOST_CHARACTERS:
             said.text.append(text)
@@ -136,15 +153,23 @@ class Answer:
 class Outcomes:
     """Judges the answers of one server process for the `sources` that its operator chose, and writes what it finds."""
 
-    def __init__(self, sources: frozenset[FeedbackSource], *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        sources: frozenset[FeedbackSource],
+        *,
+        judge: Judge | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._sources = sources
+        self._judge = judge
         self._clock = clock
         self._left, self._counted = float(BURST), clock()
         self._waiting: queue.Queue[tuple[Location, str, Answer]] = queue.Queue(WAITING)
         # Those that clients break off leave it by themselves.
         self._under_way: WeakSet[Answer] = WeakSet()
-        self._writer: threading.Thread | None = None
-        self._complained = False
+        self._ungraded: queue.Queue[tuple[Location, str, str, str]] = queue.Queue(UNGRADED)
+        self._threads: dict[str, threading.Thread] = {}
+        self._complaints: set[str] = set()
 
     def judging(self, send: Send, path: str, request: Mapping[str, Any], token: str, location: Location) -> Send:
         """A `send` by which the answer to a request goes, for the decision of this token, and which judges it then."""
@@ -168,6 +193,7 @@ class Outcomes:
     def flush(self) -> None:
         """Return when all that was found so far is written, or given up."""
         self._waiting.join()
+        self._ungraded.join()
 
     def _has_room(self) -> bool:
         now = self._clock()
@@ -186,18 +212,25 @@ class Outcomes:
         asked = _asked_format(request) if FeedbackSource.FORMAT in self._sources else None
         if kind not in ("application/json", "text/event-stream"):
             return None
-        answer = Answer(streamed=kind == "text/event-stream", asked=asked)
+        graded = self._judge is not None and random.random() < self._judge.share
+        seen = shown(request)[-2 * LONGEST :] if graded else None
+        answer = Answer(streamed=kind == "text/event-stream", asked=asked, request=seen)
         self._under_way.add(answer)
         return answer
 
     def _judge_later(self, location: Location, token: str, answer: Answer) -> None:
+        self._put(self._waiting, (location, token, answer), self._write)
+
+    def _put(self, waiting: "queue.Queue[Any]", item: Any, work: Callable[[], None]) -> None:
+        """Leave an item to the thread that does this work, which begins with the first one; none waits for room."""
         try:
-            self._waiting.put_nowait((location, token, answer))
+            waiting.put_nowait(item)
         except queue.Full:
             return
-        if self._writer is None:
-            self._writer = threading.Thread(target=self._write, name="traitroute-outcomes", daemon=True)
-            self._writer.start()
+        name = f"traitroute-{work.__name__.strip('_')}-outcomes"
+        if name not in self._threads:
+            self._threads[name] = threading.Thread(target=work, name=name, daemon=True)
+            self._threads[name].start()
 
     def _write(self) -> None:
         while True:
@@ -208,6 +241,9 @@ class Outcomes:
                 batch.append(self._waiting.get())
             try:
                 self._keep(batch[-1][0], [row for _, token, answer in batch for row in self._rows(token, answer)])
+                for location, token, answer in batch:
+                    if answer.request is not None and (text := answer.text) is not None:
+                        self._put(self._ungraded, (location, token, answer.request, text), self._grade)
             finally:
                 for _ in batch:
                     self._waiting.task_done()
@@ -220,6 +256,21 @@ class Outcomes:
             if source in self._sources
         ]
 
+    def _grade(self) -> None:
+        assert self._judge is not None
+        with self._judge.client() as client:
+            while True:
+                location, token, request, text = self._ungraded.get()
+                try:
+                    reward = self._judge.grade(client, request, text)
+                    if reward is not None:
+                        row = DecisionToken.read(token).rewarded(token, reward, source=FeedbackSource.JUDGE)
+                        self._keep(location, [row])
+                except ServerError as exc:
+                    self._complain(f"answers are not graded: {exc}")
+                finally:
+                    self._ungraded.task_done()
+
     def _keep(self, location: Location, rows: list[Feedback]) -> None:
         if not rows:
             return
@@ -227,9 +278,13 @@ class Outcomes:
             with Registry.open(location) as registry:
                 registry.put_feedback(*rows)
         except (DatabaseError, RegistryError) as exc:
-            if not self._complained:
-                _logger.warning("traitroute: outcomes of answers are not kept: %s", exc)
-            self._complained = True
+            self._complain(f"outcomes of answers are not kept: {exc}")
+
+    def _complain(self, trouble: str) -> None:
+        """Say each trouble once."""
+        if trouble not in self._complaints:
+            _logger.warning("traitroute: %s", trouble)
+        self._complaints.add(trouble)
 
 
 def _asked_format(request: Mapping[str, Any]) -> str | None:

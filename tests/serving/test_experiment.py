@@ -151,14 +151,20 @@ def test_an_experiment_is_what_the_operator_set(monkeypatch: pytest.MonkeyPatch)
     [
         *(("TRAITROUTE_HOLDBACK", wrong, "from 0 (off) to 0.5") for wrong in ("2%", "-0.1", "0.51", "nan", "inf")),
         *(("TRAITROUTE_EXPLORE", wrong, "from 0 (off) to 0.2") for wrong in ("yes", "0.3")),
-        ("TRAITROUTE_OUTCOMES", "format,judge", "format, answered"),
+        ("TRAITROUTE_OUTCOMES", "format,user", "format, answered, judge"),
+        ("TRAITROUTE_JUDGE_SHARE", "1%", "from 0 (off) to 1"),
+        ("TRAITROUTE_JUDGE_MODEL", " ", "which model grades"),
+        ("TRAITROUTE_JUDGE_URL", "judge:8000", "http"),
     ],
 )
 def test_what_cannot_be_is_refused_at_the_start(
     monkeypatch: pytest.MonkeyPatch, variable: str, wrong: str, cure: str
 ) -> None:
+    if "JUDGE" in variable:
+        for name, value in (("OUTCOMES", "judge"), ("JUDGE_URL", "http://judge:8000/v1"), ("JUDGE_MODEL", "strict")):
+            monkeypatch.setenv(f"TRAITROUTE_{name}", value)
     monkeypatch.setenv(variable, wrong)
-    with pytest.raises(InputError, match=variable) as refused:
+    with pytest.raises(InputError, match=variable if variable != "TRAITROUTE_JUDGE_URL" else "judge:8000") as refused:
         Experiment.from_environment()
     assert cure in str(refused.value)
 

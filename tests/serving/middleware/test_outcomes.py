@@ -1,9 +1,11 @@
 """What a server sees of its own answers, whole and streamed, without keeping any text."""
 
 import json
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from traitroute.adapters import FeedbackSource, Registry
 from traitroute.serving.experiment import Experiment
+from traitroute.serving.judge import LONGEST
 from traitroute.serving.middleware import RoutingMiddleware, outcomes
 from traitroute.serving.middleware.outcomes import Answer, Outcomes
 from traitroute.serving.profile_snapshot import DecisionToken
@@ -227,6 +230,93 @@ def test_a_registry_that_cannot_be_written_costs_no_answer(
     registry.path.rename(registry.path.with_name("gone.db"))
     assert ask(json_answer).status_code == 200
     assert "outcomes of answers are not kept" in caplog.text
+
+
+@dataclass
+class StandIn:
+    """A judge that gives the grade `says`, and keeps what it was asked."""
+
+    url: str
+    says: str = "[[5]]"
+    status: int = 200
+    asked: list[str] = field(default_factory=list)
+    keys: set[str | None] = field(default_factory=set)
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            judge.asked.append(body["messages"][0]["content"])
+            judge.keys.add(self.headers["authorization"])
+            reply = whole(judge.says) if judge.status == 200 else whole(f"no: {self.headers['authorization']}")
+            self.send_response(judge.status)
+            self.send_header("content-length", str(len(reply)))
+            self.end_headers()
+            self.wfile.write(reply)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    judge = StandIn(f"http://127.0.0.1:{server.server_port}/v1")
+    settings = {"URL": judge.url, "MODEL": "strict", "API_KEY": "sk-very-secret", "SHARE": "1"}
+    for name, value in settings.items():
+        monkeypatch.setenv(f"TRAITROUTE_JUDGE_{name}", value)
+    yield judge
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def plain_stream(_: Request) -> Response:
+    return Response(streamed("My ", "answer"), media_type="text/event-stream")
+
+
+@pytest.mark.parametrize(("says", "reward"), [("[[5]]", 1), ("It is [[1]], or rather [[ 2 ]].", 0.25), ("[[9]]", None)])
+def test_a_judge_grades_what_was_asked_and_answered(
+    ask: Callable[..., Any], registry: Registry, stand_in: StandIn, says: str, reward: float | None
+) -> None:
+    stand_in.says = says
+    ask(plain_stream, watched="judge", messages=[{"role": "user", "content": [{"type": "text", "text": "code"}]}])
+    assert found(registry) == ({} if reward is None else {"judge": reward})
+    assert stand_in.keys == {"Bearer sk-very-secret"}
+    assert "[Request]\nuser: code\n\n[Answer]\nMy answer\n\n[End]" in stand_in.asked[0]
+    stored = b"".join(f.read_bytes() for f in registry.path.parent.glob("registry.db*"))
+    assert b"My answer" not in stored
+
+
+def test_what_says_nothing_is_not_shown_to_the_judge(ask: Callable[..., Any], stand_in: StandIn) -> None:
+    for body in (whole(" "), whole(None, "tool_calls", tool_calls=[{"id": "1"}]), whole("x", "content_filter")):
+        ask(lambda _, body=body: Response(body, media_type="application/json"), watched="judge")
+    assert stand_in.asked == []
+
+
+def test_a_judge_sees_its_share_and_only_so_much_of_a_text(
+    ask: Callable[..., Any], stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRAITROUTE_JUDGE_SHARE", "0")
+    ask(json_answer, watched="judge,answered")
+    assert stand_in.asked == []
+    monkeypatch.setenv("TRAITROUTE_JUDGE_SHARE", "1")
+    long = [{"role": "user", "content": f"code {'a' * 50_000} the end"}]
+    ask(lambda _: Response(whole("b" * 50_000), media_type="application/json"), watched="judge", messages=long)
+    (seen,) = stand_in.asked
+    assert len(seen) < 3.2 * LONGEST and "a the end\n" in seen
+
+
+@pytest.mark.parametrize("status", [401, 503])
+def test_a_judge_that_is_away_or_refuses_costs_one_line(
+    ask: Callable[..., Any], registry: Registry, stand_in: StandIn, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    stand_in.status = status
+    assert ask(json_answer, watched="judge,answered").status_code == 200
+    assert found(registry) == {"answered": 1}
+    assert "answers are not graded: the judge 'strict'" in caplog.text
+    assert "sk-very-secret" not in caplog.text
 
 
 def test_so_many_are_judged_an_hour_and_no_more() -> None:
