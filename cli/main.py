@@ -46,6 +46,10 @@ COMMANDS = {
         "Forecast the gains of a LoRA trained on DATA over every profiled task, with intervals.",
     ),
     "route": ("route:route", "Say which adapter a request needs, or `base`, without running any model."),
+    "replay": (
+        "replay:replay",
+        "Say which of yesterday's decisions another profile version would have made otherwise, and what that is worth.",
+    ),
     "recalibrate": ("recalibrate:recalibrate", "Show, and with --apply keep, what feedback says of predicted gains."),
     "lift": ("lift:lift", "Say by how much `auto` is better than base on your own traffic, from a control group."),
     "suggest-tasks": (

@@ -2,13 +2,12 @@
 
 import json
 from collections import Counter
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from ..adapters import InputError, Registry
+from ..adapters import Registry
 from .console import console
 from .options import DEFAULT_REGISTRY, RegistryPath
 
@@ -62,31 +61,21 @@ def diff(
     before: Version,
     after: Version,
     registry: RegistryPath = DEFAULT_REGISTRY,
-    requests: Annotated[
-        Path | None,
-        typer.Option(
-            help="Requests to compare by: one a line, or JSONL with `input` "
-            "[default: the test prompts of the profile's tasks]."
-        ),
-    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show which decisions differ between two versions, among the adapters that are ready now.
+    """Show which decisions on the test prompts of its tasks differ between two versions, among the adapters that are
+    ready now; `traitroute replay` asks the same of your own requests.
 
     Example:
 
-        traitroute profiles diff 3 4 --requests yesterday.jsonl
+        traitroute profiles diff 3 4
     """
     from ..profiling.matrix.profiled import Profiled
     from ..profiling.versions import Reference, moved
 
     with Registry.open(registry, read_only=True) as store:
         old, new = store.profile(before), store.profile(after)
-        if requests is None:
-            reference = Reference.of_tasks(Profiled.open(store))
-        else:
-            texts = _read_requests(requests)
-            reference = Reference(texts, [requests.name] * len(texts))
+        reference = Reference.of_tasks(Profiled.open(store))
         changed = moved(store, old, new, reference)
     count = len(reference.texts)
     if as_json:
@@ -154,27 +143,3 @@ def refit(
             )
             return
         console.print(f"fitted: profile version {fit_again(store)}")
-
-
-def _read_requests(file: Path) -> list[str]:
-    """Requests of a file, one a line.
-
-    Raises:
-        InputError: it cannot be read, or holds none.
-    """
-    from ..profiling.tasks.text_files import json_lines, text_lines
-
-    if file.suffix == ".jsonl":
-        texts = [_request(row, where) for where, row in json_lines(file)]
-    else:
-        texts = [line.rstrip("\r\n") for _, line in text_lines(file)]
-    if not texts:
-        raise InputError(f"{file} holds no requests")
-    return texts
-
-
-def _request(row: Any, where: str) -> str:
-    text = row.get("input") if isinstance(row, dict) else row
-    if not isinstance(text, str):
-        raise InputError(f'{where}: a request is text, or an object with "input" as text')
-    return text

@@ -81,6 +81,10 @@ class RequestFeatures:
         ends = _tf_idf(tokens.edges, self.idf) @ self.basis.take(tokens.edges.places, axis=0)
         return np.concatenate([ends, tokens.meaning], dtype=np.float64)
 
+    def same_as(self, other: "RequestFeatures") -> bool:
+        """Whether requests have the same features by both."""
+        return np.array_equal(self.idf, other.idf) and np.array_equal(self.basis, other.basis)
+
     def split(self, features: Array) -> tuple[Array, Array]:
         """The ends (..., ends) and the meaning (..., meaning) of feature vectors."""
         width = self.basis.shape[1]

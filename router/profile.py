@@ -77,20 +77,36 @@ class RoutingProfile:
     def predict(self, request: Request) -> "Prediction":
         """Predict the gain of every adapter over the base model on one request."""
         tokens = tokens_of(request)
-        features = self.features.row(tokens)
+        ends, meaning = self.features.split(self.features.row(tokens))
+        return self._predict(ends, meaning, self.training.row(ends, tokens))
+
+    def predict_many(self, requests: Sequence[Request]) -> "Prediction":
+        """The same of n requests at once, each array with n rows: some twenty times faster."""
+        tokens = [tokens_of(request) for request in requests]
+        ends, meaning = self.features.split(self.features.transform(tokens))
+        return self._predict(ends, meaning, self.training.evidence(ends, tokens))
+
+    def predict_features(self, features: Array) -> "Prediction":
+        """The same of n requests of which only features (n, ends + meaning) are known, and so without what training
+        answers are evidence of."""
         ends, meaning = self.features.split(features)
+        match = self.training.prompt_match(ends)
+        return self._predict(ends, meaning, np.stack([match, np.zeros_like(match)], axis=-1))
+
+    def _predict(self, ends: Array, meaning: Array, evidence: Array) -> "Prediction":
+        """By the features (..., ends), (..., meaning) and the evidence from training rows (..., adapters, kinds)."""
         likeness = self.kinds.likeness(ends, meaning)
         views, weights = self.kinds.shares(likeness), self.weights
         shares = weights[: len(VIEWS)] @ views
         demand = shares @ self.demands
         joined, rows = self._joined
-        residuals = np.zeros(len(self.adapters))
-        residuals[joined] = rows @ shares.astype(np.float32)
-        evidence = self.training.row(ends, tokens) * weights[len(VIEWS) :] * self.learnt[:, None]
-        gains = demand[0] + self.trait_scores @ demand[1:] + residuals + evidence.sum(axis=1) + self._corrections
+        residuals = np.zeros((*shares.shape[:-1], len(self.adapters)))
+        residuals[..., joined] = shares.astype(np.float32) @ rows.T
+        evidence = evidence * weights[len(VIEWS) :] * self.learnt[:, None]
+        gains = demand[..., :1] + demand[..., 1:] @ self.trait_scores.T + residuals + evidence.sum(axis=-1)
         base = expected_base(views @ self.base, weights, self.groups)
-        margin = float(self.z * self.error(self.kinds.unknown(likeness), base))
-        return Prediction(self, gains, margin, float(base), likeness, shares, demand, residuals, evidence)
+        margin = self.z * self.error(self.kinds.unknown(likeness), base)
+        return Prediction(self, gains + self._corrections, margin, base, likeness, shares, demand, residuals, evidence)
 
     def error(self, unknown: Array, base: Array) -> Array:
         """Standard errors (...) of gains predicted for requests of which the share `unknown` (...) of the variance is
@@ -208,9 +224,9 @@ def _header(data: bytes) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a profile predicts for one request, in score points.
+    """What a profile predicts for one request, in score points; of n requests every array has n rows before.
 
-    `gains` (adapters,) are predicted over the base model, with one `margin` of error for all; `base` is the score
+    `gains` (adapters,) are predicted over the base model, with one `margin` () of error for all; `base` () is the score
     expected of the base model. `likeness` (tasks,), from 0 to 1, says how like the request is to each profiled task,
     and `shares` (tasks,), some of which are negative, as what mixture of them it is read. Gains are made of `demand`
     (1 + r,), mean gain and demand for each component; `residuals` (adapters,); `evidence` (adapters, kinds) from
@@ -219,8 +235,8 @@ class Prediction:
 
     profile: RoutingProfile
     gains: Array
-    margin: float
-    base: float
+    margin: Array
+    base: Array
     likeness: Array
     shares: Array
     demand: Array
@@ -252,7 +268,7 @@ class Prediction:
         """
         if not np.isfinite(self.gains).any():
             return None
-        p, least = self.profile, least_gain + self.margin
+        p, least = self.profile, least_gain + float(self.margin)
         # Gains move by one with the mean, and by its supply with each component.
         slope = np.hstack([np.ones((len(p.adapters), 1)), p.trait_scores])
         rivals: list[str | None] = list(p.adapters)

@@ -48,7 +48,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("row_lengths", "study", "statistics"),
         ("analysis",),
         ("fit", "forecast", "given", "served"),
-        ("column", "profile", "versions"),
+        ("column", "profile", "replay", "versions"),
         ("jobs", "smoke"),
         ("report",),
     ),

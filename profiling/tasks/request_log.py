@@ -54,19 +54,31 @@ class Entry:
 def read_log(
     file: Path, only: Container[int] | None = None, *, on_bytes: Callable[[int], None] = lambda read: None
 ) -> Iterator[Entry]:
-    """The entries of a log in their order, or `only` those of these numbers; lines count from 1, blank ones too.
+    """The entries of a log in their order, as `read_items` gives them.
 
-    `on_bytes` is called with the size of each part of the file as it is read.
+    Raises:
+        SuiteError: the file cannot be read.
+    """
+    for number, item in read_items(file, only, on_bytes=on_bytes):
+        yield _entry(number, item, f"{file}, line {number}")
+
+
+def read_items(
+    file: Path, only: Container[int] | None = None, *, on_bytes: Callable[[int], None] = lambda read: None
+) -> Iterator[tuple[int, Any]]:
+    """The values of a log after their numbers, or `only` those of these numbers; lines count from 1, blank ones too.
+
+    A SuiteError stands in the place of one that cannot be read. `on_bytes` is called with the size of each part of the
+    file as it is read.
 
     Raises:
         SuiteError: the file cannot be read.
     """
     try:
         with io.BufferedReader(_Watched(file, on_bytes), _CHUNK) as stream:
-            items = _items(stream, file, only)
-            for number, item in items:
+            for number, item in _items(stream, file, only):
                 if only is None or number in only:
-                    yield _entry(number, item, f"{file}, line {number}")
+                    yield number, item
     except OSError as exc:
         raise SuiteError(f"{file} cannot be read: {exc.strerror}") from exc
 
@@ -94,9 +106,9 @@ def _items(stream: IO[bytes], file: Path, only: Container[int] | None) -> Iterat
 
 def _entry(number: int, item: Any, where: str) -> Entry:
     if isinstance(item, SuiteError):
-        return Entry(number, fault=_without(where, item))
+        return Entry(number, fault=without_place(where, item))
     try:
-        request = _request(item, _DEPTH)
+        request = request_in(item)
         if request is None:
             return Entry(number)
         settings = _settings(item, request)
@@ -104,27 +116,32 @@ def _entry(number: int, item: Any, where: str) -> Entry:
         answer = chat.answer or _answer(item, where)
         return Entry(number, Chat(chat.messages, chat.tools, answer), _asks_json(settings.get("response_format")))
     except SuiteError as exc:
-        return Entry(number, fault=_without(where, exc))
+        return Entry(number, fault=without_place(where, exc))
     except RecursionError:
         return Entry(number, fault="nested too deeply")
 
 
-def _without(where: str, exc: Exception) -> str:
+def without_place(where: str, exc: Exception) -> str:
+    """A message without the place that it begins with."""
     return str(exc).removeprefix(where).lstrip(": ")
 
 
+def request_in(item: Any) -> Mapping[str, Any] | None:
+    """The object that holds a request's `messages`, however it is wrapped; None where there is none."""
+    return _request(item, _DEPTH)
+
+
 def _request(item: Any, depth: int) -> Mapping[str, Any] | None:
-    """The object that holds the messages of a request, however it is wrapped; None where there is none."""
-    item = _from_text(item)
+    item = from_text(item)
     if isinstance(item, list) and item and isinstance(item[0], Mapping) and "role" in item[0]:
         return {"messages": item}
     if not isinstance(item, Mapping) or item.get("type") in ("SPAN", "EVENT"):
         return None
-    if isinstance(turns := _from_text(item.get("messages")), list) and turns:
+    if isinstance(turns := from_text(item.get("messages")), list) and turns:
         return item
     if isinstance(prompt := item.get("prompt"), str) and prompt.strip():
         return {**item, "messages": [{"role": "user", "content": prompt}]}
-    if item.get("type") == "GENERATION" and isinstance(text := _from_text(item.get("input")), str) and text.strip():
+    if item.get("type") == "GENERATION" and isinstance(text := from_text(item.get("input")), str) and text.strip():
         return {"messages": [{"role": "user", "content": text}]}
     inner = (_request(item.get(key), depth - 1) for key in _WITHIN) if depth else ()
     return next((request for request in inner if request is not None), None)
@@ -135,7 +152,7 @@ def _settings(item: Any, request: Mapping[str, Any]) -> dict[str, Any]:
     places = [request]
     if isinstance(item, Mapping):
         names = ("model_parameters", "modelParameters", "optional_params")
-        places += [place for name in names if isinstance(place := _from_text(item.get(name)), Mapping)]
+        places += [place for name in names if isinstance(place := from_text(item.get(name)), Mapping)]
     return {key: place[key] for place in reversed(places) for key in _SETTINGS if place.get(key)}
 
 
@@ -149,7 +166,7 @@ def _answer(item: Any, where: str) -> str:
         return ""
     given = next((value for key in _ANSWERS if (value := item.get(key))), None)
     # An answer may be JSON itself, as text or read by whoever wrote the log.
-    read = _from_text(given)
+    read = from_text(given)
     message = _message(read)
     try:
         if message is None and isinstance(read, Mapping) and read.keys() & _NO_ANSWER:
@@ -177,7 +194,7 @@ def _message(given: Any) -> Mapping[str, Any] | None:
     return None
 
 
-def _from_text(value: Any) -> Any:
+def from_text(value: Any) -> Any:
     """The object or list that a text holds as JSON, as exports of tables have it, or the value itself."""
     if not isinstance(value, str) or value[:1] not in ("{", "["):
         return value
@@ -199,7 +216,7 @@ def _table(stream: IO[bytes], file: Path) -> Iterator[tuple[int, Any]]:
     except (csv.Error, SuiteError) as exc:
         # A line that has no text was not counted.
         number = reader.line_num + isinstance(exc, SuiteError)
-        fault = _without(f"{file}, line {number}", exc)
+        fault = without_place(f"{file}, line {number}", exc)
         yield number, SuiteError(f"{file}, line {number}: no CSV ({fault}): what follows in the table was not read")
     finally:
         csv.field_size_limit(usual)

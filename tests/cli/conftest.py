@@ -1,6 +1,7 @@
 """The command line in process, and a registry with a real profile fitted on made-up gains."""
 
 import io
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_up_summary import made_up_summary
-from traitroute.adapters import Adapter, AdapterState, Registry
+from traitroute.adapters import Adapter, AdapterState, NewRow, Registry
 from traitroute.cli import main
 from traitroute.router import FitRequests, RoutingProfile, fit_profile
 
@@ -56,6 +57,21 @@ def profiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 )
             )
         registry.put_profile(fit_topics().to_bytes(), summary)
+    return path
+
+
+@pytest.fixture
+def two_versions(profiled: Path, tmp_path: Path) -> Path:
+    """The profile, and a second version that `fresh`, as good as the coder, has joined."""
+    path = Path(shutil.copy(profiled, tmp_path / "registry.db"))
+    with Registry.open(path) as registry:
+        stored = registry.profile(1)
+        routing = RoutingProfile.from_bytes(stored.data)
+        grown = routing.with_adapter("fresh", routing.trait_scores[0] * np.float64(1.2))
+        nothing = np.zeros(len(stored.summary.tasks))
+        row = NewRow("fresh", "4" * 64, stored.summary.tasks, nothing, nothing, nothing.astype(int), ())
+        summary = stored.summary.with_row(row)
+        registry.admit(registry.adapter("fresh"), grown.to_bytes(), summary, parent=1)
     return path
 
 

@@ -12,6 +12,7 @@ import pytest
 from made_up_summary import made_up_summary
 from traitroute.adapters import Adapter, AdapterState, Registry, RegistryError
 from traitroute.router import Router, RoutingProfile
+from traitroute.router.text import says_something
 
 STRANGE = {
     "empty": "",
@@ -168,3 +169,26 @@ def test_base_serves_where_no_adapter_is_ready(profile: RoutingProfile) -> None:
     decision = Router(profile, routable=frozenset()).route("please bake bread")
     assert (decision.adapter, decision.ranking, decision.reason) == (None, (), "base: no adapter is ready")
     assert np.isfinite([*decision.demand.values(), decision.margin]).all()
+
+
+def test_many_requests_are_chosen_for_as_each_alone(router: Router, topic_texts: Any, helper: dict[str, Any]) -> None:
+    texts = [text for topic in helper for text in topic_texts(topic, 10, seed=3)]
+    texts += [text for text in STRANGE.values() if says_something(text)]
+    among = [None if i % 3 else set(router.profile.adapters[:2]) for i in range(len(texts))]
+    least = [None if i % 4 else 0.3 for i in range(len(texts))]
+    choices = router.choose(texts, among=among, least_gains=least)
+    for i, text in enumerate(texts):
+        alone = router.route(text, among=among[i], least_gain=least[i])
+        chosen = None if choices.chosen[i] < 0 else choices.adapters[choices.chosen[i]]
+        assert chosen == alone.adapter
+        best = alone.ranking[0]
+        assert choices.gains[i, choices.places[best.adapter]] == pytest.approx(best.gain, abs=1e-5)
+        assert choices.novelty[i] == pytest.approx(alone.novelty, abs=1e-5)
+    assert {None, *router.profile.adapters[:1]} <= {
+        None if place < 0 else choices.adapters[place] for place in choices.chosen
+    }
+
+
+def test_a_router_without_adapters_chooses_base_for_many(router: Router) -> None:
+    alone = Router(router.profile, routable=frozenset())
+    assert alone.choose(["one request", "another request"]).chosen.tolist() == [-1, -1]
