@@ -105,8 +105,8 @@ class RoutingProfile:
         evidence = evidence * weights[len(VIEWS) :] * self.learnt[:, None]
         gains = demand[..., :1] + demand[..., 1:] @ self.trait_scores.T + residuals + evidence.sum(axis=-1)
         base = expected_base(views @ self.base, weights, self.groups)
-        margin = self.z * self.error(self.kinds.unknown(likeness), base)
-        return Prediction(self, gains + self._corrections, margin, base, likeness, shares, demand, residuals, evidence)
+        error = self.error(self.kinds.unknown(likeness), base)
+        return Prediction(self, gains + self._corrections, error, base, likeness, shares, demand, residuals, evidence)
 
     def error(self, unknown: Array, base: Array) -> Array:
         """Standard errors (...) of gains predicted for requests of which the share `unknown` (...) of the variance is
@@ -226,7 +226,7 @@ def _header(data: bytes) -> dict[str, Any]:
 class Prediction:
     """What a profile predicts for one request, in score points; of n requests every array has n rows before.
 
-    `gains` (adapters,) are predicted over the base model, with one `margin` () of error for all; `base` () is the score
+    `gains` (adapters,) are predicted over the base model, with one standard `error` () for all; `base` () is the score
     expected of the base model. `likeness` (tasks,), from 0 to 1, says how like the request is to each profiled task,
     and `shares` (tasks,), some of which are negative, as what mixture of them it is read. Gains are made of `demand`
     (1 + r,), mean gain and demand for each component; `residuals` (adapters,); `evidence` (adapters, kinds) from
@@ -235,13 +235,18 @@ class Prediction:
 
     profile: RoutingProfile
     gains: Array
-    margin: Array
+    error: Array
     base: Array
     likeness: Array
     shares: Array
     demand: Array
     residuals: Array
     evidence: Array
+
+    @property
+    def margin(self) -> Array:
+        """How far a gain may lie from its prediction, ()."""
+        return self.profile.z * self.error
 
     @property
     def novelty(self) -> float:

@@ -27,12 +27,14 @@ class Choices:
     """What a router chooses for n requests, without its reasons: places among `adapters`, -1 for base, `chosen` (n,).
 
     `gains` (n, adapters) are predicted in score points, minus infinity where a request does not admit the adapter;
-    `nearest` (n,) are places of the most similar profiled tasks, and `novelty` (n,) is as in a decision.
+    `errors` (n,) are their standard errors. `nearest` (n,) are places of the most similar profiled tasks, and `novelty`
+    (n,) is as in a decision.
     """
 
     adapters: tuple[str, ...]
     chosen: NDArray[np.intp]
     gains: NDArray[np.float64]
+    errors: NDArray[np.float64]
     nearest: NDArray[np.intp]
     novelty: NDArray[np.float64]
 
@@ -164,7 +166,9 @@ class Router:
             sure = np.isfinite(best) & (np.maximum(best - prediction.margin, -1.0) > least)
             chosen = np.where(sure, chosen, -1)
         likeness = prediction.likeness
-        return Choices(profile.adapters, chosen, gains, likeness.argmax(axis=1), 1 - likeness.max(axis=1))
+        return Choices(
+            profile.adapters, chosen, gains, prediction.error, likeness.argmax(axis=1), 1 - likeness.max(axis=1)
+        )
 
     def _are_in(self, names: Collection[str]) -> NDArray[np.bool_]:
         kept, adapters = frozenset(names), self._routable.adapters
