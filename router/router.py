@@ -69,6 +69,7 @@ class Router:
         self._routable = profile
         if routable is not None and not routable.issuperset(profile.adapters):
             self._routable = profile.take([i for i, name in enumerate(profile.adapters) if name in routable])
+        self._places = {name: i for i, name in enumerate(self._routable.adapters)}
         # Which of the routable adapters may be chosen (None: all).
         self._open: NDArray[np.bool_] | None = None
 
@@ -99,12 +100,17 @@ class Router:
         least_gain: float | None = None,
         explain: bool = False,
         ranked: int = RANKED,
+        held: Collection[str] = (),
+        worth: float = 0.0,
     ) -> RoutingDecision:
         """Choose the adapter with the highest predicted gain, or base where none surely helps or the text says nothing.
 
         `among` limits this choice to some of the routable adapters; `least_gain` replaces the router's own; `ranked` is
         how many adapters the decision lists. With `explain` it also says what would change it, which takes longer with
         many adapters.
+
+        Of the adapters `held`, which need not be loaded, the best is chosen in place of the best of all where that is
+        not held, gives up no more than `worth` of predicted gain and no more than its error, and surely helps too.
         """
         if isinstance(request, str) and not says_something(request):
             return RoutingDecision.base(NO_TEXT, profile_version=self.version)
@@ -118,7 +124,12 @@ class Router:
         order = [i for i in _best_first(gains, ranked) if isfinite(gains[i])]
         ranking = tuple(_affinity(profile.adapters[i], float(gains[i]), margin) for i in order)
         best = order[0] if order else None
-        chosen = ranking[0] if ranking and ranking[0].low > least else None
+        chosen = first = ranking[0] if ranking and ranking[0].low > least else None
+        if first is not None and held and first.adapter not in held:
+            given_up = min(worth, float(prediction.error) * max(profile.z, 1.0))
+            other = self._best_held(held, gains, margin)
+            if other is not None and other.gain >= first.gain - given_up and other.low > least:
+                chosen = other
         likeness = prediction.likeness
         nearest = tuple(
             NearTask(task=profile.tasks[i], similarity=float(likeness[i])) for i in _best_first(likeness, NEAR_TASKS)
@@ -136,8 +147,15 @@ class Router:
             ranking=ranking,
             profile_version=self.version,
             novelty=prediction.novelty,
-            change=prediction.change(best if chosen else None, least) if explain else None,
+            instead_of=first.adapter if first and chosen is not first else None,
+            change=prediction.change(best if chosen else None, least) if explain and chosen is first else None,
         )
+
+    def _best_held(self, held: Collection[str], gains: NDArray[np.float64], margin: float) -> Affinity | None:
+        """The best of the adapters `held`, of those that may be chosen."""
+        places = [place for name in held if isfinite(gains[place := self._places.get(name, -1)]) and place >= 0]
+        best = max(places, key=lambda place: gains[place], default=None)
+        return None if best is None else _affinity(self._routable.adapters[best], float(gains[best]), margin)
 
     def choose(
         self,
@@ -189,10 +207,10 @@ def _best_first(values: NDArray[np.float64], n: int) -> list[int]:
 
 
 def _lead(ranking: tuple[Affinity, ...], chosen: Affinity | None, least_gain: float) -> float:
-    """How far the chosen adapter, or base, lies above the next best."""
+    """How far the chosen adapter, or base, lies above the next best; below zero of one chosen since it is loaded."""
     if chosen is None:
         return -ranking[0].gain if ranking else 0.0
-    runner_up = ranking[1].gain if len(ranking) > 1 else least_gain
+    runner_up = next((each.gain for each in ranking if each.adapter != chosen.adapter), least_gain)
     return chosen.gain - max(runner_up, 0.0)
 
 
@@ -202,4 +220,6 @@ def _reason(best: Affinity | None, chosen: Affinity | None, like: str) -> str:
     interval = f"{best.gain:+.2f} [{best.low:+.2f}, {best.high:+.2f}]; {like}"
     if chosen is None:
         return f"base: no adapter is sure to help, best is {best.adapter} at {interval}"
+    if chosen.adapter != best.adapter:
+        return f"{chosen.adapter}: loaded, at {chosen.gain:+.2f} as good as {best.adapter}: predicted gain {interval}"
     return f"{best.adapter}: predicted gain {interval}"

@@ -5,12 +5,13 @@ import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, Protocol, TypeVar
 
 from ..adapters import Adapter, AdapterFiles, RunError, TraitRouteError, WeightStore
 from .engines.probe import Effect
 from .proof import Proof
+from .slots import Slots
 from .snapshot import RegistrySnapshot
 
 RETRY_AFTER_S = 60.0
@@ -53,11 +54,15 @@ class OnDemandLoader(ABC):
     """Loads the adapters that the registry offers, each by one request at a time, and remembers what failed.
 
     With `base_digest`, only adapters that were trained for that base model. Each load is followed by a proof that the
-    server applies what it loaded, which `on_proof` is called with, and an adapter that is idle is not served.
+    server applies what it loaded, which `on_proof` is called with, and an adapter that is idle is not served. `slots`
+    are told what is asked for.
     """
 
-    def __init__(self, *, base_digest: str | None = None, on_proof: OnProof = ignore_proof) -> None:
+    def __init__(
+        self, *, base_digest: str | None = None, on_proof: OnProof = ignore_proof, slots: Slots | None = None
+    ) -> None:
         self._base_digest = base_digest
+        self._slots = slots
         self._on_proof = on_proof
         self._adapters: Mapping[str, Adapter] = {}
         self._store: WeightStore | None = None
@@ -94,6 +99,15 @@ class OnDemandLoader(ABC):
             LoadError: it is unknown, of another base model, its weights are damaged, the engine refuses them, or
                 answers as the base model does nevertheless.
         """
+        await self._ensure(name)
+        if self._slots is not None:
+            self._slots.asked(name)
+
+    def _timed(self) -> AbstractContextManager[None]:
+        """Times what loads an adapter into the engine."""
+        return nullcontext() if self._slots is None else self._slots.loading()
+
+    async def _ensure(self, name: str) -> None:
         adapter, store = self._adapters.get(name), self._store
         if adapter is None or store is None:
             raise LoadError(f"the registry offers no adapter {name!r}")

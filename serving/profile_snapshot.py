@@ -178,8 +178,9 @@ class DecisionToken:
     in seconds since 1970.
 
     `propensity` is the probability, with which what ran would have let this adapter, or base, answer this request;
-    `policy` whom the profile alone would have chosen (None: base), and `arm` why another answers. `kind` is the
-    profiled task that is nearest to the request. `conversation` is a keyed hash of what was drawn on, so that the
+    `policy` whom the policy would have chosen (None: base): the profile, and of two that are about as good what was
+    loaded. `arm` says why another answers. `kind` is the profiled task that is nearest to the request. `conversation`
+    is a keyed hash of what was drawn on, so that the
     outcomes of one conversation count as one; empty where nothing was drawn, as for a selection by the skills API, and
     in tokens of the second format, which know none of this paragraph.
     """

@@ -25,6 +25,8 @@ class TextRouter(Protocol):
         among: Collection[str] | None = None,
         least_gain: float | None = None,
         explain: bool = False,
+        held: Collection[str] = (),
+        worth: float = 0.0,
     ) -> RoutingDecision:
         """Choose an adapter, or base, for a request's text."""
         ...

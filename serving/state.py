@@ -11,6 +11,7 @@ from .experiment import Experiment
 from .http.tenants import OPERATOR, Tenant
 from .loading import AdapterLoader, NoLoader
 from .proof import Proof
+from .slots import Slots
 from .snapshot import RegistrySnapshot
 from .timeouts import TimeBudget
 
@@ -48,7 +49,8 @@ class ServerState:
     `/invocations` takes the adapter's name from the header `invocations_header` (empty: that path is not routed).
     Web pages from `origins`, and from this machine, may speak MCP to the server. `counts` counts the outcomes of `auto`
     requests, and `watch` is called with each text that was routed, the decision and its profile. `experiment` says what
-    is tried on them.
+    is tried on them. `slots` says which adapters need not be loaded, where that is to decide between two that are about
+    as good.
     """
 
     base_names: tuple[str, ...] = (BASE,)
@@ -66,6 +68,7 @@ class ServerState:
     counts: Counter[str] = field(default_factory=Counter)
     watch: Callable[[str, RoutingDecision, RoutingProfile], None] | None = None
     experiment: Experiment = field(default_factory=Experiment)
+    slots: Slots | None = None
     snapshot: RegistrySnapshot = field(default_factory=RegistrySnapshot)
     _seen: LRUCache[str, RegistrySnapshot] = field(default_factory=lambda: LRUCache(SEEN), init=False, repr=False)
     _seen_of: RegistrySnapshot | None = field(default=None, init=False, repr=False)

@@ -24,7 +24,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "serving": (
         ("http",),
         ("engines",),
-        ("constraints", "experiment", "measured", "timeouts"),
+        ("constraints", "experiment", "measured", "slots", "timeouts"),
         ("profile_snapshot",),
         ("snapshot",),
         ("proof",),

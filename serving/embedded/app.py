@@ -29,6 +29,7 @@ from ..http.metrics_page import Reading, metrics_page
 from ..http.tenants import TenantsFile, tenant_of
 from ..middleware import RoutingMiddleware
 from ..middleware.record import open_metrics
+from ..slots import Slots
 from ..state import AUTO, ServerState
 from ..watcher import RegistryHealth, RegistryWatcher
 from .answers import AnswerForm, EventStream, Kind, until_disconnect
@@ -67,7 +68,8 @@ def embedded_app(
 
     `queue` is how many requests may be answered or wait at a time; pages of the web `origins` may read answers.
     """
-    loader = EmbeddedLoader(decoder, base_digest=base_digest, on_proof=open_metrics().proof)
+    slots = Slots.from_environment(decoder.mixed.max_loras)
+    loader = EmbeddedLoader(decoder, base_digest=base_digest, on_proof=open_metrics().proof, slots=slots)
     room = Context.of(tokenizer, context)
     state = ServerState(
         base_names=tuple(names),
@@ -76,6 +78,7 @@ def embedded_app(
         budget_s=ROUTING_BUDGET_S,
         origins=origins,
         experiment=Experiment.from_environment(),
+        slots=slots,
     )
     state.proof = loader.proof
     state.max_body_bytes = min(state.max_body_bytes, room.characters * _ESCAPED + _OTHER_BYTES)

@@ -2,6 +2,7 @@
 
 from ...adapters import Adapter, WeightsError, WeightStore
 from ..loading import LoadError, OnDemandLoader, OnProof, ignore_proof
+from ..slots import Slots
 from ..snapshot import RegistrySnapshot
 from .decoder import Decoder
 
@@ -9,8 +10,15 @@ from .decoder import Decoder
 class EmbeddedLoader(OnDemandLoader):
     """Loads adapters into `decoder`; one that was loaded may have made room for others since, and is loaded again."""
 
-    def __init__(self, decoder: Decoder, *, base_digest: str | None = None, on_proof: OnProof = ignore_proof) -> None:
-        super().__init__(base_digest=base_digest, on_proof=on_proof)
+    def __init__(
+        self,
+        decoder: Decoder,
+        *,
+        base_digest: str | None = None,
+        on_proof: OnProof = ignore_proof,
+        slots: Slots | None = None,
+    ) -> None:
+        super().__init__(base_digest=base_digest, on_proof=on_proof, slots=slots)
         self._decoder = decoder
 
     def offer(self, snapshot: RegistrySnapshot) -> None:
@@ -29,7 +37,8 @@ class EmbeddedLoader(OnDemandLoader):
         async def load() -> None:
             if not _is_stored(adapter, store):
                 raise LoadError(f"{adapter.name}: its stored weights are damaged or missing")
-            await self._decoder.load(adapter)
+            with self._timed():
+                await self._decoder.load(adapter)
             await self._prove(adapter)
 
         await self._attempt(adapter.weights_digest, load)

@@ -51,7 +51,7 @@ class MixedModel:
         self._effects: dict[str, Effect] = {}
         self._base: Any = local.model
         self._peft: Any = None
-        self._max_loras = max_loras
+        self.max_loras = max_loras
         # Least recently used first.
         self._loaded: OrderedDict[str, None] = OrderedDict()
         self._known: set[str] = set()
@@ -91,7 +91,7 @@ class MixedModel:
             self._loaded.move_to_end(digest)
             return
         spare = next((d for d in self._loaded if d not in in_use), None)
-        full = len(self._loaded) >= self._max_loras
+        full = len(self._loaded) >= self.max_loras
         if full and spare is None:
             raise NoSlotError
         files, folder = _verified(digest, store)

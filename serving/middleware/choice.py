@@ -97,6 +97,12 @@ class Choice:
         )
 
     @property
+    def is_tie(self) -> bool:
+        """Whether a loaded adapter answers in place of one that is about as good."""
+        decision = self.decision
+        return decision is not None and decision.instead_of is not None and self.adapter == decision.adapter
+
+    @property
     def is_fallback(self) -> bool:
         """Whether something went wrong, so that base answers."""
         return self.kind not in NO_FAULTS
@@ -161,19 +167,30 @@ class Chooser:
         if not text:
             return Choice.base(NO_TEXT)
         start, state = time.perf_counter(), self._state
+        opening = await text_of(False) if wanted.reroute and wanted.session is None else text
+        identity = conversation_of(session=wanted.session, first_turn=opening, client=client)
+        options |= self._held(identity)
         try:
             decision = await state.budget.run(lambda: self._route(text, options, snapshot), state.budget_s)
             if decision.adapter not in (None, *options.get("among", (decision.adapter,))):
                 choice = Choice.base("router-error: it chose an adapter that the request does not admit")
             else:
-                opening = await text_of(False) if wanted.reroute and wanted.session is None else text
-                identity = conversation_of(session=wanted.session, first_turn=opening, client=client)
+                if state.slots is not None and decision.adapter is not None:
+                    state.slots.keep(identity, decision.adapter)
                 choice = self._drawn(identity, decision, wanted, snapshot)
         except TimeoutError:
             choice = Choice.base(f"router-timeout: no choice in {state.budget_s * 1000:.0f} ms")
         except SaturatedError:
             return Choice.base("router-busy: others were still being chosen for")
         return replace(choice, seconds=time.perf_counter() - start)
+
+    def _held(self, conversation: bytes) -> dict[str, Any]:
+        """The router's options where fewer adapters may be held than there are, and ties go to what is held."""
+        slots = self._state.slots
+        if slots is None or len(self._state.snapshot.adapters) <= slots.count:
+            return {}
+        held = slots.held(conversation)
+        return {} if held is None else {"held": held.names, "worth": held.worth}
 
     def _drawn(
         self, conversation: bytes, decision: RoutingDecision, wanted: Constraints, snapshot: RegistrySnapshot

@@ -263,11 +263,10 @@ class PrometheusMetrics:
         self._load_failures = Counter(
             "traitroute_load_failures", "Requests whose adapter could not be loaded.", ("adapter",), registry=registry
         )
-        self._sticky_hits = Counter(
-            "traitroute_sticky_hits",
-            "Requests answered by the adapter that their session had before.",
-            registry=registry,
-        )
+        kept = "Requests answered by the adapter that their session had before."
+        self._sticky_hits = Counter("traitroute_sticky_hits", kept, registry=registry)
+        tied = "Requests answered by a loaded adapter in place of one that is about as good."
+        self._ties = Counter("traitroute_ties", tied, registry=registry)
         self._gain = Histogram(
             "traitroute_predicted_gain",
             "Predicted gain over the base model of chosen adapters, in score points.",
@@ -330,6 +329,8 @@ class PrometheusMetrics:
             self.load_failure(choice.unloaded)
         if choice.sticky:
             self._sticky_hits.inc()
+        if choice.is_tie:
+            self._ties.inc()
         if choice.adapter is not None:
             self._gain.observe(choice.gain)
         if choice.seconds is not None:

@@ -24,6 +24,7 @@ from ..engines.engine import prompt_ids
 from ..engines.probe import LIKELIEST, Distribution, ProbeError, messages, within_vocabulary
 from ..loading import LoadError, OnDemandLoader, OnProof, ignore_proof, verified
 from ..proof import Prover
+from ..slots import Slots
 from ..snapshot import RegistrySnapshot
 from .options import lora_modules
 
@@ -53,8 +54,9 @@ class LoraLoader(OnDemandLoader):
         base: Path | None = None,
         base_digest: str | None = None,
         on_proof: OnProof = ignore_proof,
+        slots: Slots | None = None,
     ) -> None:
-        super().__init__(base_digest=base_digest, on_proof=on_proof)
+        super().__init__(base_digest=base_digest, on_proof=on_proof, slots=slots)
         self._engine = engine
         self._requests = lora_requests
         self._room = room
@@ -94,7 +96,8 @@ class LoraLoader(OnDemandLoader):
         path = str(store.path(adapter.weights_digest))
         request = LoRARequest(adapter.name, adapter.serving_id, path)
         try:
-            added = await self._engine.add_lora(request)
+            with self._timed():
+                added = await self._engine.add_lora(request)
         except Exception as exc:
             # The engine's errors arrive as plain Exception.
             raise LoadError(f"{adapter.name}: {_short(exc, path)}") from exc

@@ -29,6 +29,8 @@ from ..http.keys import ApiKeys, KeyCheck
 from ..http.tenants import tenant_of
 from ..middleware import RoutingMiddleware
 from ..middleware.record import open_metrics
+from ..slots import VARIABLE as LOAD_COST
+from ..slots import Slots
 from ..state import AUTO, ServerState
 from ..watcher import RegistryWatcher
 from .loras import LoraLoader
@@ -63,6 +65,7 @@ OPEN = frozenset(
 """vLLM's pages that need no key, beside health: those that load balancers, orchestrators and Prometheus read, and the
 description of its routes. None of them generates, holds a request's text or changes anything."""
 
+_logger = logging.getLogger(__name__)
 _TOUCHED = {
     "vllm.v1.engine.async_llm:AsyncLLM": ("add_lora", "remove_lora", "generate", "tokenizer"),
     "vllm.config.lora:LoRAConfig": ("max_loras", "target_modules"),
@@ -132,6 +135,7 @@ class TraitRoutePlugin:
         """Connect to the engine, and watch the registry."""
         models = state.openai_serving_models
         lora_config = state.vllm_config.lora_config
+        slots = _slots(lora_config, args)
         loader = LoraLoader(
             engine_client,
             models.lora_requests,
@@ -140,7 +144,9 @@ class TraitRoutePlugin:
             base=_folder(state.vllm_config.model_config),
             base_digest=os.environ.get(DIGEST_VARIABLE) or None,
             on_proof=open_metrics().proof,
+            slots=slots,
         )
+        self.state.slots = slots
         self.state.base_names = tuple(path.name for path in models.base_model_paths)
         self.state.loader, self.state.loaded, self.state.proof = loader, loader.holds, loader.proof
         guard(self._app, ApiKeys.of_server(args))
@@ -234,6 +240,15 @@ def _room(lora_config: "LoRAConfig | None") -> int | None:
     from vllm.platforms import current_platform
 
     return lora_config.max_loras - 1 if lora_config and current_platform.is_cpu() else None
+
+
+def _slots(lora_config: "LoRAConfig | None", args: Namespace) -> Slots | None:
+    """What the engine holds, where the operator has set what loading costs, and this process sees all requests."""
+    slots = Slots.from_environment(lora_config and lora_config.max_loras)
+    if slots is not None and (count := getattr(args, "api_server_count", None) or 1) > 1:
+        _logger.warning("%s has no effect with %d API servers: none sees what the others ask for", LOAD_COST, count)
+        return None
+    return slots
 
 
 def _open(path: str) -> Registry:

@@ -4,6 +4,7 @@ import json
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -192,3 +193,42 @@ def test_many_requests_are_chosen_for_as_each_alone(router: Router, topic_texts:
 def test_a_router_without_adapters_chooses_base_for_many(router: Router) -> None:
     alone = Router(router.profile, routable=frozenset())
     assert alone.choose(["one request", "another request"]).chosen.tolist() == [-1, -1]
+
+
+@pytest.fixture
+def unsure(router: Router) -> Router:
+    """The same router with an adapter like its first; its predictions have large errors and no margin."""
+    twin = router.profile.with_adapter("sous", 0.9 * router.profile.trait_scores[0])
+    return Router(replace(twin, z=0.0, error_unknown=50.0))
+
+
+def test_a_tie_goes_to_what_is_held_and_the_reason_says_so(unsure: Router, topic_texts: Any) -> None:
+    text = next(t for t in topic_texts("cooking", 9, seed=1) if unsure.route(t).ranking[1].gain > 0)
+    plain = unsure.route(text)
+    first, second = plain.ranking[:2]
+    lead = first.gain - second.gain
+    tied = unsure.route(text, held={second.adapter}, worth=lead + 0.01, explain=True)
+    assert (tied.adapter, tied.instead_of) == (second.adapter, first.adapter)
+    assert tied.gain == second.gain and tied.margin == pytest.approx(-lead)
+    assert tied.reason.startswith(f"{second.adapter}: loaded, at {second.gain:+.2f} as good as {first.adapter}")
+    assert tied.ranking == plain.ranking and tied.change is None
+    for held, worth in (({second.adapter}, lead - 0.01), ({first.adapter, second.adapter}, 1.0), ({"stranger"}, 1.0)):
+        assert unsure.route(text, held=held, worth=worth).adapter == first.adapter
+
+
+def test_nothing_held_is_chosen_beyond_the_error_nor_past_constraints(unsure: Router, topic_texts: Any) -> None:
+    text = next(t for t in topic_texts("cooking", 9, seed=1) if unsure.route(t).ranking[1].gain > 0)
+    first, second = unsure.route(text).ranking[:2]
+    sure = Router(replace(unsure.profile, error_unknown=0.0))
+    assert sure.route(text, held={second.adapter}, worth=1.0).adapter == first.adapter
+    admitted = unsure.route(text, held={second.adapter}, worth=1.0, among={first.adapter})
+    assert (admitted.adapter, admitted.instead_of) == (first.adapter, None)
+    between = (first.gain + second.gain) / 2
+    assert unsure.route(text, held={second.adapter}, worth=1.0, least_gain=between).adapter == first.adapter
+
+
+def test_base_stays_base_whatever_is_held(unsure: Router, topic_texts: Any) -> None:
+    text = topic_texts("cooking", 1, seed=1)[0]
+    best = unsure.route(text).ranking[0]
+    alone = unsure.route(text, held={best.adapter}, worth=1.0, least_gain=best.gain)
+    assert (alone.adapter, alone.instead_of) == (None, None)
