@@ -1,12 +1,16 @@
 """What it is worth that ties go to what is loaded: loads saved, and the score it costs.
 
     python benchmarks/ties.py                        ten measured adapters, and fleets drawn like them
+    python benchmarks/ties.py --vllm                 vLLM on SmolLM2-135M with 50 random adapters and eight slots
 
 Requests of `routing/outcomes.safetensors` arrive one after another, their data sets by Zipf's law. A server has fewer
 slots than adapters, and an adapter that is not in one is loaded in the place of the one asked for longest ago. *Ten
 measured adapters*: the profile is fitted on half of the items and asked about the other half, both ways round, and
 scores are what was measured. *Drawn fleets* (`routing/fleet.py`): adapters of made-up traits with the covariance of the
 ten, measured on 100 examples a task; scores are what their true gains give on average.
+
+`--vllm` holds the drawn fleet's requests against the real engine, in this process, on the processor's own clock: what
+else the machine does costs nothing. Prompts are random tokens; what is measured is when the first token comes.
 """
 
 import argparse
@@ -61,9 +65,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--score", choices=("strict", "lenient"), default="strict")
     parser.add_argument("--fleets", type=int, nargs="*", default=[50, 200])
+    parser.add_argument("--vllm", action="store_true")
+    parser.add_argument("--requests", type=int, default=150)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     fleet = Fleet(seed=arguments.seed)
+    if arguments.vllm:
+        from serving.slots_on_vllm import measure
+
+        console.print(measure(*drawn_router(fleet, 50), requests=arguments.requests, seed=arguments.seed))
+        return
     table = Table(title=f"loads per 1,000 requests; points of score lost, with 95% over data sets; {arguments.score}")
     for column in ("adapters", "slots", "skew", "loads", *(f"giving up {100 * w:g}: loads, lost" for w in WORTHS)):
         table.add_column(column, justify="left" if column == "adapters" else "right")
