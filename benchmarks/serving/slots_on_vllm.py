@@ -78,14 +78,15 @@ class Engine:
         os.environ |= CPU_VARIABLES | PRIVACY_VARIABLES
         os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "WARNING"}
         from vllm import LLM
-        from vllm.lora.worker_manager import LRUCacheWorkerLoRAManager as Manager
+        from vllm.lora.worker_manager import LRUCacheWorkerLoRAManager
 
         base = open_base_model(PACKAGED).path
         self._folders = {name: folder / name for name in names}
         save_adapters(base, list(self._folders.values()), weights=PACKAGED_WEIGHTS)
         self._numbers = {name: 1 + i for i, name in enumerate(names)}
         self._loads: list[float] = []
-        load = Manager._load_adapter
+        manager_type: Any = LRUCacheWorkerLoRAManager
+        load = manager_type._load_adapter
 
         def counted(manager: Any, request: Any) -> Any:
             start = time.process_time()
@@ -93,7 +94,7 @@ class Engine:
             self._loads.append(time.process_time() - start)
             return loaded
 
-        Manager._load_adapter = counted
+        manager_type._load_adapter = counted
         llm: Any = LLM(
             model=str(base),
             enable_lora=True,
