@@ -3,8 +3,9 @@
     python benchmarks/suggestions.py                the table
     python benchmarks/suggestions.py --json out.json
 
-Six data sets at a time are left out of the profile: one whose requests come in among those of five profiled ones, and
-five decoys. All six are candidates, known by fifty prompts that do not come in. Each of the data sets has its turn.
+Six data sets at a time are left out of the profile, with all of their groups: one whose requests come in among those of
+five profiled ones, and five decoys. All six are candidates, known by the half of their prompts that do not come in.
+Each of the data sets has its turn.
 """
 
 import argparse
@@ -19,16 +20,15 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from routing.ours import OurRouter
-from routing.protocols import Fold
+from routing.protocols import Fold, is_confirmation
 from routing.seen import see
-from routing.table import OUTCOMES, OutcomeTable, load
+from routing.table import SMOLLM2, OutcomeTable, load
 from routing.trials import scores_of
 from traitroute.router import Router
 from traitroute.router.decision import NOVEL
 from traitroute.serving.traffic.suggestion import suggestions
 
 DECOYS = FAMILIAR = 5
-PROMPTS = 50
 
 
 @dataclass(frozen=True)
@@ -52,20 +52,20 @@ class Turn:
 def turn(table: OutcomeTable, rows_of: Mapping[str, NDArray[np.intp]], lacking: str) -> Turn:
     """Fit without `lacking` and the decoys, and see what is suggested for a stream that it comes in."""
     draw = np.random.default_rng(sorted(rows_of).index(lacking))
-    others = [name for name in rows_of if name != lacking]
-    drawn = draw.permutation(others)
-    decoys, familiar = drawn[:DECOYS].tolist(), drawn[DECOYS : DECOYS + FAMILIAR].tolist()
-    mine = rows_of[lacking][PROMPTS:]
-    theirs = np.concatenate([rows_of[name][PROMPTS:] for name in familiar])
-    router = fitted(table, out={lacking, *decoys}, streamed=theirs)
+    groups = dict(zip(table.datasets, table.groups, strict=True))
+    drawn = draw.permutation([name for name in rows_of if groups[name] != groups[lacking]]).tolist()
+    decoys = drawn[:DECOYS]
+    gone = {groups[name] for name in (lacking, *decoys)}
+    familiar = [name for name in drawn[DECOYS:] if groups[name] not in gone][:FAMILIAR]
+    mine = rows_of[lacking][1::2]
+    theirs = np.concatenate([rows_of[name][1::2] for name in familiar])
+    router = fitted(table, out=gone, streamed=theirs)
     features = router.profile.features
     came = np.concatenate([mine, theirs])
     novel = np.array([router.route(m).novelty >= NOVEL for m in table.marks[came]])
-    candidates = {
-        name: features.transform(table.marks[rows_of[name][:PROMPTS]].tolist()) for name in (lacking, *decoys)
-    }
-    rows = features.transform(table.marks[came[novel]].tolist())
-    found = suggestions(rows, candidates, router.profile)
+    candidates = {name: features.transform(table.marks[rows_of[name][::2]].tolist()) for name in (lacking, *decoys)}
+    asked = table.marks[came[novel]].tolist()
+    found = suggestions(features.transform(asked), candidates, router.profile) if asked else []
     return Turn(
         lacking,
         float(novel[: len(mine)].mean()),
@@ -76,8 +76,8 @@ def turn(table: OutcomeTable, rows_of: Mapping[str, NDArray[np.intp]], lacking: 
 
 
 def fitted(table: OutcomeTable, *, out: set[str], streamed: NDArray[np.intp]) -> Router:
-    """A router fitted without the data sets `out`, and without the `streamed` rows of those that it knows."""
-    kept = ~np.isin(table.dataset, list(out)) & (table.kind != "confirmation")
+    """A router fitted without the groups `out`, and without the `streamed` rows of those that it knows."""
+    kept = ~np.isin(table.group, list(out))
     # What else is asked of the rows that come in would make them familiar.
     kept &= (table.kind == "main") | ~np.isin(table.dataset, table.dataset[streamed])
     kept[streamed] = False
@@ -89,11 +89,12 @@ def fitted(table: OutcomeTable, *, out: set[str], streamed: NDArray[np.intp]) ->
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--outcomes", type=Path, default=OUTCOMES, help="an outcome table")
+    parser.add_argument("--outcomes", type=Path, default=SMOLLM2, help="an outcome table")
     parser.add_argument("--json", type=Path, help="write every figure here")
     parser.add_argument("--cases", type=int, help="only so many data sets, to see that it runs")
     args = parser.parse_args()
     table = load(args.outcomes).complete()
+    table = table.of_requests(np.flatnonzero([not is_confirmation(str(group)) for group in table.group]))
     main_rows = np.flatnonzero(table.kind == "main")
     rows_of = {
         str(name): main_rows[table.dataset[main_rows] == name]
