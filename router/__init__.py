@@ -3,7 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .decision import Affinity, NearTask, RoutingDecision
+from .corrections import Corrections
+from .decision import NOVEL, Affinity, NearTask, RoutingDecision
 from .features import RequestFeatures
 from .meaning import MeaningEncoder, packaged_encoder
 from .profile import Prediction, RoutingProfile
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
     from .folds import FitData, FitRequests
 
 __all__ = [
+    "NOVEL",
     "NO_TEXT",
     "Affinity",
+    "Corrections",
     "FitData",
     "FitRequests",
     "MeaningEncoder",

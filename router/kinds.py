@@ -77,10 +77,14 @@ class Kinds:
         return np.maximum(1 - explained, 0.0)
 
     @cached_property
+    def alike(self) -> Array:
+        """How like the kinds are to each other, (k, k)."""
+        return _likeness(*(np.asarray(m @ m.T, np.float64) for m in (self.words, self.meaning)))
+
+    @cached_property
     def _precision(self) -> Array:
         """The inverse covariance of the kinds' mean gains, (k, k)."""
-        alike = _likeness(*(np.asarray(m @ m.T, np.float64) for m in (self.words, self.meaning)))
-        return np.asarray(np.linalg.inv(alike + np.diag(NOISE * np.sqrt(10 / self.counts))), np.float64)
+        return np.asarray(np.linalg.inv(self.alike + np.diag(NOISE * np.sqrt(10 / self.counts))), np.float64)
 
 
 def unit(vectors: Array) -> Array:

@@ -7,14 +7,15 @@ the demand times what an adapter supplies; to it comes the evidence of what the 
 Stored as one safetensors blob whose metadata holds a JSON header (format 6):
 
     header    format, encoder (the digest of the token vectors behind meanings), adapters, tasks, n_traits, groups,
-              error_unknown, z, risk, fitted_on, and corrections where there are any
+              error_unknown, z, risk, fitted_on
     tensors   trait_scores (adapters, r), residuals (adapters, tasks), demands (tasks, 1 + r), base (tasks,),
-              weights (evidence,), learnt (adapters,), features.*, kinds.*, training.*
+              weights (evidence,), learnt (adapters,), features.*, kinds.*, training.*, and corrections.* where
+              feedback taught some
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -24,6 +25,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ..adapters import RegistryError
+from .corrections import Corrections
 from .decision import Change
 from .features import RequestFeatures
 from .guard import care, expected_base
@@ -34,7 +36,7 @@ from .training_profiles import KINDS, TrainingProfiles, TrainingRows, learnt
 
 Array = NDArray[np.float64]
 FORMAT = 6
-_PARTS = {"features": RequestFeatures, "kinds": Kinds, "training": TrainingProfiles}
+_PARTS = {"features": RequestFeatures, "kinds": Kinds, "training": TrainingProfiles, "corrections": Corrections}
 _HEADER = ("n_traits", "groups", "error_unknown", "z", "risk", "fitted_on")
 _ARRAYS = ("trait_scores", "residuals", "demands", "base", "weights", "learnt")
 
@@ -51,8 +53,7 @@ class RoutingProfile:
     `weights` (evidence,) say how far each view and each kind of evidence from training rows is believed; the latter
     only of an adapter that has `learnt` (adapters,) what it was trained on. `error_unknown` is the root-mean-square
     error of a mean gain of which nothing is known. A predicted gain must exceed zero by `z` standard errors, chosen so
-    that at most a share `risk` of groups is harmed. `corrections`, learnt from feedback, are added to the gains
-    predicted of some adapters, by name.
+    that at most a share `risk` of groups is harmed. `corrections`, learnt from feedback, are added to predicted gains.
     """
 
     adapters: tuple[str, ...]
@@ -72,7 +73,7 @@ class RoutingProfile:
     z: float
     risk: float
     fitted_on: int
-    corrections: Mapping[str, float] = field(default_factory=dict)
+    corrections: Corrections | None = None
 
     def predict(self, request: Request) -> "Prediction":
         """Predict the gain of every adapter over the base model on one request."""
@@ -106,7 +107,10 @@ class RoutingProfile:
         gains = demand[..., :1] + demand[..., 1:] @ self.trait_scores.T + residuals + evidence.sum(axis=-1)
         base = expected_base(views @ self.base, weights, self.groups)
         error = self.error(self.kinds.unknown(likeness), base)
-        return Prediction(self, gains + self._corrections, error, base, likeness, shares, demand, residuals, evidence)
+        corrections = None if self.corrections is None else self.corrections.of(likeness)
+        if corrections is not None:
+            gains = gains + corrections
+        return Prediction(self, gains, error, base, likeness, shares, demand, residuals, evidence, corrections)
 
     def error(self, unknown: Array, base: Array) -> Array:
         """Standard errors (...) of gains predicted for requests of which the share `unknown` (...) of the variance is
@@ -130,10 +134,6 @@ class RoutingProfile:
         joined = np.flatnonzero(self.residuals.any(axis=1))
         return joined, np.ascontiguousarray(self.residuals[joined])
 
-    @cached_property
-    def _corrections(self) -> Array:
-        return np.array([self.corrections.get(name, 0.0) for name in self.adapters])
-
     def with_adapter(
         self, name: str, trait_scores: Array, rows: TrainingRows | None = None, *, gains: Array | None = None
     ) -> Self:
@@ -156,7 +156,7 @@ class RoutingProfile:
             residuals=np.vstack([self.residuals, residuals]).astype(np.float32),
             training=self.training.join(training),
             learnt=np.concatenate([self.learnt, known]),
-            corrections={n: c for n, c in self.corrections.items() if n != name},
+            corrections=self.corrections and self.corrections.with_adapter(),
         )
         places = list(range(len(self.adapters) + 1))
         if name in self.adapters:
@@ -173,6 +173,7 @@ class RoutingProfile:
             residuals=self.residuals[kept],
             training=self.training.take(kept),
             learnt=self.learnt[kept],
+            corrections=self.corrections and self.corrections.take(kept),
         )
 
     def to_bytes(self) -> bytes:
@@ -180,11 +181,10 @@ class RoutingProfile:
         header = {"format": FORMAT, "encoder": packaged_encoder().digest}
         header |= {"adapters": self.adapters, "tasks": self.tasks}
         header |= {name: getattr(self, name) for name in _HEADER}
-        if self.corrections:
-            header["corrections"] = dict(self.corrections)
         tensors = {name: getattr(self, name) for name in _ARRAYS}
         for part, kind in _PARTS.items():
-            tensors |= {f"{part}.{f.name}": getattr(getattr(self, part), f.name) for f in fields(kind)}
+            if (value := getattr(self, part)) is not None:
+                tensors |= {f"{part}.{f.name}": getattr(value, f.name) for f in fields(kind)}
         arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
         return save(arrays, metadata={"traitroute": json.dumps(header)})
 
@@ -199,13 +199,9 @@ class RoutingProfile:
             arrays, header = load(data), _header(data)
             values: dict[str, Any] = {name: arrays[name] for name in _ARRAYS} | {name: header[name] for name in _HEADER}
             for part, kind in _PARTS.items():
-                values[part] = kind(**{f.name: arrays[f"{part}.{f.name}"] for f in fields(kind)})
-            return cls(
-                adapters=tuple(header["adapters"]),
-                tasks=tuple(header["tasks"]),
-                corrections=header.get("corrections", {}),
-                **values,
-            )
+                if part != "corrections" or any(name.startswith("corrections.") for name in arrays):
+                    values[part] = kind(**{f.name: arrays[f"{part}.{f.name}"] for f in fields(kind)})
+            return cls(adapters=tuple(header["adapters"]), tasks=tuple(header["tasks"]), **values)
         except (SafetensorError, KeyError, ValueError, TypeError) as exc:
             raise RegistryError(
                 f"the stored routing profile cannot be read ({exc}); fit it anew: `traitroute profiles refit --force`"
@@ -230,7 +226,7 @@ class Prediction:
     expected of the base model. `likeness` (tasks,), from 0 to 1, says how like the request is to each profiled task,
     and `shares` (tasks,), some of which are negative, as what mixture of them it is read. Gains are made of `demand`
     (1 + r,), mean gain and demand for each component; `residuals` (adapters,); `evidence` (adapters, kinds) from
-    training data; and corrections from feedback.
+    training data; and `corrections` (adapters,) from feedback, where there are any.
     """
 
     profile: RoutingProfile
@@ -242,6 +238,7 @@ class Prediction:
     demand: Array
     residuals: Array
     evidence: Array
+    corrections: Array | None = None
 
     @property
     def margin(self) -> Array:
@@ -260,8 +257,8 @@ class Prediction:
         parts = {"mean": float(self.demand[0]), **dict(zip(p.components, supplied, strict=True))}
         if p.training.known[adapter]:
             parts |= zip(KINDS, self.evidence[adapter].tolist(), strict=True)
-        if p.corrections:
-            parts["feedback"] = float(p._corrections[adapter])
+        if self.corrections is not None:
+            parts["feedback"] = float(self.corrections[adapter])
         if p.residuals[adapter].any():
             parts["residual"] = float(self.residuals[adapter])
         return parts

@@ -32,7 +32,7 @@ from ..adapters import (
     StoredProfile,
     TrainingNote,
 )
-from ..router import Router, RoutingDecision
+from ..router import NOVEL, Router, RoutingDecision
 from .experiment import Arm
 from .measured import Measured
 
@@ -155,7 +155,8 @@ class ProfileSnapshot:
             arm=arm,
             policy=adapter if arm == "auto" else decision.adapter,
             propensity=float(f"{propensity:.6g}"),
-            kind=near,
+            # What is like nothing profiled teaches nothing of the task that is least unlike it.
+            kind=near if decision.novelty < NOVEL else None,
             conversation=conversation,
         )
         return drawn.sign(self.key)
@@ -179,10 +180,10 @@ class DecisionToken:
 
     `propensity` is the probability, with which what ran would have let this adapter, or base, answer this request;
     `policy` whom the policy would have chosen (None: base): the profile, and of two that are about as good what was
-    loaded. `arm` says why another answers. `kind` is the profiled task that is nearest to the request. `conversation`
-    is a keyed hash of what was drawn on, so that the
-    outcomes of one conversation count as one; empty where nothing was drawn, as for a selection by the skills API, and
-    in tokens of the second format, which know none of this paragraph.
+    loaded. `arm` says why another answers. `kind` is the profiled task that is nearest to the request (None: it is like
+    nothing profiled). `conversation` is a keyed hash of what was drawn on, so that the outcomes of one conversation
+    count as one; empty where nothing was drawn, as for a selection by the skills API, and in tokens of the second
+    format, which know none of this paragraph.
     """
 
     adapter: str | None

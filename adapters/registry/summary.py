@@ -195,9 +195,11 @@ class Estimates(_Part):
 
 @dataclass(frozen=True)
 class Correction:
-    """How much an adapter's decisions turned out better than predicted, beside those for base, and what is made of it.
+    """How much an adapter's decisions on a kind of request turned out better than predicted, beside those for base.
 
-    `decisions` are those with a reward; `difference` and its standard `error` are None where they are too few.
+    `kind` is a profiled task, or None for what is like none. `decisions` are those with a reward, of the adapter, and
+    `of_base` those of base on that kind; `difference` and its standard `error` are None where they are too few.
+    `correction` is what is made of it, where `before` was in force.
     """
 
     adapter: str
@@ -205,6 +207,9 @@ class Correction:
     difference: float | None
     error: float | None
     correction: float
+    kind: str | None = None
+    of_base: int = 0
+    before: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -116,11 +116,11 @@ def made_up(base: float, gain: float, *, level: float | None = None, kinds: int 
 @cache
 def measured() -> Requests:
     """What base and the router's choice answer to requests it was not fitted on, right (1) or wrong (0)."""
-    from recalibration import World as Measured
+    from learning.world import World as Measured
     from routing.table import OUTCOMES
 
     world = Measured.measured(OUTCOMES)
-    chosen = world.chosen(np.zeros(len(world.adapters)))
+    chosen = world.chosen(world.gains)
     rows = np.arange(len(chosen))
     kind = np.unique(world.level, return_inverse=True)[1]
     return Requests(kind, chosen - 1, world.level, world.right[:, 0], world.right[rows, chosen])

@@ -1,69 +1,81 @@
-"""Corrections of predicted gains, learnt from how decisions turned out.
+"""Corrections of predicted gains by kind of request and adapter, learnt from how decisions turned out.
 
-A reward says how good an answer was, not how much better than the base model's: what base alone would have got on that
-request is never seen. What is known is the score that base was measured to have on the task most similar to the request
-(its level), so a decision's surprise is `reward - level - predicted gain`. Rewards need not be on the scale of the
-measured scores (users are kinder than an exact match), which shifts every surprise alike; the decisions for base show
-that shift. An adapter's correction is therefore a difference in differences,
+A reward says how good an answer was, not how much better than the base model's. A decision's *surprise* is its reward
+less what the profile expected: the score that base was measured to have on the nearest task, plus the predicted gain.
+What an adapter gains on a kind of request beyond its profile is the mean surprise of its decisions there less that of
+base's decisions there, both weighted by 1 / propensity: so a few conversations of the control group stand for all
+that base would have answered, whatever the profile chooses.
 
-    mean surprise of its decisions - mean surprise of base's decisions,
+Where base answered little on a kind, its surprise there is taken to be that of base elsewhere, give or take `ELSEWHERE`
+points: rewards need not be on the scale of measured scores, and are not off by the same everywhere. Corrections are
+then the posterior mean of a Gaussian process (Rasmussen and Williams, 2006, section 2.2) whose mean is the profile:
 
-and it rests on one assumption: **rewards lie above or below the measured level by the same amount on requests that went
-to the adapter as on those that went to base.** Where rewards for some kind of request are lower for other reasons than
-the answer, an adapter that serves that kind is blamed for it. Nothing is explored: an adapter that is no longer chosen
-gets no more rewards, and keeps its correction until the feedback behind it is older than the window.
+- what an adapter gains beyond its profile is a part that all kinds share, and a part by kind, which is alike on kinds
+  that are alike (`router/kinds.py`); requests that are like nothing profiled are one more kind, alike to none;
+- beforehand both parts together have a standard deviation of `bound` / 2, half of its variance each, so noise moves
+  little, and no correction exceeds `bound`.
 
-Feedback is weighted per reporter, that is, per API key. Reporters who agree count by how much feedback they gave; where
-they differ by more than chance, the variance between them is added to each one's own, so that at most each counts alike
-and the mean is as uncertain as they are at odds (the random-effects mean of DerSimonian and Laird, 1986). A flood of
-lies from one key therefore moves little where other keys disagree; a single key decides alone.
+Outcomes of one conversation on one kind count as one. Those of one reporter, an API key, are weighed together: where
+reporters differ by more than chance, the variance between them is added to each one's own (the random-effects mean of
+DerSimonian and Laird, 1986), so that at most each counts alike. It is estimated for an adapter over all kinds, so that
+who lies where others can see it is believed less where nobody can. A single key decides alone.
 
-Safeguards: with fewer than `least` decisions of the adapter or of base nothing is corrected; the first `tolerance` of a
-difference is attributed to the assumption, which is never quite true; the rest is shrunk toward 0 by a normal prior of
-standard deviation `bound / 2`, so that noise moves little; and no correction exceeds `bound`.
+With fewer than `least` outcomes of the adapter, or of base, in all, nothing is corrected.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Self
+from operator import mul
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...adapters import Correction, FeedbackSource, Registry
-from ...router import RoutingProfile
+from ...router import Corrections, RoutingProfile
 from ..profile_snapshot import DecisionToken, TokenError
 
+Array = NDArray[np.float64]
 BOUND = 0.1
 LEAST = 30
-TOLERANCE = 0.15
-"""In score points; the smallest of those tried at which corrections cost nothing without drift (docs/skills.md)."""
+ELSEWHERE = 0.15
+"""Standard deviation, over kinds, of how far rewards lie above the measured score, in score points."""
+LARGEST_WEIGHT = 100.0
+"""A decision of less than 1% propensity counts as one of 1%."""
 _LEAST_VARIANCE = 0.01
 """Of one decision; a few rewards that all agree would have a variance of 0."""
+_UNSEEN_BETWEEN = 0.05**2
+"""Variance between reporters of which a kind has heard only one."""
 
 
 @dataclass(frozen=True)
 class Rewarded:
     """A decision with feedback: the adapter that answered (None: base), the expected reward, and the reward given.
 
-    `expected` follows from measured scores, without any correction; `reporter` identifies who gave the reward.
+    `expected` follows from measured scores, without any correction; `reporter` identifies who gave the reward. `kind`
+    is the profiled task that the request is nearest to (None: like none), `propensity` the probability with which this
+    one was to answer; outcomes of one `conversation` count as one (empty: not known).
     """
 
     adapter: str | None
     expected: float
     reward: float
     reporter: str | None = None
+    kind: str | None = None
+    propensity: float = 1.0
+    conversation: str = ""
 
 
 def read_rewards(registry: Registry, since: datetime, source: FeedbackSource = FeedbackSource.USER) -> list[Rewarded]:
     """The decisions made `since` that `source` rewarded, by the newest profile or one whose predictions it has kept.
 
-    Decisions by weights that were replaced are left out, and so are those whose request resembled no known task.
+    Decisions by weights that were replaced are left out, and so are those whose request resembled no known task. From a
+    predicted gain is taken what corrected it then, in the middle of its kind.
     """
-    corrected = {
-        version: RoutingProfile.from_bytes(registry.profile(version).data).corrections for version in registry.lineage()
+    in_force = {
+        version: _by_kind(RoutingProfile.from_bytes(registry.profile(version).data)) for version in registry.lineage()
     }
     weights = {adapter.name: adapter.weights_digest for adapter in registry.adapters()}
     rewarded = []
@@ -71,15 +83,24 @@ def read_rewards(registry: Registry, since: datetime, source: FeedbackSource = F
         decision = _decision(feedback.token)
         if decision is None or decision.level is None or feedback.reward is None:
             continue
-        if feedback.profile_version not in corrected:
+        if feedback.profile_version not in in_force:
             continue
         correction = 0.0
         if feedback.adapter is not None:
             if not decision.is_of(weights.get(feedback.adapter, "")):
                 continue
-            correction = corrected[feedback.profile_version].get(feedback.adapter, 0.0)
-        expected = decision.level + feedback.predicted_gain - correction
-        rewarded.append(Rewarded(feedback.adapter, expected, feedback.reward, feedback.reporter))
+            correction = in_force[feedback.profile_version].get((feedback.adapter, decision.kind), 0.0)
+        rewarded.append(
+            Rewarded(
+                feedback.adapter,
+                decision.level + feedback.predicted_gain - correction,
+                feedback.reward,
+                feedback.reporter,
+                decision.kind,
+                decision.propensity,
+                decision.conversation,
+            )
+        )
     return rewarded
 
 
@@ -90,71 +111,187 @@ def _decision(token: str) -> DecisionToken | None:
     return None
 
 
-def corrections(
-    rewarded: Sequence[Rewarded], *, bound: float = BOUND, least: int = LEAST, tolerance: float = TOLERANCE
-) -> list[Correction]:
-    """Estimate the correction of every adapter with feedback, by name, as this module's docstring describes."""
-    surprises: dict[str | None, dict[str | None, list[float]]] = {None: {}}
-    for each in rewarded:
-        by_reporter = surprises.setdefault(each.adapter, {})
-        by_reporter.setdefault(each.reporter, []).append(each.reward - each.expected)
-    base = _Surprise.of(surprises.pop(None))
-    return [
-        _correction(adapter, _Surprise.of(surprises[adapter]), base, bound, least, tolerance)
-        for adapter in sorted(name for name in surprises if name is not None)
-    ]
+@dataclass(frozen=True)
+class Learnt:
+    """`corrections` for the profile (None: none), and the `cells` behind them, each of a kind and an adapter."""
+
+    corrections: Corrections | None
+    cells: tuple[Correction, ...]
+
+
+def learn(rewarded: Sequence[Rewarded], profile: RoutingProfile, *, bound: float = BOUND, least: int = LEAST) -> Learnt:
+    """Estimate the corrections of a profile's gains, as this module's docstring describes.
+
+    Outcomes of adapters that the profile does not have count for nothing.
+    """
+    cells, before = _cells(rewarded, profile), _by_kind(profile)
+    base = _BaseSurprise.of(cells.pop(None, {}))
+    learnt = Corrections.none(len(profile.adapters), len(profile.tasks), bound)
+    prior = (bound / 2) ** 2 / 2
+    alike = np.zeros((len(profile.tasks) + 1,) * 2)
+    alike[:-1, :-1] = profile.kinds.alike
+    alike[-1, -1] = 1
+    rows: list[tuple[str, int, _Cell, float | None, float | None]] = []
+    for name in sorted(name for name in cells if name in profile.adapters):
+        found, place = cells[name], profile.adapters.index(name)
+        if min(base.count, sum(cell.count for cell in found.values())) < max(least, 2):
+            rows += [(name, kind, cell, None, None) for kind, cell in found.items()]
+            continue
+        kinds = np.array(list(found))
+        means, variances = np.array([base.at(kind) for kind in found]).T
+        beyond = np.array([cell.mean for cell in found.values()]) - means
+        noise = np.array([cell.variance for cell in found.values()]) + variances
+        covariance = prior * (1 + alike[np.ix_(kinds, kinds)])
+        weights = np.linalg.solve(covariance + np.diag(noise), beyond) * prior
+        learnt.general[place] = weights.sum()
+        known = kinds < len(profile.tasks)
+        learnt.near[place, kinds[known]] = weights[known]
+        learnt.novel[place] = weights[~known].sum()
+        errors = np.sqrt(noise)
+        rows += [(name, *row) for row in zip(found, found.values(), beyond, errors, strict=True)]
+    after = _by_kind(profile, learnt)
+    names: list[str | None] = [*profile.tasks, None]
+    return Learnt(
+        learnt,
+        tuple(
+            Correction(
+                adapter=name,
+                decisions=cell.count,
+                difference=None if beyond is None else float(beyond),
+                error=None if error is None else float(error),
+                correction=after.get((name, names[kind]), 0.0),
+                kind=names[kind],
+                of_base=base.heard.get(kind, 0),
+                before=before.get((name, names[kind]), 0.0),
+            )
+            for name, kind, cell, beyond, error in rows
+        ),
+    )
+
+
+def _by_kind(profile: RoutingProfile, corrections: Corrections | None = None) -> dict[tuple[str, str | None], float]:
+    """Corrections by adapter and kind, in the middle of each kind; by default those in force."""
+    corrections = corrections or profile.corrections
+    if corrections is None:
+        return {}
+    middles = np.vstack([profile.kinds.alike, np.zeros(len(profile.tasks))])
+    values = corrections.of(middles)
+    return {
+        (name, kind): float(values[k, a])
+        for a, name in enumerate(profile.adapters)
+        if corrections.anywhere[a]
+        for k, kind in enumerate([*profile.tasks, None])
+    }
 
 
 @dataclass(frozen=True)
-class _Surprise:
+class _Cell:
     """The mean surprise of `count` decisions, and its variance."""
 
     count: int
     mean: float
     variance: float
 
+
+@dataclass(frozen=True)
+class _BaseSurprise:
+    """What base's decisions say: `mean` and `variance` over all kinds, and by kind those of the kind itself."""
+
+    count: int
+    mean: float
+    variance: float
+    by_kind: Mapping[int, tuple[float, float]]
+    heard: Mapping[int, int]
+
     @classmethod
-    def of(cls, by_reporter: Mapping[str | None, Sequence[float]]) -> Self:
-        """The random-effects mean over reporters."""
-        groups = [np.array(surprises) for surprises in by_reporter.values()]
-        count = sum(len(group) for group in groups)
-        if count < 2:
-            return cls(count, 0.0, np.inf)
-        counts = np.array([len(group) for group in groups])
-        means = np.array([group.mean() for group in groups])
-        within = _variance(groups) / counts
-        weights = 1 / (within + _between(means, 1 / within))
-        return cls(count, float(np.average(means, weights=weights)), float(1 / weights.sum()))
+    def of(cls, cells: Mapping[int, _Cell]) -> "_BaseSurprise":
+        if not cells:
+            return cls(0, 0.0, np.inf, {}, {})
+        precisions = 1 / (np.array([cell.variance for cell in cells.values()]) + ELSEWHERE**2)
+        mean = float(np.average([cell.mean for cell in cells.values()], weights=precisions))
+        variance = float(1 / precisions.sum())
+        by_kind = {}
+        for kind, cell in cells.items():
+            elsewhere, own = 1 / (variance + ELSEWHERE**2), 1 / cell.variance
+            by_kind[kind] = ((elsewhere * mean + own * cell.mean) / (elsewhere + own), 1 / (elsewhere + own))
+        heard = {kind: cell.count for kind, cell in cells.items()}
+        return cls(sum(heard.values()), mean, variance, by_kind, heard)
+
+    def at(self, kind: int) -> tuple[float, float]:
+        """Mean and variance of base's surprise on a kind."""
+        return self.by_kind.get(kind, (self.mean, self.variance + ELSEWHERE**2))
 
 
-def _correction(
-    adapter: str, surprise: _Surprise, base: _Surprise, bound: float, least: int, tolerance: float
-) -> Correction:
-    if min(surprise.count, base.count) < max(least, 2):
-        return Correction(adapter, surprise.count, None, None, 0.0)
-    difference = surprise.mean - base.mean
-    variance = surprise.variance + base.variance
-    prior = (bound / 2) ** 2
-    beyond = np.sign(difference) * max(abs(difference) - tolerance, 0.0)
-    shrunk = beyond * prior / (prior + variance)
-    bounded = float(np.clip(shrunk, -bound, bound))
-    return Correction(adapter, surprise.count, difference, float(np.sqrt(variance)), bounded)
+@dataclass(frozen=True)
+class _Reports:
+    """What one reporter says of an adapter on a kind.
+
+    `count` outcomes have a weighted `mean`, as sure as that of `size` unweighted ones, and the sum of `squares` about
+    their own.
+    """
+
+    count: int
+    mean: float
+    size: float
+    squares: float
+
+    @classmethod
+    def of(cls, surprises: Sequence[float], weights: Sequence[float]) -> "_Reports":
+        # Plain numbers: there are thousands of these, of a few outcomes each.
+        count, total = len(surprises), sum(weights)
+        mean = sum(map(mul, surprises, weights)) / total
+        middle = sum(surprises) / count
+        squares = sum((each - middle) ** 2 for each in surprises)
+        return cls(count, mean, total**2 / sum(each**2 for each in weights), squares)
 
 
-def _variance(groups: Sequence[NDArray[np.float64]]) -> float:
-    """The variance of one decision within its reporter's; over all decisions where each reporter rewarded only one."""
-    pooled = np.concatenate(groups)
-    freedom = len(pooled) - len(groups)
-    if freedom == 0:
-        return max(float(pooled.var(ddof=1)), _LEAST_VARIANCE)
-    return max(sum(float(((g - g.mean()) ** 2).sum()) for g in groups) / freedom, _LEAST_VARIANCE)
+def _cells(rewarded: Sequence[Rewarded], profile: RoutingProfile) -> dict[str | None, dict[int, _Cell]]:
+    """The mean surprise of each adapter (None: base) on each kind, by its place; the last is what is like none."""
+    places = {task: i for i, task in enumerate(profile.tasks)}
+    talks: dict[tuple[str | None, int, str | None, str], list[tuple[float, float]]] = defaultdict(list)
+    for i, each in enumerate(rewarded):
+        kind = places.get(each.kind, len(places)) if each.kind is not None else len(places)
+        talk = each.conversation or f"#{i}"
+        weight = min(1 / each.propensity, LARGEST_WEIGHT)
+        talks[each.adapter, kind, each.reporter, talk].append((each.reward - each.expected, weight))
+    reports: dict[tuple[str | None, int], dict[str | None, list[tuple[float, float]]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    for (adapter, kind, reporter, _), outcomes in talks.items():
+        surprise, weight = (sum(values) / len(outcomes) for values in zip(*outcomes, strict=True))
+        reports[adapter, kind][reporter].append((surprise, weight))
+    parts = {
+        cell: [_Reports.of(*zip(*outcomes, strict=True)) for outcomes in by_reporter.values()]
+        for cell, by_reporter in reports.items()
+    }
+    variance = _variance([part for each in parts.values() for part in each])
+    found: dict[str | None, dict[int, _Cell]] = defaultdict(dict)
+    for adapter in dict.fromkeys(adapter for adapter, _ in parts):
+        of_adapter = {kind: each for (name, kind), each in parts.items() if name == adapter}
+        between = _between(of_adapter.values(), variance)
+        for kind, each in of_adapter.items():
+            added = between if len(each) > 1 else max(between, _UNSEEN_BETWEEN)
+            precisions = 1 / (variance / np.array([part.size for part in each]) + added)
+            mean = float(np.average([part.mean for part in each], weights=precisions))
+            found[adapter][kind] = _Cell(sum(part.count for part in each), mean, float(1 / precisions.sum()))
+    return found
 
 
-def _between(means: NDArray[np.float64], precisions: NDArray[np.float64]) -> float:
-    """The variance among reporters (n,) beyond chance, by the method of moments."""
-    if len(means) < 2:
-        return 0.0
-    agreed = np.average(means, weights=precisions)
-    beyond = float((precisions * (means - agreed) ** 2).sum()) - (len(means) - 1)
-    scale = precisions.sum() - (precisions**2).sum() / precisions.sum()
-    return max(beyond / float(scale), 0.0)
+def _variance(parts: Sequence[_Reports]) -> float:
+    """The variance of one decision within its kind, adapter and reporter."""
+    freedom = sum(part.count - 1 for part in parts)
+    if freedom < 2:
+        return 0.25
+    return max(sum(part.squares for part in parts) / freedom, _LEAST_VARIANCE)
+
+
+def _between(cells: Iterable[Sequence[_Reports]], variance: float) -> float:
+    """The variance among reporters beyond chance, by the method of moments over all kinds."""
+    beyond = scale = 0.0
+    for parts in cells:
+        if len(parts) > 1:
+            means, precisions = np.array([(part.mean, part.size / variance) for part in parts]).T
+            agreed = np.average(means, weights=precisions)
+            beyond += float((precisions * (means - agreed) ** 2).sum()) - (len(means) - 1)
+            scale += float(precisions.sum() - (precisions**2).sum() / precisions.sum())
+    return max(beyond / scale, 0.0) if scale else 0.0

@@ -1,5 +1,7 @@
 """`traitroute recalibrate` shows what feedback says, and changes the profile only when told to."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +9,9 @@ import pytest
 from made_up_summary import made_up_summary
 from traitroute.adapters import Feedback, Registry
 from traitroute.cli.main import app
-from traitroute.router import FitRequests, RoutingProfile, fit_profile
+from traitroute.router import Corrections, FitRequests, RoutingProfile, fit_profile
 from traitroute.serving.profile_snapshot import DecisionToken
+from traitroute.serving.skills.recalibration import BOUND
 from typer.testing import CliRunner
 
 TEXTS = [f"please {verb} the {noun}" for verb in ("cook", "sue", "eat") for noun in "abcdefgh"]
@@ -23,7 +26,7 @@ def registry(tmp_path: Path) -> Path:
     with Registry.create(path) as registry:
         registry.put_profile(profile.to_bytes(), made_up_summary(["chef", "idle"]))
         for i in range(100):
-            token = DecisionToken(None, 0.0, 0.5, 1).sign(b"key")
+            token = DecisionToken(None, 0.0, 0.5, 1, kind="cook").sign(b"key")
             registry.put_feedback(
                 Feedback(token=token, adapter=None, predicted_gain=0.0, profile_version=1, reward=i % 2)
             )
@@ -45,7 +48,7 @@ def tell(path: Path, reward: float, count: int = 200) -> None:
             )
         )
         for _ in range(count):
-            token = DecisionToken.of("chef", 0.2, 0.5, 1, "1" * 64).sign(b"key")
+            token = replace(DecisionToken.of("chef", 0.2, 0.5, 1, "1" * 64), kind="cook").sign(b"key")
             registry.put_feedback(
                 Feedback(token=token, adapter="chef", predicted_gain=0.2, profile_version=1, reward=reward)
             )
@@ -57,29 +60,40 @@ def run(path: Path, *options: str) -> str:
     return result.output
 
 
-def in_force(path: Path) -> dict[str, float]:
+def in_force(path: Path) -> Corrections | None:
     with Registry.open(path, read_only=True) as registry:
         stored = registry.latest_profile()
     assert stored is not None
-    return dict(RoutingProfile.from_bytes(stored.data).corrections)
+    return RoutingProfile.from_bytes(stored.data).corrections
 
 
 def test_nothing_changes_without_apply(registry: Path) -> None:
     tell(registry, 0.0)
-    output = run(registry)
-    assert "chef" in output
-    assert "nothing was changed" in output
+    for output in (run(registry), run(registry, "--dry-run")):
+        assert re.search(r"cook +│ chef +│ 200 +│ 100 +│ -0\.\d+ ± \S+ +│ \+0\.000 │ -0\.\d+", output), output
+        assert "nothing was changed" in output
     with Registry.open(registry, read_only=True) as store:
         assert store.profile_versions() == [1]
 
 
-def test_apply_keeps_a_bounded_correction_and_reset_takes_it_back(registry: Path) -> None:
+def test_apply_keeps_bounded_corrections_and_one_command_goes_back(registry: Path) -> None:
     tell(registry, 0.0)
     assert "profile version 2" in run(registry, "--apply")
-    assert in_force(registry) == {"chef": -0.1}
+    kept = in_force(registry)
+    assert kept is not None
+    assert kept.anywhere.tolist() == [True, False]
+    assert kept.bound == [BOUND]
     assert "has these corrections already" in run(registry, "--apply")
+    rolled_back = CliRunner().invoke(app, ["profiles", "rollback", "1", "--registry", str(registry)])
+    assert rolled_back.exit_code == 0, rolled_back.output
+    assert in_force(registry) is None
+
+
+def test_reset_takes_all_corrections_back(registry: Path) -> None:
+    tell(registry, 0.0)
+    run(registry, "--apply")
     assert "profile version 3" in run(registry, "--apply", "--reset")
-    assert in_force(registry) == {}
+    assert in_force(registry) is None
 
 
 def test_too_little_feedback_is_said(registry: Path) -> None:
