@@ -45,15 +45,15 @@ class World:
         fold, novel = _fold(table, new_kinds)
         seen, asked = see(table, table.strict.astype(np.float64), fold)
         profile = OurRouter().fit(seen).router.profile
-        predictions = [profile.predict(m) for m in asked.marks]
+        predicted = profile.predict_many(asked.marks.tolist())
         return cls(
             profile=profile,
             marks=asked.marks.tolist(),
             names=table.dataset[fold.test],
             novel=novel[fold.test],
-            gains=np.array([p.gains for p in predictions]),
-            reach=np.array([p.margin for p in predictions]),
-            likeness=np.array([p.likeness for p in predictions]),
+            gains=predicted.gains,
+            reach=predicted.margin,
+            likeness=predicted.likeness,
             right=table.strict[fold.test].astype(np.float64),
         )
 

@@ -15,10 +15,10 @@ then the posterior mean of a Gaussian process (Rasmussen and Williams, 2006, sec
 - beforehand both parts together have a standard deviation of `bound` / 2, half of its variance each, so noise moves
   little, and no correction exceeds `bound`.
 
-Outcomes of one conversation on one kind count as one. Those of one reporter, an API key, are weighed together: where
-reporters differ by more than chance, the variance between them is added to each one's own (the random-effects mean of
-DerSimonian and Laird, 1986), so that at most each counts alike. It is estimated for an adapter over all kinds, so that
-who lies where others can see it is believed less where nobody can. A single key decides alone.
+Outcomes of one conversation on one kind count as one. Those of one reporter, an API key, are weighed together: to the
+variance of their mean is added how far that reporter's mean surprise with the adapter, over all kinds, lies from the
+median reporter's, squared, less what is chance. So who is at odds with the others counts for little, however much it
+reports and also where others report nothing; two who are at odds count alike, and a single one decides alone.
 
 With fewer than `least` outcomes of the adapter, or of base, in all, nothing is corrected.
 """
@@ -38,7 +38,7 @@ from ...router import Corrections, RoutingProfile
 from ..profile_snapshot import DecisionToken, TokenError
 
 Array = NDArray[np.float64]
-BOUND = 0.1
+BOUND = 0.2
 LEAST = 30
 ELSEWHERE = 0.15
 """Standard deviation, over kinds, of how far rewards lie above the measured score, in score points."""
@@ -46,8 +46,6 @@ LARGEST_WEIGHT = 100.0
 """A decision of less than 1% propensity counts as one of 1%."""
 _LEAST_VARIANCE = 0.01
 """Of one decision; a few rewards that all agree would have a variance of 0."""
-_UNSEEN_BETWEEN = 0.05**2
-"""Variance between reporters of which a kind has heard only one."""
 
 
 @dataclass(frozen=True)
@@ -261,19 +259,18 @@ def _cells(rewarded: Sequence[Rewarded], profile: RoutingProfile) -> dict[str | 
         surprise, weight = (sum(values) / len(outcomes) for values in zip(*outcomes, strict=True))
         reports[adapter, kind][reporter].append((surprise, weight))
     parts = {
-        cell: [_Reports.of(*zip(*outcomes, strict=True)) for outcomes in by_reporter.values()]
+        cell: {reporter: _Reports.of(*zip(*outcomes, strict=True)) for reporter, outcomes in by_reporter.items()}
         for cell, by_reporter in reports.items()
     }
-    variance = _variance([part for each in parts.values() for part in each])
+    variance = _variance([part for each in parts.values() for part in each.values()])
     found: dict[str | None, dict[int, _Cell]] = defaultdict(dict)
     for adapter in dict.fromkeys(adapter for adapter, _ in parts):
         of_adapter = {kind: each for (name, kind), each in parts.items() if name == adapter}
-        between = _between(of_adapter.values(), variance)
+        odds = _at_odds(of_adapter.values(), variance)
         for kind, each in of_adapter.items():
-            added = between if len(each) > 1 else max(between, _UNSEEN_BETWEEN)
-            precisions = 1 / (variance / np.array([part.size for part in each]) + added)
-            mean = float(np.average([part.mean for part in each], weights=precisions))
-            found[adapter][kind] = _Cell(sum(part.count for part in each), mean, float(1 / precisions.sum()))
+            precisions = [1 / (variance / part.size + odds[reporter]) for reporter, part in each.items()]
+            mean = float(np.average([part.mean for part in each.values()], weights=precisions))
+            found[adapter][kind] = _Cell(sum(part.count for part in each.values()), mean, 1 / sum(precisions))
     return found
 
 
@@ -285,13 +282,22 @@ def _variance(parts: Sequence[_Reports]) -> float:
     return max(sum(part.squares for part in parts) / freedom, _LEAST_VARIANCE)
 
 
-def _between(cells: Iterable[Sequence[_Reports]], variance: float) -> float:
-    """The variance among reporters beyond chance, by the method of moments over all kinds."""
-    beyond = scale = 0.0
-    for parts in cells:
-        if len(parts) > 1:
-            means, precisions = np.array([(part.mean, part.size / variance) for part in parts]).T
-            agreed = np.average(means, weights=precisions)
-            beyond += float((precisions * (means - agreed) ** 2).sum()) - (len(means) - 1)
-            scale += float(precisions.sum() - (precisions**2).sum() / precisions.sum())
-    return max(beyond / scale, 0.0) if scale else 0.0
+def _at_odds(cells: Iterable[Mapping[str | None, _Reports]], variance: float) -> dict[str | None, float]:
+    """The variance added to each reporter's means: its squared distance from the median reporter, beyond chance."""
+    by_reporter: dict[str | None, list[_Reports]] = defaultdict(list)
+    for cell in cells:
+        for reporter, part in cell.items():
+            by_reporter[reporter].append(part)
+    sizes = {reporter: sum(part.size for part in parts) for reporter, parts in by_reporter.items()}
+    means = {r: sum(part.size * part.mean for part in parts) / sizes[r] for r, parts in by_reporter.items()}
+    # Who reported little is no measure for the others.
+    middle = _median(list(means.values()), [min(size, LEAST) for size in sizes.values()])
+    return {r: max((mean - middle) ** 2 - variance / sizes[r], 0.0) for r, mean in means.items()}
+
+
+def _median(values: Sequence[float], weights: Sequence[float]) -> float:
+    """The weighted median; between two that it may be, their mean."""
+    order = np.argsort(values)
+    ranked, share = np.array(values)[order], np.cumsum(np.array(weights)[order])
+    low, high = (np.searchsorted(share, share[-1] / 2, side=side) for side in ("left", "right"))
+    return float(ranked[low] + ranked[min(high, len(ranked) - 1)]) / 2
