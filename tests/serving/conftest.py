@@ -177,6 +177,7 @@ class _IdleDecoder:
     """Stands where a model would: nothing here generates."""
 
     alive = True
+    max_loras = 8
 
     @property
     def mixed(self) -> "_IdleDecoder":
