@@ -34,6 +34,7 @@ from .errors import (
     did_you_mean,
 )
 from .importing import Importer, ImportResult
+from .registry.canaries import CanaryStep
 from .registry.cells import Cell, FinishReason, Outcomes, packed_texts
 from .registry.feedback import Feedback, FeedbackSource
 from .registry.location import Location, Place
@@ -65,6 +66,7 @@ __all__ = [
     "Base",
     "BaseModelError",
     "BusyError",
+    "CanaryStep",
     "Cell",
     "ConflictError",
     "Correction",

@@ -108,6 +108,9 @@ class Adapter(BaseModel):
     stay with the name when its weights are replaced, which increases `version`. `uri` says where the weights came from,
     without credentials; `note` why the adapter is in its state.
 
+    `canary` is the share of the traffic it would win that it gets (None: all of it, 0: none); `replaces` is the adapter
+    in whose place it does, and which gets none once this one gets all.
+
     `effect` is by how much it changed the log-probabilities of a fixed probe when it was measured, at most and in nats,
     and `noise` by how much the base model's own change there from one batch to another (None: not known).
     """
@@ -131,6 +134,8 @@ class Adapter(BaseModel):
     version: Annotated[int, Field(ge=1)] = 1
     effect: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     noise: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    canary: Annotated[float, Field(ge=0, lt=1)] | None = None
+    replaces: Name | None = None
 
     @property
     def vllm_serves(self) -> bool:

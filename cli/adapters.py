@@ -9,6 +9,7 @@ from rich.table import Table
 from ..adapters import Adapter, AdapterState, AllowedSources, Base, Importer, Registry, RegistryError
 from ..adapters.weights.sources import Source
 from . import measure
+from .canary import CanaryShare, Replaces, canary, enter, parse_share, shown_share
 from .console import console, say
 from .options import DEFAULT_REGISTRY, RegistryPath, names
 
@@ -50,11 +51,11 @@ def list_adapters(registry: RegistryPath = DEFAULT_REGISTRY) -> None:
 
         traitroute adapters list --registry traitroute.db
     """
-    table = Table("name", "state", "method", "rank", "base model", "weights")
+    table = Table("name", "state", "method", "rank", "base model", "weights", "of auto")
     with Registry.open(registry, read_only=True) as store:
         for a in store.adapters():
             rank, weights = str(a.rank), a.weights_digest[:12]
-            table.add_row(a.name, a.state, a.method, rank, a.base_model, weights)
+            table.add_row(a.name, a.state, a.method, rank, a.base_model, weights, shown_share(a))
         waiting = store.replacements()
     console.print(table)
     for new in waiting:
@@ -88,6 +89,10 @@ def show_adapter(
         stored = store.latest_profile()
     for key, value in adapter.model_dump(mode="json").items():
         say(f"{key}: {value}")
+    if adapter.canary is not None:
+        say(
+            f"auto gives it {shown_share(adapter)} of the conversations it would win: traitroute adapters canary {name}"
+        )
     console.print(f"vLLM serves it: {'yes' if adapter.vllm_serves else 'no, profiled only'}")
     say(f"probe: {_on_probe(adapter)}")
     row = None if stored is None else stored.summary.row(name)
@@ -116,6 +121,8 @@ def add(
     ] = None,
     same_base: SameBase = False,
     allow_root: AllowRoot = None,
+    share: CanaryShare = None,
+    replaces: Replaces = None,
 ) -> None:
     """Add an adapter: check it, copy its weights and record it as pending.
 
@@ -126,12 +133,15 @@ def add(
 
         traitroute adapters add polite ./polite-lora --tags tone,en
 
+        traitroute adapters add polite2 ./polite-lora-2 --canary 1% --replaces polite
+
         traitroute adapters add legal acme/legal-lora@v2 --allow-root hub
 
         traitroute adapters add --base smollm2-135m-instruct --registry new.db polite ./polite-lora
     """
     allowed = AllowedSources.from_environment(allow_root or (), typed=True)
     known_base = None if base is None else _base(base)
+    part = None if share is None else parse_share(share)
     with _opened(registry, base) as store, console.status("fetching and checking"):
         result = Importer(store, allowed, base=known_base).add(
             name,
@@ -142,13 +152,16 @@ def add(
             same_base=same_base,
         )
         measurable = store.newest_profile() is not None
+        if not result.known:
+            enter(store, name, part, replaces)
     adapter = result.adapter
     if result.known:
         say(f"{name} is there already with these weights ({adapter.state}): nothing changed")
         return
     say(f"added {_described(adapter)}")
     if measurable:
-        _say_next(name, "it answers by its name now, and `auto` may choose it once it is measured")
+        some = "" if share is None else f" for {share} of the conversations it would win"
+        _say_next(name, f"it answers by its name now, and `auto` may choose it{some} once it is measured")
     else:
         say(
             "pending: it answers by its name now; the registry holds no profile yet, which would measure it on rows of "
@@ -196,6 +209,7 @@ def withdraw(name: AdapterName, registry: RegistryPath = DEFAULT_REGISTRY) -> No
 
 
 app.command("measure")(measure.measure)
+app.command("canary")(canary)
 
 
 @app.command("remove")

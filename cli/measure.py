@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from ..adapters import Registry
+from ..adapters import InputError, Registry
+from .canary import CanaryShare, Replaces, enter, parse_share
 from .console import console, progress_bars
 from .options import DEFAULT_REGISTRY, RegistryPath, engine_name
 
@@ -38,6 +39,8 @@ def measure(
         ),
     ] = None,
     engine: Annotated[str, typer.Option(help="auto, transformers or vllm.")] = "auto",
+    canary: CanaryShare = None,
+    replaces: Replaces = None,
 ) -> None:
     """Measure one adapter, or the replacement that waits for its name, and let `auto` choose it.
 
@@ -48,6 +51,8 @@ def measure(
 
         traitroute adapters measure polite
 
+        traitroute adapters measure polite --canary 1%
+
         traitroute adapters measure polite --share 0.3 --rows polite/train.jsonl
     """
     from ..profiling.base_model import open_base_model
@@ -56,10 +61,17 @@ def measure(
     from ..profiling.profile import quiet_libraries
     from ..serving import open_engine
 
-    chosen = engine_name(engine)
+    chosen, part = engine_name(engine), None if canary is None else parse_share(canary)
     training = None if rows is None else read_training_rows(rows)
     quiet_libraries()
     with Registry.open(registry) as store:
+        if part is not None and store.replacement(name) is not None:
+            raise InputError(
+                f"a replacement of {name} takes its name over whole: add the new weights under a name of their own, "
+                f"with --canary and --replaces {name}"
+            )
+        # Before it is ready, so that no server gives it more.
+        enter(store, name, part, replaces)
         adapter = store.replacement(name) or store.adapter(name)
         base = open_base_model(Profiled.open(store).summary.base_model)
         opened = open_engine(chosen, base.path, store.weights, [adapter])

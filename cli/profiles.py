@@ -2,7 +2,9 @@
 
 import json
 from collections import Counter
-from typing import Annotated
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -10,6 +12,9 @@ from rich.table import Table
 from ..adapters import Registry
 from .console import console
 from .options import DEFAULT_REGISTRY, RegistryPath
+
+if TYPE_CHECKING:
+    from ..profiling.versions import KindChange
 
 app = typer.Typer(no_args_is_help=True, help="List, compare and roll back profile versions; fit anew.")
 Version = Annotated[int, typer.Argument(min=1, help="A version, as `profiles list` shows it.")]
@@ -64,23 +69,28 @@ def diff(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show which decisions on the test prompts of its tasks differ between two versions, among the adapters that are
-    ready now; `traitroute replay` asks the same of your own requests.
+    ready now, and which tasks lose; `traitroute replay` asks of your own requests what the versions expect.
+
+    A task loses where the adapters that the newer version chooses were measured to gain less on it than those before,
+    by more than two standard errors.
 
     Example:
 
         traitroute profiles diff 3 4
     """
     from ..profiling.matrix.profiled import Profiled
-    from ..profiling.versions import Reference, moved
+    from ..profiling.versions import Reference, difference
 
     with Registry.open(registry, read_only=True) as store:
         old, new = store.profile(before), store.profile(after)
         reference = Reference.of_tasks(Profiled.open(store))
-        changed = moved(store, old, new, reference)
-    count = len(reference.texts)
+        found = difference(store, old, new, reference)
+    changed, count = found.moved, len(reference.texts)
+    kinds = [kind for kind in found.kinds if kind.changed]
     if as_json:
         rows = [{"request": m.place + 1, "before": m.before, "after": m.after} for m in changed]
-        typer.echo(json.dumps({"requests": count, "changed": rows}))
+        shown = [asdict(kind) | {"change": kind.change, "loses": kind.loses} for kind in kinds]
+        typer.echo(json.dumps({"requests": count, "changed": rows, "kinds": shown}))
         return
     table = Table("of", f"version {before}", f"version {after}", "requests")
     moves = Counter((m.kind, m.before or "base", m.after or "base") for m in changed)
@@ -88,7 +98,24 @@ def diff(
         table.add_row(kind, was, now, str(times))
     if moves:
         console.print(table)
+    if kinds:
+        console.print(_by_kind(kinds))
     console.print(f"{len(changed)} of {count} decisions differ")
+    if losing := [kind.kind for kind in kinds if kind.loses]:
+        console.print(f"worse off with version {after}: {', '.join(losing)}", soft_wrap=True)
+
+
+def _by_kind(kinds: "Sequence[KindChange]") -> Table:
+    table = Table("kind", title="measured gain over base of the adapters chosen", title_justify="left")
+    for column in ("requests", "moved", "before", "after", "change", "two standard errors", ""):
+        table.add_column(column, justify="right")
+    for each in kinds:
+        gains = [each.before, each.after, each.change]
+        figures = ("–" if gain is None else f"{gain:+.3f}" for gain in gains)
+        error = "–" if each.error is None else f"± {2 * each.error:.3f}"
+        said = "[bold red]loses[/]" if each.loses else ""
+        table.add_row(each.kind, str(each.requests), str(each.changed), *figures, error, said)
+    return table
 
 
 @app.command("rollback")

@@ -6,6 +6,7 @@ examples resampled (the upper end of the 95% band). Or so many adapters joined t
 the fleet.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -13,7 +14,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..adapters import AdapterState, FittedTraits, Registry, StoredProfile
+from ..adapters import FittedTraits, ProfileSummary, Registry, StoredProfile
 from ..router import Router, RoutingProfile
 from .matrix.profiled import Profiled
 from .traits.space import Scaling, principal_components, task_scale
@@ -130,6 +131,41 @@ class Moved:
 
 
 @dataclass(frozen=True)
+class KindChange:
+    """What a version of the profile changes for the `requests` of a kind, of which so many are routed otherwise.
+
+    `before` and `after` are the mean gains over base that the adapters chosen were measured to have on that kind (a
+    profiled task; None where it is none, or they were not measured on it), and `error` is the standard error of their
+    difference, as if adapters were measured on different examples.
+    """
+
+    kind: str
+    requests: int
+    changed: int
+    before: float | None
+    after: float | None
+    error: float | None
+
+    @property
+    def change(self) -> float | None:
+        """How much better the newer version is for this kind."""
+        return None if self.before is None or self.after is None else self.after - self.before
+
+    @property
+    def loses(self) -> bool:
+        """Whether it is worse by more than two standard errors."""
+        return self.change is not None and self.change < -2 * (self.error or 0.0)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The requests that two versions route otherwise, and what that changes, the kind that loses most first."""
+
+    moved: Sequence[Moved]
+    kinds: Sequence[KindChange]
+
+
+@dataclass(frozen=True)
 class RolledBack:
     """The new version, and the adapters whose rows were left out since their weights were replaced."""
 
@@ -139,16 +175,53 @@ class RolledBack:
 
 def moved(registry: Registry, before: StoredProfile, after: StoredProfile, requests: Reference) -> list[Moved]:
     """Requests that `after` routes differently from `before`, among the adapters that are ready now."""
-    ready = frozenset(a.name for a in registry.adapters(AdapterState.READY))
+    return list(difference(registry, before, after, requests).moved)
+
+
+def difference(registry: Registry, before: StoredProfile, after: StoredProfile, requests: Reference) -> Difference:
+    """What `after` changes for requests, among the adapters that are ready now.
+
+    Requests of no profiled task count to the one that `after` finds nearest.
+    """
+    ready = registry.routable_names()
     old, new = (
         Router(RoutingProfile.from_bytes(each.data), version=each.version, routable=ready) for each in (before, after)
     )
-    changes = []
+    tasks, moves, choices = set(after.summary.tasks), [], {}
     for place, (text, kind) in enumerate(zip(requests.texts, requests.kinds, strict=True)):
-        was, now = old.route(text).adapter, new.route(text).adapter
-        if was != now:
-            changes.append(Moved(place, kind, was, now))
-    return changes
+        was, decision = old.route(text).adapter, new.route(text)
+        near = [kind, *(task.task for task in decision.nearest_tasks[:1])]
+        choices.setdefault(next((k for k in near if k in tasks), kind), []).append((was, decision.adapter))
+        if was != decision.adapter:
+            moves.append(Moved(place, kind, was, decision.adapter))
+    kinds = [_change(after.summary, kind, pairs) for kind, pairs in choices.items()]
+    return Difference(moves, sorted(kinds, key=lambda each: (each.change or 0.0, each.kind)))
+
+
+def _change(summary: ProfileSummary, kind: str, pairs: Sequence[tuple[str | None, str | None]]) -> KindChange:
+    """What it changes for a kind that its requests go to the second of each pair, and not to the first."""
+    n, changed = len(pairs), sum(was != now for was, now in pairs)
+    rows = {name: summary.row(name) for pair in pairs for name in pair if name is not None}
+    places = [row for row in rows.values() if row is not None]
+    if kind not in summary.tasks or len(places) < len(rows):
+        return KindChange(kind, n, changed, None, None, None)
+    task = summary.tasks.index(kind)
+    gains = {name: float(summary.gains[row, task]) for name, row in rows.items() if row is not None}
+    was, now = Counter(pair[0] for pair in pairs), Counter(pair[1] for pair in pairs)
+    before, after = (sum(gains.get(name or "", 0.0) * count for name, count in side.items()) / n for side in (was, now))
+    errors = [(now[name] - was[name]) / n * _error(summary, row, task) for name, row in rows.items() if row is not None]
+    return KindChange(kind, n, changed, before, after, float(np.linalg.norm(errors)))
+
+
+def _error(summary: ProfileSummary, row: int, task: int) -> float:
+    """The standard error of a measured gain; 0 where it is not known."""
+    name, examples = summary.adapters[row], int(summary.paired.examples[row, task])
+    if name in summary.estimated.adapters:
+        return float(summary.estimated.errors[summary.estimated.adapters.index(name), task])
+    if examples == 0:
+        return 0.0
+    variance = float(summary.paired.squares[row, task]) / examples - float(summary.gains[row, task]) ** 2
+    return float(np.sqrt(max(variance, 0.0) / examples))
 
 
 def roll_back(registry: Registry, version: int) -> RolledBack:

@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..adapters import AdapterState, Registry, RegistryError, StoredProfile
+from ..adapters import Registry, RegistryError, StoredProfile
 from .decision import NOVEL, Affinity, NearTask, RoutingDecision
 from .profile import RoutingProfile
 from .request import NO_TEXT, Request
@@ -83,8 +83,8 @@ class Router:
         stored = stored or registry.latest_profile()
         if stored is None:
             raise RegistryError("the registry holds no profile yet: run `traitroute profile SUITE`")
-        ready = registry.adapter_names(AdapterState.READY)
-        return cls(RoutingProfile.from_bytes(stored.data), version=stored.version, routable=ready)
+        routable = registry.routable_names()
+        return cls(RoutingProfile.from_bytes(stored.data), version=stored.version, routable=routable)
 
     def limited_to(self, names: Collection[str]) -> Self:
         """The same router, which knows of these adapters alone; the profile is shared."""

@@ -20,8 +20,10 @@ from ..adapters import FeedbackSource, InputError
 from ..router import RoutingDecision
 from .judge import Judge
 
-Arm = Literal["auto", "control", "second"]
-"""How a request came to its answerer: by the policy, held back for the control group, or to try the second choice."""
+Arm = Literal["auto", "control", "second", "canary"]
+"""How a request came to its answerer: by the policy, held back for the control group, to try the second choice, or by
+the policy where a canary was drawn.
+"""
 
 HOLDBACK_VARIABLE, EXPLORE_VARIABLE = "TRAITROUTE_HOLDBACK", "TRAITROUTE_EXPLORE"
 OUTCOMES_VARIABLE, GRADED_VARIABLE = "TRAITROUTE_OUTCOMES", "TRAITROUTE_JUDGE_SHARE"
@@ -49,10 +51,14 @@ BASE_MODEL = Answerer()
 
 @dataclass(frozen=True)
 class Draw:
-    """The side on which a conversation, named by a hash, is drawn: where there is no second choice, second is auto."""
+    """The side on which a conversation, named by a hash, is drawn: where there is no second choice, second is auto.
+
+    Canaries are drawn by its `lot`, which is as secret as the key.
+    """
 
     side: Arm
     conversation: str
+    lot: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -99,11 +105,11 @@ class Experiment:
         return self if share is None else replace(self, holdback=share)
 
     def draw(self, key: bytes, conversation: bytes) -> Draw:
-        """Draw a conversation with the registry's `key`: twice independently, and name it by a third part."""
+        """Draw a conversation with the registry's `key`: twice independently, named by a third part, with a lot."""
         digest = hmac.digest(key, conversation, hashlib.sha256)
         first, second = (int.from_bytes(part) / 2**64 for part in (digest[:8], digest[8:16]))
         side: Arm = "control" if first < self.holdback else "second" if second < self.explore else "auto"
-        return Draw(side, base64.urlsafe_b64encode(digest[16:24]).rstrip(b"=").decode("ascii"))
+        return Draw(side, base64.urlsafe_b64encode(digest[16:24]).rstrip(b"=").decode("ascii"), digest[24:])
 
     def assign(self, draw: Draw, decision: RoutingDecision, *, least_gain: float | None = None) -> Drawn:
         """Who answers a request of a conversation that was drawn; `least_gain` is the request's own constraint."""

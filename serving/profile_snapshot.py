@@ -33,12 +33,13 @@ from ..adapters import (
     TrainingNote,
 )
 from ..router import NOVEL, Router, RoutingDecision
+from .canaries import Entry
 from .experiment import Arm
 from .measured import Measured
 
 Propensity = Annotated[float, Field(gt=0, le=1)]
 
-_FORMAT = 3
+_FORMAT, _FORMAT_OF_CANARIES = 3, 4
 _FORMAT_1 = {"adapter", "gain", "level", "version", "id"}
 _DIGITS = 16
 _PAYLOAD_2 = tuple[Literal[2], str | None, float, float | None, int, str | None, int, str]
@@ -47,7 +48,13 @@ _PAYLOAD_3 = tuple[
     *(Literal[3], str | None, float, float | None, int, str | None, int, str),
     *(Propensity, str | None, Arm, str | None, str),
 ]
-_PAYLOAD: TypeAdapter[tuple[Any, ...]] = TypeAdapter(_PAYLOAD_2 | _PAYLOAD_3)
+_PAYLOAD_4 = tuple[
+    # What format 3 has, then the entry of a canary.
+    *(Literal[4], str | None, float, float | None, int, str | None, int, str),
+    *(Propensity, str | None, Arm, str | None, str),
+    *(str, Propensity, bool),
+]
+_PAYLOAD: TypeAdapter[tuple[Any, ...]] = TypeAdapter(_PAYLOAD_2 | _PAYLOAD_3 | _PAYLOAD_4)
 _logger = logging.getLogger(__name__)
 
 
@@ -137,6 +144,7 @@ class ProfileSnapshot:
         arm: Arm = "auto",
         propensity: float = 1.0,
         conversation: str = "",
+        entry: Entry | None = None,
     ) -> str | None:
         """The token of a decision by which `adapter` (None: base) answers, with how it was drawn.
 
@@ -153,11 +161,14 @@ class ProfileSnapshot:
         drawn = replace(
             token,
             arm=arm,
-            policy=adapter if arm == "auto" else decision.adapter,
+            policy=adapter if arm in ("auto", "canary") else decision.adapter,
             propensity=float(f"{propensity:.6g}"),
             # What is like nothing profiled teaches nothing of the task that is least unlike it.
             kind=near if decision.novelty < NOVEL else None,
             conversation=conversation,
+            canary=entry.canary if entry else None,
+            share=entry.share if entry else 1.0,
+            given=entry.given if entry else False,
         )
         return drawn.sign(self.key)
 
@@ -184,6 +195,9 @@ class DecisionToken:
     nothing profiled). `conversation` is a keyed hash of what was drawn on, so that the outcomes of one conversation
     count as one; empty where nothing was drawn, as for a selection by the skills API, and in tokens of the second
     format, which know none of this paragraph.
+
+    Where the conversation is one that `canary` would win, it was drawn for it with the probability `share`, and `given`
+    says whether it was; `propensity` and `policy` are what they are given that.
     """
 
     adapter: str | None
@@ -198,6 +212,9 @@ class DecisionToken:
     arm: Arm = "auto"
     kind: str | None = None
     conversation: str = ""
+    canary: str | None = None
+    share: float = 1.0
+    given: bool = False
 
     def __post_init__(self) -> None:
         # Where the policy was followed, the token does not spell it out a second time.
@@ -231,7 +248,10 @@ class DecisionToken:
     def sign(self, key: bytes) -> str:
         """The token as text, signed with `key`."""
         fields = asdict(self) | ({"policy": None} if self.arm == "auto" else {})
-        payload = json.dumps([_FORMAT, *fields.values()], separators=(",", ":")).encode()
+        if self.canary is None:
+            fields = {name: value for name, value in fields.items() if name not in ("canary", "share", "given")}
+        form = _FORMAT if self.canary is None else _FORMAT_OF_CANARIES
+        payload = json.dumps([form, *fields.values()], separators=(",", ":")).encode()
         return f"{_encoded(payload)}.{_encoded(_signature(payload, key))}"
 
     @classmethod

@@ -9,6 +9,7 @@ from ..adapters import Adapter, AdapterState, Location, Registry, RegistryError,
 from ..adapters.adapter import served_name
 from ..adapters.registry.registry import servable
 from ..router import Router, RoutingDecision, RoutingProfile
+from .canaries import Canary
 from .experiment import PURPOSE
 from .http.tenants import OPERATOR, Tenant
 from .profile_snapshot import ProfileSnapshot
@@ -41,9 +42,9 @@ class RegistrySnapshot:
     not be served: disabled adapters, and removed ones.
 
     `router` chooses among the adapters that are ready, by `profile`, the newest one; `no_router` says why there is
-    none. `profile_key` is the profile's version and the revision that last wrote it. `skills` is what the skills API
-    answers from (None where the profile lacks what it needs). `draw_key` is the registry's key for drawing
-    conversations.
+    none. `trial_router` chooses among `canaries` too (None where there are none). `profile_key` is the profile's
+    version and the revision that last wrote it. `skills` is what the skills API answers from (None where the profile
+    lacks what it needs). `draw_key` is the registry's key for drawing conversations.
 
     `tenant` is who sees it: as a tenant of some adapters sees it, there are no others.
     """
@@ -59,6 +60,7 @@ class RegistrySnapshot:
     profile: RoutingProfile | None = None
     profile_key: tuple[int, int] | None = None
     router: TextRouter | None = None
+    trial_router: TextRouter | None = None
     no_router: str = "no-profile: the server is starting"
     skills: ProfileSnapshot | None = None
     tenant: Tenant = OPERATOR
@@ -112,20 +114,30 @@ class RegistrySnapshot:
 
         @cache
         def admits(name: str) -> bool:
-            return tenant.may_use(name, tags.get(name, ()))
+            return any(tenant.may_use(each, tags.get(each, ())) for each in self._replaced_by(name))
 
         seen = replace(
             self,
             known={name: adapter for name, adapter in self.known.items() if admits(name)},
             adapters={name: adapter for name, adapter in self.adapters.items() if admits(name)},
             router=None,
+            trial_router=None,
             skills=None,
             tenant=tenant,
         )
         if not isinstance(self.router, Router):
             return seen
         router = self.router.limited_to(seen.ready)
+        if seen.canaries and isinstance(self.trial_router, Router):
+            seen = replace(seen, trial_router=self.trial_router.limited_to({*seen.ready, *seen.canaries}))
         return replace(seen, router=router, skills=self.skills and self.skills.seen_by(admits, router))
+
+    def _replaced_by(self, name: str) -> list[str]:
+        """An adapter, and those that it was added to replace: who may use these may use it."""
+        names = [name]
+        while (known := self.known.get(names[-1])) and known.replaces and known.replaces not in names:
+            names.append(known.replaces)
+        return names
 
     def may_name(self, model: str) -> bool:
         """Whether `model`, which is no name of the base model, may be asked for, or told of.
@@ -138,9 +150,18 @@ class RegistrySnapshot:
 
     @cached_property
     def ready(self) -> frozenset[str]:
-        """Names of the adapters that `auto` may choose."""
-        names = frozenset(name for name, adapter in self.known.items() if adapter.state is AdapterState.READY)
-        return names - self.shadowed
+        """Names of the adapters that `auto` may choose, canaries aside."""
+        ready = (a for a in self.known.values() if a.state is AdapterState.READY and a.canary is None)
+        return frozenset(a.name for a in ready) - self.shadowed
+
+    @cached_property
+    def canaries(self) -> Mapping[str, Canary]:
+        """The adapters that `auto` may choose for a share of the conversations, by name."""
+        return {name: canary for name, canary in Canary.among(self.known).items() if name not in self.shadowed}
+
+    def is_taken_back(self, adapter: str) -> bool:
+        """Whether `auto` may choose an adapter no more."""
+        return adapter in self.known and self.known[adapter].canary == 0
 
     def tags_of(self, adapter: str) -> Collection[str]:
         """What an adapter that may be served is tagged with."""
@@ -161,14 +182,21 @@ class RegistrySnapshot:
         except (RegistryError, ValueError, ArithmeticError) as exc:
             return replace(self, profile_key=newest, no_router=f"no-profile: {exc}")
         skills = ProfileSnapshot.read(registry, router, profile=stored, adapters=())
-        return replace(self, profile=profile, profile_key=newest, router=router, no_router="", skills=skills)
+        read = replace(self, profile=profile, profile_key=newest, router=router, no_router="", skills=skills)
+        return replace(read, trial_router=read._trying())
+
+    def _trying(self) -> TextRouter | None:
+        """The router that chooses among the canaries too."""
+        if self.profile is None or self.profile_key is None or not self.canaries:
+            return None
+        return Router(self.profile, version=self.profile_key[0], routable=self.ready.union(self.canaries))
 
     def _routed_as(self, before: Self) -> Self:
         router, skills = before.router, before.skills
         if before.profile is not None and before.profile_key is not None and before.ready != self.ready:
             router = Router(before.profile, version=before.profile_key[0], routable=self.ready)
             skills = skills and replace(skills, router=router)
-        return replace(
+        kept = replace(
             self,
             profile=before.profile,
             profile_key=before.profile_key,
@@ -176,6 +204,7 @@ class RegistrySnapshot:
             no_router=before.no_router,
             skills=skills,
         )
+        return replace(kept, trial_router=kept._trying())
 
 
 def _known(registry: Registry, before: RegistrySnapshot | None) -> dict[str, Adapter]:

@@ -24,7 +24,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "serving": (
         ("http",),
         ("engines",),
-        ("constraints", "experiment", "measured", "slots", "timeouts"),
+        ("judge",),
+        ("canaries", "constraints", "experiment", "measured", "slots", "timeouts"),
         ("profile_snapshot",),
         ("snapshot",),
         ("proof",),

@@ -85,6 +85,12 @@ class AdapterTable(Database):
         with self._transaction() as connection:
             return frozenset(connection.execute(query).scalars())
 
+    def routable_names(self) -> frozenset[str]:
+        """Return the names of the adapters that are ready, and get all of the traffic they win."""
+        ready = (_adapters.c.state == AdapterState.READY.value) & _adapters.c.canary.is_(None)
+        with self._transaction() as connection:
+            return frozenset(connection.execute(select(_adapters.c.name).where(ready)).scalars())
+
     def base_models(self) -> dict[str, str]:
         """Return the names of the base models that adapters are for, by their digests."""
         query = select(_adapters.c.base_digest, _adapters.c.base_model).distinct()
@@ -211,7 +217,7 @@ class AdapterTable(Database):
             new = current
         elif replacement and measured.weights_digest == replacement.weights_digest:
             # What was changed while the replacement waited belongs to the name.
-            kept = {"state": current.state, "tags": current.tags, "note": current.note}
+            kept = {"state": current.state, "tags": current.tags, "note": current.note, "canary": current.canary}
             new = replacement.model_copy(update=kept)
             connection.execute(delete(_replacements).where(_replacements.c.name == measured.name))
         else:

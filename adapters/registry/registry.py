@@ -14,7 +14,7 @@ from ..adapter import Adapter, AdapterState
 from ..errors import RegistryError, WeightsError
 from ..weights.store import WeightStore
 from . import schema
-from .adapters import AdapterTable
+from .canaries import CanaryTable
 from .cells import CellTable
 from .feedback import FeedbackTable
 from .location import Location, Place
@@ -28,7 +28,7 @@ _ROWS_AT_ONCE = 200
 _TABLES = [table for table in schema.metadata.sorted_tables if table is not schema.meta]
 
 
-class Registry(AdapterTable, CellTable, ProfileTable, FeedbackTable, DemandTable):
+class Registry(CanaryTable, CellTable, ProfileTable, FeedbackTable, DemandTable):
     """Everything that is known of a base model's adapters; safe to use from several threads."""
 
     _weights: Path | None = None

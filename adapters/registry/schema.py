@@ -36,7 +36,7 @@ from sqlalchemy import (
 from ..errors import DatabaseError, RegistryError
 
 APPLICATION = "traitroute"
-SCHEMA_VERSION = 10
+SCHEMA_VERSION = 11
 BASELINE = 9
 """The oldest schema that can be migrated. Lower numbers were development versions, never released."""
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -98,6 +98,8 @@ def _adapter_columns() -> list[Column[object]]:
         Column("version", Integer, nullable=False, server_default="1"),
         Column("effect", Float),
         Column("noise", Float),
+        Column("canary", Float),
+        Column("replaces", String(64)),
         Column("changed_at", UtcDateTime),
         Column("changed_by", String),
     ]
@@ -165,6 +167,20 @@ feedback = Table(
     Column("rewarded_at", UtcDateTime),
     Column("reporter", String(32)),
     Index("ix_feedback_reporter", "reporter", "rewarded_at"),
+)
+
+# From when on an adapter got which share of the traffic it would win, and by which figures.
+canary_steps = Table(
+    "canary_steps",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("adapter", String(64), nullable=False, index=True),
+    Column("weights_digest", String(64), nullable=False),
+    Column("made_at", UtcDateTime, nullable=False),
+    Column("made_by", String, nullable=False),
+    Column("share", Float, nullable=False),
+    Column("why", String(16), nullable=False),
+    Column("figures", JSON),
 )
 
 # Counts of the requests that servers routed, and features of some that were unlike anything profiled.

@@ -22,12 +22,15 @@ from ...adapters import Adapter, DatabaseError, Registry, RegistryError
 from ...adapters.registry.database import translated_errors
 from ...adapters.registry.postgresql import open_database
 from ...serving.jobs.board import APPLICATION, APPLICATION_VERSION, QUEUE, jobs_url
+from ...serving.lift.canary import take_steps
 from .locks import Held, Locks
 from .steps import RowSteps, pending
 from .workflow import job_id, register_workflow
 
 LOOK_S = 1.0
 """Pause between two checks of the registry and of the other workers."""
+CANARIES_S = 300.0
+"""Pause between two looks at how canaries do: their outcomes count an hour after the first."""
 LOST_S = 10.0
 """A job that was taken from the queue begins well within this time."""
 _logger = logging.getLogger(__name__)
@@ -48,6 +51,7 @@ class Worker:
     _running: set[str] = field(default_factory=set)
     _seen: set[str] = field(default_factory=set)
     _revision: int | None = None
+    _canaries_at: float = float("-inf")
 
     def run(self) -> None:
         """Work until `stopping` is set; then the process must end, and with it the jobs under way.
@@ -118,6 +122,7 @@ class Worker:
                         continue
                     self._enqueue_pending()
                     self._take_over()
+                    self._step_canaries()
             except (DatabaseError, RegistryError) as exc:
                 _logger.warning("traitroute: %s", exc)
 
@@ -150,6 +155,14 @@ class Worker:
             DBOS.rewind_workflow(identity, queue_name=QUEUE)
         except error.DBOSException:
             _logger.debug("another worker was first to try %s again", identity)
+
+    def _step_canaries(self) -> None:
+        if time.monotonic() - self._canaries_at < CANARIES_S:
+            return
+        self._canaries_at = time.monotonic()
+        for figures in take_steps(self.registry):
+            what = "rolled back" if figures.verdict == "roll back" else f"promoted to {figures.next_share:.0%}"
+            self.say(f"{figures.adapter}, a canary at {figures.share:.1%}, is {what}: traitroute adapters canary")
 
     def _take_over(self) -> None:
         under_way = DBOS.list_workflows(status="PENDING", queue_name=QUEUE, load_input=False, load_output=False)

@@ -51,22 +51,36 @@ class NewAdapter(NewWeights):
 
     name: Name = Field(description="The name by which it will be requested.")
     tags: Tags = Field(default=(), description="Tags, by which requests can limit which adapters may answer.")
+    canary: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = Field(
+        default=None, description="The share of the conversations it would win that it gets once it is measured."
+    )
+    replaces: Name | None = Field(default=None, description="With a share: the adapter in whose place it answers.")
+
+    @model_validator(mode="after")
+    def _check_share(self) -> Self:
+        if self.replaces is not None and self.canary is None:
+            raise ValueError('"replaces" says whom a canary is compared with: give "canary" too, as in 0.01')
+        return self
+
     source_task: Name | None = Field(default=None, description="The task whose data it was trained on.")
 
 
 class AdapterChange(_Strict):
-    """What to change; at least one of `state` and `tags`."""
+    """What to change; at least one of `state`, `tags` and `canary`."""
 
     state: Literal["enabled", "disabled"] | None = Field(
         default=None, description="A disabled adapter is not served until it is enabled again."
     )
     note: Text | None = Field(default=None, description="Why the adapter is disabled.")
     tags: Tags | None = Field(default=None, description="The tags in place of the present ones.")
+    canary: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] | None = Field(
+        default=None, description="The share of the conversations it would win that it gets: 0 is none, 1 all."
+    )
 
     @model_validator(mode="after")
     def _check_something_changes(self) -> Self:
-        if self.state is None and self.tags is None:
-            raise ValueError('nothing would change: give "state" or "tags"')
+        if self.state is None and self.tags is None and self.canary is None:
+            raise ValueError('nothing would change: give "state", "tags" or "canary"')
         if self.note is not None and self.state != "disabled":
             raise ValueError('"note" says why an adapter is disabled: give it with that state')
         return self
@@ -130,8 +144,10 @@ class Registrar:
     def add(self, new: NewAdapter) -> tuple[AdapterRecord, bool]:
         """Add an adapter and describe it; false where it exists already with the same weights."""
         with self._opened() as registry:
-            result = Importer(registry, self._allowed).add(**dict(new))
-            return _record(result.adapter, registry.replacement(new.name)), not result.known
+            result = Importer(registry, self._allowed).add(**new.model_dump(exclude={"canary", "replaces"}))
+            if new.canary is not None and not result.known:
+                registry.set_canary(new.name, new.canary, replaces=new.replaces, why="entered")
+            return _record(registry.adapter(new.name), registry.replacement(new.name)), not result.known
 
     def replace(self, name: str, new: NewWeights, match: str | None) -> AdapterRecord:
         """Add weights that will take the name over once measured, and describe the adapter as it is."""
@@ -147,11 +163,13 @@ class Registrar:
             return _record(registry.adapter(name), None)
 
     def change(self, name: str, change: AdapterChange, match: str | None) -> AdapterRecord:
-        """Change an adapter's tags or state, and describe the result."""
+        """Change an adapter's tags, share or state, and describe the result."""
         with self._opened() as registry:
             adapter = _expected(registry, name, match)
             if change.tags is not None:
                 adapter = registry.set_tags(name, change.tags, expected=adapter)
+            if change.canary is not None:
+                adapter = registry.set_canary(name, change.canary, expected=adapter)
             if change.state == "enabled":
                 adapter = registry.enable(name, expected=adapter)
             elif change.state == "disabled":

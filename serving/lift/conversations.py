@@ -141,7 +141,7 @@ class Conversations:
 
         Base as second choice alone would not do: it is none where another adapter is.
         """
-        return bool(self.control.any() and (self.chosen & self.auto).any())
+        return bool((self.control & self.base).any() and (self.chosen & self.auto).any())
 
     def doubly_robust(self) -> Values:
         """The doubly robust value of each conversation (n,); only where `is_compared`."""

@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from ...adapters import FeedbackSource, Registry
+from ...adapters import Feedback, FeedbackSource, Registry
 from ..profile_snapshot import DecisionToken, TokenError
 from .conversations import Outcome
 
@@ -39,7 +39,7 @@ def read_outcomes(
 ) -> Reported:
     """Read what was reported of the decisions made `since`, the newest `most` of them."""
     rows = registry.feedback(since=since, source=source, newest=most)
-    read = [(row, token) for row in rows if (token := _token(row.token)) and token.conversation]
+    read = tokens_of(rows)
     # Where auto chooses base, a token does not tell whether anything was drawn.
     drawn = [token.made for _, token in read if token.policy is not None and token.propensity < 1]
     begun = min(drawn, default=float("inf"))
@@ -69,6 +69,11 @@ def read_outcomes(
         kinds=len(profile.summary.tasks) + 1 if profile else 0,
         adapters=len(profile.summary.adapters) if profile else 0,
     )
+
+
+def tokens_of(rows: Sequence[Feedback]) -> list[tuple[Feedback, DecisionToken]]:
+    """What was reported of conversations, with the decisions' tokens."""
+    return [(row, token) for row in rows if (token := _token(row.token)) and token.conversation]
 
 
 def _token(text: str) -> DecisionToken | None:

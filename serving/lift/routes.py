@@ -1,10 +1,12 @@
-"""`GET /v1/lift`: what the page shows of the gain of `auto` over base."""
+"""`GET /v1/lift` and `GET /v1/canaries`: the gain of `auto` over base, and of canaries over who would have answered."""
 
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
@@ -16,6 +18,7 @@ from ..http.openapi import Operation
 from ..skills.skills import within
 from ..state import ServerState
 from ..timeouts import TimeBudget
+from .canary import CanaryFigures, read_figures
 from .outcomes import read_outcomes
 from .report import LiftReport
 
@@ -25,6 +28,7 @@ FRESH_S = 60.0
 """For how long an answer is given again."""
 SECONDS = 30.0
 _logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class LiftQuery(BaseModel):
@@ -35,42 +39,70 @@ class LiftQuery(BaseModel):
     source: FeedbackSource = Field(default=FeedbackSource.USER, description="Whose outcomes to compare by.")
 
 
+class CanaryList(BaseModel):
+    """The adapters that get a share of what they would win, by name."""
+
+    model_config = ConfigDict(frozen=True)
+
+    object: Literal["list"] = "list"
+    data: tuple[CanaryFigures, ...]
+
+
 @dataclass
-class _Kept:
-    """The last answer by source, and when it was computed."""
+class _Computing:
+    """Answers of what is computed from a registry: one at a time, and each is given again for a while."""
 
-    answers: dict[FeedbackSource, tuple[float, LiftReport]] = field(default_factory=dict)
+    state: ServerState
+    # A thread of its own, so that no routing waits for it.
+    budget: TimeBudget = field(default_factory=lambda: TimeBudget(workers=1))
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    kept: dict[tuple[str, FeedbackSource], tuple[float, Any]] = field(default_factory=dict)
 
-    def fresh(self, source: FeedbackSource) -> LiftReport | None:
-        computed, report = self.answers.get(source, (-FRESH_S, None))
-        return report if time.monotonic() - computed < FRESH_S else None
+    async def answer(self, what: str, source: FeedbackSource, compute: Callable[[Registry], T]) -> T:
+        """What `compute` gives for the question `what` of a source, or gave within the last minute."""
+        async with self.lock:
+            computed, answer = self.kept.get((what, source), (float("-inf"), None))
+            if time.monotonic() - computed >= FRESH_S:
+                location = self.state.snapshot.location
+                if location is None:
+                    raise UnavailableError("the registry was not read yet, so its outcomes are not known")
+                answer = await within(self.budget, lambda: _computed(location, compute), SECONDS)
+                self.kept[what, source] = (time.monotonic(), answer)
+        return answer
 
 
 def lift_operations(state: ServerState) -> list[Operation]:
-    """`GET /v1/lift`, of the registry of `state`: computed once a minute at most, one at a time."""
-    # A thread of its own, so that no routing waits for it.
-    budget, kept, lock = TimeBudget(workers=1), _Kept(), asyncio.Lock()
+    """`GET /v1/lift` and `GET /v1/canaries`, of the registry of `state`: computed once a minute at most."""
+    computing = _Computing(state)
 
     async def lift(request: Request) -> LiftReport:
-        query = read_model(dict(request.query_params), LiftQuery)
-        async with lock:
-            if (report := kept.fresh(query.source)) is None:
-                location = state.snapshot.location
-                if location is None:
-                    raise UnavailableError("the registry was not read yet, so its outcomes are not known")
-                report = await within(budget, lambda: _computed(location, query.source), SECONDS)
-                kept.answers[query.source] = (time.monotonic(), report)
-        return report
+        source = read_model(dict(request.query_params), LiftQuery).source
+        return await computing.answer("lift", source, lambda registry: _lift(registry, source))
 
-    return [Operation("GET", "/v1/lift", lift, LiftReport, query=LiftQuery)]
+    async def canaries(request: Request) -> CanaryList:
+        source = read_model(dict(request.query_params), LiftQuery).source
+        return await computing.answer("canaries", source, lambda registry: _canaries(registry, source))
+
+    return [
+        Operation("GET", "/v1/lift", lift, LiftReport, query=LiftQuery),
+        Operation("GET", "/v1/canaries", canaries, CanaryList, query=LiftQuery),
+    ]
 
 
-def _computed(location: Location, source: FeedbackSource) -> LiftReport:
-    """Read the registry through a connection of its own, and compare; blocks."""
+def _lift(registry: Registry, source: FeedbackSource) -> LiftReport:
+    return LiftReport.of(read_outcomes(registry, source=source, most=MOST), datetime.now(UTC))
+
+
+def _canaries(registry: Registry, source: FeedbackSource) -> CanaryList:
+    now = datetime.now(UTC)
+    return CanaryList(data=tuple(read_figures(registry, a, now, source=source, most=MOST) for a in registry.canaries()))
+
+
+def _computed(location: Location, compute: Callable[[Registry], T]) -> T:
+    """Read the registry through a connection of its own, and compute; blocks."""
     try:
         with Registry.open(location, read_only=True) as registry:
-            reported = read_outcomes(registry, source=source, most=MOST)
+            return compute(registry)
     except (DatabaseError, RegistryError) as exc:
         _logger.warning("traitroute: no lift: %s", exc)
         raise UnavailableError("the registry cannot be read now: try again later") from exc
-    return LiftReport.of(reported, datetime.now(UTC))

@@ -10,13 +10,15 @@ would be drawn again.
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from cachetools import TTLCache
 
 from ...router import NO_TEXT, RoutingDecision
+from ..canaries import Entry, route_with
 from ..constraints import Constraints
-from ..experiment import Arm, Drawn, conversation_of
+from ..experiment import Arm, Draw, Drawn, conversation_of
 from ..http.errors import RefusedError
 from ..loading import AdapterLoader, LoadError
 from ..snapshot import RegistrySnapshot
@@ -41,7 +43,7 @@ class Choice:
     where the request admits no adapter, `no-text` where it has no text to route by; else what went wrong. `low` is the
     low end of the predicted gain's interval, `seconds` the time that routing took; `sticky` says that the session
     decided; `unloaded` is the adapter that was chosen and could not be loaded. `arm`, `propensity` and `conversation`
-    are what was drawn of those in `CHOSEN`, as the decision's token has them.
+    are what was drawn of those in `CHOSEN`, as the decision's token has them, and `entry` what was of a canary.
     """
 
     adapter: str | None
@@ -57,6 +59,7 @@ class Choice:
     arm: Arm = "auto"
     propensity: float = 1.0
     conversation: str = ""
+    entry: Entry | None = None
 
     @classmethod
     def of(cls, decision: RoutingDecision) -> "Choice":
@@ -76,9 +79,12 @@ class Choice:
         """The base model, for a reason that opens with its kind and a colon."""
         return cls(None, 0.0, reason, reason.partition(":")[0])
 
-    def assigned(self, drawn: Drawn) -> "Choice":
+    def assigned(self, drawn: Drawn, entry: Entry | None = None) -> "Choice":
         """The choice after its conversation was drawn; its reason begins with the arm where that changes something."""
-        choice = replace(self, arm=drawn.arm, propensity=drawn.propensity, conversation=drawn.conversation)
+        drawn_so = {"arm": drawn.arm, "propensity": drawn.propensity, "conversation": drawn.conversation}
+        choice = replace(self, **drawn_so, entry=entry)
+        if drawn.arm == "auto" and entry is not None and entry.given:
+            return replace(choice, arm="canary", reason=f"canary: {self.reason}")
         if drawn.arm == "auto":
             return choice
         answerer = drawn.answerer
@@ -112,6 +118,8 @@ class Choice:
         parts = {"adapter": self.adapter or BASE, "gain": f"{self.gain:+.3f}", "reason": self.reason}
         if self.kind in CHOSEN and self.conversation:
             parts |= {"arm": self.arm, "propensity": f"{self.propensity:.6g}"}
+            if self.entry is not None:
+                parts["canary"] = f"{self.entry.canary};share={self.entry.share:g};given={self.entry.given:d}"
         if self.profile_version is not None:
             parts["profile"] = str(self.profile_version)
         return [(f"x-traitroute-{key}".encode(), printable(text)) for key, text in parts.items()]
@@ -153,6 +161,7 @@ class Chooser:
             kept.adapter not in snapshot.adapters
             or wanted.broken_by(kept.adapter, snapshot.tags_of(kept.adapter)) is not None
             or (wanted.min_gain is not None and kept.low <= wanted.min_gain)
+            or snapshot.is_taken_back(kept.adapter)
         ):
             return None
         return replace(kept, sticky=True, reason=f"session: {kept.reason}")
@@ -171,13 +180,16 @@ class Chooser:
         identity = conversation_of(session=wanted.session, first_turn=opening, client=client)
         options |= self._held(identity)
         try:
-            decision = await state.budget.run(lambda: self._route(text, options, snapshot), state.budget_s)
+            experiment = state.experiment.holding_back(snapshot.tenant.holdback)
+            draw = experiment.draw(snapshot.draw_key, identity)
+            decision, entry = await state.budget.run(lambda: self._route(text, options, snapshot, draw), state.budget_s)
             if decision.adapter not in (None, *options.get("among", (decision.adapter,))):
                 choice = Choice.base("router-error: it chose an adapter that the request does not admit")
             else:
                 if state.slots is not None and decision.adapter is not None:
                     state.slots.keep(identity, decision.adapter)
-                choice = self._drawn(identity, decision, wanted, snapshot)
+                drawn = experiment.assign(draw, decision, least_gain=wanted.min_gain)
+                choice = Choice.of(decision).assigned(drawn, entry)
         except TimeoutError:
             choice = Choice.base(f"router-timeout: no choice in {state.budget_s * 1000:.0f} ms")
         except SaturatedError:
@@ -192,20 +204,17 @@ class Chooser:
         held = slots.held(conversation)
         return {} if held is None else {"held": held.names, "worth": held.worth}
 
-    def _drawn(
-        self, conversation: bytes, decision: RoutingDecision, wanted: Constraints, snapshot: RegistrySnapshot
-    ) -> Choice:
-        experiment = self._state.experiment.holding_back(snapshot.tenant.holdback)
-        draw = experiment.draw(snapshot.draw_key, conversation)
-        return Choice.of(decision).assigned(experiment.assign(draw, decision, least_gain=wanted.min_gain))
-
-    def _route(self, text: str, options: dict[str, Any], snapshot: RegistrySnapshot) -> RoutingDecision:
+    def _route(
+        self, text: str, options: dict[str, Any], snapshot: RegistrySnapshot, draw: Draw
+    ) -> tuple[RoutingDecision, Entry | None]:
         """Runs in a worker thread."""
-        assert snapshot.router is not None
-        decision = snapshot.router.route(text, **options)
+        router = snapshot.trial_router or snapshot.router
+        assert router is not None
+        canaries = snapshot.canaries if snapshot.trial_router is not None else {}
+        decision, entry = route_with(canaries, draw.lot, partial(router.route, text), options, snapshot.ready)
         if self._state.watch is not None and snapshot.profile is not None:
             self._state.watch(text, decision, snapshot.profile)
-        return decision
+        return decision, entry
 
     async def _load(self, choice: Choice, wanted: Constraints) -> Choice:
         if choice.adapter is not None:

@@ -282,6 +282,7 @@ def _token(choice: Choice, snapshot: RegistrySnapshot) -> str:
         arm=choice.arm,
         propensity=choice.propensity,
         conversation=choice.conversation,
+        entry=choice.entry,
     )
     return token or ""
 

@@ -250,7 +250,7 @@ class PrometheusMetrics:
         )
         self._arms = Counter(
             "traitroute_arms",
-            "Requests for auto that the router chose for, by arm: auto, control (held back) or second.",
+            "Requests for auto that the router chose for, by arm: auto, canary, control (held back) or second.",
             ("arm",),
             registry=registry,
         )

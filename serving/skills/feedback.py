@@ -122,7 +122,7 @@ def _verified(
     try:
         version = DecisionToken.read(token).version
         decision = DecisionToken.verify(token, _key(version, registry, newest))
-        if not all(may_name(name) for name in (decision.adapter, decision.policy) if name is not None):
+        if not all(may_name(name) for name in (decision.adapter, decision.policy, decision.canary) if name is not None):
             raise TokenError("it was made for another tenant")
         return decision
     except OldTokenError as exc:

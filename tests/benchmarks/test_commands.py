@@ -12,6 +12,7 @@ import pytest
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 COMMANDS = sorted(file.stem for file in BENCHMARKS.glob("*.py") if "__main__" in file.read_text())
 SMALL = {
+    "canary": ["--entries", "1", "--daily", "300", "--adapters", "harmful"],
     "lift": ["--months", "1", "--worlds", "held back"],
     "log_templates": ["--requests", "300"],
     "missing_rows": ["--sizes", "3", "--adapters", "2", "--draws", "1"],

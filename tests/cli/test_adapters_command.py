@@ -23,7 +23,7 @@ def test_list_names_every_adapter_with_state_and_digest(run: Run, profiled: Path
         ["critic", "ready"],
         ["fresh", "pending"],
     ]
-    assert cells[0][2:] == ["lora", "8", "tiny", "1" * 12]
+    assert cells[0][2:] == ["lora", "8", "tiny", "1" * 12, "all"]
 
 
 def test_show_gives_the_record_and_the_measured_gains(run: Run, profiled: Path) -> None:

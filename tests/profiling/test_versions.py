@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from traitroute.adapters import AdapterState, InputError
+from made_up_summary import made_up_summary
+from traitroute.adapters import AdapterState, InputError, PairedOutcomes
 from traitroute.profiling.fit import refit
 from traitroute.profiling.matrix.profiled import Profiled
-from traitroute.profiling.versions import Drift, Reference, moved, roll_back, usual_residual
+from traitroute.profiling.versions import Drift, Reference, _change, moved, roll_back, usual_residual
 from traitroute.router import Router
 
 Fleet = Any
@@ -87,3 +88,26 @@ def test_where_no_row_is_whole_nothing_can_be_fitted(fleet: Fleet) -> None:
         fleet.measure(fleet.replace(name, weights), share=0.6, tolerance=0.0)
     with pytest.raises(InputError, match="no row was measured in full"):
         refit(fleet.registry)
+
+
+def test_a_kind_changes_by_the_gains_that_its_adapters_were_measured_to_have() -> None:
+    summary = made_up_summary(
+        ("a", "b"), ("sums", "law"), base=np.array([0.2, 0.5]), scores=np.array([[0.6, 0.5], [0.3, 0.9]])
+    )
+    squares = np.array([[50.0, 0.0], [20.0, 40.0]])
+    paired = PairedOutcomes(differing=squares.astype(int), squares=squares, examples=np.full((2, 2), 100))
+    found = _change(summary.changed(paired=paired), "sums", [("a", "b"), ("a", "a"), (None, None), ("a", None)])
+    assert (found.requests, found.changed) == (4, 2)
+    assert found.before == pytest.approx(3 / 4 * 0.4)
+    assert found.after == pytest.approx(0.4 / 4 + 0.1 / 4)
+    # Two of four requests leave a, whose gain of 0.4 has the variance 0.5 - 0.16 an example; one goes to b.
+    assert found.error == pytest.approx(np.sqrt((2 / 4) ** 2 * 0.0034 + (1 / 4) ** 2 * 0.0019))
+    assert found.change == pytest.approx(-0.175)
+    assert found.loses
+
+
+@pytest.mark.parametrize(("kind", "adapter"), [("unknown", "a"), ("sums", "unknown")])
+def test_of_what_was_not_measured_nothing_is_said(kind: str, adapter: str) -> None:
+    summary = made_up_summary(("a",), ("sums",), base=np.array([0.2]), scores=np.array([[0.6]]))
+    found = _change(summary, kind, [("a", adapter), (None, "a")])
+    assert (found.change, found.loses, found.requests) == (None, False, 2)

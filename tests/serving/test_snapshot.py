@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from traitroute.adapters import Adapter, AdapterState, Registry
+from traitroute.serving.http.tenants import Tenant
 from traitroute.serving.snapshot import RegistrySnapshot
 
 
@@ -127,3 +128,15 @@ def test_no_profile_is_paired_with_the_weights_of_another(measured: Registry) ->
         stop.set()
         writing.join()
     assert len(seen) > 2
+
+
+def test_who_may_use_an_adapter_may_use_the_canary_that_replaces_it(registry: Registry) -> None:
+    registry.set_canary("chef", 0.5, replaces="pilot")
+    snapshot = RegistrySnapshot.read(registry)
+    assert set(snapshot.canaries) == {"chef"}
+    assert "chef" not in snapshot.ready
+    flyer = snapshot.seen_by(Tenant(name="flyer", adapters=frozenset({"pilot"})))
+    assert set(flyer.known) == {"chef", "pilot"}
+    assert flyer.trial_router is not None
+    other = snapshot.seen_by(Tenant(name="other", adapters=frozenset({"idle"})))
+    assert (set(other.known), other.trial_router) == ({"idle"}, None)
