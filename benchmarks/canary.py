@@ -76,7 +76,7 @@ def shown(found: list[Found]) -> Table:
     for column in columns:
         table.add_column(column, justify="right")
     for f in found:
-        shares = (f"{100 * share:.1f}" for share in (f.promoted, f.rolled_back, 1 - f.promoted - f.rolled_back))
+        shares = (f"{100 * share:.1f}" for share in (f.promoted, f.rolled_back, max(1 - f.promoted - f.rolled_back, 0)))
         days = "–" if f.days is None else f"{f.days:.1f}"
         middle = ("–" if value is None else f"{value:,.0f}" for value in (f.conversations, f.given))
         table.add_row(f.adapter, f"{f.daily:,}", str(f.entries), *shares, days, *middle, f"{f.lost:,.0f}")
