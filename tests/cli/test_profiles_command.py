@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from traitroute.adapters import Registry
+from traitroute.profiling.versions import Reference, difference
 
 Run = Callable[..., Any]
 
@@ -14,6 +15,20 @@ def test_versions_are_listed_with_how_they_were_made(run: Run, two_versions: Pat
     shown = run("profiles", "list", "--registry", two_versions).stdout
     assert "fitted" in shown
     assert "an adapter joined" in shown
+
+
+def test_a_task_loses_whose_requests_go_to_an_adapter_that_was_measured_to_gain_less(two_versions: Path) -> None:
+    texts = ["fix this compiler error a", "fix this compiler error b", "bake bread without yeast a"]
+    with Registry.open(two_versions, read_only=True) as registry:
+        old, new = registry.profile(1), registry.profile(2)
+        found = difference(registry, old, new, Reference(texts, ["coder", "log", "cook"]))
+    # Where `fresh` takes over from the coder, it was measured to gain nothing.
+    assert [(each.before, each.after) for each in found.moved] == [("coder", "fresh")] * 2
+    first, *others = found.kinds
+    # The second request is of no task, and nearest to the coder's.
+    assert (first.kind, first.requests, first.changed, first.loses) == ("coder", 2, 2, True)
+    assert (first.before, first.after) == (pytest.approx(0.9), 0)
+    assert [(each.kind, each.changed, each.loses) for each in others] == [("cook", 0, False)]
 
 
 def test_rollback_makes_a_new_version_of_an_old_one(run: Run, two_versions: Path) -> None:
