@@ -81,7 +81,15 @@ class CanaryTable(AdapterTable):
         self, connection: Connection, adapter: Adapter, share: float, why: Why, figures: Mapping[str, Any] | None
     ) -> None:
         self._update(connection, adapter.name, {"canary": None if share == 1 else share})
-        step = {"adapter": adapter.name, "weights_digest": adapter.weights_digest, "share": share, "why": why}
+        # Counted here and not by the database, whose own count a copied registry does not know.
+        number = connection.execute(select(func.coalesce(func.max(_steps.c.number), 0) + 1)).scalar_one()
+        step = {
+            "number": number,
+            "adapter": adapter.name,
+            "weights_digest": adapter.weights_digest,
+            "share": share,
+            "why": why,
+        }
         made = {"made_at": datetime.now(UTC), "made_by": self.author}
         connection.execute(insert(_steps).values(step | made | {"figures": dict(figures) if figures else None}))
 

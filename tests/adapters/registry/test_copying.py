@@ -42,6 +42,7 @@ def full(tmp_path: Path, make_adapter: Any) -> Registry:
     registry.put_cell(Cell("k", "math", "imdb", outcomes))
     registry.put_profile(b"\x00\xff", made_up_summary(["math"], ["imdb"]))
     registry.put_feedback(Feedback(token="t", adapter="math", predicted_gain=0.1))
+    registry.set_canary("math", 0.1, why="entered")
     return registry
 
 
@@ -64,7 +65,7 @@ def test_a_copy_holds_what_the_registry_holds(full: Registry, place: str, tmp_pa
     with Registry.create(place, weights=tmp_path / "shared") as target:
         before = target.revision()
         copy_registry(full, target, on_part=parts.__setitem__)
-        one = ("tasks", "cells", "profiles", "adapters", "replacements", "feedback")
+        one = ("tasks", "cells", "profiles", "adapters", "replacements", "feedback", "canary_steps")
         assert parts.items() >= {"weights": 2, **dict.fromkeys(one, 1)}.items()
         assert target.adapters() == full.adapters()
         assert target.replacements() == full.replacements()
@@ -75,6 +76,9 @@ def test_a_copy_holds_what_the_registry_holds(full: Registry, place: str, tmp_pa
         assert target.reporter(b"a key") == full.reporter(b"a key")
         target.weights.verify(target.adapter("math").weights_digest)
         assert target.revision() > before
+        # Steps are counted on from those copied.
+        target.set_canary("math", 0.2)
+        assert [step.share for step in target.canary_steps("math")] == [0.1, 0.2]
 
 
 def test_nothing_is_copied_over_something(full: Registry, registry: Registry) -> None:
