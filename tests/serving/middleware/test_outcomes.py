@@ -134,7 +134,7 @@ def test_long_answers_are_held_in_part_only() -> None:
 class Skills:
     """Signs tokens."""
 
-    def token(self, decision: Any, adapter: str | None, gain: float, **drawn: Any) -> str:
+    def token(self, decision: Any, adapter: str | None, gain: float, *, entry: Any, **drawn: Any) -> str:
         return replace(DecisionToken.of(adapter, gain, 0.1, 1, "f" * 64), **drawn).sign(b"key")
 
 
