@@ -50,7 +50,10 @@ COMMANDS = {
         "replay:replay",
         "Say which of yesterday's decisions another profile version would have made otherwise, and what that is worth.",
     ),
-    "recalibrate": ("recalibrate:recalibrate", "Show, and with --apply keep, what feedback says of predicted gains."),
+    "recalibrate": (
+        "recalibrate:recalibrate",
+        "Show, and with --apply keep, what feedback says of predicted gains, by kind of request and adapter.",
+    ),
     "lift": ("lift:lift", "Say by how much `auto` is better than base on your own traffic, from a control group."),
     "suggest-tasks": (
         "suggest_tasks:suggest_tasks",

@@ -14,7 +14,10 @@ class _Frozen(BaseModel):
 
 
 class Affinity(_Frozen):
-    """The predicted gain of one adapter over the base model on one request, in score points of [-1, 1]."""
+    """The predicted gain of one adapter over the base model on one request, in score points of [-1, 1].
+
+    `low` and `high` lie one standard error from it, or more where decisions ask for more (`RoutingDecision.caution`).
+    """
 
     adapter: str
     gain: float
@@ -45,7 +48,8 @@ class RoutingDecision(_Frozen):
     """The adapter chosen for a request, or `None` for the base model, with the evidence.
 
     `gain` and `interval` are those of the chosen adapter (0 for base); `margin` is its lead over the next best;
-    `ranking` lists the best routable adapters, best first. `contributions` splits the predicted gain of the best-ranked
+    `ranking` lists the best routable adapters, best first; one surely helps where its gain exceeds the least gain by
+    `caution`, the profile's z standard errors. `contributions` splits the predicted gain of the best-ranked
     adapter into its parts, which add up to `ranking[0].gain`: `mean`, the share common to all adapters; one part a
     component; `training prompts` and `training answers`, the match with what it was trained on, which are absent where
     that is not known; `residual`, what traits do not express of an adapter that joined; and `feedback`, corrections
@@ -65,6 +69,7 @@ class RoutingDecision(_Frozen):
     ranking: tuple[Affinity, ...]
     profile_version: int
     novelty: float = 0.0
+    caution: float = 0.0
     instead_of: str | None = None
     change: Change | None = None
 

@@ -120,15 +120,16 @@ class Router:
         admitted = self._open if among is None else self._are_in(among)
         if admitted is not None:
             prediction = replace(prediction, gains=np.where(admitted, prediction.gains, -np.inf))
-        gains, margin = prediction.gains, float(prediction.margin)
+        gains, caution = prediction.gains, float(prediction.margin)
+        # What is chosen goes by the profile's z alone; how sure a prediction is has its error to say even where z is 0.
+        reach = float(prediction.error) * max(profile.z, 1.0)
         order = [i for i in _best_first(gains, ranked) if isfinite(gains[i])]
-        ranking = tuple(_affinity(profile.adapters[i], float(gains[i]), margin) for i in order)
+        ranking = tuple(_affinity(profile.adapters[i], float(gains[i]), reach) for i in order)
         best = order[0] if order else None
-        chosen = first = ranking[0] if ranking and ranking[0].low > least else None
+        chosen = first = ranking[0] if ranking and ranking[0].gain - caution > least else None
         if first is not None and held and first.adapter not in held:
-            given_up = min(worth, float(prediction.error) * max(profile.z, 1.0))
-            other = self._best_held(held, gains, margin)
-            if other is not None and other.gain >= first.gain - given_up and other.low > least:
+            other = self._best_held(held, gains, reach)
+            if other is not None and other.gain >= first.gain - min(worth, reach) and other.gain - caution > least:
                 chosen = other
         likeness = prediction.likeness
         nearest = tuple(
@@ -147,15 +148,16 @@ class Router:
             ranking=ranking,
             profile_version=self.version,
             novelty=prediction.novelty,
+            caution=caution,
             instead_of=first.adapter if first and chosen is not first else None,
             change=prediction.change(best if chosen else None, least) if explain and chosen is first else None,
         )
 
-    def _best_held(self, held: Collection[str], gains: NDArray[np.float64], margin: float) -> Affinity | None:
+    def _best_held(self, held: Collection[str], gains: NDArray[np.float64], reach: float) -> Affinity | None:
         """The best of the adapters `held`, of those that may be chosen."""
         places = [place for name in held if isfinite(gains[place := self._places.get(name, -1)]) and place >= 0]
         best = max(places, key=lambda place: gains[place], default=None)
-        return None if best is None else _affinity(self._routable.adapters[best], float(gains[best]), margin)
+        return None if best is None else _affinity(self._routable.adapters[best], float(gains[best]), reach)
 
     def choose(
         self,
@@ -180,8 +182,7 @@ class Router:
         chosen = np.full(n, -1)
         if profile.adapters:
             chosen, best = gains.argmax(axis=1), gains.max(axis=1)
-            # The low end of an interval is what `route` compares.
-            sure = np.isfinite(best) & (np.maximum(best - prediction.margin, -1.0) > least)
+            sure = np.isfinite(best) & (best - prediction.margin > least)
             chosen = np.where(sure, chosen, -1)
         likeness = prediction.likeness
         return Choices(
@@ -194,8 +195,8 @@ class Router:
         return places if self._open is None else places & self._open
 
 
-def _affinity(adapter: str, gain: float, margin: float) -> Affinity:
-    return Affinity(adapter=adapter, gain=gain, low=max(gain - margin, -1.0), high=min(gain + margin, 1.0))
+def _affinity(adapter: str, gain: float, reach: float) -> Affinity:
+    return Affinity(adapter=adapter, gain=gain, low=max(gain - reach, -1.0), high=min(gain + reach, 1.0))
 
 
 def _best_first(values: NDArray[np.float64], n: int) -> list[int]:

@@ -40,8 +40,8 @@ class Choice:
     """Who answers an `auto` request (None: the base model), and why.
 
     `kind` is the outcome in one word, of a small fixed set: `adapter` or `base` as the router chose; `constrained`
-    where the request admits no adapter, `no-text` where it has no text to route by; else what went wrong. `low` is the
-    low end of the predicted gain's interval, `seconds` the time that routing took; `sticky` says that the session
+    where the request admits no adapter, `no-text` where it has no text to route by; else what went wrong. `sure` is the
+    predicted gain less the router's caution, `seconds` the time that routing took; `sticky` says that the session
     decided; `unloaded` is the adapter that was chosen and could not be loaded. `arm`, `propensity` and `conversation`
     are what was drawn of those in `CHOSEN`, as the decision's token has them, and `entry` what was of a canary.
     """
@@ -50,7 +50,7 @@ class Choice:
     gain: float
     reason: str
     kind: str
-    low: float = 0.0
+    sure: float = 0.0
     profile_version: int | None = None
     sticky: bool = False
     unloaded: str | None = None
@@ -69,7 +69,7 @@ class Choice:
             gain=decision.gain,
             reason=decision.reason,
             kind="adapter" if decision.adapter else "base",
-            low=decision.interval[0],
+            sure=decision.gain - decision.caution if decision.adapter else 0.0,
             profile_version=decision.profile_version,
             decision=decision,
         )
@@ -97,7 +97,7 @@ class Choice:
             choice,
             adapter=answerer.adapter,
             gain=answerer.gain,
-            low=answerer.low,
+            sure=answerer.gain - (self.decision.caution if self.decision and answerer.adapter else 0.0),
             kind="adapter" if answerer.adapter else "base",
             reason=f"{drawn.arm}: {instead}{self.reason}",
         )
@@ -160,7 +160,7 @@ class Chooser:
         if kept.adapter is not None and (
             kept.adapter not in snapshot.adapters
             or wanted.broken_by(kept.adapter, snapshot.tags_of(kept.adapter)) is not None
-            or (wanted.min_gain is not None and kept.low <= wanted.min_gain)
+            or (wanted.min_gain is not None and kept.sure <= wanted.min_gain)
             or snapshot.is_taken_back(kept.adapter)
         ):
             return None

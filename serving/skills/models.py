@@ -1,7 +1,7 @@
 """Requests and responses of the skills API: the contract of HTTP, MCP and the page alike.
 
 All gains are differences from the bare base model in score points, in [-1, 1]; negative ones are side effects. `low`
-and `high` bound 95% intervals of *measured* gains; those of *predicted* gains are the router's margin of error.
+and `high` bound 95% intervals of *measured* gains; those of *predicted* gains lie a standard error away, or more.
 """
 
 from typing import Any, Literal, Self
