@@ -220,13 +220,14 @@ def _convert(file: Path, folder: Path) -> None:
     source.symlink_to(file.resolve())
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=source.name)
-        model, found = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             gguf_file=source.name,
             quantization_config=GgufConfig(dequantize=True),
             dtype=torch.bfloat16,
             output_loading_info=True,
         )
+        model, found = loaded
     except _UNREADABLE as exc:
         said = " ".join(str(exc).split())[:200] or type(exc).__name__
         raise BaseModelError(

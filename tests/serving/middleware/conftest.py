@@ -39,6 +39,8 @@ class KeywordRouter:
         among: Collection[str] | None = None,
         least_gain: float | None = None,
         explain: bool = False,
+        held: Collection[str] = (),
+        worth: float = 0.0,
     ) -> RoutingDecision:
         self.routed.append(request)
         self.options = {"among": among, "least_gain": least_gain, "explain": explain}
