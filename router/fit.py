@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from .beliefs import Played, fit_weights
 from .folds import FitData, FitRequests, task_means
-from .guard import UNTRIED_Z, harmed_groups, smallest_z
+from .guard import FEW_GROUPS_Z, harmed_groups, smallest_z
 from .profile import RoutingProfile
 from .training_profiles import learnt
 
@@ -67,7 +67,7 @@ def fit_profile(
         fitted_on=len(at.tasks),
     )
     if not played:
-        return replace(profile, z=UNTRIED_Z)
+        return replace(profile, z=FEW_GROUPS_Z)
     count = at.group_count
     harmed = [
         harmed_groups(

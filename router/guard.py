@@ -5,11 +5,11 @@ this, and smaller the less there is to lose: where the base model is hardly ever
 is chosen by what routing with it does to requests that were held out, in each way (`folds.py`), counted in groups of
 tasks that are alike:
 
-1. The groups surely harmed, and one more, keep the risk: conformal risk control (arXiv 2208.02814). Fewer than
-   1 / risk - 1 groups, nineteen at 5%, cannot show that; there none may be surely harmed.
-2. Of the values that do, the smallest is taken. More caution costs more than it saves: with profiles of 6 to 36 groups,
-   on all others, a margin of one standard error lost 14 to 41 points of the best adapter by the strict score, and saved
-   0.1 to 0.3 (docs/decisions.md).
+1. The groups surely harmed, and one more, keep the risk: conformal risk control (arXiv 2208.02814). Of the values that
+   do, the smallest is taken, for more caution costs more than it saves.
+2. Fewer than 1 / risk - 1 groups, nineteen at 5%, cannot show that. There none may be surely harmed, and z is at least
+   one: requests like nothing that so few groups cover are base's unless an adapter gains nearly everywhere. Between
+   data sets that costs much (docs/decisions.md), but data sets are alike in a way that people's questions are not.
 """
 
 from statistics import NormalDist
@@ -28,8 +28,8 @@ helps nobody."""
 UNSEEN_GROUPS, EVEN = 5.0, 0.5
 """What base does on kinds that nobody profiled counts as if so many more groups had been answered by an even chance."""
 
-UNTRIED_Z = 1.0
-"""z where nothing could be held out."""
+FEW_GROUPS_Z = 1.0
+"""The least z where too few groups were held out to show that the risk is kept."""
 
 
 def harmed_groups(
@@ -54,8 +54,9 @@ def harmed_groups(
 
 def smallest_z(harmed: NDArray[np.bool_], risk: float) -> float:
     """The smallest of Z_GRID at which the `harmed` groups (c, groups) keep the risk, or else the largest."""
-    allowed = max(risk * (harmed.shape[1] + 1) - 1, 0.0)
-    kept = np.flatnonzero(harmed.sum(axis=1) <= allowed)
+    allowed = risk * (harmed.shape[1] + 1) - 1
+    least = 0.0 if allowed >= 0 else FEW_GROUPS_Z
+    kept = np.flatnonzero((harmed.sum(axis=1) <= max(allowed, 0.0)) & (least <= Z_GRID))
     return float(Z_GRID[kept[0] if len(kept) else -1])
 
 

@@ -9,7 +9,7 @@ from traitroute.profiling.traits.space import TraitSpace
 from traitroute.router import FitRequests, Router, RoutingProfile, fit_profile
 from traitroute.router.decision import NOVEL
 from traitroute.router.fit import to_demand
-from traitroute.router.guard import LEAST_CARE, UNTRIED_Z
+from traitroute.router.guard import FEW_GROUPS_Z, LEAST_CARE
 
 Array = NDArray[np.float64]
 
@@ -80,7 +80,7 @@ def test_adapters_that_only_harm_are_kept_from_answering_where_nothing_else_is_k
 
 def test_where_nothing_can_be_held_out_a_margin_is_kept() -> None:
     requests = FitRequests(["one request", "another"], ["only"] * 2, np.ones((2, 2)))
-    assert fit_profile(["x", "y"], requests, np.array([[1.0], [-1.0]]), n_traits=1).z == UNTRIED_Z
+    assert fit_profile(["x", "y"], requests, np.array([[1.0], [-1.0]]), n_traits=1).z == FEW_GROUPS_Z
 
 
 def test_there_is_less_to_lose_where_the_base_model_is_hardly_ever_right(profile: RoutingProfile) -> None:
