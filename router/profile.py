@@ -7,7 +7,7 @@ the demand times what an adapter supplies; to it comes the evidence of what the 
 Stored as one safetensors blob whose metadata holds a JSON header (format 6):
 
     header    format, encoder (the digest of the token vectors behind meanings), adapters, tasks, n_traits, groups,
-              error_unknown, z, risk, fitted_on
+              error_unknown, z, novel_z, risk, fitted_on
     tensors   trait_scores (adapters, r), residuals (adapters, tasks), demands (tasks, 1 + r), base (tasks,),
               weights (evidence,), learnt (adapters,), features.*, kinds.*, training.*, and corrections.* where
               feedback taught some
@@ -26,7 +26,7 @@ from safetensors.numpy import load, save
 
 from ..adapters import RegistryError
 from .corrections import Corrections
-from .decision import Change
+from .decision import NOVEL, Change
 from .features import RequestFeatures
 from .guard import care, expected_base
 from .kinds import VIEWS, Kinds
@@ -37,7 +37,7 @@ from .training_profiles import KINDS, TrainingProfiles, TrainingRows, learnt
 Array = NDArray[np.float64]
 FORMAT = 6
 _PARTS = {"features": RequestFeatures, "kinds": Kinds, "training": TrainingProfiles, "corrections": Corrections}
-_HEADER = ("n_traits", "groups", "error_unknown", "z", "risk", "fitted_on")
+_HEADER = ("n_traits", "groups", "error_unknown", "z", "novel_z", "risk", "fitted_on")
 _ARRAYS = ("trait_scores", "residuals", "demands", "base", "weights", "learnt")
 
 
@@ -53,7 +53,8 @@ class RoutingProfile:
     `weights` (evidence,) say how far each view and each kind of evidence from training rows is believed; the latter
     only of an adapter that has `learnt` (adapters,) what it was trained on. `error_unknown` is the root-mean-square
     error of a mean gain of which nothing is known. A predicted gain must exceed zero by `z` standard errors, chosen so
-    that at most a share `risk` of groups is harmed. `corrections`, learnt from feedback, are added to predicted gains.
+    that at most a share `risk` of groups is harmed, or by `novel_z` where the request is like nothing profiled.
+    `corrections`, learnt from feedback, are added to predicted gains.
     """
 
     adapters: tuple[str, ...]
@@ -71,6 +72,7 @@ class RoutingProfile:
     learnt: NDArray[np.bool_]
     error_unknown: float
     z: float
+    novel_z: float
     risk: float
     fitted_on: int
     corrections: Corrections | None = None
@@ -242,8 +244,9 @@ class Prediction:
 
     @property
     def margin(self) -> Array:
-        """How far a gain may lie from its prediction, ()."""
-        return self.profile.z * self.error
+        """By how much a gain must exceed the least gain, ()."""
+        is_novel = 1 - self.likeness.max(axis=-1) >= NOVEL
+        return np.where(is_novel, self.profile.novel_z, self.profile.z) * self.error
 
     @property
     def novelty(self) -> float:

@@ -62,7 +62,7 @@ class Router:
         least_gain: float = 0.0,
     ) -> None:
         if z is not None:
-            profile = replace(profile, z=z)
+            profile = replace(profile, z=z, novel_z=z)
         self.profile = profile
         self.version = version
         self.least_gain = least_gain
