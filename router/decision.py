@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
-NOVEL = 0.7
+NOVEL = 0.65
 """From this novelty on a request is like nothing profiled. On the public prompts that the routing benchmark is designed
 on it parts data sets left out (80 to 90% above) from new requests of profiled ones (5%)."""
 
