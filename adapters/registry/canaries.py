@@ -98,12 +98,18 @@ class CanaryTable(AdapterTable):
         ready = self.adapters(AdapterState.READY)
         return [adapter for adapter in ready if adapter.canary]
 
-    def canary_steps(self, name: str) -> list[CanaryStep]:
-        """List the steps of the adapter named `name`, the first one first, those of earlier weights too."""
+    def canary_steps(self, name: str | None = None, *, newest: int | None = None) -> list[CanaryStep]:
+        """List the steps of the adapter named `name`, the first one first, those of earlier weights too.
+
+        Without a name those of all adapters, and of these, where `newest` says so, the last ones only.
+        """
         columns = [_steps.c[field] for field in CanaryStep.model_fields]
-        query = select(*columns).where(_steps.c.adapter == name).order_by(_steps.c.number)
+        query = select(*columns).order_by(_steps.c.number.desc()).limit(newest)
+        if name is not None:
+            query = query.where(_steps.c.adapter == name)
         with self._transaction() as connection:
-            return [CanaryStep.model_validate(dict(row._mapping)) for row in connection.execute(query)]
+            rows = connection.execute(query).all()
+        return [CanaryStep.model_validate(dict(row._mapping)) for row in reversed(rows)]
 
 
 def _named(name: str) -> Select[Any]:

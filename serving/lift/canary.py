@@ -44,6 +44,9 @@ class CanaryFigures(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     adapter: str = Field(description="The canary.")
+    replaces: str | None = Field(
+        default=None, description="The adapter in whose place it answers; null: whoever comes next, which may be base."
+    )
     share: float = Field(description="The share of the conversations it would win that it gets.")
     next_share: float = Field(description="The share that it would be promoted to.")
     margin: float = Field(description="What a promotion may cost at most, in score points.")
@@ -85,6 +88,7 @@ class CanaryFigures(BaseModel):
         notes = tuple(note for note in (_cut(cut), _uneven(talks, share)) if note)
         return cls(
             adapter=adapter.name,
+            replaces=adapter.replaces,
             share=share,
             next_share=next_share,
             margin=margin,

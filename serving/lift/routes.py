@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 
-from ...adapters import DatabaseError, FeedbackSource, Location, Registry, RegistryError
+from ...adapters import CanaryStep, DatabaseError, FeedbackSource, Location, Registry, RegistryError
 from ..http.errors import UnavailableError
 from ..http.models import read_model
 from ..http.openapi import Operation
@@ -24,6 +24,8 @@ from .report import LiftReport
 
 MOST = 20_000
 """How many outcomes a server reads, the newest; they take a second of one core."""
+STEPS = 20
+"""How many steps of canaries are told, the newest."""
 FRESH_S = 60.0
 """For how long an answer is given again."""
 SECONDS = 30.0
@@ -40,12 +42,13 @@ class LiftQuery(BaseModel):
 
 
 class CanaryList(BaseModel):
-    """The adapters that get a share of what they would win, by name."""
+    """The adapters that get a share of what they would win, by name, and the newest steps of all that ever did."""
 
     model_config = ConfigDict(frozen=True)
 
     object: Literal["list"] = "list"
     data: tuple[CanaryFigures, ...]
+    steps: tuple[CanaryStep, ...] = Field(description="The newest step last.")
 
 
 @dataclass
@@ -95,7 +98,8 @@ def _lift(registry: Registry, source: FeedbackSource) -> LiftReport:
 
 def _canaries(registry: Registry, source: FeedbackSource) -> CanaryList:
     now = datetime.now(UTC)
-    return CanaryList(data=tuple(read_figures(registry, a, now, source=source, most=MOST) for a in registry.canaries()))
+    figures = [read_figures(registry, each, now, source=source, most=MOST) for each in registry.canaries()]
+    return CanaryList(data=tuple(figures), steps=tuple(registry.canary_steps(newest=STEPS)))
 
 
 def _computed(location: Location, compute: Callable[[Registry], T]) -> T:

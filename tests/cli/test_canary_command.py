@@ -2,15 +2,14 @@
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from traitroute.adapters import Feedback, InputError, Registry
+from traitroute.adapters import InputError, Registry
 from traitroute.cli.canary import parse_share
-from traitroute.serving.profile_snapshot import DecisionToken
+
+from ..simulated_outcomes import enter_canary
 
 Run = Callable[..., Any]
 
@@ -20,32 +19,8 @@ def entered(profiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """A registry in which coder gets a tenth of what it would win since two days ago, and surely harms."""
     path = tmp_path / "registry.db"
     path.write_bytes(profiled.read_bytes())
-    rng, begun = np.random.default_rng(0), datetime.now(UTC) - timedelta(days=2)
     with Registry.open(path) as registry:
-        registry.set_canary("coder", 0.1, why="entered")
-        with registry._writing() as connection:
-            connection.exec_driver_sql(f"UPDATE canary_steps SET made_at = '{begun:%Y-%m-%d %H:%M:%S.000000}'")
-        rows = []
-        for i in range(3000):
-            given = bool(rng.random() < 0.1)
-            adapter, made = "coder" if given else "cook", begun + timedelta(seconds=50 * i)
-            token = DecisionToken(
-                adapter=adapter,
-                gain=0.3,
-                level=0.5,
-                version=1,
-                made=int(made.timestamp()),
-                policy=adapter,
-                arm="canary" if given else "auto",
-                conversation=f"talk {i}",
-                canary="coder",
-                share=0.1,
-                given=given,
-            )
-            reward = float(rng.random() < (0.2 if given else 0.6))
-            told = {"adapter": adapter, "predicted_gain": 0.3, "created_at": made, "rewarded_at": made}
-            rows.append(Feedback(token=token.sign(b"key"), reward=reward, **told))
-        registry.put_feedback(*rows)
+        enter_canary(registry, "coder", "cook", (0.2, 0.6), share=0.1, count=3000)
     return path
 
 

@@ -2,7 +2,7 @@
 import { axis, colour, draw } from "./plots.js";
 import { Refusal, ask } from "./server.js";
 import { fill } from "./tables.js";
-import { between, counted, percent, signed } from "./wording.js";
+import { between, counted, percent, sentences, signed } from "./wording.js";
 
 const HEIGHT = 300;
 const ANSWER = {
@@ -26,7 +26,7 @@ function show(report) {
   const { total, notes, planning, days, source } = report;
   document.getElementById("lift-state").textContent = `${sentence(total)} ${counts(report)}`;
   const doubts = planning ? [...notes, detectable(planning)] : notes;
-  document.getElementById("lift-notes").textContent = doubts.map((note) => `${note[0].toUpperCase()}${note.slice(1)}.`).join(" ");
+  document.getElementById("lift-notes").textContent = sentences(doubts);
   document.getElementById("lift-figures").hidden = total.conversations === 0;
   const by = document.getElementById("lift-by");
   const split = () => fillTable(report, by.value);
@@ -59,7 +59,7 @@ function detectable({ detectable: gain, days_for_a_point: days }) {
   return `outcomes like these show a gain of ${gain.toFixed(3)} in four cases of five; one of 0.01 takes ${point} of such traffic in all`;
 }
 
-const range = ({ low, high }) => `${signed(low, 3)} to ${signed(high, 3)}`;
+const range = ({ low, high }) => between(low, high, 3);
 
 function fillTable({ kinds, adapters, total }, by) {
   const columns = [

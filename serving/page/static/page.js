@@ -1,6 +1,7 @@
 // The page at /traits: it asks the server for what is known of its adapters, and shows it.
 import { listenForRuns } from "./answers.js";
 import { listenForRequests } from "./asking.js";
+import { showCanaries } from "./canaries.js";
 import { followDecisions, refresh } from "./decisions.js";
 import { showLift } from "./lift.js";
 import { showLoadings } from "./loadings.js";
@@ -41,7 +42,7 @@ async function load() {
   } catch (error) {
     errors.show(error);
   }
-  await Promise.all([refresh(), showLift()]);
+  await Promise.all([refresh(), showLift(), showCanaries()]);
 }
 
 function showProofs({ skills }) {

@@ -12,7 +12,10 @@ export function signed(value, digits = 2) {
 export const brief = (value) => signed(value).replace("0.", ".").replace(/^\.00$/, "0");
 
 /** An interval of signed figures. */
-export const between = (low, high) => `${signed(low)} to ${signed(high)}`;
+export const between = (low, high, digits = 2) => `${signed(low, digits)} to ${signed(high, digits)}`;
+
+/** Remarks as sentences, one after the other. */
+export const sentences = (remarks) => remarks.map((remark) => `${remark[0].toUpperCase()}${remark.slice(1)}.`).join(" ");
 
 /** A share in [0, 1]. */
 export const percent = (share, digits = 0) => `${(100 * share).toFixed(digits)}%`;

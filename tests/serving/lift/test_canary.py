@@ -1,18 +1,21 @@
 """A canary is compared with who would have answered, and promoted or rolled back where its figures are sure."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
-from traitroute.adapters import ConflictError, Feedback, FeedbackSource, Registry
+from traitroute.adapters import ConflictError, FeedbackSource, Registry
 from traitroute.serving.api_routes import api_routes
 from traitroute.serving.lift.canary import CanaryFigures, read_figures, take_step, take_steps
 from traitroute.serving.profile_snapshot import DecisionToken
 from traitroute.serving.snapshot import RegistrySnapshot
 from traitroute.serving.state import ServerState
+
+from ...simulated_outcomes import entry_of, feedback_on
 
 NOW = datetime.now(UTC) + timedelta(hours=1)
 LATER = NOW + timedelta(days=1)
@@ -20,38 +23,12 @@ LATER = NOW + timedelta(days=1)
 
 def token(n: int, *, given: bool, share: float, **parts: object) -> DecisionToken:
     """The token of conversation n, which chef would win; pilot answers where it was not drawn."""
-    made_up: dict[str, object] = {
-        "adapter": "chef" if given else "pilot",
-        "gain": 0.1,
-        "level": 0.5,
-        "version": 1,
-        "made": int(NOW.timestamp()) + n,
-        "propensity": 1.0,
-        "policy": "chef" if given else "pilot",
-        "arm": "canary" if given else "auto",
-        "conversation": f"talk {n}",
-        "canary": "chef",
-        "share": share,
-        "given": given,
-    }
-    return DecisionToken(**made_up | parts)  # pyright: ignore[reportArgumentType]
+    made = NOW + timedelta(seconds=n)
+    return replace(entry_of("chef", "pilot", n, given=given, share=share, made=made), **parts)
 
 
 def report(registry: Registry, tokens: Sequence[DecisionToken], rewards: Sequence[float]) -> None:
-    rows = []
-    for each, reward in zip(tokens, rewards, strict=True):
-        made = datetime.fromtimestamp(each.made, UTC)
-        rows.append(
-            Feedback(
-                token=each.sign(b"key"),
-                adapter=each.adapter,
-                predicted_gain=0.1,
-                reward=reward,
-                created_at=made,
-                rewarded_at=made,
-            )
-        )
-    registry.put_feedback(*rows)
+    registry.put_feedback(*map(feedback_on, tokens, rewards))
 
 
 def month(registry: Registry, gain: float, share: float = 0.1, count: int = 6000, first: int = 0) -> None:
@@ -189,5 +166,6 @@ def test_the_figures_are_answered_over_http(entered: Registry) -> None:
     month(entered, 0.1, count=300)
     state = ServerState()
     state.snapshot = RegistrySnapshot(location=entered.location)
-    [told] = TestClient(Starlette(routes=api_routes(state))).get("/v1/canaries").json()["data"]
-    assert (told["adapter"], told["share"], told["verdict"]) == ("chef", 0.1, "wait")
+    told = TestClient(Starlette(routes=api_routes(state))).get("/v1/canaries").json()
+    assert [(each["adapter"], each["share"], each["verdict"]) for each in told["data"]] == [("chef", 0.1, "wait")]
+    assert [(step["adapter"], step["why"], step["share"]) for step in told["steps"]] == [("chef", "entered", 0.1)]

@@ -12,34 +12,11 @@ from traitroute.serving.profile_snapshot import DecisionToken
 from traitroute.serving.snapshot import RegistrySnapshot
 from traitroute.serving.state import ServerState
 
+from ...simulated_outcomes import report_control_group
+
 
 def report_outcomes(registry: Registry, count: int, first: int = 0) -> None:
-    """Every second conversation was held back; chef's answers are right, base's are wrong."""
-    made = datetime.now(UTC) - timedelta(hours=3)
-    for i in range(first, first + count):
-        held_back = i % 2 == 0
-        token = DecisionToken(
-            adapter=None if held_back else "chef",
-            gain=0.0,
-            level=0.5,
-            version=1,
-            made=int(made.timestamp()),
-            propensity=0.5,
-            policy="chef",
-            arm="control" if held_back else "auto",
-            kind="cooking",
-            conversation=f"talk {i}",
-        )
-        registry.put_feedback(
-            Feedback(
-                token=token.sign(b"key"),
-                adapter=token.adapter,
-                predicted_gain=0.0,
-                reward=0.0 if held_back else 1.0,
-                created_at=made,
-                rewarded_at=made,
-            )
-        )
+    report_control_group(registry, "chef", "cooking", count, first=first)
 
 
 @pytest.fixture

@@ -11,15 +11,15 @@ import httpx
 import numpy as np
 import pytest
 from made_up_summary import made_up_summary, traits_of
-from traitroute.adapters import Adapter, AdapterState, Cell, Feedback, Outcomes, Registry
+from traitroute.adapters import Adapter, AdapterState, Cell, Outcomes, Registry
 from traitroute.profiling.matrix.matrix import TransferMatrix
 from traitroute.profiling.traits.names import name_traits
 from traitroute.profiling.traits.space import TraitSpace
 from traitroute.profiling.traits.stability import loading_stability
 from traitroute.router import FitRequests, fit_profile
-from traitroute.serving.profile_snapshot import DecisionToken
 
 from ...servers import serving
+from ...simulated_outcomes import enter_canary, report_control_group
 
 TOPICS = {"red": range(10, 16), "green": range(20, 26), "blue": range(30, 36)}
 """The words that each task's examples are made of; the adapter of its name helps it."""
@@ -59,32 +59,16 @@ def house(tmp_path_factory: pytest.TempPathFactory, tiny: Any) -> Path:
 
 
 def report_outcomes(registry: Registry) -> None:
-    """Two days of conversations for `red`, half of them held back: its answers are right, those of base wrong."""
-    begun = datetime.now(UTC) - timedelta(days=2)
-    for i in range(80):
-        held_back, made = i % 2 == 0, begun + timedelta(minutes=30 * i)
-        token = DecisionToken(
-            adapter=None if held_back else "red",
-            gain=0.0,
-            level=0.3,
-            version=1,
-            made=int(made.timestamp()),
-            propensity=0.5,
-            policy="red",
-            arm="control" if held_back else "auto",
-            kind="red",
-            conversation=f"talk {i}",
-        )
-        registry.put_feedback(
-            Feedback(
-                token=token.sign(b"key"),
-                adapter=token.adapter,
-                predicted_gain=0.0,
-                reward=float(not held_back),
-                created_at=made,
-                rewarded_at=made,
-            )
-        )
+    """Two days of conversations for `red`, half of them held back, and two in which `blue` is a canary that harms.
+
+    `green` was one before.
+    """
+    begun, apart = datetime.now(UTC) - timedelta(days=2), timedelta(minutes=30)
+    report_control_group(registry, "red", "red", 80, begun=begun, apart=apart)
+    registry.set_canary("green", 0.1, why="entered")
+    figures = {"estimate": {"gain": 0.05, "low": -0.01, "high": 0.11}, "conversations": 4321}
+    registry.set_canary("green", 1.0, why="promoted", figures=figures)
+    enter_canary(registry, "blue", "red", (0.2, 0.6), share=0.1, count=3000)
 
 
 def record(name: str, files: Any) -> Adapter:

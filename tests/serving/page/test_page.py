@@ -242,6 +242,31 @@ def test_without_a_control_group_the_page_says_what_to_set(open_page: Open, serv
     expect(page.locator("#lift-figures")).to_be_hidden()
 
 
+def test_a_canary_is_shown_with_its_share_its_interval_and_what_follows(page: Any) -> None:
+    state = page.locator("#canaries-state")
+    expect(state).to_contain_text("blue gets 10%: it is surely worse than the incumbent, and to be rolled back (3,000")
+    plot = page.get_by_role("img", name="Intervals of the canaries blue")
+    expect(plot.locator(".main-svg").first).to_be_visible()
+    row = page.locator("#canaries-table tbody tr")
+    expect(row).to_have_count(1)
+    for told in ("blue", "whoever comes next", "10%", "3,000", "▼ to be rolled back"):
+        expect(row).to_contain_text(told)
+    page.get_by_text("Table of the steps taken").click()
+    steps = page.locator("#canaries-steps-table tbody tr")
+    expect(steps).to_contain_text(["entered: 10%", "● promoted to all", "entered: 10%"])
+    expect(steps.nth(1)).to_contain_text("green")
+    expect(steps.nth(1)).to_contain_text("−0.010 to +0.110")
+
+
+def test_without_canaries_the_page_says_how_one_enters(open_page: Open) -> None:
+    page = open_page()
+    page.route("**/v1/canaries", lambda route: route.fulfill(json={"object": "list", "data": [], "steps": []}))
+    page.reload()
+    expect(page.locator("#canaries-state")).to_contain_text("traitroute adapters add NAME PLACE --canary 1%")
+    for part in ("#canaries-figures", "#canaries-past"):
+        expect(page.locator(part)).to_be_hidden()
+
+
 def test_decisions_are_counted_as_they_are_made(page: Any, server: Any) -> None:
     pytest.importorskip("prometheus_client")
     assert server.answer("auto", REQUEST, 1).headers["x-traitroute-adapter"] == "red"
