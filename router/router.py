@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..adapters import Registry, RegistryError, StoredProfile
 from .decision import NOVEL, Affinity, NearTask, RoutingDecision
-from .profile import RoutingProfile
+from .profile import Prediction, RoutingProfile
 from .request import NO_TEXT, Request
 from .text import says_something
 
@@ -92,9 +92,15 @@ class Router:
         limited._open = self._are_in(names)
         return limited
 
+    def predict(self, request: Request) -> Prediction | None:
+        """What the profile predicts of a request, to `route` it more than once; None where its text says nothing."""
+        if isinstance(request, str) and not says_something(request):
+            return None
+        return self._routable.predict(request)
+
     def route(
         self,
-        request: Request,
+        request: Request | Prediction | None,
         *,
         among: Collection[str] | None = None,
         least_gain: float | None = None,
@@ -105,6 +111,7 @@ class Router:
     ) -> RoutingDecision:
         """Choose the adapter with the highest predicted gain, or base where none surely helps or the text says nothing.
 
+        The request may be given as what `predict` says of it, which takes most of the time.
         `among` limits this choice to some of the routable adapters; `least_gain` replaces the router's own; `ranked` is
         how many adapters the decision lists. With `explain` it also says what would change it, which takes longer with
         many adapters.
@@ -112,11 +119,11 @@ class Router:
         Of the adapters `held`, which need not be loaded, the best is chosen in place of the best of all where that is
         not held, gives up no more than `worth` of predicted gain and no more than its error, and surely helps too.
         """
-        if isinstance(request, str) and not says_something(request):
+        prediction = request if isinstance(request, Prediction | None) else self.predict(request)
+        if prediction is None:
             return RoutingDecision.base(NO_TEXT, profile_version=self.version)
         least = self.least_gain if least_gain is None else least_gain
         profile = self._routable
-        prediction = profile.predict(request)
         admitted = self._open if among is None else self._are_in(among)
         if admitted is not None:
             prediction = replace(prediction, gains=np.where(admitted, prediction.gains, -np.inf))

@@ -60,8 +60,6 @@ def route_with(
 
     `route` takes `options` as `Router.route` does, and chooses among the adapters `names` and the canaries.
     """
-    if not canaries:
-        return route(**options), None
     among = options.get("among")
     admitted = frozenset((*names, *canaries) if among is None else among)
     # What is loaded depends on earlier draws, so it must not decide whose entry a conversation is.

@@ -60,7 +60,7 @@ class RegistrySnapshot:
     profile: RoutingProfile | None = None
     profile_key: tuple[int, int] | None = None
     router: TextRouter | None = None
-    trial_router: TextRouter | None = None
+    trial_router: Router | None = None
     no_router: str = "no-profile: the server is starting"
     skills: ProfileSnapshot | None = None
     tenant: Tenant = OPERATOR
@@ -128,7 +128,7 @@ class RegistrySnapshot:
         if not isinstance(self.router, Router):
             return seen
         router = self.router.limited_to(seen.ready)
-        if seen.canaries and isinstance(self.trial_router, Router):
+        if seen.canaries and self.trial_router is not None:
             seen = replace(seen, trial_router=self.trial_router.limited_to({*seen.ready, *seen.canaries}))
         return replace(seen, router=router, skills=self.skills and self.skills.seen_by(admits, router))
 
@@ -185,7 +185,7 @@ class RegistrySnapshot:
         read = replace(self, profile=profile, profile_key=newest, router=router, no_router="", skills=skills)
         return replace(read, trial_router=read._trying())
 
-    def _trying(self) -> TextRouter | None:
+    def _trying(self) -> Router | None:
         """The router that chooses among the canaries too."""
         if self.profile is None or self.profile_key is None or not self.canaries:
             return None

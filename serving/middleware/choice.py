@@ -208,10 +208,14 @@ class Chooser:
         self, text: str, options: dict[str, Any], snapshot: RegistrySnapshot, draw: Draw
     ) -> tuple[RoutingDecision, Entry | None]:
         """Runs in a worker thread."""
-        router = snapshot.trial_router or snapshot.router
+        trial, router = snapshot.trial_router, snapshot.router
         assert router is not None
-        canaries = snapshot.canaries if snapshot.trial_router is not None else {}
-        decision, entry = route_with(canaries, draw.lot, partial(router.route, text), options, snapshot.ready)
+        if trial is None:
+            decision, entry = router.route(text, **options), None
+        else:
+            # It may choose twice, by one prediction.
+            route = partial(trial.route, trial.predict(text))
+            decision, entry = route_with(snapshot.canaries, draw.lot, route, options, snapshot.ready)
         if self._state.watch is not None and snapshot.profile is not None:
             self._state.watch(text, decision, snapshot.profile)
         return decision, entry

@@ -139,6 +139,15 @@ def test_choice_can_be_limited_to_some_adapters(router: Router, topic_texts: Any
     assert router.route(text, least_gain=0.99).adapter is None
 
 
+def test_one_prediction_serves_several_choices_as_the_text_would(router: Router, topic_texts: Any) -> None:
+    [text] = topic_texts("cooking", 1, seed=9)
+    prediction = router.predict(text)
+    for options in ({}, {"among": ["pilot", "idle"]}, {"explain": True}, {"least_gain": 0.99}):
+        assert router.route(prediction, **options) == router.route(text, **options)
+    assert router.predict("…") is None
+    assert router.route(None) == router.route("…")
+
+
 @pytest.mark.slow
 def test_eight_threads_get_the_answers_of_one(router: Router, topic_texts: Any) -> None:
     texts = [t for topic in ("cooking", "space") for t in topic_texts(topic, 40, seed=3)]
