@@ -184,6 +184,14 @@ def gateway(
     weights: Annotated[
         Path | None, typer.Option(help="The weight store as the upstreams see it; by default at the same path.")
     ] = None,
+    slots: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="How many adapters an upstream computes with at a time (vLLM: its --max-loras). With --load and "
+            "TRAITROUTE_LOAD_COST, ties go to adapters that an upstream holds.",
+        ),
+    ] = None,
     key_env: Annotated[
         str | None, typer.Option(help="Environment variable with the key that clients must present.")
     ] = None,
@@ -221,6 +229,7 @@ def gateway(
         aliases=parse_aliases(alias or ()),
         load=Load(load),
         weights=weights,
+        slots=slots,
         key=key,
         upstream_key=secret("--upstream-key-env", upstream_key_env),
         origins=read_origins(cors_origin or (), keyed=bool(key or TenantsFile.from_environment())),

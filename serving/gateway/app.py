@@ -21,6 +21,7 @@ from ..http.metrics_page import Reading, metrics_page
 from ..http.tenants import TenantsFile, tenant_of
 from ..middleware import RoutingMiddleware
 from ..middleware.record import open_metrics
+from ..slots import Slots
 from ..state import AUTO, BASE, ServerState
 from ..watcher import RegistryHealth, RegistryWatcher
 from .dialects import MODELS, PlainPaths
@@ -37,7 +38,10 @@ def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry]) 
     Routing answers for `base`; each upstream is given its own name of the base model.
     """
     fleet = Fleet(options)
-    state = ServerState(base_names=(BASE,), origins=options.origins, experiment=Experiment.from_environment())
+    slots = Slots.from_environment(options.slots, fleet.recent)
+    state = ServerState(
+        base_names=(BASE,), origins=options.origins, experiment=Experiment.from_environment(), slots=slots
+    )
     loader = FleetLoader(fleet, state, options, on_proof=open_metrics().proof)
     state.loader, state.loaded, state.resolve, state.proof = loader, loader.holds, loader.resolve, loader.proof
     watcher = RegistryWatcher(state, open_registry, loader.offer)

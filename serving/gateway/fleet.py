@@ -19,10 +19,11 @@ SLACK = 2
 
 @dataclass(frozen=True)
 class Target:
-    """An upstream that can answer, and the body's fields that it needs changed (None: none)."""
+    """An upstream that can answer, the body's fields that it needs changed (None: none), and the adapter asked for."""
 
     upstream: Upstream
     fields: Mapping[str, Any] | None = None
+    adapter: str | None = None
 
 
 class Fleet:
@@ -46,6 +47,10 @@ class Fleet:
         """The upstreams in rotation."""
         return [upstream for upstream in self.upstreams if upstream.healthy]
 
+    def recent(self) -> frozenset[str]:
+        """The adapters that upstreams in rotation were last asked for, as many at each as it has slots."""
+        return frozenset[str]().union(*(upstream.recent.names() for upstream in self.healthy()))
+
     def offer(self, adapters: Sequence[Adapter], withheld: Collection[str]) -> None:
         """Replace the adapters that the registry offers, and the names of those that it withholds."""
         for upstream in self.upstreams:
@@ -55,7 +60,7 @@ class Fleet:
         """The upstreams that have the adapter, and are not known to answer as the base model when asked for it."""
         proven = [u for u in self.listing_adapter(adapter) if (proof := u.proof(adapter)) and not proof.is_idle]
         named = [(upstream, upstream.name_of(adapter)) for upstream in proven]
-        return [Target(u, u.dialect.fields(name, u.base)) for u, name in named if name is not None]
+        return [Target(u, u.dialect.fields(name, u.base), adapter.name) for u, name in named if name is not None]
 
     def listing_adapter(self, adapter: Adapter) -> list[Upstream]:
         """The upstreams that say they have the adapter, whether or not they were asked for a proof."""

@@ -25,7 +25,7 @@ class FleetLoader(OnDemandLoader):
     def __init__(
         self, fleet: Fleet, state: ServerState, options: GatewayOptions, *, on_proof: OnProof = ignore_proof
     ) -> None:
-        super().__init__(on_proof=on_proof)
+        super().__init__(on_proof=on_proof, slots=state.slots)
         self._fleet = fleet
         self._state = state
         self._weights = options.weights
@@ -109,7 +109,8 @@ class FleetLoader(OnDemandLoader):
         raise LoadError(why)
 
     async def _load_into(self, upstream: Upstream, adapter: Adapter, path: str) -> None:
-        await upstream.load(adapter, path)
+        with self._timed():
+            await upstream.load(adapter, path)
         proof = await upstream.prove(adapter)
         self._on_proof(adapter.name, proof)
         if proof.is_idle:

@@ -24,14 +24,16 @@ class GatewayOptions:
 
     `upstreams` are URLs without the `/v1`. `aliases` are the names under which upstreams may list an
     adapter, or the base model under `base`. `weights` is the weight store as the upstreams see it (None:
-    at the same path as here). `key` is what clients must present, `upstream_key` what upstreams are given; pages
-    of the web `origins` may read answers.
+    at the same path as here). `slots` is how many adapters each of them computes with at a time (None: not known).
+    `key` is what clients must present, `upstream_key` what upstreams are given; pages of the web `origins` may read
+    answers.
     """
 
     upstreams: tuple[str, ...]
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     load: Load = Load.NONE
     weights: Path | None = None
+    slots: int | None = None
     key: str | None = field(default=None, repr=False)
     upstream_key: str | None = field(default=None, repr=False)
     origins: tuple[str, ...] = ()

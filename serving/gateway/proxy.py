@@ -227,6 +227,8 @@ class _Call:
             await self._fail(f"the upstream broke off before it answered: {type(exc).__name__}")
             return
         self._mark_absent(target, response.status_code)
+        if target.adapter is not None and response.is_success:
+            target.upstream.recent.asked(target.adapter)
         try:
             if response.has_redirect_location:
                 _logger.warning("upstream %s redirects: give its final address", target.upstream.url)

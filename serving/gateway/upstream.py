@@ -24,6 +24,7 @@ from ..http.addresses import proxy_of, public
 from ..http.errors import error_text
 from ..loading import LoadError
 from ..proof import Proof, Prover
+from ..slots import Recent
 from ..state import AUTO, BASE
 from .dialects import Dialect, dialect
 from .options import GatewayOptions, Load
@@ -71,6 +72,7 @@ class Upstream:
     """One server; `outstanding` counts the requests it has not finished.
 
     `base` is its name of the base model; `others` are the models it lists that are no adapters of the registry.
+    `recent` are the adapters that it was last asked for through this gateway.
     """
 
     def __init__(self, url: str, options: GatewayOptions) -> None:
@@ -82,6 +84,7 @@ class Upstream:
         self.dialect: Dialect = dialect(options.load, None)
         self.cards: Mapping[str, Card] = {}
         self.others: Mapping[str, Card] = {}
+        self.recent = Recent(options.slots or 1)
         self._url = httpx.URL(url)
         self._load, self._aliases = options.load, options.aliases
         self._own_headers = {"authorization": f"Bearer {options.upstream_key}"} if options.upstream_key else {}
@@ -163,6 +166,7 @@ class Upstream:
             _logger.warning("upstream %s is out of rotation: %s", self.url, reason)
         self.healthy, self.reason = False, reason
         self.cards = {}
+        self.recent.clear()
         self._forget_proofs()
         self._match_names()
 

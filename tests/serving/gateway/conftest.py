@@ -238,20 +238,25 @@ def record(registry: Registry, name: str, folder: Path, *, replace: bool = False
 def profiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a registry whose router knows three topics."""
     folder = tmp_path_factory.mktemp("gateway")
+    with Registry.create(folder / "traitroute.db") as registry:
+        for i, name in enumerate(TOPICS):
+            record(registry, name, make_adapter(folder / name, 0.1 * (i + 1)))
+        put_profile(registry)
+    return folder
+
+
+def put_profile(registry: Registry, **alike: str) -> None:
+    """Fit a profile in which each adapter helps the topic of its name, or that of the adapter that it is `alike`."""
     names = list(TOPICS)
     texts = [f"{text} {word}" for topic in TOPICS.values() for text in topic for word in "abcd"]
     tasks = [name for name, topic in TOPICS.items() for _ in range(4 * len(topic))]
-    gains = np.array([[0.9 if n == task else -0.3 for n in names] for task in tasks])
-    by_task = np.where(np.eye(len(names)) > 0, 0.9, -0.3)
+    helps = {name: alike.get(name, name) for name in names}
+    gains = np.array([[0.9 if helps[n] == task else -0.3 for n in names] for task in tasks])
+    by_task = np.array([[0.9 if helps[n] == task else -0.3 for task in names] for n in names])
     u, s, _ = np.linalg.svd(by_task - by_task.mean(axis=0))
     profile = fit_profile(names, FitRequests(texts, tasks, gains), (u * s)[:, :2], n_traits=2)
-    scores = [[0.9 if a == t else 0.1 for t in names] for a in names]
-    summary = made_up_summary(names, names, base=[0.1] * 3, scores=scores)
-    with Registry.create(folder / "traitroute.db") as registry:
-        for i, name in enumerate(names):
-            record(registry, name, make_adapter(folder / name, 0.1 * (i + 1)))
-        registry.put_profile(profile.to_bytes(), summary)
-    return folder
+    scores = [[0.9 if helps[a] == t else 0.1 for t in names] for a in names]
+    registry.put_profile(profile.to_bytes(), made_up_summary(names, names, base=[0.1] * 3, scores=scores))
 
 
 @pytest.fixture
