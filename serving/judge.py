@@ -89,7 +89,7 @@ class Judge:
         try:
             reply = client.chat({**asked, "temperature": 0, "max_tokens": MAX_TOKENS})
         except (RefusalError, ServerError) as exc:
-            # A server's message may repeat the key and the texts that it was sent.
+            # A server's message may repeat the texts that it was sent.
             way = "refuses" if isinstance(exc, RefusalError) else "does not answer"
             raise ServerError(f"the judge {self.model!r} at {self.url} {way}") from None
         try:

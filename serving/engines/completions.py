@@ -75,6 +75,7 @@ class CompletionsClient:
     ) -> None:
         self.url = server_url(url, key_option="--api-key-env")
         self.patience_s = patience_s
+        self._api_key = api_key
         self._on_wait = on_wait
         self._said_at = -math.inf
         self._adapters: frozenset[str] = frozenset()
@@ -166,10 +167,10 @@ class CompletionsClient:
         except httpx.TransportError as exc:
             return f"{type(exc).__name__}: {exc}", 0.0
         if response.status_code in BUSY:
-            return f"status {response.status_code}: {_message(response)}", _retry_after(response)
+            return f"status {response.status_code}: {self._message(response)}", _retry_after(response)
         if not response.is_success:
             raise RefusalError(
-                f"{self.url}{path} refused the request with status {response.status_code}: {_message(response)}",
+                f"{self.url}{path} refused the request with status {response.status_code}: {self._message(response)}",
                 status=response.status_code,
             )
         try:
@@ -180,16 +181,16 @@ class CompletionsClient:
             raise ServerError(f"{self.url}{path} answered with something that is no JSON object")
         return reply, 0.0
 
+    def _message(self, response: httpx.Response) -> str:
+        """The server's error message, in one short line, without the key that it was sent."""
+        message = error_text(response.content)
+        return " ".join((message.replace(self._api_key, "***") if self._api_key else message).split())[:200]
+
 
 def served_context(card: Mapping[str, Any]) -> int | None:
     """The longest sequence that a server's model takes, in tokens, by its card; None where that does not say."""
     context = card.get("max_model_len")
     return context if isinstance(context, int) else None
-
-
-def _message(response: httpx.Response) -> str:
-    """The server's error message, in one short line."""
-    return " ".join(error_text(response.content).split())[:200]
 
 
 def _retry_after(response: httpx.Response) -> float:

@@ -215,10 +215,8 @@ class Judge(Metric):
             with CompletionsClient(self.url, api_key=key, patience_s=patience_s) as client:
                 yield client
         except (RefusalError, ServerError) as exc:
-            # A server's message may repeat the key that it was sent.
-            said = str(exc).replace(key, "***") if key else str(exc)
             way = "refuses" if isinstance(exc, RefusalError) else "does not answer"
-            raise MetricError(f"the judge {self.model!r} {way}: {said}; {then}") from None
+            raise MetricError(f"the judge {self.model!r} {way}: {exc}; {then}") from exc
 
     def _ask(self, client: "CompletionsClient", answer: Answer, task: str) -> Pair:
         base = answer.base_output or ""
