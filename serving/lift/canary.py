@@ -9,6 +9,9 @@ confidence sequence. Every share has a sequence of its own, of the conversations
 - It is **promoted** to the next share where what that may cost is surely small: the largest loss that the interval
   leaves, times the next share, is below `margin` score points on the mean conversation that it would win.
 
+In doubt nothing is promoted: where only some outcomes were read, where one side reports more often than it was drawn,
+or where one of several API keys reports more than half of them and the others alone see a loss beyond the margin.
+
 So an adapter that loses more than `margin` becomes everybody's with probability 2.5% at most, and a step on the way to
 it, or the rollback of one that is no worse, has 2.5% at each share.
 """
@@ -21,7 +24,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ...adapters import Adapter, ConflictError, FeedbackSource, Registry
-from .conversations import Conversations, Outcome
+from .conversations import Conversations, Loudest, Outcome
 from .outcomes import tokens_of
 from .report import ALPHA, Estimate
 from .sequence import Sums, Values
@@ -85,7 +88,8 @@ class CanaryFigures(BaseModel):
         sums = values and values.sums()
         interval = sums and sums.interval(ALPHA)
         estimate = interval and Estimate(gain=interval.mean, low=interval.low, high=interval.high)
-        notes = tuple(note for note in (_cut(cut), _uneven(talks, share)) if note)
+        loud = _loud(Loudest.of(outcomes, now), margin / next_share)
+        notes = tuple(note for note in (_cut(cut), _uneven(talks, share), loud) if note)
         return cls(
             adapter=adapter.name,
             replaces=adapter.replaces,
@@ -147,6 +151,7 @@ def read_entries(
                 level=token.level,
                 reward=row.reward,
                 known=row.rewarded_at or row.created_at,
+                reporter=row.reporter,
             )
         )
     return outcomes, len(rows) == most
@@ -207,6 +212,13 @@ def _days_left(sums: Sums, tolerated: float, days: float) -> float | None:
 
 def _cut(cut: bool) -> str | None:
     return "there are more outcomes, and only the newest were read, so nothing is promoted by them" if cut else None
+
+
+def _loud(loudest: Loudest | None, tolerated: float) -> str | None:
+    """Whether one of several keys would have it promoted, and the others would not."""
+    if loudest is None or (loudest.gain is not None and loudest.gain > -tolerated):
+        return None
+    return f"{loudest}: nothing is promoted by that"
 
 
 def _uneven(talks: Conversations, share: float) -> str | None:

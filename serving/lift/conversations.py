@@ -17,6 +17,7 @@ answered is known and not estimated:
 Where auto's choice is base itself the difference is 0, exactly.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -43,7 +44,7 @@ class Outcome:
 
     `adapter` answered (None: base) where `policy` is whom auto chooses; `propensity` is the probability with which that
     one would answer, and `control` says that the conversation was held back. `kind` is the nearest profiled task, and
-    `level` the score of base on it (None: not known).
+    `level` the score of base on it (None: not known). `reporter` stands for the API key that reported it.
     """
 
     conversation: str
@@ -55,6 +56,33 @@ class Outcome:
     level: float | None
     reward: float
     known: datetime
+    reporter: str | None = None
+
+
+@dataclass(frozen=True)
+class Loudest:
+    """The one of several API keys that reported more than half of the conversations, a `share` of them.
+
+    `gain` is the doubly robust estimate without what it reported; None where that leaves nothing to compare.
+    """
+
+    share: float
+    gain: float | None
+
+    @classmethod
+    def of(cls, outcomes: Sequence[Outcome], now: datetime) -> Self | None:
+        """Whether one key decides these outcomes alone."""
+        reporters = Counter({outcome.conversation: outcome.reporter for outcome in outcomes}.values())
+        [(loudest, count), *others] = reporters.most_common() or [(None, 0)]
+        if not others or count <= reporters.total() / 2:
+            return None
+        talks = Conversations.of([outcome for outcome in outcomes if outcome.reporter != loudest], now)
+        gain = float(talks.doubly_robust().sums().mean) if talks.is_compared else None
+        return cls(count / reporters.total(), gain)
+
+    def __str__(self) -> str:
+        rest = "the others leave nothing to compare" if self.gain is None else f"by the others it is {self.gain:+.3f}"
+        return f"one API key reported {self.share:.0%} of the conversations and may decide the gain; {rest}"
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ def read_outcomes(
             level=token.level,
             reward=row.reward,
             known=row.rewarded_at or row.created_at,
+            reporter=row.reporter,
         )
         for row, token in read
         if row.reward is not None and token.made >= begun and (token.policy is None or token.propensity < 1)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from ...adapters import FeedbackSource
-from .conversations import Conversations
+from .conversations import Conversations, Loudest
 from .outcomes import Reported
 from .sequence import Sums, Values
 
@@ -112,7 +112,7 @@ class LiftReport(_Answer):
             adapters=compared.by(talks.policy, talks.chosen, reported.adapters),
             days=compared.days(),
             planning=compared.planning(),
-            notes=tuple(_notes(reported, talks)),
+            notes=tuple(_notes(reported, talks, Loudest.of(reported.outcomes, now))),
         )
 
 
@@ -195,7 +195,7 @@ def _estimate(values: Values | None, talks: Conversations, rows: NDArray[np.bool
     return Estimate(gain=interval.mean, low=interval.low, high=interval.high)
 
 
-def _notes(reported: Reported, talks: Conversations) -> Sequence[str]:
+def _notes(reported: Reported, talks: Conversations, loudest: Loudest | None) -> Sequence[str]:
     """What is missing or doubtful, and the cure."""
     asked = reported.source.value
     if not reported.outcomes and not reported.outside:
@@ -208,7 +208,8 @@ def _notes(reported: Reported, talks: Conversations) -> Sequence[str]:
             f"{reported.outside} outcomes were reported, but no conversation was drawn: set TRAITROUTE_HOLDBACK=0.02 "
             "where servers start, so that base answers 2% of the conversations with auto"
         ]
-    return [note for note in (_cut(reported), _undrawn(reported), _one_sided(talks), _uneven(talks)) if note]
+    loud = loudest and str(loudest)
+    return [note for note in (_cut(reported), _undrawn(reported), _one_sided(talks), _uneven(talks), loud) if note]
 
 
 def _cut(reported: Reported) -> str | None:

@@ -142,7 +142,8 @@ def test_choice_can_be_limited_to_some_adapters(router: Router, topic_texts: Any
 def test_one_prediction_serves_several_choices_as_the_text_would(router: Router, topic_texts: Any) -> None:
     [text] = topic_texts("cooking", 1, seed=9)
     prediction = router.predict(text)
-    for options in ({}, {"among": ["pilot", "idle"]}, {"explain": True}, {"least_gain": 0.99}):
+    ways: list[dict[str, Any]] = [{}, {"among": ["pilot", "idle"]}, {"explain": True}, {"least_gain": 0.99}]
+    for options in ways:
         assert router.route(prediction, **options) == router.route(text, **options)
     assert router.predict("…") is None
     assert router.route(None) == router.route("…")

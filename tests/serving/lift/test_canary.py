@@ -27,8 +27,11 @@ def token(n: int, *, given: bool, share: float, **parts: object) -> DecisionToke
     return replace(entry_of("chef", "pilot", n, given=given, share=share, made=made), **parts)
 
 
-def report(registry: Registry, tokens: Sequence[DecisionToken], rewards: Sequence[float]) -> None:
-    registry.put_feedback(*map(feedback_on, tokens, rewards))
+def report(
+    registry: Registry, tokens: Sequence[DecisionToken], rewards: Sequence[float], reporter: str | None = None
+) -> None:
+    rows = map(feedback_on, tokens, rewards)
+    registry.put_feedback(*(row.model_copy(update={"reporter": reporter}) for row in rows))
 
 
 def month(registry: Registry, gain: float, share: float = 0.1, count: int = 6000, first: int = 0) -> None:
@@ -127,6 +130,24 @@ def test_where_outcomes_come_from_one_side_more_often_nothing_is_promoted(entere
     found = figures(entered)
     assert found.verdict == "wait"
     assert any("10.0% were drawn" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(("others", "verdict"), [(0.3, "promote"), (-0.3, "wait")])
+def test_a_flood_from_one_key_promotes_nothing_against_the_others(
+    entered: Registry, others: float, verdict: str
+) -> None:
+    liar, honest = "a" * 32, "b" * 32
+    for reporter, gain, count, first in ((liar, 0.5, 6000, 0), (honest, others, 1000, 10_000)):
+        rng = np.random.default_rng(first)
+        given = rng.random(count) < 0.1
+        right = rng.random(count) < np.where(given, 0.5 + gain, 0.5)
+        tokens = [token(first + i, given=bool(g), share=0.1) for i, g in enumerate(given)]
+        report(entered, tokens, right.astype(float).tolist(), reporter)
+    found = figures(entered)
+    assert found.estimate is not None
+    assert found.estimate.low > 0
+    assert found.verdict == verdict
+    assert any("one API key reported 86% of the conversations" in note for note in found.notes) == (verdict == "wait")
 
 
 def test_a_step_is_taken_once_and_kept_with_its_figures(entered: Registry) -> None:

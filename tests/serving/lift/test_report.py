@@ -39,6 +39,20 @@ def test_a_kind_that_is_worse_off_is_named_though_all_are_better(talks: Talks, l
     assert [(each.name, each.verdict) for each in found.adapters] == [("chef", "better"), ("pilot", "worse")]
 
 
+def test_a_key_that_floods_is_told_with_what_the_others_say(talks: Talks, later: datetime) -> None:
+    flood = talks(0.4, 4000, reporter="a")
+    honest = [
+        each.__class__(**vars(each) | {"conversation": f"honest {i}"})
+        for i, each in enumerate(talks(-0.2, 1000, seed=1, reporter="b"))
+    ]
+    [note] = report([*flood, *honest], later).notes
+    assert note.startswith(
+        "one API key reported 80% of the conversations and may decide the gain; by the others it is -0."
+    )
+    assert report(flood, later).notes == ()
+    assert report([*flood[:500], *honest[:500]], later).notes == ()
+
+
 def test_intervals_by_kind_are_wider_the_more_kinds_there_may_be(talks: Talks, later: datetime) -> None:
     told = talks(0.1)
     few, many = (report(told, later, kinds=n).kinds[0].estimate for n in (1, 50))
