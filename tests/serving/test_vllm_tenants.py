@@ -1,6 +1,6 @@
 """Tenants in vLLM's app: the list of models, which adapters it has loaded itself, and its own check of keys.
 
-Apart from `test_tenants.py`, since attaching to vLLM changes logging for all tests that come later.
+Apart from `tenants/`, since attaching to vLLM changes logging for all tests that come later.
 """
 
 from argparse import Namespace
