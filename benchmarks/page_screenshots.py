@@ -4,7 +4,8 @@
     python benchmarks/page_screenshots.py http://localhost:8000
 
 A few requests are sent to `auto` first, so that there are decisions to show. Those in docs/page.md are of `make demo`'s
-registry.
+registry. With `--only lift --only canaries` nothing is sent: those two are of a simulated month (docs/lift.md), which a
+gateway without upstreams shows.
 """
 
 import shutil
@@ -25,7 +26,7 @@ SENT = (
     "What is the capital of France?",
     "Write two sentences about the sea.",
 )
-SECTIONS = ("ask", "matrix", "space", "loadings", "lift", "decisions")
+SECTIONS = ("ask", "matrix", "space", "loadings", "lift", "canaries", "decisions")
 WIDE, NARROW = 1280, 390
 HEIGHT = 900
 MARGIN = 20
@@ -36,18 +37,21 @@ def main(
     url: Annotated[str, typer.Argument(help="Where the server answers.")],
     out: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path("docs/img"),
     chromium: Annotated[str | None, typer.Option(help="The browser's program.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Sections to take, without asking anything.")] = None,
 ) -> None:
     """Take a picture of every section in light and dark, and of the whole page as a phone shows it."""
     out.mkdir(parents=True, exist_ok=True)
-    for text in SENT:
+    for text in () if only else SENT:
         _send(url, text)
     program = chromium or shutil.which("chromium")
     for scheme in ("light", "dark"):
-        with _page(url, program, scheme, WIDE) as page:
-            for section in SECTIONS:
+        with _page(url, program, scheme, WIDE, asking=not only) as page:
+            for section in only or SECTIONS:
                 picture = out / f"page-{section}-{scheme}.png"
                 page.screenshot(path=picture, full_page=True, clip=_around(page, section))
                 typer.echo(picture)
+    if only:
+        return
     with _page(url, program, "dark", NARROW) as page:
         page.screenshot(path=out / "page-narrow-dark.png", full_page=True)
         typer.echo(out / "page-narrow-dark.png")
@@ -71,8 +75,8 @@ def _send(url: str, text: str) -> None:
 
 
 @contextmanager
-def _page(url: str, program: str | None, scheme: Any, width: int) -> Iterator[Any]:
-    """The page with a request decided and answered; what the browser complains of is an error."""
+def _page(url: str, program: str | None, scheme: Any, width: int, *, asking: bool = True) -> Iterator[Any]:
+    """The page, with a request decided and answered where `asking`; what the browser complains of is an error."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -86,11 +90,16 @@ def _page(url: str, program: str | None, scheme: Any, width: int) -> Iterator[An
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(f"{url}/traits")
-        page.locator("#loadings-plot .main-svg").first.wait_for()
-        page.get_by_role("textbox", name="Request").fill(ASKED)
-        page.get_by_role("button", name="Choose").click()
-        page.get_by_role("button", name="Run both").click()
-        page.get_by_text("Both have answered.").wait_for(timeout=120_000)
+        page.locator("#loadings-plot .main-svg").first.wait_for(timeout=120_000)
+        if asking:
+            page.get_by_role("textbox", name="Request").fill(ASKED)
+            page.get_by_role("button", name="Choose").click()
+            page.get_by_role("button", name="Run both").click()
+            page.get_by_text("Both have answered.").wait_for(timeout=120_000)
+        else:
+            page.locator("#lift-plot .main-svg").first.wait_for(timeout=120_000)
+            page.locator("#canaries-plot .main-svg").first.wait_for(timeout=120_000)
+            page.locator("#canaries-past summary").click()
         yield page
         browser.close()
         if complaints:

@@ -8,9 +8,10 @@ const ROW = 46;
 const FOLLOWS = { promote: "● to be promoted", "roll back": "▼ to be rolled back", wait: "not decided yet" };
 const COLUMNS = [
   { title: "canary" },
-  { title: "in place of" },
-  ...["share", "conversations", "given to it", "canary", "incumbent", "gain", "95%"].map((title) => ({ title, figure: true })),
+  { title: "share", figure: true },
   { title: "decision" },
+  { title: "in place of" },
+  ...["conversations", "its own", "canary", "incumbent", "gain", "95%"].map((title) => ({ title, figure: true })),
 ];
 const STEP_COLUMNS = [
   { title: "when (UTC)" },
@@ -67,7 +68,7 @@ function cells({ adapter, replaces, share, conversations, given, reward_canary: 
   const figures = [own, other].map((reward) => (reward === null ? "–" : percent(reward, 1)));
   const gain = estimate ? { text: signed(estimate.gain, 3), sure: estimate.low > 0 || estimate.high < 0 } : "–";
   const counts = [conversations, given].map((n) => n.toLocaleString("en"));
-  return [adapter, replaces ?? "whoever comes next", shown(share), ...counts, ...figures, gain, estimate ? range(estimate) : "–", FOLLOWS[verdict]];
+  return [adapter, shown(share), FOLLOWS[verdict], replaces ?? "the next best", ...counts, ...figures, gain, estimate ? range(estimate) : "–"];
 }
 
 function stepCells({ adapter, made_at: at, made_by: by, share, why, figures }) {

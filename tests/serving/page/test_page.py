@@ -26,7 +26,7 @@ ARGUMENTS = (
 )
 REQUEST = "w10 w11 w10"
 """What the adapter `red` is there for."""
-WAIT_MS = 30_000
+WAIT_MS = 120_000
 
 Open = Callable[..., Any]
 
@@ -249,7 +249,7 @@ def test_a_canary_is_shown_with_its_share_its_interval_and_what_follows(page: An
     expect(plot.locator(".main-svg").first).to_be_visible()
     row = page.locator("#canaries-table tbody tr")
     expect(row).to_have_count(1)
-    for told in ("blue", "whoever comes next", "10%", "3,000", "▼ to be rolled back"):
+    for told in ("blue", "the next best", "10%", "3,000", "▼ to be rolled back"):
         expect(row).to_contain_text(told)
     page.get_by_text("Table of the steps taken").click()
     steps = page.locator("#canaries-steps-table tbody tr")
