@@ -9,7 +9,7 @@ from starlette.types import Receive, Send
 from traitroute.adapters import FeedbackSource, Registry
 from traitroute.serving.profile_snapshot import DecisionToken
 
-from .conftest import Gateway, Serve, Upstream, ask, eventually, reply
+from .conftest import CHAT, Gateway, Serve, Upstream, ask, eventually, reply
 
 pytestmark = pytest.mark.slow
 
@@ -47,6 +47,31 @@ def test_replicas_hold_back_the_same_conversations(replicas: list[httpx.Client],
     assert sides[0] == sides[1]
     assert {arm for arm, _ in sides[0]} == {"auto", "control"}
     assert {token.policy for each in tokens for token in each} == {"cook"}
+
+
+def test_later_turns_are_on_the_same_side_at_either_replica(replicas: list[httpx.Client]) -> None:
+    for i, question in enumerate(QUESTIONS[:8]):
+        first = ask(replicas[i % 2], question).headers
+        later = [("user", question), ("assistant", "ten minutes"), ("user", f"and {i} more?")]
+        messages = [{"role": role, "content": text} for role, text in later]
+        answer = replicas[1 - i % 2].post(CHAT, json={"model": "auto", "messages": messages}).headers
+        for part in ("adapter", "arm", "propensity"):
+            assert answer[f"x-traitroute-{part}"] == first[f"x-traitroute-{part}"]
+
+
+def test_replicas_give_a_canary_the_same_conversations(replicas: list[httpx.Client], registry: Path) -> None:
+    with Registry.open(registry) as opened:
+        opened.set_canary("cook", 0.5)
+    for client in replicas:
+        eventually(lambda client=client: "x-traitroute-canary" in ask(client, QUESTIONS[0]).headers)
+    parts = ("adapter", "arm", "canary", "propensity")
+    seen = [
+        [tuple(ask(client, question).headers[f"x-traitroute-{part}"] for part in parts) for question in QUESTIONS]
+        for client in replicas
+    ]
+    assert seen[0] == seen[1]
+    assert {canary for _, _, canary, _ in seen[0]} == {f"cook;share=0.5;given={given}" for given in (0, 1)}
+    assert {arm for _, arm, _, _ in seen[0]} == {"auto", "canary", "control"}
 
 
 def test_no_header_brings_a_client_to_the_other_side(replicas: list[httpx.Client]) -> None:
