@@ -1,17 +1,18 @@
 """What routing inside a real `vllm serve` costs, keeps, bears and survives: one question a command.
 
     python benchmarks/serving.py overhead          `auto` beside naming the same adapter, and a control
-    python benchmarks/serving.py throughput        `vllm bench serve` for `auto` and by the adapter's name, and a
-    control python benchmarks/serving.py sessions          prefix-cache hits of conversations, sticky or not python
-    benchmarks/serving.py load              hundreds of streams at a time: wrong answers, failures, memory python
-    benchmarks/serving.py burst             hundreds of requests at one instant: how many are routed in time python
-    benchmarks/serving.py replacement       an adapter's weights replaced under load: which weights answer when python
-    benchmarks/serving.py faults            what clients see of a deleted registry, a SIGTERM and so on
+    python benchmarks/serving.py production        control group, outcomes, tenants, canary, ties; a control
+    python benchmarks/serving.py throughput        `vllm bench serve` for `auto` and by the adapter's name; a control
+    python benchmarks/serving.py sessions          prefix-cache hits of conversations, sticky or not
+    python benchmarks/serving.py load              hundreds of streams at a time: wrong answers, failures, memory
+    python benchmarks/serving.py burst             hundreds of requests at one instant: how many are routed in time
+    python benchmarks/serving.py replacement       an adapter's weights replaced under load: which weights answer when
+    python benchmarks/serving.py faults            what clients see of a deleted registry, a SIGTERM and so on
 
 Each starts its own server and stops it. `overhead`, `throughput` and `sessions` serve SmolLM2-135M, with the registry
 of a finished run (--registry) or with adapters of random weights and a fitted profile made on the spot; the others
-serve a two-layer model whose adapters cannot be mistaken for each other. The figures and what they mean:
-docs/serving.md.
+serve a two-layer model whose adapters cannot be mistaken for each other, `production` with the embedded engine. The
+figures and what they mean: docs/serving.md.
 
 Needs vLLM (on CPUs its CPU build) and the extras `profile` and `dev`.
 """
@@ -43,6 +44,7 @@ from serving.faults import table as faults_table
 from serving.load import OPTIONS as LOAD_OPTIONS
 from serving.load import SAMPLE_S, measure_load
 from serving.overhead import OPTIONS, measure_overhead
+from serving.production import measure_production
 from serving.replacement import measure_replacement
 from serving.sessions import measure_sessions
 from serving.stand import gateway_stand, packaged_stand, tiny_stand
@@ -84,6 +86,12 @@ def overhead(arguments: argparse.Namespace, bars: Progress) -> Found:
     options = (*OPTIONS, *arguments.vllm)
     with packaged_stand(arguments.registry, rows, options=options) as stand:
         found, times = measure_overhead(stand, arguments.texts, _tracks(bars), seed=arguments.seed)
+    return Found(found.table(), asdict(found) | {"ms": times.round(3).tolist()})
+
+
+def production(arguments: argparse.Namespace, bars: Progress) -> Found:
+    """Measure what all that proves itself on live traffic costs."""
+    found, times = measure_production(arguments.texts, _tracks(bars), seed=arguments.seed)
     return Found(found.table(), asdict(found) | {"ms": times.round(3).tolist()})
 
 
@@ -211,7 +219,7 @@ def _tracks(bars: Progress) -> Callable[[Any, str], Iterable[Any]]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    runs = (overhead, throughput, sessions, load, burst, replacement, faults)
+    runs = (overhead, production, throughput, sessions, load, burst, replacement, faults)
     commands = parser.add_subparsers(required=True, metavar="|".join(r.__name__ for r in runs))
     for run in runs:
         module = sys.modules[f"serving.{run.__name__}"]
@@ -224,13 +232,10 @@ def _arguments() -> argparse.Namespace:
         command.set_defaults(run=run)
         command.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
         command.add_argument("--seed", type=int, default=0, help="of texts and orders [0]")
-        command.add_argument(
-            "--vllm",
-            action="append",
-            default=[],
-            metavar="FLAG",
-            help="of `vllm serve`; repeatable",
-        )
+        if run is not production:
+            command.add_argument(
+                "--vllm", action="append", default=[], metavar="FLAG", help="of `vllm serve`; repeatable"
+            )
         _add_options(command, run.__name__)
     return parser.parse_args()
 
@@ -241,6 +246,8 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
         add("--registry", type=Path, help="of a finished run; by default one is made")
     if name == "overhead":
         add("--texts", type=int, default=200, help="each is asked three times [200]")
+    if name == "production":
+        add("--texts", type=int, default=400, help="each is asked of three servers [400]")
     if name == "throughput":
         add("--rounds", type=int, default=8, help="each is three runs [8]")
         add("--requests", type=int, default=64, help="of a run [64]")

@@ -5,6 +5,7 @@
 registries hold a real fitted profile, of made-up gains: each adapter helps the requests of its own topic.
 """
 
+import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +32,9 @@ TINY_OPTIONS = ("--dtype", "float32", "--max-loras", SLOTS, "--max-cpu-loras", S
 """Room for adapters that come later too: on CPUs it is fixed at the start, and one slot has to stay empty."""
 TINY_WEIGHTS, PACKAGED_WEIGHTS = 0.5, 0.02
 """Spread of the random weights: such that tiny adapters change every answer, and SmolLM2's stay numbers."""
+
+START_LIMIT_S = 1800.0
+"""A busy machine takes long to import an engine."""
 
 TEMPLATE = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}assistant:"
 
@@ -61,7 +65,7 @@ def tiny_stand(*, options: Sequence[str] = (), plugin: bool = True) -> Iterator[
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         base = tiny_base(folder / "tiny")
-        registry = _made_registry(folder, base, weights=TINY_WEIGHTS)
+        registry = made_registry(folder, base)
         more = [*TINY_OPTIONS, *options]
         variables = {}
         if not plugin:
@@ -78,7 +82,7 @@ def gateway_stand(*, options: Sequence[str] = ()) -> Iterator[Stand]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         base = tiny_base(folder / "tiny")
-        registry = _made_registry(folder, base, weights=TINY_WEIGHTS)
+        registry = made_registry(folder, base)
         more = [*TINY_OPTIONS, *options]
         variables = {"VLLM_PLUGINS": "", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"}
         with (
@@ -100,6 +104,25 @@ def _gateway(folder: Path, registry: Registry, upstream: RunningServer) -> Itera
 
 
 @contextmanager
+def embedded_server(
+    folder: Path, base: Path, *, options: Sequence[str] = (), variables: Mapping[str, str] | None = None
+) -> Iterator[RunningServer]:
+    """The embedded engine over the registry in `folder`, with no setting of ours but those in `variables`."""
+    port = str(free_port())
+    command = [str(Path(sys.executable).with_name("traitroute")), "serve", str(base), "--engine", "transformers"]
+    command += ["--registry", str(folder / "registry.db"), "--port", port, "--max-model-len", str(TINY_CONTEXT)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TRAITROUTE_")}
+    with running_process(
+        [*command, *options],
+        f"http://127.0.0.1:{port}",
+        log_path=folder.with_suffix(".log"),
+        environment=environment | dict(variables or {}),
+        start_limit_s=START_LIMIT_S,
+    ) as server:
+        yield server
+
+
+@contextmanager
 def packaged_stand(
     registry_path: Path | None,
     rows: Rows,
@@ -115,7 +138,7 @@ def packaged_stand(
         folder = Path(name)
         if registry_path is None:
             base = open_base_model(PACKAGED).path
-            registry, rows = _made_registry(folder, base, weights=PACKAGED_WEIGHTS), TOPICS
+            registry, rows = made_registry(folder, base, weights=PACKAGED_WEIGHTS), TOPICS
         else:
             registry = Registry.open(registry_path, read_only=True)
             base = open_base_model(registry.servable()[0].base_model).path
@@ -163,16 +186,17 @@ def adapter_record(registry: Registry, folder: Path, name: str, base: Path) -> A
     )
 
 
-def topic_profile() -> RoutingProfile:
-    """A fitted profile in which each adapter helps the requests of its own topic."""
-    names = list(TOPICS)
+def topic_profile(twins: Mapping[str, str] | None = None) -> RoutingProfile:
+    """A fitted profile in which each adapter helps the requests of its own topic, and `twins` those of another's."""
+    topic = {name: name for name in TOPICS} | dict(twins or {})
+    names = list(topic)
     texts = [f"{text} {word}" for rows in TOPICS.values() for text in rows for word in "abcd"]
     tasks = [name for name, rows in TOPICS.items() for _ in range(4 * len(rows))]
-    gains = np.array([[0.9 if n == task else -0.3 for n in names] for task in tasks])
-    cells = np.array([[0.9 if n == task else -0.3 for task in names] for n in names])
+    gains = np.array([[0.9 if topic[n] == task else -0.3 for n in names] for task in tasks])
+    cells = np.array([[0.9 if topic[n] == task else -0.3 for task in TOPICS] for n in names])
     centred = cells - cells.mean(axis=0)
-    u, s, _ = np.linalg.svd(centred)
-    rank = len(names) - 1
+    u, s, _ = np.linalg.svd(centred, full_matrices=False)
+    rank = len(TOPICS) - 1
     return fit_profile(names, FitRequests(texts, tasks, gains), (u * s)[:, :rank], n_traits=2, rank=rank)
 
 
@@ -193,17 +217,23 @@ def _serving(
         max_model_len=context,
         options=options,
         variables=variables,
+        start_limit_s=START_LIMIT_S,
     ) as server:
         yield server
 
 
-def _made_registry(folder: Path, base: Path, *, weights: float) -> Registry:
+def made_registry(
+    folder: Path, base: Path, *, weights: float = TINY_WEIGHTS, twins: Mapping[str, str] | None = None
+) -> Registry:
+    """Make a registry of `topic_profile`, with an adapter of random weights for each of its names."""
+    folder.mkdir(exist_ok=True)
     registry = Registry.create(folder / "registry.db")
-    folders = [folder / name for name in TOPICS]
+    profile = topic_profile(twins)
+    folders = [folder / name for name in profile.adapters]
     save_adapters(base, folders, weights=weights)
     for made in folders:
         registry.add_adapter(adapter_record(registry, made, made.name, base))
-    registry.put_profile(topic_profile().to_bytes(), made_up_summary())
+    registry.put_profile(profile.to_bytes(), made_up_summary(profile.adapters, list(TOPICS)))
     return registry
 
 

@@ -14,6 +14,8 @@ from serving.load import seen_status
 from serving.middleware_alone import Alone
 from serving.overhead import summary as overhead_summary
 from serving.paired import Difference, Growth, percent_more
+from serving.production import Timed
+from serving.production import summary as production_summary
 from serving.replacement import SEEN_WITHIN_S
 from serving.replacement import summary as replacement_summary
 from serving.sessions import TURNS, Turn, scripted
@@ -41,6 +43,20 @@ def test_a_difference_is_found_through_noise_that_pairs_share() -> None:
     assert found.median_ms.low < 2 < found.median_ms.high
     assert found.median_ms.high - found.median_ms.low < 0.6
     assert found.percent.value == pytest.approx(100 * found.median_ms.value / np.median(beside))
+
+
+def test_only_texts_that_one_adapter_answered_everywhere_are_compared() -> None:
+    def row(*ms: float, **on: str) -> list[Timed]:
+        return [
+            *(Timed(each, "cook", "auto") for each in ms[:2]),
+            Timed(ms[2], **{"adapter": "cook", "arm": "auto"} | on),
+        ]
+
+    rows = [row(10, 11, 12), row(20, 19, 23), row(1, 1, 900, adapter="base", arm="control"), row(1, 1, 900, arm="")]
+    found, times = production_summary(rows, {}, {}, {}, np.random.default_rng(0))
+    assert times.tolist() == [[10, 11, 12], [20, 19, 23]]
+    assert (found.on.median_ms.value, found.control.median_ms.value) == (2.5, 0)
+    assert (found.arms, found.fell_back) == ({"auto": 2, "control": 1, "fallback": 1}, 1)
 
 
 def test_one_pause_moves_the_mean_and_not_the_median() -> None:
