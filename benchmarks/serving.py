@@ -7,12 +7,13 @@
     python benchmarks/serving.py load              hundreds of streams at a time: wrong answers, failures, memory
     python benchmarks/serving.py burst             hundreds of requests at one instant: how many are routed in time
     python benchmarks/serving.py replacement       an adapter's weights replaced under load: which weights answer when
+    python benchmarks/serving.py canary            an adapter that is let in by its users, and one that is not
     python benchmarks/serving.py faults            what clients see of a deleted registry, a SIGTERM and so on
 
 Each starts its own server and stops it. `overhead`, `throughput` and `sessions` serve SmolLM2-135M, with the registry
 of a finished run (--registry) or with adapters of random weights and a fitted profile made on the spot; the others
-serve a two-layer model whose adapters cannot be mistaken for each other, `production` with the embedded engine. The
-figures and what they mean: docs/serving.md.
+serve a two-layer model whose adapters cannot be mistaken for each other, `production` and `canary` with the embedded
+engine. The figures and what they mean: docs/serving.md.
 
 Needs vLLM (on CPUs its CPU build) and the extras `profile` and `dev`.
 """
@@ -38,6 +39,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from serving.burst import measure_bursts
 from serving.burst import table as bursts_table
+from serving.canary import TWINS, measure_canaries
 from serving.fault_injection import PLAIN, STRIKES
 from serving.faults import measure_faults
 from serving.faults import table as faults_table
@@ -47,7 +49,7 @@ from serving.overhead import OPTIONS, measure_overhead
 from serving.production import measure_production
 from serving.replacement import measure_replacement
 from serving.sessions import measure_sessions
-from serving.stand import gateway_stand, packaged_stand, tiny_stand
+from serving.stand import embedded_stand, gateway_stand, packaged_stand, tiny_stand
 from serving.throughput import measure_throughput
 from traitroute.adapters import TraitRouteError
 from traitroute.profiling.profile import quiet_libraries
@@ -156,6 +158,13 @@ def replacement(arguments: argparse.Namespace, bars: Progress) -> Found:
     return Found(found.table(), asdict(found))
 
 
+def canary(arguments: argparse.Namespace, bars: Progress) -> Found:
+    """Let canaries in."""
+    with embedded_stand(twins=TWINS) as stand:
+        found = measure_canaries(stand, arguments.conversations, _tracks(bars), seed=arguments.seed)
+    return Found(found.table(), asdict(found))
+
+
 def faults(arguments: argparse.Namespace, bars: Progress) -> Found:
     """Strike the faults."""
     names = [PLAIN] if arguments.plain else arguments.only or list(STRIKES)
@@ -219,7 +228,7 @@ def _tracks(bars: Progress) -> Callable[[Any, str], Iterable[Any]]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    runs = (overhead, production, throughput, sessions, load, burst, replacement, faults)
+    runs = (overhead, production, throughput, sessions, load, burst, replacement, canary, faults)
     commands = parser.add_subparsers(required=True, metavar="|".join(r.__name__ for r in runs))
     for run in runs:
         module = sys.modules[f"serving.{run.__name__}"]
@@ -232,7 +241,7 @@ def _arguments() -> argparse.Namespace:
         command.set_defaults(run=run)
         command.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
         command.add_argument("--seed", type=int, default=0, help="of texts and orders [0]")
-        if run is not production:
+        if run not in (production, canary):
             command.add_argument(
                 "--vllm", action="append", default=[], metavar="FLAG", help="of `vllm serve`; repeatable"
             )
@@ -255,6 +264,8 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
         add("--tokens", type=int, default=32, help="of an answer [32]")
     if name == "sessions":
         add("--conversations", type=int, default=12, help="each is held both ways [12]")
+    if name == "canary":
+        add("--conversations", type=int, default=100, help="of each of two topics [100]")
     if name == "load":
         add("--concurrency", type=int, default=500, help="streams at a time [500]")
         add("--seconds", type=float, default=180, help="how long [180]")

@@ -104,6 +104,17 @@ def _gateway(folder: Path, registry: Registry, upstream: RunningServer) -> Itera
 
 
 @contextmanager
+def embedded_stand(*, twins: Mapping[str, str] | None = None) -> Iterator[Stand]:
+    """The tiny model behind `traitroute serve --engine transformers`; `twins` as in `topic_profile`."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        base = tiny_base(folder / "tiny")
+        registry = made_registry(folder / "registry", base, twins=twins)
+        with embedded_server(folder / "registry", base, options=["--max-loras", SLOTS]) as server:
+            yield Stand(server, registry, folder, base, TOPICS)
+
+
+@contextmanager
 def embedded_server(
     folder: Path, base: Path, *, options: Sequence[str] = (), variables: Mapping[str, str] | None = None
 ) -> Iterator[RunningServer]:
