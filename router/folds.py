@@ -170,7 +170,7 @@ class FitData:
         likeness = kinds.likeness(ends, meaning)
         training = TrainingProfiles.of(self.sources, features)
         evidence, match = training.evidence(ends, asked), training.match_kinds(kinds)
-        return Fold(rows, inside, tasks, kinds.shares(likeness), kinds.unknown(likeness), evidence, match)
+        return Fold(rows, inside, tasks, *kinds.shares(likeness), evidence, match)
 
     @property
     def _prompts(self) -> list[Request]:

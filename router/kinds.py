@@ -64,17 +64,16 @@ class Kinds:
         means = (meaning.astype(np.float32) @ self.meaning.T).astype(np.float64)
         return _likeness(words / self.typical[0], means / self.typical[1])
 
-    def shares(self, likeness: Array) -> Array:
-        """How much each kind speaks for requests (..., views, k): in general, in sum one, and by how near ones differ
-        from that, in sum zero."""
-        near = likeness @ self._precision
-        near -= near.sum(axis=-1, keepdims=True) * self.general
-        return np.stack([np.broadcast_to(self.general, near.shape), near], axis=-2)
+    def shares(self, likeness: Array) -> tuple[Array, Array]:
+        """How much each kind speaks for requests (..., views, k), and the share of the variance of gains that the kinds
+        leave unexplained (...), from 0 to 1.
 
-    def unknown(self, likeness: Array) -> Array:
-        """The share of the variance of gains that the kinds leave unexplained of requests (...), from 0 to 1."""
-        explained: Array = np.sum(likeness @ self._precision * likeness, axis=-1)
-        return np.maximum(1 - explained, 0.0)
+        In general the shares are one in sum; those by how near kinds differ from that are zero in sum.
+        """
+        near = likeness @ self._precision
+        unknown = np.maximum(1 - np.sum(near * likeness, axis=-1), 0.0)
+        near -= near.sum(axis=-1, keepdims=True) * self.general
+        return np.stack([np.broadcast_to(self.general, near.shape), near], axis=-2), unknown
 
     @cached_property
     def alike(self) -> Array:

@@ -99,7 +99,7 @@ class RoutingProfile:
     def _predict(self, ends: Array, meaning: Array, evidence: Array) -> "Prediction":
         """By the features (..., ends), (..., meaning) and the evidence from training rows (..., adapters, kinds)."""
         likeness = self.kinds.likeness(ends, meaning)
-        views, weights = self.kinds.shares(likeness), self.weights
+        (views, unknown), weights = self.kinds.shares(likeness), self.weights
         shares = weights[: len(VIEWS)] @ views
         demand = shares @ self.demands
         joined, rows = self._joined
@@ -108,7 +108,7 @@ class RoutingProfile:
         evidence = evidence * weights[len(VIEWS) :] * self.learnt[:, None]
         gains = demand[..., :1] + demand[..., 1:] @ self.trait_scores.T + residuals + evidence.sum(axis=-1)
         base = expected_base(views @ self.base, weights, self.groups)
-        error = self.error(self.kinds.unknown(likeness), base)
+        error = self.error(unknown, base)
         corrections = None if self.corrections is None else self.corrections.of(likeness)
         if corrections is not None:
             gains = gains + corrections
