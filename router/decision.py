@@ -52,10 +52,11 @@ class RoutingDecision(_Frozen):
     `caution`, the profile's z standard errors. `contributions` splits the predicted gain of the best-ranked
     adapter into its parts, which add up to `ranking[0].gain`: `mean`, the share common to all adapters; one part a
     component; `training prompts` and `training answers`, the match with what it was trained on, which are absent where
-    that is not known; `residual`, what traits do not express of an adapter that joined; and `feedback`, corrections
-    from it. `instead_of` is the adapter of the highest predicted gain where one that need not be loaded was chosen in
-    its place, as good within the prediction's error. `novelty` is how unlike the request is to the task that is most
-    like it, in [0, 1]. `change` is given where it was asked for.
+    that is not known; `everyday`, what is lost if it is an everyday request; `residual`, what traits do not express of
+    an adapter that joined; and `feedback`, corrections from it. `instead_of` is the adapter of the highest predicted
+    gain where one that need not be loaded was chosen in its place, as good within the prediction's error. `novelty` is
+    how unlike the request is to the task that is most like it, in [0, 1], and `everyday` how likely it is an everyday
+    one (`everyday.py`). `change` is given where it was asked for.
     """
 
     adapter: str | None
@@ -69,6 +70,7 @@ class RoutingDecision(_Frozen):
     ranking: tuple[Affinity, ...]
     profile_version: int
     novelty: float = 0.0
+    everyday: float = 0.0
     caution: float = 0.0
     instead_of: str | None = None
     change: Change | None = None

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from .beliefs import Played, fit_weights
 from .folds import FitData, FitRequests, task_means
-from .guard import FEW_GROUPS_NOVEL_Z, FEW_GROUPS_Z, are_few, harmed_groups, smallest_z
+from .guard import FEW_GROUPS_Z, harmed_groups, smallest_z
 from .profile import RoutingProfile
 from .training_profiles import learnt
 
@@ -59,11 +59,11 @@ def fit_profile(
         demands=to_demand(means, scores),
         base=task_means(base[:, None], at.tasks)[:, 0],
         weights=weights,
+        everyday=at.everyday,
         training=at.training,
         learnt=learnt(at.training.match_kinds(at.kinds), means),
         error_unknown=_error_unknown(played, weights),
         z=FEW_GROUPS_Z,
-        novel_z=FEW_GROUPS_NOVEL_Z,
         risk=risk,
         fitted_on=len(at.tasks),
     )
@@ -81,8 +81,7 @@ def fit_profile(
         )
         for each in played
     ]
-    z = smallest_z(np.any(harmed, axis=0), risk)
-    return replace(profile, z=z, novel_z=max(z, FEW_GROUPS_NOVEL_Z) if are_few(count, risk) else z)
+    return replace(profile, z=smallest_z(np.any(harmed, axis=0), risk))
 
 
 def to_demand(gains: Array, trait_scores: Array) -> Array:

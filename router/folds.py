@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from .everyday import everyday_tokens, fit_everyday
 from .features import RequestFeatures
 from .kinds import Kinds
 from .request import Request, tokens_of
@@ -107,10 +108,20 @@ class FitData:
         return RequestFeatures.fit([*self.texts, *self._prompts], random_state=self.random_state)
 
     @cached_property
+    def vectors(self) -> Array:
+        """Features of all requests, (n, p)."""
+        return self.features.transform(self.texts)
+
+    @cached_property
     def kinds(self) -> Kinds:
         """The kinds of all requests."""
-        ends, meaning = self.features.split(self.features.transform(self.texts))
+        ends, meaning = self.features.split(self.vectors)
         return Kinds.of(ends, meaning, self.tasks, self.groups)
+
+    @cached_property
+    def everyday(self) -> Array:
+        """By what a request is told from those of every day, (p + 1,)."""
+        return fit_everyday(self.features.transform(everyday_tokens()), self.vectors, self.groups)
 
     @cached_property
     def training(self) -> TrainingProfiles:

@@ -7,9 +7,8 @@ tasks that are alike:
 
 1. The groups surely harmed, and one more, keep the risk: conformal risk control (arXiv 2208.02814). Of the values that
    do, the smallest is taken, for more caution costs more than it saves.
-2. Fewer than 1 / risk - 1 groups, nineteen at 5%, cannot show that. There none may be surely harmed, a gain of next to
-   nothing is none, and what is like nothing profiled must be expected to gain a whole standard error: data sets are
-   alike in a way that people's questions are not (docs/decisions.md).
+2. Fewer than 1 / risk - 1 groups, nineteen at 5%, cannot show that. There none may be surely harmed, and a gain of next
+   to nothing is none.
 """
 
 from statistics import NormalDist
@@ -28,8 +27,8 @@ helps nobody."""
 UNSEEN_GROUPS, EVEN = 5.0, 0.5
 """What base does on kinds that nobody profiled counts as if so many more groups had been answered by an even chance."""
 
-FEW_GROUPS_Z, FEW_GROUPS_NOVEL_Z = 0.25, 1.0
-"""The least z where too few groups are profiled to show that the risk is kept; the second for what is like none."""
+FEW_GROUPS_Z = 0.25
+"""The least z where too few groups are profiled to show that the risk is kept."""
 
 
 def harmed_groups(
@@ -55,14 +54,9 @@ def harmed_groups(
 def smallest_z(harmed: NDArray[np.bool_], risk: float) -> float:
     """The smallest of Z_GRID at which the `harmed` groups (c, groups) keep the risk, or else the largest."""
     allowed = risk * (harmed.shape[1] + 1) - 1
-    least = FEW_GROUPS_Z if are_few(harmed.shape[1], risk) else 0.0
+    least = FEW_GROUPS_Z if allowed < 0 else 0.0
     kept = np.flatnonzero((harmed.sum(axis=1) <= max(allowed, 0.0)) & (least <= Z_GRID))
     return float(Z_GRID[kept[0] if len(kept) else -1])
-
-
-def are_few(groups: int, risk: float) -> bool:
-    """Whether so many groups are too few to show that no more than the share `risk` of them is harmed."""
-    return risk * (groups + 1) < 1
 
 
 def care(base: Array) -> Array:

@@ -2,15 +2,16 @@
 
 A request is read as a mixture of the profiled kinds (`kinds.py`), by what holds in general and by what is near, each
 as far as it is believed (`beliefs.py`). The mixture of what the kinds demand is the request's demand, and affinity is
-the demand times what an adapter supplies; to it comes the evidence of what the adapter was trained on.
+the demand times what an adapter supplies; to it comes the evidence of what the adapter was trained on. All that holds
+as far as the request is no everyday one (`everyday.py`), where adapters lose.
 
-Stored as one safetensors blob whose metadata holds a JSON header (format 6):
+Stored as one safetensors blob whose metadata holds a JSON header (format 7):
 
     header    format, encoder (the digest of the token vectors behind meanings), adapters, tasks, n_traits, groups,
-              error_unknown, z, novel_z, risk, fitted_on
+              error_unknown, z, risk, fitted_on
     tensors   trait_scores (adapters, r), residuals (adapters, tasks), demands (tasks, 1 + r), base (tasks,),
-              weights (evidence,), learnt (adapters,), features.*, kinds.*, training.*, and corrections.* where
-              feedback taught some
+              weights (evidence,), everyday (features + 1,), learnt (adapters,), features.*, kinds.*, training.*, and
+              corrections.* where feedback taught some
 """
 
 import json
@@ -26,7 +27,8 @@ from safetensors.numpy import load, save
 
 from ..adapters import RegistryError
 from .corrections import Corrections
-from .decision import NOVEL, Change
+from .decision import Change
+from .everyday import BASE_SCORE, LOSS, chance
 from .features import RequestFeatures
 from .guard import care, expected_base
 from .kinds import VIEWS, Kinds
@@ -35,10 +37,10 @@ from .request import Request, tokens_of
 from .training_profiles import KINDS, TrainingProfiles, TrainingRows, learnt
 
 Array = NDArray[np.float64]
-FORMAT = 6
+FORMAT = 7
 _PARTS = {"features": RequestFeatures, "kinds": Kinds, "training": TrainingProfiles, "corrections": Corrections}
-_HEADER = ("n_traits", "groups", "error_unknown", "z", "novel_z", "risk", "fitted_on")
-_ARRAYS = ("trait_scores", "residuals", "demands", "base", "weights", "learnt")
+_HEADER = ("n_traits", "groups", "error_unknown", "z", "risk", "fitted_on")
+_ARRAYS = ("trait_scores", "residuals", "demands", "base", "weights", "everyday", "learnt")
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,10 @@ class RoutingProfile:
     measured gains, less those that traits express, of adapters that joined after the fit.
 
     `weights` (evidence,) say how far each view and each kind of evidence from training rows is believed; the latter
-    only of an adapter that has `learnt` (adapters,) what it was trained on. `error_unknown` is the root-mean-square
+    only of an adapter that has `learnt` (adapters,) what it was trained on. By `everyday` (features + 1,) a request is
+    told from those of every day. `error_unknown` is the root-mean-square
     error of a mean gain of which nothing is known. A predicted gain must exceed zero by `z` standard errors, chosen so
-    that at most a share `risk` of groups is harmed, or by `novel_z` where the request is like nothing profiled.
+    that at most a share `risk` of groups is harmed.
     `corrections`, learnt from feedback, are added to predicted gains.
     """
 
@@ -68,11 +71,11 @@ class RoutingProfile:
     demands: Array
     base: Array
     weights: Array
+    everyday: Array
     training: TrainingProfiles
     learnt: NDArray[np.bool_]
     error_unknown: float
     z: float
-    novel_z: float
     risk: float
     fitted_on: int
     corrections: Corrections | None = None
@@ -100,19 +103,25 @@ class RoutingProfile:
         """By the features (..., ends), (..., meaning) and the evidence from training rows (..., adapters, kinds)."""
         likeness = self.kinds.likeness(ends, meaning)
         (views, unknown), weights = self.kinds.shares(likeness), self.weights
-        shares = weights[: len(VIEWS)] @ views
+        everyday = chance(self.everyday, ends, meaning)
+        task = 1 - everyday[..., None]
+        shares = task * (weights[: len(VIEWS)] @ views)
         demand = shares @ self.demands
         joined, rows = self._joined
         residuals = np.zeros((*shares.shape[:-1], len(self.adapters)))
         residuals[..., joined] = shares.astype(np.float32) @ rows.T
-        evidence = evidence * weights[len(VIEWS) :] * self.learnt[:, None]
+        evidence = task[..., None] * evidence * weights[len(VIEWS) :] * self.learnt[:, None]
         gains = demand[..., :1] + demand[..., 1:] @ self.trait_scores.T + residuals + evidence.sum(axis=-1)
+        gains = gains - LOSS * everyday[..., None]
         base = expected_base(views @ self.base, weights, self.groups)
+        base = base + everyday * (BASE_SCORE - base)
         error = self.error(unknown, base)
         corrections = None if self.corrections is None else self.corrections.of(likeness)
         if corrections is not None:
             gains = gains + corrections
-        return Prediction(self, gains, error, base, likeness, shares, demand, residuals, evidence, corrections)
+        return Prediction(
+            self, gains, error, base, likeness, everyday, shares, demand, residuals, evidence, corrections
+        )
 
     def error(self, unknown: Array, base: Array) -> Array:
         """Standard errors (...) of gains predicted for requests of which the share `unknown` (...) of the variance is
@@ -226,9 +235,10 @@ class Prediction:
 
     `gains` (adapters,) are predicted over the base model, with one standard `error` () for all; `base` () is the score
     expected of the base model. `likeness` (tasks,), from 0 to 1, says how like the request is to each profiled task,
-    and `shares` (tasks,), some of which are negative, as what mixture of them it is read. Gains are made of `demand`
-    (1 + r,), mean gain and demand for each component; `residuals` (adapters,); `evidence` (adapters, kinds) from
-    training data; and `corrections` (adapters,) from feedback, where there are any.
+    `everyday` () how likely it is an everyday one, and `shares` (tasks,), some of which are negative, as what mixture
+    of tasks it is read. Gains are made of `demand` (1 + r,), mean gain and demand for each component; `residuals`
+    (adapters,); `evidence` (adapters, kinds) from training data; what adapters lose on everyday requests; and
+    `corrections` (adapters,) from feedback, where there are any.
     """
 
     profile: RoutingProfile
@@ -236,6 +246,7 @@ class Prediction:
     error: Array
     base: Array
     likeness: Array
+    everyday: Array
     shares: Array
     demand: Array
     residuals: Array
@@ -245,8 +256,7 @@ class Prediction:
     @property
     def margin(self) -> Array:
         """By how much a gain must exceed the least gain, ()."""
-        is_novel = 1 - self.likeness.max(axis=-1) >= NOVEL
-        return np.where(is_novel, self.profile.novel_z, self.profile.z) * self.error
+        return self.profile.z * self.error
 
     @property
     def novelty(self) -> float:
@@ -260,6 +270,7 @@ class Prediction:
         parts = {"mean": float(self.demand[0]), **dict(zip(p.components, supplied, strict=True))}
         if p.training.known[adapter]:
             parts |= zip(KINDS, self.evidence[adapter].tolist(), strict=True)
+        parts["everyday"] = -LOSS * float(self.everyday)
         if self.corrections is not None:
             parts["feedback"] = float(self.corrections[adapter])
         if p.residuals[adapter].any():

@@ -62,7 +62,7 @@ class Router:
         least_gain: float = 0.0,
     ) -> None:
         if z is not None:
-            profile = replace(profile, z=z, novel_z=z)
+            profile = replace(profile, z=z)
         self.profile = profile
         self.version = version
         self.least_gain = least_gain
@@ -143,6 +143,8 @@ class Router:
             NearTask(task=profile.tasks[i], similarity=float(likeness[i])) for i in _best_first(likeness, NEAR_TASKS)
         )
         like = f"most like task {nearest[0].task}" if prediction.novelty < NOVEL else "like nothing profiled"
+        if prediction.everyday >= 0.5:
+            like = "an everyday request"
         return RoutingDecision(
             adapter=chosen.adapter if chosen else None,
             gain=chosen.gain if chosen else 0.0,
@@ -155,6 +157,7 @@ class Router:
             ranking=ranking,
             profile_version=self.version,
             novelty=prediction.novelty,
+            everyday=float(prediction.everyday),
             caution=caution,
             instead_of=first.adapter if first and chosen is not first else None,
             change=prediction.change(best if chosen else None, least) if explain and chosen is first else None,

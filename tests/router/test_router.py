@@ -92,7 +92,7 @@ def test_contributions_add_up_to_the_best_gain(router: Router, topic_texts: Any)
     for text in topic_texts("space", 5, seed=1):
         decision = router.route(text)
         assert sum(decision.contributions.values()) == pytest.approx(decision.ranking[0].gain, abs=1e-9)
-        assert set(decision.contributions) == {"mean", *decision.demand}
+        assert set(decision.contributions) == {"mean", "everyday", *decision.demand}
 
 
 def test_interval_widens_with_unseen_words(router: Router, topic_texts: Any) -> None:
