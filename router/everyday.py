@@ -1,7 +1,7 @@
 """Everyday requests: questions, wishes and chat, such as reach any server that people talk to.
 
-A profile is made of tasks, and knows nothing of these; yet adapters that gain on most tasks lose much on them. Of ten
-adapters on SmolLM2-135M the best was right on 69% of the requests in `everyday.tsv`, and two on 1% or less, base on 75%
+A profile is made of tasks, and knows nothing of these; yet adapters that gain on most tasks lose much on them. Of the
+demo's six the best is right on 69% of the requests in `everyday.tsv`, two on 1% or less, and base on 75%
 (`benchmarks/everyday.py`). So a request is read as one of two kinds: a task, of which the profile tells the gain, or an
 everyday request. How likely the latter is, a logistic regression tells from the features of everyday requests and of
 those that were profiled.
@@ -24,7 +24,7 @@ EXPECTED = 0.06
 """The share of requests that are taken to be everyday ones, before they are read. With half of it twice as many of them
 reach adapters; twice as much costs gain on kinds that nobody profiled, where few are (`benchmarks/everyday.py`)."""
 LOSS = 0.4
-"""What an adapter is taken to lose on everyday requests, in score points: the mean of ten measured ones."""
+"""What an adapter is taken to lose on everyday requests, in score points: the mean of the demo's six."""
 BASE_SCORE = 0.75
 """What base scores there."""
 INVERSE_PENALTY = 10.0
@@ -42,7 +42,7 @@ class EverydayRequest:
 @cache
 def everyday_requests() -> tuple[EverydayRequest, ...]:
     """The everyday requests that ship with the package."""
-    lines = (resources.files(__package__) / "everyday.tsv").read_text("utf-8").splitlines()
+    lines = (resources.files("traitroute.router") / "everyday.tsv").read_text("utf-8").splitlines()
     rows = (line.split("\t") for line in lines)
     return tuple(EverydayRequest(sort, text, tuple(accepted.split(";"))) for sort, text, accepted in rows)
 
