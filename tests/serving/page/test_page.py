@@ -126,11 +126,11 @@ def test_base_and_the_adapter_answer_side_by_side(page: Any, server: Any) -> Non
 
 def test_another_adapter_than_the_chosen_one_may_be_run(page: Any) -> None:
     choose(page)
-    page.get_by_label("Beside base, run").select_option("blue")
+    page.get_by_label("Beside base, run").select_option("green")
     page.get_by_label("Tokens at most").fill("2")
     page.get_by_role("button", name="Run both").click()
     expect(page.get_by_text("Both have answered.")).to_be_visible()
-    expect(page.locator("#rival-name")).to_have_text("blue")
+    expect(page.locator("#rival-name")).to_have_text("green")
 
 
 def test_a_run_that_is_stopped_says_so_and_another_may_begin(page: Any) -> None:
