@@ -1,10 +1,10 @@
 """Everyday requests: questions, wishes and chat, such as reach any server that people talk to.
 
 A profile is made of tasks, and knows nothing of these; yet adapters that gain on most tasks lose much on them. Of the
-demo's six the best is right on 69% of the requests in `everyday.tsv`, two on 1% or less, and base on 75%
-(`benchmarks/everyday.py`). So a request is read as one of two kinds: a task, of which the profile tells the gain, or an
-everyday request. How likely the latter is, a logistic regression tells from the features of everyday requests and of
-those that were profiled.
+demo's six the best was right on 69% of 96 such requests, two on 1% or less, and base on 75% (`benchmarks/everyday.py`).
+So a request is read as one of two kinds: a task, of which the profile tells the gain, or an everyday request. How
+likely the latter is, a logistic regression tells from the features of everyday requests and of those that were
+profiled.
 
 `everyday.tsv` holds, in three columns, a sort, a request, and words of which one is in any right answer.
 """
