@@ -28,7 +28,7 @@ from routing.table import SMOLLM2, OutcomeTable
 from routing.trials import complete_table, fold_list, scores_of
 from traitroute.adapters import Registry
 from traitroute.profiling import open_base_model
-from traitroute.router import RoutingProfile
+from traitroute.router import Router, RoutingProfile
 from traitroute.router.everyday import EXPECTED, everyday_requests
 from traitroute.serving import EngineRequest, open_engine
 
@@ -58,14 +58,14 @@ def ask(table: OutcomeTable, score: str, size: int, expected: list[float]) -> It
         gains = scores[fold.test] - scores[fold.test, :1]
         for share in expected:
             expecting = _expecting(profile, share)
-            chosen = _choices(expecting, list(asked.marks))
+            chosen = expecting.choose(list(asked.marks)).chosen + 1
             yield (
                 share,
                 Asked(
                     gains[np.arange(len(chosen)), chosen],
                     table.group[fold.test],
                     chosen == 0,
-                    float(np.mean(_choices(expecting, everyday) > 0)),
+                    float(np.mean(expecting.choose(everyday).chosen >= 0)),
                 ),
             )
 
@@ -78,17 +78,11 @@ def _some(table: OutcomeTable, fold: Fold, size: int, draw: np.random.Generator)
     return replace(fold, fit=fold.fit[np.isin(groups, kept)])
 
 
-def _expecting(profile: RoutingProfile, share: float) -> RoutingProfile:
-    """The profile with another expected share of everyday requests."""
+def _expecting(profile: RoutingProfile, share: float) -> Router:
+    """A router over the profile with another expected share of everyday requests."""
     weights = profile.everyday.copy()
     weights[-1] += (np.log(share / (1 - share)) if share else -100) - np.log(EXPECTED / (1 - EXPECTED))
-    return replace(profile, everyday=weights)
-
-
-def _choices(profile: RoutingProfile, requests: list) -> NDArray[np.intp]:
-    predicted = profile.predict_many(requests)
-    sure = predicted.gains.max(axis=1) > predicted.margin
-    return np.where(sure, 1 + predicted.gains.argmax(axis=1), 0)
+    return Router(replace(profile, everyday=weights))
 
 
 def measure(file: Path) -> None:

@@ -110,7 +110,7 @@ class RoutingProfile:
         joined, rows = self._joined
         residuals = np.zeros((*shares.shape[:-1], len(self.adapters)))
         residuals[..., joined] = shares.astype(np.float32) @ rows.T
-        evidence = task[..., None] * evidence * weights[len(VIEWS) :] * self.learnt[:, None]
+        evidence = evidence * (task[..., None] * weights[len(VIEWS) :]) * self.learnt[:, None]
         gains = demand[..., :1] + demand[..., 1:] @ self.trait_scores.T + residuals + evidence.sum(axis=-1)
         gains = gains - LOSS * everyday[..., None]
         base = expected_base(views @ self.base, weights, self.groups)
