@@ -40,6 +40,7 @@ from .registry.feedback import Feedback, FeedbackSource
 from .registry.location import Location, Place
 from .registry.profiles import Origin, ProfileVersion, StoredProfile
 from .registry.registry import Registry
+from .registry.samples import Sample
 from .registry.summary import (
     Correction,
     Estimates,
@@ -98,6 +99,7 @@ __all__ = [
     "RegistryError",
     "RoutingScore",
     "RunError",
+    "Sample",
     "ServerError",
     "SilentAdapterError",
     "SourceError",

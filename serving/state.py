@@ -48,9 +48,9 @@ class ServerState:
     `session_keys` are kept in this process, is forgotten `session_ttl_s` seconds after its last use. The app's
     `/invocations` takes the adapter's name from the header `invocations_header` (empty: that path is not routed).
     Web pages from `origins`, and from this machine, may speak MCP to the server. `counts` counts the outcomes of `auto`
-    requests, and `watch` is called with each text that was routed, the decision and its profile. `experiment` says what
-    is tried on them. `slots` says which adapters need not be loaded, where that is to decide between two that are about
-    as good.
+    requests, and `watch` is called with each text that was routed, the decision and its profile; so is `sample`, with
+    the snapshot, where the operator asks for samples. `experiment` says what is tried on them. `slots` says which
+    adapters need not be loaded, where that is to decide between two that are about as good.
     """
 
     base_names: tuple[str, ...] = (BASE,)
@@ -67,6 +67,7 @@ class ServerState:
     origins: Collection[str] = ()
     counts: Counter[str] = field(default_factory=Counter)
     watch: Callable[[str, RoutingDecision, RoutingProfile], None] | None = None
+    sample: Callable[[str, RoutingDecision, RegistrySnapshot], None] | None = None
     experiment: Experiment = field(default_factory=Experiment)
     slots: Slots | None = None
     snapshot: RegistrySnapshot = field(default_factory=RegistrySnapshot)

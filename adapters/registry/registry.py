@@ -20,6 +20,7 @@ from .feedback import FeedbackTable
 from .location import Location, Place
 from .postgresql import RegistryServer, open_database
 from .profiles import Origin, ProfileTable
+from .samples import SampleTable
 from .sqlite import RegistryFile, create_file
 from .summary import ProfileSummary
 from .traffic import DemandTable
@@ -28,7 +29,7 @@ _ROWS_AT_ONCE = 200
 _TABLES = [table for table in schema.metadata.sorted_tables if table is not schema.meta]
 
 
-class Registry(CanaryTable, CellTable, ProfileTable, FeedbackTable, DemandTable):
+class Registry(CanaryTable, CellTable, ProfileTable, FeedbackTable, DemandTable, SampleTable):
     """Everything that is known of a base model's adapters; safe to use from several threads."""
 
     _weights: Path | None = None

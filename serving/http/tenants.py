@@ -9,6 +9,7 @@ The file is TOML, named by `TRAITROUTE_TENANTS`, with a table for each tenant:
     rate = "120/minute"          # of requests to our own routes, each key
     concurrent = 8               # of them at a time, each key
     holdback = 0.05              # of its conversations, which base answers as a control group
+    samples = true               # a few of its texts may be kept, where the operator samples (traffic/sampling.py)
 
 It holds hashes of keys, never keys. TOML refuses a key of a table that is given twice, and has no references.
 """
@@ -53,7 +54,8 @@ class Tenant(BaseModel):
     """Who bears some keys, and which adapters they may use: those in `adapters`, and those with one of `tags`.
 
     `rate` and `concurrent` limit the requests of each key to our own routes, and `holdback` is the share of
-    conversations that base answers (None: as the server does for every key).
+    conversations that base answers (None: as the server does for every key). Texts of its requests may be kept as
+    `samples` only where it says so.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,6 +67,7 @@ class Tenant(BaseModel):
     rate: Rate | None = None
     concurrent: Concurrent | None = None
     holdback: Annotated[float, Field(ge=0, le=0.5, allow_inf_nan=False)] | None = None
+    samples: Annotated[bool, Field(strict=True)] = False
 
     @property
     def may_all(self) -> bool:
@@ -128,7 +131,9 @@ def read_tenants(text: str) -> dict[str, Tenant]:
 
 def _tenant(name: str, table: object) -> Tenant:
     if not isinstance(table, dict) or "name" in table:
-        raise InputError(f"tenants.{name} must be a table of keys, adapters, tags, rate, concurrent and holdback")
+        raise InputError(
+            f"tenants.{name} must be a table of keys, adapters, tags, rate, concurrent, holdback and samples"
+        )
     if not table.keys() & {"adapters", "tags"}:
         raise InputError(
             f'tenants.{name} says nothing of what it may use: give adapters = ["NAME"] or tags = ["TAG"]; ["*"] is '

@@ -218,6 +218,8 @@ class Chooser:
             decision, entry = route_with(snapshot.canaries, draw.lot, route, options, snapshot.ready)
         if self._state.watch is not None and snapshot.profile is not None:
             self._state.watch(text, decision, snapshot.profile)
+        if self._state.sample is not None:
+            self._state.sample(text, decision, snapshot)
         return decision, entry
 
     async def _load(self, choice: Choice, wanted: Constraints) -> Choice:

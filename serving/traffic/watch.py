@@ -1,6 +1,7 @@
 """Counts the requests that a server routes, keeps the features of some that are like nothing profiled, and stores both.
 
-No text is kept. A registry that cannot be written loses what was counted, and nothing else.
+No text is kept, but for a few where the operator asks for it (`sampling.py`). A registry that cannot be written loses
+what was counted, and nothing else.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from ...adapters import DatabaseError, DemandWindow, Registry, RegistryError
 from ...router import RoutingDecision, RoutingProfile
 from ...router.decision import NOVEL
 from ..state import ServerState
+from .sampling import Sampler
 
 SAMPLED = 32
 """So many novel requests of a window leave their features: a sample of all, by reservoir (Vitter, 1985)."""
@@ -87,10 +89,18 @@ class DemandKeeper:
     """Watches what a server routes, and writes it to the registry, a window at a time."""
 
     def __init__(self, state: ServerState) -> None:
+        """Watch what `state` routes.
+
+        Raises:
+            InputError: the operator asks for samples in a way that cannot be.
+        """
         self._state = state
         self._watch = DemandWatch()
         if os.environ.get(VARIABLE) != "0":
             state.watch = self._watch.see
+        self._sampler = Sampler.from_environment()
+        if self._sampler is not None:
+            state.sample = self._sampler.see
         self._complained = False
 
     def start(self) -> None:
@@ -106,13 +116,16 @@ class DemandKeeper:
     def keep(self) -> None:
         """Write what was seen since the last time."""
         windows, location = self._watch.take(), self._state.snapshot.location
-        if not windows or location is None:
+        if location is None or not (windows or self._sampler):
             return
         try:
             # Opened anew each time: a handle that is kept would go on writing into a file that was replaced.
             with Registry.open(location) as registry:
                 for window in windows:
                     registry.put_demand_window(window)
+                registry.forget_expired_samples()
+                if self._sampler is not None:
+                    self._sampler.keep(registry)
         except (DatabaseError, RegistryError) as exc:
             if not self._complained:
                 _logger.warning("traitroute: what is seen of the requests is not kept: %s", exc)

@@ -1,0 +1,73 @@
+"""`traitroute samples`: a key is shown, texts are shown to who has it, and forgotten when asked."""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from traitroute.adapters import DemandWindow, Registry, Sample
+from traitroute.router import RoutingProfile
+from traitroute.serving.traffic.sampling import KEY, SampleKeys
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+TEXTS = ["count the \x1b[31mred balloons", "count the blue balloons"]
+
+
+@pytest.fixture
+def registry(profiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A registry that holds two samples of one kind and one of another."""
+    monkeypatch.setenv(KEY, SampleKeys.new_key())
+    keys = SampleKeys.from_environment()
+    assert keys is not None
+    path = Path(shutil.copy(profiled, tmp_path / "registry.db"))
+    with Registry.open(path) as registry:
+        profile = RoutingProfile.from_bytes(registry.profile(1).data)
+        until = datetime.now(UTC) + timedelta(hours=5)
+        registry.put_samples(
+            [
+                Sample(
+                    kind=kind,
+                    expires_at=until,
+                    profile_version=1,
+                    features=DemandWindow.pack([profile.features.row(text)]),
+                    text=keys.encrypt(text),
+                )
+                for kind, text in zip(("0" * 8, "0" * 8, "1" * 8), [*TEXTS, TEXTS[0]], strict=True)
+            ],
+            each=9,
+            in_all=9,
+        )
+    return path
+
+
+def test_a_key_is_made(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY, run("samples", "key").stdout.strip())
+    assert SampleKeys.from_environment() is not None
+
+
+def test_kinds_are_listed_without_their_texts(run: Run, registry: Path) -> None:
+    listed = run("samples", "list", "--registry", registry).stdout
+    assert "00000000" in listed and "11111111" in listed and "operator" in listed
+    assert "balloons" not in listed
+
+
+def test_who_has_the_key_reads_some_texts(run: Run, registry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = run("samples", "list", "--registry", registry, "--texts", "1").stdout
+    assert r"00000000: count the \x1b[31mred balloons" in listed
+    assert "blue" not in listed
+    monkeypatch.setenv(KEY, SampleKeys.new_key())
+    assert "encrypted by another key" in run("samples", "list", "--registry", registry, "--texts", "1").stdout
+    monkeypatch.delenv(KEY)
+    assert run("samples", "list", "--registry", registry).returncode == 0
+    assert KEY in run("samples", "list", "--registry", registry, "--texts", "1").stderr
+
+
+def test_a_kind_or_all_are_forgotten(run: Run, registry: Path) -> None:
+    assert run("samples", "forget", "--registry", registry).returncode == 2
+    assert run("samples", "forget", "0" * 8, "--all", "--registry", registry).returncode == 2
+    assert "2 texts were removed" in run("samples", "forget", "0" * 8, "--registry", registry).stdout
+    assert "no texts of kind" in run("samples", "forget", "0" * 8, "--registry", registry).stderr
+    assert "1 texts were removed" in run("samples", "forget", "--all", "--registry", registry).stdout
+    assert "no texts are kept" in run("samples", "list", "--registry", registry).stdout
