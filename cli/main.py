@@ -62,8 +62,12 @@ COMMANDS = {
     "samples": ("samples:app", "Requests that recur and that nothing profiled is like: a few texts."),
     "serve": ("serve:serve", 'Serve the base model and all adapters; requests with `"model": "auto"` are routed.'),
     "gateway": (
-        "serve:gateway",
+        "gateway:gateway",
         'Route `"model": "auto"` in front of any OpenAI-compatible servers (vLLM, SGLang, LoRAX, Ollama, hosted).',
+    ),
+    "serve-extproc": (
+        "gateway:serve_extproc",
+        "Route `auto` for Envoy, and what is built on it: an external processor, which sends nothing itself.",
     ),
     "tenants": ("tenants:app", "Say which API keys may use which adapters, and make such keys."),
     "worker": ("worker:worker", "Measure every adapter that waits, and open it to routing."),

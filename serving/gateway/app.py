@@ -3,13 +3,14 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from ...adapters import Registry
 from ..api_routes import api_routes, is_for_tenants, open_paths
@@ -32,7 +33,15 @@ from .proxy import Proxy, Retry
 from .upstream import given_names
 
 
-def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry]) -> Starlette:
+class Behind(Protocol):
+    """Makes the app behind routing; `keyed` says whether clients hold keys of ours."""
+
+    def __call__(self, loader: FleetLoader, options: GatewayOptions, *, keyed: bool) -> ASGIApp:
+        """The app for what `loader` knows."""
+        ...
+
+
+def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry], *, behind: Behind = Proxy) -> Starlette:
     """Build the app; it asks the upstreams and reads the registry when it starts.
 
     Routing answers for `base`; each upstream is given its own name of the base model.
@@ -77,7 +86,7 @@ def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry]) 
         ],
         exception_handlers=EXCEPTION_HANDLERS,
     )
-    app.router.default = Proxy(loader, options, keyed=bool(keys))
+    app.router.default = behind(loader, options, keyed=bool(keys))
     app.router.redirect_slashes = False
     return app
 

@@ -29,6 +29,7 @@ class FleetLoader(OnDemandLoader):
         self._fleet = fleet
         self._state = state
         self._weights = options.weights
+        self._sends = options.sends
 
     def offer(self, snapshot: RegistrySnapshot) -> None:
         """Replace the adapters that may be loaded."""
@@ -82,8 +83,8 @@ class FleetLoader(OnDemandLoader):
         return any((p := u.proof(adapter)) is None or not p.is_idle for u in self._fleet.listing_adapter(adapter))
 
     def _is_served(self, adapter: Adapter, store: WeightStore) -> bool:
-        # With none in rotation nothing is loaded, and nothing can be answered.
-        return bool(self._fleet.holding(adapter)) or not self._fleet.healthy()
+        # With none in rotation nothing is loaded, and nothing can be answered from here.
+        return bool(self._fleet.holding(adapter)) or (self._sends and not self._fleet.healthy())
 
     async def _load(self, adapter: Adapter, store: WeightStore) -> None:
         """Load it into the first upstream that takes it, the least busy one first, unless one has it."""

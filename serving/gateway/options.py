@@ -26,7 +26,7 @@ class GatewayOptions:
     adapter, or the base model under `base`. `weights` is the weight store as the upstreams see it (None:
     at the same path as here). `slots` is how many adapters each of them computes with at a time (None: not known).
     `key` is what clients must present, `upstream_key` what upstreams are given; pages of the web `origins` may read
-    answers.
+    answers. `sends` says whether requests are sent on from here, or else by Envoy.
     """
 
     upstreams: tuple[str, ...]
@@ -37,6 +37,7 @@ class GatewayOptions:
     key: str | None = field(default=None, repr=False)
     upstream_key: str | None = field(default=None, repr=False)
     origins: tuple[str, ...] = ()
+    sends: bool = True
 
 
 def upstream_urls(given: Sequence[str]) -> tuple[str, ...]:

@@ -69,10 +69,7 @@ class Proxy:
 
     def __init__(self, loader: FleetLoader, options: GatewayOptions, *, keyed: bool) -> None:
         self._loader = loader
-        # Where clients hold a key of the gateway's own, no upstream may see it.
-        passes = not keyed and options.upstream_key is None
-        ours = f"Bearer {options.upstream_key}".encode() if options.upstream_key else b""
-        self._authorization = None if passes else ours
+        self._authorization = upstream_authorization(options, keyed=keyed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -263,6 +260,16 @@ class _Call:
             return
         self.answered = True
         await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def upstream_authorization(options: GatewayOptions, *, keyed: bool) -> bytes | None:
+    """What upstreams get in place of a client's credentials, as `request_headers` takes it.
+
+    Where clients hold a key of the gateway's own, no upstream may see it.
+    """
+    if options.upstream_key:
+        return f"Bearer {options.upstream_key}".encode()
+    return b"" if keyed else None
 
 
 def request_headers(headers: Iterable[tuple[bytes, bytes]], *, authorization: bytes | None) -> Headers:
