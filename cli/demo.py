@@ -12,10 +12,12 @@ from rich.table import Table
 
 from ..adapters import Registry
 from ..profiling import Profile, Suite, Task, load_suite, open_base_model
+from ..profiling.execution.places import check_place, open_executor
 from ..profiling.profile import prepare, profile_prepared
 from ..router import Router
 from ..serving import EngineRequest, open_engine
 from .console import console, progress_bars, say, warn
+from .options import On
 from .profile import show_profile
 
 UNLIKE_ANY_TASK = (
@@ -46,6 +48,7 @@ def demo(
     base: Annotated[
         str | None, typer.Option(help="Base model: a Hub id, a folder or a GGUF file, instead of the suite's.")
     ] = None,
+    on: On = "local",
 ) -> None:
     """Train adapters, measure them, fit traits, serve with vLLM, send requests to `auto`, stop.
 
@@ -56,7 +59,10 @@ def demo(
         traitroute demo
 
         traitroute demo --base HuggingFaceTB/SmolLM2-360M-Instruct
+
+        traitroute demo --on local:2
     """
+    check_place(on)
     start = time.perf_counter()
     chosen = load_suite(suite)
     if base is not None:
@@ -65,8 +71,8 @@ def demo(
     say(f"prepared: rows of suite {chosen.name}, base model {prepared.base.name}; {prepared.seconds:.0f} s")
     runs.mkdir(parents=True, exist_ok=True)
     path = runs / "registry.db"
-    with Registry.create(path) as registry, progress_bars() as progress:
-        result = profile_prepared(prepared, registry, runs / "adapters", progress=progress)
+    with open_executor(on, warn=warn) as executor, Registry.create(path) as registry, progress_bars() as progress:
+        result = profile_prepared(prepared, registry, runs / "adapters", executor=executor, progress=progress)
     show_profile(result)
     answers = _answers(path, chosen, runs, result)
     _show(answers)

@@ -13,6 +13,15 @@ if TYPE_CHECKING:
 
 ServerKey = Annotated[str | None, typer.Option("--api-key-env", help="Environment variable with the server's API key.")]
 Concurrency = Annotated[int, typer.Option(min=1, max=64, help="Requests that are under way at the server at a time.")]
+On = Annotated[
+    str,
+    typer.Option(
+        "--on",
+        metavar="PLACE",
+        help="Who does the work: local, this process; local:N, N processes of this machine, each with an N-th of its "
+        "cores; ray, the Ray cluster of this machine; ray:HOST:6379 or ray://HOST:10001, another.",
+    ),
+]
 WebOrigins = Annotated[
     list[str] | None,
     typer.Option(

@@ -10,10 +10,11 @@ from rich.table import Table
 from ..adapters import AllowedSources, InputError, Location, Method, Registry, RegistryError
 from .adapters import AllowRoot
 from .console import console, progress_bars, say, warn
-from .options import DEFAULT_REGISTRY, Concurrency, RegistryPath, ServerKey, engine_name, names, secret
+from .options import DEFAULT_REGISTRY, Concurrency, On, RegistryPath, ServerKey, engine_name, names, secret
 
 if TYPE_CHECKING:
     from ..profiling import GivenAdapter, Profile, Suite
+    from ..profiling.execution.executor import Executor
     from ..profiling.profile import Prepared
     from ..profiling.served import MeasuringServer
     from ..serving import EngineName
@@ -98,6 +99,7 @@ def profile(
     api_key_env: ServerKey = None,
     concurrency: Concurrency = 4,
     runs: Annotated[Path | None, typer.Option(help="Where training runs are kept, to resume them.")] = None,
+    on: On = "local",
 ) -> None:
     """Take the adapters you have, or train one per source task; measure all on all tasks, fit traits and routing.
 
@@ -116,12 +118,16 @@ def profile(
 
         traitroute profile mini
 
+        traitroute profile mini --on local:2
+
         traitroute profile paper-local --data my_tasks --train 128 --test 40
 
         traitroute profile --data my_tasks --sources gsm8k,mnli --targets boolq --train 400
     """
     from ..profiling import folder_suite, load_suite, target_suite
+    from ..profiling.execution.places import check_place, open_executor
 
+    check_place(on)
     given = given_adapters(adapter, adapters, rows, same_base=same_base)
     wanted = [place for text in targets or () for place in ([text] if Path(text).exists() else names(text))]
     if suite is not None and (sources or wanted):
@@ -147,31 +153,46 @@ def profile(
     )
     allowed = AllowedSources.from_environment(allow_root or (), typed=True)
     keep = runs or registry.beside(".runs")
-    if server is None:
-        result = _profile_here(chosen, registry, keep, engine_given, allowed)
-    else:
-        from ..profiling.served import measuring_server
+    with open_executor(on, warn=warn) as executor:
+        if server is None:
+            result = _profile_here(chosen, registry, keep, engine_given, allowed, executor)
+        else:
+            from ..profiling.served import measuring_server
 
-        key = secret("--api-key-env", api_key_env)
-        with measuring_server(server, api_key=key, concurrency=concurrency, same_base=same_base, warn=warn) as there:
-            result = _profile_there(chosen, registry, keep, there, allowed)
+            key = secret("--api-key-env", api_key_env)
+            with measuring_server(
+                server, api_key=key, concurrency=concurrency, same_base=same_base, warn=warn
+            ) as there:
+                result = _profile_there(chosen, registry, keep, there, allowed, executor)
     show_profile(result)
     console.print(f"registry: {registry}, profile version {result.version}")
 
 
 def _profile_here(
-    suite: "Suite", registry: Location, runs: Path, engine: "EngineName | None", allowed: AllowedSources
+    suite: "Suite",
+    registry: Location,
+    runs: Path,
+    engine: "EngineName | None",
+    allowed: AllowedSources,
+    executor: "Executor",
 ) -> "Profile":
     from ..profiling.profile import prepare, profile_prepared
 
     prepared = prepare(suite, warn=warn)
     _say_prepared(prepared)
     with Registry.create(registry) as store, progress_bars() as progress:
-        return profile_prepared(prepared, store, runs, engine=engine, allowed=allowed, progress=progress)
+        return profile_prepared(
+            prepared, store, runs, engine=engine, allowed=allowed, executor=executor, progress=progress
+        )
 
 
 def _profile_there(
-    suite: "Suite", registry: Location, runs: Path, server: "MeasuringServer", allowed: AllowedSources
+    suite: "Suite",
+    registry: Location,
+    runs: Path,
+    server: "MeasuringServer",
+    allowed: AllowedSources,
+    executor: "Executor",
 ) -> "Profile":
     """Profile on a server that runs; nothing is written before it is known to run the base model."""
     from ..profiling.profile import prepare, profile_prepared
@@ -189,6 +210,7 @@ def _profile_there(
             runs,
             engine=engine,
             allowed=allowed,
+            executor=executor,
             progress=progress,
             check=lambda adapters: server.check(engine, adapters, store),
         )

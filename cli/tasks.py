@@ -1,7 +1,7 @@
 """`traitroute tasks`: measure a new task for every adapter, and make tasks of a log."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +12,7 @@ from rich.table import Table
 
 from ..adapters import Adapter, AdapterState, InputError, Registry
 from .console import console, progress_bars, say, warn
-from .options import DEFAULT_REGISTRY, Concurrency, RegistryPath, ServerKey, engine_name, secret
+from .options import DEFAULT_REGISTRY, Concurrency, On, RegistryPath, ServerKey, engine_name, secret
 from .options import names as listed
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def add(
     ] = None,
     api_key_env: ServerKey = None,
     concurrency: Concurrency = 4,
+    on: On = "local",
 ) -> None:
     """Measure the base model and every adapter of the profile on a new task, and fit the profile with it.
 
@@ -76,16 +77,22 @@ def add(
         traitroute tasks add my_tasks/sums
 
         traitroute tasks add suite.yaml --server http://localhost:8000
+
+        traitroute tasks add suite.yaml --on local:2
     """
     from ..profiling.base_model import open_base_files, open_base_model
     from ..profiling.column import check_new, measure_columns
+    from ..profiling.execution.places import check_place, open_executor
     from ..profiling.matrix.profiled import Profiled
+    from ..profiling.matrix.spread import measuring
     from ..profiling.profile import quiet_libraries
     from ..profiling.row_lengths import fit_tests
     from ..profiling.tasks.task import data_warnings
-    from ..serving import open_engine
 
     chosen = engine_name(engine)
+    check_place(on)
+    if server is not None and on != "local":
+        raise InputError("--on says who measures, and with --server that is the server: leave one of them out")
     quiet_libraries()
     with Registry.open(registry) as store:
         profiled = Profiled.open(store)
@@ -100,22 +107,36 @@ def add(
         warnings = [*data_warnings(new), *warnings]
         for warning in warnings:
             warn(warning)
-        measuring = (
-            closing(open_engine(chosen, base.path, store.weights, adapters))
-            if server is None
-            else _on_server(server, secret("--api-key-env", api_key_env), concurrency, base, store)
-        )
-        with measuring as opened, progress_bars() as progress:
+        with open_executor(on, warn=warn) as executor, progress_bars() as progress:
             bar = progress.add_task("measure cells", total=None)
-            columns = measure_columns(
-                new,
-                opened,
-                store,
-                base,
-                share=share,
-                on_cell=lambda done, of: progress.update(bar, completed=done, total=of),
-                warnings=warnings,
+            weights = profiled.summary.weights
+            rows = [
+                (None, new),
+                *((a, new) for a in adapters if a.name in profiled.whole and weights[a.name] == a.weights_digest),
+            ]
+            engine_there = (
+                measuring(
+                    chosen,
+                    base,
+                    store,
+                    adapters,
+                    rows,
+                    executor,
+                    on_cells=lambda done: progress.update(bar, completed=done, total=len(rows) * len(new)),
+                )
+                if server is None
+                else _on_server(server, secret("--api-key-env", api_key_env), concurrency, base, store)
             )
+            with engine_there as opened:
+                columns = measure_columns(
+                    new,
+                    opened,
+                    store,
+                    base,
+                    share=share,
+                    on_cell=lambda done, of: progress.update(bar, completed=done, total=of),
+                    warnings=warnings,
+                )
             progress.update(bar, visible=False)
     _show(new, columns)
 

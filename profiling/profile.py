@@ -6,26 +6,28 @@ An adapter is trained on each source task of the suite, or was there already; wh
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 from ..adapters import Adapter, AdapterState, AllowedSources, Cell, InputError, Registry, SilentAdapterError
 from ..router import RoutingProfile
-from ..serving import EngineName, open_engine
+from ..serving import EngineName
 from ..serving.engines import Engine
 from .base_model import BaseModelFolder, open_base_model
+from .execution.executor import Executor, InThisProcess
+from .execution.terms import Terms
 from .fit import Fit, fit
 from .given import GivenAdapters, bring
 from .matrix.matrix import TransferMatrix
 from .matrix.measure import measure
+from .matrix.spread import measuring
 from .row_lengths import fit_rows
 from .tasks.suite import Suite
 from .tasks.task import check_distinct, data_warnings, routing_scores
-from .training import TrainedAdapter, adapter_record, train_adapter
+from .training import TrainedAdapter, TrainJob, adapter_record
 from .traits.space import TraitSpace
 
 _logger = logging.getLogger(__name__)
@@ -88,17 +90,21 @@ def profile(
     *,
     engine: EngineName | Engine | None = None,
     allowed: AllowedSources = ANY_FOLDER,
+    executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> Profile:
     """Train, measure, fit and record `suite`; what an earlier run finished in `runs` is reused.
 
     Adapters that are given come from where `allowed` lets them come from. An `engine` that is handed in stays open.
+    `executor` trains, and measures where no engine is handed in; by default this process does both.
 
     Raises:
         InputError: the suite, its data, its base model or an adapter that is given are not as they should be.
         SilentAdapterError: a trained adapter changes nothing, or each one that was given.
     """
-    return profile_prepared(prepare(suite), registry, runs, engine=engine, allowed=allowed, progress=progress)
+    return profile_prepared(
+        prepare(suite), registry, runs, engine=engine, allowed=allowed, executor=executor, progress=progress
+    )
 
 
 def profile_prepared(
@@ -108,6 +114,7 @@ def profile_prepared(
     *,
     engine: EngineName | Engine | None = None,
     allowed: AllowedSources = ANY_FOLDER,
+    executor: Executor | None = None,
     progress: Progress | None = None,
     check: Callable[[Sequence[Adapter]], None] = lambda adapters: None,
 ) -> Profile:
@@ -116,18 +123,18 @@ def profile_prepared(
     `check` is called with all adapters before anything is measured.
     """
     suite, base = prepared.suite, prepared.base
-    progress = progress or Progress(disable=True)
+    executor, progress = executor or InThisProcess(), progress or Progress(disable=True)
+    executor.check(registry)
     clock = _Clock(prepare=prepared.seconds)
     given = bring(suite.adapters, base, registry, allowed)
     clock.lap("fetch")
-    training = train(suite, base, runs, progress)
+    training = train(suite, base, registry, runs, executor, progress)
     clock.lap("train")
     origins = {a.name: a.of for a in suite.ablations}
     trained = [_register(t, origins.get(t.name, t.name), base, registry) for t in training]
     fleet = _Fleet(trained[: len(suite.sources)], given, trained[len(suite.sources) :])
     check(fleet.all)
-    with _opened(engine or suite.engine, base, registry, fleet.all) as opened:
-        cells = _measure(suite, base, registry, fleet, opened, progress)
+    cells = _measure(suite, base, registry, fleet, engine or suite.engine, executor, progress)
     clock.lap("measure")
     whole = [c for c in cells if c.adapter not in origins]
     matrix = TransferMatrix.from_cells(whole, score=routing_scores(suite.tasks))
@@ -162,6 +169,15 @@ class _Fleet:
             raise InputError(f"no adapter is left to profile; {self.given.reasons}")
         return [*self.whole, *self.beside]
 
+    def read_again(self, registry: Registry) -> "_Fleet":
+        """The adapters with what `registry` knows of them by now."""
+
+        def read(adapters: Sequence[Adapter]) -> list[Adapter]:
+            return [registry.adapter(adapter.name) for adapter in adapters]
+
+        given = replace(self.given, adapters=tuple(read(self.given.adapters)))
+        return _Fleet(read(self.trained), given, read(self.beside))
+
 
 def load_examples(suite: Suite) -> None:
     """Render every row now, so that bad data stops the run before anything is trained.
@@ -174,27 +190,39 @@ def load_examples(suite: Suite) -> None:
     _ = suite.training_sets()
 
 
-def train(suite: Suite, base: BaseModelFolder, runs: Path, progress: Progress) -> list[TrainedAdapter]:
-    """Train an adapter on every source and ablation of the suite into `runs/<name>`."""
-    trained = []
+def train(
+    suite: Suite, base: BaseModelFolder, registry: Registry, runs: Path, executor: Executor, progress: Progress
+) -> list[TrainedAdapter]:
+    """Have `executor` train an adapter on every source and ablation of the suite into `runs/<name>`."""
     sets = suite.training_sets()
     if not sets:
         return []
-    overall = progress.add_task("train adapters", total=len(sets))
-    for data in sets:
-        bar = progress.add_task(f"  {data.name}", total=1.0)
-        trained.append(
-            train_adapter(
-                data,
-                base,
-                suite.training,
-                runs / data.name,
-                progress=lambda share, bar=bar: progress.update(bar, completed=share),
-            )
+    runs.mkdir(parents=True, exist_ok=True)
+    terms, runs = Terms.of(base, registry), runs.absolute()
+    terms.weights.mkdir(parents=True, exist_ok=True)
+    jobs = [TrainJob(data, suite.training, runs / data.name, terms) for data in sets]
+    trained = {job.data.name: done for job in jobs if (done := job.finished()) is not None}
+    waiting = [job for job in jobs if job.data.name not in trained]
+    overall = progress.add_task("train adapters", total=len(jobs), completed=len(trained))
+    bars: dict[int, TaskID] = {}
+    ended: set[int] = set()
+
+    def show(place: int, share: float) -> None:
+        if place in ended:
+            return
+        if place not in bars:
+            bars[place] = progress.add_task(f"  {waiting[place].data.name}", total=1.0)
+        progress.update(bars[place], completed=share, visible=share < 1)
+        if share >= 1:
+            ended.add(place)
+            progress.advance(overall)
+
+    trained |= {each.name: each for each in executor.run(waiting, show)}
+    if lost := [job.folder for job in waiting if not job.folder.is_dir()]:
+        raise InputError(
+            f"{lost[0]} was trained elsewhere and is not here: give --runs a folder that all machines share"
         )
-        progress.update(bar, visible=False)
-        progress.advance(overall)
-    return trained
+    return [trained[job.data.name] for job in jobs]
 
 
 def quiet_libraries() -> None:
@@ -219,29 +247,52 @@ def _register(trained: TrainedAdapter, source: str, base: BaseModelFolder, regis
     return adapter
 
 
-@contextmanager
-def _opened(
-    engine: EngineName | Engine, base: BaseModelFolder, registry: Registry, adapters: Sequence[Adapter]
-) -> Iterator[Engine]:
-    """The engine of that name, closed in the end, or one that was handed in."""
-    if not isinstance(engine, str):
-        yield engine
-        return
-    opened = open_engine(engine, base.path, registry.weights, adapters)
-    try:
-        yield opened
-    finally:
-        opened.close()
-
-
 def _measure(
-    suite: Suite, base: BaseModelFolder, registry: Registry, fleet: _Fleet, engine: Engine, progress: Progress
+    suite: Suite,
+    base: BaseModelFolder,
+    registry: Registry,
+    fleet: _Fleet,
+    engine: EngineName | Engine,
+    executor: Executor,
+    progress: Progress,
 ) -> list[Cell]:
     """Measure the adapters of the matrix on every task, and the ablations' on the source tasks."""
     for task in suite.tasks:
         registry.put_task(task.name, task.digest, task.model_dump(mode="json"))
     total = (len(fleet.whole) + 1) * len(suite.tasks) + len(fleet.beside) * len(suite.sources)
-    bar = progress.add_task("measure cells", total=total)
+    bar = _Cells(progress, progress.add_task("measure cells", total=total))
+    rows = [(None, suite.tasks), *((a, suite.tasks) for a in fleet.whole), *((a, suite.sources) for a in fleet.beside)]
+    with measuring(
+        engine, base, registry, fleet.all, rows, executor, keep_outputs=suite.keep_outputs, on_cells=bar.reach
+    ) as opened:
+        return _read(suite, base, registry, fleet.read_again(registry), opened, bar)
+
+
+@dataclass
+class _Cells:
+    """How many cells are there; those that were measured elsewhere are read here later, and count once."""
+
+    progress: Progress
+    bar: TaskID
+    shown: int = 0
+    read: int = 0
+
+    def reach(self, cells: int) -> None:
+        """So many cells are there."""
+        if cells > self.shown:
+            self.shown = cells
+            self.progress.update(self.bar, completed=cells)
+
+    def advance(self) -> None:
+        """Another cell is read."""
+        self.read += 1
+        self.reach(self.read)
+
+
+def _read(
+    suite: Suite, base: BaseModelFolder, registry: Registry, fleet: _Fleet, engine: Engine, bar: _Cells
+) -> list[Cell]:
+    """The cells of all adapters, measured where they are not yet; adapters that change nothing are set aside."""
 
     def set_aside(adapter: Adapter, silent: SilentAdapterError) -> None:
         if adapter in fleet.trained:
@@ -256,7 +307,7 @@ def _measure(
         fleet.whole,
         suite.tasks,
         keep_outputs=suite.keep_outputs,
-        on_cell=lambda cell: progress.advance(bar),
+        on_cell=lambda cell: bar.advance(),
         on_silent=set_aside,
     )
     if all(cell.adapter is None for cell in cells):
@@ -270,7 +321,7 @@ def _measure(
         fleet.beside,
         suite.sources,
         keep_outputs=suite.keep_outputs,
-        on_cell=lambda cell: progress.advance(bar, cell.adapter is not None),
+        on_cell=lambda cell: bar.advance() if cell.adapter is not None else None,
     )
     return cells + [cell for cell in altered if cell.adapter is not None]
 

@@ -9,21 +9,29 @@ method is recorded with its method and never routed to.
 
 import hashlib
 import json
-import shutil
+import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from ..adapters import Adapter, AdapterFiles
+from ..adapters import Adapter, AdapterFiles, InputError
 from ..serving.engines.engine import chat_tokens
 from ..serving.engines.local_model import fastest_precision
 from .base_model import BaseModelFolder
+from .execution.executor import Report, UnfitMachineError
+from .execution.terms import Terms
 from .tasks.suite import Training
 from .tasks.task import Example, TrainingSet
 
 RECORD = "training.json"
+LIBRARIES = 2**30
+"""Bytes that torch, transformers and TRL take."""
+LOGITS, HIDDEN = 12, 32
+"""So many copies of a batch's logits, and of its hidden states in each layer, are held at the most, in float32."""
+TOKEN_BYTES, TEMPLATE_TOKENS = 3, 64
+"""A token has so many bytes of text or more, nearly always; a chat template takes so many tokens or fewer."""
 Progress = Callable[[float], None]
 """Called with the share of the work done, in [0, 1]."""
 
@@ -40,6 +48,56 @@ class TrainedAdapter:
     reused: bool
 
 
+@dataclass(frozen=True)
+class TrainJob:
+    """The training of one adapter into `folder`, wherever an executor has it done."""
+
+    data: TrainingSet
+    settings: Training
+    folder: Path
+    terms: Terms
+
+    @property
+    def name(self) -> str:
+        """What it does."""
+        return f"train {self.data.name}"
+
+    @property
+    def size(self) -> float:
+        """The whole, since its progress is a share."""
+        return 1.0
+
+    @property
+    def memory(self) -> int:
+        """How many bytes it may take, by estimate."""
+        return training_memory(self.data, self.terms.base, self.settings)
+
+    @property
+    def whole_gpu(self) -> bool:
+        """Whether it takes a GPU to itself: several may train on one."""
+        return False
+
+    def here(self) -> Self:
+        """The training on another machine than that of the run.
+
+        Raises:
+            UnfitMachineError: it would make other weights, or not keep them where the run looks.
+        """
+        if not self.folder.parent.is_dir():
+            raise UnfitMachineError(
+                f"it does not see {self.folder.parent}: give --runs a folder that all machines share, by one path"
+            )
+        return replace(self, terms=self.terms.here())
+
+    def finished(self) -> "TrainedAdapter | None":
+        """What a finished run left."""
+        return _finished(self.data.name, self.folder, training_key(self.data, self.terms.base, self.settings))
+
+    def run(self, report: Report) -> "TrainedAdapter":
+        """Train the adapter, unless a finished run left it."""
+        return train_adapter(self.data, self.terms.base, self.settings, self.folder, progress=report)
+
+
 def train_adapter(
     data: TrainingSet,
     base: BaseModelFolder,
@@ -50,25 +108,47 @@ def train_adapter(
 ) -> TrainedAdapter:
     """Train an adapter on `data` into `folder`, or return it where a finished run left the same one.
 
-    The record is written last, so a killed run is trained anew and a half-written one never used.
+    The folder appears whole, under its name, once all is written: a killed run is trained anew and a half-written one
+    never used. Of several that train the same one at a time the first counts, though their weights may differ.
+
+    Raises:
+        InputError: meanwhile another run wrote an adapter of other settings into `folder`.
     """
     key = training_key(data, base, settings)
-    if (done := _finished(data.name, folder, key)) is not None:
+    if (done := _finished(data.name, folder, key) or _cleared(data.name, folder, key)) is not None:
         progress(1.0)
         return done
-    shutil.rmtree(folder, ignore_errors=True)
     start = time.perf_counter()
-    trainer = _trainer(data, base, settings, folder, progress)
+    trainer = _trainer(data, base, settings, folder.parent, progress)
     loss = trainer.train().training_loss
-    trainer.model.save_pretrained(folder)
     record = {
         "key": key,
+        "precision": fastest_precision(),
         "seconds": round(time.perf_counter() - start, 2),
         "tokens": sum(len(ids) for ids in trainer.train_dataset["input_ids"]),
         "loss": round(loss, 4),
     }
-    (folder / RECORD).write_text(json.dumps(record))
-    return _trained(data.name, folder, record, reused=False)
+    with _scratch(folder) as beside:
+        scratch = Path(beside) / folder.name
+        trainer.model.save_pretrained(scratch)
+        (scratch / RECORD).write_text(json.dumps(record))
+        return _kept(data.name, scratch, folder, key) or _trained(data.name, folder, record, reused=False)
+
+
+def training_memory(data: TrainingSet, base: BaseModelFolder, settings: Training) -> int:
+    """How many bytes the training of an adapter may take, by estimate: enough for the most that was seen.
+
+    SmolLM2-135M with batches of four rows of 512 tokens took 11 GB (docs/decisions.md).
+    """
+    weights = sum(file.stat().st_size for file in base.path.glob("*.safetensors"))
+    config = json.loads((base.path / "config.json").read_text(encoding="utf-8"))
+    config = config.get("text_config", config)
+    rows = (json.dumps([*e.messages, e.target, e.tools], ensure_ascii=False) for e in data.examples)
+    longest = max((len(row.encode()) // TOKEN_BYTES for row in rows), default=0) + TEMPLATE_TOKENS
+    tokens = settings.batch_size * min(longest, longest_row(settings, base))
+    logits = 4 * tokens * int(config.get("vocab_size", 0))
+    hidden = 4 * tokens * int(config.get("num_hidden_layers", 0)) * int(config.get("hidden_size", 0))
+    return LIBRARIES + 2 * weights + LOGITS * logits + HIDDEN * hidden
 
 
 def adapter_record(name: str, source: str, base: BaseModelFolder, files: AdapterFiles) -> Adapter:
@@ -84,13 +164,51 @@ def training_key(data: TrainingSet, base: BaseModelFolder, settings: Training) -
 
 
 def _finished(name: str, folder: Path, key: str) -> TrainedAdapter | None:
+    """The adapter that a finished run left in `folder`, in this machine's precision; older records do not name it."""
     try:
         record = json.loads((folder / RECORD).read_text())
     except (OSError, ValueError):
         return None
-    if record["key"] != key:
+    if record["key"] != key or record.get("precision", precision := fastest_precision()) != precision:
         return None
     return _trained(name, folder, record, reused=True)
+
+
+def _scratch(folder: Path) -> "tempfile.TemporaryDirectory[str]":
+    """A folder beside `folder`, from which a finished one is moved to its place."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent, ignore_cleanup_errors=True)
+
+
+def _cleared(name: str, folder: Path, key: str) -> TrainedAdapter | None:
+    """Remove what is in `folder`; where that has just become the adapter that is wanted, keep and return it."""
+    with _scratch(folder) as scratch:
+        moved = Path(scratch) / folder.name
+        try:
+            folder.rename(moved)
+        except FileNotFoundError:
+            return None
+        if _finished(name, moved, key) is None:
+            return None
+        return _kept(name, moved, folder, key) or _finished(name, folder, key)
+
+
+def _kept(name: str, scratch: Path, folder: Path, key: str) -> TrainedAdapter | None:
+    """Move a finished adapter to its place; return the one that came first, where one did.
+
+    Raises:
+        InputError: another one is there.
+    """
+    try:
+        scratch.rename(folder)
+    except OSError:
+        if (first := _finished(name, folder, key)) is None:
+            raise InputError(
+                f"{folder} was written by another run meanwhile, with other rows or settings: give each run a folder "
+                "of its own with --runs"
+            ) from None
+        return first
+    return None
 
 
 def _trained(name: str, folder: Path, record: dict[str, Any], *, reused: bool) -> TrainedAdapter:

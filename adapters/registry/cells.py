@@ -11,7 +11,7 @@ from safetensors.numpy import load, save
 from sqlalchemy import delete, select
 
 from . import schema
-from .database import Database, put
+from .database import Database, add, put
 
 _KEYS_A_QUERY = 500
 
@@ -120,14 +120,14 @@ class CellTable(Database):
 
     def put_cell(self, cell: Cell) -> None:
         """Record a measured cell, in place of an earlier one with its key."""
-        row = {
-            "key": cell.key,
-            "adapter": cell.adapter,
-            "task": cell.task,
-            "outcomes": cell.outcomes.to_bytes(),
-        }
         with self._writing() as connection:
-            put(connection, schema.cells, row)
+            put(connection, schema.cells, _row(cell))
+
+    def add_cell(self, cell: Cell) -> Cell:
+        """Record a measured cell unless there is one with its key, and return the one that is there then."""
+        with self._writing() as connection:
+            added = add(connection, schema.cells, _row(cell))
+        return cell if added else self.find_cell(cell.key) or cell
 
     def remove_cells(self, keys: Collection[str]) -> None:
         """Remove the cells with these keys; unknown keys are ignored."""
@@ -158,6 +158,10 @@ class CellTable(Database):
         query = select(schema.cells.c.key, schema.cells.c.adapter)
         with self._transaction() as connection:
             return {row.key: row.adapter for row in connection.execute(query)}
+
+
+def _row(cell: Cell) -> dict[str, Any]:
+    return {"key": cell.key, "adapter": cell.adapter, "task": cell.task, "outcomes": cell.outcomes.to_bytes()}
 
 
 def _cell_order(cell: Cell) -> tuple[str, str, str]:

@@ -174,9 +174,18 @@ class Database:
 
 def put(connection: Connection, table: Table, row: dict[str, Any]) -> None:
     """Insert `row`, in place of an earlier one with its primary key, whoever else does so at the same time."""
-    on_server = connection.dialect.name == "postgresql"
-    values = (postgresql.insert if on_server else sqlite.insert)(table).values(row)
+    values = _insert(connection, table).values(row)
     connection.execute(values.on_conflict_do_update(index_elements=table.primary_key, set_=row))
+
+
+def add(connection: Connection, table: Table, row: dict[str, Any]) -> bool:
+    """Insert `row` unless there is one with its primary key, whoever else does so at the same time; whether it was."""
+    values = _insert(connection, table).values(row)
+    return connection.execute(values.on_conflict_do_nothing(index_elements=table.primary_key)).rowcount > 0
+
+
+def _insert(connection: Connection, table: Table) -> "postgresql.Insert | sqlite.Insert":
+    return (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(table)
 
 
 def _user() -> str:

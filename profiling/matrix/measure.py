@@ -74,19 +74,22 @@ def measured_cell(
     *,
     keep_outputs: bool = False,
 ) -> Cell:
-    """The cell of `adapter` (None: the base model) on `task`: measured and kept, unless `registry` has it already."""
-    key = cell_key(base.digest, adapter, task.digest, engine.name)
+    """The cell of `adapter` (None: the base model) on `task`: measured and kept, unless `registry` has it already.
+
+    Of several that measure it at a time the first counts.
+    """
+    key, name = cell_key(base.digest, adapter, task.digest, engine.name), adapter.name if adapter else None
     stored = registry.find_cell(key)
-    outcomes = stored.outcomes if stored else None
-    if outcomes is None:
+    if stored is None:
         keeps = keep_outputs or (adapter is None and task.metric.against_base)
         by_base = _base_texts(engine, registry, base, task) if adapter is not None else None
         outcomes = measure_cell(engine, adapter, task, base_outputs=by_base, keep_outputs=keeps)
-    cell = Cell(key, adapter.name if adapter else None, task.name, outcomes)
-    # Named anew: the cell may have been measured when the same weights had another name.
-    if stored is None or (stored.adapter, stored.task) != (cell.adapter, cell.task):
-        registry.put_cell(cell)
-    return cell
+        stored = registry.add_cell(Cell(key, name, task.name, outcomes))
+    if (stored.adapter, stored.task) != (name, task.name):
+        # Named anew: the cell may have been measured when the same weights had another name.
+        stored = replace(stored, adapter=name, task=task.name)
+        registry.put_cell(stored)
+    return stored
 
 
 def _base_texts(engine: Engine, registry: Registry, base: BaseModelFolder, task: Task) -> list[str] | None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from traitroute.adapters import AdapterState, Cell, Registry
 from traitroute.profiling import GivenAdapter, Suite, profile
+from traitroute.profiling.execution.processes import LocalProcesses
 from traitroute.profiling.study import Study
 from traitroute.serving.engines.probe import Effect
 
@@ -104,6 +105,22 @@ def test_a_killed_run_goes_on_and_repeats_nothing(run: Path, suite: Suite) -> No
     assert np.array_equal(again.matrix.scores, result.matrix.scores)
 
 
+def test_two_processes_make_what_one_makes(run: Path, suite: Suite, tmp_path: Path) -> None:
+    def digests(registry: Registry) -> dict[str, bytes]:
+        return {cell.key: cell.outcomes.output_digest.tobytes() for cell in registry.cells()}
+
+    with Registry.create(run / "t.db") as registry:
+        one = profile(suite, registry, run / "runs")
+        made = digests(registry)
+    with Registry.create(tmp_path / "two.db") as registry, LocalProcesses(2) as processes:
+        two = profile(suite, registry, tmp_path / "runs", executor=processes)
+        assert digests(registry) == made
+        assert all(Effect.measured(adapter) is not None for adapter in registry.adapters())
+        assert sorted(file.name for file in (tmp_path / "runs").iterdir()) == ["sentiment2", "structured"]
+    assert [each.reused for each in two.training] == [False, False]
+    assert np.array_equal(two.matrix.scores, one.matrix.scores)
+
+
 @pytest.mark.xdist_group("real")
 def test_training_teaches_a_real_model_what_it_should(real_run: Path) -> None:
     with Registry.open(real_run, read_only=True) as registry:
@@ -181,15 +198,15 @@ KILLED = f"""
 import os, signal, sys
 from traitroute.adapters import Registry
 from traitroute.cli import main
-put_cell, measured = Registry.put_cell, []
+add_cell, measured = Registry.add_cell, []
 
-def put_and_die(registry, cell):
-    put_cell(registry, cell)
+def add_and_die(registry, cell):
+    add_cell(registry, cell)
     measured.append(cell)
     if len(measured) == {MEASURED}:
         os.kill(os.getpid(), signal.SIGKILL)
 
-Registry.put_cell = put_and_die
+Registry.add_cell = add_and_die
 sys.argv = ["traitroute", "profile", "suite.yaml", "--registry", "t.db", "--runs", "runs"]
 main()
 """

@@ -126,6 +126,12 @@ def test_a_cell_is_replaced_by_key(registry: Registry) -> None:
     assert registry.cell_keys() == {"k": None}
 
 
+def test_of_cells_that_were_measured_at_a_time_the_first_counts(registry: Registry) -> None:
+    assert registry.add_cell(cell("k", right=1)).outcomes.strict.sum() == 1
+    assert registry.add_cell(cell("k", right=4)).outcomes.strict.sum() == 1
+    assert [c.outcomes.strict.sum() for c in registry.cells()] == [1]
+
+
 def test_cells_are_listed_with_the_base_model_first(registry: Registry) -> None:
     registry.put_cell(cell("1", adapter="math", task="a"))
     registry.put_cell(cell("2", task="b"))

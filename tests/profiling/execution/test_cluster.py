@@ -1,0 +1,111 @@
+"""Jobs on a real Ray cluster of two nodes, processes of this machine: killed ones are replaced, unfit ones left out."""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from traitroute.adapters import InputError, Registry, RunError
+from traitroute.profiling.execution.cluster import QUICK, RayCluster
+
+sys.path.append(str(Path(__file__).parent))
+from work import Work  # pyright: ignore[reportMissingImports]
+
+pytest.importorskip("ray", reason="needs Ray: pip install 'traitroute[ray]'")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+WAIT_S = 300.0
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    """A head without processors, which no job is sent to."""
+    from ray.cluster_utils import Cluster
+
+    before = dict(os.environ)
+    os.environ.update(QUICK)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    yield cluster
+    cluster.shutdown()
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+
+
+@contextmanager
+def node(nodes: Any, **settings: Any) -> Iterator[Any]:
+    added = nodes.add_node(num_cpus=1, memory=2**31, **settings)
+    try:
+        yield added
+    finally:
+        if added in nodes.worker_nodes:
+            nodes.remove_node(added, allow_graceful=False)
+
+
+def seen(folder: Path) -> list[str]:
+    return [file.name for file in folder.iterdir()]
+
+
+def test_jobs_go_to_both_nodes_and_a_failing_one_tells_why(nodes: Any, tmp_path: Path) -> None:
+    told: list[tuple[int, float]] = []
+    with node(nodes), node(nodes), RayCluster(nodes.address) as cluster:
+        assert cluster.workers == 2
+        jobs = [Work("meet", tmp_path), Work("meet", tmp_path)]
+        results = cluster.run(jobs, lambda *each: told.append(each))
+        assert {str(pid) for pid, _ in results} == set(seen(tmp_path))
+        assert len(seen(tmp_path)) == 2
+        # Ray's rule: as many threads as processors were asked for.
+        assert {threads for _, threads in results} == {"1"}
+        assert {(0, 1.0), (1, 1.0)} <= set(told)
+        with pytest.raises(InputError, match="work refuse: the rows are not as they should be"):
+            cluster.run([Work("refuse", tmp_path)], lambda place, amount: None)
+        with pytest.raises(RuntimeError, match="a slip of ours"):
+            cluster.run([Work("slip", tmp_path)], lambda place, amount: None)
+
+
+def test_the_job_of_a_killed_node_is_done_by_another(nodes: Any, tmp_path: Path) -> None:
+    with node(nodes) as doomed, RayCluster(nodes.address) as cluster:
+
+        def kill() -> None:
+            until = time.monotonic() + WAIT_S
+            while not seen(tmp_path) and time.monotonic() < until:
+                time.sleep(0.05)
+            nodes.remove_node(doomed, allow_graceful=False)
+            nodes.add_node(num_cpus=1, memory=2**31)
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        [(pid, _)] = cluster.run([Work("wait once", tmp_path)], lambda place, amount: None)
+        killer.join()
+    assert len(seen(tmp_path)) == 2
+    assert str(pid) in seen(tmp_path)
+    for left in list(nodes.worker_nodes):
+        nodes.remove_node(left, allow_graceful=False)
+
+
+def test_an_unfit_machine_is_left_out_by_name_and_the_others_go_on(nodes: Any, tmp_path: Path) -> None:
+    warnings: list[str] = []
+    unfit = node(nodes, env_vars={"TEST_UNFIT": "1"})
+    with unfit, node(nodes), RayCluster(nodes.address, warn=warnings.append) as cluster:
+        results = cluster.run([Work("work", tmp_path) for _ in range(6)], lambda place, amount: None)
+    assert len(results) == 6
+    [warning] = warnings
+    assert warning.startswith(f"machine {os.uname().nodename} (node ")
+    assert warning.endswith("is left out: it computes otherwise")
+
+
+def test_a_file_is_for_one_machine(tmp_path: Path, nodes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with RayCluster(nodes.address) as cluster, Registry.create(tmp_path / "t.db") as registry:
+        cluster.check(registry)
+        monkeypatch.setattr("platform.node", lambda: "laptop")
+        with pytest.raises(InputError, match=r"t.db is a file, .* 1 more .*--registry postgresql.*TRAITROUTE_WEIGHTS"):
+            cluster.check(registry)
+
+
+def test_no_cluster_is_told_in_one_line() -> None:
+    with pytest.raises(RunError, match=r"no Ray cluster at 127\.0\.0\.1:1"):
+        RayCluster("127.0.0.1:1")
