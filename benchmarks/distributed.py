@@ -93,7 +93,7 @@ class Nodes:
     alive: list[Any] = field(default_factory=list)
 
     def __enter__(self) -> "Nodes":
-        from ray.cluster_utils import Cluster
+        from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
 
         quick = {"RAY_grpc_client_keepalive_time_ms": "1000", "RAY_grpc_client_keepalive_timeout_ms": "2000"}
         os.environ.update(quick | {"RAY_USAGE_STATS_ENABLED": "0"})

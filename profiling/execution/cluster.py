@@ -144,7 +144,7 @@ class RayCluster:
 
     def _beside_run(self) -> Mapping[str, Any]:
         """What keeps an actor on the machine of the run, or of the head where the run is no part of the cluster."""
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # pyright: ignore[reportMissingImports]
 
         node = self._ray.get_runtime_context().get_node_id()
         return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=True)}
@@ -192,7 +192,7 @@ class RayCluster:
 
 def _ray() -> ModuleType:
     try:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
     except ImportError as exc:
         raise ImportError("--on ray needs Ray: pip install 'traitroute[ray]'") from exc
     return ray
@@ -231,7 +231,7 @@ def _do(job: Job[T], place: _Place, progress: Any) -> "Done[T] | Failed | _Unfit
 
 
 def _unfit(reason: str) -> _Unfit:
-    import ray
+    import ray  # pyright: ignore[reportMissingImports]
 
     context = ray.get_runtime_context()
     return _Unfit(context.get_node_id(), f"{platform.node()} (node {context.get_node_id()[:8]})", reason)

@@ -134,7 +134,7 @@ class LocalProcesses:
 
     def _start(self, budget: int) -> _Worker:
         slot = min(set(range(self.workers)) - {worker.slot for worker in self._alive})
-        ours, theirs = get_context("spawn").Pipe()
+        ours, theirs = connection.Pipe()
         share = budget // (2 * self.workers)
         process = get_context("spawn").Process(target=_serve, args=(theirs, share), name=f"traitroute-{slot}")
         with _environment(_variables(slot, self.workers)):

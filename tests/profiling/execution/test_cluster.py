@@ -25,7 +25,7 @@ WAIT_S = 300.0
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Any]:
     """A head without processors, which no job is sent to."""
-    from ray.cluster_utils import Cluster
+    from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
 
     before = dict(os.environ)
     os.environ.update(QUICK)
