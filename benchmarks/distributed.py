@@ -97,9 +97,8 @@ class Nodes:
 
         quick = {"RAY_grpc_client_keepalive_time_ms": "1000", "RAY_grpc_client_keepalive_timeout_ms": "2000"}
         os.environ.update(quick | {"RAY_USAGE_STATS_ENABLED": "0"})
-        self.cluster = Cluster(
-            initialize_head=True, head_node_args={"num_cpus": 0, "port": self.port, "include_dashboard": False}
-        )
+        head = {"num_cpus": 0, "port": self.port, "include_dashboard": False, **_ports()}
+        self.cluster = Cluster(initialize_head=True, head_node_args=head)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -107,7 +106,7 @@ class Nodes:
 
     def add(self) -> None:
         """Add a node."""
-        self.alive.append(self.cluster.add_node(num_cpus=1, memory=2**33))
+        self.alive.append(self.cluster.add_node(num_cpus=1, memory=2**33, **_ports()))
 
     def kill(self, which: int) -> None:
         """Kill a node and its processes, and add another."""
@@ -120,6 +119,12 @@ class Nodes:
         """The raylet of a node, and all that it started."""
         raylet = psutil.Process(dict(node.live_processes())["raylet"].pid)
         return [raylet, *raylet.children(recursive=True)]
+
+
+def _ports() -> dict[str, int]:
+    """Ports that a node would otherwise wait for its agents to choose, for 15 seconds, which a busy machine exceeds."""
+    names = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+    return {name: free_port() for name in names}
 
 
 def _signal(processes: Sequence[psutil.Process], number: int) -> None:

@@ -8,6 +8,7 @@ wait for a dead one for ever, but what gathers progress, which is beside the run
 import logging
 import os
 import platform
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ QUICK = {
 """A frozen machine is found out within seconds; by default its tasks are repeated after seven minutes. The processes of
 a cluster that is there already must have these in their own environment."""
 NODE_LABEL = "ray.io/node-id"
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _Place = tuple[int, int]
 """The number of a run, and the place of a job in it."""
 
@@ -171,7 +173,7 @@ class RayCluster:
         try:
             return self._ray.get(task)
         except self._ray.exceptions.RayError as exc:
-            why = " ".join(str(exc).split())[:500]
+            why = " ".join(_COLOURS.sub("", str(exc)).split())[:500]
             raise RunError(
                 f"{job.name}: {why}; run the same command again, which goes on from what is finished"
             ) from exc

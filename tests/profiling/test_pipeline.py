@@ -201,10 +201,11 @@ from traitroute.cli import main
 add_cell, measured = Registry.add_cell, []
 
 def add_and_die(registry, cell):
-    add_cell(registry, cell)
+    kept = add_cell(registry, cell)
     measured.append(cell)
     if len(measured) == {MEASURED}:
         os.kill(os.getpid(), signal.SIGKILL)
+    return kept
 
 Registry.add_cell = add_and_die
 sys.argv = ["traitroute", "profile", "suite.yaml", "--registry", "t.db", "--runs", "runs"]

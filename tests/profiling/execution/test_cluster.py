@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from traitroute.adapters import InputError, Registry, RunError
 from traitroute.profiling.execution.cluster import QUICK, RayCluster
+from traitroute.serving.vllm import free_port
 
 sys.path.append(str(Path(__file__).parent))
 from work import Work  # pyright: ignore[reportMissingImports]
@@ -20,6 +21,12 @@ pytest.importorskip("ray", reason="needs Ray: pip install 'traitroute[ray]'")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 WAIT_S = 300.0
+AGENTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+"""Ports that a node would otherwise wait for its agents to choose, for 15 seconds, which a busy machine exceeds."""
+
+
+def ports() -> dict[str, int]:
+    return {name: free_port() for name in AGENTS}
 
 
 @pytest.fixture(scope="module")
@@ -29,16 +36,19 @@ def nodes() -> Iterator[Any]:
 
     before = dict(os.environ)
     os.environ.update(QUICK)
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    # Where the nodes find the jobs' module.
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    head = {"num_cpus": 0, "include_dashboard": False, **ports()}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     yield cluster
     cluster.shutdown()
-    for name in os.environ.keys() - before.keys():
-        del os.environ[name]
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @contextmanager
 def node(nodes: Any, **settings: Any) -> Iterator[Any]:
-    added = nodes.add_node(num_cpus=1, memory=2**31, **settings)
+    added = nodes.add_node(num_cpus=1, memory=2**31, **ports(), **settings)
     try:
         yield added
     finally:
@@ -75,7 +85,7 @@ def test_the_job_of_a_killed_node_is_done_by_another(nodes: Any, tmp_path: Path)
             while not seen(tmp_path) and time.monotonic() < until:
                 time.sleep(0.05)
             nodes.remove_node(doomed, allow_graceful=False)
-            nodes.add_node(num_cpus=1, memory=2**31)
+            nodes.add_node(num_cpus=1, memory=2**31, **ports())
 
         killer = threading.Thread(target=kill)
         killer.start()
