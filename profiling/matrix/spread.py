@@ -180,6 +180,7 @@ def measuring(
         yield engine
         return
     if executor.workers:
+        executor.check(registry)
         bench = Bench(Terms.of(base, registry), engine, tuple(adapters), keep_outputs)
         opened = measure_spread(executor, bench, registry, rows, on_cells=on_cells)
     else:
