@@ -37,6 +37,7 @@ from serving.stand import tiny_base
 from sqlalchemy import create_engine, text
 from traitroute.adapters import Registry
 from traitroute.profiling import Suite, load_suite
+from traitroute.profiling.execution.cluster import QUICK
 from traitroute.serving.vllm import free_port
 from traitroute.serving.vllm.options import CPU_VARIABLES
 
@@ -95,8 +96,7 @@ class Nodes:
     def __enter__(self) -> "Nodes":
         from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
 
-        quick = {"RAY_grpc_client_keepalive_time_ms": "1000", "RAY_grpc_client_keepalive_timeout_ms": "2000"}
-        os.environ.update(quick | {"RAY_USAGE_STATS_ENABLED": "0"})
+        os.environ.update(QUICK)
         head = {"num_cpus": 0, "port": self.port, "include_dashboard": False, **_ports()}
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         return self

@@ -25,12 +25,12 @@ LOOK_S = 0.5
 RETRIES = 10
 """So many times a job is repeated whose machine or process was lost: one that always ends its process is given up."""
 QUICK = {
-    "RAY_grpc_client_keepalive_time_ms": "1000",
-    "RAY_grpc_client_keepalive_timeout_ms": "2000",
+    "RAY_grpc_client_keepalive_time_ms": "10000",
+    "RAY_grpc_client_keepalive_timeout_ms": "20000",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
-"""A frozen machine is found out within seconds; by default its tasks are repeated after seven minutes. The processes of
-a cluster that is there already must have these in their own environment."""
+"""A frozen machine is found out within half a minute; by default its tasks are repeated after seven. With three seconds
+busy machines are taken for dead. A cluster that is there already must have these in its own environment."""
 NODE_LABEL = "ray.io/node-id"
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _Place = tuple[int, int]
