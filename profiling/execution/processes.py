@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from ...adapters import Registry, RunError
 from ...serving.vllm.options import CPU_VARIABLES
@@ -25,10 +25,14 @@ ENDING_S = 5.0
 """So long a process that was told to end may take before it is killed."""
 
 
+Pipe: TypeAlias = Any
+"""An end of a `multiprocessing.Pipe`, whose class depends on the system."""
+
+
 @dataclass
 class _Worker:
     process: BaseProcess
-    pipe: connection.Connection
+    pipe: Pipe
     slot: int
     place: int | None = None
     memory: int = 0
@@ -104,9 +108,9 @@ class LocalProcesses:
 
     def _hear(self, jobs: Sequence[Job[T]], results: dict[int, T], on_progress: OnProgress) -> None:
         """Wait for what a process says: how far its job is, or what became of it."""
-        busy = {worker.pipe: worker for worker in self._busy()}
+        busy: dict[Pipe, _Worker] = {worker.pipe: worker for worker in self._busy()}
         for pipe in connection.wait(list(busy)):
-            worker = busy[pipe]  # pyright: ignore[reportArgumentType]
+            worker = busy[pipe]
             assert worker.place is not None
             try:
                 said, stays = worker.pipe.recv()
@@ -156,7 +160,7 @@ class LocalProcesses:
         self._alive.clear()
 
 
-def _serve(pipe: connection.Connection, share: int) -> None:
+def _serve(pipe: Pipe, share: int) -> None:
     """Do the jobs that come through `pipe`, until it ends, or this process has grown beyond `share` bytes."""
     # A group of its own: the run ends it, and not the terminal, whose Ctrl-C would leave each job half told.
     os.setpgid(0, 0)
