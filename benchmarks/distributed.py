@@ -50,6 +50,8 @@ SOURCES = ("sentiment2", "sentiment3", "toxicity", "paraphrase", "entailment", "
 PATIENCE_S = 3600.0
 UNITS = len(SOURCES) + (1 + len(SOURCES)) * len(SOURCES)
 """Trainings and cells of the profile of `faults`."""
+PATIENT = {"RAY_agent_register_timeout_ms": "300000"}
+"""A node ends itself whose agents have not begun within so long, by default 30 s, which a busy machine exceeds."""
 LOGGED = """
 CREATE TABLE attempts (key text, at timestamptz DEFAULT clock_timestamp());
 CREATE FUNCTION log_attempt() RETURNS trigger LANGUAGE plpgsql AS
@@ -96,7 +98,7 @@ class Nodes:
     def __enter__(self) -> "Nodes":
         from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
 
-        os.environ.update(QUICK)
+        os.environ.update(QUICK | PATIENT)
         head = {"num_cpus": 0, "port": self.port, "include_dashboard": False, **_ports()}
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         return self
