@@ -6,7 +6,7 @@
 `speed` profiles the same suite (`--suite`, by default a small part of the built-in one) by the command line into two
 empty folders, in turns, and prints the wall times of each stage.
 
-`faults` trains six LoRAs of a tiny model of random weights and measures them on their six tasks, first in one process,
+`faults` trains LoRAs (six) of a tiny model of random weights and measures them on their tasks, first in one process,
 then on a Ray cluster of two nodes (on this machine, each with a raylet of its own). A node is killed (SIGKILL, with its
 processes) and replaced at random moments, the driver is killed once and started again, and a node is frozen (SIGSTOP)
 until the profile is finished, then thawed (SIGCONT). A trigger of PostgreSQL writes down each attempt to keep a cell.
@@ -48,8 +48,6 @@ TEMPLATE = (
 )
 SOURCES = ("sentiment2", "sentiment3", "toxicity", "paraphrase", "entailment", "structured")
 PATIENCE_S = 3600.0
-UNITS = len(SOURCES) + (1 + len(SOURCES)) * len(SOURCES)
-"""Trainings and cells of the profile of `faults`."""
 PATIENT = {"RAY_agent_register_timeout_ms": "300000"}
 """A node ends itself whose agents have not begun within so long, by default 30 s, which a busy machine exceeds."""
 LOGGED = """
@@ -141,7 +139,7 @@ def faults(arguments: argparse.Namespace) -> Found:
     with tempfile.TemporaryDirectory() as name, postgres_server(durable=False) as server:
         folder = Path(name)
         suite = folder / "suite.yaml"
-        suite.write_text(_suite(tiny_base(folder / "tiny", template=TEMPLATE)).to_yaml())
+        suite.write_text(_suite(tiny_base(folder / "tiny", template=TEMPLATE), arguments.adapters).to_yaml())
         one, one_s = _in_one_process(folder, suite)
         url = server.new_database()
         Registry.create(url, weights=folder / "weights").close()
@@ -150,7 +148,8 @@ def faults(arguments: argparse.Namespace) -> Found:
             connection.execute(text(LOGGED))
         began = time.monotonic()
         with Nodes(folder) as nodes:
-            run = _Run(folder, suite, url, nodes, folder / "cluster")
+            units = arguments.adapters + (1 + arguments.adapters) * arguments.adapters
+            run = _Run(folder, suite, url, nodes, folder / "cluster", units)
             counts = run.under_faults(draw, arguments.kills)
             seconds = time.monotonic() - began
         with logged.connect() as connection:
@@ -179,10 +178,12 @@ class _Run:
     url: str
     nodes: Nodes
     runs: Path
+    units: int
+    """Trainings and cells of the profile."""
 
     def under_faults(self, draw: random.Random, kills: int) -> dict[str, int]:
         """Profile until it is done, whoever is killed meanwhile; what was done to it."""
-        moments = sorted(draw.sample(range(1, UNITS - 4), kills + 2))
+        moments = sorted(draw.sample(range(1, self.units - 2), kills + 2))
         acts = ["node"] * (kills + 1) + ["driver"]
         draw.shuffle(acts)
         # The last to be hit is frozen, so that it sleeps while the others finish.
@@ -192,7 +193,7 @@ class _Run:
         driver, frozen = self._driver(), []
         for moment, act in zip(moments, acts, strict=True):
             driver = self._await(moment, driver)
-            print(f"{self.finished()} of {UNITS} done: {act}", flush=True)
+            print(f"{self.finished()} of {self.units} done: {act}", flush=True)
             if act == "driver":
                 driver.send_signal(signal.SIGKILL)
                 driver.wait()
@@ -204,7 +205,7 @@ class _Run:
                 self.nodes.add()
             else:
                 self.nodes.kill(draw.randrange(len(self.nodes.alive)))
-        driver = self._await(UNITS + 1, driver)
+        driver = self._await(self.units + 1, driver)
         before_thaw = self.repeated()
         _signal(frozen, signal.SIGCONT)
         # A thawed node finds that it was given up, and ends; until then its worker goes on with its cell.
@@ -279,10 +280,10 @@ def _environment(**more: str) -> dict[str, str]:
     return {**CPU_VARIABLES, "OMP_NUM_THREADS": "1", **os.environ, **more}
 
 
-def _suite(base: Path) -> Suite:
+def _suite(base: Path, adapters: int) -> Suite:
     """Tasks of the built-in suite in few rows, with short answers."""
     sizes = {"train": 16, "test": 8, "max_tokens": 6, "source": True}
-    chosen = [task.model_dump() | sizes for task in load_suite("mini").tasks if task.name in SOURCES]
+    chosen = [task.model_dump() | sizes for task in load_suite("mini").tasks if task.name in SOURCES[:adapters]]
     return Suite.model_validate(
         {
             "name": "faults",
@@ -329,6 +330,7 @@ def main() -> None:
     """Measure, print, and end with 1 where something differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("speed", "faults"))
+    parser.add_argument("--adapters", type=int, default=6, choices=range(3, 7), help="faults: LoRAs, and their tasks")
     parser.add_argument("--kills", type=int, default=5, help="nodes that are killed")
     parser.add_argument("--seed", type=int, default=0, help="of the moments at which")
     parser.add_argument("--suite", default="mini", help="speed: a suite")
