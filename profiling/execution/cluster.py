@@ -2,7 +2,7 @@
 
 Ray does each task at least once: a machine that was frozen is taken for dead, and goes on with its task when it thaws,
 beside the repetition. What jobs keep allows for that (`executor.py`). Nothing is bound to a machine, since Ray would
-wait for a dead one for ever, but what gathers progress, which is beside the run.
+wait for a dead one for ever, but what gathers progress, which is beside the run where it can be.
 """
 
 import logging
@@ -22,6 +22,8 @@ from .executor import QUIET, Done, Failed, Job, OnProgress, Report, T, UnfitMach
 
 LOOK_S = 0.5
 """How often a run looks at what became of its jobs."""
+PROGRESS_S = 5.0
+"""So long the progress of jobs is waited for."""
 RETRIES = 10
 """So many times a job is repeated whose machine or process was lost: one that always ends its process is given up."""
 QUICK = {
@@ -102,7 +104,7 @@ class RayCluster:
         try:
             while running:
                 done, _ = self._ray.wait(list(running), timeout=LOOK_S)
-                for (run, place), amount in self._ray.get(self._progress.take.remote()).items():
+                for (run, place), amount in self._latest().items():
                     # A machine that was frozen may still do a job of an earlier run.
                     if run == self._runs and place not in results:
                         on_progress(place, amount)
@@ -144,12 +146,19 @@ class RayCluster:
         except (ConnectionError, RuntimeError, ValueError) as exc:
             raise ServerError(f"no Ray cluster at {address or 'this machine'}: {exc}") from exc
 
+    def _latest(self) -> "dict[_Place, float]":
+        """How far jobs are, as far as is known: what gathers it may be away, and nothing depends on it."""
+        try:
+            return self._ray.get(self._progress.take.remote(), timeout=PROGRESS_S)
+        except self._ray.exceptions.RayError:
+            return {}
+
     def _beside_run(self) -> Mapping[str, Any]:
         """What keeps an actor on the machine of the run, or of the head where the run is no part of the cluster."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # pyright: ignore[reportMissingImports]
 
         node = self._ray.get_runtime_context().get_node_id()
-        return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=True)}
+        return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=True), "max_restarts": -1}
 
     def _nodes(self) -> list[dict[str, Any]]:
         return [node for node in self._ray.nodes() if node["Alive"]]
