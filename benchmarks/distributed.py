@@ -36,7 +36,7 @@ from reprofiling.postgres_server import postgres_server
 from serving.stand import tiny_base
 from sqlalchemy import create_engine, text
 from traitroute.adapters import Registry
-from traitroute.profiling import Suite, load_suite
+from traitroute.profiling import Suite, load_suite, profile
 from traitroute.profiling.execution.cluster import QUICK
 from traitroute.serving.vllm import free_port
 from traitroute.serving.vllm.options import CPU_VARIABLES
@@ -47,7 +47,7 @@ TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<s>assistant: ' }}{% endif %}"
 )
 SOURCES = ("sentiment2", "sentiment3", "toxicity", "paraphrase", "entailment", "structured")
-PATIENCE_S = 3600.0
+PATIENCE_S, LOOK_S = 3600.0, 1.0
 PATIENT = {"RAY_agent_register_timeout_ms": "300000"}
 """A node ends itself whose agents have not begun within so long, by default 30 s, which a busy machine exceeds."""
 LOGGED = """
@@ -247,7 +247,7 @@ class _Run:
         while (code := driver.poll()) is None and self.finished() < finished:
             if time.monotonic() > until:
                 sys.exit("the run did not get there:\n" + (self.folder / "driver.log").read_text()[-3000:])
-            time.sleep(0.2)
+            time.sleep(LOOK_S)
         if code:
             sys.exit("the driver failed:\n" + (self.folder / "driver.log").read_text()[-3000:])
         return driver
@@ -267,12 +267,13 @@ def _made(registry: Registry) -> _Made:
 
 
 def _in_one_process(folder: Path, suite: Path) -> tuple[_Made, float]:
+    import torch
+
     began = time.monotonic()
-    command = [*COMMAND, "profile", str(suite), "--registry", str(folder / "one.db"), "--runs", str(folder / "one")]
-    ended = subprocess.run(command, env=_environment(), capture_output=True, text=True)
-    if ended.returncode:
-        sys.exit(f"one process failed: {ended.stderr[-3000:]}")
-    with Registry.open(folder / "one.db") as registry:
+    # As many as a job has on a node of one processor.
+    torch.set_num_threads(1)
+    with Registry.create(folder / "one.db") as registry:
+        _ = profile(load_suite(suite), registry, folder / "one")
         return _made(registry), time.monotonic() - began
 
 
