@@ -89,15 +89,13 @@ class Found:
 class Nodes:
     """A head without processors, and nodes of one each, on this machine."""
 
-    folder: Path
-    port: int = field(default_factory=free_port)
     alive: list[Any] = field(default_factory=list)
 
     def __enter__(self) -> "Nodes":
         from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
 
         os.environ.update(QUICK | PATIENT)
-        head = {"num_cpus": 0, "port": self.port, "include_dashboard": False, **_ports()}
+        head = {"num_cpus": 0, "include_dashboard": False, **_ports()}
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         return self
 
@@ -147,7 +145,7 @@ def faults(arguments: argparse.Namespace) -> Found:
         with logged.connect() as connection:
             connection.execute(text(LOGGED))
         began = time.monotonic()
-        with Nodes(folder) as nodes:
+        with Nodes() as nodes:
             units = arguments.adapters + (1 + arguments.adapters) * arguments.adapters
             run = _Run(folder, suite, url, nodes, folder / "cluster", units)
             counts = run.under_faults(draw, arguments.kills)
