@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from traitroute.adapters import InputError, Registry, RunError
 from traitroute.profiling.execution.cluster import QUICK, RayCluster
@@ -90,14 +91,15 @@ def test_jobs_go_to_both_nodes_and_a_failing_one_tells_why(nodes: Any, tmp_path:
 
 
 def test_the_job_of_a_killed_node_is_done_by_another(nodes: Any, tmp_path: Path) -> None:
-    with node(nodes) as doomed, RayCluster(nodes.address) as cluster:
+    with node(nodes) as one, node(nodes) as other, RayCluster(nodes.address) as cluster:
 
         def kill() -> None:
             until = time.monotonic() + WAIT_S
             while not seen(tmp_path) and time.monotonic() < until:
                 time.sleep(0.05)
+            began = psutil.Process(int(seen(tmp_path)[0])).ppid()
+            doomed = next(each for each in (one, other) if dict(each.live_processes())["raylet"].pid == began)
             nodes.remove_node(doomed, allow_graceful=False)
-            nodes.add_node(num_cpus=1, memory=2**31, **ports())
 
         killer = threading.Thread(target=kill)
         killer.start()
@@ -105,8 +107,6 @@ def test_the_job_of_a_killed_node_is_done_by_another(nodes: Any, tmp_path: Path)
         killer.join()
     assert len(seen(tmp_path)) == 2
     assert str(pid) in seen(tmp_path)
-    for left in list(nodes.worker_nodes):
-        nodes.remove_node(left, allow_graceful=False)
 
 
 def test_an_unfit_machine_is_left_out_by_name_and_the_others_go_on(nodes: Any, tmp_path: Path) -> None:
