@@ -180,7 +180,7 @@ class FitData:
         ends, meaning = features.split(found)
         likeness = kinds.likeness(ends, meaning)
         training = TrainingProfiles.of(self.sources, features)
-        evidence, match = training.evidence(ends, asked), training.match_kinds(kinds)
+        evidence, match = training.evidence(ends, meaning, asked), training.match_kinds(kinds)
         return Fold(rows, inside, tasks, *kinds.shares(likeness), evidence, match)
 
     @property

@@ -60,9 +60,7 @@ class Kinds:
 
     def likeness(self, ends: Array, meaning: Array) -> Array:
         """How like requests are to each kind, (..., k), from 0 to 1."""
-        words = (unit(ends).astype(np.float32) @ self.words.T).astype(np.float64)
-        means = (meaning.astype(np.float32) @ self.meaning.T).astype(np.float64)
-        return _likeness(words / self.typical[0], means / self.typical[1])
+        return likeness(ends, meaning, self.words, self.meaning, self.typical)
 
     def shares(self, likeness: Array) -> tuple[Array, Array]:
         """How much each kind speaks for requests (..., views, k), and the share of the variance of gains that the kinds
@@ -84,6 +82,16 @@ class Kinds:
     def _precision(self) -> Array:
         """The inverse covariance of the kinds' mean gains, (k, k)."""
         return np.asarray(np.linalg.inv(self.alike + np.diag(NOISE * np.sqrt(10 / self.counts))), np.float64)
+
+
+def likeness(ends: Array, meaning: Array, words: Array32, meanings: Array32, typical: Array) -> Array:
+    """How like requests with the features (..., ends), (..., meaning) are to k places, (..., k), from 0 to 1.
+
+    The places have mean `words` (k, ends) and `meanings` (k, meaning), unit vectors, with which their own requests have
+    the `typical` cosines, (2,) or (k, 2): a request as near as these is fully like them.
+    """
+    near = (unit(ends).astype(np.float32) @ words.T, meaning.astype(np.float32) @ meanings.T)
+    return _likeness(*(n.astype(np.float64) / typical[..., i] for i, n in enumerate(near)))
 
 
 def unit(vectors: Array) -> Array:

@@ -5,7 +5,7 @@ as far as it is believed (`beliefs.py`). The mixture of what the kinds demand is
 the demand times what an adapter supplies; to it comes the evidence of what the adapter was trained on. All that holds
 as far as the request is no everyday one (`everyday.py`), where adapters lose.
 
-Stored as one safetensors blob whose metadata holds a JSON header (format 7):
+Stored as one safetensors blob whose metadata holds a JSON header (format 8):
 
     header    format, encoder (the digest of the token vectors behind meanings), adapters, tasks, n_traits, groups,
               error_unknown, z, risk, fitted_on
@@ -37,7 +37,7 @@ from .request import Request, tokens_of
 from .training_profiles import KINDS, TrainingProfiles, TrainingRows, learnt
 
 Array = NDArray[np.float64]
-FORMAT = 7
+FORMAT = 8
 _PARTS = {"features": RequestFeatures, "kinds": Kinds, "training": TrainingProfiles, "corrections": Corrections}
 _HEADER = ("n_traits", "groups", "error_unknown", "z", "risk", "fitted_on")
 _ARRAYS = ("trait_scores", "residuals", "demands", "base", "weights", "everyday", "learnt")
@@ -84,19 +84,19 @@ class RoutingProfile:
         """Predict the gain of every adapter over the base model on one request."""
         tokens = tokens_of(request)
         ends, meaning = self.features.split(self.features.row(tokens))
-        return self._predict(ends, meaning, self.training.row(ends, tokens))
+        return self._predict(ends, meaning, self.training.row(ends, meaning, tokens))
 
     def predict_many(self, requests: Sequence[Request]) -> "Prediction":
         """The same of n requests at once, each array with n rows: some twenty times faster."""
         tokens = [tokens_of(request) for request in requests]
         ends, meaning = self.features.split(self.features.transform(tokens))
-        return self._predict(ends, meaning, self.training.evidence(ends, tokens))
+        return self._predict(ends, meaning, self.training.evidence(ends, meaning, tokens))
 
     def predict_features(self, features: Array) -> "Prediction":
         """The same of n requests of which only features (n, ends + meaning) are known, and so without what training
         answers are evidence of."""
         ends, meaning = self.features.split(features)
-        match = self.training.prompt_match(ends)
+        match = self.training.prompt_match(ends, meaning)
         return self._predict(ends, meaning, np.stack([match, np.zeros_like(match)], axis=-1))
 
     def _predict(self, ends: Array, meaning: Array, evidence: Array) -> "Prediction":

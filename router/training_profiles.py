@@ -1,8 +1,8 @@
 """What an adapter was trained on, as evidence of what it will do for a request of a kind that nobody profiled.
 
-Two kinds of evidence a pair of request and adapter, each in [0, 1]. *Training prompts*: whether the ends of the request
-look like the ends of the adapter's training prompts, given how much those vary. *Training answers*: how much of what
-the adapter has learnt to answer is named in the request. What they are worth is learnt from measured gains.
+Two kinds of evidence a pair of request and adapter, each in [0, 1]. *Training prompts*: how like the request is to the
+adapter's training prompts, as it is like a profiled kind (`kinds.py`). *Training answers*: how much of what the adapter
+has learnt to answer is named in the request. What they are worth is learnt from measured gains.
 """
 
 from collections.abc import Sequence
@@ -14,16 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .features import RequestFeatures
-from .kinds import Kinds, unit
+from .kinds import Array32, Kinds, likeness
 from .request import N_HASHES, Counts, Request, tokens_of
 
 Array = NDArray[np.float64]
 KINDS = ("training prompts", "training answers")
 ANSWER_WORDS = 48
 """So many of the commonest words of its answers are kept of an adapter."""
-
-STEEPNESS = 1.5
-"""Log-odds of a match with the training prompts per standard deviation."""
 
 MATCH = 0.5
 """Mean evidence from which a task counts as one that the adapter was trained for."""
@@ -46,14 +43,15 @@ class TrainingRows:
 class TrainingProfiles:
     """What `a` adapters were trained on, in the features of the requests.
 
-    `centroids` (a, edges) are unit vectors of their training prompts, zero where the training is unknown; `typical` and
-    `spread` (a,) are mean and standard deviation of the cosines of those prompts with it. `words` and `shares`
-    (a, ANSWER_WORDS) are the commonest words of their answers, `rarity` (N_HASHES,) how telling a word is in a request.
+    `prompts` (a, ends) and `meanings` (a, meaning) are the mean words and meaning of their training prompts, unit
+    vectors, zero where the training is unknown; `typical` (a, 2) are the mean cosines of those prompts with them.
+    `words` and `shares` (a, ANSWER_WORDS) are the commonest words of their answers, `rarity` (N_HASHES,) how telling a
+    word is in a request.
     """
 
-    centroids: Array
+    prompts: Array32
+    meanings: Array32
     typical: Array
-    spread: Array
     words: NDArray[np.int64]
     shares: Array
     rarity: Array
@@ -65,8 +63,8 @@ class TrainingProfiles:
         parts = [(*_typical_prompt(r.prompts, features), *_common_answers(r.answers)) for r in known]
         return cls(*(np.array(part) for part in zip(*parts, strict=True)), rarity=features.rarity)
 
-    def evidence(self, ends: Array, requests: Sequence[Request]) -> Array:
-        """Evidence for every request and adapter, (n, a, kinds), by the `ends` (n, ends) of the requests' features."""
+    def evidence(self, ends: Array, meaning: Array, requests: Sequence[Request]) -> Array:
+        """Evidence for every request and adapter, (n, a, kinds), by the requests' features (n, ends), (n, meaning)."""
         from scipy.sparse import csr_matrix
 
         whole = [tokens_of(r).whole.places for r in requests]
@@ -74,9 +72,9 @@ class TrainingProfiles:
         words = csr_matrix((np.ones(starts[-1]), np.concatenate(whole), starts), shape=(len(whole), N_HASHES))
         places, adapters, named = self._answers
         answers = csr_matrix((named, adapters, places), shape=(N_HASHES, len(self.words)))
-        return np.stack([self.prompt_match(ends), (words @ answers).toarray()], axis=2)
+        return np.stack([self.prompt_match(ends, meaning), (words @ answers).toarray()], axis=2)
 
-    def row(self, ends: Array, request: Request) -> Array:
+    def row(self, ends: Array, meaning: Array, request: Request) -> Array:
         """Evidence of one request, (a, kinds): faster than `evidence`, and without scipy."""
         places = tokens_of(request).whole.places
         starts, adapters, named = self._answers
@@ -86,36 +84,20 @@ class TrainingProfiles:
         # The entries of all words of the request, one after the other.
         entries = np.arange(last[-1] if len(last) else 0) + np.repeat(first - last + counts, counts)
         answers: Array = np.bincount(adapters[entries], named[entries], len(self.words)).astype(np.float64, copy=False)
-        return np.stack([self.prompt_match(ends), answers], axis=1)
+        return np.stack([self.prompt_match(ends, meaning), answers], axis=1)
 
-    def prompt_match(self, ends: Array) -> Array:
-        """Evidence of the first kind alone, (..., a), by the ends (..., ends) of requests.
-
-        It speaks as far as their words are known, fully from half of them on: the direction of a few words is chance.
-        """
-        slope, offset = self._log_odds
-        match = _sigmoid((unit(ends).astype(np.float32) @ slope).astype(np.float64) + offset)
-        return match * np.minimum(2 * np.sum(ends**2, axis=-1, keepdims=True), 1)
+    def prompt_match(self, ends: Array, meaning: Array) -> Array:
+        """Evidence of the first kind alone, (..., a), by the features of requests (..., ends), (..., meaning)."""
+        return likeness(ends, meaning, self.prompts, self.meanings, self.typical) * np.any(self.prompts, axis=1)
 
     def match_kinds(self, kinds: Kinds) -> Array:
         """Evidence of the first kind for the requests of `kinds`, (kinds, a)."""
-        return self.prompt_match(kinds.words.astype(np.float64))
+        return self.prompt_match(kinds.words.astype(np.float64), kinds.meaning.astype(np.float64))
 
     @cached_property
     def known(self) -> NDArray[np.bool_]:
         """Whether it is known what each adapter was trained on, (a,)."""
-        return np.any(self.centroids, axis=1) | np.any(self.shares, axis=1)
-
-    @cached_property
-    def _log_odds(self) -> tuple[NDArray[np.float32], Array]:
-        """Slope (edges, a) and offset (a,) from the ends of a request to the log-odds of a match.
-
-        They are even at two standard deviations from the mean of the adapter's own prompts.
-        """
-        steep = STEEPNESS / self.spread
-        known = np.any(self.centroids, axis=1)
-        slope = np.ascontiguousarray((self.centroids * steep[:, None]).T, dtype=np.float32)
-        return slope, np.where(known, 2 * STEEPNESS - self.typical * steep, -np.inf)
+        return np.any(self.prompts, axis=1) | np.any(self.shares, axis=1)
 
     @cached_property
     def _answers(self) -> tuple[NDArray[np.intp], NDArray[np.intp], Array]:
@@ -150,17 +132,14 @@ def learnt(match: Array, gains: Array) -> NDArray[np.bool_]:
     return ~trained_for.any(axis=0) | ((trained_for * match * gains).sum(axis=0) > 0)
 
 
-def _sigmoid(x: Array) -> Array:
-    return 0.5 * (1.0 + np.tanh(0.5 * x))
-
-
-def _typical_prompt(prompts: Sequence[Request], features: RequestFeatures) -> tuple[Array, float, float]:
+def _typical_prompt(prompts: Sequence[Request], features: RequestFeatures) -> tuple[Array32, Array32, Array]:
     if not prompts:
-        return np.zeros(features.basis.shape[1]), 1.0, 1.0
-    ends = unit(features.split(features.transform(prompts))[0])
-    centroid = unit(ends.mean(axis=0))
-    cosines = ends @ centroid
-    return centroid, float(cosines.mean()), max(float(cosines.std()), 0.02)
+        ends, meaning = features.split(np.zeros_like(features.row(""), np.float32))
+        return ends, meaning, np.ones(2)
+    ends, meaning = features.split(features.transform(prompts))
+    one_kind = np.zeros(len(prompts), np.intp)
+    kind = Kinds.of(ends, meaning, one_kind, one_kind)
+    return kind.words[0], kind.meaning[0], kind.typical
 
 
 def _common_answers(answers: Sequence[Counts]) -> tuple[NDArray[np.int64], Array]:

@@ -18,8 +18,8 @@ def features() -> RequestFeatures:
     return RequestFeatures.fit([*PROMPTS, *OTHERS])
 
 
-def ends_of(features: RequestFeatures, text: str) -> NDArray[np.float64]:
-    return features.split(features.row(text))[0]
+def evidence_of(features: RequestFeatures, training: TrainingProfiles, text: str) -> NDArray[np.float64]:
+    return training.row(*features.split(features.row(text)), text)
 
 
 @pytest.fixture
@@ -33,27 +33,27 @@ def test_a_request_like_the_training_prompts_matches_them(
     features: RequestFeatures, training: TrainingProfiles
 ) -> None:
     text = "sort the words: w77 v77"
-    match = training.row(ends_of(features, text), text)[:, 0]
+    match = evidence_of(features, training, text)[:, 0]
     assert match[0] > 0.25 > 0.1 > match[1]
 
 
-def test_a_match_speaks_as_far_as_the_words_are_known(features: RequestFeatures, training: TrainingProfiles) -> None:
+def test_a_prompt_of_words_that_are_unknown_matches_less(features: RequestFeatures, training: TrainingProfiles) -> None:
     known, strange = "sort the words: w3 v3", "sort qzu xev piv wox lun mib"
-    found = [training.row(ends_of(features, text), text)[0, 0] for text in (known, strange)]
-    assert found[1] < 0.5 * found[0]
+    found = [evidence_of(features, training, text)[0, 0] for text in (known, strange)]
+    assert found[1] < 0.6 * found[0]
 
 
 def test_answers_named_in_the_request_speak_for_the_adapter_that_gives_them(
     features: RequestFeatures, training: TrainingProfiles
 ) -> None:
     text = "the film: good or bad?"
-    answers = training.row(ends_of(features, text), text)[:, 1]
+    answers = evidence_of(features, training, text)[:, 1]
     assert answers[1] > answers[0]
 
 
 def test_an_adapter_of_unknown_training_has_no_evidence(features: RequestFeatures, training: TrainingProfiles) -> None:
     for text in (PROMPTS[0], OTHERS[0], ""):
-        np.testing.assert_array_equal(training.row(ends_of(features, text), text)[2], [0.0, 0.0])
+        np.testing.assert_array_equal(evidence_of(features, training, text)[2], [0.0, 0.0])
 
 
 def test_an_adapter_of_which_only_one_side_is_known_has_evidence_of_that_side(features: RequestFeatures) -> None:
@@ -61,7 +61,7 @@ def test_an_adapter_of_which_only_one_side_is_known_has_evidence_of_that_side(fe
     prompts = TrainingRows(known.prompts, [])
     answers = TrainingRows([], known.answers)
     text = OTHERS[3]
-    found = TrainingProfiles.of([known, prompts, answers], features).row(ends_of(features, text), text)
+    found = evidence_of(features, TrainingProfiles.of([known, prompts, answers], features), text)
     np.testing.assert_allclose(found[1], [found[0, 0], 0.0])
     np.testing.assert_allclose(found[2], [0.0, found[0, 1]])
 
@@ -69,21 +69,20 @@ def test_an_adapter_of_which_only_one_side_is_known_has_evidence_of_that_side(fe
 def test_joined_profiles_are_those_read_together(features: RequestFeatures, training: TrainingProfiles) -> None:
     joined = training.take([0]).join(training.take([1, 2]))
     for text in (PROMPTS[0], OTHERS[0]):
-        row = ends_of(features, text)
-        np.testing.assert_array_equal(joined.row(row, text), training.row(row, text))
+        of_joined, of_all = (evidence_of(features, each, text) for each in (joined, training))
+        np.testing.assert_array_equal(of_joined, of_all)
 
 
 def test_one_request_has_the_evidence_of_many(features: RequestFeatures, training: TrainingProfiles) -> None:
     texts = [*PROMPTS[:3], *OTHERS[:3], "", "xqzt"]
-    rows, _ = features.split(features.transform(texts))
-    for i, text in enumerate(texts):
-        found = training.evidence(rows, texts)[i]
-        np.testing.assert_allclose(found, training.row(rows[i], text), rtol=1e-6)
+    found = training.evidence(*features.split(features.transform(texts)), texts)
+    for text, row in zip(texts, found, strict=True):
+        np.testing.assert_allclose(row, evidence_of(features, training, text), rtol=1e-5, atol=1e-7)
 
 
 def test_reading_evidence_changes_no_profile(features: RequestFeatures, training: TrainingProfiles) -> None:
     words, shares = training.words.copy(), training.shares.copy()
-    training.row(ends_of(features, OTHERS[0]), OTHERS[0])
+    evidence_of(features, training, OTHERS[0])
     np.testing.assert_array_equal(training.words, words)
     np.testing.assert_array_equal(training.shares, shares)
 

@@ -136,8 +136,8 @@ def test_training_rows_are_read_off_the_source_task(fleet: Fleet) -> None:
     fleet.add("five", "5", source="sums")
     fleet.measure("five")
     training = RoutingProfile.from_bytes(Profiled.open(fleet.registry).stored.data).training
-    assert training.centroids[3].any()
-    assert not training.centroids[0].any()
+    assert training.prompts[3].any()
+    assert not training.prompts[0].any()
 
 
 def test_a_study_leaves_out_rows_that_were_estimated_or_joined_later(fleet: Fleet) -> None:
