@@ -134,7 +134,7 @@ def learnt(match: Array, gains: Array) -> NDArray[np.bool_]:
 
 def _typical_prompt(prompts: Sequence[Request], features: RequestFeatures) -> tuple[Array32, Array32, Array]:
     if not prompts:
-        ends, meaning = features.split(np.zeros_like(features.row(""), np.float32))
+        ends, meaning = (part.astype(np.float32) for part in features.split(np.zeros_like(features.row(""))))
         return ends, meaning, np.ones(2)
     ends, meaning = features.split(features.transform(prompts))
     one_kind = np.zeros(len(prompts), np.intp)
