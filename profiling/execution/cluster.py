@@ -9,11 +9,13 @@ import logging
 import os
 import platform
 import re
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlsplit
 
 from ...adapters import InputError, Registry, RunError, ServerError
 from ...serving.engines.local_model import VARIABLE
@@ -22,6 +24,10 @@ from .executor import QUIET, Done, Failed, Job, OnProgress, Report, T, UnfitMach
 
 LOOK_S = 0.5
 """How often a run looks at what became of its jobs."""
+KNOCK_S = 10.0
+"""So long a cluster may take to take up a connection."""
+CLIENT_PORT = 10001
+"""Where Ray Client listens by default."""
 PROGRESS_S = 5.0
 """So long the progress of jobs is waited for."""
 RETRIES = 10
@@ -137,13 +143,14 @@ class RayCluster:
         }
         try:
             if address is not None:
+                _knock(address)
                 ray.init(address, **settings)
                 return
             try:
                 ray.init("auto", **settings)
             except ConnectionError:
                 ray.init("local", include_dashboard=False, **settings)
-        except (ConnectionError, RuntimeError, ValueError) as exc:
+        except (OSError, RuntimeError, ValueError) as exc:
             raise ServerError(f"no Ray cluster at {address or 'this machine'}: {exc}") from exc
 
     def _latest(self) -> "dict[_Place, float]":
@@ -207,6 +214,16 @@ def _ray() -> ModuleType:
     except ImportError as exc:
         raise ImportError("--on ray needs Ray: pip install 'traitroute[ray]'") from exc
     return ray
+
+
+def _knock(address: str) -> None:
+    """Check that something listens at an address: Ray itself tries for minutes.
+
+    Raises:
+        OSError: nothing does.
+    """
+    place = urlsplit(address if "://" in address else f"//{address}")
+    socket.create_connection((place.hostname or "", place.port or CLIENT_PORT), timeout=KNOCK_S).close()
 
 
 def _variables() -> dict[str, str]:
