@@ -9,6 +9,7 @@ import typer
 from ..adapters import InputError, Location, Registry, RegistryError, StoredProfile
 
 if TYPE_CHECKING:
+    from ..profiling.tasks.metrics.judge import Judge
     from ..serving import EngineName
 
 ServerKey = Annotated[str | None, typer.Option("--api-key-env", help="Environment variable with the server's API key.")]
@@ -88,3 +89,24 @@ def newest_profile(store: Registry, version: int | None = None) -> StoredProfile
     if stored is None:
         raise RegistryError(f"{store.location} holds no profile yet: run `traitroute profile`")
     return stored
+
+
+def judge_of(model: str | None, url: str | None, key_env: str | None) -> "Judge | None":
+    """The judge that the options name.
+
+    Raises:
+        InputError: they name half of one, or its settings are not as they should be.
+    """
+    if model is None and url is None and key_env is None:
+        return None
+    if model is None or url is None:
+        raise InputError("a judge is a model and where it runs: give --judge MODEL and --judge-url URL")
+    from ..profiling.tasks.metrics.judge import Judge
+    from ..profiling.tasks.metrics.registry import read_metric
+
+    try:
+        judge = read_metric({"name": "judge", "model": model, "url": url, "api_key_env": key_env})
+    except ValueError as exc:
+        raise InputError(f"--judge: {exc}") from exc
+    assert isinstance(judge, Judge)
+    return judge

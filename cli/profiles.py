@@ -42,6 +42,7 @@ _HOW = {
     "task": "a task joined",
     "rollback": "rolled back",
     "recalibration": "taught by feedback",
+    "kind": "a judged kind joined or left",
 }
 
 

@@ -3,18 +3,24 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ..adapters import InputError, Registry, RegistryError, Sample
+from ..adapters import Adapter, InputError, Registry, RegistryError, Sample
 from ..router import RoutingProfile
+from ..serving.http.tenants import VARIABLE as TENANTS
+from ..serving.http.tenants import read_tenants
 from ..serving.traffic.sampling import KEY, SampleKeys, likeness_to
 from .console import console, say
-from .options import DEFAULT_REGISTRY, RegistryPath, newest_profile
+from .options import DEFAULT_REGISTRY, Concurrency, RegistryPath, ServerKey, judge_of, newest_profile, secret
+
+if TYPE_CHECKING:
+    from ..profiling.recurring import Allowed, Comparison
 
 app = typer.Typer(no_args_is_help=True, help="Requests that recur and that nothing profiled is like: a few texts.")
 KindName = Annotated[str, typer.Argument(help="The kind, as `traitroute samples list` names it.", show_default=False)]
@@ -93,6 +99,111 @@ def forget_samples(
         if not (removed := store.forget_samples(kind)) and kind is not None:
             raise RegistryError(f"no texts of kind {kind!r} are kept: traitroute samples list")
     say(f"{removed} texts were removed")
+
+
+@app.command("compare")
+def compare_samples(
+    server: Annotated[
+        str, typer.Option("--server", help="URL of a running server of the registry's adapters, with or without /v1.")
+    ],
+    judge: Annotated[str, typer.Option(metavar="MODEL", help="The judge: a model at --judge-url.")],
+    judge_url: Annotated[str, typer.Option(help="The judge's OpenAI-compatible server, up to /v1.")],
+    kinds: Annotated[
+        list[str] | None, typer.Argument(metavar="[KIND]...", help="The kinds; all without.", show_default=False)
+    ] = None,
+    registry: RegistryPath = DEFAULT_REGISTRY,
+    judge_key_env: Annotated[str | None, typer.Option(help="Environment variable with the judge's API key.")] = None,
+    api_key_env: ServerKey = None,
+    concurrency: Concurrency = 4,
+    admit: Annotated[
+        bool,
+        typer.Option("--admit/--dry-run", help="Have the kinds that are worth it join the profile, or only say so."),
+    ] = False,
+    tenants: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", envvar=TENANTS, help="The tenants' file, where texts of tenants are kept."),
+    ] = None,
+) -> None:
+    """Compare the likeliest adapters and base on the requests that are kept, by a judge that is tried first.
+
+    SERVER answers at its lowest priority. The judge, which is shown the texts and the answers, first compares answers
+    on profiled tasks, where it is known who was right. Its verdicts on the requests are believed as far as that shows,
+    and a kind is worth admitting where what would then be chosen is surely better than what is chosen now. Nothing
+    changes without --admit; `traitroute samples remove`, or `profiles rollback`, takes it back.
+
+    Example:
+
+        traitroute samples compare --server http://localhost:8000 --judge gpt-5 --judge-url https://api.example/v1
+    """
+    try:
+        from ..profiling.jobs.steps import served_name
+        from ..serving.engines.completions import CompletionsClient
+        from ..serving.engines.openai import OpenAIEngine
+    except ImportError as exc:
+        raise ImportError("a server is asked with an extra: pip install 'traitroute[worker]'") from exc
+    from ..profiling.base_model import open_base_files
+    from ..profiling.profile import quiet_libraries
+    from ..profiling.recurring import Comparer
+    from ..profiling.recurring import admit as admit_kind
+
+    metric = judge_of(judge, judge_url, judge_key_env)
+    if (keys := SampleKeys.from_environment()) is None:
+        raise InputError(f"{KEY} is not set: the texts are read with the servers' key")
+    assert metric is not None
+    quiet_libraries()
+    key = secret("--api-key-env", api_key_env)
+    with Registry.open(registry) as store, CompletionsClient(server, api_key=key) as client:
+        base = open_base_files(newest_profile(store).summary.base_model, store.base_models())
+        engine = OpenAIEngine(client, base.path, concurrency=concurrency, address=lambda a: served_name(store, a))
+        comparer = Comparer(store, engine, metric, keys, _allowed(tenants), say=say)
+        for each in comparer.compare(kinds or []):
+            _show_comparison(each)
+            if not each.worth_it:
+                continue
+            if admit:
+                say(f"joined the profile as version {admit_kind(store, each, metric.model)}")
+            else:
+                say(f"nothing was changed: --admit has kind {each.kind} join the profile")
+
+
+@app.command("remove")
+def remove_kind(kind: KindName, registry: RegistryPath = DEFAULT_REGISTRY) -> None:
+    """Take a kind that was compared out of the profile again, as a new version.
+
+    Example:
+
+        traitroute samples remove 3f9a01c2
+    """
+    from ..profiling.recurring import remove
+
+    with Registry.open(registry) as store:
+        say(f"kind {kind} left the profile, which is version {remove(store, kind)} now")
+
+
+def _allowed(file: Path | None) -> "Allowed":
+    """Which adapters may answer a tenant's texts: those that it may use; without the tenants' file none may."""
+    known = read_tenants(file.read_text(encoding="utf-8")) if file is not None else {}
+
+    def allowed(tenant: str | None, adapter: Adapter) -> bool:
+        if tenant is None:
+            return True
+        return tenant in known and known[tenant].samples and known[tenant].may_use(adapter.name, adapter.tags)
+
+    return allowed
+
+
+def _show_comparison(comparison: "Comparison") -> None:
+    table = Table("adapter", title=f"kind {comparison.kind}, {comparison.requests} requests", title_justify="left")
+    for column in ("judged", "verdict", "predicted gain", "believed gain", "chosen now", "then"):
+        table.add_column(column, justify="right")
+    for i, name in enumerate(comparison.adapters):
+        believed = f"{comparison.gains[i]:+.2f} ± {comparison.errors[i]:.2f}"
+        shares = (f"{comparison.before[i]:.0%}", f"{comparison.after[i]:.0%}")
+        verdict = f"{comparison.verdicts[i]:+.2f}" if comparison.counts[i] else "none"
+        table.add_row(name, str(comparison.counts[i]), verdict, f"{comparison.predicted[i]:+.2f}", believed, *shares)
+    console.print(table)
+    worth = "worth admitting" if comparison.worth_it else "not surely better than what is chosen now"
+    say(f"what would be chosen then is better by {comparison.lead:+.3f}, at least {comparison.low:+.3f}: {worth}")
 
 
 def _show_texts(kinds: Mapping[str, Sequence[Sample]], keys: SampleKeys | None, count: int) -> None:

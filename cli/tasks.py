@@ -12,14 +12,13 @@ from rich.table import Table
 
 from ..adapters import Adapter, AdapterState, InputError, Registry
 from .console import console, progress_bars, say, warn
-from .options import DEFAULT_REGISTRY, Concurrency, On, RegistryPath, ServerKey, engine_name, secret
+from .options import DEFAULT_REGISTRY, Concurrency, On, RegistryPath, ServerKey, engine_name, judge_of, secret
 from .options import names as listed
 
 if TYPE_CHECKING:
     from ..profiling import BaseModelFolder, Task
     from ..profiling.column import MeasuredColumns
     from ..profiling.matrix.profiled import Profiled
-    from ..profiling.tasks.metrics.judge import Judge
     from ..profiling.tasks.sources import Split
     from ..serving.engines import Engine
 
@@ -185,7 +184,7 @@ def from_log(
     from ..profiling.tasks.from_log import JUDGED, SUITE, ends, first_fault, tasks_from_log
 
     out = out or Path(f"{file.stem}-tasks")
-    judged = _judge(judge, judge_url, judge_key_env)
+    judged = judge_of(judge, judge_url, judge_key_env)
     options = {"rows": rows, "fewest": fewest, "most": most, "seed": seed, "sample": sample}
     # It is read twice: once to group its requests, once for the rows that were chosen.
     size = 2 * file.stat().st_size if file.is_file() else 0
@@ -212,27 +211,6 @@ def from_log(
     say("nothing was sent. Name the tasks as you like, then measure your adapters on them:")
     say(f"  traitroute profile --adapter NAME=PLACE --targets {out / SUITE}")
     say(f"  traitroute tasks add {out / SUITE}    (to a profile that is there)")
-
-
-def _judge(model: str | None, url: str | None, key_env: str | None) -> "Judge | None":
-    """The judge that the options name.
-
-    Raises:
-        InputError: they name half of one, or its settings are not as they should be.
-    """
-    if model is None and url is None and key_env is None:
-        return None
-    if model is None or url is None:
-        raise InputError("a judge is a model and where it runs: give --judge MODEL and --judge-url URL")
-    from ..profiling.tasks.metrics.judge import Judge
-    from ..profiling.tasks.metrics.registry import read_metric
-
-    try:
-        judge = read_metric({"name": "judge", "model": model, "url": url, "api_key_env": key_env})
-    except ValueError as exc:
-        raise InputError(f"--judge: {exc}") from exc
-    assert isinstance(judge, Judge)
-    return judge
 
 
 def _tasks(place: str, names: str, test: int | None, profiled: "Profiled") -> "list[Task]":

@@ -49,14 +49,15 @@ class RoutingDecision(_Frozen):
 
     `gain` and `interval` are those of the chosen adapter (0 for base); `margin` is its lead over the next best;
     `ranking` lists the best routable adapters, best first; one surely helps where its gain exceeds the least gain by
-    `caution`, the profile's z standard errors. `contributions` splits the predicted gain of the best-ranked
-    adapter into its parts, which add up to `ranking[0].gain`: `mean`, the share common to all adapters; one part a
-    component; `training prompts` and `training answers`, the match with what it was trained on, which are absent where
-    that is not known; `everyday`, what is lost if it is an everyday request; `residual`, what traits do not express of
-    an adapter that joined; and `feedback`, corrections from it. `instead_of` is the adapter of the highest predicted
-    gain where one that need not be loaded was chosen in its place, as good within the prediction's error. `novelty` is
-    how unlike the request is to the task that is most like it, in [0, 1], and `everyday` how likely it is an everyday
-    one (`everyday.py`). `change` is given where it was asked for.
+    `caution`, the profile's z standard errors. `contributions` splits the predicted gain of the best-ranked adapter
+    into its parts, which add up to `ranking[0].gain`: `mean`, the share common to all adapters; one part a component;
+    `training prompts` and `training answers`, the match with what it was trained on, which are absent where that is not
+    known; `everyday`, what is lost if it is an everyday request; `residual`, what traits do not express of an adapter
+    that joined; `feedback`, corrections from it; and `judged`, what a judge's comparison on requests of this kind makes
+    of all that. `instead_of` is the adapter of the highest predicted gain where one that need not be loaded was chosen
+    in its place, as good within the prediction's error. `novelty` is how unlike the request is to the task that is most
+    like it, in [0, 1], and `everyday` how likely it is an everyday one (`everyday.py`). `recurring` is the judged kind
+    that it is of (`recurring.py`). `change` is given where it was asked for.
     """
 
     adapter: str | None
@@ -71,9 +72,15 @@ class RoutingDecision(_Frozen):
     profile_version: int
     novelty: float = 0.0
     everyday: float = 0.0
+    recurring: str | None = None
     caution: float = 0.0
     instead_of: str | None = None
     change: Change | None = None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the request is like nothing profiled, and of no judged kind."""
+        return self.novelty >= NOVEL and self.recurring is None
 
     @classmethod
     def base(cls, reason: str, *, profile_version: int) -> Self:

@@ -60,7 +60,14 @@ class Kinds:
 
     def likeness(self, ends: Array, meaning: Array) -> Array:
         """How like requests are to each kind, (..., k), from 0 to 1."""
-        return likeness(ends, meaning, self.words, self.meaning, self.typical)
+        return self.likeness_to(self.words, self.meaning, ends, meaning)
+
+    def likeness_to(
+        self, middles: Array32, middle_meanings: Array32, ends: Array, meaning: Array, *, single: bool = False
+    ) -> Array:
+        """How like requests are to other kinds with these middles, unit vectors (m, ends) and (m, meaning); with
+        `single` each of these is a request itself, and two are less like each other than each is to their middle."""
+        return likeness(ends, meaning, middles, middle_meanings, self.typical ** (2 if single else 1))
 
     def shares(self, likeness: Array) -> tuple[Array, Array]:
         """How much each kind speaks for requests (..., views, k), and the share of the variance of gains that the kinds

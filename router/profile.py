@@ -3,15 +3,16 @@
 A request is read as a mixture of the profiled kinds (`kinds.py`), by what holds in general and by what is near, each
 as far as it is believed (`beliefs.py`). The mixture of what the kinds demand is the request's demand, and affinity is
 the demand times what an adapter supplies; to it comes the evidence of what the adapter was trained on. All that holds
-as far as the request is no everyday one (`everyday.py`), where adapters lose.
+as far as the request is no everyday one (`everyday.py`), where adapters lose. On kinds of request that recur and were
+judged (`recurring.py`), what was judged is added.
 
 Stored as one safetensors blob whose metadata holds a JSON header (format 8):
 
     header    format, encoder (the digest of the token vectors behind meanings), adapters, tasks, n_traits, groups,
               error_unknown, z, risk, fitted_on
     tensors   trait_scores (adapters, r), residuals (adapters, tasks), demands (tasks, 1 + r), base (tasks,),
-              weights (evidence,), everyday (features + 1,), learnt (adapters,), features.*, kinds.*, training.*, and
-              corrections.* where feedback taught some
+              weights (evidence,), everyday (features + 1,), learnt (adapters,), features.*, kinds.*, training.*,
+              corrections.* where feedback taught some, and recurring.* where kinds were judged
 """
 
 import json
@@ -33,12 +34,20 @@ from .features import RequestFeatures
 from .guard import care, expected_base
 from .kinds import VIEWS, Kinds
 from .meaning import packaged_encoder
+from .recurring import RecurringKinds
 from .request import Request, tokens_of
 from .training_profiles import KINDS, TrainingProfiles, TrainingRows, learnt
 
 Array = NDArray[np.float64]
 FORMAT = 8
-_PARTS = {"features": RequestFeatures, "kinds": Kinds, "training": TrainingProfiles, "corrections": Corrections}
+_PARTS = {
+    "features": RequestFeatures,
+    "kinds": Kinds,
+    "training": TrainingProfiles,
+    "corrections": Corrections,
+    "recurring": RecurringKinds,
+}
+_OPTIONAL = ("corrections", "recurring")
 _HEADER = ("n_traits", "groups", "error_unknown", "z", "risk", "fitted_on")
 _ARRAYS = ("trait_scores", "residuals", "demands", "base", "weights", "everyday", "learnt")
 
@@ -57,7 +66,8 @@ class RoutingProfile:
     told from those of every day. `error_unknown` is the root-mean-square
     error of a mean gain of which nothing is known. A predicted gain must exceed zero by `z` standard errors, chosen so
     that at most a share `risk` of groups is harmed.
-    `corrections`, learnt from feedback, are added to predicted gains.
+    `corrections`, learnt from feedback, are added to predicted gains, and so is what was judged on kinds that are
+    `recurring`.
     """
 
     adapters: tuple[str, ...]
@@ -79,6 +89,7 @@ class RoutingProfile:
     risk: float
     fitted_on: int
     corrections: Corrections | None = None
+    recurring: RecurringKinds | None = None
 
     def predict(self, request: Request) -> "Prediction":
         """Predict the gain of every adapter over the base model on one request."""
@@ -119,9 +130,12 @@ class RoutingProfile:
         corrections = None if self.corrections is None else self.corrections.of(likeness)
         if corrections is not None:
             gains = gains + corrections
-        return Prediction(
+        predicted = Prediction(
             self, gains, error, base, likeness, everyday, shares, demand, residuals, evidence, corrections
         )
+        if self.recurring is None:
+            return predicted
+        return predicted.judged_by(self.recurring, self.recurring.of(self.kinds, likeness, ends, meaning))
 
     def error(self, unknown: Array, base: Array) -> Array:
         """Standard errors (...) of gains predicted for requests of which the share `unknown` (...) of the variance is
@@ -168,6 +182,7 @@ class RoutingProfile:
             training=self.training.join(training),
             learnt=np.concatenate([self.learnt, known]),
             corrections=self.corrections and self.corrections.with_adapter(),
+            recurring=self.recurring and self.recurring.with_adapter(),
         )
         places = list(range(len(self.adapters) + 1))
         if name in self.adapters:
@@ -185,7 +200,27 @@ class RoutingProfile:
             training=self.training.take(kept),
             learnt=self.learnt[kept],
             corrections=self.corrections and self.corrections.take(kept),
+            recurring=self.recurring and self.recurring.take(kept),
         )
+
+    def with_kind(self, name: str, features: Array, beyond: Array, error: float) -> Self:
+        """The profile with a recurring kind, of requests with these features (n, p): mean gains judged `beyond` those
+        predicted (adapters,), 0 where an adapter was not judged, with a standard `error`. A kind of that name is
+        replaced."""
+        added = RecurringKinds.one(name, *self.features.split(features), beyond, error)
+        kept = self.without_kind(name) if self.recurring is not None and name in self.recurring.names else self
+        return replace(kept, recurring=added if kept.recurring is None else kept.recurring.join(added))
+
+    def without_kind(self, name: str) -> Self:
+        """The profile without a recurring kind.
+
+        Raises:
+            RegistryError: it has no such kind.
+        """
+        names = self.recurring.names if self.recurring is not None else ()
+        if self.recurring is None or name not in names:
+            raise RegistryError(f"the profile has no recurring kind {name!r}; it has: {', '.join(names) or 'none'}")
+        return replace(self, recurring=self.recurring.without(names.index(name)))
 
     def to_bytes(self) -> bytes:
         """Serialise as documented in this module."""
@@ -210,7 +245,7 @@ class RoutingProfile:
             arrays, header = load(data), _header(data)
             values: dict[str, Any] = {name: arrays[name] for name in _ARRAYS} | {name: header[name] for name in _HEADER}
             for part, kind in _PARTS.items():
-                if part != "corrections" or any(name.startswith("corrections.") for name in arrays):
+                if part not in _OPTIONAL or any(name.startswith(f"{part}.") for name in arrays):
                     values[part] = kind(**{f.name: arrays[f"{part}.{f.name}"] for f in fields(kind)})
             return cls(adapters=tuple(header["adapters"]), tasks=tuple(header["tasks"]), **values)
         except (SafetensorError, KeyError, ValueError, TypeError) as exc:
@@ -237,8 +272,9 @@ class Prediction:
     expected of the base model. `likeness` (tasks,), from 0 to 1, says how like the request is to each profiled task,
     `everyday` () how likely it is an everyday one, and `shares` (tasks,), some of which are negative, as what mixture
     of tasks it is read. Gains are made of `demand` (1 + r,), mean gain and demand for each component; `residuals`
-    (adapters,); `evidence` (adapters, kinds) from training data; what adapters lose on everyday requests; and
-    `corrections` (adapters,) from feedback, where there are any.
+    (adapters,); `evidence` (adapters, kinds) from training data; what adapters lose on everyday requests;
+    `corrections` (adapters,) from feedback, where there are any; and on requests of a recurring kind, which `kind` ()
+    names by its place (-1: of none), what was `judged` (adapters,) beyond all these.
     """
 
     profile: RoutingProfile
@@ -252,6 +288,27 @@ class Prediction:
     residuals: Array
     evidence: Array
     corrections: Array | None = None
+    kind: NDArray[np.intp] | None = None
+    judged: Array | None = None
+
+    def judged_by(self, recurring: RecurringKinds, kind: NDArray[np.intp]) -> Self:
+        """The prediction where requests are of these recurring kinds (...), -1 for none: what was judged is added."""
+        is_one = kind >= 0
+        judged = np.where(is_one[..., None], recurring.beyond[kind], 0.0)
+        return replace(
+            self,
+            gains=self.gains + judged,
+            error=np.where(is_one, recurring.errors[kind], self.error),
+            kind=kind,
+            judged=judged,
+        )
+
+    @property
+    def recurring(self) -> str | None:
+        """The recurring kind that the one request is of."""
+        if self.kind is None or self.profile.recurring is None or self.kind < 0:
+            return None
+        return self.profile.recurring.names[int(self.kind)]
 
     @property
     def margin(self) -> Array:
@@ -275,6 +332,8 @@ class Prediction:
             parts["feedback"] = float(self.corrections[adapter])
         if p.residuals[adapter].any():
             parts["residual"] = float(self.residuals[adapter])
+        if self.judged is not None and self.kind is not None and self.kind >= 0:
+            parts["judged"] = float(self.judged[adapter])
         return parts
 
     def change(self, chosen: int | None, least_gain: float) -> Change | None:

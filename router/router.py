@@ -145,6 +145,8 @@ class Router:
         like = f"most like task {nearest[0].task}" if prediction.novelty < NOVEL else "like nothing profiled"
         if prediction.everyday >= 0.5:
             like = "an everyday request"
+        if prediction.recurring is not None:
+            like = f"of the recurring kind {prediction.recurring}, judged"
         return RoutingDecision(
             adapter=chosen.adapter if chosen else None,
             gain=chosen.gain if chosen else 0.0,
@@ -158,6 +160,7 @@ class Router:
             profile_version=self.version,
             novelty=prediction.novelty,
             everyday=float(prediction.everyday),
+            recurring=prediction.recurring,
             caution=caution,
             instead_of=first.adapter if first and chosen is not first else None,
             change=prediction.change(best if chosen else None, least) if explain and chosen is first else None,

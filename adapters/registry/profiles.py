@@ -21,11 +21,12 @@ from . import schema
 from .database import Database
 from .summary import ProfileSummary
 
-Origin = Literal["fit", "row", "task", "rollback", "recalibration"]
-"""How a version was made: fitted anew, by adding a row or a task, as a copy of an earlier version, or from feedback."""
+Origin = Literal["fit", "row", "task", "rollback", "recalibration", "kind"]
+"""How a version was made: fitted anew, by adding a row or a task, as a copy of an earlier version, from feedback, or by
+adding or removing a judged kind of request."""
 
-_SAME_PREDICTIONS = ("row", "recalibration")
-"""Origins of versions that predict what their parent does for all other adapters, corrections aside."""
+_SAME_PREDICTIONS = ("row", "recalibration", "kind")
+"""Origins of versions that predict what their parent does for other adapters, corrections and judged kinds aside."""
 _LONGEST_LABEL = 80
 CHUNK = 2**18
 """Bytes: of smaller chunks there are too many to query, and of larger ones more is written anew for a row."""

@@ -213,6 +213,24 @@ class Correction:
 
 
 @dataclass(frozen=True)
+class JudgedKind:
+    """A recurring kind of request that joined the profile, and where that comes from: judged, on so many `requests`.
+
+    What is chosen with it is believed better by `lead` than what was chosen before, `low` being the lower bound.
+    `gains` are those believed of the `adapters` that were compared.
+    """
+
+    kind: str
+    judge: str
+    judged_at: str
+    requests: int
+    lead: float
+    low: float
+    adapters: tuple[str, ...]
+    gains: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class NewRow:
     """The row of one adapter over `tasks`: `gains` and standard `errors` (tasks,), 0 for tasks measured in full.
 
@@ -272,6 +290,7 @@ class ProfileSummary(_Part):
     joined: tuple[str, ...] = ()
     training: Mapping[str, TrainingNote] = {}
     recalibration: tuple[Correction, ...] = ()
+    recurring: tuple[JudgedKind, ...] = ()
 
     @model_validator(mode="after")
     def _check_shapes(self) -> Self:

@@ -27,8 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...adapters import DemandWindow, InputError, Registry, Sample
-from ...router import NOVEL, RoutingDecision, RoutingProfile
-from ...router.kinds import Kinds, unit
+from ...router import RoutingDecision, RoutingProfile
+from ...router.kinds import unit
+from ...router.recurring import ALIKE
 from ..snapshot import RegistrySnapshot
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class Sampler:
     def see(self, text: str, decision: RoutingDecision, snapshot: RegistrySnapshot) -> None:
         """Look at a request: it waits for others that are like it, where nothing profiled is."""
         profile, tenant = snapshot.profile, snapshot.tenant
-        if profile is None or decision.novelty < NOVEL or decision.everyday >= 0.5 or len(text) > LONGEST:
+        if profile is None or not decision.is_new or decision.everyday >= 0.5 or len(text) > LONGEST:
             return
         if (tenant.name and not tenant.samples) or self._random.random() >= self._share:
             return
@@ -204,16 +205,16 @@ def recurring(rows: Array, profile: RoutingProfile, known: Mapping[str, Array]) 
     if known:
         centers = np.array([each.mean(axis=0) for each in known.values()])
         near, names = likeness_to(rows, centers, profile), list(known)
-        for i in np.flatnonzero(near.max(axis=1) > 1 - NOVEL):
+        for i in np.flatnonzero(near.max(axis=1) > ALIKE):
             kinds[i] = names[near[i].argmax()]
         came += [(words @ unit(profile.features.split(each)[0]).T).max(axis=1) for each in known.values()]
     for i in np.flatnonzero(np.max(came, axis=0) > SAME):
         kinds[i] = ""
-    alike = likeness_to(rows, rows, profile, single=True) > 1 - NOVEL
+    alike = likeness_to(rows, rows, profile, single=True) > ALIKE
     while left := [i for i, kind in enumerate(kinds) if kind is None]:
         near = alike[np.ix_(left, left)]
         center = rows[left][near[near.sum(axis=1).argmax()]].mean(axis=0, keepdims=True)
-        members = np.flatnonzero(likeness_to(rows[left], center, profile)[:, 0] > 1 - NOVEL)
+        members = np.flatnonzero(likeness_to(rows[left], center, profile)[:, 0] > ALIKE)
         if len(members) < RECURS:
             break
         name = secrets.token_hex(4)
@@ -225,18 +226,8 @@ def recurring(rows: Array, profile: RoutingProfile, known: Mapping[str, Array]) 
 def likeness_to(rows: Array, centers: Array, profile: RoutingProfile, *, single: bool = False) -> Array:
     """How like requests (n, p) are to kinds whose requests have these mean features (m, p), (n, m); with `single` each
     of the latter is one request."""
-    words, meaning = (unit(part) for part in profile.features.split(centers))
-    # Two requests of a kind are less like each other than each is to the kind's middle.
-    typical = profile.kinds.typical ** (2 if single else 1)
-    size = len(centers)
-    kinds = Kinds(
-        words.astype(np.float32),
-        meaning.astype(np.float32),
-        np.ones(size, np.int64),
-        np.full(size, 1 / max(size, 1)),
-        typical,
-    )
-    return kinds.likeness(*profile.features.split(rows))
+    words, meaning = (unit(part).astype(np.float32) for part in profile.features.split(centers))
+    return profile.kinds.likeness_to(words, meaning, *profile.features.split(rows), single=single)
 
 
 def _number(variable: str, usual: float, *, most: float) -> float:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from ...adapters import DatabaseError, DemandWindow, Registry, RegistryError
 from ...router import RoutingDecision, RoutingProfile
-from ...router.decision import NOVEL
 from ..state import ServerState
 from .sampling import Sampler
 
@@ -60,7 +59,7 @@ class DemandWatch:
         with self._lock:
             counts = self._current(decision.profile_version)
             counts.requests += 1
-            if decision.novelty < NOVEL:
+            if not decision.is_new:
                 return
             counts.novel += 1
             place = self._random.randrange(counts.novel)

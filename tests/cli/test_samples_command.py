@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from traitroute.adapters import DemandWindow, Registry, Sample
 from traitroute.router import RoutingProfile
@@ -71,3 +72,24 @@ def test_a_kind_or_all_are_forgotten(run: Run, registry: Path) -> None:
     assert "no texts of kind" in run("samples", "forget", "0" * 8, "--registry", registry).stderr
     assert "1 texts were removed" in run("samples", "forget", "--all", "--registry", registry).stdout
     assert "no texts are kept" in run("samples", "list", "--registry", registry).stdout
+
+
+def test_a_comparison_needs_the_key_before_anything_is_asked(
+    run: Run, registry: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(KEY)
+    asked = ("--server", "http://localhost:1", "--judge", "m", "--judge-url", "http://localhost:1/v1")
+    ended = run("samples", "compare", *asked, "--registry", registry)
+    assert ended.returncode == 2
+    assert KEY in ended.stderr
+
+
+def test_a_judged_kind_is_removed_again(run: Run, registry: Path) -> None:
+    with Registry.open(registry) as store:
+        stored = store.profile(1)
+        profile = RoutingProfile.from_bytes(stored.data)
+        grown = profile.with_kind("0" * 8, profile.features.transform(TEXTS), np.zeros(3), 0.1)
+        store.put_profile(grown.to_bytes(), stored.summary, origin="kind", parent=1)
+    assert "version 3" in run("samples", "remove", "0" * 8, "--registry", registry).stdout
+    assert "no recurring kind" in run("samples", "remove", "0" * 8, "--registry", registry).stderr
+    assert "a judged kind joined or left" in run("profiles", "list", "--registry", registry).stdout
