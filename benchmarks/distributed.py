@@ -104,7 +104,8 @@ class Nodes:
 
     def add(self) -> None:
         """Add a node."""
-        self.alive.append(self.cluster.add_node(num_cpus=1, memory=2**33, **_ports()))
+        options: dict[str, Any] = {"num_cpus": 1, "memory": 2**33, **_ports()}
+        self.alive.append(self.cluster.add_node(**options))
 
     def kill(self, which: int) -> None:
         """Kill a node and its processes, and add another."""

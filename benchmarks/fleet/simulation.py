@@ -92,7 +92,7 @@ def _mixed(a: int, b: int) -> int:
     x = np.uint64(a) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(b) * np.uint64(0xC2B2AE3D27D4EB4F)
     x = (x ^ (x >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(32))) * np.uint64(0x94D049BB133111EB)
-    return np.int64((x ^ (x >> np.uint64(29))) >> np.uint64(1))
+    return int((x ^ (x >> np.uint64(29))) >> np.uint64(1))
 
 
 @njit(cache=True)
