@@ -32,7 +32,8 @@ from rich.table import Table
 SKEWS = (0.6, 1.0, 1.4)
 TIES = "bounded affinity, ties"
 FIGURES = ("hit", "wait_p50", "wait_p99", "imbalance", "loads_s", "lost")
-Found = dict[str, list[float]]
+LEAST_WAIT_S, QUEUE_FULL_S = 0.01, 10_000.0
+"""The ends of the picture's axis."""
 
 
 def main() -> None:
@@ -185,16 +186,18 @@ def _cell(figure: dict[str, float] | None) -> str:
 
 
 def _draw(found: dict[str, dict[str, dict[str, Any]]], file: Path) -> None:
-    """Hits against the longest waits, a point a policy and demand."""
+    """Hits against the longest waits, a point a policy and demand; full queues are drawn at the end."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, len(found), figsize=(4 * len(found), 4), sharey=True, squeeze=False)
     for axis, (name, by_policy) in zip(axes[0], found.items(), strict=True):
         for policy, figures in by_policy.items():
-            axis.scatter(max(figures["wait_p99"]["mean"], 1e-3), figures["hit"]["mean"], label=policy)
-        axis.set(xscale="log", title=name, xlabel="wait, p99 (s)", ylim=(0, 1.02))
+            wait = np.clip(figures["wait_p99"]["mean"], LEAST_WAIT_S, QUEUE_FULL_S)
+            axis.scatter(wait, figures["hit"]["mean"], label=policy)
+        axis.set(xscale="log", title=name, ylim=(0, 1.05), xlim=(LEAST_WAIT_S / 2, 2 * QUEUE_FULL_S))
+        axis.set_xlabel(f"wait, p99 (s); at {QUEUE_FULL_S:g}: queue full")
     axes[0][0].set_ylabel("adapter held (share)")
-    axes[0][-1].legend(fontsize=7)
+    axes[0][-1].legend(fontsize=7, loc="lower left")
     figure.tight_layout()
     figure.savefig(file, dpi=120)
 
