@@ -67,7 +67,7 @@ COMMANDS = {
     ),
     "serve-extproc": (
         "gateway:serve_extproc",
-        "Route `auto` for Envoy, and what is built on it: an external processor, which sends nothing itself.",
+        'Route `"model": "auto"` for Envoy, and for what is built on it (llm-d, AIBrix, Envoy Gateway).',
     ),
     "tenants": ("tenants:app", "Say which API keys may use which adapters, and make such keys."),
     "worker": ("worker:worker", "Measure every adapter that waits, and open it to routing."),

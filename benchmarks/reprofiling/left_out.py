@@ -12,6 +12,7 @@ from routing.ours import rows_of
 from routing.table import OutcomeTable
 from traitroute.profiling import TraitSpace
 from traitroute.router import FitRequests, RoutingProfile, TrainingRows, fit_profile
+from traitroute.router.everyday import LOSS
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -25,13 +26,15 @@ class Routes:
 
     `others` (n,) is the best gain of another adapter than the new one and `best` (n,) which; `asked` (n, 1 + r + tasks)
     is what requests demand and the tasks they are mixed of, `evidence` (n,) that of the new adapter's training rows,
-    and `reach` (n,) is how far a gain must lie above zero.
+    `lost` (n,) what any adapter is taken to lose on everyday requests, and `reach` (n,) is how far a gain must lie
+    above zero.
     """
 
     others: Array
     best: Rows
     asked: Array
     evidence: Array
+    lost: Array
     reach: Array
 
     @classmethod
@@ -44,12 +47,15 @@ class Routes:
             others.argmax(axis=1),
             np.array([np.concatenate([p.demand, p.shares]) for p in read]),
             np.array([p.evidence[-1].sum() for p in read]),
+            np.array([LOSS * p.everyday for p in read]),
             np.array([p.margin for p in read]),
         )
 
     def choose(self, profile: RoutingProfile) -> Rows:
         """The adapter chosen for each request when the new one is the last of `profile`: its place, NEW or BASE."""
-        own = self.asked[:, 0] + self.asked[:, 1:] @ _supply(profile)[-1] + self.evidence * profile.learnt[-1]
+        own = (
+            self.asked[:, 0] + self.asked[:, 1:] @ _supply(profile)[-1] + self.evidence * profile.learnt[-1] - self.lost
+        )
         chosen = np.where(own > self.others, NEW, self.best)
         return np.where(np.maximum(own, self.others) > self.reach, chosen, BASE)
 
