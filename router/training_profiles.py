@@ -88,7 +88,7 @@ class TrainingProfiles:
 
     def prompt_match(self, ends: Array, meaning: Array) -> Array:
         """Evidence of the first kind alone, (..., a), by the features of requests (..., ends), (..., meaning)."""
-        return likeness(ends, meaning, self.prompts, self.meanings, self.typical) * np.any(self.prompts, axis=1)
+        return likeness(ends, meaning, self.prompts, self.meanings, self.typical) * self._has_prompts
 
     def match_kinds(self, kinds: Kinds) -> Array:
         """Evidence of the first kind for the requests of `kinds`, (kinds, a)."""
@@ -97,7 +97,11 @@ class TrainingProfiles:
     @cached_property
     def known(self) -> NDArray[np.bool_]:
         """Whether it is known what each adapter was trained on, (a,)."""
-        return np.any(self.prompts, axis=1) | np.any(self.shares, axis=1)
+        return self._has_prompts | np.any(self.shares, axis=1)
+
+    @cached_property
+    def _has_prompts(self) -> NDArray[np.bool_]:
+        return np.any(self.prompts, axis=1)
 
     @cached_property
     def _answers(self) -> tuple[NDArray[np.intp], NDArray[np.intp], Array]:

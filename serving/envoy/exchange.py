@@ -54,7 +54,7 @@ class Exchange:
         self._headers: RawHeaders = ()
         self._answered: RawHeaders = ()
         self._trailers = self._answer_trailers = False
-        self._is_forwarded = self._is_over = False
+        self._is_forwarded = self._is_bodiless = False
         self._immediate: Message = {}
         self._body = bytearray()
 
