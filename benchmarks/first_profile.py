@@ -2,7 +2,7 @@
 
     python benchmarks/first_profile.py --json out.json
 
-From the committed outcomes (ten adapters, 24 data sets and 24 probes): a fifth of each task's rows is kept for
+From the committed outcomes (routing/smollm2.safetensors, groups to design on): a fifth of each task's rows is kept for
 requests, and of the rest each way "measures" so much. Routers fitted to that are compared, on the rows kept, with the
 router fitted to all of it. Every example of every cell counts, base's too. Ten minutes on one core.
 """
@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from routing.ours import OurRouter
-from routing.protocols import Fold, in_distribution
+from routing.protocols import Fold
 from routing.seen import see
-from routing.table import OUTCOMES, OutcomeTable, chosen, load
+from routing.table import SMOLLM2, OutcomeTable, chosen
+from routing.trials import design_table, fold_list
 from traitroute.profiling.matrix.anchors import AnchorRow, TaskAnchors, rounds
 
 Array = NDArray[np.float64]
@@ -152,7 +153,7 @@ def _mean(scores: Array, columns: Rows) -> float:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description="How few examples make a first profile?")
-    parser.add_argument("--outcomes", type=Path, default=OUTCOMES)
+    parser.add_argument("--outcomes", type=Path, default=SMOLLM2)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--only", default="", help="ways, comma-separated")
@@ -160,10 +161,10 @@ def main() -> None:
     parser.add_argument("--score", choices=["strict", "lenient"], default="strict")
     given = parser.parse_args()
     start = time.perf_counter()
-    table = load(given.outcomes).complete()
+    table = design_table(given.outcomes)
     ways, shares = chosen(given.only, WAYS, "way"), [float(s) for s in given.shares.split(",")]
     found: dict[str, list[Figures]] = {}
-    for seed, fold in enumerate(in_distribution(table)[: given.folds]):
+    for seed, fold in enumerate(fold_list(table, "new_rows")[: given.folds]):
         pool = Pool.of(table, fold.fit, given.score)
         scores = getattr(table, given.score)[fold.test].astype(np.float64)
         whole = Measured(pool.rows, pool.scores[:, 1:] - pool.scores[:, :1], 1.0)

@@ -12,7 +12,7 @@ requests of what auto would get, less what base would.
 
 The worlds differ in what could break an interval: base that is nearly always right, an adapter that decays, a small
 control group, a profile that knows nothing. The requests of the first, and what adapters and base answer to them, are
-the measured ones of `routing/outcomes.safetensors`, with a profile that was fitted on other rows.
+the measured ones of `routing/smollm2.safetensors`, with a profile that was fitted on other rows.
 
 Beside ours: the usual interval of the same values, read every hour or only once; the asymptotic confidence sequence
 (Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, 2024); hedged betting and its closed form, the predictable plug-in

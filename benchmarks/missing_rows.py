@@ -4,7 +4,7 @@
     python benchmarks/missing_rows.py --sizes 6 --adapters 1,2 --draws 5
     python benchmarks/missing_rows.py --registries known.db foreign.db   profiles of your own, with the rows and without
 
-From the committed outcomes of ten adapters (routing/outcomes.safetensors): some data sets are profiled on four fifths
+From the committed outcomes (routing/smollm2.safetensors): some data sets are profiled on four fifths
 of their rows, with some of the adapters, once with the adapters' training rows and once without. Then both profiles
 route the rows left out, of the data sets profiled ("known") and of all others ("new"). Shown is how many decisions are
 equal, and the mean gain over base in points of strict score: with the rows, without, and of the best single adapter in
@@ -14,19 +14,20 @@ how many decisions are equal on training rows of these tasks, where there are so
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from routing.ours import rows_of
-from routing.table import OUTCOMES, OutcomeTable, load
+from routing.ours import fit_requests
+from routing.table import SMOLLM2, OutcomeTable
+from routing.trials import design_table
 from traitroute.adapters import Registry, SuiteError
 from traitroute.profiling import TraitSpace
 from traitroute.profiling.matrix.profiled import Profiled
-from traitroute.router import FitRequests, Router, fit_profile
+from traitroute.router import Router, fit_profile
 
 SHARE = 0.8
 ROUTED = 400
@@ -51,7 +52,7 @@ def main() -> None:
     if arguments.registries:
         compare_registries(*arguments.registries)
         return
-    table = load(arguments.outcomes).complete()
+    table = design_table(arguments.outcomes)
     shown = Table("adapters", "data sets", "requests", "equal", "to base", "with rows", "without", "best adapter")
     for adapters in map(int, arguments.adapters.split(",")):
         for size in map(int, arguments.sizes.split(",")):
@@ -72,7 +73,7 @@ def compare(table: OutcomeTable, adapters: int, size: int, random: np.random.Gen
     apart = (table.kind == "main") & ~np.isin(table.row, table.row[fitted_on])
     scores = table.strict.astype(np.float64)
     gains = scores[:, 1:][:, kept] - scores[:, :1]
-    given, missing = (_router(table, fitted_on, gains, kept, known=known) for known in (True, False))
+    given, missing = (_router(table, fitted_on, scores, kept, known=known) for known in (True, False))
     tests = {kind: np.flatnonzero(apart & (np.isin(table.task, profiled) == (kind == "known"))) for kind in KINDS}
     tests = {kind: random.permutation(rows)[:ROUTED] for kind, rows in tests.items()}
     return {kind: _compare(table, rows, gains, given, missing) for kind, rows in tests.items() if len(rows)}
@@ -110,13 +111,14 @@ def compare_registries(known: Path, missing: Path) -> None:
 
 
 def _router(
-    table: OutcomeTable, rows: NDArray[np.intp], gains: NDArray[np.float64], kept: NDArray[np.int64], *, known: bool
+    table: OutcomeTable, rows: NDArray[np.intp], scores: NDArray[np.float64], kept: NDArray[np.int64], *, known: bool
 ) -> Router:
-    names = [table.tasks[t] for t in table.task[rows]]
-    means = np.stack([gains[rows][table.task[rows] == t].mean(axis=0) for t in np.unique(table.task[rows])], axis=1)
+    requests = fit_requests(table, rows, scores[rows], kept.tolist())
+    if not known:
+        requests = replace(requests, sources=None)
+    tasks = table.task[rows]
+    means = np.stack([requests.gains[tasks == t].mean(axis=0) for t in np.unique(tasks)], axis=1)
     traits = TraitSpace(n_permutations=50).fit(means)
-    sources = [rows_of(table, i) if known else None for i in kept]
-    requests = FitRequests(table.marks[rows].tolist(), names, gains[rows], table.group[rows].tolist(), sources)
     return Router(fit_profile(list(map(str, kept)), requests, traits.transform(means), n_traits=traits.n_traits_))
 
 
@@ -144,7 +146,7 @@ def _figures(rows: Sequence[Comparison]) -> Iterator[str]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--outcomes", type=Path, default=OUTCOMES, help="the outcome table")
+    parser.add_argument("--outcomes", type=Path, default=SMOLLM2, help="the outcome table")
     parser.add_argument(
         "--registries", type=Path, nargs=2, metavar=("KNOWN", "MISSING"), help="registries with the rows and without"
     )

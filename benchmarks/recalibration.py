@@ -4,10 +4,10 @@
     python benchmarks/recalibration.py --outcomes FILE     and on another table of outcomes
     python benchmarks/recalibration.py --json OUT          and the figures
 
-The traffic are requests of the table, with what base and every adapter answered to each: those that the router was not
-fitted on, and a third of the groups of data sets, of which it has seen nothing, as new kinds. A day is 1,000 requests,
-of which one in five is rewarded with whether the answer was right; each evening what is learnt from the last ten days
-holds for the next. From day 6 on something changes (learning/days.py). Compared are ways of learning
+The traffic are requests of the table's groups to design on, with what base and every adapter answered to each: those
+that the router was not fitted on, and a third of the groups, of which it has seen nothing, as new kinds. A day is 1,000
+requests, of which one in five is rewarded with whether the answer was right; each evening what is learnt from the last
+ten days holds for the next. From day 6 on something changes (learning/days.py). Compared are ways of learning
 (learning/policies.py); those that need base to compare with let it answer 5% of requests, and pay for it.
 
 Regret is how many more answers in a hundred would have been right with the best adapter, or base, of each data set.

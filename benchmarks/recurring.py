@@ -5,8 +5,8 @@
     python benchmarks/recurring.py --rounds 5 --judges "no errors;errs in 20%"
     python benchmarks/recurring.py --json OUT
 
-A third of the groups of data sets is hidden from the fit. In each round three quarters of their requests arrive as
-traffic, in a random order; those that are like nothing profiled are grouped and sampled as servers do it
+Of the groups of data sets to design on a third is hidden from the fit. In each round three quarters of their requests
+arrive as traffic, in a random order; those that are like nothing profiled are grouped and sampled as servers do it
 (`serving/traffic/sampling.py`), up to fifty a kind. A simulated judge is tried on twenty profiled data sets drawn anew,
 twenty answers of each adapter, and then compares the adapters on each kind of at least twenty requests. What it says is
 believed as `profiling/judge_trial.py` has it, and kinds join the profile where the product's gate lets them. The other
@@ -27,13 +27,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from learning.world import World
+from learning.world import World, is_new_kind
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from routing.protocols import is_confirmation
 from routing.table import SMOLLM2
-from routing.trials import complete_table
+from routing.trials import design_table
 from traitroute.adapters import MetricError
 from traitroute.profiling.judge_trial import JudgeTrial, TrialCell
 from traitroute.profiling.recurring import LEAST_REQUESTS, TRIAL_ANSWERS, TRIAL_TASKS
@@ -155,10 +154,10 @@ class Ground:
 
     @classmethod
     def of(cls, file: Path, groups: int = 0) -> "Ground":
-        """Fit the router to two thirds of the groups of a table, or to some `groups` of these (0: all)."""
-        table = complete_table(file)
+        """Fit the router to two thirds of the groups to design on, or to some `groups` of these (0: all)."""
+        table = design_table(file)
         if groups:
-            shown = [g for g in np.unique(table.group) if not is_confirmation(str(g))]
+            shown = [g for g in np.unique(table.group) if not is_new_kind(str(g))]
             left_out = np.random.default_rng(0).permutation(shown)[groups:]
             table = table.of_requests(np.flatnonzero(~np.isin(table.group, left_out)))
         with TemporaryDirectory() as folder:

@@ -2,9 +2,9 @@
 
     python benchmarks/reprofiling_column.py --json out.json
 
-From the committed outcomes; no model is run. Each of the 24 data sets in turn is left out of the profile with all that
-is asked of it, then half of its examples join as `traitroute tasks add` joins them, traits and demand fitted anew; the
-other half is asked. Beside it the traits are kept, and only the demand is fitted anew. Ten minutes on one core.
+From the committed outcomes; no model is run. Each data set of the groups to design on is in turn left out of the
+profile with all that is asked of it, then half of its examples join as `traitroute tasks add` joins them, traits and
+demand fitted anew; the other half is asked. Beside it the traits are kept, and only the demand is fitted anew.
 """
 
 import argparse
@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from routing.ours import rows_of
-from routing.table import OUTCOMES, OutcomeTable, load
+from routing.ours import fit_requests
+from routing.table import SMOLLM2, OutcomeTable
+from routing.trials import design_table
 from traitroute.profiling import TraitSpace
-from traitroute.router import FitRequests, Router, RoutingProfile, fit_profile
+from traitroute.router import Router, RoutingProfile, fit_profile
 
 Rows = NDArray[np.intp]
 Array = NDArray[np.float64]
@@ -56,7 +57,7 @@ def column(table: OutcomeTable, name: str) -> Column:
     own = np.flatnonzero((table.dataset == name) & (table.kind == "main"))
     drawn = np.random.default_rng(0).permutation(own)
     measured, asked = np.sort(drawn[: len(own) // 2]), np.sort(drawn[len(own) // 2 :])
-    pool = np.isin(table.kind, ["main", "probe"])
+    pool = table.kind == "main"
     others = np.flatnonzero(pool & (table.dataset != name))
     more = np.concatenate([others, measured])
     before_traits, before = fitted(table, others)
@@ -90,15 +91,7 @@ def fitted(
     rows = rows[np.argsort(table.task[rows], kind="stable")]
     traits = kept or TraitSpace(n_permutations=100).fit(task_gains(table, rows))
     scores = traits.transform(task_gains(table, rows if known is None else known))
-    strict = table.strict[rows].astype(np.float64)
-    requests = FitRequests(
-        table.marks[rows].tolist(),
-        [table.tasks[t] for t in table.task[rows]],
-        strict[:, 1:] - strict[:, :1],
-        table.group[rows].tolist(),
-        [rows_of(table, i) for i in range(len(table.adapters))],
-        base=strict[:, 0],
-    )
+    requests = fit_requests(table, rows, table.strict[rows].astype(np.float64), range(len(table.adapters)))
     return traits, fit_profile(table.adapters, requests, scores, n_traits=traits.n_traits_)
 
 
@@ -143,12 +136,12 @@ def report(columns: Sequence[Column], console: Console) -> None:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description="What does one more task bring, and change?")
-    parser.add_argument("--outcomes", type=Path, default=OUTCOMES)
+    parser.add_argument("--outcomes", type=Path, default=SMOLLM2)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--cases", type=int, help="only so many data sets, to see that it runs")
     given = parser.parse_args()
     start = time.perf_counter()
-    table = load(given.outcomes).complete()
+    table = design_table(given.outcomes)
     names = list(dict.fromkeys(table.dataset[table.kind == "main"].tolist()))
     columns = [column(table, name) for name in track(names[: given.cases], "data sets")]
     report(columns, Console(width=150))

@@ -1,8 +1,8 @@
-"""How well is an adapter routed to that joins a fleet of three, five, seven or nine?
+"""How well is an adapter routed to that joins a small fleet?
 
     python benchmarks/reprofiling_fleets.py --json out.json
 
-From the committed outcomes; no model is run. Each of the ten adapters joins fleets drawn from the other nine: projected
+From the committed outcomes; no model is run. Each adapter joins fleets drawn from the others: projected
 onto their traits alone, with what the traits cannot express of its row, as `adapters measure` joins it, and fitted anew
 with all. A fifth of every data set's examples is held out of all that and asked. Twenty minutes on one core.
 """
@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from routing.ours import rows_of
-from routing.protocols import in_distribution
-from routing.table import OUTCOMES, OutcomeTable, load
+from routing.ours import fit_requests, rows_of
+from routing.table import SMOLLM2, OutcomeTable
+from routing.trials import design_table, fold_list
 from traitroute.profiling import TraitSpace
-from traitroute.router import FitRequests, Router, RoutingProfile, fit_profile
+from traitroute.router import Router, RoutingProfile, fit_profile
 
 Rows = NDArray[np.intp]
 Array = NDArray[np.float64]
@@ -63,7 +63,7 @@ class Outcomes:
     @classmethod
     def of(cls, table: OutcomeTable) -> "Outcomes":
         """Hold a fifth of every data set's examples out."""
-        fold = in_distribution(table)[0]
+        fold = fold_list(table, "new_rows")[0]
         measured = fold.fit[np.argsort(table.task[fold.fit], kind="stable")]
         names, task = np.unique(table.task[measured], return_inverse=True)
         scores = table.strict.astype(np.float64)
@@ -75,15 +75,7 @@ class Outcomes:
         table, rows, kept = self.table, self.measured, list(adapters)
         gains = (self.means[:, 1:] - self.means[:, :1])[:, kept].T
         traits = TraitSpace(n_permutations=100).fit(gains)
-        strict = table.strict[rows].astype(np.float64)
-        requests = FitRequests(
-            table.marks[rows].tolist(),
-            [table.tasks[t] for t in table.task[rows]],
-            (strict[:, 1:] - strict[:, :1])[:, kept],
-            table.group[rows].tolist(),
-            [rows_of(table, i) for i in kept],
-            base=strict[:, 0],
-        )
+        requests = fit_requests(table, rows, table.strict[rows].astype(np.float64), kept)
         names = [table.adapters[i] for i in kept]
         scores = traits.transform(gains)
         return traits, fit_profile(names, requests, scores, n_traits=traits.n_traits_)
@@ -152,13 +144,13 @@ def report(size: int, found: Mapping[str, Mapping[str, float]], console: Console
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description="An adapter joins a small fleet.")
-    parser.add_argument("--outcomes", type=Path, default=OUTCOMES)
+    parser.add_argument("--outcomes", type=Path, default=SMOLLM2)
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--cases", type=int, help="only so many adapters that join, to see that it runs")
     given = parser.parse_args()
     start = time.perf_counter()
-    outcomes = Outcomes.of(load(given.outcomes).complete())
+    outcomes = Outcomes.of(design_table(given.outcomes))
     n = len(outcomes.table.adapters)
     console = Console(width=110)
     figures: dict[str, Any] = {}

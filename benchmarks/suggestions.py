@@ -20,10 +20,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from routing.ours import OurRouter
-from routing.protocols import Fold, is_confirmation
+from routing.protocols import Fold
 from routing.seen import see
-from routing.table import SMOLLM2, OutcomeTable, load
-from routing.trials import scores_of
+from routing.table import SMOLLM2, OutcomeTable
+from routing.trials import design_table, scores_of
 from traitroute.router import Router
 from traitroute.router.decision import NOVEL
 from traitroute.serving.traffic.suggestion import suggestions
@@ -93,8 +93,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write every figure here")
     parser.add_argument("--cases", type=int, help="only so many data sets, to see that it runs")
     args = parser.parse_args()
-    table = load(args.outcomes).complete()
-    table = table.of_requests(np.flatnonzero([not is_confirmation(str(group)) for group in table.group]))
+    table = design_table(args.outcomes)
     main_rows = np.flatnonzero(table.kind == "main")
     rows_of = {
         str(name): main_rows[table.dataset[main_rows] == name]

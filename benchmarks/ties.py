@@ -1,13 +1,13 @@
 """What it is worth that ties go to what is loaded: loads saved, and the score it costs.
 
-    python benchmarks/ties.py                        ten measured adapters, and fleets drawn like them
+    python benchmarks/ties.py                        the measured adapters, and fleets drawn like them
     python benchmarks/ties.py --vllm                 vLLM on SmolLM2-135M with 50 random adapters and eight slots
 
-Requests of `routing/outcomes.safetensors` arrive one after another, their data sets by Zipf's law. A server has fewer
-slots than adapters, and an adapter that is not in one is loaded in the place of the one asked for longest ago. *Ten
+Requests of `routing/smollm2.safetensors` arrive one after another, their data sets by Zipf's law. A server has fewer
+slots than adapters, and an adapter that is not in one is loaded in the place of the one asked for longest ago. *The
 measured adapters*: the profile is fitted on half of the items and asked about the other half, both ways round, and
 scores are what was measured. *Drawn fleets* (`routing/fleet.py`): adapters of made-up traits with the covariance of the
-ten, measured on 100 examples a task; scores are what their true gains give on average.
+measured, known from on 100 examples a task; scores are what their true gains give on average.
 
 `--vllm` holds the drawn fleet's requests against the real engine, in this process, on the processor's own clock: what
 else the machine does costs nothing. Prompts are random tokens; what is measured is when the first token comes.
@@ -25,7 +25,8 @@ from routing.fleet import Fleet
 from routing.ours import OurRouter
 from routing.protocols import Fold, item_parts
 from routing.seen import see
-from routing.table import OUTCOMES, load
+from routing.table import SMOLLM2
+from routing.trials import design_table
 from traitroute.router import Router
 
 Array = NDArray[np.float64]
@@ -89,7 +90,7 @@ def main() -> None:
 
 def measured_stream(score: str) -> Stream:
     """Both halves of the table, each asked of a profile fitted on the other."""
-    table = load(OUTCOMES).complete()
+    table = design_table(SMOLLM2)
     scores = getattr(table, score).astype(float)
     main_rows = table.kind == "main"
     part = item_parts(table.dataset, table.row, 2, np.random.default_rng(0))
@@ -127,7 +128,7 @@ def drawn_router(fleet: Fleet, size: int) -> tuple[Router, list, Array, NDArray[
 
 
 def drawn_stream(fleet: Fleet, size: int) -> Stream:
-    """The requests of the ten's table, asked of a drawn fleet."""
+    """The requests of the measured ones' table, asked of a drawn fleet."""
     router, marks, scores, dataset = drawn_router(fleet, size)
     return Stream(f"{size}, drawn", *_predicted(router, marks), scores, dataset)
 

@@ -1,5 +1,6 @@
 """Traffic of measured requests: what base and every adapter answer to each, and what the router predicts of it."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -8,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from routing.ours import OurRouter
-from routing.protocols import Fold, Ground, in_distribution, is_confirmation
+from routing.protocols import Fold, Ground
 from routing.seen import see
-from routing.table import OutcomeTable, load
+from routing.table import OutcomeTable
+from routing.trials import design_table, fold_list
 from traitroute.router import NOVEL, Corrections, RequestTokens, Router, RoutingProfile
 
 Array = NDArray[np.float64]
@@ -41,7 +43,7 @@ class World:
 
         With `new_kinds` a third of the groups of data sets is left out of the fit, and a fifth of the items of others.
         """
-        table = load(file).complete()
+        table = design_table(file)
         fold, novel = _fold(table, new_kinds)
         seen, asked = see(table, table.strict.astype(np.float64), fold)
         profile = OurRouter().fit(seen).router.profile
@@ -96,13 +98,18 @@ class World:
         assert columns == expected, "the simulation chooses otherwise"
 
 
+def is_new_kind(group: str) -> bool:
+    """Whether a group is one of the third, of those to design on, that comes as new kinds of request."""
+    return int(hashlib.sha256(f"new {group}".encode()).hexdigest(), 16) % 3 == 0
+
+
 def _fold(table: OutcomeTable, new_kinds: bool) -> tuple[Fold, NDArray[np.bool_]]:
     """What is fitted and asked, and which requests of the table are of groups left out, (n,)."""
-    fold = in_distribution(table)[0]
+    fold = fold_list(table, "new_rows")[0]
     if not new_kinds:
         return fold, np.zeros(len(table), bool)
     groups = table.group
-    out = np.isin(groups, [g for g in np.unique(groups) if is_confirmation(str(g))])
+    out = np.isin(groups, [g for g in np.unique(groups) if is_new_kind(str(g))])
     return Ground(table, confirm=False).fold(
         np.isin(np.arange(len(table)), fold.fit) & ~out,
         np.isin(np.arange(len(table)), fold.test) | (out & (table.kind == "main")),

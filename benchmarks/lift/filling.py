@@ -11,9 +11,9 @@ import numpy as np
 from made_up_summary import made_up_summary
 from numpy.typing import NDArray
 from routing.ours import OurRouter
-from routing.protocols import in_distribution
 from routing.seen import see
-from routing.table import OUTCOMES, load
+from routing.table import SMOLLM2
+from routing.trials import design_table, fold_list
 from sqlalchemy import update
 from traitroute.adapters import Adapter, AdapterState, Feedback, Registry
 from traitroute.adapters.registry import schema
@@ -37,8 +37,8 @@ def fill(path: Path, conversations: int, holdback: float) -> str:
     """
     if path.exists():
         raise SystemExit(f"{path} is there already: give a path that is not")
-    table = load(OUTCOMES).complete()
-    fold = in_distribution(table)[0]
+    table = design_table(SMOLLM2)
+    fold = fold_list(table, "new_rows")[0]
     seen, asked = see(table, table.strict.astype(np.float64), fold)
     profile = OurRouter().fit(seen).router.profile
     means = seen.task_means(seen.scores)

@@ -117,9 +117,9 @@ def made_up(base: float, gain: float, *, level: float | None = None, kinds: int 
 def measured() -> Requests:
     """What base and the router's choice answer to requests it was not fitted on, right (1) or wrong (0)."""
     from learning.world import World as Measured
-    from routing.table import OUTCOMES
+    from routing.table import SMOLLM2
 
-    world = Measured.measured(OUTCOMES)
+    world = Measured.measured(SMOLLM2)
     chosen = world.chosen(world.gains)
     rows = np.arange(len(chosen))
     kind = np.unique(world.level, return_inverse=True)[1]

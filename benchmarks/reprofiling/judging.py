@@ -19,7 +19,6 @@ class RowScore:
     examples: float
     tokens: float
     gains: float
-    gains_all: float
     worst: float
     traits: float
     unchanged: float
@@ -32,15 +31,13 @@ def judge(case: LeftOut, way: Way, share: float, seed: int) -> RowScore:
     row = way(case, share, seed)
     errors = 100 * np.abs(row.gains - case.gains)
     known = ~np.isnan(errors)
-    main = errors[case.main & known]
     unchanged, around = case.agreement(row.gains)
     within = errors <= 196 * row.errors + 1e-9
     return RowScore(
         examples=len(row.rows) / case.size,
         tokens=float(case.tokens[row.rows].sum() / case.tokens.sum()),
-        gains=float(main.mean()),
-        gains_all=float(errors[known].mean()),
-        worst=float(main.max()),
+        gains=float(errors[known].mean()),
+        worst=float(errors[known].max()),
         traits=case.trait_error(row.gains),
         unchanged=unchanged,
         around=around,

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from routing.ours import rows_of
+from routing.ours import fit_requests, rows_of
 from routing.table import OutcomeTable
 from traitroute.profiling import TraitSpace
-from traitroute.router import FitRequests, RoutingProfile, TrainingRows, fit_profile
+from traitroute.router import RoutingProfile, TrainingRows, fit_profile
 from traitroute.router.everyday import LOSS
 
 Array = NDArray[np.float64]
@@ -81,7 +81,6 @@ class LeftOut:
     own_marks: Array
     tokens: Array
     gains: Array
-    main: NDArray[np.bool_]
     traits: TraitSpace
     name: str
     training: TrainingRows
@@ -143,9 +142,9 @@ def left_out(table: OutcomeTable, adapter: int, score: str = "strict") -> LeftOu
     """Fit traits and router on the other adapters' outcomes on the profiled tasks; all requests of the table are
     routed.
     """
-    pool = np.flatnonzero(np.isin(table.kind, ["main", "probe"]))
+    pool = np.flatnonzero(table.kind == "main")
     pool = pool[np.argsort(table.task[pool], kind="stable")]
-    names, task = np.unique(table.task[pool], return_inverse=True)
+    _, task = np.unique(table.task[pool], return_inverse=True)
     scores = getattr(table, score)[pool].astype(np.float64)
     sizes = np.bincount(task)
     gains = scores[:, 1:] - scores[:, :1]
@@ -154,13 +153,7 @@ def left_out(table: OutcomeTable, adapter: int, score: str = "strict") -> LeftOu
     traits = TraitSpace(n_permutations=100).fit(matrix[others])
     profile = fit_profile(
         [table.adapters[i] for i in others],
-        FitRequests(
-            table.marks[pool].tolist(),
-            [table.tasks[t] for t in table.task[pool]],
-            gains[:, others],
-            table.group[pool].tolist(),
-            [rows_of(table, i) for i in others],
-        ),
+        fit_requests(table, pool, scores, others),
         traits.transform(matrix[others]),
         n_traits=traits.n_traits_,
     )
@@ -177,7 +170,6 @@ def left_out(table: OutcomeTable, adapter: int, score: str = "strict") -> LeftOu
         own_marks=np.stack([likelihood[:, own], np.exp(likelihood[:, own]), gold[:, own]], axis=1),
         tokens=table.output_tokens[pool, own].astype(np.float64),
         gains=matrix[adapter],
-        main=np.array([table.kinds[t] == "main" for t in names]),
         traits=traits,
         name=table.adapters[adapter],
         training=rows_of(table, adapter),

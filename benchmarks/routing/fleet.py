@@ -1,9 +1,8 @@
-"""A fleet of made-up adapters whose structure is real: trait scores drawn from those of ten measured ones.
+"""A fleet of made-up adapters whose structure is real: trait scores drawn from those of the measured ones.
 
-Traits and the routing profile are fitted to 50 tasks of `routing/outcomes.safetensors` (24 main tasks, their 24 probes
-and 2 that confirm). A drawn adapter has scores of the fitted ones' mean and covariance; its score on a task is what
-these give, plus the error of measuring 100 examples. Its example gains, which only a refit reads, are +1, 0 or -1 with
-the mean that the traits give.
+Traits and the routing profile are fitted to 50 data sets of `routing/smollm2.safetensors`. A drawn adapter has scores
+of the fitted ones' mean and covariance; its score on a task is what these give, plus the error of measuring 100
+examples. Its example gains, which only a refit reads, are +1, 0 or -1 with the mean that the traits give.
 """
 
 from dataclasses import dataclass, replace
@@ -20,8 +19,9 @@ from traitroute.adapters.registry.adapters import to_row
 from traitroute.profiling.traits.space import TraitSpace
 from traitroute.router import FitRequests, RoutingProfile, fit_profile
 
-from .ours import rows_of
-from .table import OUTCOMES, load
+from .ours import fit_requests
+from .table import SMOLLM2
+from .trials import design_table
 
 TASKS = 50
 EXAMPLES = 100
@@ -40,46 +40,42 @@ class Drawn:
 
 
 class Fleet:
-    """What is fitted to the ten, and draws of any number."""
+    """What is fitted to the measured ones, and draws of any number."""
 
-    def __init__(self, outcomes: Path = OUTCOMES, *, seed: int = 0) -> None:
-        self.table = load(outcomes).complete()
+    def __init__(self, outcomes: Path = SMOLLM2, *, seed: int = 0) -> None:
+        self.table = design_table(outcomes)
         self.random = np.random.default_rng(seed)
-        kinds = np.array(self.table.kinds)
-        order = [i for kind in ("main", "probe", "confirmation") for i in np.flatnonzero(kinds == kind)]
-        self.places = np.array(order[:TASKS])
+        self.places = np.flatnonzero(np.array(self.table.kinds) == "main")[:TASKS]
         self.tasks = [self.table.tasks[i] for i in self.places]
         self.rows = np.flatnonzero(np.isin(self.table.task, self.places))
-        strict = self.table.strict[self.rows].astype(float)
-        self.example_gains: Array = strict[:, 1:] - strict[:, :1]
-        self.base = np.array([strict[self._of(t), 0].mean() for t in self.places])
+        self.strict: Array = self.table.strict[self.rows].astype(float)
+        self.base = np.array([self.strict[self._of(t), 0].mean() for t in self.places])
 
     def _of(self, task: int) -> NDArray[np.bool_]:
         return self.table.task[self.rows] == task
 
     @cached_property
     def measured(self) -> Array:
-        """Gains of the ten, (10, tasks)."""
-        return np.stack([self.example_gains[self._of(t)].mean(axis=0) for t in self.places], axis=1)
+        """Gains of the measured adapters, (a, tasks)."""
+        gains = self.strict[:, 1:] - self.strict[:, :1]
+        return np.stack([gains[self._of(t)].mean(axis=0) for t in self.places], axis=1)
 
     @cached_property
     def traits(self) -> TraitSpace:
-        """Fitted to the ten."""
+        """Fitted to the measured ones."""
         return TraitSpace(n_permutations=200).fit(self.measured)
 
     @cached_property
     def profile(self) -> RoutingProfile:
-        """Fitted to the ten."""
+        """Fitted to the measured ones."""
         scores = self.traits.transform(self.measured)
-        requests = self.requests(self.example_gains)
-        requests = replace(requests, sources=[rows_of(self.table, i) for i in range(len(scores))])
+        requests = fit_requests(self.table, self.rows, self.strict, range(len(scores)))
         return fit_profile(self.table.adapters, requests, scores, n_traits=self.traits.n_traits_)
 
     def requests(self, gains: Array) -> FitRequests:
         """The measured requests with the example gains of some adapters, (n, a)."""
-        names = [self.table.tasks[t] for t in self.table.task[self.rows]]
-        groups = self.table.group[self.rows].tolist()
-        return FitRequests(self.table.marks[self.rows].tolist(), names, gains, groups)
+        requests = fit_requests(self.table, self.rows, self.strict, ())
+        return replace(requests, gains=gains, sources=None)
 
     def draw(self, size: int) -> Drawn:
         """Draw adapters."""
@@ -97,7 +93,7 @@ class Fleet:
         return np.sign(mean) * (self.random.random(mean.shape) < np.abs(mean))
 
     def routing_profile(self, drawn: Drawn) -> RoutingProfile:
-        """The fitted profile with the drawn adapters in place of the ten."""
+        """The fitted profile with the drawn adapters in place of the measured ones."""
         like = [i % len(self.table.adapters) for i in range(len(drawn.names))]
         taken = self.profile.take(like)
         rank = self.profile.trait_scores.shape[1]

@@ -1,6 +1,6 @@
 """Our router in the benchmark: the product's own fit and its own `Router.route`, nothing beside them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from traitroute.router import (
 from traitroute.router.folds import task_means
 from traitroute.router.request import Counts
 
-from .seen import Requests, Rows, Seen
+from .seen import Array, Requests, Rows, Seen
 from .table import OutcomeTable
 
 Rank = Literal["null", "all"] | None
@@ -104,6 +104,21 @@ class FittedRouter:
 
     def _column(self, name: str | None) -> int:
         return 0 if name is None else 1 + self.adapters.index(name)
+
+
+def fit_requests(table: OutcomeTable, rows: Rows, scores: Array, adapters: Sequence[int]) -> FitRequests:
+    """Some requests of the table, with `scores` (n, 1 + a) of base and all adapters, as the product's fit takes them.
+
+    A kind of request is a task of the table.
+    """
+    return FitRequests(
+        table.marks[rows].tolist(),
+        [table.tasks[t] for t in table.task[rows]],
+        (scores[:, 1:] - scores[:, :1])[:, list(adapters)],
+        table.group[rows].tolist(),
+        [rows_of(table, i) for i in adapters],
+        base=scores[:, 0],
+    )
 
 
 def rows_of(table: OutcomeTable, adapter: int) -> TrainingRows:

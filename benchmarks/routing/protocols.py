@@ -7,7 +7,7 @@ or adapters. No item is in both `fit` and `test`, in whatever words it is asked.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -232,8 +232,6 @@ def half_of_wordings(datasets: NDArray, wordings: NDArray, rng: np.random.Genera
     return kept
 
 
-def in_distribution(table: OutcomeTable) -> Sequence[Fold]:
-    """New rows of all data sets and of what was made of them; for benchmarks that choose nothing by their figures."""
-    part = item_parts(table.task, np.arange(len(table)), FOLDS, np.random.default_rng(0))
-    pool, ground = np.isin(table.kind, ["main", "probe"]), Ground(table, confirm=False)
-    return [ground.fold(pool, ground.main & (part == k)) for k in range(FOLDS)]
+def to_design_on(table: OutcomeTable) -> OutcomeTable:
+    """The requests of the groups to design on: all that a benchmark beside that of routing looks at."""
+    return table.of_requests(np.flatnonzero(Ground(table, confirm=False).tested))

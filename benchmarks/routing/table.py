@@ -35,8 +35,6 @@ from safetensors.numpy import save_file
 from scipy.sparse import csr_matrix
 from traitroute.router.request import N_HASHES, Counts, RequestTokens
 
-OUTCOMES = Path(__file__).with_name("outcomes.safetensors")
-"""The committed table of 24 data sets in our own wordings."""
 SMOLLM2 = Path(__file__).with_name("smollm2.safetensors")
 """The committed table of what measure.yaml asks."""
 COLUMNS = ("strict", "lenient", "metric", "likelihood", "gold_probability", "output_tokens")
@@ -176,34 +174,18 @@ class OutcomeTable:
 
     @classmethod
     def load(cls, file: Path) -> Self:
-        """Read what `save` wrote, now or in the first format."""
+        """Read what `save` wrote."""
         with safe_open(file, framework="numpy") as stored:
             names = json.loads(stored.metadata()["traitroute"])
             arrays: dict[str, Any] = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
         for name in SPARSE:
             arrays[name] = _unpacked(name, arrays)
         values = {k: _tuples(v) for k, v in names.items()} | arrays
-        return cls(**(values if "groups" in values else _of_first_format(values)))
+        return cls(**values)
 
 
 def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
-
-
-def _of_first_format(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a table of one wording, in which every data set is a group, and an adapter is named after its."""
-    right = {name: values[name].astype(np.float16) for name in ("strict", "lenient")}
-    return {
-        **values,
-        **right,
-        "metric": right["strict"],
-        "groups": values["datasets"],
-        "wording": np.zeros(len(values["task"]), np.int16),
-        "trained": ("",) * len(values["adapters"]),
-        "homes": tuple((name,) for name in values["adapters"]),
-        "task_digests": ("",) * len(values["tasks"]),
-        "source_digest": "",
-    }
 
 
 def _marks(words: csr_matrix, edges: csr_matrix, meaning: NDArray[np.float16]) -> NDArray[np.object_]:

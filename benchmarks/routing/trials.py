@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from .baselines import BASELINES, STACK
 from .ours import ABLATIONS, OURS, SEEDS
-from .protocols import Fold, folds
+from .protocols import Fold, folds, to_design_on
 from .scores import DataSetScores, Reference, ahead_p, data_set_scores, leads, reference, summary
 from .seen import Router, known_scores, see
 from .table import OutcomeTable, load
@@ -90,6 +90,12 @@ def complete_table(file: Path) -> OutcomeTable:
     if not len(table) or not table.adapters or any(np.isnan(getattr(table, score)).any() for score in SCORES):
         raise SystemExit(f"{file}: no request was measured with base and an adapter; run benchmarks/outcomes.py on")
     return table
+
+
+@cache
+def design_table(file: Path) -> OutcomeTable:
+    """The same of the groups to design on."""
+    return to_design_on(complete_table(file))
 
 
 @cache

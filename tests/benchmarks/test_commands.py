@@ -22,10 +22,7 @@ SMALL = {
     "reprofiling": ["--cases", "1", "--only", "random"],
     "reprofiling_column": ["--cases", "1"],
     "reprofiling_fleets": ["--cases", "1", "--sizes", "3"],
-    "routing": [
-        *("--only", "base,random", "--protocols", "new_rows", "--processes", "1"),
-        *("--outcomes", str(BENCHMARKS / "routing" / "outcomes.safetensors")),
-    ],
+    "routing": ["--only", "base,random", "--protocols", "new_rows", "--processes", "1"],
     "skills": ["--texts", "4", "--plans", "1", "--sizes", "10"],
     "suggestions": ["--cases", "1"],
 }

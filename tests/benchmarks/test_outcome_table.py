@@ -12,7 +12,7 @@ from outcomes import Job, do
 from routing.gather import write_table
 from routing.measured import Measured
 from routing.plan import Plan, Sizes, cell_file, read_folder_plan
-from routing.table import OUTCOMES, OutcomeTable, load
+from routing.table import SMOLLM2, load
 from traitroute.adapters import InputError, Outcomes
 from traitroute.router import packaged_encoder
 
@@ -162,17 +162,9 @@ def test_a_work_folder_of_another_training_is_refused_before_anything_is_lost(pl
 def test_a_table_of_another_plan_is_not_written_over(plan: Plan, tmp_path: Path) -> None:
     measure(plan, tmp_path / "work", {"base": NAMES})
     with pytest.raises(InputError, match="another file with --out"):
-        write_table(plan, tmp_path / "work", OUTCOMES, encode)
+        write_table(plan, tmp_path / "work", SMOLLM2, encode)
     with pytest.raises(InputError, match="nothing of the plan is measured"):
         write_table(plan, tmp_path / "empty", tmp_path / "none", encode)
-
-
-def test_the_first_format_is_read_as_one_wording_of_groups_of_one(tmp_path: Path) -> None:
-    table = OutcomeTable.load(OUTCOMES)
-    assert table.measured.all()
-    assert table.groups == table.datasets
-    assert table.homes[0] == (table.adapters[0],)
-    np.testing.assert_array_equal(table.metric, table.strict)
 
 
 def test_a_job_trains_and_measures_what_is_missing(plan: Plan, tiny_chat: Path, tmp_path: Path) -> None:
