@@ -6,11 +6,12 @@ the version before.
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -77,6 +78,9 @@ class StoredProfile:
 class ProfileTable(Database):
     """Servers route with the newest version."""
 
+    _held: Mapping[str, bytes] = MappingProxyType({})
+    """Chunks of the version that was read last, by digest: the next one shares most, and only others are read."""
+
     def put_profile(
         self,
         data: bytes,
@@ -109,14 +113,14 @@ class ProfileTable(Database):
             row = connection.execute(select(_table).where(_table.c.version == version)).first()
             if row is None:
                 raise RegistryError(_unknown(connection, version))
-            return _stored(connection, row)
+            return self._stored(connection, row)
 
     def latest_profile(self) -> StoredProfile | None:
         """Return the newest profile, or None where none was fitted."""
         query = select(_table).order_by(_table.c.version.desc()).limit(1)
         with self.frozen(), self._transaction() as connection:
             row = connection.execute(query).first()
-            return None if row is None else _stored(connection, row)
+            return None if row is None else self._stored(connection, row)
 
     def newest_profile(self) -> tuple[int, int] | None:
         """The newest profile's version, and the revision that last wrote it, without reading the profile."""
@@ -172,7 +176,7 @@ class ProfileTable(Database):
             row = connection.execute(select(_table).where(_table.c.version == version)).first()
             if row is None:
                 raise RegistryError(_unknown(connection, version))
-            traits = _stored(connection, row).summary.traits
+            traits = self._stored(connection, row).summary.traits
             if not 1 <= index <= len(traits):
                 raise RegistryError(
                     f"profile version {version} has no component {index}: it has {len(traits)}, counted from 1"
@@ -199,17 +203,18 @@ class ProfileTable(Database):
         connection.execute(insert(_table).values({"version": version} | parts | made))
         return version
 
-
-def _stored(connection: Connection, row: Row[Any]) -> StoredProfile:
-    return StoredProfile(
-        version=row.version,
-        data=_read_chunks(connection, row.routing),
-        packed=(row.summary, _read_chunks(connection, row.tables)),
-        created_at=row.created_at,
-        origin=row.origin,
-        parent=row.parent,
-        revision=row.revision,
-    )
+    def _stored(self, connection: Connection, row: Row[Any]) -> StoredProfile:
+        held = _read_chunks(connection, (*row.routing, *row.tables), self._held)
+        self._held = held
+        return StoredProfile(
+            version=row.version,
+            data=b"".join(held[digest] for digest in row.routing),
+            packed=(row.summary, b"".join(held[digest] for digest in row.tables)),
+            created_at=row.created_at,
+            origin=row.origin,
+            parent=row.parent,
+            revision=row.revision,
+        )
 
 
 def _misfit(exc: ValueError) -> str:
@@ -278,22 +283,23 @@ def _put_chunks(connection: Connection, blob: bytes) -> list[str]:
     return [digest for digest, _ in chunks]
 
 
-def _read_chunks(connection: Connection, digests: Sequence[str]) -> bytes:
-    """Return the value whose chunks have these digests.
+def _read_chunks(connection: Connection, digests: Sequence[str], held: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the chunks with these digests, of which those `held` are not read again.
 
     Raises:
         RegistryError: one is missing or damaged.
     """
-    chunks: dict[str, bytes] = {}
-    for batch in _batches(digests):
+    wanted = dict.fromkeys(digests)
+    chunks: dict[str, bytes] = {digest: held[digest] for digest in wanted if digest in held}
+    for batch in _batches([digest for digest in wanted if digest not in chunks]):
         query = select(_chunks.c.digest, _chunks.c.data).where(_chunks.c.digest.in_(batch))
-        chunks |= {row.digest: row.data for row in connection.execute(query)}
-    for digest in set(digests):
-        if hashlib.sha256(chunks.get(digest, b"")).hexdigest() != digest:
+        read = {row.digest: row.data for row in connection.execute(query)}
+        if any(hashlib.sha256(read.get(digest, b"")).hexdigest() != digest for digest in batch):
             raise RegistryError(
                 "a part of the profile is missing or damaged: restore the registry from a backup, or profile again"
             )
-    return b"".join(chunks[digest] for digest in digests)
+        chunks |= read
+    return chunks
 
 
 def _remove_unused_chunks(connection: Connection) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from made_up_summary import damage_summary, made_up_summary, made_up_traits
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 from traitroute.adapters import Estimates, NewRow, PairedOutcomes, ProfileSummary, Registry, RegistryError
 from traitroute.adapters.registry import schema
 from traitroute.adapters.registry.profiles import CHUNK, cut
@@ -145,6 +145,25 @@ def test_one_more_row_writes_little_anew(registry: Registry) -> None:
         assert registry.profile(1 + more).data == save(grown)
     first = len(save(rows))
     assert first < stored(registry) < first + 3_500_000
+
+
+def test_of_the_next_version_only_what_is_new_is_read(registry: Registry) -> None:
+    asked: list[str] = []
+
+    def note(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
+        if "chunks.data" in statement:
+            asked.extend(parameters.values() if isinstance(parameters, dict) else parameters)
+
+    for own in (1, 2):
+        registry.put_profile(save({"own": np.full(3, own), "shared": np.ones(CHUNK)}), made_up_summary())
+    event.listen(registry._backend.engine, "before_cursor_execute", note)
+    read = []
+    for number, own in ((1, 1), (2, 2), (1, 1)):
+        asked.clear()
+        assert load(registry.profile(number).data)["own"].tolist() == [own] * 3
+        read.append(len(asked))
+    assert read[0] > 3
+    assert read[1:] == [1, 1]
 
 
 def test_chunks_of_forgotten_versions_go_and_others_stay(registry: Registry) -> None:
