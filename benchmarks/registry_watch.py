@@ -23,14 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from registry_scale import grown, until, with_row
+from registry_scale import until, with_row
 from reprofiling.postgres_server import PostgresServer, postgres_server
 from rich.console import Console
 from rich.table import Table
 from routing.fleet import Fleet, fill, made_up
 from traitroute.adapters import AdapterState, Registry
 from traitroute.router import RoutingProfile
-from traitroute.serving.snapshot import RegistrySnapshot
 from traitroute.serving.state import ServerState
 from traitroute.serving.watcher import RegistryWatcher
 
@@ -88,12 +87,11 @@ class Cost:
 
 @dataclass(frozen=True)
 class Watched:
-    """The whole: of `replicas`, each with so many open `connections`, MiB that a snapshot takes, and costs."""
+    """The whole: of `replicas`, each with so many open `connections`, the costs."""
 
     adapters: int
     replicas: int
     connections: float
-    snapshot_mib: float
     costs: Sequence[Cost]
 
 
@@ -190,10 +188,9 @@ def measure(size: int, replicas: int) -> Watched:
         registry = stack.enter_context(Registry.create(server.new_database(), weights=weights))
         fill(registry, fleet.draw(size).names)
         connections, costs = asyncio.run(follow(registry, fleet, size, replicas, relay))
-        snapshot = grown(lambda: RegistrySnapshot.read(registry))
     names = dict.fromkeys(c.what for c in costs)
     means = [_mean([c for c in costs if c.what == name]) for name in names]
-    return Watched(size, replicas, connections, snapshot, means)
+    return Watched(size, replicas, connections, means)
 
 
 def _mean(costs: Sequence[Cost]) -> Cost:
@@ -217,8 +214,7 @@ def main() -> None:
 def shown(found: Watched) -> Table:
     """A row for each of what costs."""
     table = Table(
-        title=f"{found.replicas} replicas, {found.adapters:,} adapters; {found.connections:.1f} connections a replica, "
-        f"{found.snapshot_mib:.0f} MiB a snapshot",
+        title=f"{found.replicas} replicas, {found.adapters:,} adapters; {found.connections:.1f} connections a replica",
         title_justify="left",
     )
     heads = ("KiB a replica", "server, ms a replica", "until all saw, ms", f"{MANY:,} replicas: MiB", "server, s")

@@ -29,7 +29,7 @@ adding or removing a judged kind of request."""
 _SAME_PREDICTIONS = ("row", "recalibration", "kind")
 """Origins of versions that predict what their parent does for other adapters, corrections and judged kinds aside."""
 _LONGEST_LABEL = 80
-CHUNK = 2**18
+CHUNK = 2**16
 """Bytes: of smaller chunks there are too many to query, and of larger ones more is written anew for a row."""
 _DIGESTS_A_QUERY = 500
 _table, _chunks = schema.profiles, schema.chunks
