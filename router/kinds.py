@@ -10,7 +10,7 @@ what holds in general. Both are shares laid on the kinds, so they do not depend 
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,9 @@ Array = NDArray[np.float64]
 Array32 = NDArray[np.float32]
 VIEWS = ("general", "near")
 
-REACH = np.array([0.5, 0.1])
+REACH = (0.5, 0.1)
 """Likeness goes by exp(-(1 - cosine) / reach), in words and in meaning."""
-WEIGHTS = np.array([0.5, 0.5])
+WEIGHTS = (0.5, 0.5)
 """Of words and of meaning; they sum to one."""
 NOISE = 0.4
 """Variance of a kind's mean gain that is chance, of ten requests, where that among kinds is 1."""
@@ -97,8 +97,10 @@ def likeness(ends: Array, meaning: Array, words: Array32, meanings: Array32, typ
     The places have mean `words` (k, ends) and `meanings` (k, meaning), unit vectors, with which their own requests have
     the `typical` cosines, (2,) or (k, 2): a request as near as these is fully like them.
     """
+    # Of ten thousand adapters numbers of half the length take half the time.
     near = (unit(ends).astype(np.float32) @ words.T, meaning.astype(np.float32) @ meanings.T)
-    return _likeness(*(n.astype(np.float64) / typical[..., i] for i, n in enumerate(near)))
+    cosines = (n / typical[..., i].astype(np.float32) for i, n in enumerate(near))
+    return _likeness(*cosines).astype(np.float64)
 
 
 def unit(vectors: Array) -> Array:
@@ -107,12 +109,13 @@ def unit(vectors: Array) -> Array:
     return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 1e-12)
 
 
-def _likeness(words: Array, meaning: Array) -> Array:
-    """Likeness (...) by the cosines (...) in words and in meaning."""
-    kept = [
-        weight * np.exp((np.minimum(cosines, 1.0) - 1.0) / reach)
-        for weight, cosines, reach in zip(WEIGHTS, (words, meaning), REACH, strict=True)
-    ]
+def _likeness(words: NDArray[Any], meaning: NDArray[Any]) -> NDArray[Any]:
+    """Likeness (...) by the cosines (...) in words and in meaning, as precise as these."""
+    kept = []
+    for weight, cosines, reach in zip(WEIGHTS, (words, meaning), REACH, strict=True):
+        near = np.minimum(cosines, 1.0) - 1.0
+        near /= reach
+        kept.append(weight * np.exp(near, out=near))
     return kept[0] + kept[1]
 
 

@@ -122,7 +122,9 @@ class RoutingProfile:
         residuals = np.zeros((*shares.shape[:-1], len(self.adapters)))
         residuals[..., joined] = shares.astype(np.float32) @ rows.T
         evidence = evidence * (task[..., None] * weights[len(VIEWS) :]) * self.learnt[:, None]
-        gains = demand[..., :1] + demand[..., 1:] @ self.trait_scores.T + residuals + evidence.sum(axis=-1)
+        gains = (
+            demand[..., :1] + demand[..., 1:] @ self.trait_scores.T + residuals + evidence @ np.ones(evidence.shape[-1])
+        )
         gains = gains - LOSS * everyday[..., None]
         base = expected_base(views @ self.base, weights, self.groups)
         base = base + everyday * (BASE_SCORE - base)
