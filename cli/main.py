@@ -30,7 +30,7 @@ COMMANDS = {
         "judge:judge",
         "Say what a judge cost, whether order or length decides, and whether it agrees with people.",
     ),
-    "registry": ("registry:app", "Copy a registry, or free what its weight store no longer needs."),
+    "registry": ("registry:app", "Make, migrate or copy a registry, or free what its weight store no longer needs."),
     "matrix": ("matrix:matrix", "Print what was measured, for base and every adapter on every task."),
     "traits": (
         "matrix:traits",

@@ -9,11 +9,14 @@ from rich.table import Table
 
 from ..adapters import Location, Registry
 from ..adapters.registry.registry import copy_registry
+from ..adapters.registry.schema import SCHEMA_VERSION
 from ..adapters.weights.store import GRACE
 from .console import console
 from .options import DEFAULT_REGISTRY, RegistryPath
 
-app = typer.Typer(no_args_is_help=True, help="Copy a registry, or free what its weight store no longer needs.")
+app = typer.Typer(
+    no_args_is_help=True, help="Make, migrate or copy a registry, or free what its weight store no longer needs."
+)
 Source = Annotated[Location, typer.Argument(help="The registry to copy.", metavar="FROM", parser=Location.parse)]
 Target = Annotated[
     Location, typer.Argument(help="A new file, or an empty database.", metavar="TO", parser=Location.parse)
@@ -22,7 +25,22 @@ Target = Annotated[
 
 @app.callback()
 def registry() -> None:
-    """Copy a registry, or free what its weight store no longer needs."""
+    """Make, migrate or copy a registry, or free what its weight store no longer needs."""
+
+
+@app.command("migrate")
+def migrate(registry: RegistryPath = DEFAULT_REGISTRY) -> None:
+    """Make an empty registry where there is none, and bring an older one to this version's schema.
+
+    Every command that opens an older registry migrates it; this does nothing else, for an account that may change
+    tables where the servers' may not. Make a backup first: there is no way back.
+
+    Example:
+
+        traitroute registry migrate --registry postgresql+psycopg://owner@db.example/traitroute
+    """
+    Registry.create(registry).close()
+    console.print(f"{registry} has schema {SCHEMA_VERSION}", highlight=False, soft_wrap=True)
 
 
 @app.command("copy")

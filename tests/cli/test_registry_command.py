@@ -1,4 +1,4 @@
-"""`traitroute registry copy` moves a registry, once; `clean` frees what nothing names, when asked to."""
+"""`traitroute registry`: made or migrated, copied once, and what nothing names freed when asked to."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from traitroute.adapters import Registry
+from traitroute.adapters.registry.schema import SCHEMA_VERSION
 from traitroute.cli.main import app
 from typer.testing import CliRunner
 
@@ -42,3 +43,13 @@ def test_weights_that_nothing_names_are_listed_and_removed_when_asked(
     assert "removed 1" in gone.output
     assert not folder.exists()
     assert "nothing that could go" in CliRunner().invoke(app, command).output
+
+
+def test_a_registry_is_made_where_there_is_none_and_kept_where_there_is_one(tmp_path: Path) -> None:
+    command = ["registry", "migrate", "--registry", str(tmp_path / "team.db")]
+    assert f"has schema {SCHEMA_VERSION}" in CliRunner().invoke(app, command).output
+    with Registry.open(tmp_path / "team.db") as registry:
+        registry.put_task("imdb", "1" * 64, {"metric": "accuracy"})
+    assert CliRunner().invoke(app, command).exit_code == 0
+    with Registry.open(tmp_path / "team.db") as registry:
+        assert registry.tasks() == {"imdb": {"metric": "accuracy"}}
