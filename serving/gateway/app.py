@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import httpx
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -25,12 +26,12 @@ from ..middleware.record import open_metrics
 from ..slots import Slots
 from ..state import AUTO, BASE, ServerState
 from ..watcher import RegistryHealth, RegistryWatcher
+from .cards import given_names
 from .dialects import MODELS, PlainPaths
 from .fleet import Fleet
 from .loader import FleetLoader
 from .options import GatewayOptions
 from .proxy import Proxy, Retry
-from .upstream import given_names
 
 
 class Behind(Protocol):
@@ -41,12 +42,18 @@ class Behind(Protocol):
         ...
 
 
-def gateway_app(options: GatewayOptions, open_registry: Callable[[], Registry], *, behind: Behind = Proxy) -> Starlette:
-    """Build the app; it asks the upstreams and reads the registry when it starts.
+def gateway_app(
+    options: GatewayOptions,
+    open_registry: Callable[[], Registry],
+    *,
+    behind: Behind = Proxy,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> Starlette:
+    """Build the app; it asks the upstreams, by a `transport` or over the network, and reads the registry on its start.
 
     Routing answers for `base`; each upstream is given its own name of the base model.
     """
-    fleet = Fleet(options)
+    fleet = Fleet(options, transport)
     slots = Slots.from_environment(options.slots, fleet.recent)
     state = ServerState(
         base_names=(BASE,), origins=options.origins, experiment=Experiment.from_environment(), slots=slots

@@ -7,6 +7,8 @@
 - SGLang: an adapter's bare name as `model` is silently answered by the *base* model. It wants `base:name`, and before
   that form existed `lora_path`; both are sent. `POST /load_lora_adapter` loads.
 - LoRAX: every request names the adapter by its path; nothing is loaded beforehand.
+- Ray Serve LLM: `base:name`, of which it lists what lies in its `dynamic_lora_loading_path`. With TraitRoute's
+  `StoredWeights` for a downloader every request names the adapter by the digest of its weights.
 
 A client's request is handed on only to a path listed here. Each reads a JSON body that names its model as `model`,
 or none; vLLM's `/invocations`, where a header names the adapter, and LoRAX's `/generate`, where another field does, are
@@ -21,6 +23,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ...adapters import Adapter
 from ..http.errors import error_response
 from ..page import page_paths
 from .options import Load
@@ -36,6 +39,9 @@ _SGLANG = _OPENAI | {
     *("/classify", "/detokenize", "/encode", "/generate", "/tokenize"),
     *("/v1/classify", "/v1/detokenize", "/v1/rerank", "/v1/score", "/v1/tokenize"),
 }
+_RAY = frozenset(("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/score", "/tokenize", "/detokenize"))
+_RAYS_CARDS = "organization-owner"
+"""Whom Ray Serve LLM says that its models are owned by."""
 _STORED = re.compile(r"/v1/responses/[A-Za-z0-9_-]{1,128}(/cancel)?")
 """A response that the server has kept, by its id: read with GET, cancelled with POST, both without a body."""
 
@@ -46,23 +52,30 @@ class Dialect:
 
     `paths` are those where clients' requests are handed on. `fields(name, base)` is what a request's body must hold to
     be answered by the adapter listed as `name`. `load_path` takes `lora_name` and `lora_path` by POST (None: there is
-    no such path); `by_path` says that every request names its adapter by path.
+    no such path). `asked_as(adapter, path, base)` is the name by which a request makes the server load an adapter that
+    it does not list (None: no request does), and `is_prefixed` says that adapters are listed as `base:name`.
     """
 
     paths: frozenset[str]
     fields: Callable[[str, str | None], dict[str, Any]]
     load_path: str | None = None
-    by_path: bool = False
+    asked_as: Callable[[Adapter, str, str], str] | None = None
+    is_prefixed: bool = False
 
     def opens(self, path: str) -> bool:
-        """Whether clients' requests for this path are handed on; LoRAX keeps no responses."""
-        return path in self.paths or (not self.by_path and not has_body(path))
+        """Whether clients' requests for this path are handed on; LoRAX and Ray keep no responses."""
+        return path in self.paths or ("/v1/responses" in self.paths and not has_body(path))
 
 
 def dialect(load: Load, owned_by: str | None) -> Dialect:
     """The dialect of an upstream that lists its models as owned by `owned_by`."""
     if load is Load.LORAX:
-        return Dialect(_LORAX, lambda name, base: {"model": name, "adapter_source": "local"}, by_path=True)
+        by_path = {"adapter_source": "local"}
+        return Dialect(_LORAX, lambda name, base: {"model": name, **by_path}, asked_as=lambda adapter, path, base: path)
+    if load is Load.RAY or owned_by == _RAYS_CARDS:
+        return Dialect(
+            _RAY, lambda name, base: {"model": name}, asked_as=_rays if load is Load.RAY else None, is_prefixed=True
+        )
     if load is Load.SGLANG or owned_by == "sglang":
         return Dialect(_SGLANG, _sglang_fields, "/load_lora_adapter" if load is Load.SGLANG else None)
     # Whatever goes by the model's name: vLLM, Ollama, hosted servers.
@@ -74,6 +87,10 @@ def _sglang_fields(name: str, base: str | None) -> dict[str, Any]:
     # With a colon in the base's name SGLang could not split the pair, so the base's name alone is sent.
     model = f"{base}:{name}" if base and ":" not in base else base or name
     return {"model": model, "lora_path": name}
+
+
+def _rays(adapter: Adapter, path: str, base: str) -> str:
+    return f"{base}:{adapter.name}@{adapter.weights_digest}"
 
 
 def open_method(path: str) -> str | None:

@@ -8,11 +8,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
+
 from ...adapters import Adapter
 from .options import GatewayOptions
 from .upstream import Upstream
 
 CHECK_EVERY_S = 2.0
+CHECK_SOON_S = 0.25
+"""How often it is looked whether any upstream is there, while none is."""
 SLACK = 2
 """How many more requests than the least busy upstream one may have and still keep its conversations."""
 
@@ -27,13 +31,13 @@ class Target:
 
 
 class Fleet:
-    """The upstreams of one gateway."""
+    """The upstreams of one gateway; a `transport` is asked in place of the network."""
 
-    def __init__(self, options: GatewayOptions) -> None:
-        self.upstreams = [Upstream(url, options) for url in options.upstreams]
+    def __init__(self, options: GatewayOptions, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self.upstreams = [Upstream(url, options, transport) for url in options.upstreams]
 
     async def start(self) -> None:
-        """Check every upstream once, and then every `CHECK_EVERY_S` seconds until `stop`."""
+        """Check every upstream once, and then again and again until `stop`."""
         await self._check()
         self._watch = asyncio.create_task(self._keep_checking())
 
@@ -77,7 +81,7 @@ class Fleet:
 
     async def _keep_checking(self) -> None:
         while True:
-            await asyncio.sleep(CHECK_EVERY_S)
+            await asyncio.sleep(CHECK_EVERY_S if self.healthy() else CHECK_SOON_S)
             await self._check()
 
     async def _check(self) -> None:

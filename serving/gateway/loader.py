@@ -94,7 +94,7 @@ class FleetLoader(OnDemandLoader):
         proof, why = self.proof(adapter.name), f"{adapter.name}: no upstream is in rotation"
         if proof is not None:
             why = set_aside(adapter, proof)
-        if not any(each.dialect.load_path or each.dialect.by_path for each in self._fleet.healthy()):
+        if not any(each.dialect.load_path or each.dialect.asked_as for each in self._fleet.healthy()):
             none = f"{adapter.name}: no upstream has it, and --load allows none to load it"
             raise LoadError(none if proof is None else why)
         await verified(adapter, store)

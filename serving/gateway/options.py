@@ -16,6 +16,7 @@ class Load(StrEnum):
     VLLM = "vllm"
     SGLANG = "sglang"
     LORAX = "lorax"
+    RAY = "ray"
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,10 @@ registry has new weights for it, it is not used any more.
 """
 
 import asyncio
-import json
 import logging
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 import httpx
@@ -26,6 +23,7 @@ from ..loading import LoadError
 from ..proof import Proof, Prover
 from ..slots import Recent
 from ..state import AUTO, BASE
+from .cards import Card, given_names, read_cards
 from .dialects import Dialect, dialect
 from .options import GatewayOptions, Load
 from .probing import TEXT_ONLY, next_tokens
@@ -43,29 +41,16 @@ _LIMITS = httpx.Limits(
     # Below the five seconds after which uvicorn, and with it most of these servers, closes an idle connection.
     keepalive_expiry=4.0,
 )
+_NO_API = (
+    "the upstream has no API to load it: start vLLM with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, SGLang with "
+    "--enable-lora"
+)
 _logger = logging.getLogger(__name__)
-Aliases = Mapping[str, tuple[str, ...]]
 Headers = list[tuple[bytes, bytes]]
 
 
 class NotSentError(Exception):
     """No connection was made, so the request may go to another upstream."""
-
-
-@dataclass(frozen=True)
-class Card:
-    """A model of `GET /v1/models`; `parent` and `root` as vLLM and SGLang fill them."""
-
-    id: str
-    parent: str | None = None
-    root: str | None = None
-    owned_by: str | None = None
-
-    @property
-    def digest(self) -> str | None:
-        """The digest that `root` shows, where that is a folder of a weight store."""
-        name = PurePosixPath(self.root or "").name
-        return name if re.fullmatch(r"[0-9a-f]{64}", name) else None
 
 
 class Upstream:
@@ -75,7 +60,7 @@ class Upstream:
     `recent` are the adapters that it was last asked for through this gateway.
     """
 
-    def __init__(self, url: str, options: GatewayOptions) -> None:
+    def __init__(self, url: str, options: GatewayOptions, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self.url = url
         self.healthy = False
         self.reason = "not asked yet"
@@ -95,9 +80,9 @@ class Upstream:
         self._pins: dict[str, str] = {}
         self._misses = 0
         self._forget_proofs()
-        proxy = proxy_of(url)
+        proxy = proxy_of(url) if transport is None else None
         self._through = f" through the proxy {public(proxy)}" if proxy else ""
-        self._client = _client(proxy)
+        self._client = _client(proxy, transport)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -158,7 +143,7 @@ class Upstream:
         elif response.status_code != 200:
             self.down(f"GET /v1/models{self._through} answered {response.status_code}")
         else:
-            self._up(_cards(response.content))
+            self._up(read_cards(response.content))
 
     def down(self, reason: str) -> None:
         """Take the server out of rotation until it answers a check, and forget its models."""
@@ -172,7 +157,7 @@ class Upstream:
 
     def forget(self, adapter: Adapter) -> None:
         """Treat the adapter as absent until the next check lists it."""
-        name = self._names.get(adapter.name)
+        name = self._names.pop(adapter.name, None)
         self.cards = {k: card for k, card in self.cards.items() if k != name}
         self._match_names()
 
@@ -183,28 +168,39 @@ class Upstream:
             LoadError: it has no way to, or refuses; the message does not hold the path.
             NotSentError: it does not answer.
         """
-        if self.dialect.by_path:
-            self._names[adapter.name] = path
+        if self.dialect.asked_as is not None:
+            await self._load_by_asking(adapter, path, self.dialect.asked_as)
             return
         if self.dialect.load_path is None:
             raise LoadError(f"{adapter.name}: no upstream has it, and --load allows none to load it")
         # New weights get a new name. No adapter's own name holds an `@`, so it is never another adapter's.
         name = f"{adapter.name}@{adapter.weights_digest[:12]}"
-        body = {"lora_name": name, "lora_path": path}
-        url = self.url + self.dialect.load_path
+        response = await self._told(adapter, self.dialect.load_path, {"lora_name": name, "lora_path": path})
+        # Another gateway may have loaded it meanwhile, so what counts is whether it is listed now.
+        await self.check()
+        if self.name_of(adapter) is None:
+            why = _NO_API if response.status_code in (404, 405) else _refusal(response, path)
+            if response.is_success and name in self.cards:
+                why = f"the upstream lists {name}, but not with the folder of its weights as root"
+            raise LoadError(f"{adapter.name}: {why}")
+
+    async def _load_by_asking(self, adapter: Adapter, path: str, asked_as: Callable[[Adapter, str, str], str]) -> None:
+        if self.base is None:
+            raise LoadError(f"{adapter.name}: the upstream does not say which of its models is the base model")
+        name = asked_as(adapter, path, self.base)
+        wanted = {**self.dialect.fields(name, self.base), "prompt": adapter.name, "max_tokens": 1}
+        response = await self._told(adapter, "/v1/completions", wanted)
+        if not response.is_success:
+            raise LoadError(f"{adapter.name}: {_refusal(response, path)}")
+        self._names[adapter.name] = name
+
+    async def _told(self, adapter: Adapter, path: str, body: Mapping[str, Any]) -> httpx.Response:
         try:
-            response = await self._client.post(url, json=body, headers=self._own_headers, timeout=LOAD_S)
+            return await self._client.post(self.url + path, json=body, headers=self._own_headers, timeout=LOAD_S)
         except _NOT_SENT as exc:
             raise self._not_sent(exc) from exc
         except httpx.HTTPError as exc:
             raise LoadError(f"{adapter.name}: {type(exc).__name__} while loading it") from exc
-        # Another gateway may have loaded it meanwhile, so what counts is whether it is listed now.
-        await self.check()
-        if self.name_of(adapter) is None:
-            why = _refusal(response, path)
-            if response.is_success and name in self.cards:
-                why = f"the upstream lists {name}, but not with the folder of its weights as root"
-            raise LoadError(f"{adapter.name}: {why}")
 
     @contextmanager
     def occupied(self) -> Iterator[None]:
@@ -277,16 +273,16 @@ class Upstream:
     def _match_names(self) -> None:
         """Work out which listed names stand for the adapters and the base model."""
         self._pin()
-        by_digest = {card.digest: name for name, card in self.cards.items() if card.digest}
+        by_digest = {digest: name for name, card in self.cards.items() if (digest := self._digest(card))}
         # What others are built upon is a base model, whatever an adapter is called.
         bases = {card.parent for card in self.cards.values()}
-        trusted = {n for n, card in self.cards.items() if card.digest is None and n not in bases}
+        trusted = {n for n, card in self.cards.items() if self._digest(card) is None and n not in bases}
         names: dict[str, str] = {}
         for adapter in self._adapters:
             if name := by_digest.get(adapter.weights_digest) or self._trusted_name(adapter, trusted):
                 names[adapter.name] = name
-        if self.dialect.by_path:
-            # Paths are not listed, and stay good: new weights have a new path.
+        if self.dialect.asked_as is not None:
+            # They are not listed, and stay good: new weights have a new path or digest.
             digests = {a.name: a.weights_digest for a in self._adapters}
             names = {a: p for a, p in self._names.items() if p.endswith(digests.get(a, "\0"))} | names
         self._names = names
@@ -303,15 +299,26 @@ class Upstream:
             return
         self._pins = {name: digest for name, digest in self._pins.items() if name in self.cards}
         for adapter in self._adapters:
-            for name in given_names(adapter.name, self._aliases):
+            for name in self._given(adapter.name):
                 if name in self.cards:
                     self._pins.setdefault(name, adapter.weights_digest)
 
     def _trusted_name(self, adapter: Adapter, trusted: Collection[str]) -> str | None:
         """The listed name that stands for the adapter's weights by the operator's word, where no root shows it."""
         digest = adapter.weights_digest
-        names = given_names(adapter.name, self._aliases)
+        names = self._given(adapter.name)
         return next((name for name in names if name in trusted and self._pins.get(name, digest) == digest), None)
+
+    def _digest(self, card: Card) -> str | None:
+        """The digest of the weights behind a listed name; names say it where nobody but the operator gives any."""
+        return card.digest or (card.named_digest if self._load is Load.NONE else None)
+
+    def _given(self, adapter: str) -> tuple[str, ...]:
+        """The names under which an operator may have put an adapter here."""
+        names = given_names(adapter, self._aliases)
+        if self.dialect.is_prefixed:
+            names += tuple(f"{base}:{adapter}" for base in self.cards if ":" not in base)
+        return names
 
     def _unrelated(self) -> dict[str, Card]:
         """The listed models that have nothing to do with the registry's past and present adapters.
@@ -324,7 +331,7 @@ class Upstream:
         return {
             name: card
             for name, card in self.cards.items()
-            if card.digest is None and taken.isdisjoint({served_name(name), *re.split("[:@]", name.casefold())})
+            if self._digest(card) is None and taken.isdisjoint({served_name(name), *re.split("[:@]", name.casefold())})
         }
 
     def _base_name(self, unrelated: Mapping[str, Card]) -> str | None:
@@ -342,13 +349,8 @@ class Upstream:
         return "" if self._load is Load.LORAX else None
 
 
-def given_names(adapter: str, aliases: Aliases) -> tuple[str, ...]:
-    """The names that an operator may have given to an adapter; Ollama lists `name:latest`."""
-    return (*aliases.get(adapter, ()), adapter, f"{adapter}:latest")
-
-
-def _client(proxy: str | None) -> httpx.AsyncClient:
-    """The HTTP client of one upstream.
+def _client(proxy: str | None, transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
+    """The HTTP client of one upstream; a `transport` is asked in place of the network.
 
     Raises:
         InputError: the proxy's address is none, or of a kind that httpx cannot use.
@@ -359,6 +361,7 @@ def _client(proxy: str | None) -> httpx.AsyncClient:
             limits=_LIMITS,
             follow_redirects=False,
             proxy=proxy,
+            transport=transport,
             trust_env=False,
             verify=httpx.create_ssl_context(),
         )
@@ -370,27 +373,7 @@ def _client(proxy: str | None) -> httpx.AsyncClient:
         ) from None
 
 
-def _cards(content: bytes) -> dict[str, Card]:
-    """The models of a listing by name; what is not of the expected form is left out."""
-    try:
-        listing: Any = json.loads(content)
-    except (ValueError, RecursionError):
-        return {}
-    data = listing.get("data") if isinstance(listing, dict) else None
-    cards: dict[str, Card] = {}
-    for entry in data if isinstance(data, list) else ():
-        if isinstance(entry, dict) and isinstance(entry.get("id"), str):
-            texts = {k: entry[k] for k in ("parent", "root", "owned_by") if isinstance(entry.get(k), str)}
-            cards[entry["id"]] = Card(entry["id"], **texts)
-    return cards
-
-
 def _refusal(response: httpx.Response, path: str) -> str:
     """Why an upstream did not load an adapter, in one short line without the path."""
-    if response.status_code in (404, 405):
-        return (
-            "the upstream has no API to load it: start vLLM with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, "
-            "SGLang with --enable-lora"
-        )
     line = error_text(response.content).replace(path, "its weights").partition("\n")[0][:160]
     return f"the upstream did not load it ({response.status_code}): {line}"

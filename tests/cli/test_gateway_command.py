@@ -39,7 +39,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         (("--upstream", SERVER, "--upstream", SERVER[:-3]), "is given twice"),
         (("--upstream", SERVER, "--alias", "math"), "wanted ADAPTER=NAME"),
         (("--upstream", SERVER, "--alias", "mth=x"), "holds coder, cook, critic, fresh"),
-        (("--upstream", SERVER, "--load", "magic"), "wanted none, vllm, sglang, lorax"),
+        (("--upstream", SERVER, "--load", "magic"), "wanted none, vllm, sglang, lorax, ray"),
         (("--upstream", SERVER, "--key-env", "NO_SUCH_KEY"), "export it first"),
         (("--upstream", SERVER, "--cors-origin", "app.example"), "wanted what browsers write"),
         (("--upstream", SERVER, "--cors-origin", "*"), "set a key, or name the origins"),

@@ -4,7 +4,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,57 +12,31 @@ from typing import Any
 import psutil
 import pytest
 from traitroute.adapters import InputError, Registry, RunError
-from traitroute.profiling.execution.cluster import QUICK, RayCluster
-from traitroute.serving.vllm import free_port
+from traitroute.profiling.execution.cluster import RayCluster
+
+from ...ray_nodes import ASKED, NOT_ASKED, head_node, ports, started
 
 sys.path.append(str(Path(__file__).parent))
 from work import Work  # pyright: ignore[reportMissingImports]
 
 pytest.importorskip("ray", reason="needs Ray: pip install 'traitroute[ray]'")
-ASKED = "TRAITROUTE_TEST_RAY"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore"),
     # Beside other tests on two cores nodes miss the times that Ray gives them, and then it may wait for minutes.
-    pytest.mark.skipif(ASKED not in os.environ, reason=f"starts Ray nodes, which want a quiet machine: set {ASKED}=1"),
+    pytest.mark.skipif(ASKED not in os.environ, reason=NOT_ASKED),
 ]
 
 WAIT_S = 300.0
-AGENTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
-"""Ports that a node would otherwise wait for its agents to choose, for 15 seconds, which a busy machine exceeds."""
-PATIENT = {"RAY_agent_register_timeout_ms": "300000"}
-"""And so it does the 30 seconds in which they must have begun."""
-
-
-def started(start: Callable[[], Any]) -> Any:
-    """What `start` gives; Ray gives up after 30 seconds, which is no fault of ours."""
-    try:
-        return start()
-    except Exception as exc:
-        if "timed out during startup" not in str(exc):
-            raise
-        pytest.skip("the machine is too busy for Ray to start a node within 30 seconds")
-
-
-def ports() -> dict[str, int]:
-    return {name: free_port() for name in AGENTS}
 
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Any]:
     """A head without processors, which no job is sent to."""
-    from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
-
-    before = dict(os.environ)
-    os.environ.update(QUICK | PATIENT)
     # Where the nodes find the jobs' module.
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    head = {"num_cpus": 0, "include_dashboard": False, **ports()}
-    cluster = started(lambda: Cluster(initialize_head=True, head_node_args=head))
-    yield cluster
-    cluster.shutdown()
-    os.environ.clear()
-    os.environ.update(before)
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    with head_node({"PYTHONPATH": path}, num_cpus=0) as cluster:
+        yield cluster
 
 
 @contextmanager

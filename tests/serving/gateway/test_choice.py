@@ -160,8 +160,48 @@ def test_lorax_is_given_the_path(gateway: Gateway, serve: Serve, registry: Path)
     with Registry.open(registry, read_only=True) as store:
         path = str(store.weights.path(store.adapter("cook").weights_digest))
     bodies = [json.loads(r["body"]) for r in upstream.requests]
-    assert (bodies[0]["model"], bodies[0]["adapter_source"]) == (path, "local")
-    assert bodies[1]["model"] == ""
+    # It is tried once, then asked.
+    assert [(body["model"], body.get("adapter_source")) for body in bodies] == [(path, "local")] * 2 + [("", None)]
+
+
+def test_ray_is_asked_by_the_digest_of_the_weights(gateway: Gateway, serve: Serve, registry: Path) -> None:
+    upstream = serve(Upstream())
+    client = gateway(upstream.url, load=Load.RAY)
+    for folder in ("new", "newer"):
+        answer = ask(client, EGGS)
+        with Registry.open(registry) as store:
+            named = f"tiny:cook@{store.adapter('cook').weights_digest}"
+            assert answer.json() == {"model": named}
+            record(store, "cook", make_adapter(registry.parent / folder, len(folder)), replace=True)
+            digest = store.adapter("cook").weights_digest
+        eventually(lambda digest=digest: ask(client, EGGS).json()["model"].endswith(digest))
+    assert ask(client, EGGS, model=named).status_code == 404
+
+
+def test_base_answers_where_ray_cannot_load(gateway: Gateway, serve: Serve) -> None:
+    upstream = serve(Upstream())
+    upstream.forgetful = True
+    client = gateway(upstream.url, load=Load.RAY)
+    answer = ask(client, EGGS)
+    assert answer.headers.get("x-traitroute-adapter") is None
+    assert json.loads(upstream.requests[-1]["body"])["model"] == "tiny"
+    upstream.forgetful = False
+    answer = ask(client, EGGS)
+    assert answer.headers["x-traitroute-adapter"] == "base"
+    assert "the upstream did not load it (404): no such model" in answer.headers["x-traitroute-reason"]
+
+
+def test_an_adapter_that_ray_lists_is_known_by_its_prefix(gateway: Gateway, serve: Serve, registry: Path) -> None:
+    with Registry.open(registry, read_only=True) as store:
+        digest = store.adapter("coder").weights_digest
+    upstream = Upstream()
+    names = ["tiny", "tiny:cook", f"tiny:coder@{digest}", f"tiny:critic@{digest[::-1]}"]
+    upstream.cards = [{"id": name, "owned_by": "organization-owner"} for name in names]
+    client = gateway(serve(upstream).url)
+    assert ask(client, EGGS).json() == {"model": "tiny:cook"}
+    assert ask(client, "hi", model="coder").json() == {"model": f"tiny:coder@{digest}"}
+    assert ask(client, "hi", model="critic").status_code == 400
+    assert [ask(client, "hi", model=name).status_code for name in names] == [200, 404, 404, 404]
 
 
 def test_the_less_busy_upstream_answers(gateway: Gateway, serve: Serve) -> None:
