@@ -17,14 +17,18 @@ PATIENT = {"RAY_agent_register_timeout_ms": "300000"}
 """And so it does the 30 seconds in which they must have begun."""
 
 
+TRIES = 3
+
+
 def started(start: Callable[[], Any]) -> Any:
-    """What `start` gives; Ray gives up after 30 seconds, which is no fault of ours."""
-    try:
-        return start()
-    except Exception as exc:
-        if "timed out during startup" not in str(exc):
-            raise
-        pytest.skip("the machine is too busy for Ray to start a node within 30 seconds")
+    """What `start` gives; Ray gives up after 30 seconds, which is no fault of ours, and is asked again."""
+    for _ in range(TRIES):
+        try:
+            return start()
+        except Exception as exc:
+            if "timed out during startup" not in str(exc):
+                raise
+    pytest.skip("the machine is too busy for Ray to start a node within 30 seconds")
 
 
 def ports() -> dict[str, int]:

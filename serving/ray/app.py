@@ -1,7 +1,7 @@
 """The app of Ray Serve LLM as its own builder makes it, with routing in its ingress, and adapters from our store."""
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ...adapters import InputError, Location, Registry
 from ..gateway import GatewayOptions, Load
@@ -39,7 +39,8 @@ def build_routed_app(arguments: dict[str, Any]) -> "Application":
     location = Location.parse(registry).absolute()
     with Registry.open(location, read_only=True) as store:
         downloader = partial(StoredWeights, store.weights.root)
-    configs = {config.model_id: config for config in wanted.llm_configs}
+    # Each was read into an `LLMConfig`.
+    configs: dict[str, Any] = {config.model_id: config for config in cast("list[Any]", wanted.llm_configs)}
     options = GatewayOptions(upstreams=(HERE,), aliases={BASE: (next(iter(configs)),)}, load=Load.RAY)
     # Ray's own makers of an ingress take an app or make one; what they would make is needed, before it is pickled.
     app = init()
@@ -47,7 +48,8 @@ def build_routed_app(arguments: dict[str, Any]) -> "Application":
     ingress = make_fastapi_ingress(OpenAiIngress, app=app)
     defaults = OpenAiIngress.get_deployment_options(list(configs.values()))
     settings = over_defaults(defaults, wanted.ingress_deployment_config)
-    return serve.deployment(ingress, **settings).bind(
+    deployment: Any = serve.deployment(ingress, **settings)
+    return deployment.bind(
         llm_deployments={
             name: build_llm_deployment(config, bind_kwargs={"model_downloader": downloader})
             for name, config in configs.items()

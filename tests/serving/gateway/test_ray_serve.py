@@ -35,18 +35,17 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def cluster(exact: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    folder = tmp_path_factory.mktemp("ray")
-    base = tiny_base(folder / "tiny")
-    registry = made_registry(folder / "registry", base)
-    truth = read_truth(base, registry, prompts())
-    example = runpy.run_path(str(EXAMPLE))["app"]
     import ray
     from ray import serve
 
-    port = free_port()
+    folder, port = tmp_path_factory.mktemp("ray"), free_port()
     with head_node({"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}, num_cpus=4) as nodes:
         ray.init(nodes.address, log_to_driver=False)
         serve.start(http_options={"port": port})
+        base = tiny_base(folder / "tiny")
+        registry = made_registry(folder / "registry", base)
+        truth = read_truth(base, registry, prompts())
+        example = runpy.run_path(str(EXAMPLE))["app"]
         serve.run(example({"registry": str(registry.path), "base": str(base), "context": str(TINY_CONTEXT)}))
         yield Cluster(f"http://127.0.0.1:{port}", base, registry, truth)
         serve.shutdown()
