@@ -31,7 +31,8 @@ def gateway(
         ),
     ] = None,
     load: Annotated[
-        str, typer.Option(help="How upstreams may be made to load adapters they lack: none, vllm, sglang, lorax or ray.")
+        str,
+        typer.Option(help="How upstreams may be made to load adapters they lack: none, vllm, sglang, lorax or ray."),
     ] = "none",
     weights: Annotated[
         Path | None, typer.Option(help="The weight store as the upstreams see it; by default at the same path.")
