@@ -40,7 +40,7 @@ from .registry.feedback import Feedback, FeedbackSource
 from .registry.location import Location, Place
 from .registry.profiles import Origin, ProfileVersion, StoredProfile
 from .registry.registry import Registry
-from .registry.samples import Sample
+from .registry.samples import KindComparison, Sample
 from .registry.summary import (
     Correction,
     Estimates,
@@ -84,6 +84,7 @@ __all__ = [
     "Importer",
     "InputError",
     "JudgedKind",
+    "KindComparison",
     "Layer",
     "Location",
     "Method",

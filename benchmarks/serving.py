@@ -12,8 +12,8 @@
 
 Each starts its own server and stops it. `overhead`, `throughput` and `sessions` serve SmolLM2-135M, with the registry
 of a finished run (--registry) or with adapters of random weights and a fitted profile made on the spot; the others
-serve a two-layer model whose adapters cannot be mistaken for each other, `production` and `canary` with the embedded
-engine. The figures and what they mean: docs/serving.md.
+serve a two-layer model whose adapters cannot be mistaken for each other, `production` with the embedded engine and
+`canary` with either. The figures and what they mean: docs/serving.md.
 
 Needs vLLM (on CPUs its CPU build) and the extras `profile` and `dev`.
 """
@@ -160,7 +160,8 @@ def replacement(arguments: argparse.Namespace, bars: Progress) -> Found:
 
 def canary(arguments: argparse.Namespace, bars: Progress) -> Found:
     """Let canaries in."""
-    with embedded_stand(twins=TWINS) as stand:
+    served = tiny_stand(twins=TWINS, options=arguments.vllm) if arguments.on == "vllm" else embedded_stand(twins=TWINS)
+    with served as stand:
         found = measure_canaries(stand, arguments.conversations, _tracks(bars), seed=arguments.seed)
     return Found(found.table(), asdict(found))
 
@@ -241,7 +242,7 @@ def _arguments() -> argparse.Namespace:
         command.set_defaults(run=run)
         command.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
         command.add_argument("--seed", type=int, default=0, help="of texts and orders [0]")
-        if run not in (production, canary):
+        if run is not production:
             command.add_argument(
                 "--vllm", action="append", default=[], metavar="FLAG", help="of `vllm serve`; repeatable"
             )
@@ -266,6 +267,7 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
         add("--conversations", type=int, default=12, help="each is held both ways [12]")
     if name == "canary":
         add("--conversations", type=int, default=100, help="of each of two topics [100]")
+        add("--on", choices=["embedded", "vllm"], default="embedded", help="the engine [embedded]")
     if name == "load":
         add("--concurrency", type=int, default=500, help="streams at a time [500]")
         add("--seconds", type=float, default=180, help="how long [180]")

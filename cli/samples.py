@@ -3,24 +3,19 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ..adapters import Adapter, InputError, Registry, RegistryError, Sample
+from ..adapters import InputError, KindComparison, Registry, RegistryError, Sample
 from ..router import RoutingProfile
-from ..serving.http.tenants import VARIABLE as TENANTS
-from ..serving.http.tenants import read_tenants
 from ..serving.traffic.sampling import KEY, SampleKeys, likeness_to
+from .comparing import JudgeKey, JudgeModel, JudgeUrl, Tenants, comparer_of, referee_of, sample_keys
 from .console import console, say
-from .options import DEFAULT_REGISTRY, Concurrency, RegistryPath, ServerKey, judge_of, newest_profile, secret
-
-if TYPE_CHECKING:
-    from ..profiling.recurring import Allowed, Comparison
+from .options import DEFAULT_REGISTRY, Concurrency, RegistryPath, ServerKey, newest_profile, secret
 
 app = typer.Typer(no_args_is_help=True, help="Requests that recur and that nothing profiled is like: a few texts.")
 KindName = Annotated[str, typer.Argument(help="The kind, as `traitroute samples list` names it.", show_default=False)]
@@ -106,30 +101,35 @@ def compare_samples(
     server: Annotated[
         str, typer.Option("--server", help="URL of a running server of the registry's adapters, with or without /v1.")
     ],
-    judge: Annotated[str, typer.Option(metavar="MODEL", help="The judge: a model at --judge-url.")],
-    judge_url: Annotated[str, typer.Option(help="The judge's OpenAI-compatible server, up to /v1.")],
     kinds: Annotated[
         list[str] | None, typer.Argument(metavar="[KIND]...", help="The kinds; all without.", show_default=False)
     ] = None,
+    by: Annotated[
+        str,
+        typer.Option(
+            metavar="judge|agreement|format",
+            help="Who says which answer is better: a judge; the other adapters, where more give it too; or whether it "
+            "is JSON, or one of the options, where the request asks for that.",
+        ),
+    ] = "judge",
+    judge: JudgeModel = None,
+    judge_url: JudgeUrl = None,
+    judge_key_env: JudgeKey = None,
     registry: RegistryPath = DEFAULT_REGISTRY,
-    judge_key_env: Annotated[str | None, typer.Option(help="Environment variable with the judge's API key.")] = None,
     api_key_env: ServerKey = None,
     concurrency: Concurrency = 4,
     admit: Annotated[
         bool,
         typer.Option("--admit/--dry-run", help="Have the kinds that are worth it join the profile, or only say so."),
     ] = False,
-    tenants: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", envvar=TENANTS, help="The tenants' file, where texts of tenants are kept."),
-    ] = None,
+    tenants: Tenants = None,
 ) -> None:
-    """Compare the likeliest adapters and base on the requests that are kept, by a judge that is tried first.
+    """Compare the likeliest adapters and base on the requests that are kept, by a judge, agreement or format.
 
-    SERVER answers at its lowest priority. The judge, which is shown the texts and the answers, first compares answers
-    on profiled tasks, where it is known who was right. Its verdicts on the requests are believed as far as that shows,
-    and a kind is worth admitting where what would then be chosen is surely better than what is chosen now. Nothing
-    changes without --admit; `traitroute samples remove`, or `profiles rollback`, takes it back.
+    SERVER answers at its lowest priority. Verdicts are first given on answers to profiled tasks, where it is known who
+    was right, and on the requests they are believed as far as that shows. A judge is shown the texts and the answers.
+    A kind is worth admitting where what would then be chosen is surely better than what is chosen now. What was found
+    is kept for `traitroute samples compared` and `admit`; the profile does not change without --admit.
 
     Example:
 
@@ -142,28 +142,62 @@ def compare_samples(
     except ImportError as exc:
         raise ImportError("a server is asked with an extra: pip install 'traitroute[worker]'") from exc
     from ..profiling.base_model import open_base_files
+    from ..profiling.kind_admission import admit as admit_kind
     from ..profiling.profile import quiet_libraries
-    from ..profiling.recurring import Comparer
-    from ..profiling.recurring import admit as admit_kind
 
-    metric = judge_of(judge, judge_url, judge_key_env)
-    if (keys := SampleKeys.from_environment()) is None:
-        raise InputError(f"{KEY} is not set: the texts are read with the servers' key")
-    assert metric is not None
+    referee = referee_of(by, judge, judge_url, judge_key_env)
+    sample_keys()
     quiet_libraries()
     key = secret("--api-key-env", api_key_env)
     with Registry.open(registry) as store, CompletionsClient(server, api_key=key) as client:
         base = open_base_files(newest_profile(store).summary.base_model, store.base_models())
         engine = OpenAIEngine(client, base.path, concurrency=concurrency, address=lambda a: served_name(store, a))
-        comparer = Comparer(store, engine, metric, keys, _allowed(tenants), say=say)
-        for each in comparer.compare(kinds or []):
+        for each in comparer_of(store, engine, referee, tenants, say).compare(kinds or []):
             _show_comparison(each)
             if not each.worth_it:
                 continue
             if admit:
-                say(f"joined the profile as version {admit_kind(store, each, metric.model)}")
+                say(f"joined the profile as version {admit_kind(store, each.kind)}")
             else:
-                say(f"nothing was changed: --admit has kind {each.kind} join the profile")
+                say(f"the profile is as it was: traitroute samples admit {each.kind}")
+
+
+@app.command("compared")
+def list_comparisons(registry: RegistryPath = DEFAULT_REGISTRY) -> None:
+    """Show what comparing gave, by `samples compare` or by a worker, and which kinds are worth admitting.
+
+    Example:
+
+        traitroute samples compared
+    """
+    with Registry.open(registry, read_only=True) as store:
+        found, lineage = store.comparisons(), store.lineage()
+        joined = {each.kind: each.judged_at for each in newest_profile(store).summary.recurring}
+    if not found:
+        say("nothing was compared: traitroute samples compare, or a worker with --compare")
+    for each in found:
+        if each.refused is not None:
+            say(f"kind {each.kind}, by {each.by}, {_age(each.compared_at)}: not compared, since {each.refused}")
+            continue
+        _show_comparison(each)
+        if joined.get(each.kind) == each.compared_at.isoformat(timespec="seconds"):
+            say("it has joined the profile")
+        elif each.profile_version not in lineage:
+            say("the profile was fitted anew since: compare again")
+
+
+@app.command("admit")
+def admit_kind(kind: KindName, registry: RegistryPath = DEFAULT_REGISTRY) -> None:
+    """Have a kind that was compared, and is worth it, join the profile as a new version.
+
+    Example:
+
+        traitroute samples admit 3f9a01c2
+    """
+    from ..profiling.kind_admission import admit
+
+    with Registry.open(registry) as store:
+        say(f"kind {kind} joined the profile, which is version {admit(store, kind)} now: servers follow")
 
 
 @app.command("remove")
@@ -174,26 +208,17 @@ def remove_kind(kind: KindName, registry: RegistryPath = DEFAULT_REGISTRY) -> No
 
         traitroute samples remove 3f9a01c2
     """
-    from ..profiling.recurring import remove
+    from ..profiling.kind_admission import remove
 
     with Registry.open(registry) as store:
         say(f"kind {kind} left the profile, which is version {remove(store, kind)} now")
 
 
-def _allowed(file: Path | None) -> "Allowed":
-    """Which adapters may answer a tenant's texts: those that it may use; without the tenants' file none may."""
-    known = read_tenants(file.read_text(encoding="utf-8")) if file is not None else {}
-
-    def allowed(tenant: str | None, adapter: Adapter) -> bool:
-        if tenant is None:
-            return True
-        return tenant in known and known[tenant].samples and known[tenant].may_use(adapter.name, adapter.tags)
-
-    return allowed
-
-
-def _show_comparison(comparison: "Comparison") -> None:
-    table = Table("adapter", title=f"kind {comparison.kind}, {comparison.requests} requests", title_justify="left")
+def _show_comparison(comparison: KindComparison) -> None:
+    title = (
+        f"kind {comparison.kind}, {comparison.requests} requests, by {comparison.by}, {_age(comparison.compared_at)}"
+    )
+    table = Table("adapter", title=escape(title), title_justify="left")
     for column in ("judged", "verdict", "predicted gain", "believed gain", "chosen now", "then"):
         table.add_column(column, justify="right")
     for i, name in enumerate(comparison.adapters):

@@ -9,8 +9,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ..adapters import AdapterState, Registry, RegistryError
+from ..adapters import AdapterState, InputError, Registry, RegistryError
 from ..serving.jobs import Job, JobBoard, JobState
+from .comparing import JudgeKey, JudgeModel, JudgeUrl, Tenants, comparer_of, referee_of, sample_keys
 from .console import console, say
 from .options import DEFAULT_REGISTRY, Concurrency, RegistryPath, ServerKey, newest_profile, secret
 
@@ -30,6 +31,18 @@ def worker(
         typer.Option(min=0.01, max=1, help="Share of a row's examples that is measured at most; 1 is all of them."),
     ] = 0.1,
     jobs: Annotated[int, typer.Option(min=1, max=16, help="Adapters that are measured at a time.")] = 1,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            metavar="judge|agreement|format",
+            envvar="TRAITROUTE_COMPARE",
+            help="Compare adapters on recurring requests too, once a day at most; `traitroute samples compared`.",
+        ),
+    ] = None,
+    judge: JudgeModel = None,
+    judge_url: JudgeUrl = None,
+    judge_key_env: JudgeKey = None,
+    tenants: Tenants = None,
 ) -> None:
     """Measure every adapter that waits, and open it to routing.
 
@@ -38,11 +51,17 @@ def worker(
     Several workers may share a registry: on one machine where it is a file, anywhere where it is a PostgreSQL database.
     `traitroute jobs` shows how far they are.
 
-    Example:
+    With --compare and the servers' TRAITROUTE_SAMPLE_KEY it also compares adapters on requests that recur and that
+    nothing profiled is like, as `traitroute samples compare` does. Nothing of that joins the profile by itself.
+
+    Examples:
 
         traitroute worker --server http://localhost:8000
+
+        traitroute worker --server http://localhost:8000 --compare agreement
     """
     try:
+        from ..profiling.jobs.comparing import ComparingSteps
         from ..profiling.jobs.locks import open_locks
         from ..profiling.jobs.steps import RowSteps, served_name
         from ..profiling.jobs.worker import Worker
@@ -53,6 +72,11 @@ def worker(
     from ..profiling.base_model import open_base_files
     from ..profiling.profile import quiet_libraries
 
+    referee = referee_of(compare, judge, judge_url, judge_key_env) if compare else None
+    if referee is None and (judge or judge_url or judge_key_env):
+        raise InputError("a judge compares only where that is switched on: give --compare judge")
+    if referee is not None:
+        sample_keys()
     quiet_libraries()
     key = secret("--api-key-env", api_key_env)
     with Registry.open(registry) as store, CompletionsClient(server, api_key=key) as client:
@@ -61,7 +85,8 @@ def worker(
         if not engine.scores:
             console.print("the server gives no log-probabilities of prompts: answers are measured, likelihoods are not")
         locks = open_locks(store.location)
-        work = Worker(store, RowSteps(store, engine, base, locks, share), locks, jobs, say=say)
+        comparing = ComparingSteps(comparer_of(store, engine, referee, tenants)) if referee else None
+        work = Worker(store, RowSteps(store, engine, base, locks, share), locks, jobs, comparing, say=say)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: work.stopping.set())
         say(f"{work.name} measures on {client.url}")

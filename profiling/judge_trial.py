@@ -91,8 +91,8 @@ class JudgeTrial:
         told = sum(count >= LEAST_ADAPTERS for count in by_task.values())
         if told < LEAST_TASKS:
             raise MetricError(
-                f"the judge was tried on {told} tasks with {LEAST_ADAPTERS} adapters or more, and it takes "
-                f"{LEAST_TASKS} to see whether it likes what some adapters write: give more tasks"
+                f"verdicts were tried on {told} tasks with {LEAST_ADAPTERS} adapters or more, and it takes "
+                f"{LEAST_TASKS} to see whether they lean to what some adapters write: give more tasks"
             )
         verdicts, gains = (np.concatenate([getattr(cell, name) for cell in cells]) for name in ("verdicts", "gains"))
         which = np.repeat(np.arange(len(cells)), [len(cell.gains) for cell in cells])
@@ -123,8 +123,8 @@ class JudgeTrial:
         slope, error = float(line[1]), float(np.sqrt(covariance[1, 1]))
         if slope - norm.ppf(MOST_LIKING) * error < LEAST_SLOPE:
             raise MetricError(
-                f"the judge does not tell right answers from wrong ones: its verdicts move by {slope:.2f} ± "
-                f"{error:.2f} from the one to the other, 1 being all; name another judge"
+                f"the verdicts do not tell right answers from wrong ones: they move by {slope:.2f} ± {error:.2f} from "
+                "the one to the other, 1 being all; compare otherwise, or by another judge"
             )
         middles = (np.bincount(which, verdicts) / sizes)[which]
         spread = float(((verdicts - middles) ** 2).sum() / max(len(rest) - len(cells), 1))

@@ -1,27 +1,32 @@
-"""Compare adapters on requests that recur and that nothing profiled is like, by a judge whose errors are known.
+"""Compare adapters on requests that recur and that nothing profiled is like, by a referee whose errors are known.
 
 The requests are those of which servers keep a few texts (`serving/traffic/sampling.py`); nobody knows their right
-answers. Base and the likeliest adapters answer them, and a judge says of each adapter's answer whether it is better
-than base's. How far that is to be believed, the same judge shows on profiled tasks, with the same adapters, where the
-metric says who was right (`judge_trial.py`).
+answers. Base and the likeliest adapters answer them, and a referee (`referees.py`), which may be a judge, says of each
+adapter's answer whether it is better than base's. How far that is to be believed, it shows on profiled tasks, with the
+same adapters, where the metric says who was right (`judge_trial.py`).
 
 A kind is worth admitting where what the profile would then choose is surely better than what it chooses now: where the
-lower bound of that lead is above zero. It joins the profile (`router/recurring.py`) where the operator says so. No
-answer and no text is kept.
+lower bound of that lead is above zero. What was found is kept in the registry, as figures: no answer and no text is. A
+kind joins the profile (`router/recurring.py`) where the operator says so.
+
+A plan is made first, and then done a task and a kind at a time, so that a worker may be killed between any two
+(`jobs/comparing.py`); `traitroute samples compare` does the same in one go.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..adapters import (
     Adapter,
+    DemandWindow,
     InputError,
-    JudgedKind,
+    KindComparison,
     MetricError,
     RefusalError,
     Registry,
@@ -36,15 +41,15 @@ from ..serving.engines import Engine, EngineRequest
 from ..serving.traffic.sampling import KEY, SampleKeys
 from .judge_trial import LEAST_TASKS, JudgeTrial, TrialCell
 from .matrix.profiled import profiled_tasks
-from .tasks.metrics import Answer, Example
-from .tasks.metrics.judge import Judge
+from .referees import Referee
+from .tasks.metrics import Example
 from .tasks.task import Task
 
 Array = NDArray[np.float64]
 LEAST_REQUESTS = 20
 """Fewer requests of a kind are not compared."""
 ADAPTERS = 5
-"""So many adapters answer, those of the highest predicted gain."""
+"""So many adapters answer, those of the highest predicted gain, and at most as many more that are chosen now."""
 TRIAL_TASKS, TRIAL_ANSWERS = 20, 20
 MAX_TOKENS = 256
 Allowed = Callable[[str | None, Adapter], bool]
@@ -52,44 +57,40 @@ Allowed = Callable[[str | None, Adapter], bool]
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What the judge made of a kind: of the `adapters` compared, mean `verdicts` (a,) on so many `counts` (a,) of their
-    answers, the `predicted` mean gains (a,), those believed after the verdicts, `gains` (a,), and their `errors`.
+class Plan:
+    """Which `kinds` are compared by the profile of this `version`, on which `adapters` (name and weights' digest), and
+    the `tasks` on which the referee is tried first. It is JSON too."""
 
-    `before` (a,) are the shares of the requests that the profile gives each adapter now, `after` those with what was
-    judged; base has the rest. That is better by `lead`, `low` being the lower bound.
-    """
+    version: int
+    kinds: tuple[str, ...]
+    adapters: tuple[tuple[str, str], ...]
+    tasks: tuple[str, ...]
 
-    kind: str
-    requests: int
-    adapters: tuple[str, ...]
-    verdicts: Array
-    counts: NDArray[np.intp]
-    predicted: Array
-    gains: Array
-    errors: Array
-    before: Array
-    after: Array
-    lead: float
-    low: float
-    features: Array = field(repr=False)
+    def to_json(self) -> dict[str, Any]:
+        """For a job to keep."""
+        return asdict(self)
 
-    @property
-    def worth_it(self) -> bool:
-        """Whether what was judged is surely better to go by."""
-        return self.low > 0
+    @classmethod
+    def of_json(cls, kept: dict[str, Any]) -> Self:
+        """The plan that was kept."""
+        adapters = tuple((name, weights) for name, weights in kept["adapters"])
+        return cls(kept["version"], tuple(kept["kinds"]), adapters, tuple(kept["tasks"]))
+
+
+class StalePlanError(InputError):
+    """An adapter of the plan was removed, disabled or replaced meanwhile."""
 
 
 @dataclass
 class Comparer:
-    """Compares kinds on `engine`, where the registry's adapters are served, by `judge`; the texts are read by `keys`.
+    """Compares kinds on `engine`, where the registry's adapters are served, by `referee`; the texts are read by `keys`.
 
-    The trial is made once, for all kinds, on up to `trial_tasks` tasks of the profile.
+    The trial is made once for all kinds of a plan, on up to `trial_tasks` tasks of the profile.
     """
 
     registry: Registry
     engine: Engine
-    judge: Judge
+    referee: Referee
     keys: SampleKeys
     allowed: Allowed = lambda tenant, adapter: tenant is None
     adapters: int = ADAPTERS
@@ -97,76 +98,150 @@ class Comparer:
     trial_answers: int = TRIAL_ANSWERS
     say: Callable[[str], None] = lambda text: None
 
-    def compare(self, kinds: Sequence[str] = ()) -> list[Comparison]:
-        """Compare the adapters on the kinds given, or on all of which enough requests are kept.
+    def compare(self, kinds: Sequence[str] = ()) -> list[KindComparison]:
+        """Compare the adapters on the kinds given, or on all of which enough requests are kept, and keep what was
+        found.
 
         Raises:
             InputError: none of them has enough requests that may be compared, or no key reads them.
-            MetricError: the judge cannot be asked, or cannot be believed at all.
+            MetricError: the referee cannot be used, or cannot be believed at all.
             ServerError: the server is away, or refuses.
         """
-        stored = self.registry.latest_profile()
-        if stored is None:
-            raise RegistryError("the registry holds no profile yet: run `traitroute profile`")
+        plan = self.plan(kinds)
+        cells: list[TrialCell] = []
+        for i, task in enumerate(plan.tasks, 1):
+            cells += self.try_on(plan, task)
+            self.say(f"tried on {task}, {i} of {len(plan.tasks)}")
+        trial = JudgeTrial.of(cells)
+        self.say(
+            f"tried on {trial.tasks} tasks: verdicts move by {trial.slope:.2f} ± {trial.slope_error:.2f} from wrong to "
+            f"right, and lean to what an adapter writes on a task by {trial.liking**0.5:.2f} at most"
+        )
+        return [self.compare_kind(plan, kind, trial) for kind in plan.kinds]
+
+    def ready(self) -> list[str]:
+        """The kinds of which enough requests can be read and compared, those with the most first."""
+        if (stored := self.registry.latest_profile()) is None:
+            return []
+        records = self._records(RoutingProfile.from_bytes(stored.data))
+        sizes = {kind: len(self._texts(kind, records)) for kind in self._kinds()}
+        return sorted((kind for kind, size in sizes.items() if size), key=lambda kind: -sizes[kind])
+
+    def plan(self, kinds: Sequence[str] = ()) -> Plan:
+        """What is to be done to compare the kinds given, or all that are ready.
+
+        Raises:
+            InputError: none is ready.
+            MetricError: the referee can be tried on too few tasks.
+        """
+        stored = self._newest()
         profile = RoutingProfile.from_bytes(stored.data)
-        ready = self.registry.routable_names()
-        records = [a for a in self.registry.adapters() if a.name in ready and a.name in profile.adapters]
+        records = self._records(profile)
         texts = {kind: texts for kind in kinds or self._kinds() if (texts := self._texts(kind, records))}
         if not texts:
             raise InputError(
                 f"no kind has {LEAST_REQUESTS} requests that {KEY} reads and that may be compared: "
                 "traitroute samples list"
             )
-        profile = profile.take([profile.adapters.index(a.name) for a in records])
-        for kind in texts:
-            if profile.recurring is not None and kind in profile.recurring.names:
-                profile = profile.without_kind(kind)
-        compared = self._likeliest(profile, records, texts)
-        trial = self.try_judge(stored, compared)
-        self.say(
-            f"tried on {trial.tasks} tasks: verdicts move by {trial.slope:.2f} ± {trial.slope_error:.2f} from wrong to "
-            f"right, and lean to what an adapter writes on a task by {trial.liking**0.5:.2f} at most"
-        )
-        return [self._compare(kind, texts[kind], profile, compared, trial) for kind in texts]
+        likeliest = self._likeliest(self._bare(profile, records, texts), records, texts)
+        tasks = self._trial_tasks(stored)
+        return Plan(stored.version, tuple(texts), tuple((a.name, a.weights_digest) for a in likeliest), tuple(tasks))
 
-    def try_judge(self, stored: StoredProfile, adapters: Sequence[Adapter]) -> JudgeTrial:
-        """Have the judge compare answers of `adapters` and base on profiled tasks, where the right ones are known.
+    def try_on(self, plan: Plan, name: str) -> list[TrialCell]:
+        """Have the referee compare answers of the adapters and base on a profiled task, where the right ones are known.
 
         Raises:
-            MetricError: too few tasks can be used, or the judge cannot be believed at all.
+            MetricError: the referee cannot be used.
+            StalePlanError: the adapters are others by now.
         """
-        cells: list[TrialCell] = []
-        known = profiled_tasks(self.registry, stored.summary)
-        tasks, used = [known[i] for i in np.random.default_rng(0).permutation(len(known))], 0
-        for task in tasks:
-            # A task that a judge scores knows no right answers.
-            if used == self.trial_tasks or task.metric.against_base or task.metric.without_answers:
-                continue
-            try:
-                examples = task.test_examples[: self.trial_answers]
-            except (InputError, SuiteError) as exc:
-                self.say(f"the judge is not tried on {task.name}: {exc}")
-                continue
-            cells += self._trial_cells(task, examples, adapters)
-            used += 1
-            self.say(f"tried on {task.name}, {used} of up to {min(self.trial_tasks, len(tasks))}")
-        if used < LEAST_TASKS:
-            raise MetricError(
-                f"the judge can be tried on {used} of the profile's tasks, and it takes {LEAST_TASKS}: give more tasks "
-                "with right answers (traitroute tasks add)"
-            )
-        return JudgeTrial.of(cells)
-
-    def _trial_cells(self, task: Task, examples: list[Example], adapters: Sequence[Adapter]) -> list[TrialCell]:
+        adapters = self._planned(plan)
+        known = profiled_tasks(self.registry, self.registry.profile(plan.version).summary)
+        task = next(each for each in known if each.name == name)
+        examples = task.test_examples[: self.trial_answers]
         ask = partial(_asked, tools=True, max_tokens=task.max_tokens)
         base = [result.text for result in self.engine.run([ask(example, None) for example in examples])]
+        outputs = [[r.text for r in self.engine.run([ask(example, a) for example in examples])] for a in adapters]
         of_base = _scores(task, base, examples)
         cells = []
-        for adapter in adapters:
-            outputs = [result.text for result in self.engine.run([ask(example, adapter) for example in examples])]
-            verdicts = self._verdicts([_shown(example) for example in examples], outputs, base)
-            cells.append(TrialCell(adapter.name, task.name, verdicts, _scores(task, outputs, examples) - of_base))
+        verdicts = self.referee.verdicts([_shown(example) for example in examples], adapters, outputs, base)
+        for adapter, answers, said in zip(adapters, outputs, verdicts, strict=True):
+            gains, told = _scores(task, answers, examples) - of_base, ~np.isnan(said)
+            if told.any():
+                cells.append(TrialCell(adapter.name, task.name, said[told], gains[told]))
         return cells
+
+    def compare_kind(self, plan: Plan, kind: str, trial: JudgeTrial) -> KindComparison:
+        """Compare the adapters on a kind by a referee that was tried, and keep what was found.
+
+        Raises:
+            InputError: too few of its texts are left.
+            ServerError: the server is away, or refuses.
+            StalePlanError: the adapters are others by now.
+        """
+        adapters = self._planned(plan)
+        profile = RoutingProfile.from_bytes(self.registry.profile(plan.version).data)
+        records = self._records(profile)
+        if not (requests := self._texts(kind, records)):
+            raise InputError(f"fewer than {LEAST_REQUESTS} texts of kind {kind} are left")
+        verdicts = self._verdicts(kind, requests, adapters)
+        bare = self._bare(profile, records, [kind])
+        found = self._found(plan.version, kind, [text for _, text in requests], bare, adapters, verdicts, trial)
+        self.registry.put_comparison(found)
+        return found
+
+    def refuse(self, kinds: Sequence[str], why: str) -> None:
+        """Keep that these kinds could not be compared by the newest profile."""
+        version = self._newest().version
+        for kind in kinds:
+            requests = len(self.registry.samples(kind))
+            known = {"kind": kind, "profile_version": version, "by": self.referee.name, "requests": requests}
+            self.registry.put_comparison(KindComparison(**known, refused=why))
+
+    def _newest(self) -> StoredProfile:
+        if (stored := self.registry.latest_profile()) is None:
+            raise RegistryError("the registry holds no profile yet: run `traitroute profile`")
+        return stored
+
+    def _records(self, profile: RoutingProfile) -> list[Adapter]:
+        """The adapters of the profile that servers choose from."""
+        ready = self.registry.routable_names()
+        return [a for a in self.registry.adapters() if a.name in ready and a.name in profile.adapters]
+
+    def _bare(self, profile: RoutingProfile, records: Sequence[Adapter], kinds: Collection[str]) -> RoutingProfile:
+        """The profile of those adapters, without what an earlier comparison of the kinds added."""
+        profile = profile.take([profile.adapters.index(a.name) for a in records])
+        for kind in kinds:
+            if profile.recurring is not None and kind in profile.recurring.names:
+                profile = profile.without_kind(kind)
+        return profile
+
+    def _planned(self, plan: Plan) -> list[Adapter]:
+        ready = self.registry.routable_names()
+        known = {(a.name, a.weights_digest): a for a in self.registry.adapters() if a.name in ready}
+        if lost := [name for name, weights in plan.adapters if (name, weights) not in known]:
+            raise StalePlanError(f"adapter {lost[0]} was removed, disabled or replaced meanwhile: compare again")
+        return [known[each] for each in plan.adapters]
+
+    def _trial_tasks(self, stored: StoredProfile) -> list[str]:
+        """The tasks on which the referee is tried: some with right answers, in an order of chance."""
+        known = profiled_tasks(self.registry, stored.summary)
+        tasks: list[str] = []
+        for task in (known[i] for i in np.random.default_rng(0).permutation(len(known))):
+            # A task that a judge scores knows no right answers.
+            if len(tasks) == self.trial_tasks or task.metric.against_base or task.metric.without_answers:
+                continue
+            try:
+                assert task.test_examples
+            except (InputError, SuiteError) as exc:
+                self.say(f"not tried on {task.name}: {exc}")
+            else:
+                tasks.append(task.name)
+        if len(tasks) < LEAST_TASKS:
+            raise MetricError(
+                f"verdicts can be tried on {len(tasks)} of the profile's tasks, and it takes {LEAST_TASKS}: give more "
+                "tasks with right answers (traitroute tasks add)"
+            )
+        return tasks
 
     def _kinds(self) -> list[str]:
         return list(dict.fromkeys(sample.kind for sample in self.registry.samples()))
@@ -182,126 +257,79 @@ class Comparer:
         return read if len(read) >= LEAST_REQUESTS else []
 
     def _likeliest(
-        self, profile: RoutingProfile, records: Sequence[Adapter], texts: dict[str, list[tuple[Sample, str]]]
+        self, profile: RoutingProfile, records: Sequence[Adapter], texts: Mapping[str, Sequence[tuple[Sample, str]]]
     ) -> list[Adapter]:
-        """The adapters of the highest predicted gain on any of the kinds, and those that are chosen now."""
+        """The adapters of the highest predicted gain on any of the kinds, and those that are chosen most now."""
         by_kind = [profile.predict_many([text for _, text in of_kind]).gains.mean(axis=0) for of_kind in texts.values()]
         router = Router(profile)
-        now = {i for of in texts.values() for i in router.choose([text for _, text in of]).chosen.tolist() if i >= 0}
+        now = Counter(i for of in texts.values() for i in router.choose([t for _, t in of]).chosen.tolist() if i >= 0)
         order = np.argsort(-np.max(by_kind, axis=0), kind="stable").tolist()
-        places = sorted({*order[: self.adapters], *now})
+        places = sorted({*order[: self.adapters], *(i for i, _ in now.most_common(self.adapters))})
         return [next(a for a in records if a.name == profile.adapters[i]) for i in places]
 
-    def _compare(
-        self,
-        kind: str,
-        requests: list[tuple[Sample, str]],
-        profile: RoutingProfile,
-        adapters: Sequence[Adapter],
-        trial: JudgeTrial,
-    ) -> Comparison:
-        texts = [text for _, text in requests]
-        examples = [Example(prompt=text, target="", answer="") for text in texts]
-        verdicts: list[Array] = [np.zeros(0)] * len(adapters)
+    def _verdicts(self, kind: str, requests: Sequence[tuple[Sample, str]], adapters: Sequence[Adapter]) -> list[Array]:
+        """What the referee says of the answers of each adapter to the requests that it may answer."""
+        examples = [Example(prompt=text, target="", answer="") for _, text in requests]
+        outputs: list[list[str | None]] = []
         try:
             base = [r.text for r in self.engine.run([_asked(example, None) for example in examples])]
-            for i, adapter in enumerate(adapters):
+            for adapter in adapters:
                 mine = [n for n, (sample, _) in enumerate(requests) if self.allowed(sample.tenant, adapter)]
-                if not mine:
-                    continue
-                results = self.engine.run([_asked(examples[n], adapter) for n in mine])
-                said = self._verdicts([examples[n] for n in mine], [r.text for r in results], [base[n] for n in mine])
-                verdicts[i] = said
-        except (RefusalError, ServerError, InputError) as exc:
+                results = self.engine.run([_asked(examples[n], adapter) for n in mine]) if mine else []
+                answers = dict(zip(mine, (result.text for result in results), strict=True))
+                outputs.append([answers.get(n) for n in range(len(examples))])
+        except InputError as exc:
+            # They do not fit, and will not when they are asked again.
+            raise RefusalError(f"requests of kind {kind}: {exc}", status=400) from exc
+        except ServerError as exc:
             # What a server says may repeat the text that it was sent.
-            raise ServerError(
-                f"the server could not answer the requests of kind {kind} ({type(exc).__name__}): see its log"
-            ) from None
+            what = f"the server could not answer the requests of kind {kind} ({type(exc).__name__}): see its log"
+            if isinstance(exc, RefusalError):
+                raise RefusalError(what, status=exc.status) from None
+            raise ServerError(what) from None
+        said = self.referee.verdicts(examples, adapters, outputs, base)
+        return [each[~np.isnan(each)] for each in said]
+
+    def _found(
+        self,
+        version: int,
+        kind: str,
+        texts: Sequence[str],
+        profile: RoutingProfile,
+        adapters: Sequence[Adapter],
+        verdicts: Sequence[Array],
+        trial: JudgeTrial,
+    ) -> KindComparison:
+        """What is believed of the adapters after the verdicts, and what would then be chosen."""
         places = [profile.adapters.index(adapter.name) for adapter in adapters]
         predicted = profile.predict_many(texts).gains.mean(axis=0)[places]
         believed = trial.judged(verdicts, predicted, profile.error_unknown)
-        features, error = profile.features.transform(texts), float(np.sqrt(believed.variances.max()))
+        features, errors = profile.features.transform(texts), np.sqrt(believed.variances)
         beyond = np.zeros(len(profile.adapters))
         beyond[places] = believed.means - predicted
         before, after = (
             np.array([(Router(each).choose(texts).chosen == place).mean() for place in places])
-            for each in (profile, profile.with_kind(kind, features, beyond, error))
+            for each in (profile, profile.with_kind(kind, features, beyond, float(errors.max())))
         )
         lead, low = believed.lead(before, after)
-        return Comparison(
+        return KindComparison(
             kind=kind,
+            profile_version=version,
+            by=self.referee.name,
             requests=len(texts),
             adapters=tuple(adapter.name for adapter in adapters),
-            verdicts=np.array([each.mean() if len(each) else 0.0 for each in verdicts]),
-            counts=np.array([len(each) for each in verdicts]),
-            predicted=predicted,
-            gains=believed.means,
-            errors=np.sqrt(believed.variances),
-            before=before,
-            after=after,
+            weights=tuple(adapter.weights_digest for adapter in adapters),
+            verdicts=tuple(float(each.mean()) if len(each) else 0.0 for each in verdicts),
+            counts=tuple(len(each) for each in verdicts),
+            predicted=tuple(predicted.tolist()),
+            gains=tuple(believed.means.tolist()),
+            errors=tuple(errors.tolist()),
+            before=tuple(before.tolist()),
+            after=tuple(after.tolist()),
             lead=lead,
             low=low,
-            features=features,
+            features=DemandWindow.pack(list(features)),
         )
-
-    def _verdicts(self, examples: Sequence[Example], outputs: Sequence[str], base: Sequence[str]) -> Array:
-        """What the judge says of each output, from -1 (base's is better) to 1."""
-        answers = [Answer(*each) for each in zip(outputs, examples, base, strict=True)]
-        try:
-            return 2 * np.array(self.judge.scores(answers)) - 1
-        except MetricError as exc:
-            if exc.__cause__ is None:
-                raise
-            # What its server says may repeat the texts that it was sent.
-            raise MetricError(
-                f"the judge {self.judge.model!r} at {self.judge.url} could not be asked "
-                f"({type(exc.__cause__).__name__}): its verdicts until now are kept"
-            ) from None
-
-
-def admit(registry: Registry, comparison: Comparison, judge: str) -> int:
-    """Have a compared kind join the newest profile, and return the new version.
-
-    Raises:
-        ConflictError: another profile came first.
-    """
-    stored = registry.latest_profile()
-    if stored is None:
-        raise RegistryError("the registry holds no profile yet: run `traitroute profile`")
-    profile = RoutingProfile.from_bytes(stored.data)
-    beyond = np.zeros(len(profile.adapters))
-    for name, of_name in zip(comparison.adapters, comparison.gains - comparison.predicted, strict=True):
-        if name in profile.adapters:
-            beyond[profile.adapters.index(name)] = of_name
-    note = JudgedKind(
-        kind=comparison.kind,
-        judge=judge,
-        judged_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        requests=comparison.requests,
-        lead=comparison.lead,
-        low=comparison.low,
-        adapters=comparison.adapters,
-        gains=tuple(comparison.gains.tolist()),
-    )
-    kept = [each for each in stored.summary.recurring if each.kind != comparison.kind]
-    data = profile.with_kind(comparison.kind, comparison.features, beyond, float(comparison.errors.max())).to_bytes()
-    summary = stored.summary.changed(recurring=(*kept, note))
-    return registry.put_profile(data, summary, origin="kind", parent=stored.version)
-
-
-def remove(registry: Registry, kind: str) -> int:
-    """Take a recurring kind out of the newest profile, and return the new version.
-
-    Raises:
-        RegistryError: the profile has no such kind.
-        ConflictError: another profile came first.
-    """
-    stored = registry.latest_profile()
-    if stored is None:
-        raise RegistryError("the registry holds no profile yet: run `traitroute profile`")
-    data = RoutingProfile.from_bytes(stored.data).without_kind(kind).to_bytes()
-    kept = tuple(each for each in stored.summary.recurring if each.kind != kind)
-    return registry.put_profile(data, stored.summary.changed(recurring=kept), origin="kind", parent=stored.version)
 
 
 def _asked(

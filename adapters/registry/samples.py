@@ -1,7 +1,7 @@
 """A few texts of recurring requests that nothing profiled is like, in the registry: encrypted, and for some hours only.
 
 The key is not here: who has the registry alone, or a copy of it, reads no text. What has expired is given to nobody,
-and is removed as soon as anybody writes or removes samples.
+and is removed as soon as anybody writes or removes samples. What comparing adapters on them gave stays, as figures.
 """
 
 from collections.abc import Sequence
@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors.numpy import load
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import Delete, Table, delete, func, insert, select
 
 from . import schema
 from .database import Database
 
-_table = schema.samples
+_table, _compared = schema.samples, schema.comparisons
+_APART = ("kind", "profile_version", "compared_at", "features")
+"""What has a column of its own."""
 
 
 class Sample(BaseModel):
@@ -39,6 +41,47 @@ class Sample(BaseModel):
     def row(self) -> NDArray[np.float64]:
         """The features, (p,)."""
         return load(self.features)["features"][0].astype(np.float64)
+
+
+class KindComparison(BaseModel):
+    """What comparing base and `adapters`, of these `weights`, on a kind's `requests` gave; `by` says how.
+
+    Each adapter has a mean of `verdicts` on so many `counts` of its answers, the `predicted` mean gain, the one
+    believed after the verdicts, of `gains`, and its standard error, of `errors`. `before` are the shares of the
+    requests that the profile gives each adapter now, `after` those with what was found; base has the rest. That is
+    better by `lead`, `low` being the lower bound. Where it could not be found out, `refused` says why.
+    `features` are those of the requests, packed as a `DemandWindow`'s.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
+    profile_version: int
+    compared_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    by: str
+    requests: int
+    refused: str | None = None
+    adapters: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
+    verdicts: tuple[float, ...] = ()
+    counts: tuple[int, ...] = ()
+    predicted: tuple[float, ...] = ()
+    gains: tuple[float, ...] = ()
+    errors: tuple[float, ...] = ()
+    before: tuple[float, ...] = ()
+    after: tuple[float, ...] = ()
+    lead: float = 0.0
+    low: float = 0.0
+    features: bytes = Field(default=b"", repr=False)
+
+    @property
+    def worth_it(self) -> bool:
+        """Whether what was found is surely better to go by."""
+        return self.refused is None and self.low > 0
+
+    def rows(self) -> NDArray[np.float64]:
+        """The features of the requests, (n, p)."""
+        return load(self.features)["features"].astype(np.float64)
 
 
 class SampleTable(Database):
@@ -69,10 +112,29 @@ class SampleTable(Database):
         return [Sample.model_validate(dict(row._mapping)) for row in rows]
 
     def forget_samples(self, kind: str | None = None) -> int:
-        """Remove the samples of a kind, or all, and return how many there were."""
-        chosen = _table.c.kind == kind if kind is not None else _table.c.number.is_not(None)
+        """Remove the samples of a kind, or all, with what comparing on them gave; return how many samples there
+        were."""
+
+        def chosen(table: Table) -> Delete:
+            return delete(table) if kind is None else delete(table).where(table.c.kind == kind)
+
         with self._writing() as connection:
-            return connection.execute(delete(_table).where(chosen)).rowcount
+            connection.execute(chosen(_compared))
+            return connection.execute(chosen(_table)).rowcount
+
+    def put_comparison(self, comparison: KindComparison) -> None:
+        """Keep what comparing on a kind gave, in the place of what an earlier one did."""
+        figures = comparison.model_dump(mode="json", exclude=set(_APART))
+        with self._writing() as connection:
+            connection.execute(delete(_compared).where(_compared.c.kind == comparison.kind))
+            apart = {name: getattr(comparison, name) for name in _APART}
+            connection.execute(insert(_compared).values(figures=figures, **apart))
+
+    def comparisons(self) -> list[KindComparison]:
+        """List what comparing gave, the newest first."""
+        with self._transaction() as connection:
+            rows = connection.execute(select(_compared).order_by(_compared.c.compared_at.desc())).all()
+        return [KindComparison.model_validate(row.figures | {n: getattr(row, n) for n in _APART}) for row in rows]
 
     def forget_expired_samples(self) -> None:
         """Remove what has expired; where nothing has, nothing is written."""

@@ -36,7 +36,7 @@ from sqlalchemy import (
 from ..errors import DatabaseError, RegistryError
 
 APPLICATION = "traitroute"
-SCHEMA_VERSION = 12
+SCHEMA_VERSION = 13
 BASELINE = 9
 """The oldest schema that can be migrated. Lower numbers were development versions, never released."""
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -208,6 +208,17 @@ samples = Table(
     Column("tenant", String(64)),
     Column("features", LargeBinary, nullable=False),
     Column("text", LargeBinary, nullable=False),
+)
+
+# What comparing the adapters on such requests gave, by kind: figures, and the requests' features; no text.
+comparisons = Table(
+    "comparisons",
+    metadata,
+    Column("kind", String(16), primary_key=True),
+    Column("profile_version", Integer, nullable=False),
+    Column("compared_at", UtcDateTime, nullable=False),
+    Column("figures", JSON, nullable=False),
+    Column("features", LargeBinary, nullable=False),
 )
 
 

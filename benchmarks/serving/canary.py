@@ -1,4 +1,4 @@
-"""Canaries on a real server with the embedded engine: their shares, who answers, and what feedback makes of them.
+"""Canaries on a real server, vLLM or the embedded engine: their shares, who answers, and what feedback makes of them.
 
 Two adapters enter with a share each, in the place of the one for their topic: to one the users are kinder than to the
 adapter it replaces, to the other less kind. Conversations of both topics are asked for `auto`, half of them once more;

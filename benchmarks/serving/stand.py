@@ -57,15 +57,17 @@ class Stand:
 
 
 @contextmanager
-def tiny_stand(*, options: Sequence[str] = (), plugin: bool = True) -> Iterator[Stand]:
-    """Serve the tiny model in float32, in which equality of answers can be asked.
+def tiny_stand(
+    *, options: Sequence[str] = (), plugin: bool = True, twins: Mapping[str, str] | None = None
+) -> Iterator[Stand]:
+    """Serve the tiny model in float32, in which equality of answers can be asked; `twins` as in `topic_profile`.
 
     Without the `plugin` vLLM is told of the adapters on its command line, and does not know `auto`.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         base = tiny_base(folder / "tiny")
-        registry = made_registry(folder, base)
+        registry = made_registry(folder, base, twins=twins)
         more = [*TINY_OPTIONS, *options]
         variables = {}
         if not plugin:

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Any
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID, error
 from sqlalchemy import Engine, event
@@ -23,14 +24,15 @@ from ...adapters.registry.database import translated_errors
 from ...adapters.registry.postgresql import open_database
 from ...serving.jobs.board import APPLICATION, APPLICATION_VERSION, QUEUE, jobs_url
 from ...serving.lift.canary import take_steps
+from .comparing import COMPARING, ComparingSteps, Rounds
 from .locks import Held, Locks
 from .steps import RowSteps, pending
 from .workflow import job_id, register_workflow
 
 LOOK_S = 1.0
 """Pause between two checks of the registry and of the other workers."""
-CANARIES_S = 300.0
-"""Pause between two looks at how canaries do: their outcomes count an hour after the first."""
+RARELY_S = 300.0
+"""Pause between two looks at how canaries do, whose outcomes count an hour after the first, and at recurring kinds."""
 LOST_S = 10.0
 """A job that was taken from the queue begins well within this time."""
 _logger = logging.getLogger(__name__)
@@ -38,20 +40,25 @@ _logger = logging.getLogger(__name__)
 
 @dataclass
 class Worker:
-    """Does jobs by `steps`, up to `at_once` at a time, until `stopping` is set; `say` reports events to people."""
+    """Does jobs by `steps`, up to `at_once` at a time, until `stopping` is set; `say` reports events to people.
+
+    With `comparing` it compares adapters on recurring requests too.
+    """
 
     registry: Registry
     steps: RowSteps
     locks: Locks
     at_once: int = 1
+    comparing: ComparingSteps | None = None
     say: Callable[[str], None] = _logger.info
     stopping: threading.Event = field(default_factory=threading.Event)
     name: str = field(default_factory=lambda: f"{platform.node()}-{uuid.uuid4().hex[:8]}")
     _free_since: dict[str, float] = field(default_factory=dict)
     _running: set[str] = field(default_factory=set)
     _seen: set[str] = field(default_factory=set)
+    _rounds: Rounds | None = None
     _revision: int | None = None
-    _canaries_at: float = float("-inf")
+    _rarely_at: float = float("-inf")
 
     def run(self) -> None:
         """Work until `stopping` is set; then the process must end, and with it the jobs under way.
@@ -74,10 +81,15 @@ class Worker:
     def _launch(self) -> None:
         DBOS(config=self._config())
         self._measure_row = register_workflow(self.steps, self._running)
+        self._rounds = Rounds(self.comparing, self.say) if self.comparing else None
+        if self._rounds:
+            self._rounds.register(self._running)
+        # A round waits for a worker that was told to compare.
+        DBOS.listen_queues([QUEUE, COMPARING] if self._rounds else [QUEUE])
         DBOS.launch()
-        DBOS.register_queue(
-            QUEUE, worker_concurrency=self.at_once, polling_interval_sec=LOOK_S, on_conflict="always_update"
-        )
+        settings: dict[str, Any] = {"polling_interval_sec": LOOK_S, "on_conflict": "always_update"}
+        DBOS.register_queue(QUEUE, worker_concurrency=self.at_once, **settings)
+        DBOS.register_queue(COMPARING, global_concurrency=1, **settings)
 
     def _translated_errors(self) -> AbstractContextManager[None]:
         return translated_errors(f"the jobs of {self.registry.location}")
@@ -122,7 +134,7 @@ class Worker:
                         continue
                     self._enqueue_pending()
                     self._take_over()
-                    self._step_canaries()
+                    self._look_rarely()
             except (DatabaseError, RegistryError) as exc:
                 _logger.warning("traitroute: %s", exc)
 
@@ -156,16 +168,22 @@ class Worker:
         except error.DBOSException:
             _logger.debug("another worker was first to try %s again", identity)
 
-    def _step_canaries(self) -> None:
-        if time.monotonic() - self._canaries_at < CANARIES_S:
+    def _look_rarely(self) -> None:
+        if time.monotonic() - self._rarely_at < RARELY_S:
             return
-        self._canaries_at = time.monotonic()
+        self._rarely_at = time.monotonic()
+        self._step_canaries()
+        if self._rounds:
+            self._rounds.begin()
+
+    def _step_canaries(self) -> None:
         for figures in take_steps(self.registry):
             what = "rolled back" if figures.verdict == "roll back" else f"promoted to {figures.next_share:.0%}"
             self.say(f"{figures.adapter}, a canary at {figures.share:.1%}, is {what}: traitroute adapters canary")
 
     def _take_over(self) -> None:
-        under_way = DBOS.list_workflows(status="PENDING", queue_name=QUEUE, load_input=False, load_output=False)
+        queues = [QUEUE, COMPARING]
+        under_way = DBOS.list_workflows(status="PENDING", queue_name=queues, load_input=False, load_output=False)
         workers = {w.executor_id for w in under_way if w.executor_id}
         if self._running:
             workers.discard(self.name)

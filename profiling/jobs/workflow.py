@@ -36,28 +36,28 @@ def register_workflow(steps: RowSteps, running: set[str]) -> Callable[[str, str,
             running.discard(job)
 
     def do(name: str, weights: str, tasks: list[str]) -> Result:
-        result = _patiently(FIND, lambda: steps.find(name, weights, tasks), of_adapter=True)
+        result = patiently(FIND, lambda: steps.find(name, weights, tasks), of_adapter=True)
         most, done = result.get("most", 0), 0
         for task in tasks:
             if _continues(result):
-                result = _patiently(
+                result = patiently(
                     f"{MEASURE} base on {task}",
                     lambda task=task: steps.measure_base(name, weights, task),
                     of_adapter=False,
                 )
         while _continues(result):
-            result = _patiently(f"{MEASURE} {name}", lambda: steps.measure_parts(name, weights), of_adapter=True)
+            result = patiently(f"{MEASURE} {name}", lambda: steps.measure_parts(name, weights), of_adapter=True)
             done += result.get("examples", 0)
         if "refused" in result:
             reason = result["refused"]
-            undone = _patiently("set aside", lambda: steps.set_aside(name, weights, reason), of_adapter=True)
+            undone = patiently("set aside", lambda: steps.set_aside(name, weights, reason), of_adapter=True)
             result = undone or result
         return {"done": done, "most": most, **_state(result)}
 
     return measure_row
 
 
-def _patiently(name: str, step: Callable[[], Result], *, of_adapter: bool) -> Result:
+def patiently(name: str, step: Callable[[], Result], *, of_adapter: bool) -> Result:
     """Do a step, again and again while the server or the registry is away."""
     result: Result = {}
     for pauses in range(MOST_PAUSES):

@@ -26,7 +26,7 @@ import yaml
 from ...adapters import InputError, SuiteError, check_name
 from ...router.text import says_something
 from .chat import Chat
-from .metrics.format import is_json, options_in
+from .metrics.format import ASKS_JSON, is_json, options_in
 from .metrics.judge import Judge
 from .request_log import Entry, read_log
 from .templates import cut, group_by_template, template_words
@@ -65,7 +65,6 @@ JUDGED: Mapping[Judged, Judging] = {
     ),
 }
 SHOWN = 160
-_JSON = re.compile(r"\bjson\b", re.IGNORECASE)
 
 
 @dataclass
@@ -185,7 +184,7 @@ def _request(entry: Entry, chat: Chat) -> _Request:
     users = (m["content"] for m in chat.messages if m["role"] == "user")
     # The first turn that says something, as the router reads it: it stays the same through a conversation.
     text = next(filter(says_something, users), "")
-    asks_json = entry.asks_json or _JSON.search(text + system) is not None
+    asks_json = entry.asks_json or ASKS_JSON.search(text + system) is not None
     options = options_in(cut(chat.asked))
     kept = not chat.answer or (is_json(chat.answer) if asks_json else _names_one(chat.answer, options))
     return _Request(entry.number, cut(text), system[:1_000], asks_json, bool(options), len(chat.answer.strip()), kept)

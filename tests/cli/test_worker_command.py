@@ -28,6 +28,11 @@ def empty(tmp_path: Path) -> Path:
         (("--server", SERVER), "holds no profile yet"),
         (("--server", "localhost:8000"), "'localhost:8000' is not the address of a server"),
         (("--server", SERVER, "--api-key-env", "NO_SUCH_KEY"), "export it first"),
+        (("--server", SERVER, "--compare", "votes"), "by judge, agreement, format, not by 'votes'"),
+        (("--server", SERVER, "--compare", "judge"), "give --judge MODEL and --judge-url URL"),
+        (("--server", SERVER, "--compare", "agreement", "--judge", "m", "--judge-url", SERVER), "not by agreement"),
+        (("--server", SERVER, "--judge", "m"), "give --compare judge"),
+        (("--server", SERVER, "--compare", "agreement"), "TRAITROUTE_SAMPLE_KEY is not set"),
     ],
 )
 def test_a_mistake_is_told_with_its_cure(

@@ -69,7 +69,7 @@ def test_a_trial_on_few_tasks_is_refused() -> None:
 
 
 def test_a_judge_that_tells_nothing_is_refused() -> None:
-    with pytest.raises(MetricError, match="does not tell right answers from wrong ones"):
+    with pytest.raises(MetricError, match="do not tell right answers from wrong ones"):
         trial(1.0)
     same = [TrialCell(a, str(task), np.ones(9), np.zeros(9)) for task in range(9) for a in "ab"]
     with pytest.raises(MetricError, match="gain nothing on its tasks"):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from traitroute.adapters import (
     Adapter,
+    ConflictError,
     DemandWindow,
     FinishReason,
     InputError,
@@ -21,7 +22,9 @@ from traitroute.adapters import (
 )
 from traitroute.profiling import TransferMatrix, measure
 from traitroute.profiling.fit import fit
-from traitroute.profiling.recurring import Comparer, admit, remove
+from traitroute.profiling.kind_admission import admit, remove
+from traitroute.profiling.recurring import Comparer
+from traitroute.profiling.referees import ByAgreement, ByJudge, Referee
 from traitroute.profiling.tasks.metrics import Answer
 from traitroute.profiling.tasks.metrics.judge import Judge
 from traitroute.router import Router, RoutingProfile
@@ -100,8 +103,9 @@ class Place:
     keys: SampleKeys
     engine: Engine = field(default_factory=lambda: Engine(TASKS, skills=SKILLS))
 
-    def comparer(self, judge: Judge | None = None, **settings: object) -> Comparer:
-        return Comparer(self.registry, self.engine, judge or knowing(), self.keys, **settings)  # pyright: ignore[reportArgumentType]
+    def comparer(self, judge: Judge | None = None, *, referee: Referee | None = None, **settings: object) -> Comparer:
+        by = referee or ByJudge(judge or knowing())
+        return Comparer(self.registry, self.engine, by, self.keys, **settings)  # pyright: ignore[reportArgumentType]
 
     def put(self, count: int, tenant: str | None = None) -> None:
         stored = self.registry.latest_profile()
@@ -170,7 +174,7 @@ def test_the_adapter_that_is_better_there_is_chosen_there(place: Place) -> None:
     if not found.worth_it:
         # The profile may choose it there already; then another one must be better.
         assert {before.route(text).adapter for text in texts(40)} == {"two"}
-    version = admit(place.registry, found, "judge")
+    version = admit(place.registry, KIND)
     stored = place.registry.latest_profile()
     assert stored is not None and (stored.version, stored.origin) == (version, "kind")
     [note] = stored.summary.recurring
@@ -201,7 +205,7 @@ def test_a_judge_that_likes_by_task_admits_nothing(place: Place) -> None:
     try:
         [found] = place.comparer(knowing(Fickle)).compare()
     except MetricError as exc:
-        assert "does not tell right answers" in str(exc)
+        assert "do not tell right answers" in str(exc)
     else:
         assert not found.worth_it
 
@@ -244,3 +248,64 @@ def test_a_trial_needs_tasks_with_right_answers(place: Place, monkeypatch: pytes
     place.put(40)
     with pytest.raises(MetricError, match="on 5 of the profile's tasks"):
         place.comparer(trial_tasks=5).compare()
+
+
+def test_what_was_found_is_kept_and_admitted_later(place: Place) -> None:
+    router = Router.from_registry(place.registry)
+    now = {router.route(text).adapter for text in texts(40)}
+    place.engine.good = next(weights for weights, name in (("3", "three"), ("1", "one")) if name not in now)
+    place.put(40)
+    with pytest.raises(RegistryError, match="was not compared"):
+        admit(place.registry, KIND)
+    [found] = place.comparer().compare()
+    [kept] = place.registry.comparisons()
+    assert kept == found
+    # Its texts may be gone by then.
+    place.registry.forget_expired_samples()
+    assert admit(place.registry, KIND) == 2
+    place.registry.forget_samples(KIND)
+    assert place.registry.comparisons() == []
+
+
+def test_what_is_not_worth_it_or_of_the_past_is_not_admitted(place: Place) -> None:
+    place.put(40)
+    [found] = place.comparer().compare()
+    changed = [
+        ({"low": -0.01}, RegistryError, "not worth admitting"),
+        ({"low": 0.1, "weights": ("9" * 64, *found.weights[1:])}, ConflictError, "adapter one has other weights"),
+        ({"low": 0.1, "profile_version": 99}, ConflictError, "fitted anew"),
+    ]
+    for changes, error, message in changed:
+        place.registry.put_comparison(found.model_copy(update=changes))
+        with pytest.raises(error, match=message):
+            admit(place.registry, KIND)
+    place.comparer().refuse([KIND], "the verdicts tell nothing")
+    with pytest.raises(RegistryError, match="the verdicts tell nothing"):
+        admit(place.registry, KIND)
+
+
+def test_agreement_is_tried_and_compares_like_a_judge(place: Place) -> None:
+    place.put(40)
+    try:
+        [found] = place.comparer(referee=ByAgreement()).compare()
+    except MetricError as exc:
+        assert "do not tell right answers" in str(exc)
+    else:
+        # Two of three adapters answer as base does, so who is alone does not win.
+        assert found.by == "agreement"
+        assert found.verdicts[found.adapters.index("two")] <= 0
+
+
+def test_a_kind_is_compared_once_by_each_referee(place: Place) -> None:
+    pytest.importorskip("dbos", reason="needs DBOS: pip install 'traitroute[worker]'")
+    from traitroute.profiling.jobs.comparing import ComparingSteps
+
+    place.put(40)
+    steps = ComparingSteps(place.comparer())
+    assert steps.waiting() == [KIND]
+    place.comparer().compare()
+    assert steps.waiting() == []
+    assert "withdrawn" in steps.plan([KIND])
+    assert ComparingSteps(place.comparer(referee=ByAgreement())).waiting() == [KIND]
+    place.comparer(referee=ByAgreement()).refuse([KIND], "no use")
+    assert ComparingSteps(place.comparer(referee=ByAgreement())).waiting() == []

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ..task import Task
 
 _FENCE = re.compile(r"^\s*```(?:json)?\s*\n(.*)\n\s*```\s*$", re.DOTALL)
+ASKS_JSON = re.compile(r"\bjson\b", re.IGNORECASE)
 _LETTERED = re.compile(r"^[ \t]*(?:[-*][ \t]+)?\(?([A-J1-9])[).:][ \t]+(\S.{0,200})$", re.MULTILINE)
 _BULLET = re.compile(r"^[ \t]*[-*•][ \t]+(\S.{0,200})$", re.MULTILINE)
 _LISTED = re.compile(r"\b(?:one of|either|choose between|choose from|options:|choices:):?[ \t]+([^\n.?!]{3,200})", re.I)
@@ -76,6 +77,14 @@ def options_in(prompt: str) -> list[str]:
         if len(named) > 1 and all(0 < len(name) <= 40 for name in named):
             return _distinct(named)
     return []
+
+
+def keeps_format(prompt: str, output: str) -> bool | None:
+    """Whether an output is what a prompt asks for, one of the options that it lists or JSON; None where it asks for
+    neither."""
+    if options := options_in(prompt):
+        return bare_label(output.strip()) in {bare_label(option) for option in options}
+    return is_json(output.strip()) if ASKS_JSON.search(prompt) else None
 
 
 def _distinct(options: Iterable[str]) -> list[str]:

@@ -69,7 +69,7 @@ def test_samples_are_copied_with_a_registry_that_is_read_only(tmp_path: Path) ->
 
 def test_a_registry_of_schema_11_gets_the_table(place: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     folder = tmp_path / "migrations"
-    shutil.copytree(schema.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__", "schema_12*"))
+    shutil.copytree(schema.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__", "schema_12*", "schema_13*"))
     with monkeypatch.context() as older:
         older.setattr(schema, "MIGRATIONS", folder)
         older.setattr(schema, "SCHEMA_VERSION", 11)

@@ -81,12 +81,12 @@ class House:
         self.served[f"{name}@{adapter.version}"] = adapter
         return adapter
 
-    def profile(self) -> None:
+    def profile(self, tasks_each: int = 1) -> None:
         """Measure three adapters on tasks that one of them each answers rightly, and fit a profile."""
         adapters = [self.adapter(name, seed=seed) for name, seed in SEEDS.items()]
         base = open_base_model(str(self.base))
         engine = TransformersEngine(self.base, self.registry.weights, precision="float32")
-        tasks = [self._task(a, engine) for a in adapters]
+        tasks = [self._task(a, engine, number) for number in range(tasks_each) for a in adapters]
         for adapter in adapters:
             self.registry.add_adapter(adapter)
         for task in tasks:
@@ -118,13 +118,13 @@ class House:
             "openai-traitroute-answers",
         )
 
-    def _task(self, adapter: Adapter, engine: TransformersEngine) -> Task:
+    def _task(self, adapter: Adapter, engine: TransformersEngine, number: int) -> Task:
         """Requests of words of the adapter's own, of which it answers every one rightly, by its own lights."""
         first = 10 + 10 * SEEDS[adapter.name]
-        prompts = [f"w{first + i % 8} w{first + i // 8} w{3 + i} w{first}" for i in range(EXAMPLES)]
+        prompts = [f"w{first + i % 8} w{first + i // 8} w{3 + i} w{first + number}" for i in range(EXAMPLES)]
         asked = [EngineRequest(({"role": "user", "content": p},), adapter, ANSWER_TOKENS) for p in prompts]
         rows = [{"input": p, "target": r.text or "w9"} for p, r in zip(prompts, engine.run(asked), strict=True)]
-        folder = self.root / "data" / f"of-{adapter.name}"
+        folder = self.root / "data" / (f"of-{adapter.name}" + f"-{number}" * (number > 0))
         folder.mkdir(parents=True)
         (folder / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
         spec = {"rows": {"folder": str(self.root / "data")}, "test": EXAMPLES, "train": 0}

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 from traitroute.adapters import Adapter, AdapterState, Feedback, Registry
-from traitroute.profiling.jobs.worker import CANARIES_S, Worker
+from traitroute.profiling.jobs.worker import RARELY_S, Worker
 from traitroute.serving.profile_snapshot import DecisionToken
 
 
@@ -43,12 +43,12 @@ def test_one_that_surely_harms_is_rolled_back_at_the_first_look_and_looks_are_ra
             )
         )
         worker = Worker(registry, cast("Any", None), cast("Any", None), say=said.append)
-        worker._step_canaries()
+        worker._look_rarely()
         assert said == []
         harmed(registry)
-        worker._step_canaries()
+        worker._look_rarely()
         assert said == []
-        worker._canaries_at -= CANARIES_S
-        worker._step_canaries()
+        worker._rarely_at -= RARELY_S
+        worker._look_rarely()
         assert registry.adapter("chef").canary == 0
     assert said == ["chef, a canary at 10.0%, is rolled back: traitroute adapters canary"]

@@ -9,6 +9,7 @@ from starlette.types import Receive, Send
 from traitroute.adapters import FeedbackSource, Registry
 from traitroute.serving.profile_snapshot import DecisionToken
 
+from ...servers import running_traitroute
 from .conftest import CHAT, Gateway, Serve, Upstream, ask, eventually, reply
 
 pytestmark = pytest.mark.slow
@@ -47,6 +48,22 @@ def test_replicas_hold_back_the_same_conversations(replicas: list[httpx.Client],
     assert sides[0] == sides[1]
     assert {arm for arm, _ in sides[0]} == {"auto", "control"}
     assert {token.policy for each in tokens for token in each} == {"cook"}
+
+
+def test_processes_that_hash_otherwise_hold_back_the_same(serve: Serve, registry: Path, tmp_path: Path) -> None:
+    upstream, sides = serve(Speaking("cook")), []
+    for seed in ("1", "2"):
+        command = ["gateway", "--registry", str(registry), "--upstream", upstream.url]
+        variables = {"TRAITROUTE_HOLDBACK": "0.5", "PYTHONHASHSEED": seed}
+        with (
+            running_traitroute(command, tmp_path / f"{seed}.log", variables) as server,
+            httpx.Client(base_url=server.base_url, timeout=20, trust_env=False) as client,
+        ):
+            headers = [ask(client, question).headers for question in QUESTIONS]
+            tokens = [DecisionToken.read(each["x-traitroute-decision-token"]) for each in headers]
+            sides.append([(token.arm, token.conversation) for token in tokens])
+    assert sides[0] == sides[1]
+    assert {arm for arm, _ in sides[0]} == {"auto", "control"}
 
 
 def test_later_turns_are_on_the_same_side_at_either_replica(replicas: list[httpx.Client]) -> None:
