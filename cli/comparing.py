@@ -10,7 +10,7 @@ from ..adapters import Adapter, InputError, Registry
 from ..serving.http.tenants import VARIABLE as TENANTS
 from ..serving.http.tenants import read_tenants
 from ..serving.traffic.sampling import KEY, SampleKeys
-from .options import judge_of
+from .options import judge_of, secret
 
 if TYPE_CHECKING:
     from ..profiling.recurring import Allowed, Comparer
@@ -40,6 +40,7 @@ def referee_of(by: str, judge: str | None, judge_url: str | None, judge_key_env:
     if by not in BY:
         raise InputError(f"answers are compared by {', '.join(BY)}, not by {by!r}")
     metric = judge_of(judge, judge_url, judge_key_env)
+    secret("--judge-key-env", judge_key_env)
     if by != "judge":
         if metric is not None:
             raise InputError(f"--judge is for comparing by judge, not by {by}")

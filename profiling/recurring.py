@@ -13,9 +13,10 @@ A plan is made first, and then done a task and a kind at a time, so that a worke
 (`jobs/comparing.py`); `traitroute samples compare` does the same in one go.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Self
 
@@ -41,7 +42,7 @@ from ..serving.engines import Engine, EngineRequest
 from ..serving.traffic.sampling import KEY, SampleKeys
 from .judge_trial import LEAST_TASKS, JudgeTrial, TrialCell
 from .matrix.profiled import profiled_tasks
-from .referees import Referee
+from .referees import Outputs, Referee
 from .tasks.metrics import Example
 from .tasks.task import Task
 
@@ -97,6 +98,7 @@ class Comparer:
     trial_tasks: int = TRIAL_TASKS
     trial_answers: int = TRIAL_ANSWERS
     say: Callable[[str], None] = lambda text: None
+    _last: tuple[bytes, list[str], list[Outputs]] | None = field(default=None, repr=False)
 
     def compare(self, kinds: Sequence[str] = ()) -> list[KindComparison]:
         """Compare the adapters on the kinds given, or on all of which enough requests are kept, and keep what was
@@ -159,13 +161,13 @@ class Comparer:
         task = next(each for each in known if each.name == name)
         examples = task.test_examples[: self.trial_answers]
         ask = partial(_asked, tools=True, max_tokens=task.max_tokens)
-        base = [result.text for result in self.engine.run([ask(example, None) for example in examples])]
-        outputs = [[r.text for r in self.engine.run([ask(example, a) for example in examples])] for a in adapters]
+        base, outputs = self._answered(f"task {task.name}", examples, adapters, ask)
         of_base = _scores(task, base, examples)
         cells = []
         verdicts = self.referee.verdicts([_shown(example) for example in examples], adapters, outputs, base)
         for adapter, answers, said in zip(adapters, outputs, verdicts, strict=True):
-            gains, told = _scores(task, answers, examples) - of_base, ~np.isnan(said)
+            gains = _scores(task, [answer or "" for answer in answers], examples) - of_base
+            told = ~np.isnan(said)
             if told.any():
                 cells.append(TrialCell(adapter.name, task.name, said[told], gains[told]))
         return cells
@@ -270,14 +272,9 @@ class Comparer:
     def _verdicts(self, kind: str, requests: Sequence[tuple[Sample, str]], adapters: Sequence[Adapter]) -> list[Array]:
         """What the referee says of the answers of each adapter to the requests that it may answer."""
         examples = [Example(prompt=text, target="", answer="") for _, text in requests]
-        outputs: list[list[str | None]] = []
+        of = [sample for sample, _ in requests]
         try:
-            base = [r.text for r in self.engine.run([_asked(example, None) for example in examples])]
-            for adapter in adapters:
-                mine = [n for n, (sample, _) in enumerate(requests) if self.allowed(sample.tenant, adapter)]
-                results = self.engine.run([_asked(examples[n], adapter) for n in mine]) if mine else []
-                answers = dict(zip(mine, (result.text for result in results), strict=True))
-                outputs.append([answers.get(n) for n in range(len(examples))])
+            base, outputs = self._answered(f"kind {kind}", examples, adapters, _asked, of)
         except InputError as exc:
             # They do not fit, and will not when they are asked again.
             raise RefusalError(f"requests of kind {kind}: {exc}", status=400) from exc
@@ -289,6 +286,30 @@ class Comparer:
             raise ServerError(what) from None
         said = self.referee.verdicts(examples, adapters, outputs, base)
         return [each[~np.isnan(each)] for each in said]
+
+    def _answered(
+        self,
+        what: str,
+        examples: Sequence[Example],
+        adapters: Sequence[Adapter],
+        ask: Callable[[Example, Adapter | None], EngineRequest],
+        samples: Sequence[Sample] = (),
+    ) -> tuple[list[str], list[Outputs]]:
+        """What base and each adapter answer to some examples; of `samples` only those that it may answer.
+
+        The last answers are remembered: where it is the referee that is away, they are not asked for again.
+        """
+        key = hashlib.sha256(repr((what, [e.prompt for e in examples], adapters)).encode()).digest()
+        if self._last is None or self._last[0] != key:
+            base = [result.text for result in self.engine.run([ask(example, None) for example in examples])]
+            outputs: list[Outputs] = []
+            for adapter in adapters:
+                mine = [n for n, _ in enumerate(examples) if not samples or self.allowed(samples[n].tenant, adapter)]
+                results = self.engine.run([ask(examples[n], adapter) for n in mine]) if mine else []
+                answers = dict(zip(mine, (result.text for result in results), strict=True))
+                outputs.append([answers.get(n) for n in range(len(examples))])
+            self._last = key, base, outputs
+        return self._last[1], self._last[2]
 
     def _found(
         self,

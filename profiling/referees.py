@@ -20,6 +20,7 @@ from .tasks.metrics.format import keeps_format
 from .tasks.metrics.judge import Judge
 
 Array = NDArray[np.float64]
+NOT_OF_THE_REQUEST = frozenset({401, 403, 404})
 Outputs = Sequence[str | None]
 """An adapter's answers to some examples; None where it was not asked."""
 
@@ -68,8 +69,8 @@ class ByJudge:
         except MetricError as exc:
             if exc.__cause__ is None:
                 raise
-            # What its server says may repeat the texts that it was sent.
-            away = isinstance(exc.__cause__, ServerError) and not isinstance(exc.__cause__, RefusalError)
+            # What its server says may repeat the texts that it was sent. A wrong key or name is mended meanwhile.
+            away = not isinstance(exc.__cause__, RefusalError) or exc.__cause__.status in NOT_OF_THE_REQUEST
             raise (ServerError if away else MetricError)(
                 f"the judge {self.judge.model!r} at {self.judge.url} could not be asked "
                 f"({type(exc.__cause__).__name__}): its verdicts until now are kept"

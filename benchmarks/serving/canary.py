@@ -24,7 +24,7 @@ from .stand import Stand
 from .topics import TOPICS
 
 TWINS = {"cook2": "cook", "coder2": "coder"}
-KINDNESS = {"cook2": 0.9, "cook": 0.4, "coder2": 0.2, "coder": 0.7}
+KINDNESS = {"cook2": 0.9, "cook": 0.3, "coder2": 0.1, "coder": 0.8}
 """With which probability a user is content with an adapter's answer."""
 SHARE = 0.3
 SEEN_WITHIN_S = 4.0
