@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sqlalchemy import create_engine, inspect
-from traitroute.adapters import DemandWindow, Registry, RegistryError, Sample
+from traitroute.adapters import DemandWindow, KindComparison, Registry, RegistryError, Sample
 from traitroute.adapters.registry import schema
 
 
@@ -56,6 +56,33 @@ def test_a_kind_is_forgotten_or_all_are(registry: Registry) -> None:
     assert registry.forget_samples("1" * 8) == 1
     assert registry.forget_samples("1" * 8) == 0
     assert registry.forget_samples() == 2
+
+
+def test_what_comparing_gave_is_kept_in_the_place_of_what_was_before(registry: Registry) -> None:
+    known = {"kind": "0" * 8, "profile_version": 1, "by": "agreement", "requests": 20}
+    found = KindComparison(
+        **known,
+        adapters=("math",),
+        weights=("1" * 64,),
+        verdicts=(0.5,),
+        counts=(20,),
+        predicted=(0.1,),
+        gains=(0.3,),
+        errors=(0.05,),
+        before=(0.0,),
+        after=(1.0,),
+        lead=0.2,
+        low=0.1,
+        features=DemandWindow.pack([np.array([0.5, -1.0])]),
+    )
+    registry.put_comparison(KindComparison(**known, refused="nothing is told"))
+    registry.put_comparison(found)
+    assert registry.comparisons() == [found]
+    np.testing.assert_array_equal(found.rows(), [[0.5, -1.0]])
+    registry.put_comparison(KindComparison(**known | {"kind": "1" * 8}, refused="nothing is told"))
+    assert [each.worth_it for each in registry.comparisons()] == [False, True]
+    registry.forget_samples("0" * 8)
+    assert [each.kind for each in registry.comparisons()] == ["1" * 8]
 
 
 def test_samples_are_copied_with_a_registry_that_is_read_only(tmp_path: Path) -> None:
