@@ -101,7 +101,7 @@ def test_first_install_from_migration_to_a_calm_end(postgres: Any, tiny_chat: Pa
     assert (code, "no profile yet" in said) == (2, True)
 
     command = ["serve", str(tiny_chat), "--engine=vllm", "--host=127.0.0.1", f"--port={port}", "--max-model-len=256"]
-    command += ["--api-key-env=TRAITROUTE_API_KEY", "--vllm", "--max-num-seqs=8"]
+    command += ["--api-key-env=TRAITROUTE_API_KEY", "--vllm", "--dtype=float32"]
     log = tmp_path / "server.log"
     with container(*command, log=log, environment=given) as process:
         assert not is_healthy(port)
