@@ -34,6 +34,7 @@ from .errors import (
     did_you_mean,
 )
 from .importing import Importer, ImportResult
+from .registry.amendments import Correction, JudgedKind
 from .registry.canaries import CanaryStep
 from .registry.cells import Cell, FinishReason, Outcomes, packed_texts
 from .registry.feedback import Feedback, FeedbackSource
@@ -42,10 +43,8 @@ from .registry.profiles import Origin, ProfileVersion, StoredProfile
 from .registry.registry import Registry
 from .registry.samples import KindComparison, Sample
 from .registry.summary import (
-    Correction,
     Estimates,
     FittedTraits,
-    JudgedKind,
     NewRow,
     PairedOutcomes,
     ProfileSummary,
