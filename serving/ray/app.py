@@ -22,6 +22,9 @@ def build_routed_app(arguments: dict[str, Any]) -> "Application":
     Raises:
         InputError: no registry is named, or something that the ingress cannot be given.
     """
+    given = dict(arguments)
+    if not (registry := given.pop("registry", None)):
+        raise InputError("registry is missing: give the registry's path or URL among the app's arguments")
     try:
         from ray import serve
         from ray.llm._internal.common.dict_utils import maybe_apply_llm_deployment_config_defaults as over_defaults
@@ -31,17 +34,14 @@ def build_routed_app(arguments: dict[str, Any]) -> "Application":
         from ray.serve.llm.ingress import OpenAiIngress, make_fastapi_ingress
     except ImportError as exc:
         raise ImportError("routing in Ray Serve LLM needs extras: pip install 'traitroute[ray-serve,serve]'") from exc
-
-    given = dict(arguments)
-    if not (registry := given.pop("registry", None)):
-        raise InputError("registry is missing: give the registry's path or URL among the app's arguments")
     wanted = LLMServingArgs.model_validate(given)
     location = Location.parse(registry).absolute()
     with Registry.open(location, read_only=True) as store:
-        downloader = partial(StoredWeights, store.weights.root)
+        stored = {"model_downloader": partial(StoredWeights, store.weights.root)}
     # Each was read into an `LLMConfig`.
     configs: dict[str, Any] = {config.model_id: config for config in cast("list[Any]", wanted.llm_configs)}
-    options = GatewayOptions(upstreams=(HERE,), aliases={BASE: (next(iter(configs)),)}, load=Load.RAY)
+    base = next(iter(configs))
+    options = GatewayOptions(upstreams=(HERE,), aliases={BASE: (base,)}, load=Load.RAY)
     # Ray's own makers of an ingress take an app or make one; what they would make is needed, before it is pickled.
     app = init()
     app.add_middleware(Inside, registry=location.reveal(), options=options)
@@ -51,7 +51,7 @@ def build_routed_app(arguments: dict[str, Any]) -> "Application":
     deployment: Any = serve.deployment(ingress, **settings)
     return deployment.bind(
         llm_deployments={
-            name: build_llm_deployment(config, bind_kwargs={"model_downloader": downloader})
+            name: build_llm_deployment(config, bind_kwargs=stored if name == base else {})
             for name, config in configs.items()
         },
         model_cards={name: to_model_metadata(name, config) for name, config in configs.items()},
