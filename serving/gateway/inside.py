@@ -7,8 +7,8 @@ network between: its models, the probe, and what clients want once it is routed.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 from urllib.parse import unquote
 
@@ -17,23 +17,36 @@ import httpx
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...adapters import Registry
+from ..http.errors import error_response
 from .app import gateway_app
 from .options import GatewayOptions
 
 HERE = "http://localhost"
 """The upstream's URL, which nothing is sent to."""
+GRACE_S = 5.0
+"""How long an app may take to end a request whose client is gone."""
 _logger = logging.getLogger(__name__)
+_running: set[asyncio.Task[None]] = set()
 
 
 class Inside:
     """Pure ASGI middleware that puts the gateway in front of the app that it is added to.
 
     The `registry` is a path or URL, and opened where the app runs: all that is given here may be pickled. Paths in
-    `beside` stay the app's own, and need no key.
+    `beside` stay the app's own, and need no key. The app is asked nothing before `is_ready`.
     """
 
-    def __init__(self, app: ASGIApp, *, registry: str, options: GatewayOptions, beside: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        registry: str,
+        options: GatewayOptions,
+        beside: Collection[str] = (),
+        is_ready: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.app = app
+        self._is_ready = is_ready
         self._beside = frozenset(beside)
         self._host: dict[str, Any] = {}
         self._gateway = gateway_app(
@@ -62,6 +75,9 @@ class Inside:
             await self.app(scope, receive, told)
 
     async def _ask(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._is_ready():
+            await error_response(503, "the app behind the gateway has not started yet")(scope, receive, send)
+            return
         state = dict(self._host.get("state", {}))
         await self.app({**scope, **self._host, "state": state}, receive, send)
 
@@ -89,7 +105,11 @@ class _Exchange(httpx.AsyncByteStream):
         self._unread: bytes | None = body
         self._gone = asyncio.Event()
         self._telling, self._told = anyio.create_memory_object_stream[Message](0)
+        self._is_whole = False
         self._task = asyncio.create_task(self._ask(app, scope))
+        # The loop itself does not keep them.
+        _running.add(self._task)
+        self._task.add_done_callback(_running.discard)
 
     async def head(self) -> Message:
         """Status and headers of the answer."""
@@ -99,26 +119,36 @@ class _Exchange(httpx.AsyncByteStream):
             raise self._broken() from None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        more = True
         async for message in self._told:
+            self._is_whole = not message.get("more_body", False)
             yield message.get("body", b"")
-            if not (more := message.get("more_body", False)):
-                break
-        if more:
-            raise self._broken()
+            if self._is_whole:
+                return
+        raise self._broken()
 
     async def aclose(self) -> None:
+        """Tell the app that the client is gone, as a server would, and end it where it does not listen.
+
+        After a whole answer it may go on with what it does in the background.
+        """
         self._gone.set()
+        self._told.close()
+        if self._is_whole:
+            return
+        await asyncio.wait({self._task}, timeout=GRACE_S)
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        self._told.close()
 
     async def _ask(self, app: ASGIApp, scope: Scope) -> None:
         async with self._telling:
             try:
-                await app(scope, self._receive, self._telling.send)
+                await app(scope, self._receive, self._send)
             except Exception:
                 _logger.exception("the app behind the gateway failed at %s", scope["path"])
+
+    async def _send(self, message: Message) -> None:
+        with suppress(anyio.BrokenResourceError):
+            await self._telling.send(message)
 
     async def _receive(self) -> Message:
         if self._unread is None:

@@ -44,7 +44,7 @@ def build_routed_app(arguments: dict[str, Any]) -> "Application":
     options = GatewayOptions(upstreams=(HERE,), aliases={BASE: (base,)}, load=Load.RAY)
     # Ray's own makers of an ingress take an app or make one; what they would make is needed, before it is pickled.
     app = init()
-    app.add_middleware(Inside, registry=location.reveal(), options=options)
+    app.add_middleware(Inside, registry=location.reveal(), options=options, is_ready=_is_ready)
     ingress = make_fastapi_ingress(OpenAiIngress, app=app)
     defaults = OpenAiIngress.get_deployment_options(list(configs.values()))
     settings = over_defaults(defaults, wanted.ingress_deployment_config)
@@ -56,3 +56,10 @@ def build_routed_app(arguments: dict[str, Any]) -> "Application":
         },
         model_cards={name: to_model_metadata(name, config) for name, config in configs.items()},
     )
+
+
+def _is_ready() -> bool:
+    """Whether this replica has its ingress: Ray runs the app a moment before, when its routes would only fail."""
+    from ray import serve
+
+    return serve.get_replica_context().servable_object is not None

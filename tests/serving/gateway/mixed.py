@@ -86,13 +86,18 @@ async def json_answer(client: httpx.AsyncClient, asked: str, prompt: str) -> Ans
 
 
 def summary(truth: Truth, answers: Sequence[Answer]) -> dict[str, Any]:
-    """Verdicts, who answered `auto`, and why base did."""
+    """Verdicts, who answered `auto`, why base did, and which answers were not right."""
     routed = [a for a in answers if a.asked == AUTO]
+    wrong = [a for a in answers if truth.judge(a) is not Verdict.RIGHT]
+    tellers = [a.adapter if a.asked == AUTO else a.asked for a in wrong]
+    said = [(t, a.prompt, a.text, truth.said[t, a.prompt]) for t, a in zip(tellers, wrong, strict=True)]
     return {
         "verdicts": truth.count(answers),
         "auto by": dict(Counter(a.adapter for a in routed)),
         "reasons": dict(Counter(a.kind for a in routed)),
         "errors": list(dict.fromkeys(a.error for a in answers if a.error))[:3],
+        "wrong": dict(Counter(tellers)),
+        "said": list(dict.fromkeys(said)),
     }
 
 

@@ -1,6 +1,7 @@
 """The gateway inside another server's process: in front of an app of its own, asked without a network between."""
 
 import json
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
@@ -48,10 +49,10 @@ class App(Starlette):
 
 @pytest.fixture
 def host(stack: ExitStack, registry: Path) -> Host:
-    def run(upstream: Upstream, **options: Any) -> httpx.Client:
+    def run(upstream: Upstream, **more: Any) -> httpx.Client:
         app = App(upstream)
-        given = GatewayOptions(upstreams=(HERE,), **options)
-        app.add_middleware(Inside, registry=str(registry), options=given, beside=("/version",))
+        options = GatewayOptions(upstreams=(HERE,))
+        app.add_middleware(Inside, registry=str(registry), options=options, beside=("/version",), **more)
         return stack.enter_context(httpx.Client(base_url=stack.enter_context(running(app)), timeout=20))
 
     return run
@@ -101,6 +102,15 @@ def test_an_app_that_fails_is_a_502(host: Host) -> None:
     assert ask(client, EGGS).status_code == 200
 
 
+def test_an_app_is_asked_nothing_before_it_is_ready(host: Host) -> None:
+    upstream, ready = Upstream(*TOPICS), threading.Event()
+    client = host(upstream, is_ready=ready.is_set)
+    assert ask(client, EGGS).status_code == 503
+    assert not upstream.requests and not upstream.probed
+    ready.set()
+    eventually(lambda: ask(client, EGGS).json() == {"model": "cook"})
+
+
 def test_a_broken_chooser_means_base_and_a_reason(host: Host, registry: Path) -> None:
     registry.write_bytes(b"no registry")
     answer = ask(host(Upstream(*TOPICS)), EGGS)
@@ -128,7 +138,7 @@ def test_names_with_a_digest_stand_for_these_weights_alone(host: Host, registry:
 def test_an_app_with_it_can_be_pickled_as_ray_does(registry: Path) -> None:
     app = Starlette()
     app.add_middleware(Inside, registry=str(registry), options=GatewayOptions(upstreams=(HERE,)))
-    [middleware] = cloudpickle.loads(cloudpickle.dumps(app)).user_middleware
+    [middleware] = cloudpickle.loads(cloudpickle.dumps(app.user_middleware))
     assert middleware.kwargs["registry"] == str(registry)
 
 
