@@ -5,6 +5,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from traitroute.serving.engines.embedded import TransformersEngine
 from traitroute.serving.engines.local_model import fastest_precision
 from traitroute.serving.state import AUTO, BASE
 
+BROKEN = "\ufffd"
+"""What a text cut within a character ends in; a stream leaves that out."""
 STRANGE = ("zzz qqq", "xyzzy plugh", "qwx vbn jkl", "hm, hm, hm")
 """Prompts that are like nothing profiled."""
 
@@ -47,7 +50,7 @@ def read_truth(base: Path, registry: Registry, prompts: Sequence[str]) -> Truth:
     results = engine.run(requests)
     engine.close()
     short = {prompt for (_, prompt), r in zip(cases, results, strict=True) if r.output_tokens < MAX_TOKENS}
-    said = {(models[a], p): r.text for (a, p), r in zip(cases, results, strict=True) if p not in short}
+    said = {(models[a], p): r.text.rstrip(BROKEN) for (a, p), r in zip(cases, results, strict=True) if p not in short}
     return unmistakable(said, base.name)
 
 
@@ -64,8 +67,10 @@ async def ask_mixed(url: str, truth: Truth, count: int, *, at_a_time: int = 8) -
         async def ask(model: str, prompt: str, streams: bool) -> Answer:
             async with room:
                 if streams:
-                    return await stream_answer(client, model, prompt, max_tokens=MAX_TOKENS)
-                return await json_answer(client, model, prompt)
+                    answer = await stream_answer(client, model, prompt, max_tokens=MAX_TOKENS)
+                else:
+                    answer = await json_answer(client, model, prompt)
+            return replace(answer, text=answer.text.rstrip(BROKEN))
 
         return await asyncio.gather(*(ask(*case) for case in cases))
 
@@ -111,4 +116,5 @@ async def answered_by_base(url: str, truth: Truth, registry: Registry) -> None:
         while not (answer := await json_answer(client, AUTO, truth.prompts[0])).reason.startswith("no-profile"):
             assert answer.status == 200, answer.error
             await asyncio.sleep(0.2)
+    answer = replace(answer, text=answer.text.rstrip(BROKEN))
     assert (answer.adapter, truth.judge(answer)) == (BASE, Verdict.RIGHT)
