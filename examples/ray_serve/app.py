@@ -11,7 +11,7 @@ Then ask it as any server of OpenAI's kind:
 from pathlib import Path
 from typing import Any
 
-from ray.serve import Application
+from ray.serve import Application  # pyright: ignore[reportMissingImports]
 from traitroute.adapters import Registry
 from traitroute.serving.ray import build_routed_app
 from traitroute.serving.vllm.options import CPU_VARIABLES, engine_options, on_cpu

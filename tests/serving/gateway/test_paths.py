@@ -127,6 +127,7 @@ OPENAI = [*SHARED, "/v1/responses", "/v1/messages", "/v1/messages/count_tokens",
         ("library", Load.NONE, OPENAI, ["/generate", "/encode"]),
         ("sglang", Load.NONE, [*OPENAI, "/generate", "/v1/tokenize"], ["/pooling", "/v2/rerank"]),
         ("lorax", Load.LORAX, SHARED, ["/generate", "/v1/embeddings", "/tokenize"]),
+        ("organization-owner", Load.NONE, [*SHARED, "/v1/embeddings", "/tokenize"], ["/v1/responses", "/generate"]),
     ],
 )
 def test_each_make_of_server_is_asked_at_its_own_paths(
