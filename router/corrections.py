@@ -22,7 +22,8 @@ class Corrections:
     """Corrections of `a` adapters on `k` kinds, in score points, none of which exceeds `bound` (1,).
 
     `general` (a,) holds for all requests; `near` (a, k) is laid on how like a request is to each kind; `novel` (a,) is
-    added for requests that are like nothing profiled.
+    added for requests that are like nothing profiled. These are of many kinds in truth, and what is a gain on one may
+    be a loss on the next: their gains are lowered, and never raised.
     """
 
     general: Array
@@ -38,7 +39,8 @@ class Corrections:
     def of(self, likeness: Array) -> Array:
         """The corrections (..., a) of requests that are so like (..., k) each kind."""
         novel = likeness.max(axis=-1, keepdims=True) <= 1 - NOVEL
-        return np.clip(self.general + likeness @ self.near.T + novel * self.novel, -self.bound, self.bound)
+        most = np.where(novel, 0.0, self.bound)
+        return np.clip(self.general + likeness @ self.near.T + novel * self.novel, -self.bound, most)
 
     @property
     def anywhere(self) -> NDArray[np.bool_]:

@@ -38,6 +38,14 @@ def test_what_is_like_nothing_profiled_has_a_correction_of_its_own(profile: Rout
     assert moved(profile, after, "integrate x squared from zero to seven")["chef"] == pytest.approx(-0.3)
 
 
+def test_no_gain_is_raised_of_what_is_like_nothing_profiled(profile: RoutingProfile, topic_texts: Any) -> None:
+    [cooking], new = topic_texts("cooking", 1, seed=9), "integrate x squared from zero to seven"
+    after = corrected(profile, general=0.2, novel=0.3)
+    assert moved(profile, after, cooking)["chef"] == pytest.approx(0.2)
+    assert moved(profile, after, new)["chef"] == 0
+    assert moved(profile, corrected(profile, general=0.2, novel=-0.3), new)["chef"] == pytest.approx(-0.1)
+
+
 def test_no_sum_of_corrections_exceeds_the_bound(profile: RoutingProfile, topic_texts: Any) -> None:
     [cooking] = topic_texts("cooking", 1, seed=9)
     after = corrected(profile, general=-0.4, near={"cooking": -0.4}, bound=0.1)
