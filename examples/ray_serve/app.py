@@ -30,7 +30,9 @@ def app(arguments: dict[str, str]) -> Application:
         "deployment_config": {"num_replicas": int(arguments.get("replicas", "1")), "max_ongoing_requests": 32},
     }
     if on_cpu():
+        # One processor for a replica and its engine together.
         model["placement_group_config"] = {"bundles": [{"CPU": 1}]}
+        model["deployment_config"]["ray_actor_options"] = {"num_cpus": 0}
         model["runtime_env"] = {"env_vars": CPU_VARIABLES}
     ingress = {"num_replicas": 1, "ray_actor_options": {"num_cpus": 0.1}}
     return build_routed_app(

@@ -46,6 +46,8 @@ class Inside:
         is_ready: Callable[[], bool] = lambda: True,
     ) -> None:
         self.app = app
+        # httpx tells of every request, and Ray's servers log what it tells.
+        logging.getLogger("httpx").addFilter(_is_of_others)
         self._is_ready = is_ready
         self._beside = frozenset(beside)
         self._host: dict[str, Any] = {}
@@ -80,6 +82,10 @@ class Inside:
             return
         state = dict(self._host.get("state", {}))
         await self.app({**scope, **self._host, "state": state}, receive, send)
+
+
+def _is_of_others(record: logging.LogRecord) -> bool:
+    return f"{HERE}/" not in record.getMessage()
 
 
 class AppTransport(httpx.AsyncBaseTransport):

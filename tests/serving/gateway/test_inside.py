@@ -89,6 +89,14 @@ def test_streams_arrive_part_by_part_and_end_with_the_client(host: Host) -> None
     assert upstream.aborted.wait(10)
 
 
+def test_what_the_app_is_asked_is_not_logged(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        client = host(Upstream(*TOPICS))
+        assert ask(client, EGGS).status_code == 200
+    told = [record.getMessage() for record in caplog.records if record.name == "httpx"]
+    assert told and not any(f"{HERE}/" in line for line in told)
+
+
 def test_an_app_that_fails_is_a_502(host: Host) -> None:
     class Failing(Upstream):
         async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
