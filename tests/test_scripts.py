@@ -126,7 +126,7 @@ def test_a_failed_installation_leaves_no_stamp(install: ModuleType, pip: Pip, tm
 
 def test_where_uv_fails_pip_installs(install: ModuleType, pip: Pip, monkeypatch: pytest.MonkeyPatch, uv: Path) -> None:
     pip.returncode = 1
-    assert not install._install("numpy", check=False)
+    assert not install.install_packages("numpy", check=False)
     by_uv, by_pip = pip.commands
     assert by_uv[:3] == [str(uv), "pip", "install"]
     assert by_pip[1:3] == ["-m", "pip"]
