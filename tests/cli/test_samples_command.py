@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from traitroute.adapters import DemandWindow, Registry, Sample
+from traitroute.adapters import DemandWindow, KindComparison, Registry, Sample
 from traitroute.router import RoutingProfile
 from traitroute.serving.traffic.sampling import KEY, SampleKeys
 
@@ -82,6 +82,38 @@ def test_a_comparison_needs_the_key_before_anything_is_asked(
     ended = run("samples", "compare", *asked, "--registry", registry)
     assert ended.returncode == 2
     assert KEY in ended.stderr
+
+
+def test_what_was_compared_is_shown_and_admitted_by_one_command(run: Run, registry: Path) -> None:
+    assert "nothing was compared" in run("samples", "compared", "--registry", registry).stdout
+    with Registry.open(registry) as store:
+        stored = store.profile(store.profile_versions()[-1])
+        profile = RoutingProfile.from_bytes(stored.data)
+        [name, *_] = stored.summary.adapters
+        known = {"profile_version": stored.version, "by": "agreement", "requests": 20}
+        figures = {"verdicts": (0.5,), "counts": (20,), "predicted": (0.1,), "gains": (0.3,), "errors": (0.05,)}
+        features = DemandWindow.pack(list(profile.features.transform(TEXTS)))
+        store.put_comparison(
+            KindComparison(
+                kind="0" * 8,
+                adapters=(name,),
+                weights=(stored.summary.weights[name],),
+                before=(0.0,),
+                after=(1.0,),
+                lead=0.2,
+                low=0.1,
+                features=features,
+                **known,
+                **figures,
+            )
+        )
+        store.put_comparison(KindComparison(kind="1" * 8, refused="the verdicts tell nothing", **known))
+    shown = run("samples", "compared", "--registry", registry).stdout
+    assert "00000000" in shown and "at least +0.100: worth admitting" in shown
+    assert "kind 11111111, by agreement" in shown and "the verdicts tell nothing" in shown
+    assert "the verdicts tell nothing" in run("samples", "admit", "1" * 8, "--registry", registry).stderr
+    assert "version 2" in run("samples", "admit", "0" * 8, "--registry", registry).stdout
+    assert "it has joined the profile" in run("samples", "compared", "--registry", registry).stdout
 
 
 def test_a_judged_kind_is_removed_again(run: Run, registry: Path) -> None:

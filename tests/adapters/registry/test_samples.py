@@ -58,28 +58,29 @@ def test_a_kind_is_forgotten_or_all_are(registry: Registry) -> None:
     assert registry.forget_samples() == 2
 
 
+def refused(kind: str) -> KindComparison:
+    return KindComparison(kind=kind, profile_version=1, by="agreement", requests=20, refused="nothing is told")
+
+
 def test_what_comparing_gave_is_kept_in_the_place_of_what_was_before(registry: Registry) -> None:
-    known = {"kind": "0" * 8, "profile_version": 1, "by": "agreement", "requests": 20}
+    features = DemandWindow.pack([np.array([0.5, -1.0])])
     found = KindComparison(
-        **known,
+        kind="0" * 8,
+        profile_version=1,
+        by="agreement",
+        requests=20,
         adapters=("math",),
-        weights=("1" * 64,),
         verdicts=(0.5,),
         counts=(20,),
-        predicted=(0.1,),
-        gains=(0.3,),
-        errors=(0.05,),
-        before=(0.0,),
-        after=(1.0,),
         lead=0.2,
         low=0.1,
-        features=DemandWindow.pack([np.array([0.5, -1.0])]),
+        features=features,
     )
-    registry.put_comparison(KindComparison(**known, refused="nothing is told"))
+    registry.put_comparison(refused("0" * 8))
     registry.put_comparison(found)
     assert registry.comparisons() == [found]
     np.testing.assert_array_equal(found.rows(), [[0.5, -1.0]])
-    registry.put_comparison(KindComparison(**known | {"kind": "1" * 8}, refused="nothing is told"))
+    registry.put_comparison(refused("1" * 8))
     assert [each.worth_it for each in registry.comparisons()] == [False, True]
     registry.forget_samples("0" * 8)
     assert [each.kind for each in registry.comparisons()] == ["1" * 8]
