@@ -112,12 +112,12 @@ def test_a_worker_killed_while_it_compares_does_it_once_and_admits_nothing(site:
     registry = site.house.registry
     for heard in (90, 560):
         worker = site.start_worker(*options)
-        site.wait(lambda heard=heard: len(site.notes.asked) >= heard)
+        site.wait(lambda heard=heard: len(site.notes.asked) >= heard, limit_s=900)
         site.kill(worker)
     assert registry.comparisons() == []
     for _ in range(2):
         site.start_worker(*options)
-    site.wait(lambda: bool(registry.comparisons()))
+    site.wait(lambda: bool(registry.comparisons()), limit_s=900)
     [found] = registry.comparisons()
     assert (found.kind, found.requests, found.by) == (KIND, COUNT, "wise")
     assert found.worth_it, found
