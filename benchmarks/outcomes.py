@@ -9,7 +9,8 @@
 
 The folders hold <data set>/{train,test}.jsonl; `routing/measure.yaml` says what is asked of ours, and of yours it is
 read off the rows. A killed run goes on where it was: a trained adapter or measured cell in --work is not repeated, nor
-is what the table in --out holds, so that another machine goes on from a committed table. Two processes of one thread
+is what the table in --out holds, so that another machine goes on from a committed table; an adapter that it trains anew
+and finds to have other weights is measured anew. Two processes of one thread
 each do more on two cores than one process of two threads, and more still where something else runs.
 """
 
@@ -70,6 +71,8 @@ def do(job: Job) -> str:
     if not waiting:
         return job.name
     adapter = _adapter(job.source, measured.base, job) if job.source else None
+    # Trained anew it may have other weights than what the table holds is of.
+    waiting = Measured.read(job.plan, job.work, job.known).waiting(job.source)
     # An allocator that keeps its memory grows to 11 GB over all parts.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=PARTS) as pool:
         for part in _parts(waiting):

@@ -50,6 +50,7 @@ def write_table(plan: Plan, work: Path, file: Path, encode: Encode | None = None
     table = OutcomeTable(
         adapters=tuple(s.name for s in sources),
         trained=tuple(measured.keys[s.name] for s in sources),
+        weights=tuple(measured.weights_of(s) for s in sources),
         homes=tuple(s.datasets for s in sources),
         tasks=tuple(a.name for a in asked),
         datasets=tuple(a.dataset for a in asked),

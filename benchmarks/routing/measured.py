@@ -2,9 +2,11 @@
 
 A cell of the table counts where its task is asked and judged as in the plan, and its adapter was trained on the same
 rows by the same recipe on the same base model. So another machine goes on from a committed table, and trains only the
-adapters of which something is still to be measured.
+adapters of which something is still to be measured. Where that gives other weights, as it does where a processor rounds
+otherwise, the adapter is measured anew: of one adapter nothing is mixed.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -62,6 +64,8 @@ class Measured:
         task, column = self._tasks.get(asked.digest), self._columns.get(key)
         if self.table is None or task is None or column is None:
             return None
+        if source and self.weights.get(source.name) not in (None, self.table.weights[column - 1]):
+            return None
         rows = np.flatnonzero(self.table.task == task)
         if not self.table.measured[rows, column].all():
             return None
@@ -75,6 +79,18 @@ class Measured:
     def keys(self) -> dict[str, str]:
         """The training key of each adapter of the plan."""
         return {s.name: training_key(s, self.base, self.plan.training) for s in self.plan.sources}
+
+    @cached_property
+    def weights(self) -> dict[str, str]:
+        """The digest of the weights of each adapter that was trained in the work folder."""
+        files = {s.name: self.work / "runs" / s.name / "adapter_model.safetensors" for s in self.plan.sources}
+        return {n: hashlib.sha256(f.read_bytes()).hexdigest() for n, f in files.items() if f.is_file()}
+
+    def weights_of(self, source: Source) -> str:
+        """The digest of the weights that its cells are of; "" where nobody noted it."""
+        column = self._columns.get(self.keys[source.name])
+        noted = self.table.weights[column - 1] if self.table and column else ""
+        return self.weights.get(source.name, noted)
 
     @cached_property
     def _tasks(self) -> dict[str, int]:

@@ -48,11 +48,13 @@ class OutcomeTable:
     """The table in memory; see this module for shapes.
 
     `tasks`, `datasets`, `groups`, `kinds` and `task_digests` go by task; the last are of all that determines a cell but
-    the adapter. `trained` (the training key) and `homes` (the data sets of its training rows) go by adapter.
+    the adapter. By adapter go `trained` (the training key), `weights` (their digest, "" where nobody noted it) and
+    `homes` (the data sets of its training rows).
     """
 
     adapters: tuple[str, ...]
     trained: tuple[str, ...]
+    weights: tuple[str, ...]
     homes: tuple[tuple[str, ...], ...]
     tasks: tuple[str, ...]
     datasets: tuple[str, ...]
@@ -129,7 +131,7 @@ class OutcomeTable:
         sources = [n for n in self._arrays() if n.startswith("source_")]
         return replace(
             self,
-            **{n: tuple(getattr(self, n)[i] for i in kept) for n in ("adapters", "trained", "homes")},
+            **{n: tuple(getattr(self, n)[i] for i in kept) for n in ("adapters", "trained", "weights", "homes")},
             **{n: getattr(self, n)[:, columns] for n in COLUMNS},
             **{n: getattr(self, n)[rows] for n in sources if n != "source_adapter"},
             source_adapter=np.array([place[int(a)] for a in self.source_adapter[rows]], np.int16),
@@ -181,7 +183,7 @@ class OutcomeTable:
         for name in SPARSE:
             arrays[name] = _unpacked(name, arrays)
         values = {k: _tuples(v) for k, v in names.items()} | arrays
-        return cls(**values)
+        return cls(**{"weights": ("",) * len(values["adapters"])} | values)
 
 
 def _tuples(value: Any) -> Any:

@@ -37,6 +37,7 @@ def made_up() -> OutcomeTable:
     return OutcomeTable(
         adapters=adapters,
         trained=("",) * len(adapters),
+        weights=("",) * len(adapters),
         homes=(("set0a",), ("set1a",), ("set2a",), ("set0b", "set1b")),
         tasks=tuple(t[1] for t in tasks),
         datasets=tuple(t[0] for t in tasks),

@@ -152,6 +152,27 @@ def test_a_cell_counts_only_for_the_same_training_and_the_same_questions(plan: P
     assert [a.name for a in Measured.read(changed, tmp_path / "there", file).waiting(None)] == ["mood"]
 
 
+def test_nothing_is_mixed_of_an_adapter_that_was_trained_again_to_other_weights(plan: Plan, tmp_path: Path) -> None:
+    file = tmp_path / "table"
+
+    def trained(work: str, weights: bytes, tasks: tuple[str, ...], right: float) -> Measured:
+        measure(plan, tmp_path / work, {"base": NAMES, "mood": tasks}, right)
+        (tmp_path / work / "runs" / "mood" / "adapter_model.safetensors").write_bytes(weights)
+        return Measured.read(plan, tmp_path / work, file)
+
+    trained("here", b"one", ("mood", "spam"), right=1)
+    write_table(plan, tmp_path / "here", file, encode)
+    alike, other = (trained(work, w, ("topic",), right=0) for work, w in (("same", b"one"), ("there", b"two")))
+    mood = plan.sources[0]
+    assert [a.name for a in alike.waiting(mood)] == []
+    assert [a.name for a in other.waiting(mood)] == ["mood", "spam"]
+    write_table(plan, tmp_path / "there", file, encode)
+    table = load(file)
+    assert table.weights == (other.weights["mood"],)
+    assert np.isnan(table.strict[table.dataset != "topic", 1]).all()
+    assert table.strict[table.dataset == "topic", 1].tolist() == [0] * ROWS
+
+
 def test_a_work_folder_of_another_training_is_refused_before_anything_is_lost(plan: Plan, tmp_path: Path) -> None:
     measure(plan, tmp_path / "work", {"mood": ("mood",)})
     longer = replace(plan, training=plan.training.model_copy(update={"epochs": 9}))
