@@ -1,12 +1,13 @@
 """What an adapter was trained on, as evidence of what it will do for a request of a kind that nobody profiled.
 
 Two kinds of evidence a pair of request and adapter, each in [0, 1]. *Training prompts*: how like the request is to the
-adapter's training prompts, as it is like a profiled kind (`kinds.py`). *Training answers*: how much of what the adapter
-has learnt to answer is named in the request. What they are worth is learnt from measured gains.
+adapter's training prompts, as it is like a profiled kind (`kinds.py`); to the nearest of them, where they are of many
+kinds. *Training answers*: how much of what the adapter has learnt to answer is named in the request. What they are
+worth is learnt from measured gains.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
 
@@ -14,13 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .features import RequestFeatures
-from .kinds import Array32, Kinds, likeness
+from .kinds import Array32, Kinds, likeness, unit
 from .request import N_HASHES, Counts, Request, tokens_of
 
 Array = NDArray[np.float64]
 KINDS = ("training prompts", "training answers")
 ANSWER_WORDS = 48
 """So many of the commonest words of its answers are kept of an adapter."""
+
+PLACES = (1, 2, 4, 8)
+NEAR = 0.75
+"""As few places of these numbers stand for an adapter's prompts as lie near them: by this mean cosine in meaning."""
+IN_ALL = 4_000
+"""In a fleet of many an adapter has fewer: a decision looks at all places."""
 
 MATCH = 0.5
 """Mean evidence from which a task counts as one that the adapter was trained for."""
@@ -43,25 +50,30 @@ class TrainingRows:
 class TrainingProfiles:
     """What `a` adapters were trained on, in the features of the requests.
 
-    `prompts` (a, ends) and `meanings` (a, meaning) are the mean words and meaning of their training prompts, unit
-    vectors, zero where the training is unknown; `typical` (a, 2) are the mean cosines of those prompts with them.
-    `words` and `shares` (a, ANSWER_WORDS) are the commonest words of their answers, `rarity` (N_HASHES,) how telling a
-    word is in a request.
+    Adapter after adapter each has so many `places` (a,), at least one: `prompts` (p, ends) and `meanings` (p, meaning)
+    are the mean words and meaning of training prompts that are alike, unit vectors, zero where the training is unknown;
+    `typical` (p, 2) are the mean cosines of those prompts with them. `words` and `shares` (a, ANSWER_WORDS) are the
+    commonest words of their answers, `rarity` (N_HASHES,) how telling a word is in a request.
     """
 
     prompts: Array32
     meanings: Array32
     typical: Array
+    places: NDArray[np.int64]
     words: NDArray[np.int64]
     shares: Array
     rarity: Array
 
     @classmethod
-    def of(cls, rows: Sequence[TrainingRows | None], features: RequestFeatures) -> Self:
-        """Summarise the training rows of adapters, None where they are unknown."""
+    def of(cls, rows: Sequence[TrainingRows | None], features: RequestFeatures, *, fleet: int | None = None) -> Self:
+        """Summarise the training rows of adapters, None where they are unknown; the `fleet` may have more."""
         known = [r or TrainingRows([], []) for r in rows]
-        parts = [(*_typical_prompt(r.prompts, features), *_common_answers(r.answers)) for r in known]
-        return cls(*(np.array(part) for part in zip(*parts, strict=True)), rarity=features.rarity)
+        most = max(1, IN_ALL // (fleet or len(known)))
+        found = [_places(r.prompts, features, most) for r in known]
+        prompts, meanings, typical = (np.concatenate(part) for part in zip(*found, strict=True))
+        words, shares = (np.array(part) for part in zip(*(_common_answers(r.answers) for r in known), strict=True))
+        places = np.array([len(each) for each, _, _ in found])
+        return cls(prompts, meanings, typical, places, words, shares, features.rarity)
 
     def evidence(self, ends: Array, meaning: Array, requests: Sequence[Request]) -> Array:
         """Evidence for every request and adapter, (n, a, kinds), by the requests' features (n, ends), (n, meaning)."""
@@ -88,7 +100,8 @@ class TrainingProfiles:
 
     def prompt_match(self, ends: Array, meaning: Array) -> Array:
         """Evidence of the first kind alone, (..., a), by the features of requests (..., ends), (..., meaning)."""
-        return likeness(ends, meaning, self.prompts, self.meanings, self.typical) * self._has_prompts
+        near = likeness(ends, meaning, self.prompts, self.meanings, self.typical)
+        return np.maximum.reduceat(near, self._starts, axis=-1) * self._has_prompts
 
     def match_kinds(self, kinds: Kinds) -> Array:
         """Evidence of the first kind for the requests of `kinds`, (kinds, a)."""
@@ -101,7 +114,12 @@ class TrainingProfiles:
 
     @cached_property
     def _has_prompts(self) -> NDArray[np.bool_]:
-        return np.any(self.prompts, axis=1)
+        return np.any(self.prompts[self._starts], axis=1)
+
+    @cached_property
+    def _starts(self) -> NDArray[np.intp]:
+        """Where each adapter's places start, (a,)."""
+        return np.cumsum(self.places) - self.places
 
     @cached_property
     def _answers(self) -> tuple[NDArray[np.intp], NDArray[np.intp], Array]:
@@ -116,14 +134,18 @@ class TrainingProfiles:
 
     def join(self, other: Self) -> Self:
         """These adapters followed by those of `other`, which has the same features."""
-        return replace(self, **{p: np.concatenate([getattr(self, p), getattr(other, p)]) for p in self._by_adapter()})
+        parts = (*_BY_PLACE, *_BY_ADAPTER)
+        return replace(self, **{p: np.concatenate([getattr(self, p), getattr(other, p)]) for p in parts})
 
     def take(self, rows: Sequence[int]) -> Self:
         """Some of the adapters, in that order."""
-        return replace(self, **{p: getattr(self, p)[list(rows)] for p in self._by_adapter()})
+        kept, starts = np.asarray(rows, np.intp), self._starts
+        of = np.concatenate([np.arange(starts[i], starts[i] + self.places[i]) for i in kept] or [kept])
+        taken = {p: getattr(self, p)[of] for p in _BY_PLACE} | {p: getattr(self, p)[kept] for p in _BY_ADAPTER}
+        return replace(self, **taken)
 
-    def _by_adapter(self) -> list[str]:
-        return [f.name for f in fields(self) if f.name != "rarity"]
+
+_BY_PLACE, _BY_ADAPTER = ("prompts", "meanings", "typical"), ("places", "words", "shares")
 
 
 def learnt(match: Array, gains: Array) -> NDArray[np.bool_]:
@@ -136,14 +158,35 @@ def learnt(match: Array, gains: Array) -> NDArray[np.bool_]:
     return ~trained_for.any(axis=0) | ((trained_for * match * gains).sum(axis=0) > 0)
 
 
-def _typical_prompt(prompts: Sequence[Request], features: RequestFeatures) -> tuple[Array32, Array32, Array]:
+def _places(prompts: Sequence[Request], features: RequestFeatures, most: int) -> tuple[Array32, Array32, Array]:
+    """Words (p, ends), meanings (p, meaning) and typical cosines (p, 2) of an adapter's places, `most` at the most."""
     if not prompts:
         ends, meaning = (part.astype(np.float32) for part in features.split(np.zeros_like(features.row(""))))
-        return ends, meaning, np.ones(2)
+        return ends[None], meaning[None], np.ones((1, 2))
     ends, meaning = features.split(features.transform(prompts))
-    one_kind = np.zeros(len(prompts), np.intp)
-    kind = Kinds.of(ends, meaning, one_kind, one_kind)
-    return kind.words[0], kind.meaning[0], kind.typical
+    place = _alike(meaning, most)
+    found = []
+    for each in np.unique(place):
+        members = place == each
+        one_kind = np.zeros(members.sum(), np.intp)
+        found.append(Kinds.of(ends[members], meaning[members], one_kind, one_kind))
+    words, meanings = (np.concatenate(part) for part in zip(*((k.words, k.meaning) for k in found), strict=True))
+    return words, meanings, np.array([k.typical for k in found])
+
+
+def _alike(meaning: Array, most: int) -> NDArray[np.intp]:
+    """To which of as few clusters as will do, and `most` at the most, vectors (n, meaning) belong, (n,)."""
+    from sklearn.cluster import KMeans
+
+    place = np.zeros(len(meaning), np.intp)
+    distinct = len(np.unique(meaning, axis=0))
+    for count in (count for count in PLACES if count <= most):
+        if count > 1:
+            place = KMeans(min(count, distinct), n_init=1, random_state=0).fit(meaning).labels_.astype(np.intp)
+        middles = unit(np.array([meaning[place == each].mean(axis=0) for each in range(max(place) + 1)]))
+        if np.sum(meaning * middles[place], axis=1).mean() >= NEAR:
+            break
+    return place
 
 
 def _common_answers(answers: Sequence[Counts]) -> tuple[NDArray[np.int64], Array]:

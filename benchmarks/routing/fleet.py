@@ -17,9 +17,10 @@ from traitroute.adapters import Adapter, AdapterState, Estimates, PairedOutcomes
 from traitroute.adapters.registry import schema
 from traitroute.adapters.registry.adapters import to_row
 from traitroute.profiling.traits.space import TraitSpace
-from traitroute.router import FitRequests, RoutingProfile, fit_profile
+from traitroute.router import FitRequests, RoutingProfile, TrainingRows, fit_profile
+from traitroute.router.training_profiles import TrainingProfiles
 
-from .ours import fit_requests
+from .ours import fit_requests, rows_of
 from .table import SMOLLM2
 from .trials import design_table
 
@@ -72,6 +73,11 @@ class Fleet:
         requests = fit_requests(self.table, self.rows, self.strict, range(len(scores)))
         return fit_profile(self.table.adapters, requests, scores, n_traits=self.traits.n_traits_)
 
+    @cached_property
+    def rows_known(self) -> list[TrainingRows]:
+        """What the measured ones were trained on."""
+        return [rows_of(self.table, i) for i in range(len(self.table.adapters))]
+
     def requests(self, gains: Array) -> FitRequests:
         """The measured requests with the example gains of some adapters, (n, a)."""
         requests = fit_requests(self.table, self.rows, self.strict, ())
@@ -95,7 +101,8 @@ class Fleet:
     def routing_profile(self, drawn: Drawn) -> RoutingProfile:
         """The fitted profile with the drawn adapters in place of the measured ones."""
         like = [i % len(self.table.adapters) for i in range(len(drawn.names))]
-        taken = self.profile.take(like)
+        training = TrainingProfiles.of(self.rows_known, self.profile.features, fleet=len(like))
+        taken = replace(self.profile, training=training).take(like)
         rank = self.profile.trait_scores.shape[1]
         return replace(taken, adapters=drawn.names, trait_scores=drawn.scores[:, :rank])
 

@@ -182,8 +182,9 @@ class OutcomeTable:
             arrays: dict[str, Any] = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
         for name in SPARSE:
             arrays[name] = _unpacked(name, arrays)
-        values = {k: _tuples(v) for k, v in names.items()} | arrays
-        return cls(**{"weights": ("",) * len(values["adapters"])} | values)
+        values: dict[str, Any] = {"weights": ("",) * len(names["adapters"])}
+        values |= {k: _tuples(v) for k, v in names.items()} | arrays
+        return cls(**values)
 
 
 def _tuples(value: Any) -> Any:

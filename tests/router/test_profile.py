@@ -42,7 +42,7 @@ def test_truncated_profile_is_refused(profile: RoutingProfile, keep: int) -> Non
 
 
 def test_other_format_is_refused_by_number(profile: RoutingProfile) -> None:
-    with pytest.raises(RegistryError, match="format 1, this version reads 8"):
+    with pytest.raises(RegistryError, match="format 1, this version reads 9"):
         RoutingProfile.from_bytes(rewritten(profile.to_bytes(), format=1))
 
 

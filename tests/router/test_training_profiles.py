@@ -37,6 +37,26 @@ def test_a_request_like_the_training_prompts_matches_them(
     assert match[0] > 0.25 > 0.1 > match[1]
 
 
+def test_an_adapter_of_many_kinds_is_as_like_each_as_one_of_that_kind_alone(features: RequestFeatures) -> None:
+    answers = ["w1 w2"] * 20
+    sorting, both = TrainingRows.read(PROMPTS, answers), TrainingRows.read([*PROMPTS, *OTHERS], [*answers, *answers])
+    training = TrainingProfiles.of([sorting, both], features)
+    assert training.places[0] == 1 < training.places[1]
+    match = evidence_of(features, training, "sort the words: w77 v77")[:, 0]
+    assert match[1] > 0.9 * match[0]
+
+
+def test_in_a_fleet_of_thousands_an_adapter_has_one_place(features: RequestFeatures) -> None:
+    both = [TrainingRows.read([*PROMPTS, *OTHERS], ["a"] * 40)]
+    found = [TrainingProfiles.of(both, features, fleet=size).places.tolist() for size in (1, 10_000)]
+    assert found[0] > found[1] == [1]
+
+
+def test_prompts_that_are_all_the_same_have_one_place(features: RequestFeatures) -> None:
+    same = [TrainingRows.read(texts, ["a"] * len(texts)) for texts in ([PROMPTS[0]] * 9, [""] * 3, [PROMPTS[0], ""])]
+    assert TrainingProfiles.of(same, features).places.tolist()[0] == 1
+
+
 def test_a_prompt_of_words_that_are_unknown_matches_less(features: RequestFeatures, training: TrainingProfiles) -> None:
     known, strange = "sort the words: w3 v3", "sort qzu xev piv wox lun mib"
     found = [evidence_of(features, training, text)[0, 0] for text in (known, strange)]
