@@ -1,6 +1,6 @@
 """production-stack's router with `"model": "auto"` routed inside it, in front of a vLLM that has a registry's adapters.
 
-    python run.py --registry traitroute.db --base models/SmolLM2-135M-Instruct --router /opt/router/bin/vllm-router
+    python run.py --registry traitroute.db --base models/SmolLM2-135M-Instruct --router PATH/TO/vllm-router
 
 The router (https://github.com/vllm-project/production-stack) wants Python 3.12 and versions of its own, so it has an
 environment of its own, in which `pip install 'traitroute[gateway]'` was run too. In Kubernetes it finds engines and
