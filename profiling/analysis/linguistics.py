@@ -5,9 +5,10 @@ shares are all read from one pass of the parser. Code and arithmetic are parsed 
 describe the text as this parser sees it, not a grammar of code.
 
 arXiv 2509.13624 compares, over the texts that hold a relation, the success of the LoRA with that of the base model, and
-reads the highest ratio (`oprd`) as a trait. Ratios of rare relations scatter widely, so each comes with an interval and
-with a test of whether *this* relation differs from the texts at large. A relation is also a sign of long texts;
-`length_bands` tests it among texts of like length only.
+reads the highest ratio (`oprd`) as a trait. Ratios of rare relations scatter widely, so each comes with an interval. A
+relation is also a sign of the tasks in which it is frequent, and of long texts. So what is tested is not the ratio, but
+whether the adapter gains more on texts that hold the relation than on others of the same stratum: a task's texts of
+like length. That is the mean score test of Cochran, Mantel and Haenszel, its p by permutation within strata.
 """
 
 from collections import Counter
@@ -247,10 +248,11 @@ class RelationRatio:
     low: float
     high: float
     """95% bootstrap interval of `ratio`, examples resampled."""
-    relative: float
-    """`ratio` over the ratio on all texts: above 1, the adapter gains more here than elsewhere."""
+    beyond: float
+    """Its gain over base less that of other texts of the same stratum, as a difference of shares, averaged over strata
+    with Mantel and Haenszel's weights; 0 where no stratum has texts of both kinds."""
     p: float
-    """Two-sided permutation p of `ratio` when the relation is in other texts; 1 where every text holds it."""
+    """Two-sided p of `beyond`, outcomes permuted within strata; 1 where no stratum has texts of both kinds."""
     q: float
     """`p` after Benjamini-Hochberg over the relations that can be tested."""
 
@@ -260,6 +262,7 @@ def relation_success(
     adapter_correct: ArrayLike,
     base_correct: ArrayLike,
     *,
+    tasks: Sequence[str] | None = None,
     min_texts: int = MIN_TEXTS,
     length_bands: int = 1,
     n_resamples: int = 2000,
@@ -268,11 +271,11 @@ def relation_success(
 ) -> list[RelationRatio]:
     """Success ratio of each relation in at least `min_texts` texts, the highest first.
 
-    `adapter_correct` and `base_correct` (n,) are booleans, an example each. With `length_bands` above 1,
-    the test exchanges outcomes only between texts of one length band (quantiles of the token counts).
+    `adapter_correct` and `base_correct` (n,) are booleans, an example each. The test exchanges outcomes only between
+    texts of one of the `tasks` (n,), and of one of its so many bands of length (quantiles of the token counts).
 
     Raises:
-        InputError: the three have different lengths, or there are no texts.
+        InputError: they have different lengths, or there are no texts.
     """
     outcomes = _outcomes(len(parsed), adapter_correct, base_correct)
     counts = [p.relation_counts for p in parsed]
@@ -285,10 +288,11 @@ def relation_success(
     random = np.random.default_rng(seed)
     successes, ratios = outcomes @ holds, _ratio(outcomes @ holds)
     low, high = _interval(outcomes, holds, n_resamples, random)
-    bands = _bands(np.array([p.tokens for p in parsed]), length_bands)
-    p = _p_values(outcomes, holds, bands, n_permutations, random)
-    q = _q_values(p, testable=holds.sum(axis=0) < len(parsed))
-    texts, overall = holds.sum(axis=0), _ratio(outcomes.sum(axis=1))
+    strata = _strata(tasks or [""] * len(parsed), np.array([p.tokens for p in parsed]), length_bands)
+    beyond, p, testable = _stratified_test(outcomes[0] - outcomes[1], holds, strata, n_permutations, random)
+    q = np.ones_like(p)
+    q[testable] = false_discovery_control(p[testable]) if testable.any() else 1.0
+    texts = holds.sum(axis=0)
     rows = [
         RelationRatio(
             relation=names[kept[j]],
@@ -298,7 +302,7 @@ def relation_success(
             ratio=float(ratios[j]),
             low=float(low[j]),
             high=float(high[j]),
-            relative=float(ratios[j] / overall),
+            beyond=float(beyond[j]),
             p=float(p[j]),
             q=float(q[j]),
         )
@@ -337,31 +341,37 @@ def _interval(outcomes: Array, holds: Array, n_resamples: int, random: np.random
     return low, high
 
 
-def _bands(tokens: NDArray[np.intp], n_bands: int) -> list[NDArray[np.intp]]:
-    """Indices of the texts of each length band, shortest first."""
-    order = np.argsort(tokens, kind="stable")
-    return [band for band in np.array_split(order, max(1, n_bands)) if len(band)]
+def _strata(tasks: Sequence[str], tokens: NDArray[np.intp], length_bands: int) -> NDArray[np.intp]:
+    """The number of each text's stratum, (n,): its task, and the band of length in it."""
+    if len(tasks) != len(tokens):
+        raise InputError(f"{len(tokens)} parsed texts with the tasks of {len(tasks)}; wanted one task a text")
+    of_task = np.unique(np.asarray(tasks), return_inverse=True)[1]
+    numbers = np.zeros(len(tokens), np.intp)
+    for task in range(of_task.max() + 1):
+        members = np.flatnonzero(of_task == task)
+        order = members[np.argsort(tokens[members], kind="stable")]
+        numbers[order] = task * length_bands + np.arange(len(order)) * length_bands // len(order)
+    return np.unique(numbers, return_inverse=True)[1]
 
 
-def _p_values(
-    outcomes: Array, holds: Array, bands: list[NDArray[np.intp]], n_permutations: int, random: np.random.Generator
-) -> Array:
-    """Two-sided p of each relation's ratio; an example's two outcomes stay together."""
-    observed = _ratio(outcomes @ holds)
-    above, below = np.ones(len(observed)), np.ones(len(observed))
-    order = np.arange(outcomes.shape[1])
+def _stratified_test(
+    gains: Array, holds: Array, strata: NDArray[np.intp], n_permutations: int, random: np.random.Generator
+) -> tuple[Array, Array, NDArray[np.bool_]]:
+    """By how much `gains` (n,) are higher where a relation holds, p, and whether it can be tested, (relations,) each.
+
+    `holds` (n, relations) is 1 where it does, and `strata` (n,) are numbers: nothing is compared across them.
+    """
+    sizes = np.bincount(strata)
+    centred = gains - (np.bincount(strata, gains) / sizes)[strata]
+    holders = np.stack([np.bincount(strata, column) for column in holds.T], axis=1)
+    weight = (holders * (1 - holders / sizes[:, None])).sum(axis=0)
+    testable = weight > 0
+    sums, reached = centred @ holds, np.ones(holds.shape[1])
+    grouped, order = np.argsort(strata, kind="stable"), np.empty_like(strata)
     for _ in range(n_permutations):
-        for band in bands:
-            order[band] = random.permutation(band)
-        ratio = _ratio(outcomes[:, order] @ holds)
-        above += ratio >= observed - 1e-12
-        below += ratio <= observed + 1e-12
-    return np.minimum(1.0, 2 * np.minimum(above, below) / (n_permutations + 1))
-
-
-def _q_values(p: Array, *, testable: NDArray[np.bool_]) -> Array:
-    """Relations that every text holds (such as `ROOT`) are no test and count for none."""
-    q = np.ones_like(p)
-    if testable.any():
-        q[testable] = false_discovery_control(p[testable])
-    return q
+        # Sorted by stratum, and by chance within it.
+        order[grouped] = np.argsort(strata + random.random(len(strata)))
+        # Rounding must not make a tie with the observed sum look smaller than it.
+        reached += np.abs(centred[order] @ holds) >= np.abs(sums) - 1e-9
+    beyond = np.divide(sums, weight, out=np.zeros_like(sums), where=testable)
+    return beyond, np.where(testable, reached / (n_permutations + 1), 1.0), testable

@@ -1,15 +1,19 @@
 """Gains over the base model by every score: which of them are real."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from math import hypot
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import permutation_test
 
 from ...adapters import Outcomes
-from ..statistics.significance import GAIN, SIDE_EFFECT, GainTests, compare_with_base, wilson
+from ..statistics.significance import GAIN, SIDE_EFFECT, GainTests, compare_with_base, discoveries, wilson
 from ..study import Study
+from ..tasks.scoring import example_scores, score_on
 from .drawing import Array, heat_figure, signed_limit
 from .section import Picture, Section, Table, between, counted, is_or_are, percent, points, span
 
@@ -34,10 +38,28 @@ class Shares:
 
 
 @dataclass(frozen=True)
+class Asymmetry:
+    """The gain of `first` on the task of `second` (`there`) and of `second` on the task of `first` (`back`).
+
+    Their `difference` has 95% bounds, p by permutation of the examples' gains and q over all pairs of sources.
+    """
+
+    first: str
+    second: str
+    there: float
+    back: float
+    difference: float
+    low: float
+    high: float
+    p: float
+    q: float
+
+
+@dataclass(frozen=True)
 class GainFindings:
     """`tests` of gains by the name of a score; `shares` of "strict", "lenient", "unparsed" answers and of those "cut"
     at the token limit; `examples` (tasks,) are counts. `sources` are the adapters that were trained on the task of
-    their name.
+    their name, and `asymmetries` of every two of them, by the first of the scores.
     """
 
     adapters: tuple[str, ...]
@@ -46,6 +68,7 @@ class GainFindings:
     tests: Mapping[str, GainTests]
     shares: Mapping[str, Shares]
     sources: tuple[str, ...] = ()
+    asymmetries: tuple[Asymmetry, ...] = ()
 
 
 def find_gains(study: Study, *, q: float = 0.05, n_resamples: int = 2000, seed: int = 0) -> GainFindings:
@@ -64,7 +87,42 @@ def find_gains(study: Study, *, q: float = 0.05, n_resamples: int = 2000, seed: 
         tests=tests,
         shares={name: _shares(study, of) for name, of in _SHARES.items()},
         sources=study.sources,
+        asymmetries=_asymmetries(study, next(iter(tests.items())), n_resamples, seed),
     )
+
+
+def _asymmetries(study: Study, tested: tuple[str, GainTests], n_resamples: int, seed: int) -> tuple[Asymmetry, ...]:
+    name, tests = tested
+    pairs = list(combinations(study.sources, 2))
+    # So that one strong difference alone can pass the correction.
+    n_resamples = max(n_resamples, 80 * len(pairs))
+
+    def gains(adapter: str, task: str) -> Array:
+        score = score_on(task, study.scores[name])
+        return example_scores(study.outcomes[adapter, task], score) - example_scores(study.outcomes[None, task], score)
+
+    def cell(adapter: str, task: str) -> tuple[float, float, float]:
+        place = tests.adapters.index(adapter), tests.tasks.index(task)
+        return float(tests.gain[place]), float(tests.low[place]), float(tests.high[place])
+
+    p_values = [
+        permutation_test(
+            (gains(a, b), gains(b, a)),
+            lambda x, y, axis: x.mean(axis=axis) - y.mean(axis=axis),
+            n_resamples=n_resamples,
+            rng=np.random.default_rng(seed),
+        ).pvalue
+        for a, b in pairs
+    ]
+    q_values, _ = discoveries(p_values)
+    found = []
+    for (a, b), p, q in zip(pairs, p_values, q_values, strict=True):
+        (there, low, high), (back, least, most) = cell(a, b), cell(b, a)
+        far = there - back
+        # Newcombe's interval: the two directions are of different examples.
+        bounds = far - hypot(there - low, most - back), far + hypot(high - there, back - least)
+        found.append(Asymmetry(a, b, there, back, far, *bounds, float(p), float(q)))
+    return tuple(found)
 
 
 def _shares(study: Study, of: Callable[[Outcomes], NDArray]) -> Shares:
@@ -154,6 +212,7 @@ def gain_section(findings: GainFindings) -> Section:
         )
     ]
     tables = [_gain_table(findings, score) for score in findings.tests]
+    tables += [_asymmetry_table(findings)] if findings.asymmetries else []
     return Section("gains", "Gains and side effects", _INTRO, (*maps, *shares), (*tables, _cells(findings)))
 
 
@@ -167,6 +226,7 @@ def gain_caption(findings: GainFindings, score: str) -> str:
             call_sentence(tests),
             _own_tasks(tests, findings.sources),
             _largest(tests, score),
+            asymmetry_sentence(findings.asymmetries) if score == next(iter(findings.tests)) else "",
             f"{marks or 'No cell is marked; '}blue is better than the base model, orange worse.",
             _width(tests, score),
         )
@@ -217,6 +277,24 @@ def _largest(tests: GainTests, score: str) -> str:
     return f"The largest called: {tests.adapters[i]} on {tests.tasks[j]}, {size}."
 
 
+def asymmetry_sentence(pairs: Sequence[Asymmetry]) -> str:
+    """In how many pairs of sources transfer differs by its direction, and where most."""
+    if not pairs:
+        return ""
+    called = [pair for pair in pairs if pair.q <= 0.05]
+    sentence = (
+        f"In {len(called) or 'none'} of {counted(len(pairs), 'pair')} of sources the gain of one on the other's task "
+        "is shown to differ from that the other way round, at a false-discovery rate of 5%"
+    )
+    if not called:
+        return f"{sentence}."
+    most = max(called, key=lambda pair: abs(pair.difference))
+    return (
+        f"{sentence}; most between {most.first} and {most.second}: {points(most.there)} there, {points(most.back)} "
+        f"back. Part of it is head room, which tasks differ in."
+    )
+
+
 def _width(tests: GainTests, score: str) -> str:
     half = float(np.nanmedian(tests.high - tests.low)) / 2
     size = f"{half:.2f} nats" if score == "likelihood" else f"{100 * half:.0f} points"
@@ -231,6 +309,12 @@ def _gain_table(findings: GainFindings, score: str) -> Table:
         for j, task in enumerate(tests.tasks)
     ]
     return Table(f"gains_{score}", f"Gains by {score} score", rows)
+
+
+def _asymmetry_table(findings: GainFindings) -> Table:
+    score = next(iter(findings.tests))
+    return Table("asymmetry", f"Transfer between two sources in both directions, {score} score",
+                 [asdict(pair) for pair in findings.asymmetries])  # fmt: skip
 
 
 def _cells(findings: GainFindings) -> Table:

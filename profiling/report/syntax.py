@@ -1,7 +1,7 @@
 """Syntax: which dependency relations an adapter succeeds on, and how sources and adapters write.
 
 Success ratios follow arXiv 2509.13624, over the prompts of all tasks but the adapter's own source: what it learned
-there is not transfer. Tests compare prompts of like length only (five bands).
+there is not transfer. Tests compare prompts of one task and of like length only (five bands of each task).
 """
 
 from collections.abc import Mapping
@@ -101,7 +101,8 @@ def _adapter_relations(
     right = [
         np.concatenate([example_scores(study.outcomes[name, t], score) for t in others]) for name in (adapter, None)
     ]
-    return relation_success(parsed, *right, length_bands=LENGTH_BANDS, **settings)
+    tasks = [t for t in others for _ in corpus.prompts[t]]
+    return relation_success(parsed, *right, tasks=tasks, length_bands=LENGTH_BANDS, **settings)
 
 
 def _measure_writing(study: Study, corpus: Corpus) -> Mapping[str, Writing] | Missing:
@@ -142,8 +143,8 @@ _FINE = (0.01, 0.03, 0.1, 0.25, 0.5, 1, 2, 4, 10, 30, 100)
 
 
 def strongest(rows: list[RelationRatio]) -> list[RelationRatio]:
-    """The relations that differ most from the texts at large, highest ratio first."""
-    far = sorted(rows, key=lambda r: (r.p, -abs(np.log(r.relative))))[:SHOWN]
+    """The relations that differ most from other texts of their tasks, highest ratio first."""
+    far = sorted(rows, key=lambda r: (r.p, -abs(r.beyond)))[:SHOWN]
     return sorted(far, key=lambda r: -r.ratio)
 
 
@@ -156,19 +157,17 @@ def draw_relations(relations: Mapping[str, list[RelationRatio]]) -> "Figure":
         at = np.arange(len(rows))[::-1]
         ratio, low, high = (np.array([getattr(r, k) for r in rows]) for k in ("ratio", "low", "high"))
         called = np.array([r.q <= 0.05 for r in rows])
-        overall = float(np.median([r.ratio / r.relative for r in rows]))
         # On a logarithmic axis, a bar starts at the ratio of 1: no change.
         each.barh(at, ratio - 1, left=1, height=0.6, color=[BLUE if c else "#CFD8DC" for c in called])
         intervals(each, at, ratio, low, high, colour="#333333", marker=".")
         each.axvline(1, color=GREY, linewidth=0.8)
-        each.axvline(overall, color="#333333", linewidth=0.9, linestyle="--")
         each.set_xscale("log")
         _ticks(each, float(low.min()), float(high.max()))
         each.set_yticks(at, [r.relation for r in rows])
         for tick, is_called in zip(each.get_yticklabels(), called, strict=True):
             tick.set_fontweight("bold" if is_called else "normal")
         each.set_title(short_name(adapter))
-    figure.supxlabel("success of the adapter / success of the base model (dashed: on all prompts)", fontsize=9)
+    figure.supxlabel("success of the adapter / success of the base model", fontsize=9)
     return figure
 
 
@@ -184,8 +183,9 @@ def _ticks(axes, low: float, high: float) -> None:
 
 _INTRO = (
     "For every dependency relation, the successes of an adapter on the prompts that hold it over those of the "
-    "base model, on all tasks but the adapter's own source. Relations stand for the tasks in which they are "
-    "frequent too, task wording included, so a high ratio names a kind of prompt, not a cause."
+    "base model, on all tasks but the adapter's own source. A relation stands for the tasks in which it is "
+    "frequent too, task wording included, so a high ratio may name a task alone. The tests therefore ask whether the "
+    "adapter gains more on prompts that hold the relation than on others of the same task and of like length."
 )
 PAPERS = "oprd"
 """The relation that arXiv 2509.13624 reads as the highest."""
@@ -218,8 +218,8 @@ def called_sentence(relations: Mapping[str, list[RelationRatio]]) -> str:
     tested = sum(len(rows) for rows in relations.values())
     called = sum(r.q <= 0.05 for rows in relations.values() for r in rows)
     return (
-        f"{called or 'None'} of {counted(tested, 'ratio')} {'differs' if called in (0, 1) else 'differ'} from those of "
-        "other prompts of like length at a false-discovery rate of 5% within an adapter."
+        f"{called or 'None'} of {counted(tested, 'relation')} {'goes' if called in (0, 1) else 'go'} with another gain "
+        "than other prompts of the same task and of like length, at a false-discovery rate of 5% within an adapter."
     )
 
 
@@ -229,9 +229,9 @@ def relation_caption(findings: SyntaxFindings, relations: Mapping[str, list[Rela
         f"By {findings.score} score, by which the base model answers {percent(findings.base_share, 1)} of "
         f"{counted(findings.prompts, 'prompt')} rightly. {called_sentence(relations)} Blue bars with bold names are "
         f"called; thin lines are 95% intervals. Shown are the {SHOWN} relations with the smallest p of each adapter, "
-        f"out of those in {MIN_TEXTS} prompts or more; tests stay within {LENGTH_BANDS} bands of prompt length, but "
-        "not within tasks, so a called relation may only mark the tasks that the adapter gains on. "
-        f"{paper_sentence(relations)}"
+        f"out of those in {MIN_TEXTS} prompts or more. Ratios are over the prompts of all tasks together; tests stay "
+        f"within a task and {LENGTH_BANDS} bands of its prompts' length, so a high ratio that is not called is one "
+        f"of the tasks that hold the relation. {paper_sentence(relations)}"
     )
 
 
@@ -241,15 +241,15 @@ def paper_sentence(relations: Mapping[str, list[RelationRatio]]) -> str:
     if not holding:
         return f"The paper's {PAPERS} occurs in too few prompts to be tested."
     first = sum(rows[0].relation == PAPERS for rows in holding)
-    called = sum(r.q <= 0.05 and r.relative > 1 for rows in holding for r in rows if r.relation == PAPERS)
+    called = sum(r.q <= 0.05 and r.beyond > 0 for rows in holding for r in rows if r.relation == PAPERS)
     return (
         f"The paper's {PAPERS} has the highest ratio for {first or 'none'} of {counted(len(holding), 'adapter')}, and "
-        f"a ratio that is called higher than elsewhere for {called or 'none'}."
+        f"a gain that is called higher than on other prompts of the same tasks for {called or 'none'}."
     )
 
 
 def _relations(relations: Mapping[str, list[RelationRatio]]) -> Table:
-    columns = ("relation", "texts", "adapter", "base", "ratio", "low", "high", "relative", "p", "q")
+    columns = ("relation", "texts", "adapter", "base", "ratio", "low", "high", "beyond", "p", "q")
     rows = [
         {"name": name}
         | {("success" if c == "adapter" else "base_success" if c == "base" else c): getattr(r, c) for c in columns}

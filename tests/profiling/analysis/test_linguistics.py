@@ -167,7 +167,7 @@ def test_ratio_is_that_of_smoothed_successes() -> None:
 
 def test_base_model_without_success_leaves_a_finite_ratio() -> None:
     rows = relation_success(texts({"oprd": np.ones(20)}), np.ones(20), np.zeros(20))
-    assert all(np.isfinite([row.ratio, row.low, row.high, row.relative]).all() for row in rows)
+    assert all(np.isfinite([row.ratio, row.low, row.high, row.beyond]).all() for row in rows)
     assert rows[0].ratio == pytest.approx(20.5 / 0.5)
 
 
@@ -184,7 +184,7 @@ def test_planted_relation_is_first_and_significant() -> None:
     rows = relation_success(texts(holds), adapter, base)
     assert rows[0].relation == "r4"
     assert rows[0].q < 0.05
-    assert rows[0].relative > 1.3
+    assert rows[0].beyond > 0.3
 
 
 def test_an_even_gain_marks_no_relation_though_every_ratio_is_high() -> None:
@@ -201,8 +201,8 @@ def test_an_even_gain_marks_no_relation_though_every_ratio_is_high() -> None:
 
 def test_length_bands_take_away_what_length_explains() -> None:
     random = np.random.default_rng(1)
-    tokens = random.integers(5, 45, size=600)
-    long = tokens > 25
+    tokens = random.permutation(np.repeat(np.arange(5, 45), 15))
+    long = tokens >= 25
     holds = {"oprd": random.random(600) < np.where(long, 0.8, 0.1)}
     base = random.random(600) < 0.3
     adapter = np.where(long, random.random(600) < 0.8, base)
@@ -213,11 +213,80 @@ def test_length_bands_take_away_what_length_explains() -> None:
     assert banded["oprd"].p > 0.05
 
 
+def two_tasks(
+    seed: int, *, gains: tuple[float, float], with_relation: float = 0.0
+) -> tuple[list[Syntax], Any, Any, Any]:
+    """300 texts of two tasks with their outcomes: a relation is frequent in the second, and the adapter gains by task,
+    and by so much more where the relation holds."""
+    random = np.random.default_rng(seed)
+    second = np.arange(300) % 2
+    holds = {"oprd": random.random(300) < np.where(second, 0.8, 0.1)}
+    holds |= {f"r{j}": random.random(300) < np.where(second, 0.6, 0.3) for j in range(5)}
+    base = random.random(300) < np.where(second, 0.5, 0.2)
+    chance = np.take(gains, second) + with_relation * holds["oprd"]
+    adapter = np.where(random.random(300) < chance, True, base)
+    return texts(holds), adapter, base, [f"task {i}" for i in second]
+
+
+def test_a_gain_that_is_the_tasks_alone_marks_no_relation() -> None:
+    pooled, stratified = [], []
+    for seed in range(20):
+        parsed, adapter, base, tasks = two_tasks(seed, gains=(0.0, 0.6))
+        options: dict[str, Any] = {"n_permutations": 499, "n_resamples": 10, "seed": seed}
+        pooled.append(by_name(relation_success(parsed, adapter, base, **options))["oprd"].q < 0.05)
+        rows = relation_success(parsed, adapter, base, tasks=tasks, **options)
+        stratified.append(any(row.q < 0.05 for row in rows))
+    assert np.sum(pooled) == 20
+    assert np.sum(stratified) <= 4  # a twentieth expected
+
+
+def test_a_gain_that_is_the_relations_is_found_within_tasks() -> None:
+    found = []
+    for seed in range(10):
+        parsed, adapter, base, tasks = two_tasks(seed, gains=(0.1, 0.1), with_relation=0.6)
+        rows = relation_success(parsed, adapter, base, tasks=tasks, n_permutations=499, n_resamples=10)
+        row = by_name(rows)["oprd"]
+        found.append(row.q < 0.05 and row.beyond > 0.15)
+    assert np.sum(found) >= 9
+
+
+def test_texts_that_are_easy_for_both_are_no_gain() -> None:
+    random = np.random.default_rng(0)
+    holds = {"oprd": random.random(400) < 0.5}
+    known = np.arange(400) < 200
+    base = np.where(known, random.random(400) < np.where(holds["oprd"], 0.9, 0.1), False)
+    adapter = np.where(known, base, random.random(400) < 0.6)
+    tasks = ["known" if k else "new" for k in known]
+    row = by_name(relation_success(texts(holds), adapter, base, tasks=tasks, n_permutations=999))["oprd"]
+    assert row.ratio < 0.8 * (adapter.sum() / base.sum())
+    assert row.p > 0.05
+
+
+def test_the_difference_is_mantel_and_haenszels() -> None:
+    tasks = ["a"] * 40 + ["b"] * 20
+    place = np.arange(60)
+    holds = {"oprd": (place < 10) | (place >= 45)}
+    adapter, base = (place % 4 == 0) | (place > 50), place % 5 == 0
+    row = by_name(relation_success(texts(holds), adapter, base, tasks=tasks, n_permutations=9))["oprd"]
+    gains, held = adapter.astype(float) - base, holds["oprd"]
+    differences, weights = [], []
+    for task in "ab":
+        of = np.array(tasks) == task
+        differences.append(gains[of & held].mean() - gains[of & ~held].mean())
+        weights.append((of & held).sum() * (of & ~held).sum() / of.sum())
+    assert row.beyond == pytest.approx(np.average(differences, weights=weights))
+
+
+def test_a_task_for_each_text_is_wanted() -> None:
+    with pytest.raises(InputError, match="20 parsed texts with the tasks of 3"):
+        relation_success(texts({"oprd": np.ones(20)}), np.ones(20), np.ones(20), tasks=["a", "b", "c"])
+
+
 def test_rare_relations_are_left_out_and_universal_ones_are_no_test() -> None:
     holds = {"rare": np.arange(50) < 9, "seen": np.arange(50) < 10}
     rows = by_name(relation_success(texts(holds), np.ones(50), np.arange(50) % 2))
     assert set(rows) == {"seen", "ROOT"}
-    assert (rows["ROOT"].p, rows["ROOT"].q, rows["ROOT"].relative) == (1.0, 1.0, 1.0)
+    assert (rows["ROOT"].p, rows["ROOT"].q, rows["ROOT"].beyond) == (1.0, 1.0, 0.0)
     assert relation_success(texts(holds), np.ones(50), np.ones(50), min_texts=51) == []
 
 

@@ -114,15 +114,15 @@ def test_similarity_is_claimed_only_below_the_level(r: float, p: float, verdict:
 
 
 def test_the_papers_relation_is_said_to_lead_only_where_it_does() -> None:
-    first = SimpleNamespace(relation="oprd", q=0.01, relative=2.0)
-    other = SimpleNamespace(relation="nsubj", q=0.4, relative=1.0)
+    first = SimpleNamespace(relation="oprd", q=0.01, beyond=0.2)
+    other = SimpleNamespace(relation="nsubj", q=0.4, beyond=0.0)
     relations = {"a": [first, other], "b": [other, first], "c": [other]}
     sentence = paper_sentence(relations)  # pyright: ignore[reportArgumentType]
     assert "highest ratio for 1 of 2 adapters" in sentence
-    assert "called higher than elsewhere for 2" in sentence
+    assert "called higher than on other prompts of the same tasks for 2" in sentence
     assert "too few" in paper_sentence({"c": [other]})  # pyright: ignore[reportArgumentType]
     called = called_sentence({"c": [other]})  # pyright: ignore[reportArgumentType]
-    assert called.startswith("None of 1 ratio differs")
+    assert called.startswith("None of 1 relation goes")
 
 
 def test_a_forecast_that_rivals_reach_is_not_called_better() -> None:

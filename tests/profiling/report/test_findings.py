@@ -10,7 +10,7 @@ from traitroute.profiling.analysis.linguistics import RelationRatio
 from traitroute.profiling.report.ablations import AblationFindings, find_ablations
 from traitroute.profiling.report.classes import ClassFindings, find_classes
 from traitroute.profiling.report.corpus import Corpus
-from traitroute.profiling.report.gains import find_gains
+from traitroute.profiling.report.gains import asymmetry_sentence, find_gains
 from traitroute.profiling.report.lengths import LengthFindings, find_lengths
 from traitroute.profiling.report.section import Missing, attempt
 from traitroute.profiling.report.similarity import SimilarityFindings, find_similarity
@@ -51,6 +51,24 @@ def test_shares_have_the_base_model_first_and_hold_in_their_bounds(make_study: M
     assert shares.share[0] == pytest.approx(np.full(5, 0.3))
     assert shares.share[2, 4] == pytest.approx(0.8)
     assert np.all((shares.low <= shares.share) & (shares.share <= shares.high))
+
+
+def test_a_transfer_in_one_direction_alone_is_called_asymmetric(make_study: MakeStudy) -> None:
+    found = find_gains(make_study({("entailment", "structured"): 0.8}), n_resamples=999)
+    pairs = {(pair.first, pair.second): pair for pair in found.asymmetries}
+    assert len(pairs) == 6
+    assert [names for names, pair in pairs.items() if pair.q <= 0.05] == [("entailment", "structured")]
+    planted = pairs["entailment", "structured"]
+    assert (planted.there, planted.back, planted.difference) == (pytest.approx(0.5), 0, pytest.approx(0.5))
+    assert 0.3 < planted.low < 0.5 < planted.high < 0.7
+    assert "In 1 of 6 pairs of sources" in asymmetry_sentence(found.asymmetries)
+    assert "entailment and structured: +50.0 points there, +0.0 points back" in asymmetry_sentence(found.asymmetries)
+
+
+def test_alike_in_both_directions_is_no_asymmetry(make_study: MakeStudy) -> None:
+    alike = {("entailment", "structured"): 0.8, ("structured", "entailment"): 0.8}
+    found = find_gains(make_study(alike), n_resamples=999)
+    assert asymmetry_sentence(found.asymmetries).startswith("In none of 6 pairs")
 
 
 def test_equal_gains_support_no_trait(make_study: MakeStudy) -> None:
