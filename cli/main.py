@@ -36,7 +36,10 @@ COMMANDS = {
         "matrix:traits",
         "Print the traits of the newest profile, and where they place each adapter; or label them.",
     ),
-    "compare": ("matrix:compare", "Compare two profiles on the adapters and tasks that both have, matched by name."),
+    "compare": (
+        "compare:compare",
+        "Compare two profiles, as of a small and a larger base: traits, gains, rankings and routing decisions.",
+    ),
     "report": (
         "report:report",
         "Write every analysis of a profile as one self-contained page, its figures and tables beside it.",

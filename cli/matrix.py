@@ -1,23 +1,17 @@
-"""`traitroute matrix`, `traits` and `compare`: what was measured, its components, and whether two profiles agree."""
+"""`traitroute matrix` and `traits`: what was measured, and its components."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ..adapters import InputError, Location, Outcomes, ProfileSummary, Registry, StoredProfile
-from .console import console, warn
+from ..adapters import InputError, Outcomes, ProfileSummary, Registry, StoredProfile
+from .console import console
 from .options import DEFAULT_REGISTRY, RegistryPath, newest_profile
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from ..profiling.analysis.agreement import Agreement, Permuted, ProfiledGains
 
 
 class Shown(StrEnum):
@@ -175,117 +169,3 @@ def _projections(summary: ProfileSummary) -> Table:
 def _strongest(loadings: Sequence[float], tasks: Sequence[str]) -> str:
     order = sorted(range(len(tasks)), key=lambda j: -abs(loadings[j]))[:_STRONGEST]
     return ", ".join(f"{tasks[j]} {loadings[j]:+.2f}" for j in order)
-
-
-First = Annotated[Location, typer.Argument(help="One registry.", metavar="A.db", parser=Location.parse)]
-Second = Annotated[
-    Location, typer.Argument(help="The other; it may be the same.", metavar="B.db", parser=Location.parse)
-]
-ProfileVersion = Annotated[int | None, typer.Option(help="Profile version; default: the latest.")]
-
-
-def compare(
-    first: First,
-    second: Second,
-    version_a: ProfileVersion = None,
-    version_b: ProfileVersion = None,
-    permutations: Annotated[int, typer.Option(min=99, help="Size of the null.")] = 9999,
-    seed: Annotated[int, typer.Option(help="Of the permutations.")] = 0,
-) -> None:
-    """Compare two profiles on the adapters and tasks that both have, matched by name.
-
-    Example:
-
-        traitroute compare smollm.db llama.db
-    """
-    from ..profiling.analysis.agreement import agreement
-
-    side_a, side_b = _read_side(first, version_a), _read_side(second, version_b)
-    if (first.resolve(), side_a.version) == (second.resolve(), side_b.version):
-        raise InputError(
-            f"both are version {side_a.version} of {first}: a profile always agrees with itself; "
-            "give another registry, or --version-a and --version-b"
-        )
-    result = agreement(side_a.gains, side_b.gains, n_permutations=permutations, seed=seed)
-    console.print(f"A: {side_a.describe()}\nB: {side_b.describe()}", highlight=False)
-    _warn_of_other_rows(side_a, side_b, result.tasks)
-    console.print(_tests(result))
-    console.print(_places("task", result.tasks, result.by_task))
-    console.print(_places("adapter", result.adapters, result.by_adapter))
-    console.print(result.conclusion, highlight=False, soft_wrap=True)
-
-
-@dataclass(frozen=True)
-class _Side:
-    """One profile of a registry; `digests` of its tasks, as they were last profiled."""
-
-    place: Location
-    version: int
-    bases: tuple[str, ...]
-    gains: "ProfiledGains"
-    digests: dict[str, str]
-
-    def describe(self) -> str:
-        """File, version, base model and size in a line."""
-        return (
-            f"{self.place} version {self.version}, {', '.join(self.bases) or 'unknown base'}: "
-            f"{len(self.gains.adapters)} adapters, {len(self.gains.tasks)} tasks, "
-            f"n_traits {self.gains.n_traits}"
-        )
-
-
-def _read_side(place: Location, version: int | None) -> _Side:
-    from ..profiling.analysis.agreement import ProfiledGains
-
-    with Registry.open(place, read_only=True) as store:
-        profile = newest_profile(store, version)
-        gains = ProfiledGains.of(profile.summary)
-        bases = sorted({a.base_model for a in store.adapters() if a.name in gains.adapters})
-        return _Side(place, profile.version, tuple(bases), gains, store.task_digests())
-
-
-def _warn_of_other_rows(a: _Side, b: _Side, tasks: tuple[str, ...]) -> None:
-    other = [t for t in tasks if a.digests.get(t) != b.digests.get(t)]
-    if other:
-        warn(
-            f"not the same test rows or rules on both sides: {', '.join(other)}; "
-            "differences between these tasks count as disagreement"
-        )
-
-
-def _tests(result: "Agreement") -> Table:
-    k = result.n_traits
-    table = Table(title="agreement against chance", title_justify="left")
-    table.add_column()
-    for column in ("found", "by chance", "p"):
-        table.add_column(column, justify="right")
-    rows: list[tuple[str, Permuted]] = [
-        (f"Procrustes disparity of {k} trait scores (0: the same)", result.disparity),
-        (f"canonical correlations {_listed(result.canonical_correlations)}, squared", result.canonical),
-        (f"loadings, angles {_listed(result.loading_angles, '.0f')} degrees", result.loadings),
-    ]
-    for name, test in rows:
-        table.add_row(name, f"{test.value:.2f}", f"{test.null_median:.2f}", f"{test.p:.3g}")
-    gains = result.gains
-    table.add_row(
-        f"rank correlation of {gains.cells} gains", f"{gains.r:+.2f}", f"{gains.null_mean:+.2f}", f"{gains.p:.3g}"
-    )
-    return table
-
-
-def _places(kind: str, names: tuple[str, ...], correlations: "NDArray[np.float64]") -> Table:
-    """Where they agree: one correlation a task or adapter, highest first."""
-    over = "adapters" if kind == "task" else "tasks, less the task's mean"
-    title = f"correlation of gains over {over}"
-    table = Table(title=title, title_justify="left", min_width=len(title))
-    table.add_column(kind, overflow="fold")
-    table.add_column("r", justify="right")
-    # NaN sorts last.
-    for i in np.argsort(-correlations):
-        value = correlations[i]
-        table.add_row(names[i], "does not vary" if np.isnan(value) else f"{value:+.2f}")
-    return table
-
-
-def _listed(values: "NDArray[np.float64]", form: str = ".2f") -> str:
-    return ", ".join(format(v, form) for v in values)

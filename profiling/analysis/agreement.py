@@ -37,6 +37,7 @@ ENOUGH_ADAPTERS = 8
 tasks and noise as large as the signal: 16% of true agreements are shown with 4 adapters, 32% with 5, 54% with
 6, 79% with 8 and 86% with 10; with half that noise 42%, 91%, 96%, 100% and 100%."""
 ALPHA = 0.05
+N_RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,14 @@ class Permuted:
 
 
 @dataclass(frozen=True)
+class Ranked(Permuted):
+    """A mean rank correlation, with its 95% bootstrap interval over tasks."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Agreement:
     """How far two profiles agree on what both measured."""
 
@@ -166,14 +175,20 @@ class Agreement:
     """Mean squared cosine of the angles between the spaces of loadings, in [0, 1]; tasks are shuffled."""
     gains: Mantel
     """Rank correlation of all gains; its null keeps what targets have in common."""
+    gains_interval: tuple[float, float]
+    """95%, by bootstrap over tasks."""
+    columns: Ranked
+    """Mean of `by_task`: is it the same adapters that gain most on a task?"""
+    rows: Ranked
+    """Mean of `by_adapter`: is it on the same tasks that an adapter gains more than others?"""
     canonical_correlations: Array
     """(n_traits,), largest first."""
     loading_angles: Array
     """(n_traits,) in degrees, smallest first."""
     by_task: Array
-    """(tasks,): correlation over adapters; NaN where one side's gains are all equal."""
+    """(tasks,): rank correlation over adapters; NaN, in means 0, where one side's gains are all equal."""
     by_adapter: Array
-    """(adapters,): correlation over tasks of gains less the task's mean; NaN as above."""
+    """(adapters,): rank correlation over tasks of gains less the task's mean; NaN as above."""
 
     @property
     def verdict(self) -> Verdict:
@@ -216,18 +231,25 @@ def agreement(a: ProfiledGains, b: ProfiledGains, *, n_permutations: int = 9999,
     scores_a, scores_b = scores_a[:, :k], scores_b[:, :k]
     loadings_a, loadings_b = loadings_a[:, :k], loadings_b[:, :k]
     options: dict[str, Any] = {"n_permutations": n_permutations, "seed": seed}
+    centred = first - first.mean(axis=0), second - second.mean(axis=0)
+    by_task = [rankdata(side, axis=0) for side in (first, second)]
+    by_adapter = [rankdata(side, axis=1) for side in centred]
+    drawn = np.random.default_rng(seed).integers(len(tasks), size=(N_RESAMPLES, len(tasks)))
     return Agreement(
         adapters=adapters,
         tasks=tasks,
         n_traits=k,
-        disparity=_permuted(_disparity, scores_a, scores_b, "less", **options),
-        canonical=_permuted(_shared_space, scores_a, scores_b, "greater", **options),
-        loadings=_permuted(_shared_space, loadings_a, loadings_b, "greater", **options),
+        disparity=permuted(_disparity, scores_a, scores_b, "less", **options),
+        canonical=permuted(_shared_space, scores_a, scores_b, "greater", **options),
+        loadings=permuted(_shared_space, loadings_a, loadings_b, "greater", **options),
         gains=mantel(first, second, **options),
+        gains_interval=_bounds([_spearman(first[:, draw], second[:, draw])[0] for draw in drawn]),
+        columns=_ranked(lambda a, b: _correlations(a, b, axis=0), *by_task, drawn, **options),
+        rows=_ranked(lambda a, b: _correlations(a, b, axis=1), *by_adapter, drawn, **options),
         canonical_correlations=np.cos(subspace_angles(scores_a, scores_b))[::-1],
         loading_angles=np.degrees(subspace_angles(loadings_a, loadings_b))[::-1],
-        by_task=_column_correlations(first, second),
-        by_adapter=_column_correlations((first - first.mean(axis=0)).T, (second - second.mean(axis=0)).T),
+        by_task=_correlations(*by_task, axis=0),
+        by_adapter=_correlations(*by_adapter, axis=1),
     )
 
 
@@ -270,7 +292,7 @@ def _shared_space(a: Array, b: Array) -> float:
     return float(np.mean(np.cos(subspace_angles(a, b)) ** 2))
 
 
-def _permuted(
+def permuted(
     statistic: Callable[[Array, Array], float],
     a: Array,
     b: Array,
@@ -279,7 +301,7 @@ def _permuted(
     n_permutations: int,
     seed: int,
 ) -> Permuted:
-    """Test `statistic` with the rows of `b` shuffled: all orders where they are few, else a sample."""
+    """Test `statistic` of two sides with the rows of `b` shuffled: all orders where they are few, else a sample."""
     tested = permutation_test(
         (np.arange(len(b)),),
         lambda order: statistic(a, b[order.astype(np.intp)]),
@@ -292,8 +314,32 @@ def _permuted(
     return Permuted(float(tested.statistic), null, float(tested.pvalue))
 
 
-def _column_correlations(a: Array, b: Array) -> Array:
-    """Pearson's r of each pair of columns, NaN where one is constant."""
-    x, y = a - a.mean(axis=0), b - b.mean(axis=0)
-    spread = np.sqrt(np.sum(x**2, axis=0) * np.sum(y**2, axis=0))
-    return np.divide(np.sum(x * y, axis=0), spread, out=np.full(len(spread), np.nan), where=spread > 1e-12)
+def _ranked(
+    correlate: Callable[[Array, Array], Array],
+    a: Array,
+    b: Array,
+    drawn: NDArray[np.intp],
+    *,
+    n_permutations: int,
+    seed: int,
+) -> Ranked:
+    """Test the mean of rank correlations, the adapters of `b` shuffled; its interval is over the tasks `drawn`."""
+
+    def mean(x: Array, y: Array) -> float:
+        return float(np.nan_to_num(correlate(x, y)).mean())
+
+    test = permuted(mean, a, b, "greater", n_permutations=n_permutations, seed=seed)
+    bounds = _bounds([mean(a[:, draw], b[:, draw]) for draw in drawn])
+    return Ranked(test.value, test.null_median, test.p, *bounds)
+
+
+def _bounds(values: Sequence[float]) -> tuple[float, float]:
+    low, high = np.nanpercentile(values, BOUNDS)
+    return float(low), float(high)
+
+
+def _correlations(a: Array, b: Array, *, axis: int) -> Array:
+    """Pearson's r along an axis, NaN where one side is constant."""
+    x, y = (side - side.mean(axis=axis, keepdims=True) for side in (a, b))
+    spread = np.sqrt(np.sum(x**2, axis=axis) * np.sum(y**2, axis=axis))
+    return np.divide(np.sum(x * y, axis=axis), spread, out=np.full(spread.shape, np.nan), where=spread > 1e-12)

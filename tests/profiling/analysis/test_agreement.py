@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from made_up_summary import made_up_summary, made_up_traits
 from numpy.typing import NDArray
-from scipy.stats import kstest, ortho_group, pearsonr, spearmanr
+from scipy.stats import kstest, ortho_group, spearmanr
 from traitroute.adapters import InputError
 from traitroute.profiling.analysis.agreement import Agreement, ProfiledGains, agreement, common, mantel
 
@@ -156,10 +156,28 @@ def test_where_they_agree_is_told_a_task_and_an_adapter() -> None:
     b[:, 5] = 0.25
     found = compared(a, b)
     assert found.by_task[3] == pytest.approx(1)
-    assert found.by_task[0] == pytest.approx(pearsonr(a[:, 0], b[:, 0]).statistic)
+    assert found.by_task[0] == pytest.approx(spearmanr(a[:, 0], b[:, 0]).statistic)
     assert np.isnan(found.by_task[5])
     centred = (a - a.mean(axis=0))[2], (b - b.mean(axis=0))[2]
-    assert found.by_adapter[2] == pytest.approx(pearsonr(*centred).statistic)
+    assert found.by_adapter[2] == pytest.approx(spearmanr(*centred).statistic)
+    assert found.columns.value == pytest.approx(np.nan_to_num(found.by_task).mean())
+
+
+def test_mean_rank_correlations_agree_where_gains_do_and_have_intervals() -> None:
+    a = random_gains(10)
+    found = compared(a, a + 0.5 * random_gains(11), n_permutations=999)
+    for mean in (found.columns, found.rows):
+        assert mean.p == pytest.approx(1 / 1000)
+        assert abs(mean.null_median) < 0.2
+        assert mean.low < mean.value < mean.high
+    assert found.gains_interval[0] < found.gains.r < found.gains_interval[1]
+
+
+@pytest.mark.slow
+def test_p_values_of_mean_rank_correlations_of_unrelated_gains_are_uniform() -> None:
+    runs = [compared(random_gains(i), random_gains(1000 + i), n_permutations=99, seed=i) for i in range(60)]
+    for p_values in ([r.columns.p for r in runs], [r.rows.p for r in runs]):
+        assert kstest(p_values, "uniform").pvalue > 0.01
 
 
 def test_names_are_matched_whatever_their_order() -> None:
