@@ -74,7 +74,7 @@ class ArrowModel:
             rows = order[start : start + BATCH]
             with torch.inference_mode():
                 batch = prefill(self.model, [prompts[i] for i in rows], room=max_tokens)
-                tokens = greedy(self.model, batch, max_tokens, self._ends)
+                tokens = greedy(self.model, batch, [max_tokens] * len(batch.mask), self._ends)
             answers |= dict(zip(rows, map(self.prompts.decode, tokens), strict=True))
         return [answers[i] for i in range(len(prompts))]
 

@@ -229,12 +229,12 @@ def quiet_libraries() -> None:
     """Keep the libraries' bars and notices out of ours, and their usage statistics off the network."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    import datasets
+    # What datasets reads when it is imported, which half a second is saved by not doing here.
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     import transformers
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
 
 
 def _register(trained: TrainedAdapter, source: str, base: BaseModelFolder, registry: Registry) -> Adapter:

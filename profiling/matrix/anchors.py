@@ -26,8 +26,10 @@ WORTH = 0.5
 """The mean score of the known adapters counts as so many examples: few, since adapters differ."""
 LEAST_CHANCE = 0.005
 """No score is certain before it is measured, however alike the known adapters are."""
-ENDS = 0.1 * 2.0 ** np.arange(-5, 4)
-"""Shares of a row at which a round of measuring ends: a tenth, and its halves and doubles."""
+ENDS = 0.1 * 2.0 ** np.arange(-2, 4)
+"""Shares of a row at which a round of measuring ends: a tenth, its half and quarter, and its doubles.
+
+Rounds that are smaller cost a pass of the model for a handful of answers, and choose no better."""
 TOLERANCE = 0.02
 """Mean standard error of a row's scores at which measuring ends: two points, as fine as a few hundred examples show."""
 LEAST_EACH = 3

@@ -219,7 +219,7 @@ def to_outcomes(
         output_tokens=np.array([r.output_tokens for r in results], dtype=np.int32),
         finish_reason=np.array([r.finish_reason for r in results], dtype=np.uint8),
         predicted_label=np.array([j.label for j in judged], dtype=np.int32),
-        output_digest=np.array([_text_digest(task.metric.compared(r.text)) for r in results], dtype=np.uint64),
+        output_digest=np.array([text_digest(task.metric.compared(r.text)) for r in results], dtype=np.uint64),
         label_probabilities=_softmax(label_scores).astype(np.float32),
     )
 
@@ -231,5 +231,6 @@ def _softmax(scores: np.ndarray) -> np.ndarray:
     return shifted / shifted.sum(axis=1, keepdims=True)
 
 
-def _text_digest(text: str) -> int:
+def text_digest(text: str) -> int:
+    """The digest by which outcomes hold a text."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

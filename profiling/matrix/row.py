@@ -9,8 +9,9 @@ then projected onto the traits of the newest profile, so no decision changes exc
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 
@@ -27,16 +28,19 @@ from ...adapters import (
     StoredProfile,
 )
 from ...router import RoutingProfile, TrainingRows
-from ...serving.engines import Engine
+from ...serving.engines import Engine, EngineResult
 from ...serving.engines.probe import EngineProbe
 from ..base_model import BaseModelFolder
-from ..tasks.task import Task
+from ..tasks.task import Example, Task
 from .anchors import TOLERANCE, AnchorRow, Places, rounds
 from .measure import Changes, cell_key, measured_cell, refuse_silence, request_for, to_outcomes
 from .profiled import MeasuredGains, Profiled, training_rows
 from .votes import Votes
 
 SHARE = 0.1
+AT_ONCE = 64
+"""So many examples, or a task's more, are asked together and then kept: more fill batches no better, and are lost by a
+run that is killed."""
 _ATTEMPTS = 20
 OnExamples = Callable[[int, int], None]
 
@@ -170,8 +174,8 @@ class RowMeter:
         for upto in rounds(self.row.size, len(self.row.anchors), share):
             if self.row.estimate().error <= tolerance:
                 break
-            for task, places in self.row.next(max(int(upto) - self.row.done, 0)).items():
-                self._measure_part(task, places)
+            for parts in _together(self.row.next(max(int(upto) - self.row.done, 0))):
+                self._measure_parts(parts)
 
     def refuse_silence(self) -> None:
         """Record the adapter's effect on the probe, and refuse one that changes nothing.
@@ -211,16 +215,22 @@ class RowMeter:
             [(task.scores(self.whole[i]) - task.scores(base))[:, None] for i, (task, base) in rows]
         )
 
-    def _measure_part(self, task: int, places: Places) -> None:
-        spec = self.profiled.tasks[task]
-        key = anchor_key(self.base.digest, self.adapter, spec.digest, self.engine.name, places)
-        if votes := self._votes[task]:
-            key = votes.key(key)
-        cell = self.registry.find_cell(key)
-        outcomes = cell.outcomes if cell else self._run(task, places)
-        # Named anew: the same weights may have been measured under another name.
-        self.registry.put_cell(Cell(key, self.adapter.name, spec.name, outcomes))
-        self._add(task, key, places, outcomes)
+    def _measure_parts(self, parts: Mapping[int, Places]) -> None:
+        """Measure some examples of several tasks, asked together: a few of one task fill no batch."""
+        keys = {task: self._part_key(task, places) for task, places in parts.items()}
+        cells = {task: self.registry.find_cell(key) for task, key in keys.items()}
+        outcomes = {task: cell.outcomes for task, cell in cells.items() if cell is not None}
+        outcomes |= self._run({task: places for task, places in parts.items() if task not in outcomes})
+        for task, places in parts.items():
+            # Named anew: the same weights may have been measured under another name.
+            name = self.profiled.tasks[task].name
+            self.registry.put_cell(Cell(keys[task], self.adapter.name, name, outcomes[task]))
+            self._add(task, keys[task], places, outcomes[task])
+
+    def _part_key(self, task: int, places: Places) -> str:
+        digest = self.profiled.tasks[task].digest
+        key = anchor_key(self.base.digest, self.adapter, digest, self.engine.name, places)
+        return votes.key(key) if (votes := self._votes[task]) else key
 
     def _take_whole(self, task: int, cell: Cell) -> None:
         if votes := self._votes[task]:
@@ -235,16 +245,43 @@ class RowMeter:
         self.row.add(task, places, self.profiled.tasks[task].scores(outcomes))
         self.on_examples(self.row.done, self.row.size)
 
-    def _run(self, number: int, places: Places) -> Outcomes:
-        task, by_base = self.profiled.tasks[number], self.base_row[number].texts
-        examples = [task.test_examples[i] for i in places]
-        results = self.engine.run([request_for(task, e, self.adapter) for e in examples])
-        outcomes = to_outcomes(task, examples, results, [by_base[i] for i in places] if by_base else None)
-        votes = self._votes[number]
+    def _run(self, parts: Mapping[int, Places]) -> dict[int, Outcomes]:
+        if not parts:
+            return {}
+        examples = {task: [self.profiled.tasks[task].test_examples[i] for i in at] for task, at in parts.items()}
+        asked = [
+            request_for(self.profiled.tasks[task], each, self.adapter)
+            for task, some in examples.items()
+            for each in some
+        ]
+        results = iter(self.engine.run(asked))
+        return {
+            task: self._judged(task, parts[task], some, list(islice(results, len(some))))
+            for task, some in examples.items()
+        }
+
+    def _judged(
+        self, number: int, places: Places, examples: Sequence[Example], results: Sequence[EngineResult]
+    ) -> Outcomes:
+        by_base, votes = self.base_row[number].texts, self._votes[number]
+        base_outputs = [by_base[i] for i in places] if by_base else None
+        outcomes = to_outcomes(self.profiled.tasks[number], examples, results, base_outputs)
         return votes.scored(outcomes, self.adapter, places) if votes else outcomes
 
     def _cell(self, adapter: Adapter | None, task: Task) -> Cell:
         return measured_cell(self.engine, self.registry, self.base, adapter, task)
+
+
+def _together(parts: Mapping[int, Places]) -> Iterator[dict[int, Places]]:
+    """Tasks with their places, so many that there are `AT_ONCE` examples, or as many as are left."""
+    some: dict[int, Places] = {}
+    for task, places in parts.items():
+        some[task] = places
+        if sum(map(len, some.values())) >= AT_ONCE:
+            yield some
+            some = {}
+    if some:
+        yield some
 
 
 def anchor_key(base_digest: str, adapter: Adapter, task_digest: str, engine: str, places: Places) -> str:

@@ -76,19 +76,21 @@ def prefill(
     return PromptBatch(cache, mask, torch.cat(logits)[back], shareable=True)
 
 
-def greedy(model: Any, batch: PromptBatch, max_tokens: int, ends: Collection[int]) -> list[list[int]]:
-    """Tokens that follow each prompt, up to `max_tokens`, without the end token; uses up the cache."""
-    outputs: list[list[int]] = [[] for _ in batch.mask]
+def greedy(model: Any, batch: PromptBatch, limits: Sequence[int], ends: Collection[int]) -> list[list[int]]:
+    """Tokens that follow each prompt, up to its limit of `limits`, without the end token; uses up the cache."""
+    outputs: list[list[int]] = [[] for _ in limits]
     rows = list(range(len(outputs)))
-    open_rows = set(rows)
-    for step in range(max_tokens):
+    open_rows = {row for row in rows if limits[row] > 0}
+    while open_rows:
         tokens = batch.logits.argmax(dim=-1)
         for row, token in zip(rows, tokens.tolist(), strict=True):
-            if token in ends:
-                open_rows.discard(row)
-            elif row in open_rows:
+            if row not in open_rows:
+                continue
+            if token not in ends:
                 outputs[row].append(token)
-        if not open_rows or step + 1 == max_tokens:
+            if token in ends or len(outputs[row]) == limits[row]:
+                open_rows.discard(row)
+        if not open_rows:
             break
         ended = len(rows) - len(open_rows)
         if ended and ended >= ENDED_SHARE * len(rows):

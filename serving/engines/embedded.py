@@ -1,8 +1,8 @@
 """The embedded engine: transformers in this process, for machines without vLLM and for CPUs.
 
-One adapter at a time is merged into a copy of the base model, because merged weights run at the base
-model's speed; on the CPU build of vLLM an unmerged LoRA made decoding 5 to 9 times slower than base
-(docs/decisions.md). Each prompt is run once: its key-value cache serves candidates and generation alike.
+One adapter at a time is merged into a copy of the base model, because merged weights run at the base model's speed, and
+faster where they are packed (`packing.py`); on the CPU build of vLLM an unmerged LoRA made decoding 5 to 9 times slower
+than base (docs/decisions.md). Each prompt is run once: its key-value cache serves candidates and generation alike.
 """
 
 import copy
@@ -36,7 +36,7 @@ class TransformersEngine:
         self._ends = local.ends
         self._context = local.context
         self._vocabulary: int = local.model.get_input_embeddings().num_embeddings
-        self._merged: tuple[str | None, Any] = (None, self._base)
+        self._merged: tuple[str | None, Any] = (None, None)
 
     def run(self, requests: Sequence[EngineRequest]) -> list[EngineResult]:
         """Answer and score `requests`, grouped by adapter and batched by prompt length.
@@ -67,16 +67,27 @@ class TransformersEngine:
         self._base, self._merged = None, (None, None)
 
     def _model(self, digest: str | None) -> Any:
+        """The base model, or with an adapter's weights in it the last that was asked for."""
+        if digest is None:
+            return self._base
+        if self._merged[0] != digest:
+            # Room first.
+            self._merged = (None, None)
+            self._merged = (digest, self._with(digest))
+        return self._merged[1]
+
+    def _with(self, digest: str) -> Any:
         from peft import PeftModel
 
-        if self._merged[0] != digest:
-            self._merged = (None, self._base)
-        if digest is not None and self._merged[0] is None:
-            files, folder = self._weights.verify(digest), self._weights.path(digest)
-            peft_model: Any = PeftModel(copy.deepcopy(self._base), peft_config(files), "it")
-            load_weights(peft_model, folder, "it", self._device)
-            self._merged = (digest, peft_model.merge_and_unload().eval())
-        return self._merged[1]
+        from .packing import is_packable, pack
+
+        files, folder = self._weights.verify(digest), self._weights.path(digest)
+        peft_model: Any = PeftModel(copy.deepcopy(self._base), peft_config(files), "it")
+        load_weights(peft_model, folder, "it", self._device)
+        merged = peft_model.merge_and_unload().eval()
+        if is_packable(merged):
+            pack(merged)
+        return merged
 
     def _run_batch(self, model: Any, requests: list[TokenizedRequest]) -> list[EngineResult]:
         import torch
@@ -84,13 +95,13 @@ class TransformersEngine:
         from .candidates import TokenTree, score
         from .decoding import greedy, prefill
 
-        max_tokens = requests[0].max_tokens
+        limits = [r.max_tokens for r in requests]
         trees = [TokenTree.of(r.candidates) for r in requests]
-        room = max(max_tokens, *(len(t.tokens) for t in trees))
+        room = max(*limits, *(len(t.tokens) for t in trees))
         with torch.inference_mode():
             batch = prefill(model, [r.prompt for r in requests], room=room)
             scores = score(model, batch, trees)
-            outputs = greedy(model, batch, max_tokens, self._ends)
+            outputs = greedy(model, batch, limits, self._ends)
         return [self._result(*answer) for answer in zip(outputs, scores, requests, strict=True)]
 
     def _result(self, tokens: list[int], scores: list[float], request: TokenizedRequest) -> EngineResult:
@@ -114,15 +125,14 @@ def _by_adapter(requests: Sequence[EngineRequest]) -> Iterator[tuple[str | None,
 
 
 def _batches(order: list[int], requests: Sequence[TokenizedRequest]) -> Iterator[list[int]]:
-    """Runs of requests that generate up to the same number of tokens."""
+    """Runs of requests, those that generate up to as many tokens beside each other."""
     batch: list[int] = []
+    prompt = answer = 0
     for i in order:
-        limit = requests[i].max_tokens
-        tokens = (len(batch) + 1) * (len(requests[i].prompt) + limit)
-        full = len(batch) == BATCH or tokens > BATCH_TOKENS
-        if batch and (full or limit != requests[batch[0]].max_tokens):
+        prompt, answer = max(prompt, len(requests[i].prompt)), max(answer, requests[i].max_tokens)
+        if batch and (len(batch) == BATCH or (len(batch) + 1) * (prompt + answer) > BATCH_TOKENS):
             yield batch
-            batch = []
+            batch, prompt, answer = [], len(requests[i].prompt), requests[i].max_tokens
         batch.append(i)
     if batch:
         yield batch

@@ -4,6 +4,7 @@ Tiny random models in float32, so that equality can be asked for: grouped keys, 
 attention that no interface reaches take three ways through the engine.
 """
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ peft = pytest.importorskip("peft", reason="needs PEFT: pip install 'traitroute[p
 # These import torch when they are imported.
 from traitroute.serving.engines import candidates, decoding  # noqa: E402
 from traitroute.serving.engines.decoding import GROUPED_ATTENTION, keeps_all_keys  # noqa: E402
+from traitroute.serving.engines.packing import PackedLinear, is_packable, pack  # noqa: E402
 
 CONFIGS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "grouped keys": lambda sizes: transformers.LlamaConfig(**sizes),
@@ -107,6 +109,17 @@ def test_rows_that_end_early_leave_the_others_unchanged(llama: Path, tmp_path: P
     assert together == alone
 
 
+def test_requests_of_different_limits_share_a_batch_and_are_answered_as_alone(llama: Path, tmp_path: Path) -> None:
+    engine = open_float32(llama, tmp_path)
+    asked = [ask(p, max_tokens=n, candidates=("w20 w21",)) for p, n in zip(PROMPTS, (3, 0, 12, 1, 7), strict=True)]
+    together = engine.run(asked)
+    assert [r.output_tokens for r in together] == [3, 0, 12, 1, 7]
+    for request, result in zip(asked, together, strict=True):
+        alone = engine.run([request])[0]
+        assert (result.text, result.finish_reason) == (alone.text, alone.finish_reason)
+        assert result.log_likelihoods == pytest.approx(alone.log_likelihoods, abs=2e-4)
+
+
 def test_small_chunks_and_batches_give_the_same_results(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +197,28 @@ def test_an_adapter_is_merged_and_the_base_model_stays(llama: Path, tmp_path: Pa
     assert adapted.log_likelihoods == pytest.approx([expected], abs=1e-3)
     assert adapted.log_likelihoods != pytest.approx(base.log_likelihoods, abs=1e-2)
     assert all(torch.equal(before[k], v) for k, v in engine._base.state_dict().items())
+
+
+def test_base_requests_between_leave_the_adapter_merged(llama: Path, tmp_path: Path) -> None:
+    engine = open_float32(llama, tmp_path)
+    adapter, _ = _add_adapter(llama, engine._weights, tmp_path, "LoRA")
+    with_it = engine._model(adapter.weights_digest)
+    assert engine._model(None) is engine._base
+    assert engine._model(adapter.weights_digest) is with_it
+
+
+def test_packed_layers_compute_what_plain_ones_do(llama: Path) -> None:
+    model = transformers.AutoModelForCausalLM.from_pretrained(llama, dtype=torch.bfloat16).eval()
+    if not is_packable(model):
+        pytest.skip("oneDNN has no bfloat16 for this processor")
+    plain = copy.deepcopy(model)
+    pack(model)
+    assert isinstance(model.lm_head, PackedLinear)
+    assert not any(type(layer) is torch.nn.Linear for layer in model.modules())
+    for rows in (1, 3, 40):
+        ids = torch.arange(5, 5 + 7)[None].expand(rows, -1)
+        with torch.inference_mode():
+            torch.testing.assert_close(model(input_ids=ids).logits, plain(input_ids=ids).logits, atol=0.02, rtol=0.02)
 
 
 def _add_adapter(base: Path, weights: WeightStore, folder: Path, method: str) -> tuple[Adapter, float]:

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from traitroute.adapters import AdapterState, InputError, RegistryError, SilentAdapterError
 from traitroute.profiling.base_model import BaseModelFolder
+from traitroute.profiling.matrix.anchors import rounds
 from traitroute.profiling.matrix.profiled import Profiled
 from traitroute.profiling.matrix.row import measure_row
 from traitroute.profiling.study import Study
 from traitroute.router import Router, RoutingProfile
+from traitroute.serving.engines.probe import TEXTS
 
 Fleet = Any
 
@@ -46,6 +48,15 @@ def test_a_killed_run_repeats_no_example(fleet: Fleet) -> None:
     fleet.engine.dies_after = None
     fleet.measure("four", share=0.25, tolerance=0)
     assert len(fleet.engine.asked) == 30
+
+
+def test_a_round_is_asked_together(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, run = [], fleet.engine.run
+    monkeypatch.setattr(fleet.engine, "run", lambda requests: (sizes.append(len(requests)), run(requests))[1])
+    found = fleet.measure("four", share=0.25, tolerance=0)
+    asked = [n for n in sizes if n not in (1, len(TEXTS))]
+    assert asked == np.diff(rounds(120, 3, 0.25), prepend=0).tolist()
+    assert sum(asked) == found.row.examples.sum()
 
 
 def test_a_larger_share_goes_on_from_a_smaller_one(fleet: Fleet) -> None:
