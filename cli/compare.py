@@ -154,13 +154,13 @@ class _Choosing:
             say(f"rankings and routing decisions left out: {self.twins.reason}")
             return
         if not isinstance(self.ranking, Missing):
-            say(_ranked(self.ranking))
+            say(ranking_sentence(self.ranking))
         for each in self.routing:
             if isinstance(each, Missing):
                 say(f"left out: {each.reason}")
             else:
-                console.print(_worth(each))
-                say(_equal(each))
+                console.print(worth_table(each))
+                say(decision_sentence(each))
 
 
 def _choosing(a: _Side, b: _Side, permutations: int, seed: int) -> _Choosing:
@@ -175,11 +175,13 @@ def _choosing(a: _Side, b: _Side, permutations: int, seed: int) -> _Choosing:
     twins = attempt(lambda: Twins.of(small, large))
     if isinstance(twins, Missing):
         return _Choosing(twins, twins, [])
-    ranking = attempt(lambda: rank_pairs(twins, n_permutations=permutations, seed=seed))
-    return _Choosing(twins, ranking, [attempt(lambda w=way: compare_routing(twins, w, seed=seed)) for way in WAYS])
+    both = twins
+    ranking = attempt(lambda: rank_pairs(both, n_permutations=permutations, seed=seed))
+    return _Choosing(both, ranking, [attempt(lambda w=way: compare_routing(both, w, seed=seed)) for way in WAYS])
 
 
-def _ranked(ranking: "Ranking") -> str:
+def ranking_sentence(ranking: "Ranking") -> str:
+    """How often A ranks two adapters as B does."""
     of = f"of {ranking.pairs} pairs of adapters on a task, B tells {ranking.shown} apart"
     others = "" if np.isnan(ranking.all_alike) else f"; of all that differ on B, {100 * ranking.all_alike:.0f}%"
     if ranking.alike is None:
@@ -192,7 +194,8 @@ def _ranked(ranking: "Ranking") -> str:
     )
 
 
-def _equal(routing: "Routing") -> str:
+def decision_sentence(routing: "Routing") -> str:
+    """How often both routers choose alike."""
     return (
         f"both routers choose alike in {100 * routing.equal:.0f}% of the requests, by chance "
         f"{100 * routing.by_chance:.0f}% (kappa {routing.kappa:+.2f}, 95% interval {routing.low:+.2f} to "
@@ -200,7 +203,8 @@ def _equal(routing: "Routing") -> str:
     )
 
 
-def _worth(routing: "Routing") -> Table:
+def worth_table(routing: "Routing") -> Table:
+    """What every choice scores on either base."""
     from ..profiling.twins import WAYS
 
     table = Table(title=f"mean score, %, on {WAYS[routing.way]}", title_justify="left")

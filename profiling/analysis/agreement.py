@@ -232,8 +232,8 @@ def agreement(a: ProfiledGains, b: ProfiledGains, *, n_permutations: int = 9999,
     loadings_a, loadings_b = loadings_a[:, :k], loadings_b[:, :k]
     options: dict[str, Any] = {"n_permutations": n_permutations, "seed": seed}
     centred = first - first.mean(axis=0), second - second.mean(axis=0)
-    by_task = [rankdata(side, axis=0) for side in (first, second)]
-    by_adapter = [rankdata(side, axis=1) for side in centred]
+    by_task = rankdata(first, axis=0), rankdata(second, axis=0)
+    by_adapter = rankdata(centred[0], axis=1), rankdata(centred[1], axis=1)
     drawn = np.random.default_rng(seed).integers(len(tasks), size=(N_RESAMPLES, len(tasks)))
     return Agreement(
         adapters=adapters,
@@ -244,8 +244,8 @@ def agreement(a: ProfiledGains, b: ProfiledGains, *, n_permutations: int = 9999,
         loadings=permuted(_shared_space, loadings_a, loadings_b, "greater", **options),
         gains=mantel(first, second, **options),
         gains_interval=_bounds([_spearman(first[:, draw], second[:, draw])[0] for draw in drawn]),
-        columns=_ranked(lambda a, b: _correlations(a, b, axis=0), *by_task, drawn, **options),
-        rows=_ranked(lambda a, b: _correlations(a, b, axis=1), *by_adapter, drawn, **options),
+        columns=_ranked(lambda a, b: _correlations(a, b, axis=0), by_task, drawn, **options),
+        rows=_ranked(lambda a, b: _correlations(a, b, axis=1), by_adapter, drawn, **options),
         canonical_correlations=np.cos(subspace_angles(scores_a, scores_b))[::-1],
         loading_angles=np.degrees(subspace_angles(loadings_a, loadings_b))[::-1],
         by_task=_correlations(*by_task, axis=0),
@@ -316,14 +316,14 @@ def permuted(
 
 def _ranked(
     correlate: Callable[[Array, Array], Array],
-    a: Array,
-    b: Array,
+    sides: tuple[Array, Array],
     drawn: NDArray[np.intp],
     *,
     n_permutations: int,
     seed: int,
 ) -> Ranked:
-    """Test the mean of rank correlations, the adapters of `b` shuffled; its interval is over the tasks `drawn`."""
+    """Test the mean of rank correlations, the adapters of one side shuffled; its interval is over the tasks `drawn`."""
+    a, b = sides
 
     def mean(x: Array, y: Array) -> float:
         return float(np.nan_to_num(correlate(x, y)).mean())

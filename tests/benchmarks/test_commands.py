@@ -25,6 +25,7 @@ SMALL = {
     "routing": ["--only", "base,random", "--protocols", "new_rows", "--processes", "1"],
     "skills": ["--texts", "4", "--plans", "1", "--sizes", "10"],
     "suggestions": ["--cases", "1"],
+    "twins": [str(BENCHMARKS / "routing" / "smollm2.safetensors")],
 }
 """Arguments with which a command takes seconds; its figures say nothing then."""
 
