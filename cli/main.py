@@ -38,7 +38,7 @@ COMMANDS = {
     ),
     "compare": (
         "compare:compare",
-        "Compare two profiles, as of a small and a larger base: traits, gains, rankings and routing decisions.",
+        "Compare two profiles, as of a small and a larger base, on what both have: adapters, tasks and test rows.",
     ),
     "report": (
         "report:report",
