@@ -1,0 +1,1 @@
+"""Rows of gains predicted from an adapter's weights."""
