@@ -42,6 +42,7 @@ MEAN, MEASURED, ABSENT, WEIGHTS, TRAINING = "mean row", "(its own row)", "(left 
 BELIEF = "router's belief"
 PLAIN = (MEAN, TRAINING, BELIEF)
 """What is there without weights."""
+TOGETHER = tuple(f"{name} + {WEIGHTS}" for name in (TRAINING, BELIEF))
 EXAMPLES = 3
 console = Console(width=140)
 
@@ -140,7 +141,7 @@ def kernels_of(table: OutcomeTable, weights: Mapping[str, Array]) -> dict[str, A
     """The likenesses that rows are predicted by, (a, a) each."""
     together, training = mixed(list(weights.values())), training_kernel(table)
     found = {f"  {name}": kernel for name, kernel in weights.items()}
-    return found | {WEIGHTS: together, TRAINING: training, f"{TRAINING} + {WEIGHTS}": mixed([training, together])}
+    return found | {WEIGHTS: together, TRAINING: training, TOGETHER[0]: mixed([training, together])}
 
 
 def ways(kernels: Mapping[str, Array], *, believed: bool) -> dict[str, Row]:
@@ -151,7 +152,7 @@ def ways(kernels: Mapping[str, Array], *, believed: bool) -> dict[str, Row]:
         found[f"nearest by {name}"] = partial(from_nearest, kernels[name])
     if believed:
         found[BELIEF] = from_belief
-        found[f"{BELIEF} + {WEIGHTS}"] = partial(moved, from_belief, found[WEIGHTS])
+        found[TOGETHER[1]] = partial(moved, from_belief, found[WEIGHTS])
     for examples in (1, EXAMPLES):
         for name in (MEAN, WEIGHTS):
             found[f"{examples} measured a task, {name}"] = partial(after, examples, found[name])
@@ -250,7 +251,7 @@ def show(
         p = f"{shuffled_p(kernels[name], cases, shufflings):.3f}" if name in kernels else ""
         out.add_row(name, escape(str(about[0])), p, *(escape(str(f)) for f in about[1:]))
     console.print(out)
-    for name in (WEIGHTS, f"{TRAINING} + {WEIGHTS}", f"{BELIEF} + {WEIGHTS}"):
+    for name in (n for n in (WEIGHTS, *TOGETHER) if n in found):
         for other in (n for n in PLAIN if n in found and n != name):
             console.print(
                 f"error of {name!r} less that of {other!r}: {ratio(errors[name] - errors[other], errors[MEAN])}",
@@ -260,15 +261,16 @@ def show(
 
 
 def show_routed(table: OutcomeTable, score: str, cases: Sequence[Known], rows: Mapping[str, Row]) -> None:
-    """Route with every way of knowing the new adapter, and print how well."""
+    """Route with some ways of knowing the new adapter, and print how well; its training rows are known in all."""
     told: dict[str, Sequence[Array | None] | None] = {ABSENT: None}
-    told |= {name: [np.clip(way(at), -at.base, 1 - at.base) for at in cases] for name, way in rows.items()}
+    for name in (MEAN, WEIGHTS, TOGETHER[1], f"{EXAMPLES} measured a task, {MEAN}"):
+        told[name] = [np.clip(rows[name](at), -at.base, 1 - at.base) for at in cases]
     told |= {BELIEF: [None] * len(cases), MEASURED: [at.gains[at.new] for at in cases]}
     found = {name: routed(table, score, cases, each) for name, each in told.items()}
-    out = Table("new adapter known by", "of best, %", "more than left out")
+    out = Table("new adapter known by", "of best, %", "more than left out", "more than by the mean row")
     for name, each in found.items():
-        more = ratio(100 * (each.achieved - found[ABSENT].achieved), each.best)
-        out.add_row(name, escape(str(ratio(100 * each.achieved, each.best))), escape(str(more)))
+        more = (ratio(100 * (each.achieved - found[other].achieved), each.best) for other in (ABSENT, MEAN))
+        out.add_row(name, *(escape(str(f)) for f in (ratio(100 * each.achieved, each.best), *more)))
     console.print(out)
 
 

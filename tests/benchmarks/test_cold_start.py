@@ -38,9 +38,9 @@ def test_likeness_is_that_of_the_products_which_are_never_formed() -> None:
 
 def test_the_same_update_in_other_factors_is_the_same() -> None:
     a, b = pair(4, 0)
-    turn: Array = np.random.default_rng(9).normal(size=(4, 4))
-    back: Array = np.linalg.inv(turn)
-    found = likenesses([Updates.of([(a, b), (back @ a, b @ turn), pair(4, 1)])])
+    turn = np.random.default_rng(9).permutation(4)
+    sizes = np.array([[2.0], [0.5], [-3.0], [1.0]])
+    found = likenesses([Updates.of([(a, b), ((sizes * a)[turn], (b / sizes.T)[:, turn]), pair(4, 1)])])
     assert all(kernel[0] == pytest.approx(kernel[1]) for kernel in found.values())
     assert found["overlap of subspaces"][0, 1] == pytest.approx(1)
 
