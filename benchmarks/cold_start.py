@@ -267,9 +267,9 @@ def show_routed(table: OutcomeTable, score: str, cases: Sequence[Known], rows: M
         told[name] = [np.clip(rows[name](at), -at.base, 1 - at.base) for at in cases]
     told |= {BELIEF: [None] * len(cases), MEASURED: [at.gains[at.new] for at in cases]}
     found = {name: routed(table, score, cases, each) for name, each in told.items()}
-    out = Table("new adapter known by", "of best, %", "more than left out", "more than by the mean row")
+    out = Table("new adapter known by", "of best, %", "more than left out", "more than by the belief")
     for name, each in found.items():
-        more = (ratio(100 * (each.achieved - found[other].achieved), each.best) for other in (ABSENT, MEAN))
+        more = (ratio(100 * (each.achieved - found[other].achieved), each.best) for other in (ABSENT, BELIEF))
         out.add_row(name, *(escape(str(f)) for f in (ratio(100 * each.achieved, each.best), *more)))
     console.print(out)
 
