@@ -34,7 +34,7 @@ from .errors import (
     did_you_mean,
 )
 from .importing import Importer, ImportResult
-from .registry.amendments import Correction, JudgedKind
+from .registry.amendments import Composite, Correction, JudgedKind, Recipe
 from .registry.canaries import CanaryStep
 from .registry.cells import Cell, FinishReason, Outcomes, packed_texts
 from .registry.feedback import Feedback, FeedbackSource
@@ -69,6 +69,7 @@ __all__ = [
     "BusyError",
     "CanaryStep",
     "Cell",
+    "Composite",
     "ConflictError",
     "Correction",
     "DatabaseError",
@@ -96,6 +97,7 @@ __all__ = [
     "Place",
     "ProfileSummary",
     "ProfileVersion",
+    "Recipe",
     "RefusalError",
     "Registry",
     "RegistryError",

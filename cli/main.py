@@ -62,6 +62,10 @@ COMMANDS = {
         "suggest_tasks:suggest_tasks",
         "Say how much of the traffic is unlike everything profiled, and which task to profile for it.",
     ),
+    "compose": (
+        "compose:compose",
+        "Merge two or three adapters into one for what none of them does well; admit it only if it is surely better.",
+    ),
     "samples": ("samples:app", "Requests that recur and that nothing profiled is like: a few texts."),
     "serve": ("serve:serve", 'Serve the base model and all adapters; requests with `"model": "auto"` are routed.'),
     "gateway": (

@@ -141,12 +141,16 @@ class Measured:
         )
 
 
-def paired_interval(gains: Array, paired: PairedOutcomes) -> tuple[Array, Array]:
-    """The ends of the intervals of `gains` (adapters, tasks), each a mean difference; nan where none was measured."""
+def paired_interval(gains: Array, paired: PairedOutcomes, *, tried: int = 1) -> tuple[Array, Array]:
+    """The ends of the intervals of `gains` (adapters, tasks), each a mean difference; nan where none was measured.
+
+    They allow for the best of so many `tried` (Bonferroni).
+    """
     n = paired.examples + 2.0
     added = np.where(paired.differing > 0, paired.squares / np.maximum(paired.differing, 1), 1.0)
     middle = gains * paired.examples / n
-    margin = Z * np.sqrt(((paired.squares + 2 * added) / n - middle**2) / n)
+    z = float(norm.ppf(1 - 0.025 / tried))
+    margin = z * np.sqrt(((paired.squares + 2 * added) / n - middle**2) / n)
     unknown = paired.examples == 0
     low, high = np.maximum(middle - margin, -1.0), np.minimum(middle + margin, 1.0)
     return np.where(unknown, np.nan, low), np.where(unknown, np.nan, high)

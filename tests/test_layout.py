@@ -51,7 +51,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("analysis",),
         ("fit", "forecast", "given", "served"),
         ("judge_trial", "referees"),
-        ("column", "kind_admission", "profile", "recurring", "replay", "twins", "versions"),
+        ("column", "composites", "kind_admission", "profile", "recurring", "replay", "twins", "versions"),
         ("jobs", "smoke"),
         ("report",),
     ),

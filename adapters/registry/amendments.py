@@ -1,4 +1,5 @@
-"""What amended a profile without a fit: corrections from outcomes, and recurring kinds of request that were judged."""
+"""What amended a profile without a fit: corrections from outcomes, recurring kinds of request that were judged, and
+adapters that were merged of others."""
 
 from dataclasses import dataclass
 
@@ -38,3 +39,41 @@ class JudgedKind:
     low: float
     adapters: tuple[str, ...]
     gains: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How PEFT merges adapters into one: by `method`, with a weight for each of the `parents`, to at most `rank`.
+
+    `digests` are those of the parents' weights. `density` is the share of numbers that is kept, None where all are;
+    `seed` decides which, where that is drawn.
+    """
+
+    parents: tuple[str, ...]
+    digests: tuple[str, ...]
+    weights: tuple[float, ...]
+    method: str
+    rank: int
+    density: float | None = None
+    seed: int = 0
+
+    def __str__(self) -> str:
+        parts = " + ".join(f"{weight:.2f} {name}" for name, weight in zip(self.parents, self.weights, strict=True))
+        return f"{self.method} of {parts}"
+
+
+@dataclass(frozen=True)
+class Composite:
+    """An adapter merged by a `recipe`, and how it did on `tasks` against `single`, the best adapter there by itself.
+
+    The mean score is better by `lead`, at least by `low`: on `examples` by which nothing was chosen, in an interval
+    that allows for the `tried` candidates.
+    """
+
+    recipe: Recipe
+    tasks: tuple[str, ...]
+    single: str
+    examples: int
+    tried: int
+    lead: float
+    low: float

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, mod
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from .amendments import Correction, JudgedKind
+from .amendments import Composite, Correction, JudgedKind
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -195,12 +195,21 @@ class Estimates(_Part):
         )
 
 
+class TrainingNote(_Part):
+    """What is known of an adapter's making that no source task tells: a file of `rows`, ids of `datasets`, or that it
+    was merged of others."""
+
+    rows: str | None = None
+    datasets: tuple[str, ...] = ()
+    composite: Composite | None = None
+
+
 @dataclass(frozen=True)
 class NewRow:
     """The row of one adapter over `tasks`: `gains` and standard `errors` (tasks,), 0 for tasks measured in full.
 
     `examples` (tasks,) were measured, and `cells` are the keys of the cells; `replaced` are keys of earlier whole cells
-    of this name. `paired` is of a row that was measured in full, else None.
+    of this name. `paired` is of a row that was measured in full, else None. `note` is on the adapter's making.
     """
 
     adapter: str
@@ -212,18 +221,12 @@ class NewRow:
     cells: tuple[str, ...]
     replaced: frozenset[str] = frozenset()
     paired: PairedOutcomes | None = None
+    note: TrainingNote | None = None
 
     @property
     def whole(self) -> bool:
         """Whether every example was measured."""
         return self.paired is not None
-
-
-class TrainingNote(_Part):
-    """What is known of an adapter's training that no source task tells: a file of `rows`, and ids of `datasets`."""
-
-    rows: str | None = None
-    datasets: tuple[str, ...] = ()
 
 
 class ProfileSummary(_Part):
@@ -316,6 +319,12 @@ class ProfileSummary(_Part):
             return np.vstack([rows[:place], values, rows[place + 1 :]])
 
         cells = [key for key in self.cells if key not in row.replaced]
+        training = dict(self.training)
+        if self.weights.get(row.adapter) != row.weights_digest:
+            # It was on other weights of that name.
+            training.pop(row.adapter, None)
+        if row.note is not None:
+            training[row.adapter] = row.note
         estimated = self.estimated.without([row.adapter])
         if row.whole:
             cells = list(dict.fromkeys([*cells, *row.cells]))
@@ -330,6 +339,7 @@ class ProfileSummary(_Part):
             estimated=estimated,
             weights={**self.weights, row.adapter: row.weights_digest},
             joined=tuple(dict.fromkeys([*self.joined, row.adapter])),
+            training=training,
         )
 
     def without(self, names: Collection[str], cells: Collection[str]) -> Self:

@@ -85,7 +85,7 @@ class Profiled:
     def anchors(self, *, without: str) -> list[TaskAnchors]:
         """Each task's anchors, chosen by base and the adapters measured in full, one of them left out."""
         known = [None, *(name for name in self.whole if name != without)]
-        return [_anchors(task, [self.outcomes(name, task) for name in known]) for task in self.tasks]
+        return [task_anchors(task, [self.outcomes(name, task) for name in known]) for task in self.tasks]
 
 
 def _no_profile(registry: Registry) -> str:
@@ -148,12 +148,13 @@ def _estimated(summary: ProfileSummary) -> dict[str, MeasuredGains]:
     }
 
 
-def _anchors(task: Task, known: Sequence[Outcomes]) -> TaskAnchors:
+def task_anchors(task: Task, known: Sequence[Outcomes], places: slice | NDArray[np.intp] = slice(None)) -> TaskAnchors:
+    """The anchors of a task, or of its examples in these places, by the outcomes of `known` adapters on all of them."""
     scores = np.stack([task.scores(o) for o in known], axis=1)
     seen = [example_scores(o, "likelihood") for o in known]
     gold = _gold_labels(task)
     seen += [o.label_probabilities[np.arange(len(o)), gold] for o in known if len(gold)]
-    return TaskAnchors.of(scores, np.stack(seen, axis=1))
+    return TaskAnchors.of(scores[places], np.stack(seen, axis=1)[places])
 
 
 def _gold_labels(task: Task) -> NDArray[np.intp]:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
@@ -26,6 +26,7 @@ from ...adapters import (
     ProfileSummary,
     Registry,
     StoredProfile,
+    TrainingNote,
 )
 from ...router import RoutingProfile, TrainingRows
 from ...serving.engines import Engine, EngineResult
@@ -70,13 +71,14 @@ def measure_row(
     full: bool = False,
     tolerance: float = TOLERANCE,
     training: TrainingRows | None = None,
+    note: TrainingNote | None = None,
     on_examples: OnExamples = lambda done, of: None,
 ) -> MeasuredRow:
     """Measure `adapter`, or the replacement that waits for its name, and admit it in one transaction.
 
     Up to `share` of the examples are measured, fewer where the mean standard error of its gains gets below `tolerance`,
-    or all with `full`. `training` are rows it was trained on, by default those of its source task. `on_examples` is
-    called with the number of examples done, and of how many.
+    or all with `full`. `training` are rows it was trained on, by default those of its source task; `note` is on its
+    making. `on_examples` is called with the number of examples done, and of how many.
 
     Raises:
         InputError: the adapter is for another base model, or there is nothing to join.
@@ -96,7 +98,7 @@ def measure_row(
     else:
         meter.measure_anchors(share, tolerance)
     meter.refuse_silence()
-    row = meter.new_row()
+    row = replace(meter.new_row(), note=note)
     training = training or training_rows(profiled.tasks, adapter.source_task)
     version = _admit(registry, profiled.stored, adapter, row, training)
     return MeasuredRow(version, row, meter.row.size, time.monotonic() - start)
@@ -175,7 +177,7 @@ class RowMeter:
             if self.row.estimate().error <= tolerance:
                 break
             for parts in _together(self.row.next(max(int(upto) - self.row.done, 0))):
-                self._measure_parts(parts)
+                self.measure_parts(parts)
 
     def refuse_silence(self) -> None:
         """Record the adapter's effect on the probe, and refuse one that changes nothing.
@@ -215,8 +217,8 @@ class RowMeter:
             [(task.scores(self.whole[i]) - task.scores(base))[:, None] for i, (task, base) in rows]
         )
 
-    def _measure_parts(self, parts: Mapping[int, Places]) -> None:
-        """Measure some examples of several tasks, asked together: a few of one task fill no batch."""
+    def measure_parts(self, parts: Mapping[int, Places]) -> None:
+        """Measure some examples of several tasks unless they were, asked together: a few of one task fill no batch."""
         keys = {task: self._part_key(task, places) for task, places in parts.items()}
         cells = {task: self.registry.find_cell(key) for task, key in keys.items()}
         outcomes = {task: cell.outcomes for task, cell in cells.items() if cell is not None}

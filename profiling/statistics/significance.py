@@ -193,12 +193,12 @@ def paired_bootstrap(differences: ArrayLike, *, n_resamples: int = 2000, seed: i
     return Interval(float(values.mean()), float(low[0]), float(high[0]), float(p[0]))
 
 
-def score_bounds(differences: Array) -> tuple[Array, Array]:
-    """95% bounds (k,) of the means of paired differences (n, k) of scores in [0, 1].
+def score_bounds(differences: Array, *, tried: int = 1) -> tuple[Array, Array]:
+    """95% bounds (k,) of the means of paired differences (n, k) of scores in [0, 1], for the best of so many `tried`.
 
     They are those of skill cards, since a bootstrap has no width where no example differs.
     """
-    low, high = paired_interval(differences.mean(axis=0)[:, None], PairedOutcomes.of([differences]))
+    low, high = paired_interval(differences.mean(axis=0)[:, None], PairedOutcomes.of([differences]), tried=tried)
     return low[:, 0], high[:, 0]
 
 

@@ -13,7 +13,7 @@ import yaml
 from ...adapters import Adapter, TrainingNote
 from ..profile_snapshot import ProfileSnapshot
 from ..proof import Proof
-from .models import Applied, MeasuredGain, SkillCard, SkillSummary, SourceData
+from .models import Applied, MeasuredGain, Merging, SkillCard, SkillSummary, SourceData
 from .traits import skill_traits
 
 BEST = 3
@@ -43,6 +43,7 @@ def skill_card(
     snapshot: ProfileSnapshot, adapter: Adapter, loaded: bool | None, proof: Proof | None = None
 ) -> SkillCard:
     """All that is known of a skill."""
+    note = snapshot.training.get(adapter.name, TrainingNote())
     return SkillCard(
         name=adapter.name,
         state=adapter.state.value,
@@ -58,7 +59,8 @@ def skill_card(
         uri=adapter.uri,
         licence=adapter.licence,
         source=_source(adapter.source_task, snapshot.tasks),
-        datasets=snapshot.training.get(adapter.name, TrainingNote()).datasets,
+        datasets=note.datasets,
+        merged=Merging.of(note.composite),
         loaded=loaded,
         effect=adapter.effect,
         applied=Applied.of(proof),
@@ -96,7 +98,7 @@ def metadata(card: SkillCard) -> dict[str, Any]:
         data |= _licence(card.licence)
     if card.datasets:
         data["datasets"] = list(card.datasets)
-    data["tags"] = list(dict.fromkeys(["traitroute", card.method, *card.tags]))
+    data["tags"] = list(dict.fromkeys(["traitroute", card.method, *(["merge"] if card.merged else []), *card.tags]))
     if card.gains:
         results = [_result(gain) for gain in card.gains]
         data["model-index"] = [{"name": card.name, "results": results}]
@@ -124,6 +126,8 @@ def _about(card: SkillCard) -> str:
         "adapter": f"{card.method}, rank {card.rank}, on {', '.join(card.target_modules)}",
         "trained on": source and _data(source.task, source.rows, source.labels),
         "trained on, by its model card": ", ".join(card.datasets),
+        "merged": card.merged and _merging(card.merged),
+        "admitted since": card.merged and _admission(card.merged),
         "tags": ", ".join(card.tags),
         "licence": card.licence or "not stated",
         "from": card.uri,
@@ -134,6 +138,19 @@ def _about(card: SkillCard) -> str:
         "on this server": card.applied and f"{card.applied.verdict}: {card.applied.reason}",
     }
     return "\n".join(f"- {name}: {value}" for name, value in facts.items() if value)
+
+
+def _merging(merged: Merging) -> str:
+    parts = ", ".join(f"{part.weight:.2f} of {part.name} ({part.weights_digest[:12]})" for part in merged.parts)
+    density = "" if merged.density is None else f", density {merged.density:g}, seed {merged.seed}"
+    return f"by {merged.method} to rank {merged.rank}{density}: {parts}"
+
+
+def _admission(merged: Merging) -> str:
+    return (
+        f"it is better than {merged.better_than} on {', '.join(merged.tasks)} by {merged.lead:+.2f}, at least "
+        f"{merged.low:+.2f}: on {merged.examples} examples that chose nothing, with {merged.tried} composites tried"
+    )
 
 
 def _data(task: str, rows: int | None, labels: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ...adapters import FeedbackSource, RoutingScore
+from ...adapters import Composite, FeedbackSource, RoutingScore
 from ..constraints import Limits
 from ..http.models import PageOf
 from ..measured import SCORED_BY, MeasuredGain
@@ -196,6 +196,51 @@ class SourceData(_Answer):
     prompt: str | None = Field(description="The template of its prompts.")
 
 
+class MergedPart(_Answer):
+    """An adapter that a composite was merged of."""
+
+    name: str = Field(description="The adapter's name when it was merged.")
+    weights_digest: str = Field(description="SHA-256 of the weights that were merged.")
+    weight: float = Field(description="With which weight.")
+
+
+class Merging(_Answer):
+    """How a composite was merged of other adapters, and why it was admitted."""
+
+    parts: tuple[MergedPart, ...] = Field(description="What was merged.")
+    method: str = Field(description="The method: `combination_type` of PEFT's `add_weighted_adapter`.")
+    rank: int = Field(description="The highest rank that it could have.")
+    density: float | None = Field(description="The share of numbers that was kept; null where all were.")
+    seed: int = Field(description="Of what was drawn, where the method draws.")
+    tasks: tuple[str, ...] = Field(description="The tasks that it was wanted for.")
+    better_than: str = Field(description="The best adapter there by itself, or `base`.")
+    lead: float = Field(description="By how much its mean score is better, on examples that chose nothing.")
+    low: float = Field(description="The lower end of the lead's interval, which allows for all that were tried.")
+    examples: int = Field(description="How many examples those were.")
+    tried: int = Field(description="How many composites were tried.")
+
+    @classmethod
+    def of(cls, composite: Composite | None) -> Self | None:
+        """What the profile keeps of a composite; None for other adapters."""
+        if composite is None:
+            return None
+        recipe = composite.recipe
+        parts = zip(recipe.parents, recipe.digests, recipe.weights, strict=True)
+        return cls(
+            parts=tuple(MergedPart(name=n, weights_digest=d, weight=w) for n, d, w in parts),
+            method=recipe.method,
+            rank=recipe.rank,
+            density=recipe.density,
+            seed=recipe.seed,
+            tasks=composite.tasks,
+            better_than=composite.single,
+            lead=composite.lead,
+            low=composite.low,
+            examples=composite.examples,
+            tried=composite.tried,
+        )
+
+
 class SkillTrait(_Answer):
     """How much of one component a skill supplies."""
 
@@ -223,6 +268,7 @@ class SkillCard(_Answer):
     licence: str | None = Field(description="The licence of the weights.")
     source: SourceData | None = Field(description="The data that it was trained on, where that is known.")
     datasets: tuple[str, ...] = Field(default=(), description="Its training data by its model card, as ids of the Hub.")
+    merged: Merging | None = Field(default=None, description="How it was merged of others; null where it was trained.")
     loaded: bool | None = Field(description="Whether the server has it loaded; null where the server cannot tell.")
     effect: float | None = _EFFECT
     applied: Applied | None = _APPLIED

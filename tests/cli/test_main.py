@@ -16,7 +16,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 COMMANDS = [
     *("init", "profile", "adapters list", "adapters show", "matrix", "traits", "report", "predict"),
-    *("compare", "route", "serve", "doctor", "demo"),
+    *("compare", "compose", "route", "serve", "doctor", "demo"),
 ]
 
 

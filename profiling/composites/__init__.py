@@ -1,0 +1,1 @@
+"""Composites: adapters merged of others, measured, and admitted where they are better."""
