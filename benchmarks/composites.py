@@ -4,28 +4,29 @@
     python benchmarks/composites.py --data DATA --data PROMPTS --work runs/measure --show        what is measured so far
 
 Leave one source out: of each data set that an adapter was trained on, all adapters are hidden that saw data of its
-group. The others are merged as `traitroute compose` does it: proposed by their outcomes in the table, measured on
-anchors of its rows, and the best of them judged against the best single adapter on rows that chose nothing. Beside it
+group. The others are merged as `traitroute compose` does it: proposed by their outcomes on 40 rows, measured on
+anchors of these, and the best of them judged against the best single adapter on rows that chose nothing. Beside it
 stands a search as LoraHub makes it (arXiv 2307.13269): weights of all the adapters, moved without gradients to lower
 the loss of the right answers (and the sum of the weights) on as many measured rows in all, by SciPy's COBYLA.
 
---work is the folder in which outcomes.py trained the adapters; it is only read. Data sets of the groups to confirm on
-are never looked at. A killed run goes on where it was: what is measured is kept in --out.
+--work is the folder in which outcomes.py trained and measured the adapters; it is only read. Data sets of the groups to
+confirm on are never looked at. A killed run goes on where it was: what is measured is kept in --out.
 """
 
 import argparse
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from routing.plan import Asked, conversation_digest, read_plan
-from routing.table import SMOLLM2, OutcomeTable
+from routing.measured import Measured
+from routing.plan import Asked, Sizes, read_plan
+from routing.table import SMOLLM2, OutcomeTable, load
 from routing.trials import design_table
 from scipy.optimize import minimize
 from traitroute.adapters import Adapter, Recipe, WeightStore
@@ -46,9 +47,9 @@ BOUND, L1 = 1.5, 0.05
 
 @dataclass(frozen=True)
 class Trial:
-    """One data set without the adapters that know it: `chosen` are the rows of the table, `judged` further ones.
+    """One data set without the adapters that know it: the rows `chosen` by, which were measured, and those `judged` on.
 
-    `known` (chosen, 1 + adapters) are the scores in the table, of base and of the `adapters` that remain.
+    `known` (chosen, 1 + adapters) are what was measured, of base and of the `adapters` that remain.
     """
 
     asked: Asked
@@ -68,40 +69,54 @@ class Trial:
         return int(np.mean([len(e.prompt) for e in self.asked.task.test_examples]) / 4) + 3 * self.asked.task.max_tokens
 
 
-def trials(table: OutcomeTable, asked: Sequence[Asked], trained: Sequence[str], judge: int) -> list[Trial]:
-    """The data sets that some adapter was trained on and that others can do a little, the cheapest of each group."""
+def trials(design: OutcomeTable, measured: Measured, adapters: Sequence[str], asked: Sequence[Asked]) -> list[Trial]:
+    """The data sets that some adapter was trained on and that others can do a little, the cheapest of each group.
+
+    `asked` are the measured rows of each data set, and further ones.
+    """
+    groups = dict(zip(design.datasets, design.groups, strict=True))
+    homes = {s.name: {groups.get(name, name) for name in s.datasets} for s in measured.plan.sources}
+    further = {each.name: each for each in asked}
     found: list[Trial] = []
-    for each in (a for a in asked if a.kind == "main" and a.dataset in table.datasets):
-        groups = dict(zip(table.datasets, table.groups, strict=True))
-        group = {name for name, of in groups.items() if of == groups[each.dataset]}
-        knows = [not group.isdisjoint(homes) for homes in table.homes]
-        kept = [i for i, name in enumerate(table.adapters) if name in trained and not knows[i]]
-        if any(knows) and (trial := _trial(table, each, kept, judge)).known.mean(axis=0).max() >= LEAST_SCORE:
-            found.append(trial)
+    for each in (a for a in measured.plan.asked if a.kind == "main" and a.dataset in groups):
+        group = groups[each.dataset]
+        kept = tuple(name for name in adapters if group not in homes[name])
+        if any(group in of for of in homes.values()):
+            trial = _trial(measured, each, further[each.name], kept)
+            if trial.known.mean(axis=0).max() >= LEAST_SCORE:
+                found.append(trial)
     cheapest = sorted(found, key=lambda trial: trial.tokens)
-    return list({trial.asked.group: trial for trial in reversed(cheapest)}.values())[::-1]
+    first = {trial.asked.group: trial for trial in reversed(cheapest)}
+    return [trial for trial in cheapest if first[trial.asked.group] is trial]
 
 
-def _trial(table: OutcomeTable, asked: Asked, kept: Sequence[int], judge: int) -> Trial:
-    rows = np.flatnonzero((table.dataset == asked.dataset) & (table.kind == "main"))
-    by_digest = {bytes(table.digest[row]): row for row in rows}
-    places = [by_digest.get(bytes(conversation_digest(messages))) for messages in asked.conversations]
-    chosen = [i for i, row in enumerate(places) if row is not None]
-    items = {asked.rows[i]["item"] for i in chosen}
-    others = [i for i, row in enumerate(places) if row is None and asked.rows[i]["item"] not in items]
-    scores = table.metric[[places[i] for i in chosen]][:, [0, *(1 + k for k in kept)]]
-    return Trial(
-        asked, tuple(table.adapters[k] for k in kept), tuple(chosen), tuple(others[:judge]), scores.astype(np.float64)
-    )
+def _trial(measured: Measured, few: Asked, asked: Asked, adapters: tuple[str, ...]) -> Trial:
+    sources = {source.name: source for source in measured.plan.sources}
+    cells = [measured.cell(sources[name] if name else None, few) for name in (None, *adapters)]
+    known = np.stack([cell["metric"] for cell in cells if cell is not None], axis=1).astype(np.float64)
+    items = {row["item"] for row in few.rows}
+    if known.shape[1] < len(cells) or [r["item"] for r in asked.rows[: len(few.rows)]] != [r["item"] for r in few.rows]:
+        raise SystemExit(f"{few.name}: --work has not measured it as the plan asks; run benchmarks/outcomes.py on")
+    judged = tuple(i for i in range(len(few.rows), len(asked.rows)) if asked.rows[i]["item"] not in items)
+    return Trial(asked, adapters, tuple(range(len(few.rows))), judged, known)
+
+
+def measured_adapters(measured: Measured, design: OutcomeTable) -> list[str]:
+    """The adapters that lie in the work folder, and with which all data sets to design on were measured."""
+    asked = [a for a in measured.plan.asked if a.kind == "main" and a.dataset in design.datasets]
+    here = [source for source in measured.plan.sources if source.name in measured.weights]
+    return [s.name for s in here if all(measured.cell(s, each) is not None for each in asked)]
 
 
 @dataclass
 class Bench:
-    """Measures adapters and merges of them on rows, once each; what is measured lies in `folder`."""
+    """Measures `adapters` and merges of them on rows, once each; what is measured lies in `folder`."""
 
     folder: Path
     work: Path
     base_model: str
+    adapters: Sequence[str]
+    _made: dict[Recipe, Adapter] = field(default_factory=dict)
 
     @cached_property
     def store(self) -> WeightStore:
@@ -113,13 +128,18 @@ class Bench:
 
     @cached_property
     def parents(self) -> dict[str, Parent]:
-        """The adapters that were trained, by name."""
-        folders = sorted(f for f in (self.work / "runs").iterdir() if (f / "adapter_model.safetensors").is_file())
-        adapters = [self.store.add(f).adapter(f.name, self.base_model, "0" * 64) for f in folders]
+        """The adapters, by name."""
+        files = {name: self.store.add(self.work / "runs" / name) for name in self.adapters}
+        adapters = [each.adapter(name, self.base_model, "0" * 64) for name, each in files.items()]
         return {parent.adapter.name: parent for parent in read_parents(adapters, self.store)}
 
     def merged(self, merger: Merger, recipe: Recipe) -> Adapter:
         """The adapter of a recipe."""
+        if recipe not in self._made:
+            self._made[recipe] = self._merge(merger, recipe)
+        return self._made[recipe]
+
+    def _merge(self, merger: Merger, recipe: Recipe) -> Adapter:
         with self.store.scratch_folder() as scratch:
             merger.merge(recipe, scratch / "merged")
             return self.store.add(scratch / "merged").adapter("merged", self.base_model, "0" * 64)
@@ -268,10 +288,13 @@ def arguments() -> argparse.Namespace:
         "--work", type=Path, required=True, help="where `outcomes.py --work` trained the adapters of the table"
     )
     parser.add_argument("--out", type=Path, default=Path("runs/composites"), help="what is measured; kept between runs")
+    parser.add_argument(
+        "--adapters", default="", help="comma-separated [default: those of which --work has all outcomes]"
+    )
     parser.add_argument("--sets", type=int, default=8, help="so many data sets, the cheapest first")
-    parser.add_argument("--candidates", type=int, default=12, help="composites that are tried, and steps of the search")
+    parser.add_argument("--candidates", type=int, default=8, help="composites that are tried, and steps of the search")
     parser.add_argument("--examples", type=int, default=24, help="rows that choose between the better ones")
-    parser.add_argument("--judge", type=int, default=80, help="rows of a data set that choose nothing")
+    parser.add_argument("--judge", type=int, default=60, help="rows of a data set that choose nothing")
     parser.add_argument("--show", action="store_true", help="only print what is measured")
     return parser.parse_args()
 
@@ -287,9 +310,12 @@ def main() -> None:
     if not given.show:
         from rich.progress import track
 
-        plan = read_plan(given.data, given.out, test=40 + given.judge)
-        bench = Bench(given.out, given.work, plan.base_model)
-        found = trials(design_table(SMOLLM2), plan.asked, list(bench.parents), given.judge)[: given.sets]
+        plan, design = read_plan(given.data, given.out / "plan"), design_table(SMOLLM2)
+        further = read_plan(given.data, given.out / "further", test=Sizes().test + given.judge)
+        measured = Measured(plan, given.work, open_base_model(plan.base_model), load(SMOLLM2))
+        adapters = list(filter(None, given.adapters.split(","))) or measured_adapters(measured, design)
+        bench = Bench(given.out, given.work, plan.base_model, adapters)
+        found = trials(design, measured, adapters, further.asked)[: given.sets]
         for trial in track(found, "data sets"):
             file = done / f"{trial.asked.name}.json"
             if not file.is_file():
