@@ -1,8 +1,10 @@
 """A composite is admitted, with its recipe, where it is surely better than the best adapter by itself."""
 
 import dataclasses
+import re
 import shutil
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from traitroute.adapters import Adapter, AdapterState, DemandWindow, InputError, Registry, Sample
+from traitroute.cli import main
 from traitroute.profiling import TransferMatrix, measure
 from traitroute.profiling.composites.proposals import Composer, Search, Target
 from traitroute.profiling.composites.trial import Composed, compose
@@ -87,6 +90,20 @@ def measured(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def run(house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What `traitroute compose` prints of the house with these arguments."""
+
+    def command(*arguments: str) -> str:
+        argv = ["traitroute", "compose", "--registry", str(house.registry.location), *arguments]
+        monkeypatch.setattr(sys, "argv", argv)
+        with pytest.raises(SystemExit):
+            main()
+        return " ".join("".join(capsys.readouterr()).split())
+
+    return command
+
+
+@pytest.fixture
 def house(measured: Path, tmp_path: Path) -> Iterator[House]:
     with Registry.open(shutil.copytree(measured, tmp_path / "house") / "registry.db") as registry:
         yield House(registry)
@@ -141,7 +158,7 @@ def test_what_judges_chose_nothing(house: House) -> None:
 
 
 def test_more_candidates_take_a_larger_lead(house: House) -> None:
-    many, few = (house.compose({"mood": 0.7}, candidates=n).found for n in (8, 1))
+    many, few = (house.compose({"mood": 0.6}, candidates=n).found for n in (8, 1))
     assert few.lead == many.lead and few.low > many.low
 
 
@@ -218,3 +235,26 @@ def test_traffic_asks_for_the_tasks_that_its_novel_requests_are_nearest_to(house
     assert Target.of_kind(profiled, house.registry, "0" * 8).tasks[0] == "sums"
     with pytest.raises(InputError, match="no samples of kind '11111111'"):
         Target.of_kind(profiled, house.registry, "1" * 8)
+
+
+def test_a_dry_run_says_what_would_be_tried_and_changes_nothing(house: House, run: Callable[..., str]) -> None:
+    version = house.registry.latest_profile()
+    printed = run("--task", "mood", "--task", "sums", "--candidates", "3", "--dry-run")
+    assert "for mood, sums (as named)" in printed
+    assert re.search(r"svd of 0\.\d\d (one|two) \+ 0\.\d\d (one|two)", printed)
+    assert "133 answers are measured at most, 40 of them to judge" in printed
+    assert house.registry.latest_profile() == version and house.stored() == 3 and not house.engine.asked
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--task", "mood", "--kind", "0" * 8], "leave one of them out"),
+        ([], "no server has seen requests"),
+        (["--task", "mood", "--method", "mean"], "no method 'mean'"),
+        (["--task", "mood", "--adapter", "one"], "two adapters or more"),
+    ],
+)
+def test_the_command_refuses_in_one_line(run: Callable[..., str], arguments: list[str], why: str) -> None:
+    printed = run(*arguments)
+    assert printed.startswith("error: ") and why in printed
