@@ -24,6 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,13 +75,13 @@ def main() -> None:
     base = open_base_model(given.base)
     new, known = choose_adapters(given.adapters, given.new)
     tasks = choose_tasks(given.data, given.tasks, given.rows)
-    write_harness_tasks(tasks, given.work / "harness")
+    write_harness_tasks(tasks, given.work / "harness-tasks")
     before = profiled(given.work, str(base.path), known, tasks)
     shared: Job = {
         "name": new.name,
         "folder": str(new.uri),
         "base": str(base.path),
-        "harness": str(given.work / "harness"),
+        "harness": str(given.work / "harness-tasks"),
         "tasks": [task.name for task in tasks],
         "limit": None,
     }
@@ -97,10 +98,13 @@ def main() -> None:
         "part": {**shared, "side": "ours", "share": SHARE},
     }
     for repetition in range(given.repetitions):
-        order = ["harness", "part", "full", "part"]
-        for side in order if repetition % 2 == 0 else order[::-1]:
-            runs[side].append(run(jobs[side], given.work, before, keep=side))
-            console.print(f"  {side}: {_shown(runs[side][-1])}", highlight=False)
+        order = ["harness", "part", "full"]
+        sides = order if repetition % 2 == 0 else order[::-1]
+        with ThreadPoolExecutor(len(sides) if given.at_once else 1) as pool:
+            done = pool.map(lambda side: run(jobs[side], given.work, before, keep=side), sides)
+            for side, each in zip(sides, done, strict=True):
+                runs[side].append(each)
+                console.print(f"  {side}: {_shown(each)}", highlight=False)
     report(runs)
     with Registry.open(given.work / "full" / REGISTRY, read_only=True) as store:
         cells = {c.task: c for c in store.cells() if c.adapter == new.name}
@@ -124,6 +128,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--rows", type=int, default=40, help="test rows of each task")
     parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument(
+        "--at-once", action="store_true", help="the three sides at the same time, where the machine is busy anyway"
+    )
     parser.add_argument("--check-rows", type=int, default=8, help="rows of each task answered by both in float32 too")
     parser.add_argument("--batches", type=int, nargs="+", default=list(SIZES), help="sizes to try for the harness")
     parser.add_argument("--precision", default="", help="the harness's [default: the faster one]")
@@ -165,7 +172,10 @@ def run(job: Job, work: Path, before: Path, *, keep: str) -> Done:
     started = time.time()
     told.write_text(json.dumps({**job, "registry": str(folder / REGISTRY), "started": started}))
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen([sys.executable, str(ONE_ROW), str(told), str(result)], stdout=log, stderr=log)
+        # A session of its own has a share of its own of a busy machine.
+        process = subprocess.Popen(
+            [sys.executable, str(ONE_ROW), str(told), str(result)], stdout=log, stderr=log, start_new_session=True
+        )
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     whole = {"cpu": usage.ru_utime + usage.ru_stime, "wall": time.time() - started}
@@ -185,7 +195,10 @@ def tuned(shared: Job, given: argparse.Namespace) -> Job:
     def cost(precision: str, batch: int) -> float:
         if (precision, batch) not in tried:
             done = run(
-                {**some, "precision": precision, "batch": batch}, given.work, given.work / "harness", keep="tuning"
+                {**some, "precision": precision, "batch": batch},
+                given.work,
+                given.work / "harness-tasks",
+                keep="tuning",
             )
             tried[precision, batch] = done.cost("row")
         return tried[precision, batch]
