@@ -80,9 +80,9 @@ def compose(
     3. The best is held against the best single adapter on the second half. It is admitted where it is better by more
     than an interval that allows for all that were tried; then its row is measured, and `auto` may choose it.
 
-    Mostly nothing is admitted, and the profile is as it was. A killed run goes on where it was: give the same command
-    again. What is admitted is an ordinary LoRA: vLLM serves it as one adapter, and its card says how it was made
-    (`traitroute adapters show NAME --card`).
+    Where none is, the profile stays as it was. A killed run goes on where it was: give the same command again. What
+    is admitted is an ordinary LoRA: vLLM serves it as one adapter, and its card says how it was made (`traitroute
+    adapters show NAME --card`).
 
     Examples:
 
