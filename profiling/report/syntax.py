@@ -230,8 +230,8 @@ def relation_caption(findings: SyntaxFindings, relations: Mapping[str, list[Rela
         f"{counted(findings.prompts, 'prompt')} rightly. {called_sentence(relations)} Blue bars with bold names are "
         f"called; thin lines are 95% intervals. Shown are the {SHOWN} relations with the smallest p of each adapter, "
         f"out of those in {MIN_TEXTS} prompts or more. Ratios are over the prompts of all tasks together; tests stay "
-        f"within a task and {LENGTH_BANDS} bands of its prompts' length, so a high ratio that is not called is one "
-        f"of the tasks that hold the relation. {paper_sentence(relations)}"
+        f"within a task and {LENGTH_BANDS} bands of its prompts' length, so a high ratio that is not called "
+        f"may be one of the tasks that hold the relation. {paper_sentence(relations)}"
     )
 
 
