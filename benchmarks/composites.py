@@ -41,8 +41,8 @@ from traitroute.serving.engines import EngineRequest, TransformersEngine
 Array = NDArray[np.float64]
 LEAST_SCORE = 0.15
 """A data set counts where the best of the other adapters scores so much: elsewhere there is nothing to be added to."""
-BOUND, L1 = 1.5, 0.05
-"""LoraHub's bounds of a weight, and what a weight costs beside the loss in nats a token."""
+SHOTS, BOUND, L1 = 5, 1.5, 0.05
+"""LoraHub's rows, its bounds of a weight, and what a weight costs beside the loss in nats a token."""
 
 
 @dataclass(frozen=True)
@@ -201,9 +201,9 @@ def composed(bench: Bench, trial: Trial, merger: Merger, search: Search) -> tupl
     return max(ranked, key=score), sum(row.done for row in rows.values())
 
 
-def searched(bench: Bench, trial: Trial, merger: Merger, answers: int, steps: int) -> Recipe:
-    """The weights of all adapters that LoraHub's search finds in so many steps, on as many measured rows in all."""
-    rows = trial.chosen[: max(answers // steps, 1)]
+def searched(bench: Bench, trial: Trial, merger: Merger, answers: int) -> Recipe:
+    """The weights of all adapters that LoraHub's search finds by so many answers, of the same few rows a step."""
+    rows, steps = trial.chosen[:SHOTS], answers // SHOTS
     parents = [bench.parents[name] for name in trial.adapters]
     tried: dict[Recipe, float] = {}
 
@@ -229,7 +229,7 @@ def measure(bench: Bench, trial: Trial, search: Search) -> dict[str, Any]:
     """What single adapter, composite and search score on the rows that chose nothing."""
     merger = Merger([bench.parents[name] for name in trial.adapters], bench.store)
     recipe, answers = composed(bench, trial, merger, search)
-    hub = searched(bench, trial, merger, answers, search.candidates)
+    hub = searched(bench, trial, merger, answers)
     single = None if trial.single == "base" else bench.parents[trial.single].adapter
     scores = {
         "single": bench.scores(trial, single, trial.judged),
@@ -292,7 +292,7 @@ def arguments() -> argparse.Namespace:
         "--adapters", default="", help="comma-separated [default: those of which --work has all outcomes]"
     )
     parser.add_argument("--sets", type=int, default=8, help="so many data sets, the cheapest first")
-    parser.add_argument("--candidates", type=int, default=8, help="composites that are tried, and steps of the search")
+    parser.add_argument("--candidates", type=int, default=8, help="composites that are tried")
     parser.add_argument("--examples", type=int, default=24, help="rows that choose between the better ones")
     parser.add_argument("--judge", type=int, default=60, help="rows of a data set that choose nothing")
     parser.add_argument("--show", action="store_true", help="only print what is measured")
