@@ -11,27 +11,14 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 Texts = dict[str, list[str]]
 """What was written on each example, by task."""
 
 
-class Job(TypedDict, total=False):
-    """What a process does; `side` is a name of `SIDES`. `limit` is a number of rows a task, None for all."""
-
-    side: str
-    started: float
-    name: str
-    folder: str
-    base: str
-    registry: str
-    share: float
-    harness: str
-    tasks: list[str]
-    precision: str
-    batch: int
-    limit: int | None
+Job = dict[str, Any]
+"""What a process does: its `side`, a name of `SIDES`, and what that takes; `limit` is rows a task, or None."""
 
 
 def seconds(started: float) -> dict[str, float]:
@@ -121,7 +108,7 @@ def answers(job: Job) -> dict[str, Any]:
     with Registry.open(Path(job["registry"])) as store:
         adapter, tasks = store.adapter(job["name"]), Profiled.open(store).tasks
         base = open_base_model(job["base"])
-        engine = TransformersEngine(base.path, store.weights, precision=job["precision"])  # pyright: ignore[reportArgumentType]
+        engine = TransformersEngine(base.path, store.weights, precision=job["precision"])
         texts: Texts = {}
         for task in tasks:
             asked = [request_for(task, e, adapter) for e in task.test_examples[: job["limit"]]]
