@@ -6,7 +6,7 @@ the demand times what an adapter supplies; to it comes the evidence of what the 
 as far as the request is no everyday one (`everyday.py`), where adapters lose. On kinds of request that recur and were
 judged (`recurring.py`), what was judged is added.
 
-Stored as one safetensors blob whose metadata holds a JSON header (format 9):
+Stored as one safetensors blob whose metadata holds a JSON header (format 10):
 
     header    format, encoder (the digest of the token vectors behind meanings), adapters, tasks, n_traits, groups,
               error_unknown, z, risk, fitted_on
@@ -39,7 +39,7 @@ from .request import Request, tokens_of
 from .training_profiles import KINDS, TrainingProfiles, TrainingRows, learnt
 
 Array = NDArray[np.float64]
-FORMAT = 9
+FORMAT = 10
 _PARTS = {
     "features": RequestFeatures,
     "kinds": Kinds,
@@ -121,7 +121,11 @@ class RoutingProfile:
         joined, rows = self._joined
         residuals = np.zeros((*shares.shape[:-1], len(self.adapters)))
         residuals[..., joined] = shares.astype(np.float32) @ rows.T
-        evidence = evidence * (task[..., None] * weights[len(VIEWS) :]) * self.learnt[:, None]
+        evidence = evidence * self.learnt[:, None]
+        in_place_of_general = evidence[..., 0] * (weights[0] * self.general_gains)
+        evidence = evidence * weights[len(VIEWS) :]
+        evidence[..., 0] -= in_place_of_general
+        evidence *= task[..., None]
         gains = (
             demand[..., :1] + demand[..., 1:] @ self.trait_scores.T + residuals + evidence @ np.ones(evidence.shape[-1])
         )
@@ -143,6 +147,12 @@ class RoutingProfile:
         """Standard errors (...) of gains predicted for requests of which the share `unknown` (...) of the variance is
         not explained, and that the base model is expected to answer with the score `base` (...)."""
         return self.error_unknown * np.sqrt(unknown) * care(base)
+
+    @cached_property
+    def general_gains(self) -> Array:
+        """What each adapter gains in general, (adapters,)."""
+        demand = self.kinds.general @ self.demands
+        return demand[0] + self.trait_scores @ demand[1:] + self.residuals @ self.kinds.general
 
     @cached_property
     def components(self) -> list[str]:

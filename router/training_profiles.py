@@ -29,8 +29,8 @@ NEAR = 0.75
 IN_ALL = 4_000
 """In a fleet of many an adapter has fewer: a decision looks at all places."""
 
-MATCH = 0.5
-"""Mean evidence from which a task counts as one that the adapter was trained for."""
+MATCH = 0.9
+"""Mean evidence from which a task counts as one that the adapter was trained for: about as near as its own."""
 
 
 @dataclass(frozen=True)
@@ -151,11 +151,10 @@ _BY_PLACE, _BY_ADAPTER = ("prompts", "meanings", "typical"), ("places", "words",
 def learnt(match: Array, gains: Array) -> NDArray[np.bool_]:
     """Which adapters (a,) learnt what they were trained on, as far as is known.
 
-    That is, not those that gained nothing on the kinds that match their training prompts: `match` and `gains` are
-    (kinds, a). Their gains elsewhere do not make up for it.
+    That is, not those that lost on the kinds that match their training prompts: `match` and `gains` are (kinds, a).
+    Their gains elsewhere do not make up for it.
     """
-    trained_for = match > MATCH
-    return ~trained_for.any(axis=0) | ((trained_for * match * gains).sum(axis=0) > 0)
+    return np.sum((match > MATCH) * match * gains, axis=0) >= 0
 
 
 def _places(prompts: Sequence[Request], features: RequestFeatures, most: int) -> tuple[Array32, Array32, Array]:

@@ -42,7 +42,7 @@ def test_truncated_profile_is_refused(profile: RoutingProfile, keep: int) -> Non
 
 
 def test_other_format_is_refused_by_number(profile: RoutingProfile) -> None:
-    with pytest.raises(RegistryError, match="format 1, this version reads 9"):
+    with pytest.raises(RegistryError, match="format 1, this version reads 10"):
         RoutingProfile.from_bytes(rewritten(profile.to_bytes(), format=1))
 
 
@@ -78,14 +78,14 @@ def test_an_adapter_measured_anew_takes_its_old_place(profile: RoutingProfile) -
     assert (again.trait_scores[1:] == profile.trait_scores[1:]).all()
 
 
-def test_matching_training_does_not_speak_for_an_adapter_that_gained_nothing_there(
+def test_matching_training_does_not_speak_for_an_adapter_that_lost_there(
     profile: RoutingProfile, topic_texts: Any
 ) -> None:
     profile = replace(profile, weights=np.full_like(profile.weights, 0.8))
     rows = TrainingRows.read(topic_texts("garden", 20, seed=1), ["yes"] * 20)
-    supply, nothing = profile.trait_scores[2], np.zeros(len(profile.tasks))
+    supply, losses = profile.trait_scores[2], np.full(len(profile.tasks), -0.1)
     unmeasured = Router(profile.with_adapter("idle2", supply, rows))
-    measured = Router(profile.with_adapter("idle2", supply, rows, gains=nothing))
+    measured = Router(profile.with_adapter("idle2", supply, rows, gains=losses))
     for text in topic_texts("garden", 5, seed=9):
         thought, known = (
             {a.adapter: a.gain for a in router.route(text).ranking}["idle2"] for router in (unmeasured, measured)

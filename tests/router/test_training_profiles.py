@@ -107,9 +107,9 @@ def test_reading_evidence_changes_no_profile(features: RequestFeatures, training
     np.testing.assert_array_equal(training.shares, shares)
 
 
-def test_what_was_gained_elsewhere_does_not_make_up_for_nothing_gained_where_trained() -> None:
+def test_what_was_gained_elsewhere_does_not_make_up_for_losses_where_trained() -> None:
     match = np.array([[0.95, 0.9, 0.3], [0.1, 0.8, 0.2], [0.0, 0.0, 0.0]])
-    gains = np.array([[0.0, 0.0, -0.2], [0.5, 0.3, -0.1], [0.5, -0.5, 0.0]])
+    gains = np.array([[-0.1, 0.0, -0.2], [0.5, -0.3, -0.1], [0.5, -0.5, 0.0]])
     assert learnt(match, gains).tolist() == [False, True, True]
 
 
