@@ -51,6 +51,9 @@ class Speaker:
     dies_after: int | None = None
 
     def run(self, requests: Sequence[EngineRequest]) -> list[EngineResult]:
+        # What was asked together is kept together.
+        if self.dies_after is not None and len(self.asked) >= self.dies_after:
+            raise KeyboardInterrupt
         return [self._answer(request) for request in requests]
 
     def close(self) -> None:
@@ -60,8 +63,6 @@ class Speaker:
         who = request.adapter and request.adapter.weights_digest[0]
         prompt = request.messages[-1]["content"]
         if "number" in prompt:
-            if self.dies_after is not None and len(self.asked) >= self.dies_after:
-                raise KeyboardInterrupt
             self.asked.append(who)
         said = self.said[who][int(prompt.split()[-1]) % 4] if "number" in prompt else f"{who}"
         scores = tuple(-1.0 - int(who or 0) for _ in request.candidates)
@@ -227,9 +228,10 @@ def test_nobody_votes_on_itself_when_measured_again_elsewhere(registry: Registry
 
 
 def test_a_part_of_a_row_that_was_measured_is_not_measured_again(registry: Registry) -> None:
-    engine = Speaker(dies_after=20)
+    engine = Speaker(dies_after=1)
     with pytest.raises(KeyboardInterrupt):
         measure_row(registry.adapter("four"), engine, registry, BASE, share=0.5, tolerance=0)
+    assert 0 < len(engine.asked) < ROWS
     engine.dies_after = None
     row = measure_row(registry.adapter("four"), engine, registry, BASE, share=0.5, tolerance=0).row
     assert len(engine.asked) == row.examples.sum() == ROWS
