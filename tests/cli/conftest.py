@@ -62,12 +62,12 @@ def profiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def two_versions(profiled: Path, tmp_path: Path) -> Path:
-    """The profile, and a second version that `fresh`, as good as the coder, has joined."""
+    """The profile, and a second version that `fresh`, a little better than the coder, has joined."""
     path = Path(shutil.copy(profiled, tmp_path / "registry.db"))
     with Registry.open(path) as registry:
         stored = registry.profile(1)
         routing = RoutingProfile.from_bytes(stored.data)
-        grown = routing.with_adapter("fresh", routing.trait_scores[0] * np.float64(1.2))
+        grown = routing.with_adapter("fresh", routing.trait_scores[0] * np.float64(1.05))
         nothing = np.zeros(len(stored.summary.tasks))
         row = NewRow("fresh", "4" * 64, stored.summary.tasks, nothing, nothing, nothing.astype(int), ())
         summary = stored.summary.with_row(row)
