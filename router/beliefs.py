@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from .folds import FitData, Fold
 from .guard import expected_base
 from .kinds import VIEWS
-from .training_profiles import KINDS, learnt
+from .training_profiles import KINDS, in_doubt, learnt
 
 Array = NDArray[np.float64]
 EVIDENCE = (*VIEWS, *KINDS)
@@ -97,7 +97,7 @@ class Played:
 def _parts(fold: Fold, gains: Array) -> Array:
     """What each kind of evidence says of a fold's requests and adapters, (q, a, evidence)."""
     views = fold.views(gains).transpose(0, 2, 1)
-    evidence = fold.evidence * learnt(fold.match, fold.means(gains))[:, None]
+    evidence = fold.evidence * learnt(fold.match, fold.means(gains))[:, None] * in_doubt(fold.unknown)[:, None, None]
     # What an adapter was trained for its training tells, and not what it gains in general.
     views[..., 0] *= 1 - evidence[..., 0]
     return np.concatenate([views, evidence], axis=2)

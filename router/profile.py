@@ -36,7 +36,7 @@ from .kinds import VIEWS, Kinds
 from .meaning import packaged_encoder
 from .recurring import RecurringKinds
 from .request import Request, tokens_of
-from .training_profiles import KINDS, TrainingProfiles, TrainingRows, learnt
+from .training_profiles import KINDS, TrainingProfiles, TrainingRows, in_doubt, learnt
 
 Array = NDArray[np.float64]
 FORMAT = 10
@@ -121,7 +121,7 @@ class RoutingProfile:
         joined, rows = self._joined
         residuals = np.zeros((*shares.shape[:-1], len(self.adapters)))
         residuals[..., joined] = shares.astype(np.float32) @ rows.T
-        evidence = evidence * self.learnt[:, None]
+        evidence = evidence * self.learnt[:, None] * in_doubt(unknown)[..., None, None]
         in_place_of_general = evidence[..., 0] * (weights[0] * self.general_gains)
         evidence = evidence * weights[len(VIEWS) :]
         evidence[..., 0] -= in_place_of_general

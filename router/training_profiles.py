@@ -32,6 +32,9 @@ IN_ALL = 4_000
 MATCH = 0.9
 """Mean evidence from which a task counts as one that the adapter was trained for: about as near as its own."""
 
+DOUBT = 0.4
+"""Share of the variance that kinds leave unexplained of a request from which training tells as much as it can."""
+
 
 @dataclass(frozen=True)
 class TrainingRows:
@@ -155,6 +158,12 @@ def learnt(match: Array, gains: Array) -> NDArray[np.bool_]:
     Their gains elsewhere do not make up for it.
     """
     return np.sum((match > MATCH) * match * gains, axis=0) >= 0
+
+
+def in_doubt(unknown: Array) -> Array:
+    """How far training tells of requests (...) of which kinds leave the share `unknown` (...) of the variance
+    unexplained, from 0 to 1: what was measured on such requests tells more than what an adapter was trained for."""
+    return np.minimum(unknown / DOUBT, 1.0) ** 2
 
 
 def _places(prompts: Sequence[Request], features: RequestFeatures, most: int) -> tuple[Array32, Array32, Array]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from traitroute.router import FitRequests, RequestFeatures, Router, TrainingRows, fit_profile
-from traitroute.router.training_profiles import TrainingProfiles, learnt
+from traitroute.router.training_profiles import TrainingProfiles, in_doubt, learnt
 
 PROMPTS = [f"sort the words: w{i} v{i}" for i in range(20)]
 OTHERS = [f"is this review good or bad? I like it {i}" for i in range(20)]
@@ -111,6 +111,11 @@ def test_what_was_gained_elsewhere_does_not_make_up_for_losses_where_trained() -
     match = np.array([[0.95, 0.9, 0.3], [0.1, 0.8, 0.2], [0.0, 0.0, 0.0]])
     gains = np.array([[-0.1, 0.0, -0.2], [0.5, -0.3, -0.1], [0.5, -0.5, 0.0]])
     assert learnt(match, gains).tolist() == [False, True, True]
+
+
+def test_training_tells_the_less_the_more_was_measured_on_such_requests() -> None:
+    told = in_doubt(np.array([0.0, 0.1, 0.2, 0.4, 1.0]))
+    assert told.tolist() == pytest.approx([0.0, 0.0625, 0.25, 1.0, 1.0])
 
 
 def test_the_change_that_is_named_changes_the_choice(router: Router, topic_texts: Callable[..., Any]) -> None:
