@@ -121,11 +121,7 @@ class RoutingProfile:
         joined, rows = self._joined
         residuals = np.zeros((*shares.shape[:-1], len(self.adapters)))
         residuals[..., joined] = shares.astype(np.float32) @ rows.T
-        evidence = evidence * self.learnt[:, None] * in_doubt(unknown)[..., None, None]
-        in_place_of_general = evidence[..., 0] * (weights[0] * self.general_gains)
-        evidence = evidence * weights[len(VIEWS) :]
-        evidence[..., 0] -= in_place_of_general
-        evidence *= task[..., None]
+        evidence = evidence * self._worth * (task * in_doubt(unknown)[..., None])[..., None]
         gains = (
             demand[..., :1] + demand[..., 1:] @ self.trait_scores.T + residuals + evidence @ np.ones(evidence.shape[-1])
         )
@@ -149,10 +145,14 @@ class RoutingProfile:
         return self.error_unknown * np.sqrt(unknown) * care(base)
 
     @cached_property
-    def general_gains(self) -> Array:
-        """What each adapter gains in general, (adapters,)."""
+    def _worth(self) -> Array:
+        """What full evidence of each kind is worth for each adapter, (adapters, kinds): training prompts tell in place
+        of what an adapter gains in general."""
         demand = self.kinds.general @ self.demands
-        return demand[0] + self.trait_scores @ demand[1:] + self.residuals @ self.kinds.general
+        general = demand[0] + self.trait_scores @ demand[1:] + self.residuals @ self.kinds.general
+        worth = np.tile(self.weights[len(VIEWS) :], (len(self.adapters), 1))
+        worth[:, 0] -= self.weights[0] * general
+        return worth * self.learnt[:, None]
 
     @cached_property
     def components(self) -> list[str]:
