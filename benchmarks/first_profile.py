@@ -31,10 +31,11 @@ Rows = NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Measured:
-    """What a way measured: requests `rows` (n,) with `gains` (n, adapters), and `cost`, a share of all examples."""
+    """What a way measured: requests `rows` (n,) with `scores` (n, 1 + adapters), base's in front, and the share `cost`
+    of all examples."""
 
     rows: Rows
-    gains: Array
+    scores: Array
     cost: float
 
 
@@ -74,8 +75,7 @@ def fewer_rows(pool: Pool, share: float, seed: int) -> Measured:
     """The same few rows of each task for every adapter."""
     rng = np.random.default_rng(seed)
     kept = np.concatenate([m[rng.permutation(len(m))[: max(2, round(share * len(m)))]] for m in pool.members])
-    scores = pool.scores[kept]
-    return Measured(pool.rows[kept], scores[:, 1:] - scores[:, :1], len(kept) / len(pool.rows))
+    return Measured(pool.rows[kept], pool.scores[kept], len(kept) / len(pool.rows))
 
 
 def anchored_rows(pool: Pool, share: float, seed: int) -> Measured:
@@ -95,7 +95,7 @@ def anchored_rows(pool: Pool, share: float, seed: int) -> Measured:
         for members, examples in zip(pool.members, row.estimate().examples, strict=True):
             known[members, column] = examples
         cost += row.done / row.size
-    return Measured(pool.rows, known[:, 1:] - known[:, :1], cost / columns)
+    return Measured(pool.rows, known, cost / columns)
 
 
 def settled_rows(pool: Pool, share: float, seed: int) -> Measured:
@@ -109,8 +109,7 @@ def settled_rows(pool: Pool, share: float, seed: int) -> Measured:
             done = min(2 * done, len(order))
         kept.append(order[:done])
     rows = np.concatenate(kept)
-    scores = pool.scores[rows]
-    return Measured(pool.rows[rows], scores[:, 1:] - scores[:, :1], len(rows) / len(pool.rows))
+    return Measured(pool.rows[rows], pool.scores[rows], len(rows) / len(pool.rows))
 
 
 def _settled(seen: Array) -> bool:
@@ -140,7 +139,7 @@ class Figures:
 def choose(table: OutcomeTable, measured: Measured, test: Rows, *, random_state: int = 0) -> Rows:
     """The column chosen for each row of `test` by a router fitted to what was measured."""
     scores = np.zeros((len(table), 1 + len(table.adapters)))
-    scores[measured.rows, 1:] = measured.gains
+    scores[measured.rows] = measured.scores
     seen, requests = see(table, scores, Fold(measured.rows, test))
     return OurRouter(random_state=random_state).fit(seen).choose(requests)
 
@@ -167,7 +166,7 @@ def main() -> None:
     for seed, fold in enumerate(fold_list(table, "new_rows")[: given.folds]):
         pool = Pool.of(table, fold.fit, given.score)
         scores = getattr(table, given.score)[fold.test].astype(np.float64)
-        whole = Measured(pool.rows, pool.scores[:, 1:] - pool.scores[:, :1], 1.0)
+        whole = Measured(pool.rows, pool.scores, 1.0)
         wanted = choose(table, whole, fold.test)
         best, base = _mean(scores, wanted), float(scores[:, 0].mean())
         cases = {("whole, another seed", 1.0): whole}

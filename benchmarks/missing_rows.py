@@ -126,9 +126,7 @@ def _compare(
     table: OutcomeTable, rows: NDArray[np.intp], gains: NDArray[np.float64], given: Router, missing: Router
 ) -> Comparison:
     padded = np.hstack([np.zeros((len(rows), 1)), gains[rows]])
-    places = {None: 0} | {name: i + 1 for i, name in enumerate(given.profile.adapters)}
-    choices = [[places[router.route(m).adapter] for m in table.marks[rows]] for router in (given, missing)]
-    with_rows, without = (np.array(each) for each in choices)
+    with_rows, without = (1 + router.choose(table.marks[rows].tolist()).chosen for router in (given, missing))
     reached = [float(padded[np.arange(len(rows)), each].mean()) for each in (with_rows, without)]
     best = max(0.0, float(padded.mean(axis=0).max()))
     given_gain, missing_gain = reached

@@ -62,7 +62,7 @@ def report(curves: Mapping[str, Mapping[str, Any]], console: Console) -> None:
         table = Table(title=title, title_justify="left")
         for column in ("way", "examples", "tokens", "gains, points", "traits"):
             table.add_column(column, justify="left" if column == "way" else "right")
-        for column in ("decisions unchanged", "worst adapter", "around it", "covered"):
+        for column in ("decisions unchanged", "worst adapter", "around it", "score lost", "covered"):
             table.add_column(column, justify="right")
         for name, way in curves.items():
             if share in way:
@@ -86,6 +86,7 @@ def _cells(found: Mapping[str, Any]) -> list[str]:
         ranged("unchanged", ".1f", 100),
         f"{100 * found['worst_adapter_unchanged']:.1f}",
         percent("around"),
+        ranged("lost", ".2f"),
         percent("covered"),
     ]
 

@@ -105,9 +105,7 @@ def task_gains(table: OutcomeTable, rows: Rows) -> Array:
 
 def choose(profile: RoutingProfile, table: OutcomeTable, rows: Rows) -> Rows:
     """The column of the table that each request is routed to, 0 for base."""
-    router = Router(profile)
-    place = {None: 0} | {name: 1 + i for i, name in enumerate(table.adapters)}
-    return np.array([place[router.route(m).adapter] for m in table.marks[rows]], np.intp)
+    return 1 + Router(profile).choose(table.marks[rows].tolist()).chosen
 
 
 def summary(columns: Sequence[Column]) -> Mapping[str, Any]:

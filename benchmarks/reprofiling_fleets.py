@@ -28,7 +28,7 @@ from traitroute.router import Router, RoutingProfile, fit_profile
 
 Rows = NDArray[np.intp]
 Array = NDArray[np.float64]
-SIZES = (3, 5, 7, 9)
+SIZES = (3, 5, 9, 15)
 CLEAR = 0.02
 """Adapters whose mean gains on a task differ by no more are as good as each other there."""
 
@@ -82,10 +82,8 @@ class Outcomes:
 
     def choose(self, profile: RoutingProfile) -> Rows:
         """The column of the table that each request asked is routed to."""
-        router = Router(profile)
-        place = {None: 0} | {name: 1 + i for i, name in enumerate(self.table.adapters)}
-        marks = self.table.marks[self.asked]
-        return np.array([place[router.route(m).adapter] for m in marks], np.intp)
+        columns = np.array([0, *(1 + self.table.adapters.index(name) for name in profile.adapters)])
+        return columns[1 + Router(profile).choose(self.table.marks[self.asked].tolist()).chosen]
 
     def judge(self, chosen: Rows, before: Rows, new: int) -> Joined:
         """Compare choices with those before adapter `new` joined."""

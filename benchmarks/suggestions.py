@@ -62,7 +62,7 @@ def turn(table: OutcomeTable, rows_of: Mapping[str, NDArray[np.intp]], lacking: 
     router = fitted(table, out=gone, streamed=theirs)
     features = router.profile.features
     came = np.concatenate([mine, theirs])
-    novel = np.array([router.route(m).novelty >= NOVEL for m in table.marks[came]])
+    novel = router.choose(table.marks[came].tolist()).novelty >= NOVEL
     candidates = {name: features.transform(table.marks[rows_of[name][::2]].tolist()) for name in (lacking, *decoys)}
     asked = table.marks[came[novel]].tolist()
     found = suggestions(features.transform(asked), candidates, router.profile) if asked else []

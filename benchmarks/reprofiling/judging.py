@@ -13,7 +13,8 @@ class RowScore:
     """What one estimate of one adapter's row is worth; errors of gains in points, everything else in [0, 1].
 
     `unchanged` is the share of all requests that are routed as with the full row, `around` that of the requests which
-    one of the two sends to the new adapter; `covered` the share of gains within 1.96 standard errors.
+    one of the two sends to the new adapter, `lost` what the mean score of all requests is lower by, in points;
+    `covered` is the share of gains within 1.96 standard errors.
     """
 
     examples: float
@@ -23,6 +24,7 @@ class RowScore:
     traits: float
     unchanged: float
     around: float
+    lost: float
     covered: float
 
 
@@ -31,7 +33,7 @@ def judge(case: LeftOut, way: Way, share: float, seed: int) -> RowScore:
     row = way(case, share, seed)
     errors = 100 * np.abs(row.gains - case.gains)
     known = ~np.isnan(errors)
-    unchanged, around = case.agreement(row.gains)
+    unchanged, around, lost = case.agreement(row.gains)
     within = errors <= 196 * row.errors + 1e-9
     return RowScore(
         examples=len(row.rows) / case.size,
@@ -41,5 +43,6 @@ def judge(case: LeftOut, way: Way, share: float, seed: int) -> RowScore:
         traits=case.trait_error(row.gains),
         unchanged=unchanged,
         around=around,
+        lost=100 * lost,
         covered=float(within.mean()),
     )

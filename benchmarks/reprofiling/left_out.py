@@ -2,67 +2,19 @@
 and such.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from routing.ours import fit_requests, rows_of
 from routing.table import OutcomeTable
 from traitroute.profiling import TraitSpace
-from traitroute.router import RoutingProfile, TrainingRows, fit_profile
-from traitroute.router.everyday import LOSS
+from traitroute.router import RequestTokens, Router, RoutingProfile, TrainingRows, fit_profile
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
-BASE, NEW = -1, -2
-"""Choices beside the places of the other adapters."""
-
-
-@dataclass(frozen=True, eq=False)
-class Routes:
-    """Requests as the router reads them.
-
-    `others` (n,) is the best gain of another adapter than the new one and `best` (n,) which; `asked` (n, 1 + r + tasks)
-    is what requests demand and the tasks they are mixed of, `evidence` (n,) that of the new adapter's training rows,
-    `lost` (n,) what any adapter is taken to lose on everyday requests, and `reach` (n,) is how far a gain must lie
-    above zero.
-    """
-
-    others: Array
-    best: Rows
-    asked: Array
-    evidence: Array
-    lost: Array
-    reach: Array
-
-    @classmethod
-    def of(cls, profile: RoutingProfile, requests: Any) -> "Routes":
-        """Read `requests` with a profile whose last adapter is the new one."""
-        read = [profile.predict(request) for request in requests]
-        others = np.array([p.gains[:-1] for p in read])
-        return cls(
-            others.max(axis=1),
-            others.argmax(axis=1),
-            np.array([np.concatenate([p.demand, p.shares]) for p in read]),
-            np.array([p.evidence[-1].sum() for p in read]),
-            np.array([LOSS * p.everyday for p in read]),
-            np.array([p.margin for p in read]),
-        )
-
-    def choose(self, profile: RoutingProfile) -> Rows:
-        """The adapter chosen for each request when the new one is the last of `profile`: its place, NEW or BASE."""
-        own = (
-            self.asked[:, 0] + self.asked[:, 1:] @ _supply(profile)[-1] + self.evidence * profile.learnt[-1] - self.lost
-        )
-        chosen = np.where(own > self.others, NEW, self.best)
-        return np.where(np.maximum(own, self.others) > self.reach, chosen, BASE)
-
-
-def _supply(profile: RoutingProfile) -> Array:
-    """What adapters supply of each component and on each task, (adapters, r + tasks)."""
-    return np.hstack([profile.trait_scores, profile.residuals.astype(np.float64)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +23,8 @@ class LeftOut:
 
     `task` (n,) numbers their tasks; `known` (n, adapters) are scores of base (column 0) and of the other adapters,
     `marks` (n, any) what else is known of them; `own` (n,) are the left-out adapter's scores, `tokens` (n,) what it
-    wrote, `gains` (tasks,) its full row, `own_marks` (n, 3) the likelihoods of its gold answers.
+    wrote, `gains` (tasks,) its full row, `own_marks` (n, 3) the likelihoods of its gold answers. `scores`
+    (requests, adapters + 2) are those of the requests that are routed: of the other adapters, of the new one, of base.
     """
 
     task: Rows
@@ -85,7 +38,8 @@ class LeftOut:
     name: str
     training: TrainingRows
     profile: RoutingProfile
-    requests: Any
+    requests: Sequence[RequestTokens]
+    scores: Array
 
     @cached_property
     def full(self) -> RoutingProfile:
@@ -93,9 +47,9 @@ class LeftOut:
         return self.joined(self.gains)
 
     @cached_property
-    def routes(self) -> Routes:
-        """The requests as the router reads them."""
-        return Routes.of(self.full, self.requests.tolist())
+    def wanted(self) -> Rows:
+        """What is chosen for each request with the full row."""
+        return self.choose(self.full)
 
     @property
     def size(self) -> int:
@@ -127,15 +81,20 @@ class LeftOut:
         known = np.where(np.isnan(gains), self.traits.inverse_transform(scores)[0], gains)
         return self.profile.with_adapter(self.name, scores[0], self.training, gains=known)
 
-    def agreement(self, gains: Array) -> tuple[float, float]:
+    def choose(self, profile: RoutingProfile) -> Rows:
+        """The place of the adapter chosen for each request, -1 for base."""
+        return Router(profile).choose(self.requests).chosen
+
+    def agreement(self, gains: Array) -> tuple[float, float, float]:
         """Share of requests that are routed as with the full row: of all, and of those that either sends to the new
-        adapter.
+        adapter; and by how much the mean score is lower than with the full row.
         """
-        chosen = self.routes.choose(self.joined(gains))
-        wanted = self.routes.choose(self.full)
-        around = (chosen == NEW) | (wanted == NEW)
-        same = chosen == wanted
-        return float(same.mean()), float(same[around].mean()) if around.any() else 1.0
+        chosen, new = self.choose(self.joined(gains)), len(self.profile.adapters)
+        around = (chosen == new) | (self.wanted == new)
+        same = chosen == self.wanted
+        rows = np.arange(len(chosen))
+        lost = (self.scores[rows, self.wanted] - self.scores[rows, chosen]).mean()
+        return float(same.mean()), float(same[around].mean()) if around.any() else 1.0, float(lost)
 
 
 def left_out(table: OutcomeTable, adapter: int, score: str = "strict") -> LeftOut:
@@ -174,5 +133,6 @@ def left_out(table: OutcomeTable, adapter: int, score: str = "strict") -> LeftOu
         name=table.adapters[adapter],
         training=rows_of(table, adapter),
         profile=profile,
-        requests=table.marks,
+        requests=table.marks.tolist(),
+        scores=getattr(table, score)[:, [*columns[1:], own, 0]].astype(np.float64),
     )
