@@ -6,7 +6,7 @@ the demand times what an adapter supplies; to it comes the evidence of what the 
 as far as the request is no everyday one (`everyday.py`), where adapters lose. On kinds of request that recur and were
 judged (`recurring.py`), what was judged is added.
 
-Stored as one safetensors blob whose metadata holds a JSON header (format 10):
+Stored as one safetensors blob whose metadata holds a JSON header (format 11):
 
     header    format, encoder (the digest of the token vectors behind meanings), adapters, tasks, n_traits, groups,
               error_unknown, z, risk, fitted_on
@@ -36,10 +36,10 @@ from .kinds import VIEWS, Kinds
 from .meaning import packaged_encoder
 from .recurring import RecurringKinds
 from .request import Request, tokens_of
-from .training_profiles import KINDS, TrainingProfiles, TrainingRows, in_doubt, learnt
+from .training_profiles import IN_ALL, KINDS, TrainingProfiles, TrainingRows, in_doubt, learnt
 
 Array = NDArray[np.float64]
-FORMAT = 10
+FORMAT = 11
 _PARTS = {
     "features": RequestFeatures,
     "kinds": Kinds,
@@ -179,7 +179,7 @@ class RoutingProfile:
         An adapter of that name is replaced in its place. Of measured `gains` (tasks,) the profile keeps the residuals
         from what its traits express; without them a small fleet would take the newcomer for one it resembles.
         """
-        training = TrainingProfiles.of([rows], self.features, fleet=len(self.adapters) + 1)
+        training = TrainingProfiles.of([rows], self.features, room=IN_ALL - int(self.training.places.sum()))
         scores = trait_scores[: self.trait_scores.shape[1]]
         residuals = np.zeros(len(self.tasks))
         known = np.ones(1, dtype=bool)

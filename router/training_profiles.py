@@ -26,8 +26,12 @@ ANSWER_WORDS = 48
 PLACES = (1, 2, 4, 8)
 NEAR = 0.75
 """As few places of these numbers stand for an adapter's prompts as lie near them: by this mean cosine in meaning."""
-IN_ALL = 4_000
-"""In a fleet of many an adapter has fewer: a decision looks at all places."""
+IN_ALL = 2_000
+"""So many places a fleet has, and one for each adapter: a decision looks at all of them."""
+
+SHORT = 128
+"""So much of a meaning vector is kept of training prompts, and compared: half the time and memory, and no worse
+choices (docs/decisions.md). Token vectors have what tells most first."""
 
 MATCH = 0.9
 """Mean evidence from which a task counts as one that the adapter was trained for: about as near as its own."""
@@ -53,7 +57,7 @@ class TrainingRows:
 class TrainingProfiles:
     """What `a` adapters were trained on, in the features of the requests.
 
-    Adapter after adapter each has so many `places` (a,), at least one: `prompts` (p, ends) and `meanings` (p, meaning)
+    Adapter after adapter each has so many `places` (a,), at least one: `prompts` (p, ends) and `meanings` (p, SHORT)
     are the mean words and meaning of training prompts that are alike, unit vectors, zero where the training is unknown;
     `typical` (p, 2) are the mean cosines of those prompts with them. `words` and `shares` (a, ANSWER_WORDS) are the
     commonest words of their answers, `rarity` (N_HASHES,) how telling a word is in a request.
@@ -68,10 +72,10 @@ class TrainingProfiles:
     rarity: Array
 
     @classmethod
-    def of(cls, rows: Sequence[TrainingRows | None], features: RequestFeatures, *, fleet: int | None = None) -> Self:
-        """Summarise the training rows of adapters, None where they are unknown; the `fleet` may have more."""
+    def of(cls, rows: Sequence[TrainingRows | None], features: RequestFeatures, *, room: int = IN_ALL) -> Self:
+        """Summarise the training rows of adapters, None where they are unknown, in places for which there is `room`."""
         known = [r or TrainingRows([], []) for r in rows]
-        most = max(1, IN_ALL // (fleet or len(known)))
+        most = max(1, room // max(len(known), 1))
         found = [_places(r.prompts, features, most) for r in known]
         prompts, meanings, typical = (np.concatenate(part) for part in zip(*found, strict=True))
         words, shares = (np.array(part) for part in zip(*(_common_answers(r.answers) for r in known), strict=True))
@@ -103,7 +107,7 @@ class TrainingProfiles:
 
     def prompt_match(self, ends: Array, meaning: Array) -> Array:
         """Evidence of the first kind alone, (..., a), by the features of requests (..., ends), (..., meaning)."""
-        near = likeness(ends, meaning, self.prompts, self.meanings, self.typical)
+        near = likeness(ends, _short(meaning), self.prompts, self.meanings, self.typical)
         return np.maximum.reduceat(near, self._starts, axis=-1) * self._has_prompts
 
     def match_kinds(self, kinds: Kinds) -> Array:
@@ -168,10 +172,10 @@ def in_doubt(unknown: Array) -> Array:
 
 def _places(prompts: Sequence[Request], features: RequestFeatures, most: int) -> tuple[Array32, Array32, Array]:
     """Words (p, ends), meanings (p, meaning) and typical cosines (p, 2) of an adapter's places, `most` at the most."""
+    ends, meaning = features.split(features.transform(prompts or [""]))
+    meaning = _short(meaning)
     if not prompts:
-        ends, meaning = (part.astype(np.float32) for part in features.split(np.zeros_like(features.row(""))))
-        return ends[None], meaning[None], np.ones((1, 2))
-    ends, meaning = features.split(features.transform(prompts))
+        return np.zeros_like(ends, np.float32), np.zeros_like(meaning, np.float32), np.ones((1, 2))
     place = _alike(meaning, most)
     found = []
     for each in np.unique(place):
@@ -180,6 +184,10 @@ def _places(prompts: Sequence[Request], features: RequestFeatures, most: int) ->
         found.append(Kinds.of(ends[members], meaning[members], one_kind, one_kind))
     words, meanings = (np.concatenate(part) for part in zip(*((k.words, k.meaning) for k in found), strict=True))
     return words, meanings, np.array([k.typical for k in found])
+
+
+def _short(meaning: Array) -> Array:
+    return unit(meaning[..., :SHORT])
 
 
 def _alike(meaning: Array, most: int) -> NDArray[np.intp]:

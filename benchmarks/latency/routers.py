@@ -18,6 +18,7 @@ import psutil
 from numpy.typing import NDArray
 from traitroute.profiling.traits.space import TraitSpace
 from traitroute.router import FitRequests, Router, RoutingProfile, TrainingRows, fit_profile
+from traitroute.router.training_profiles import IN_ALL
 
 from .texts import Rows
 
@@ -76,15 +77,23 @@ def enlarged(profile: RoutingProfile, size: int, rng: np.random.Generator) -> Ro
     """The profile with `size` adapters, drawn with the mean and covariance of its own; all but its own have joined
     since.
     """
-    supply, tasks = profile.trait_scores, len(profile.tasks)
+    supply, tasks, training = profile.trait_scores, len(profile.tasks), profile.training
     spread = np.atleast_2d(np.cov(supply, rowvar=False))
     like = [i % FITTED for i in range(size)]
+    # Those that join once there is no more room have one place each.
+    roomy = IN_ALL * FITTED // int(training.places.sum())
+    firsts = np.cumsum(training.places) - training.places
+    single = replace(
+        training,
+        places=np.ones_like(training.places),
+        **{part: getattr(training, part)[firsts] for part in ("prompts", "meanings", "typical")},
+    )
     return replace(
         profile,
         adapters=tuple(f"adapter-{i}" for i in range(size)),
         trait_scores=rng.multivariate_normal(supply.mean(axis=0), spread, size),
         residuals=np.vstack([np.zeros((FITTED, tasks)), rng.normal(0, 0.05, (size, tasks))], dtype=np.float32)[:size],
-        training=profile.training.take(like),
+        training=training.take(like[:roomy]).join(single.take(like[roomy:])),
         learnt=profile.learnt[like],
     )
 

@@ -18,7 +18,7 @@ from traitroute.adapters.registry import schema
 from traitroute.adapters.registry.adapters import to_row
 from traitroute.profiling.traits.space import TraitSpace
 from traitroute.router import FitRequests, RoutingProfile, TrainingRows, fit_profile
-from traitroute.router.training_profiles import TrainingProfiles
+from traitroute.router.training_profiles import IN_ALL, TrainingProfiles
 
 from .ours import fit_requests, rows_of
 from .table import SMOLLM2
@@ -100,8 +100,9 @@ class Fleet:
 
     def routing_profile(self, drawn: Drawn) -> RoutingProfile:
         """The fitted profile with the drawn adapters in place of the measured ones."""
-        like = [i % len(self.table.adapters) for i in range(len(drawn.names))]
-        training = TrainingProfiles.of(self.rows_known, self.profile.features, fleet=len(like))
+        like = [i % len(self.rows_known) for i in range(len(drawn.names))]
+        room = IN_ALL * len(self.rows_known) // len(like)
+        training = TrainingProfiles.of(self.rows_known, self.profile.features, room=room)
         taken = replace(self.profile, training=training).take(like)
         rank = self.profile.trait_scores.shape[1]
         return replace(taken, adapters=drawn.names, trait_scores=drawn.scores[:, :rank])

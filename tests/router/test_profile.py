@@ -41,8 +41,21 @@ def test_truncated_profile_is_refused(profile: RoutingProfile, keep: int) -> Non
         RoutingProfile.from_bytes(profile.to_bytes()[:keep])
 
 
+def test_a_fleet_that_grows_one_by_one_has_no_more_places_than_there_is_room(
+    profile: RoutingProfile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("traitroute.router.profile.IN_ALL", int(profile.training.places.sum()) + 3)
+    rows = TrainingRows.read(
+        [*(f"sort the words {i}" for i in range(20)), *(f"is this film good, {i}?" for i in range(20))], ["a"] * 40
+    )
+    for name in ("first", "second", "third"):
+        profile = profile.with_adapter(name, profile.trait_scores[0], rows)
+    first, second, third = profile.training.places[-3:]
+    assert first > 1 == second == third
+
+
 def test_other_format_is_refused_by_number(profile: RoutingProfile) -> None:
-    with pytest.raises(RegistryError, match="format 1, this version reads 10"):
+    with pytest.raises(RegistryError, match="format 1, this version reads 11"):
         RoutingProfile.from_bytes(rewritten(profile.to_bytes(), format=1))
 
 

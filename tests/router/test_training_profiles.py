@@ -48,7 +48,7 @@ def test_an_adapter_of_many_kinds_is_as_like_each_as_one_of_that_kind_alone(feat
 
 def test_in_a_fleet_of_thousands_an_adapter_has_one_place(features: RequestFeatures) -> None:
     both = [TrainingRows.read([*PROMPTS, *OTHERS], ["a"] * 40)]
-    found = [TrainingProfiles.of(both, features, fleet=size).places.tolist() for size in (1, 10_000)]
+    found = [TrainingProfiles.of(both, features, room=room).places.tolist() for room in (2_000, 0)]
     assert found[0] > found[1] == [1]
 
 
