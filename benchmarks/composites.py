@@ -192,13 +192,8 @@ def composed(bench: Bench, trial: Trial, merger: Merger, search: Search) -> tupl
     def score(recipe: Recipe) -> float:
         return float(rows[recipe].estimate().scores[0])
 
-    few, better, most = search.rounds(len(recipes), len(anchors))
-    for recipe in recipes:
-        measure(recipe, few)
-    ranked = sorted(recipes, key=lambda recipe: -score(recipe))[:better]
-    for recipe in ranked:
-        measure(recipe, most - few)
-    return max(ranked, key=score), sum(row.done for row in rows.values())
+    best = search.ranked(recipes, len(anchors), measure, score)[0]
+    return best, search.answers(len(recipes), len(anchors))
 
 
 def searched(bench: Bench, trial: Trial, merger: Merger, answers: int) -> Recipe:
@@ -248,9 +243,12 @@ def measure(bench: Bench, trial: Trial, search: Search) -> dict[str, Any]:
     }
 
 
+COMPARED = (("composite", "single"), ("lorahub", "single"), ("composite", "lorahub"))
+
+
 def show(results: Sequence[Mapping[str, Any]]) -> None:
     """Print a line a data set, and what comes of all."""
-    leads: dict[str, list[float]] = {"composite": [], "lorahub": []}
+    leads: dict[tuple[str, str], list[float]] = {pair: [] for pair in COMPARED}
     admitted = 0
     print(
         f"{'data set':32s}{'rows':>5s}{'single':>8s}{'composite':>11s}{'lorahub':>9s}"
@@ -262,18 +260,18 @@ def show(results: Sequence[Mapping[str, Any]]) -> None:
         low, high = (float(end[0]) for end in score_bounds(lead[:, None], tried=result["tried"]))
         admitted += low > 0
         means = {name: float(each.mean()) for name, each in scores.items()}
-        for name, of in leads.items():
-            of.append(means[name] - means["single"])
+        for (one, other), of in leads.items():
+            of.append(means[one] - means[other])
         print(
             f"{result['data set']:32s}{len(lead):5d}{means['single']:8.3f}{means['composite']:11.3f}"
             f"{means['lorahub']:9.3f}  {lead.mean():+.3f} [{low:+.3f}, {high:+.3f}]  "
             f"{result['recipe']}, against {result['best single']}"
         )
-    for name, of in leads.items():
+    for (one, other), of in leads.items():
         mean = paired_bootstrap(of)
         print(
-            f"{name}: better than the best single adapter on {sum(x > 0 for x in of)} of {len(of)} data sets, worse on "
-            f"{sum(x < 0 for x in of)}; mean lead {mean.mean:+.3f} ({mean.low:+.3f} to {mean.high:+.3f} over data sets)"
+            f"{one} less {other}: higher on {sum(x > 0 for x in of)} of {len(of)} data sets, lower on "
+            f"{sum(x < 0 for x in of)}; mean {mean.mean:+.3f} ({mean.low:+.3f} to {mean.high:+.3f} over data sets)"
         )
     print(f"composites that would be admitted: {admitted} of {len(results)}")
 

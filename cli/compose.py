@@ -14,6 +14,8 @@ from .console import console, progress_bars, say
 from .options import DEFAULT_REGISTRY, RegistryPath, engine_name
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from ..profiling.composites.proposals import Composer, Target
     from ..profiling.composites.trial import Composed
     from ..profiling.matrix.profiled import Profiled
@@ -38,8 +40,8 @@ def compose(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help="How to merge; repeatable: cat, svd, linear, ties, dare_linear, dare_ties, or, slower, ties_svd, "
-            "dare_linear_svd, dare_ties_svd [default: svd, linear, ties and dare_linear, where the ranks allow it].",
+            help="How to merge; repeatable: cat, svd, linear, ties, dare_linear or dare_ties [default: svd, linear, "
+            "ties and dare_linear, where the ranks allow it].",
             show_default=False,
         ),
     ] = None,
@@ -124,18 +126,27 @@ def compose(
             closing(open_engine(chosen, base.path, store.weights, _room(composer))) as opened,
             progress_bars() as progress,
         ):
-            bar = progress.add_task("compose", total=None)
             done = compose_adapters(
                 composer,
                 opened,
                 base,
                 name=name,
                 share=share,
-                on_stage=lambda stage: progress.update(bar, description=stage),
-                on_answers=lambda done, of: progress.update(bar, completed=done, total=of),
+                on_stage=lambda stage: _begin(progress, stage),
+                on_answers=lambda done, of: progress.update(progress.task_ids[-1], completed=done, total=of),
             )
-            progress.update(bar, visible=False)
+            _end(progress)
     _show(done)
+
+
+def _begin(progress: "Progress", stage: str) -> None:
+    _end(progress)
+    progress.add_task(stage, total=None)
+
+
+def _end(progress: "Progress") -> None:
+    for bar in progress.task_ids:
+        progress.remove_task(bar)
 
 
 def _target(store: Registry, profiled: "Profiled", tasks: list[str], kind: str | None, days: int) -> "Target":
@@ -160,6 +171,8 @@ def _room(composer: "Composer") -> list[Adapter]:
 
 
 def _show_plan(composer: "Composer", recipes: Sequence[Recipe]) -> None:
+    from ..profiling.composites.trial import least_lead
+
     table = Table("composite", "rank", title="to be tried", title_justify="left")
     for recipe in recipes:
         table.add_row(str(recipe), str(recipe.rank))
@@ -168,24 +181,29 @@ def _show_plan(composer: "Composer", recipes: Sequence[Recipe]) -> None:
     waiting = [a.name for a in composer.singles() if a.name not in composer.profiled.whole]
     alone = f", and on all of them of {', '.join(waiting)}, measured in part so far" if waiting else ""
     answers = composer.search.answers(len(recipes), choose) + judge
+    say(f"to be admitted the best has to lead by some {least_lead(judge, len(recipes)):.2f} on {judge} examples")
     say(
         f"{answers} answers are measured at most, {judge} of them to judge the best by{alone}; nothing was measured now"
     )
 
 
 def _show(done: "Composed") -> None:
+    from ..profiling.composites.trial import least_lead
+
     table = Table("composite", "rank", "score", "examples", title="tried, the best first", title_justify="left")
     for each in done.tried:
         table.add_row(str(each.recipe), str(each.recipe.rank), f"{each.score:.2f}", str(each.examples))
     console.print(table)
     found = done.found
-    say(f"the best adapter by itself is {found.single}, which scores {done.score:.2f} where these were chosen")
+    say(f"the best adapter by itself, {found.single}, scores {done.score:.2f} on the half that these were chosen by")
     say(
-        f"on {found.examples} examples that chose nothing the best of the {found.tried} is better than {found.single} "
-        f"by {found.lead:+.3f}, at least {found.low:+.3f}"
+        f"on the other half, {found.examples} examples, the best of these leads {found.single} by {found.lead:+.2f}; "
+        f"allowing for {found.tried} tried, the interval begins at {found.low:+.2f}"
     )
     if done.row is None:
-        say("so none is admitted: what was measured is kept, and the profile is as it was")
+        least = least_lead(found.examples, found.tried)
+        say(f"so none is admitted, which takes a lead of some {least:.2f} or more on so many examples")
+        say("what was measured is kept, and the profile is as it was")
         return
     say(f"so it is admitted as {done.name}: profile version {done.row.version} has its row, and auto may choose it")
     say(f"how it was made: traitroute adapters show {done.name} --card")

@@ -21,9 +21,7 @@ SUMS = ("cat", "svd")
 """Methods that keep everything, and so take no density."""
 HALVES = ("linear", "ties", "dare_linear", "dare_ties")
 """Methods that merge both halves of the matrices apart, and so take equal ranks."""
-WHOLE = ("ties_svd", "dare_linear_svd", "dare_ties_svd")
-"""The same on whole matrices, cut to a rank; slow, for each layer's matrix is decomposed."""
-METHODS = (*SUMS, *HALVES, *WHOLE)
+METHODS = (*SUMS, *HALVES)
 DENSITY = 0.5
 """The share of numbers that `ties` and `dare` keep."""
 _NAME = "merged"
@@ -102,15 +100,14 @@ def merged_rank(method: str, parents: Sequence[Parent], *, most: int = HIGHEST_R
     if method not in METHODS:
         raise InputError(f"there is no method {method!r} of merging: it is one of {', '.join(METHODS)}")
     ranks = sorted({layer.rank for parent in parents for layer in parent.files.layers.values()})
-    instead = "svd" if method in ("cat", "linear") else f"{method}_svd"
     if method in HALVES and len(ranks) > 1:
         raise InputError(
-            f"method {method} merges layers of one rank, and these have {', '.join(map(str, ranks))}: take {instead}"
+            f"method {method} merges layers of one rank, and these have {', '.join(map(str, ranks))}: take svd"
         )
     rank = max(ranks) if method in HALVES else sum(parent.files.rank for parent in parents)
-    if method in ("cat", *HALVES) and rank > most:
+    if method != "svd" and rank > most:
         raise InputError(
-            f"method {method} makes an adapter of rank {rank} here, and the limit is {most}: take {instead}, or raise "
+            f"method {method} makes an adapter of rank {rank} here, and the limit is {most}: take svd, or raise "
             "--max-rank as far as the servers' max_lora_rank goes"
         )
     return min(rank, most)
@@ -162,8 +159,6 @@ class Merger:
             weights=list(recipe.weights),
             adapter_name=_NAME,
             combination_type=method,
-            svd_rank=recipe.rank if method in WHOLE else None,
-            svd_full_matrices=False,
             density=recipe.density,
         )
         kept = get_peft_model_state_dict(self._model, adapter_name=_NAME, save_embedding_layers=False)

@@ -4,10 +4,10 @@ The target is profiled tasks: those that are named, or those that traffic which 
 that nobody knows the right answers. Candidates are weighted sums of two or three of the best adapters there.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from ..matrix.profiled import Profiled
 from ..tasks.task import Task
 from .merging import DENSITY, SUMS, Parent, check_alone, merged_rank, read_parents
 
+T = TypeVar("T")
 Array = NDArray[np.float64]
 Places = NDArray[np.intp]
 NEAREST = 2
@@ -123,15 +124,30 @@ class Search:
     examples: int = 48
     seed: int = 0
 
-    def rounds(self, candidates: int, choosing: int) -> tuple[int, int, int]:
-        """How many of so many examples all candidates are measured on, how many go on, and on how many these are."""
-        most = min(self.examples, choosing)
-        return max(most // 3, 1), -(-candidates // 2), most
+    def ranked(
+        self, candidates: Sequence[T], choosing: int, measure: Callable[[T, int], None], score: Callable[[T], float]
+    ) -> list[T]:
+        """The candidates, the best first: all are measured on a third of the examples, the better half on all.
+
+        `measure` measures one on so many more of the `choosing` examples, and `score` tells how it does.
+        """
+        few, better, most = self._rounds(len(candidates), choosing)
+        for each in candidates:
+            measure(each, few)
+        ranked = sorted(candidates, key=score, reverse=True)
+        for each in ranked[:better]:
+            measure(each, most - few)
+        return [*sorted(ranked[:better], key=score, reverse=True), *ranked[better:]]
 
     def answers(self, candidates: int, choosing: int) -> int:
         """How many answers choose between so many candidates."""
-        few, better, most = self.rounds(candidates, choosing)
+        few, better, most = self._rounds(candidates, choosing)
         return few * candidates + (most - few) * better
+
+    def _rounds(self, candidates: int, choosing: int) -> tuple[int, int, int]:
+        """How many of so many examples all candidates are measured on, how many go on, and on how many these are."""
+        most = min(self.examples, choosing)
+        return max(most // 3, 1), -(-candidates // 2), most
 
 
 @dataclass(frozen=True)

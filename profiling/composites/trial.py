@@ -62,6 +62,12 @@ class Composed:
     row: MeasuredRow | None
 
 
+def least_lead(examples: int, tried: int) -> float:
+    """The smallest lead, in right answers, that admits the best of so many `tried`: one that loses no other."""
+    low, _ = score_bounds(np.triu(np.ones((examples, examples))), tried=tried)
+    return (int(np.argmax(low > 0)) + 1) / examples
+
+
 def compose(
     composer: Composer,
     engine: Engine,
@@ -178,14 +184,8 @@ class _Trial:
     def rank(self, candidates: Sequence[_Candidate]) -> list[_Candidate]:
         """Measure all on a few anchors and the better half on more, and return them with the best first."""
         search, choosing = self._composer.search, candidates[0].row.size
-        few, better, most = search.rounds(len(candidates), choosing)
         self._total = search.answers(len(candidates), choosing) + sum(map(len, self._halves.judge))
-        for candidate in candidates:
-            self._measure(candidate, few)
-        ranked = sorted(candidates, key=lambda c: -c.score)
-        for candidate in ranked[:better]:
-            self._measure(candidate, most - few)
-        return [*sorted(ranked[:better], key=lambda c: -c.score), *ranked[better:]]
+        return search.ranked(candidates, choosing, self._measure, lambda candidate: candidate.score)
 
     def judged(self, best: _Candidate, single: str, against: _Scores, *, tried: int) -> Composite:
         """Measure a candidate on the examples that chose nothing, and compare."""

@@ -1,4 +1,4 @@
-"""Both engines give the same cells on a real adapter, within the stated tolerance.
+"""Both engines give the same cells on a real adapter and on one merged of two, within the stated tolerance.
 
 Greedy texts of a bfloat16 model part ways at near-ties, and merging rounds the merged weights, so equality
 is asked of what routing rests on: likelihoods per token, label probabilities and judged answers.
@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from traitroute.adapters import Adapter, Outcomes, Registry
+from traitroute.adapters import Adapter, Outcomes, Recipe, Registry, WeightStore
 from traitroute.profiling import PACKAGED, Suite, Task, open_base_model
+from traitroute.profiling.composites.merging import Merger, read_parents
 from traitroute.profiling.matrix.measure import request_for, to_outcomes
 from traitroute.serving import Engine, open_engine
 
@@ -26,7 +27,7 @@ LOG_LIKELIHOOD_PER_TOKEN = 0.25
 LABEL_PROBABILITY = 0.05
 AGREEING_ANSWERS = 0.9
 
-ADAPTER = "sentiment3"
+ADAPTER, MERGED = "sentiment3", "merged"
 TASKS = [
     *(task for task in Suite.model_validate(SUITE).tasks if task.name == ADAPTER),
     Task.model_validate(
@@ -43,12 +44,15 @@ Cells = dict[tuple[str, str], Outcomes]
 
 
 @pytest.fixture(scope="module")
-def cells(real_run: Path) -> tuple[Cells, Cells]:
-    base = open_base_model(PACKAGED)
+def cells(real_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Cells, Cells]:
+    base, weights = open_base_model(PACKAGED), WeightStore(tmp_path_factory.mktemp("weights"))
     with Registry.open(real_run, read_only=True) as registry:
-        adapter, weights = registry.adapter(ADAPTER), registry.weights
-    embedded = _measure(open_engine("transformers", base.path, weights, [adapter]), adapter)
-    vllm = _measure(open_engine("vllm", base.path, weights, [adapter]), adapter)
+        parents = [registry.adapter(name) for name in (ADAPTER, "toxicity")]
+        for parent in parents:
+            weights.add(registry.weights.path(parent.weights_digest))
+    adapters = [parents[0], _merged(parents, weights)]
+    embedded = _measure(open_engine("transformers", base.path, weights, adapters), adapters)
+    vllm = _measure(open_engine("vllm", base.path, weights, adapters), adapters)
     return embedded, vllm
 
 
@@ -78,16 +82,38 @@ def test_the_adapter_changes_what_both_engines_say(cells: tuple[Cells, Cells]) -
         assert not np.array_equal(base.output_digest, adapted.output_digest)
 
 
-def _measure(engine: Engine, adapter: Adapter) -> Cells:
-    """Base and adapter in one call, so that their items could meet in a batch."""
+def test_a_merged_adapter_says_the_same_on_both_and_something_of_its_own(cells: tuple[Cells, Cells]) -> None:
+    for task in TASKS:
+        here, there = (engine[MERGED, task.name].output_digest for engine in cells)
+        assert np.mean(here == there) >= AGREEING_ANSWERS
+        assert not any(np.array_equal(there, cells[1][other, task.name].output_digest) for other in ("base", ADAPTER))
+
+
+def _merged(parents: list[Adapter], weights: WeightStore) -> Adapter:
+    """The sum of both, as `traitroute compose` makes it."""
+    recipe = Recipe(
+        parents=tuple(a.name for a in parents),
+        digests=tuple(a.weights_digest for a in parents),
+        weights=(0.6, 0.4),
+        method="cat",
+        rank=sum(a.rank for a in parents),
+    )
+    with weights.scratch_folder() as scratch:
+        Merger(read_parents(parents, weights), weights).merge(recipe, scratch / MERGED)
+        files = weights.add(scratch / MERGED)
+    return files.adapter(MERGED, parents[0].base_model, parents[0].base_digest)
+
+
+def _measure(engine: Engine, adapters: list[Adapter]) -> Cells:
+    """Base and adapters in one call, so that their items could meet in a batch."""
     measured: Cells = {}
     try:
         for task in TASKS:
             examples = task.test_examples
-            items = [(a, e) for e in examples for a in (None, adapter)]
-            results = engine.run([request_for(task, e, a) for a, e in items])
-            for offset, name in enumerate(("base", adapter.name)):
-                measured[name, task.name] = to_outcomes(task, examples, results[offset::2])
+            names = {"base": None} | {a.name: a for a in adapters}
+            results = engine.run([request_for(task, e, a) for e in examples for a in names.values()])
+            for offset, name in enumerate(names):
+                measured[name, task.name] = to_outcomes(task, examples, results[offset :: len(names)])
     finally:
         engine.close()
     return measured

@@ -16,9 +16,10 @@ from traitroute.adapters import Adapter, AdapterState, DemandWindow, InputError,
 from traitroute.cli import main
 from traitroute.profiling import TransferMatrix, measure
 from traitroute.profiling.composites.proposals import Composer, Search, Target
-from traitroute.profiling.composites.trial import Composed, compose
+from traitroute.profiling.composites.trial import Composed, compose, least_lead
 from traitroute.profiling.fit import fit
 from traitroute.profiling.matrix.profiled import Profiled
+from traitroute.profiling.statistics.significance import score_bounds
 from traitroute.router import Router, RoutingProfile
 from traitroute.serving.profile_snapshot import ProfileSnapshot
 from traitroute.serving.skills import Skills
@@ -162,6 +163,13 @@ def test_more_candidates_take_a_larger_lead(house: House) -> None:
     assert few.lead == many.lead and few.low > many.low
 
 
+def test_the_least_lead_is_what_just_admits() -> None:
+    right = round(least_lead(20, 8) * 20)
+    for more, admitted in ((right, True), (right - 1, False)):
+        low, _ = score_bounds(np.array([[1.0]] * more + [[0.0]] * (20 - more)), tried=8)
+        assert (low[0] > 0) == admitted
+
+
 def test_a_killed_run_repeats_no_answer(house: House) -> None:
     house.engine.dies_after = 30
     with pytest.raises(KeyboardInterrupt):
@@ -243,6 +251,7 @@ def test_a_dry_run_says_what_would_be_tried_and_changes_nothing(house: House, ru
     assert "for mood, sums (as named)" in printed
     assert re.search(r"svd of 0\.\d\d (one|two) \+ 0\.\d\d (one|two)", printed)
     assert "133 answers are measured at most, 40 of them to judge" in printed
+    assert f"has to lead by some {least_lead(40, 3):.2f} on 40 examples" in printed
     assert house.registry.latest_profile() == version and house.stored() == 3 and not house.engine.asked
 
 
