@@ -1,6 +1,6 @@
 """Do merged adapters beat the best single one on data that no adapter was trained on, and LoraHub's search?
 
-    python benchmarks/composites.py --data DATA --data PROMPTS --work runs/measure        25 minutes of one core
+    python benchmarks/composites.py --data DATA --data PROMPTS --work runs/measure        20 minutes of one core
     python benchmarks/composites.py --data DATA --data PROMPTS --work runs/measure --show        what is measured so far
 
 Leave one source out: of each data set that an adapter was trained on, all adapters are hidden that saw data of its

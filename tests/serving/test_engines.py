@@ -26,6 +26,8 @@ LOG_LIKELIHOOD_PER_TOKEN = 0.25
 """Logits between 16 and 32 are 0.125 apart in bfloat16, and a label is a token or two; measured 0.13."""
 LABEL_PROBABILITY = 0.05
 AGREEING_ANSWERS = 0.9
+AGREEING_TEXTS = 0.75
+"""Of the merged adapter; measured 0.92 and 0.94."""
 
 ADAPTER, MERGED = "sentiment3", "merged"
 TASKS = [
@@ -85,7 +87,7 @@ def test_the_adapter_changes_what_both_engines_say(cells: tuple[Cells, Cells]) -
 def test_a_merged_adapter_says_the_same_on_both_and_something_of_its_own(cells: tuple[Cells, Cells]) -> None:
     for task in TASKS:
         here, there = (engine[MERGED, task.name].output_digest for engine in cells)
-        assert np.mean(here == there) >= AGREEING_ANSWERS
+        assert np.mean(here == there) >= AGREEING_TEXTS
         assert not any(np.array_equal(there, cells[1][other, task.name].output_digest) for other in ("base", ADAPTER))
 
 
