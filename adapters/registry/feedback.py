@@ -130,13 +130,14 @@ class FeedbackTable(Database):
     ) -> list[Feedback]:
         """List the decisions that `source` (None: any) rewarded, in the order in which they were made.
 
-        With `since`, later ones only; with `newest`, no more than so many, the last.
+        With `since`, those from its second on, since decisions are dated to the second; with `newest`, no more than so
+        many, the last.
         """
         query = select(_table).where(_table.c.reward.is_not(None))
         if source is not None:
             query = query.where(_table.c.source == source)
         if since is not None:
-            query = query.where(_table.c.created_at >= since)
+            query = query.where(_table.c.created_at >= since.replace(microsecond=0))
         with self._transaction() as connection:
             rows = connection.execute(query.order_by(_table.c.created_at.desc()).limit(newest)).all()[::-1]
             return [Feedback.model_validate(dict(row._mapping)) for row in rows]

@@ -80,6 +80,14 @@ def test_old_decisions_can_be_forgotten(registry: Registry) -> None:
     assert [f.token for f in registry.feedback()] == ["new"]
 
 
+def test_a_decision_made_in_the_second_asked_for_is_listed(registry: Registry) -> None:
+    asked = datetime(2026, 12, 1, 9, 30, 5, 900_000, UTC)
+    seconds = {"before": 4, "same": 5, "after": 6}
+    made = {token: asked.replace(second=second, microsecond=0) for token, second in seconds.items()}
+    registry.put_feedback(*(decision(token, created_at=at, reward=1) for token, at in made.items()))
+    assert [f.token for f in registry.feedback(since=asked)] == ["same", "after"]
+
+
 def test_feedback_is_no_new_revision(registry: Registry) -> None:
     before = registry.revision()
     registry.put_feedback(decision())
