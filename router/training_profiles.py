@@ -195,13 +195,13 @@ def _alike(meaning: Array, most: int) -> NDArray[np.intp]:
     from sklearn.cluster import KMeans
 
     place = np.zeros(len(meaning), np.intp)
-    distinct = len(np.unique(meaning, axis=0))
-    for count in (count for count in PLACES if count <= most):
-        if count > 1:
-            place = KMeans(min(count, distinct), n_init=1, random_state=0).fit(meaning).labels_.astype(np.intp)
+    for count in (count for count in PLACES if 1 < count <= most):
         middles = unit(np.array([meaning[place == each].mean(axis=0) for each in range(max(place) + 1)]))
         if np.sum(meaning * middles[place], axis=1).mean() >= NEAR:
             break
+        # Vectors of the same prompt may differ by rounding.
+        distinct = len(np.unique(meaning.round(6), axis=0))
+        place = KMeans(min(count, distinct), n_init=1, random_state=0).fit(meaning).labels_.astype(np.intp)
     return place
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from traitroute.router import FitRequests, RequestFeatures, Router, TrainingRows, fit_profile
-from traitroute.router.training_profiles import TrainingProfiles, in_doubt, learnt
+from traitroute.router.training_profiles import TrainingProfiles, _alike, in_doubt, learnt
 
 PROMPTS = [f"sort the words: w{i} v{i}" for i in range(20)]
 OTHERS = [f"is this review good or bad? I like it {i}" for i in range(20)]
@@ -55,6 +55,15 @@ def test_in_a_fleet_of_thousands_an_adapter_has_one_place(features: RequestFeatu
 def test_prompts_that_are_all_the_same_have_one_place(features: RequestFeatures) -> None:
     same = [TrainingRows.read(texts, ["a"] * len(texts)) for texts in ([PROMPTS[0]] * 9, [""] * 3, [PROMPTS[0], ""])]
     assert TrainingProfiles.of(same, features).places.tolist()[0] == 1
+
+
+def test_prompts_whose_meaning_differs_by_rounding_are_the_same_prompt() -> None:
+    angles = 2 * np.pi * np.arange(3) / 3
+    meaning = np.repeat(np.stack([np.cos(angles), np.sin(angles)], axis=1), 9, axis=0)
+    meaning[::2] = np.nextafter(meaning[::2], 2)
+    places = _alike(meaning, 8).reshape(3, 9)
+    assert sorted(places[:, 0]) == [0, 1, 2]
+    assert np.all(places == places[:, :1])
 
 
 def test_a_prompt_of_words_that_are_unknown_matches_less(features: RequestFeatures, training: TrainingProfiles) -> None:
