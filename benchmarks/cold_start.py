@@ -249,12 +249,12 @@ def show(
         pairs = (each, truth), (each - found[MEAN], truth - found[MEAN])
         about = [ratio(errors[name], errors[MEAN]), *(ratio(correlations(*p), np.ones(len(truth))) for p in pairs)]
         p = f"{shuffled_p(kernels[name], cases, shufflings):.3f}" if name in kernels else ""
-        out.add_row(name, escape(str(about[0])), p, *(escape(str(f)) for f in about[1:]))
+        out.add_row(name, escape(f"{about[0]:.2f}"), p, *(escape(f"{f:.2f}") for f in about[1:]))
     console.print(out)
     for name in (n for n in (WEIGHTS, *TOGETHER) if n in found):
         for other in (n for n in PLAIN if n in found and n != name):
             console.print(
-                f"error of {name!r} less that of {other!r}: {ratio(errors[name] - errors[other], errors[MEAN])}",
+                f"error of {name!r} less that of {other!r}: {ratio(errors[name] - errors[other], errors[MEAN]):.2f}",
                 highlight=False,
                 markup=False,
             )
@@ -270,7 +270,7 @@ def show_routed(table: OutcomeTable, score: str, cases: Sequence[Known], rows: M
     out = Table("new adapter known by", "of best, %", "more than left out", "more than by the belief")
     for name, each in found.items():
         more = (ratio(100 * (each.achieved - found[other].achieved), each.best) for other in (ABSENT, BELIEF))
-        out.add_row(name, *(escape(str(f)) for f in (ratio(100 * each.achieved, each.best), *more)))
+        out.add_row(name, *(escape(f"{f:.2f}") for f in (ratio(100 * each.achieved, each.best), *more)))
     console.print(out)
 
 

@@ -5,9 +5,9 @@ is chosen by leaving out one of the others at a time, in closed form; without en
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
+from interval import Interval
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
@@ -60,24 +60,11 @@ def nearest(kernel: Array, gains: Array, new: int) -> Array:
     return gains[int(likeness.argmax())]
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A figure with its 95% interval, adapters drawn with replacement."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
-
-
-def ratio(above: Array, below: Array, seed: int = 0) -> Estimate:
-    """Sum of `above` (a,) over the sum of `below` (a,)."""
+def ratio(above: Array, below: Array, seed: int = 0) -> Interval:
+    """Sum of `above` (a,) over the sum of `below` (a,), adapters drawn with replacement."""
     draws = np.random.default_rng(seed).integers(0, len(above), (DRAWS, len(above)))
     found = above[draws].sum(axis=1) / np.maximum(below[draws].sum(axis=1), 1e-12)
-    low, high = np.quantile(found, [0.025, 0.975])
-    return Estimate(float(above.sum() / max(below.sum(), 1e-12)), float(low), float(high))
+    return Interval.of(above.sum() / max(below.sum(), 1e-12), found)
 
 
 def squared_error(rows: Array, truth: Array) -> Array:

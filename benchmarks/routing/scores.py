@@ -11,6 +11,7 @@ from math import erf, sqrt
 from typing import Any
 
 import numpy as np
+from interval import Interval
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
@@ -56,15 +57,6 @@ class DataSetScores:
     base: Array
     agreement: Array
     worse: Array
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate with the 95% interval of a bootstrap over groups."""
-
-    value: float
-    low: float
-    high: float
 
 
 def reference(
@@ -188,8 +180,7 @@ def _ratio(above: Array, below: Array, against: Reference, *, seed: int = 0) -> 
     draws = np.random.default_rng(seed).integers(0, len(over), (DRAWS, len(over)))
     totals = under[draws].sum(axis=1)
     usable = np.abs(totals) > 1e-9
-    low, high = np.quantile(100 * over[draws].sum(axis=1)[usable] / totals[usable], [0.025, 0.975])
-    return Interval(float(100 * above.sum() / below.sum()), float(low), float(high))
+    return Interval.of(100 * above.sum() / below.sum(), 100 * over[draws].sum(axis=1)[usable] / totals[usable])
 
 
 def leads(ours: DataSetScores, theirs: DataSetScores) -> dict[str, float]:

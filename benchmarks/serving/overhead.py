@@ -56,7 +56,7 @@ class Overhead:
             row = [arm, f"{self.median_ms[arm]:.1f}"]
             if arm in differences:
                 d = differences[arm]
-                row += [str(d.median_ms), str(d.percent), str(d.mean_ms)]
+                row += [f"{each:+.2f}" for each in (d.median_ms, d.percent, d.mean_ms)]
             shown.add_row(*row)
         share = 100 * self.routing_ms / self.median_ms["named"]
         shown.caption = (

@@ -3,22 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
+from interval import Interval
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 RESAMPLES = 5_000
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate with the ends of its 95% interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
 
 
 @dataclass(frozen=True)
@@ -41,9 +30,9 @@ class Difference:
         shares = 100 * medians / np.median(beside[drawn], axis=1)
         median = float(np.median(more))
         return cls(
-            median_ms=_interval(median, medians),
-            mean_ms=_interval(float(more.mean()), more[drawn].mean(axis=1)),
-            percent=_interval(100 * median / float(np.median(beside)), shares),
+            median_ms=Interval.of(median, medians),
+            mean_ms=Interval.of(float(more.mean()), more[drawn].mean(axis=1)),
+            percent=Interval.of(100 * median / float(np.median(beside)), shares),
         )
 
 
@@ -74,9 +63,4 @@ def percent_more(rates: Array, beside: Array, rng: np.random.Generator) -> Inter
     drawn = rng.integers(len(rates), size=(RESAMPLES, len(rates)))
     more = np.log(rates / beside)
     value, resampled = float(more.mean()), more[drawn].mean(axis=1)
-    return _interval(100 * float(np.expm1(value)), 100 * np.expm1(resampled))
-
-
-def _interval(value: float, resampled: Array) -> Interval:
-    low, high = np.quantile(resampled, [0.025, 0.975])
-    return Interval(value, float(low), float(high))
+    return Interval.of(100 * float(np.expm1(value)), 100 * np.expm1(resampled))

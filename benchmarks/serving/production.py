@@ -75,7 +75,7 @@ class Production:
         differences = {"off again": self.control, "on": self.on}
         for server in SERVERS:
             d = differences.get(server)
-            more = ["", "", ""] if d is None else [str(d.median_ms), str(d.percent), str(d.mean_ms)]
+            more = ["", "", ""] if d is None else [f"{each:+.2f}" for each in (d.median_ms, d.percent, d.mean_ms)]
             own = f"{self.routing_ms[server]:.2f}", f"{self.cpu_ms[server]:.2f}"
             shown.add_row(server, f"{self.median_ms[server]:.2f}", *more, *own)
         arms = ", ".join(f"{count} {arm}" for arm, count in sorted(self.arms.items()))

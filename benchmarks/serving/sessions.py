@@ -74,7 +74,7 @@ class Sessions:
             shown.add_row(a.name, *figures, f"{a.all_turns_s:.1f}")
         shown.caption = (
             f"{self.conversations} conversations, each both ways in changing order; hits over turns 2 to {TURNS}, by "
-            f"vLLM's counters; second turn decided anew: {self.second_turn.median_ms} ms (median of pairs)"
+            f"vLLM's counters; second turn decided anew: {self.second_turn.median_ms:+.2f} ms (median of pairs)"
         )
         return shown
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+from interval import Interval
 from latency.texts import Rows, request_texts
 from numpy.typing import NDArray
 from rich.table import Table
@@ -26,7 +27,7 @@ from traitroute.serving.state import AUTO
 
 from .client import CHAT, chat, growth, read_metrics
 from .overhead import ARMS, LONGEST
-from .paired import Interval, percent_more
+from .paired import percent_more
 from .stand import Stand
 
 DRAWN = 20
@@ -57,7 +58,7 @@ class Throughput:
         shown = Table(title="vllm bench serve, requests a second", title_justify="left")
         for name in ("asked for", "median", "more, in %"):
             shown.add_column(name, justify="left" if name == "asked for" else "right")
-        differences = {"named again": str(self.control), AUTO: str(self.auto)}
+        differences = {"named again": f"{self.control:+.2f}", AUTO: f"{self.auto:+.2f}"}
         for arm in ARMS:
             shown.add_row(arm, f"{self.requests_a_second[arm]:.3f}", differences.get(arm, ""))
         shown.caption = (
