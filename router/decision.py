@@ -53,11 +53,12 @@ class RoutingDecision(_Frozen):
     into its parts, which add up to `ranking[0].gain`: `mean`, the share common to all adapters; one part a component;
     `training prompts` and `training answers`, the match with what it was trained on, which are absent where that is not
     known; `everyday`, what is lost if it is an everyday request; `residual`, what traits do not express of an adapter
-    that joined; `feedback`, corrections from it; and `judged`, what a judge's comparison on requests of this kind makes
-    of all that. `instead_of` is the adapter of the highest predicted gain where one that need not be loaded was chosen
-    in its place, as good within the prediction's error. `novelty` is how unlike the request is to the task that is most
-    like it, in [0, 1], and `everyday` how likely it is an everyday one (`everyday.py`). `recurring` is the judged kind
-    that it is of (`recurring.py`). `change` is given where it was asked for.
+    that joined; `feedback`, corrections from it; `judged`, what a judge's comparison on requests of this kind makes
+    of all that; and `bound`, by how much all that is beyond what a score can gain or lose, which is not told.
+    `instead_of` is the adapter of the highest predicted gain where one that need not be loaded was chosen in its place,
+    as good within the prediction's error. `novelty` is how unlike the request is to the task that is most like it, in
+    [0, 1], and `everyday` how likely it is an everyday one (`everyday.py`). `recurring` is the judged kind that it is
+    of (`recurring.py`). `change` is given where it was asked for.
     """
 
     adapter: str | None

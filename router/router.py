@@ -133,11 +133,16 @@ class Router:
         order = [i for i in _best_first(gains, ranked) if isfinite(gains[i])]
         ranking = tuple(_affinity(profile.adapters[i], float(gains[i]), reach) for i in order)
         best = order[0] if order else None
-        chosen = first = ranking[0] if ranking and ranking[0].gain - caution > least else None
-        if first is not None and held and first.adapter not in held:
-            other = self._best_held(held, gains, reach)
-            if other is not None and other.gain >= first.gain - min(worth, reach) and other.gain - caution > least:
-                chosen = other
+        place = first = best if best is not None and gains[best] - caution > least else None
+        if first is not None and held and profile.adapters[first] not in held:
+            other = self._best_held(held, gains)
+            if (
+                other is not None
+                and gains[other] >= gains[first] - min(worth, reach)
+                and gains[other] - caution > least
+            ):
+                place = other
+        chosen = None if place is None else _affinity(profile.adapters[place], float(gains[place]), reach)
         likeness = prediction.likeness
         nearest = tuple(
             NearTask(task=profile.tasks[i], similarity=float(likeness[i])) for i in _best_first(likeness, NEAR_TASKS)
@@ -154,7 +159,7 @@ class Router:
             margin=_lead(ranking, chosen, least),
             reason=_reason(ranking[0] if ranking else None, chosen, like),
             demand=dict(zip(profile.components, prediction.demand[1:].tolist(), strict=True)),
-            contributions={} if best is None else prediction.parts(best),
+            contributions={} if best is None else _adding_up(prediction.parts(best), ranking[0].gain),
             nearest_tasks=nearest,
             ranking=ranking,
             profile_version=self.version,
@@ -162,15 +167,14 @@ class Router:
             everyday=float(prediction.everyday),
             recurring=prediction.recurring,
             caution=caution,
-            instead_of=first.adapter if first and chosen is not first else None,
-            change=prediction.change(best if chosen else None, least) if explain and chosen is first else None,
+            instead_of=profile.adapters[first] if first is not None and place != first else None,
+            change=prediction.change(place, least) if explain and place == first else None,
         )
 
-    def _best_held(self, held: Collection[str], gains: NDArray[np.float64], reach: float) -> Affinity | None:
-        """The best of the adapters `held`, of those that may be chosen."""
+    def _best_held(self, held: Collection[str], gains: NDArray[np.float64]) -> int | None:
+        """The place of the best of the adapters `held`, of those that may be chosen."""
         places = [place for name in held if isfinite(gains[place := self._places.get(name, -1)]) and place >= 0]
-        best = max(places, key=lambda place: gains[place], default=None)
-        return None if best is None else _affinity(self._routable.adapters[best], float(gains[best]), reach)
+        return max(places, key=lambda place: gains[place], default=None)
 
     def choose(
         self,
@@ -209,7 +213,14 @@ class Router:
 
 
 def _affinity(adapter: str, gain: float, reach: float) -> Affinity:
-    return Affinity(adapter=adapter, gain=gain, low=max(gain - reach, -1.0), high=min(gain + reach, 1.0))
+    # Chosen by what is predicted; told is no more than a score from 0 to 1 can gain or lose.
+    told, low, high = (max(min(value, 1.0), -1.0) for value in (gain, gain - reach, gain + reach))
+    return Affinity(adapter=adapter, gain=told, low=low, high=high)
+
+
+def _adding_up(parts: dict[str, float], gain: float) -> dict[str, float]:
+    """The parts of a predicted gain, with what is left of it as `bound` where no score can change by so much."""
+    return parts if abs(gain) < 1 else parts | {"bound": gain - sum(parts.values())}
 
 
 def _best_first(values: NDArray[np.float64], n: int) -> list[int]:

@@ -59,7 +59,9 @@ class Weighed:
     def losses(self) -> dict[str, float]:
         """The loss of predicted gain against the choice, for base and each skill that is sure enough to help."""
         decision, limit = self.decision, self.request.constraints.min_gain or 0.0
+        # The choice is sure by what was predicted, which may be more than is told.
         sure = {a.adapter: a.gain for a in decision.ranking[:PLANNED] if a.gain - decision.caution > limit}
+        sure |= {decision.adapter: decision.gain} if decision.adapter else {}
         return {skill: max(decision.gain - gain, 0.0) for skill, gain in (sure | {BASE: 0.0}).items()}
 
 

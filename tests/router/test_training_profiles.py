@@ -142,16 +142,13 @@ def test_the_change_that_is_named_changes_the_choice(router: Router, topic_texts
 def _shifted(router: Router, text: str, part: str, shift: float) -> str | None:
     """What would be chosen with one part of the demand moved, by the arithmetic of the docstrings."""
     profile = router.profile
-    decision = router.route(text)
-    best = decision.ranking[0]
-    margin = profile.predict(text).margin
+    predicted = profile.predict(text)
     supply = np.ones(len(profile.adapters))
     if part != "mean":
         supply = profile.trait_scores[:, int(part.split()[1]) - 1]
-    gains = {a.adapter: a.gain for a in decision.ranking}
-    moved = {n: gains[n] + shift * supply[i] for i, n in enumerate(profile.adapters)}
-    best = max(moved, key=lambda n: moved[n])
-    return best if moved[best] - margin > 0 else None
+    moved = predicted.gains + shift * supply
+    best = int(moved.argmax())
+    return profile.adapters[best] if moved[best] - predicted.margin > 0 else None
 
 
 @pytest.mark.slow
