@@ -37,6 +37,8 @@ Verdict = Literal["win", "loss", "tie", "unreadable"]
 LONGEST = 8_000
 """Characters of an answer that the judge is shown; of the request, twice as many."""
 MOST_UNREADABLE = 0.5
+OF_THE_PAIR = frozenset({400, 413, 422})
+"""Statuses by which a server refuses what is too long for its model."""
 OPENING_S = 10.0
 """How long a judge may be away before anything is measured."""
 _CURE = "nothing was measured: give the url (up to /v1), the model and the key's variable of a judge that runs"
@@ -169,23 +171,28 @@ class Judge(Metric):
         Raises:
             MetricError: the judge is away, refuses, or answers nonsense; what it said until then is kept.
         """
-        key = self._key()
-        pairs = self._compared([a for a in answers if _differs(a)], task, key)
-        return [pairs[_digest(a)].score if _differs(a) else 0.5 for a in answers]
-
-    def _compared(self, answers: Sequence[Answer], task: str, key: str | None) -> dict[str, Pair]:
-        """What the judge says of every pair, by its digest."""
-        known = {pair.digest: pair for pair in kept_pairs(self.file) if "unreadable" not in pair.verdicts}
-        wanted = {_digest(a): a for a in answers}
-        asked = {digest: a for digest, a in wanted.items() if digest not in known}
-        new = self._ask_all(list(asked.values()), task, key) if asked else []
-        verdicts = [verdict for pair in new for verdict in pair.verdicts]
+        pairs = self.pairs(answers, task)
+        verdicts = [verdict for pair in pairs if pair is not None for verdict in pair.verdicts]
         if verdicts and verdicts.count("unreadable") > MOST_UNREADABLE * len(verdicts):
             raise MetricError(
                 f"{verdicts.count('unreadable')} of {len(verdicts)} replies of the judge {self.model!r} end in none of "
-                "[[A]], [[B]] and [[tie]]: name another model, more max_tokens, or a rubric that asks for them"
+                "[[A]], [[B]] and [[tie]], or the pair was refused, maybe for its length: name another model, one of a "
+                "longer context, more max_tokens, or a rubric that asks for them"
             )
-        return known | {pair.digest: pair for pair in new}
+        return [0.5 if pair is None else pair.score for pair in pairs]
+
+    def pairs(self, answers: Sequence[Answer], task: str = "") -> list[Pair | None]:
+        """What the judge says of every pair, None of equal answers; what was read before is not asked again.
+
+        Raises:
+            MetricError: the judge is away, or refuses whatever it is asked.
+        """
+        key = self._key()
+        known = {pair.digest: pair for pair in kept_pairs(self.file) if "unreadable" not in pair.verdicts}
+        wanted = {_digest(a): a for a in answers if _differs(a)}
+        asked = [a for digest, a in wanted.items() if digest not in known]
+        known |= {pair.digest: pair for pair in (self._ask_all(asked, task, key) if asked else ())}
+        return [known[_digest(a)] if _differs(a) else None for a in answers]
 
     def _ask_all(self, answers: Sequence[Answer], task: str, key: str | None) -> list[Pair]:
         self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -220,8 +227,14 @@ class Judge(Metric):
 
     def _ask(self, client: "CompletionsClient", answer: Answer, task: str) -> Pair:
         base = answer.base_output or ""
-        forward = self._reply(client, answer.example, answer.output, base)
-        backward = self._reply(client, answer.example, base, answer.output)
+        try:
+            forward = self._reply(client, answer.example, answer.output, base)
+            backward = self._reply(client, answer.example, base, answer.output)
+        except RefusalError as exc:
+            if exc.status not in OF_THE_PAIR:
+                raise
+            # It says nothing of other pairs, which may be shorter.
+            forward = backward = {}
         return Pair(
             digest=_digest(answer),
             task=task,

@@ -53,6 +53,7 @@ class StandIn:
     decide: Decide = fair
     status: int = 200
     fails_from: int = 10**9
+    longest: int = 10**9
     asked: list[dict[str, Any]] = field(default_factory=list)
     keys: set[str | None] = field(default_factory=set)
 
@@ -71,6 +72,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StandI
             judge.keys.add(self.headers["authorization"])
             status = 401 if len(judge.asked) > judge.fails_from else judge.status
             status = status if self.path == "/v1/chat/completions" else 404
+            status = 400 if len(body["messages"][0]["content"]) > judge.longest else status
             said = judge.decide(*SHOWN.findall(body["messages"][0]["content"])[-1]) if status == 200 else ""
             reply: dict[str, Any] = {"model": "dated", "choices": [{"message": {"content": said}}]}
             reply["usage"] = {"prompt_tokens": 100, "completion_tokens": 3}
@@ -181,6 +183,16 @@ def test_a_refusal_keeps_what_was_judged_and_hides_the_key(stand_in: StandIn) ->
     stand_in.fails_from = 10**9
     judged(stand_in, ["good 1", "good 2", "good 3"], ["bad"] * 3)
     assert len(pairs(stand_in)) == 3
+
+
+def test_a_pair_too_long_for_the_judge_is_a_tie_and_the_others_are_judged(stand_in: StandIn) -> None:
+    stand_in.longest = 1_000
+    found = judged(stand_in, ["good", "good " * 300, "bad"], ["bad", "bad", "good"])
+    assert [each.score for each in found] == [1, 0.5, 0]
+    assert JudgeReport.of(pairs(stand_in)).unreadable == 2
+    with pytest.raises(MetricError, match=r"2 of 2 replies .* or the pair was refused, maybe for its length") as caught:
+        judged(stand_in, ["good " * 300], ["bad"])
+    assert KEY not in str(caught.value)
 
 
 def test_a_judge_that_is_away_is_named(stand_in: StandIn) -> None:
