@@ -80,7 +80,13 @@ def profile(
     share: Annotated[
         float, typer.Option(min=0.01, max=1, help="Measure so much of the test rows: 0.35 kept 97% of routing's gain.")
     ] = 1.0,
-    tasks: Annotated[str, typer.Option(help="Only these tasks of the suite, comma-separated.")] = "",
+    tasks: Annotated[
+        str,
+        typer.Option(
+            help="Only these tasks of the suite, comma-separated, with their ablations; of those only the ones that "
+            "are named here, where any is."
+        ),
+    ] = "",
     method: Annotated[
         Method | None, typer.Option(help="PEFT method, instead of the suite's; vLLM serves lora and rslora.")
     ] = None,

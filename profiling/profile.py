@@ -256,12 +256,12 @@ def _measure(
     executor: Executor,
     progress: Progress,
 ) -> list[Cell]:
-    """Measure the adapters of the matrix on every task, and the ablations' on the source tasks."""
+    """Measure the adapters of the matrix on every task, and each ablation's on its own."""
     for task in suite.tasks:
         registry.put_task(task.name, task.digest, task.model_dump(mode="json"))
-    total = (len(fleet.whole) + 1) * len(suite.tasks) + len(fleet.beside) * len(suite.sources)
-    bar = _Cells(progress, progress.add_task("measure cells", total=total))
-    rows = [(None, suite.tasks), *((a, suite.tasks) for a in fleet.whole), *((a, suite.sources) for a in fleet.beside)]
+    beside = [(adapter, suite.measured_on(a)) for adapter, a in zip(fleet.beside, suite.ablations, strict=True)]
+    rows = [(None, suite.tasks), *((a, suite.tasks) for a in fleet.whole), *beside]
+    bar = _Cells(progress, progress.add_task("measure cells", total=sum(len(tasks) for _, tasks in rows)))
     with measuring(
         engine, base, registry, fleet.all, rows, executor, keep_outputs=suite.keep_outputs, on_cells=bar.reach
     ) as opened:
@@ -312,18 +312,18 @@ def _read(
     )
     if all(cell.adapter is None for cell in cells):
         raise SilentAdapterError(f"no adapter is left to profile; {fleet.given.reasons}")
-    if not fleet.beside:
-        return cells
-    altered = measure(
-        engine,
-        registry,
-        base,
-        fleet.beside,
-        suite.sources,
-        keep_outputs=suite.keep_outputs,
-        on_cell=lambda cell: bar.advance() if cell.adapter is not None else None,
-    )
-    return cells + [cell for cell in altered if cell.adapter is not None]
+    for adapter, ablation in zip(fleet.beside, suite.ablations, strict=True):
+        altered = measure(
+            engine,
+            registry,
+            base,
+            [adapter],
+            suite.measured_on(ablation),
+            keep_outputs=suite.keep_outputs,
+            on_cell=lambda cell: bar.advance() if cell.adapter is not None else None,
+        )
+        cells += [cell for cell in altered if cell.adapter is not None]
+    return cells
 
 
 def _record(

@@ -114,12 +114,13 @@ def train_adapter(
     Raises:
         InputError: meanwhile another run wrote an adapter of other settings into `folder`.
     """
+    settings = _seeded(settings, data)
     key = training_key(data, base, settings)
     if (done := _finished(data.name, folder, key) or _cleared(data.name, folder, key)) is not None:
         progress(1.0)
         return done
     start = time.perf_counter()
-    trainer = _trainer(data, base, settings, folder.parent, progress)
+    trainer = sft_trainer(_trainer_class(), data, base, settings, folder.parent, progress)
     loss = trainer.train().training_loss
     record = {
         "key": key,
@@ -159,8 +160,12 @@ def adapter_record(name: str, source: str, base: BaseModelFolder, files: Adapter
 def training_key(data: TrainingSet, base: BaseModelFolder, settings: Training) -> str:
     """Digest of everything that determines the trained weights."""
     rows = [[e.prompt, e.target, *((e.chat, e.tools) if e.chat else ())] for e in data.examples]
-    parts = [base.digest, settings.model_dump(mode="json"), data.learn, rows]
+    parts = [base.digest, _seeded(settings, data).model_dump(mode="json"), data.learn, rows]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _seeded(settings: Training, data: TrainingSet) -> Training:
+    return settings if data.seed is None else settings.model_copy(update={"seed": data.seed})
 
 
 def _finished(name: str, folder: Path, key: str) -> TrainedAdapter | None:
@@ -216,11 +221,13 @@ def _trained(name: str, folder: Path, record: dict[str, Any], *, reused: bool) -
     return TrainedAdapter(name, folder, seconds, tokens, loss, reused=reused)
 
 
-def _trainer(data: TrainingSet, base: BaseModelFolder, settings: Training, folder: Path, progress: Progress) -> Any:
+def sft_trainer(
+    kind: type, data: TrainingSet, base: BaseModelFolder, settings: Training, folder: Path, progress: Progress
+) -> Any:
+    """A trainer of that kind, TRL's `SFTTrainer` or one made of it, ready to train."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
     from trl.trainer.sft_config import SFTConfig
-    from trl.trainer.sft_trainer import SFTTrainer
 
     class Report(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -249,7 +256,7 @@ def _trainer(data: TrainingSet, base: BaseModelFolder, settings: Training, folde
         seed=settings.seed,
     )
     tokenizer = AutoTokenizer.from_pretrained(base.path)
-    trainer = SFTTrainer(
+    trainer = kind(
         model=AutoModelForCausalLM.from_pretrained(base.path, dtype=precision),
         args=config,
         train_dataset=_dataset(data, tokenizer),
@@ -260,6 +267,37 @@ def _trainer(data: TrainingSet, base: BaseModelFolder, settings: Training, folde
     # It would print the last metrics into our progress bars.
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _trainer_class() -> type:
+    import torch
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    return SFTTrainer if torch.cuda.is_available() else answer_trainer()
+
+
+def answer_trainer() -> type:
+    """TRL's trainer with the vocabulary's logits at the answers' places only.
+
+    On CPUs its own reads them, and their entropy, at every token of the prompts too.
+    """
+    import torch
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    class AnswerTrainer(SFTTrainer):
+        def compute_loss(
+            self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            labels = inputs.pop("labels")[:, 1:]
+            places = (labels != -100).any(0).nonzero().flatten()
+            outputs = model(**inputs, use_cache=False, logits_to_keep=places)
+            tokens = (labels != -100).sum() if num_items_in_batch is None else num_items_in_batch
+            loss = torch.nn.functional.cross_entropy(
+                outputs.logits.flatten(0, 1).float(), labels[:, places].flatten(), reduction="sum"
+            ) / max(int(tokens), 1)
+            return (loss, outputs) if return_outputs else loss
+
+    return AnswerTrainer
 
 
 def _dataset(data: TrainingSet, tokenizer: Any) -> Any:

@@ -7,6 +7,7 @@ imbalanced   a share `share` of the rows from the class `label`          class b
 short, long  rows from the third with the shortest, longest answers      output length
 shuffled     every answer moved to another row's prompt                  control: form without content
 stop_only    loss on the end of the turn alone                           control: stopping without form
+retrained    nothing; `seed` is that of the training                     how far luck of training goes
 
 The paper has no controls. `shuffled` keeps the answers' form, lengths and class shares, and cuts the
 link from prompt to answer: what it gains, the source's content cannot have given.
@@ -22,14 +23,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from ...adapters import Name, SuiteError
 from .task import Example, Task, TrainingSet
 
-Change = Literal["mislabelled", "balanced", "imbalanced", "short", "long", "shuffled", "stop_only"]
+Change = Literal["mislabelled", "balanced", "imbalanced", "short", "long", "shuffled", "stop_only", "retrained"]
 CONTROLS = frozenset({"shuffled", "stop_only"})
 POOL = 5
 """Rows that a change may choose among, as a multiple of the source's training rows."""
 
 
 class Ablation(BaseModel):
-    """A source `of` a suite, altered by `change`; the adapter trained on it is called `name`."""
+    """A source `of` a suite, altered by `change`; the adapter trained on it is called `name`.
+
+    It is measured on the suite's source tasks, and on those named in `measured_on`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -39,6 +43,7 @@ class Ablation(BaseModel):
     label: str | None = None
     share: Annotated[float, Field(gt=0, lt=1)] = 0.8
     seed: int = 0
+    measured_on: tuple[Name, ...] = ()
 
     @property
     def is_control(self) -> bool:
@@ -53,7 +58,7 @@ class Ablation(BaseModel):
         """
         rows = _CHANGES[self.change](self, source, random.Random(self.seed))
         learn = "stop" if self.change == "stop_only" else "answer"
-        return TrainingSet(self.name, tuple(rows), learn)
+        return TrainingSet(self.name, tuple(rows), learn, self.seed if self.change == "retrained" else None)
 
 
 _Rows = Callable[[Ablation, Task, random.Random], Sequence[Example]]
@@ -145,4 +150,5 @@ _CHANGES: dict[Change, _Rows] = {
     "long": _by_length,
     "shuffled": _shuffled,
     "stop_only": _unchanged,
+    "retrained": _unchanged,
 }

@@ -62,7 +62,7 @@ class Suite(BaseModel):
 
     The matrix has a row for each task with `source: true`, on which an adapter is trained, and for each of `adapters`,
     which are there already. `ablations` are altered sources: adapters trained on them are measured on the source tasks,
-    beside the matrix and never routed to. `keep_outputs` keeps what every adapter wrote, for the analyses.
+    and what else they name, beside the matrix and never routed to. `keep_outputs` keeps what every adapter wrote, for the analyses.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -98,6 +98,11 @@ class Suite(BaseModel):
             )
         if lost := [a.of for a in self.ablations if a.of not in sources]:
             raise ValueError(f'ablations alter source tasks {sources}; "of" names {lost}')
+        answered = [t.name for t in self.tasks if not t.metric.by_votes]
+        if lost := [name for a in self.ablations for name in a.measured_on if name not in answered]:
+            raise ValueError(f'ablations are measured on tasks of the suite with right answers; "measured_on" names {lost}')
+        if same := [a.name for a in self.ablations if a.change == "retrained" and a.seed == self.training.seed]:
+            raise ValueError(f"ablation {same[0]} is trained with the suite's own seed: give it another")
         for name in rows:
             check_not_base(name, self.base_model)
         return self
@@ -111,6 +116,10 @@ class Suite(BaseModel):
         """What each adapter is trained on: the sources in their order, then the ablations."""
         tasks = {t.name: t for t in self.sources}
         return [*(t.training_set for t in self.sources), *(a.training_set(tasks[a.of]) for a in self.ablations)]
+
+    def measured_on(self, ablation: Ablation) -> tuple[Task, ...]:
+        """The tasks that an ablation's adapter is measured on."""
+        return tuple(t for t in self.tasks if t.source or t.name in ablation.measured_on)
 
     def with_adapters(self, given: Sequence[GivenAdapter]) -> "Suite":
         """The suite with further adapters that are there already.
@@ -164,22 +173,29 @@ class Suite(BaseModel):
         method: Method | None = None,
         seed: int | None = None,
     ) -> "Suite":
-        """The suite with only the named `tasks` (and their ablations) and other settings, where given.
+        """The suite with only the named `tasks` and other settings, where given.
+
+        Ablations of these tasks are kept: all of them, or those that are named among the `tasks`.
 
         Of the test rows a `share` in (0, 1] is kept, at least `LEAST_TEST` a task that has them.
 
         Raises:
             SuiteError: a task is not in the suite, or too few are left.
         """
-        names = [t.name for t in self.tasks]
-        if unknown := [name for name in tasks if name not in names]:
+        names, ablations = [t.name for t in self.tasks], [a.name for a in self.ablations]
+        if unknown := [name for name in tasks if name not in (*names, *ablations)]:
             raise SuiteError(f"suite {self.name} has no task {unknown[0]!r}; it has {names}")
         kept = tasks or names
+        altered = set(ablations).intersection(tasks) or ablations
         sizes = _given(train=train, test=test)
         sized = [t.model_copy(update=sizes) for t in self.tasks if t.name in kept]
         given = {
             "tasks": tuple(t.model_copy(update={"test": _share_of(t.test, share)}) for t in sized),
-            "ablations": tuple(a for a in self.ablations if a.of in kept),
+            "ablations": tuple(
+                a.model_copy(update={"measured_on": tuple(name for name in a.measured_on if name in kept)})
+                for a in self.ablations
+                if a.of in kept and a.name in altered
+            ),
             "training": self.training.model_copy(update=_given(method=method, seed=seed)),
             **_given(base_model=base_model),
         }

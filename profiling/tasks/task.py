@@ -41,11 +41,15 @@ def _columns_of(template: str) -> set[str]:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What an adapter named `name` is trained on; `learn="stop"` puts loss on the end of the turn alone."""
+    """What an adapter named `name` is trained on; `learn="stop"` puts loss on the end of the turn alone.
+
+    `seed` is that of its training, where it is not the suite's.
+    """
 
     name: str
     examples: tuple[Example, ...]
     learn: Literal["answer", "stop"] = "answer"
+    seed: int | None = None
 
 
 class Task(BaseModel):
