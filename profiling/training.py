@@ -11,7 +11,7 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -28,8 +28,9 @@ from .tasks.task import Example, TrainingSet
 RECORD = "training.json"
 LIBRARIES = 2**30
 """Bytes that torch, transformers and TRL take."""
-LOGITS, HIDDEN = 12, 32
-"""So many copies of a batch's logits, and of its hidden states in each layer, are held at the most, in float32."""
+LOGITS, HIDDEN = 6, 32
+"""So many copies of a batch's logits at its answers, and of its hidden states in each layer, are held at the most, in
+float32."""
 TOKEN_BYTES, TEMPLATE_TOKENS = 3, 64
 """A token has so many bytes of text or more, nearly always; a chat template takes so many tokens or fewer."""
 Progress = Callable[[float], None]
@@ -145,11 +146,15 @@ def training_memory(data: TrainingSet, base: BaseModelFolder, settings: Training
     config = json.loads((base.path / "config.json").read_text(encoding="utf-8"))
     config = config.get("text_config", config)
     rows = (json.dumps([*e.messages, e.target, e.tools], ensure_ascii=False) for e in data.examples)
-    longest = max((len(row.encode()) // TOKEN_BYTES for row in rows), default=0) + TEMPLATE_TOKENS
-    tokens = settings.batch_size * min(longest, longest_row(settings, base))
-    logits = 4 * tokens * int(config.get("vocab_size", 0))
+    tokens = settings.batch_size * min(_most_tokens(rows), longest_row(settings, base))
+    answers = settings.batch_size * min(_most_tokens(e.target for e in data.examples), longest_row(settings, base))
+    logits = 4 * answers * int(config.get("vocab_size", 0))
     hidden = 4 * tokens * int(config.get("num_hidden_layers", 0)) * int(config.get("hidden_size", 0))
     return LIBRARIES + 2 * weights + LOGITS * logits + HIDDEN * hidden
+
+
+def _most_tokens(texts: Iterable[str]) -> int:
+    return max((len(text.encode()) // TOKEN_BYTES for text in texts), default=0) + TEMPLATE_TOKENS
 
 
 def adapter_record(name: str, source: str, base: BaseModelFolder, files: AdapterFiles) -> Adapter:
