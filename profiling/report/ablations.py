@@ -132,7 +132,7 @@ def _share(gain: Interval, control_gain: Interval, drawn: Array) -> tuple[float,
 
 @dataclass(frozen=True)
 class Control:
-    """A control beside its source's adapter on every source task; `own` and `elsewhere` sum these up.
+    """A control beside its source's adapter on every task of both; `own` and `elsewhere` sum these up.
 
     `own` is the source's own task, None where it was not measured; `elsewhere` pools the others, each
     weighing the same: that is where a gain is transfer.
@@ -161,8 +161,8 @@ def find_ablations(
     """Test every ablation against the adapter of the unaltered source."""
     if not study.ablations:
         return Missing("the suite of this profile has no ablations")
-    tasks = tuple(t for t in study.tasks if t in study.sources)
-    variants = {a.name: a for a in study.ablations.values() if not a.is_control}
+    tasks = tuple(t for t in study.tasks if any((a, t) in study.outcomes for a in study.ablations))
+    variants = {a.name: a for a in study.ablations.values() if not a.is_control and not a.is_unchanged}
     controls = [a for a in study.ablations.values() if a.is_control]
     settings: dict[str, Any] = {"n_resamples": n_resamples, "seed": seed}
     # A "gain" is a variant better than its original, a "side effect" one worse.
@@ -196,7 +196,7 @@ def _control(study: Study, ablation: Ablation, tasks: tuple[str, ...], settings:
 
 
 def draw_effects(tests: GainTests, origins: dict[str, str]) -> "Figure":
-    """A panel an ablation: the variant less its original on every source task, with intervals."""
+    """A panel an ablation: the variant less its original on every task, with intervals."""
     figure, axes = panels(
         len(tests.adapters), columns=(3,), height=0.8 + 0.22 * len(tests.tasks), sharey=True, sharex=True
     )
@@ -252,7 +252,7 @@ def draw_controls(controls: Sequence[Control]) -> "Figure":
 
 def _sides(controls: Sequence[Control]) -> list:
     own = [c.own for c in controls]
-    return [("on the source's own task", own), ("on the other source tasks", [c.elsewhere for c in controls])]
+    return [("on the source's own task", own), ("on other tasks", [c.elsewhere for c in controls])]
 
 
 _INTRO = (

@@ -25,6 +25,7 @@ from .drawing import figure_style
 from .forecast import forecast_section
 from .gains import find_gains, gain_section
 from .lengths import find_lengths, length_section
+from .retraining import find_retraining, retraining_section
 from .section import LeftOut, Missing, Section, Table, attempt, span
 from .similarity import find_similarity, similarity_section
 from .syntax import find_syntax, syntax_section
@@ -65,6 +66,7 @@ FAMILIES = (
     Family("syntax", "Syntax", find_syntax, syntax_section),
     Family("similarity", "Similarity of the data", find_similarity, similarity_section),
     Family("ablations", "Ablations and controls", lambda s, _: find_ablations(s), ablation_section),
+    Family("retraining", "Trained again", lambda s, _: find_retraining(s), retraining_section),
 )
 
 

@@ -50,6 +50,11 @@ class Ablation(BaseModel):
         """Whether the change leaves nothing of the source's content to learn."""
         return self.change in CONTROLS
 
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether the source is as it was, and only the training's seed is another."""
+        return self.change == "retrained"
+
     def training_set(self, source: Task) -> TrainingSet:
         """As many rows as `source` trains on, altered.
 
@@ -58,7 +63,7 @@ class Ablation(BaseModel):
         """
         rows = _CHANGES[self.change](self, source, random.Random(self.seed))
         learn = "stop" if self.change == "stop_only" else "answer"
-        return TrainingSet(self.name, tuple(rows), learn, self.seed if self.change == "retrained" else None)
+        return TrainingSet(self.name, tuple(rows), learn, self.seed if self.is_unchanged else None)
 
 
 _Rows = Callable[[Ablation, Task, random.Random], Sequence[Example]]

@@ -62,7 +62,8 @@ class Suite(BaseModel):
 
     The matrix has a row for each task with `source: true`, on which an adapter is trained, and for each of `adapters`,
     which are there already. `ablations` are altered sources: adapters trained on them are measured on the source tasks,
-    and what else they name, beside the matrix and never routed to. `keep_outputs` keeps what every adapter wrote, for the analyses.
+    and what else they name, beside the matrix and never routed to. `keep_outputs` keeps what every adapter wrote, for
+    the analyses.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -100,8 +101,10 @@ class Suite(BaseModel):
             raise ValueError(f'ablations alter source tasks {sources}; "of" names {lost}')
         answered = [t.name for t in self.tasks if not t.metric.by_votes]
         if lost := [name for a in self.ablations for name in a.measured_on if name not in answered]:
-            raise ValueError(f'ablations are measured on tasks of the suite with right answers; "measured_on" names {lost}')
-        if same := [a.name for a in self.ablations if a.change == "retrained" and a.seed == self.training.seed]:
+            raise ValueError(
+                f'ablations are measured on tasks of the suite with right answers; "measured_on" names {lost}'
+            )
+        if same := [a.name for a in self.ablations if a.is_unchanged and a.seed == self.training.seed]:
             raise ValueError(f"ablation {same[0]} is trained with the suite's own seed: give it another")
         for name in rows:
             check_not_base(name, self.base_model)

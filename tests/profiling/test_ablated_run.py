@@ -29,7 +29,16 @@ def suite(base: Path, method: str, learning_rate: float, train: int = 16) -> Sui
                 task("structured", "Turn it into JSON.", metric="json", source=True),
                 task("word_problems", "Solve it.", metric="number"),
             ],
-            "ablations": [{"name": "only_stops", "of": "sentiment2", "change": "stop_only"}],
+            "ablations": [
+                {"name": "only_stops", "of": "sentiment2", "change": "stop_only"},
+                {
+                    "name": "again",
+                    "of": "sentiment2",
+                    "change": "retrained",
+                    "seed": 1,
+                    "measured_on": ["word_problems"],
+                },
+            ],
             "keep_outputs": True,
         }
     )
@@ -48,16 +57,20 @@ def test_every_method_is_profiled_and_only_what_vllm_serves_is_routed(
 ) -> None:
     with Registry.create(tmp_path / "t.db") as registry:
         result = profile(suite(tiny_chat, method, learning_rate), registry, tmp_path / "runs")
-        states = {a.name: (a.method, a.state) for a in registry.adapters()}
+        adapters = registry.adapters()
+        states = {a.name: (a.method, a.state) for a in adapters}
         study = Study.open(registry)
     assert states == {
         "sentiment2": (method, state),
         "structured": (method, state),
         "only_stops": (method, AdapterState.PENDING),
+        "again": (method, AdapterState.PENDING),
     }
     assert result.matrix.adapters == study.adapters == ("sentiment2", "structured")
     assert ("only_stops", "sentiment2") in study.outcomes
     assert ("only_stops", "word_problems") not in study.outcomes
+    assert ("again", "word_problems") in study.outcomes
+    assert len({adapter.weights_digest for adapter in adapters}) == len(adapters)
     assert len(study.outcomes["only_stops", "structured"].texts or []) == 6
 
 

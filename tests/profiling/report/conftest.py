@@ -46,12 +46,12 @@ def make_study(tasks: dict[str, Task]) -> MakeStudy:
         labels: Mapping[str, str] | None = None,
         changed: Mapping[str, Task] | None = None,
     ) -> Study:
-        beside = tuple(a.name for a in ablations)
+        beside = {a.name: a.measured_on for a in ablations}
         cells = [
             _cell(name, task, (chances or {}).get((name, task.name), 0.3), keep_outputs)
             for name in (None, *SOURCES, *beside)
             for task in tasks.values()
-            if name not in beside or task.source
+            if name not in beside or task.source or task.name in beside[name]
         ]
         return Study(
             version=2,

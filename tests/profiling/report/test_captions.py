@@ -12,6 +12,7 @@ from traitroute.profiling.report.corpus import Corpus
 from traitroute.profiling.report.forecast import forecast_caption
 from traitroute.profiling.report.gains import call_sentence, find_gains, gain_caption
 from traitroute.profiling.report.lengths import LengthFindings, find_lengths, habit_caption
+from traitroute.profiling.report.retraining import find_retraining, retraining_section, retraining_sentence
 from traitroute.profiling.report.section import Missing, counted, listed, p_value, percent, points, span
 from traitroute.profiling.report.similarity import MantelRow, mantel_sentence
 from traitroute.profiling.report.syntax import called_sentence, paper_sentence
@@ -23,6 +24,7 @@ MakeStudy = Callable[..., Study]
 BOTH = {("entailment", "toxicity"): 0.8, ("structured", "sentiment3"): 0.05}
 SHUFFLED = Ablation(name="shuffled", of="sentiment3", change="shuffled")
 WRONG = Ablation(name="wrong", of="sentiment3", change="mislabelled")
+AGAIN = Ablation(name="again", of="sentiment3", change="retrained", seed=1)
 
 
 def test_a_caption_counts_what_is_called(make_study: MakeStudy) -> None:
@@ -98,6 +100,31 @@ def test_a_control_that_explains_nothing_has_a_share_of_zero(make_study: MakeStu
     caption = effect_caption(found.effects["strict"], "strict")
     assert "does better than the source as it was in 0 and worse in 1" in caption
     assert "The largest: wrong on sentiment3, -60.0 points" in caption
+
+
+def test_ablations_are_compared_on_what_they_were_measured_on(make_study: MakeStudy) -> None:
+    on_more = SHUFFLED.model_copy(update={"measured_on": ("toxicity",)})
+    found = find_ablations(make_study(ablations=(WRONG, on_more)), n_resamples=200)
+    assert isinstance(found, AblationFindings)
+    assert not isinstance(found.effects, Missing)
+    assert not isinstance(found.controls, Missing)
+    assert "toxicity" in found.controls[0].all.tasks
+    assert found.effects["strict"].verdict[0, found.tasks.index("toxicity")] == "not measured"
+
+
+def test_a_second_training_is_set_beside_the_first(make_study: MakeStudy) -> None:
+    chances = {("sentiment3", "sentiment3"): 0.9, ("sentiment3", "entailment"): 0.8, ("again", "sentiment3"): 0.85}
+    study = make_study(chances, ablations=(WRONG, AGAIN))
+    found = find_retraining(study, n_resamples=200)
+    assert not isinstance(found, Missing)
+    sentence = retraining_sentence(found)
+    assert sentence.startswith("In 1 of 4 cells the two trainings are shown to differ")
+    assert sentence.endswith("Of 2 gains or side effects of the first adapters 1 is called again, alike.")
+    assert retraining_section(found).tables[0].rows[0]["of"] == "sentiment3"
+    altered = find_ablations(study, n_resamples=200)
+    assert isinstance(altered, AblationFindings)
+    assert list(altered.variants) == ["wrong"]
+    assert isinstance(find_retraining(make_study(ablations=(WRONG,))), Missing)
 
 
 @pytest.mark.parametrize(

@@ -94,3 +94,9 @@ def test_too_few_rows_of_a_class_are_counted(tmp_path: Path) -> None:
     source = sentiment(rows=FolderSource(folder=tmp_path), labels=("negative", "positive"), train=40)
     with pytest.raises(SuiteError, match="20 rows of class 'negative' are wanted and 1 are there"):
         altered("balanced", source)
+
+
+def test_a_source_that_is_trained_again_has_its_rows_and_a_seed_of_its_own() -> None:
+    again = Ablation(name="again", of="sentiment3", change="retrained", seed=3).training_set(sentiment())
+    assert (list(again.examples), again.seed) == (sentiment().training_examples, 3)
+    assert sentiment().training_set.seed is None

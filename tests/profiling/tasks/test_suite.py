@@ -162,6 +162,32 @@ def test_a_suite_is_altered_in_tasks_sizes_and_training() -> None:
     assert (suite.training.method, suite.training.seed, suite.base_model) == ("ia3", 3, "tiny")
 
 
+def test_of_the_ablations_all_are_kept_or_those_that_are_named() -> None:
+    suite = load_suite("paper-local").altered(tasks=["gsm8k", "mnli", "svamp", "mnli_shuffled"])
+    assert [a.name for a in suite.ablations] == ["mnli_shuffled"]
+    with pytest.raises(SuiteError, match="has no task 'mnli_shufled'"):
+        suite.altered(tasks=["gsm8k", "mnli", "svamp", "mnli_shufled"])
+
+
+def altered_suite(**ablation: object) -> Suite:
+    suite = load_suite("paper-local").model_dump()
+    suite["ablations"] = [{"name": "x", "of": "mnli", "change": "retrained", "seed": 1} | ablation]
+    return Suite.model_validate(suite)
+
+
+def test_an_ablation_may_be_measured_on_more_than_the_sources() -> None:
+    suite = altered_suite(measured_on=["svamp"])
+    assert [t.name for t in suite.measured_on(suite.ablations[0])] == [*(t.name for t in suite.sources), "svamp"]
+    assert suite.altered(tasks=["gsm8k", "mnli", "boolq"]).ablations[0].measured_on == ()
+    with pytest.raises(ValueError, match="\"measured_on\" names \\['swamp'\\]"):
+        altered_suite(measured_on=["swamp"])
+
+
+def test_to_train_again_takes_another_seed() -> None:
+    with pytest.raises(ValueError, match="ablation x is trained with the suite's own seed"):
+        altered_suite(seed=0)
+
+
 def test_a_share_of_the_test_rows_leaves_enough_of_each() -> None:
     suite = load_suite("mini")
     assert [t.test for t in suite.altered(share=0.35).tasks] == [round(0.35 * t.test) for t in suite.tasks]
