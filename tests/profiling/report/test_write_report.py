@@ -105,7 +105,7 @@ def test_tables_say_the_same_in_csv_and_parquet(written: Report) -> None:
 
 def test_absent_families_are_named_in_the_page_and_in_the_result(written: Report) -> None:
     left_out = {each.what: each.reason for each in written.left_out}
-    assert set(left_out) == {"Syntax", "Similarity of style", "What controls explain"}
+    assert set(left_out) == {"Syntax", "Similarity of style", "What controls explain", "Trained again"}
     assert "no_such_model" in left_out["Syntax"]
     assert "Left out: syntax." in written.page.read_text()
     manifest = json.loads((written.page.parent / "report.json").read_text())
@@ -145,6 +145,7 @@ def test_a_study_without_effects_or_data_is_reported_all_the_same(
         "Syntax",
         "Similarity of the data",
         "Ablations and controls",
+        "Trained again",
     ]
     text = found.page.read_text()
     assert text.count("gone has no task folder") == 3
