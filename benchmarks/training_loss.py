@@ -10,19 +10,22 @@ import argparse
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from traitroute.profiling import load_suite
-from traitroute.profiling.base_model import PACKAGED, open_base_model
+from traitroute.profiling.base_model import PACKAGED, BaseModelFolder, open_base_model
 from traitroute.profiling.profile import quiet_libraries
+from traitroute.profiling.tasks.suite import Training
+from traitroute.profiling.tasks.task import TrainingSet
 from traitroute.profiling.training import answer_trainer, sft_trainer
 
 
-def step_seconds(kind: type, *settings: Any) -> tuple[list[float], float, int]:
+def step_seconds(
+    kind: type, data: TrainingSet, base: BaseModelFolder, settings: Training
+) -> tuple[list[float], float, int]:
     """Seconds of processor of each step, the mean loss, and the tokens of all rows."""
     ends: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        trainer = sft_trainer(kind, *settings, Path(folder), lambda share: ends.append(time.process_time()))
+        trainer = sft_trainer(kind, data, base, settings, Path(folder), lambda share: ends.append(time.process_time()))
         start = time.process_time()
         loss = trainer.train().training_loss
     steps = [after - before for before, after in zip([start, *ends], ends, strict=False)]

@@ -183,6 +183,13 @@ def test_an_ablation_may_be_measured_on_more_than_the_sources() -> None:
         altered_suite(measured_on=["swamp"])
 
 
+def test_the_study_on_a_capable_base_has_what_the_paper_lacked() -> None:
+    suite = load_suite(Path(__file__).parents[3] / "benchmarks" / "paper_qwen.yaml")
+    assert (len(suite.sources), len(suite.tasks), {t.test for t in suite.tasks}) == (10, 24, {60})
+    controlled = {(a.of, a.change) for a in suite.ablations if a.is_control}
+    assert {(t.name, c) for t in suite.sources if t.labels for c in ("shuffled", "stop_only")} <= controlled
+
+
 def test_to_train_again_takes_another_seed() -> None:
     with pytest.raises(ValueError, match="ablation x is trained with the suite's own seed"):
         altered_suite(seed=0)
