@@ -1,14 +1,14 @@
 """Do everyday requests, like which nothing was profiled, go to base? And what does it cost on new kinds of task?
 
     python benchmarks/everyday.py                          from the committed outcomes; no model is run
-    python benchmarks/everyday.py --groups 8,16 --expected own,0,0.06
+    python benchmarks/everyday.py --groups 8,16 --expected 0,0.06
     python benchmarks/everyday.py --registry runs/demo/registry.db     what its adapters score on everyday requests
 
 Groups of the table are left out by turns, of those to design on, and some of the others are profiled (0: all). Shown
 are the mean gain over base on the groups left out, each alike, in points; how many of them lose more than two points;
 the share of their requests that goes to base; and the share of the thirty everyday requests in `routing/off_topic.txt`,
-none of which the router knows, that goes to an adapter. Each for several expected shares of everyday requests: the
-router's own (`traitroute.router.everyday.expected_share`) and others, 0 being the router without them.
+none of which the router knows, that goes to an adapter. Each for several expected shares of everyday requests
+(`traitroute.router.everyday.EXPECTED`), 0 being the router without them.
 """
 
 import argparse
@@ -29,12 +29,11 @@ from routing.trials import complete_table, fold_list, scores_of
 from traitroute.adapters import Registry
 from traitroute.profiling import open_base_model
 from traitroute.router import Router, RoutingProfile
-from traitroute.router.everyday import everyday_requests, expected_share
+from traitroute.router.everyday import EXPECTED, everyday_requests
 from traitroute.serving import EngineRequest, open_engine
 
 OFF_TOPIC = Path(__file__).parent / "routing" / "off_topic.txt"
 MAX_TOKENS = 40
-OWN = "own"
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Asked:
     misrouted: float
 
 
-def ask(table: OutcomeTable, score: str, size: int, expected: list[str]) -> Iterator[tuple[str, Asked]]:
+def ask(table: OutcomeTable, score: str, size: int, expected: list[float]) -> Iterator[tuple[float, Asked]]:
     """Leave groups out, profile `size` of the others (0: all), and route both kinds of request."""
     everyday = OFF_TOPIC.read_text().splitlines()
     draw = np.random.default_rng(0)
@@ -79,12 +78,10 @@ def _some(table: OutcomeTable, fold: Fold, size: int, draw: np.random.Generator)
     return replace(fold, fit=fold.fit[np.isin(groups, kept)])
 
 
-def _expecting(profile: RoutingProfile, expected: str) -> Router:
-    """A router over the profile with its own or another expected share of everyday requests."""
-    own = expected_share(profile.groups)
-    share = own if expected == OWN else float(expected)
+def _expecting(profile: RoutingProfile, share: float) -> Router:
+    """A router over the profile with another expected share of everyday requests."""
     weights = profile.everyday.copy()
-    weights[-1] += (np.log(share / (1 - share)) if share else -100) - np.log(own / (1 - own))
+    weights[-1] += (np.log(share / (1 - share)) if share else -100) - np.log(EXPECTED / (1 - EXPECTED))
     return Router(replace(profile, everyday=weights))
 
 
@@ -118,7 +115,7 @@ def main() -> None:
         measure(arguments.registry)
         return
     table = complete_table(arguments.outcomes)
-    expected = arguments.expected.split(",")
+    expected = [float(share) for share in arguments.expected.split(",")]
     shown = Table("profiled groups", "score", "expected", "gain", "2 points below", "to base", "everyday to adapters")
     for size in map(int, arguments.groups.split(",")):
         for score in ("strict", "lenient"):
@@ -126,7 +123,7 @@ def main() -> None:
             for share, asked in ask(table, score, size, expected):
                 found[share].append(asked)
             for share, folds in found.items():
-                shown.add_row(str(size or "all"), score, share, *_figures(folds))
+                shown.add_row(str(size or "all"), score, f"{share:.0%}", *_figures(folds))
     Console(width=120).print(shown)
 
 
@@ -147,7 +144,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--outcomes", type=Path, default=SMOLLM2, help="the outcome table")
     parser.add_argument("--groups", default="8,16,0", help="how many groups are profiled, comma-separated; 0: all")
-    parser.add_argument("--expected", default="own,0,0.06,0.12", help="expected shares of everyday requests")
+    parser.add_argument("--expected", default=f"0,0.03,{EXPECTED},0.12", help="expected shares of everyday requests")
     parser.add_argument("--registry", type=Path, help="run its adapters, and base, on the everyday requests")
     return parser.parse_args()
 

@@ -20,10 +20,9 @@ from .request import RequestTokens, tokens_of
 
 Array = NDArray[np.float64]
 
-EXPECTED, FEW = 0.06, 9
-"""The share of requests that are taken to be everyday ones, before they are read, where `FEW` groups of tasks are
-profiled or fewer. It grows as the root of their number: the more is profiled, the likelier is a request that is like
-none of it no task, and the less gain is lost by taking it for none (`benchmarks/everyday.py`)."""
+EXPECTED = 0.06
+"""The share of requests that are taken to be everyday ones, before they are read. With half of it twice as many of them
+reach adapters; twice as much costs gain on kinds that nobody profiled, where few are (`benchmarks/everyday.py`)."""
 LOSS = 0.4
 """What an adapter is taken to lose on everyday requests, in score points: the mean of the demo's six."""
 BASE_SCORE = 0.75
@@ -54,11 +53,6 @@ def everyday_tokens() -> tuple[RequestTokens, ...]:
     return tuple(tokens_of(each.text) for each in everyday_requests())
 
 
-def expected_share(groups: int) -> float:
-    """The share of requests that are taken to be everyday ones where so many groups are profiled."""
-    return min(EXPECTED * max(1.0, groups / FEW) ** 0.5, 0.5)
-
-
 def fit_everyday(everyday: Array, profiled: Array, groups: NDArray[np.intp]) -> Array:
     """Learn to tell `everyday` requests (m, p) from `profiled` ones (n, p), whose `groups` (n,) count alike.
 
@@ -71,8 +65,7 @@ def fit_everyday(everyday: Array, profiled: Array, groups: NDArray[np.intp]) -> 
     weight = np.concatenate([np.ones(size), size / (len(counts) * counts[of])])
     model = LogisticRegression(C=INVERSE_PENALTY, max_iter=500)
     model.fit(np.vstack([everyday, profiled]), np.arange(len(weight)) < size, sample_weight=weight)
-    expected = expected_share(len(counts))
-    odds = np.log(expected / (1 - expected))
+    odds = np.log(EXPECTED / (1 - EXPECTED))
     return np.append(model.coef_[0], model.intercept_[0] + odds).astype(np.float64)
 
 

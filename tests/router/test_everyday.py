@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from traitroute.router import Router, RoutingProfile
-from traitroute.router.everyday import EXPECTED, LOSS, chance, everyday_requests, expected_share, fit_everyday
+from traitroute.router.everyday import EXPECTED, LOSS, chance, everyday_requests, fit_everyday
 
 NEVER_SEEN = (
     "Who painted the Mona Lisa?",
@@ -54,12 +54,3 @@ def test_groups_count_alike_and_few_are_expected() -> None:
     weights = fit_everyday(everyday, profiled, np.repeat([0, 1], [10, 290]))
     assert chance(weights, profiled).mean() == pytest.approx(EXPECTED, abs=0.04)
     np.testing.assert_allclose(chance(weights, profiled[:, :1], profiled[:, 1:]), chance(weights, profiled))
-
-
-def test_the_more_is_profiled_the_more_everyday_requests_are_expected() -> None:
-    random = np.random.default_rng(0)
-    everyday, profiled = random.normal(size=(40, 3)), random.normal(size=(300, 3))
-    few, many = (fit_everyday(everyday, profiled, np.arange(300) % groups) for groups in (4, 36))
-    assert chance(few, profiled).mean() == pytest.approx(EXPECTED, abs=0.04)
-    assert chance(many, profiled).mean() == pytest.approx(2 * EXPECTED, abs=0.04)
-    assert [expected_share(n) for n in (1, 9, 36, 1_000_000)] == [EXPECTED, EXPECTED, 2 * EXPECTED, 0.5]
