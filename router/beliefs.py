@@ -34,12 +34,10 @@ PRIOR = 3.0
 SOFT = 0.1
 """Gain by which the choice among adapters is soft while weights are learnt: two that differ by it have odds of e."""
 PULL = 0.1
-"""What it costs, in gain of one group, to move a weight from that of least squares by a factor of e; by the
-square of e costs four times as much."""
+"""What it costs, in gain of one group, to move a weight by a factor of e, from that of least squares or its usual one,
+whichever is larger; by the square of e costs four times as much."""
 FURTHEST = np.log(100.0)
 """Nor is it moved further than this."""
-LEAST = 0.01
-"""The least weight that the choices are learnt from: a weight of zero would stay there."""
 
 
 @dataclass(frozen=True)
@@ -116,10 +114,11 @@ def fit_weights(played: Sequence[Played]) -> Array:
 
 
 def _best_choices(played: Sequence[Played], start: Array) -> Array:
-    """The weights (evidence,) near `start` by which soft choices gain most."""
+    """The weights (evidence,) near `start`, or the usual ones, by which soft choices gain most."""
     from scipy.optimize import minimize
 
-    logs, pull = np.log(np.maximum(start, LEAST)), PULL / _group_count(played)
+    # A weight of least squares next to nothing is no evidence that choices gain nothing by it.
+    logs, pull = np.log(np.maximum(start, USUAL)), PULL / _group_count(played)
 
     def loss(at: Array) -> tuple[float, Array]:
         weights, moved = np.exp(at), at - logs
@@ -128,10 +127,7 @@ def _best_choices(played: Sequence[Played], start: Array) -> Array:
         return pull * float(moved @ moved) / 2 - float(np.mean(gained)), slope
 
     bounds = np.stack([logs - FURTHEST, logs + FURTHEST], axis=1)
-    # A weight that is next to nothing has no slope, so it is tried at its usual size too.
-    starts = (logs, np.maximum(logs, np.log(USUAL)))
-    found = [minimize(loss, at, jac=True, method="L-BFGS-B", bounds=bounds) for at in starts]
-    return np.exp(min(found, key=lambda each: float(each.fun)).x)
+    return np.exp(minimize(loss, logs, jac=True, method="L-BFGS-B", bounds=bounds).x)
 
 
 def _least_squares(played: Sequence[Played]) -> Array:
