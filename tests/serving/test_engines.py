@@ -26,8 +26,6 @@ LOG_LIKELIHOOD_PER_TOKEN = 0.25
 """Logits between 16 and 32 are 0.125 apart in bfloat16, and a label is a token or two; measured 0.13."""
 LABEL_PROBABILITY = 0.05
 AGREEING_ANSWERS = 0.9
-AGREEING_TEXTS = 0.75
-"""Of the merged adapter; measured 0.92 and 0.94."""
 
 ADAPTER, MERGED = "sentiment3", "merged"
 TASKS = [
@@ -84,11 +82,14 @@ def test_the_adapter_changes_what_both_engines_say(cells: tuple[Cells, Cells]) -
         assert not np.array_equal(base.output_digest, adapted.output_digest)
 
 
-def test_a_merged_adapter_says_the_same_on_both_and_something_of_its_own(cells: tuple[Cells, Cells]) -> None:
+def test_a_merged_adapter_is_the_same_on_both_and_no_other(cells: tuple[Cells, Cells]) -> None:
+    embedded, vllm = cells
     for task in TASKS:
-        here, there = (engine[MERGED, task.name].output_digest for engine in cells)
-        assert np.mean(here == there) >= AGREEING_TEXTS
-        assert not any(np.array_equal(there, cells[1][other, task.name].output_digest) for other in ("base", ADAPTER))
+        merged = vllm[MERGED, task.name].log_likelihood
+        off = {
+            name: np.abs(merged - embedded[name, task.name].log_likelihood).mean() for name in (MERGED, ADAPTER, "base")
+        }
+        assert off[MERGED] < min(off[ADAPTER], off["base"]) / 2
 
 
 def _merged(parents: list[Adapter], weights: WeightStore) -> Adapter:
