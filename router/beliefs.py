@@ -6,8 +6,9 @@ what the adapter gains in general: one that was trained for many things gains mo
 was trained for. The weights are shared by all adapters, so that a newcomer needs no fit. Least squares finds them
 first, none of them negative and drawn towards usual ones: of a few kinds alone they cannot be learnt. Small errors are
 not good choices, though: evidence that is weak on most adapters and decides between the best ones hardly lowers the
-error. So weights are then moved to where the choices gain most on what was held out (a policy's value, as in learning
-to rank by its softmax; Cao and others, ICML 2007), and scaled so that gains are predicted rightly.
+error. So weights are then moved, from these or the usual ones, whichever are larger, to where the choices gain most on
+what was held out (a policy's value, as in learning to rank by its softmax; Cao and others, ICML 2007), and scaled so
+that gains are predicted rightly.
 """
 
 from collections.abc import Sequence

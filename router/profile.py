@@ -179,7 +179,9 @@ class RoutingProfile:
         An adapter of that name is replaced in its place. Of measured `gains` (tasks,) the profile keeps the residuals
         from what its traits express; without them a small fleet would take the newcomer for one it resembles.
         """
-        training = TrainingProfiles.of([rows], self.features, room=IN_ALL - int(self.training.places.sum()))
+        each = self.training.places
+        had = int(each[self.adapters.index(name)]) if name in self.adapters else 0
+        training = TrainingProfiles.of([rows], self.features, room=max(IN_ALL - int(each.sum()), 0) + had)
         scores = trait_scores[: self.trait_scores.shape[1]]
         residuals = np.zeros(len(self.tasks))
         known = np.ones(1, dtype=bool)

@@ -52,6 +52,9 @@ def test_a_fleet_that_grows_one_by_one_has_no_more_places_than_there_is_room(
         profile = profile.with_adapter(name, profile.trait_scores[0], rows)
     first, second, third = profile.training.places[-3:]
     assert first > 1 == second == third
+    # One that is measured anew is given the places that it had.
+    again = profile.with_adapter("first", profile.trait_scores[0], rows)
+    assert again.training.places.tolist() == profile.training.places.tolist()
 
 
 def test_other_format_is_refused_by_number(profile: RoutingProfile) -> None:
