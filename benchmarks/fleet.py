@@ -2,7 +2,8 @@
 
     python benchmarks/fleet.py                              the tables: 10,000 adapters, 1,000 replicas, five seeds
     python benchmarks/fleet.py --replicas 50 --adapters 500 --seconds 60 --seeds 1
-    python benchmarks/fleet.py --trace TRACE.csv            arrivals and lengths of a trace: time, tokens read, written
+    python benchmarks/fleet.py --trace TRACE.csv            arrivals and lengths of a trace: time, tokens read, written;
+                                                            of Mooncake's, in JSON lines, too
     python benchmarks/fleet.py --json out.json --picture out.png
 
 What is simulated, and what is not, is said in fleet/simulation.py. *Hit* is the share of requests whose adapter the
@@ -213,7 +214,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--worth", type=float, default=0.01, help="score that a tie may cost by prediction")
-    parser.add_argument("--trace", type=Path, help="arrivals and lengths: CSV of time, tokens read, tokens written")
+    parser.add_argument("--trace", type=Path, help="arrivals and lengths: CSV, or Mooncake's .jsonl")
     parser.add_argument("--no-router", action="store_true", help="only demands by Zipf's law")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--picture", type=Path)

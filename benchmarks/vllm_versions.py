@@ -3,6 +3,7 @@
     python benchmarks/vllm_versions.py                       every CPU build from 0.26 on that the registry has
     python benchmarks/vllm_versions.py --only 0.26.0,0.32.0
     python benchmarks/vllm_versions.py --again               also those that were tried before
+    python benchmarks/vllm_versions.py --install             only make their environments, which wants no quiet machine
 
 Each takes some GB below `runs/vllm-versions`, and minutes. What was found is kept there, a file a version, so a run
 that was killed goes on with the next; the environment is removed once its version has been tried, unless `--keep`. A
@@ -79,10 +80,12 @@ def main() -> None:
     options = _options()
     FOLDER.mkdir(parents=True, exist_ok=True)
     registry = _registry()
-    said = _truth(registry)
+    said = {} if options.install else _truth(registry)
     for version in options.only.split(",") if options.only else _versions():
         kept = FOLDER / f"{version}.json"
-        if options.again or not kept.is_file():
+        if options.install:
+            print(_installed(version), flush=True)
+        elif options.again or not kept.is_file():
             found = _try(version, registry, said, keep=options.keep)
             # Whole or not at all.
             kept.with_suffix(".part").write_text(json.dumps(asdict(found), indent=1) + "\n")
@@ -96,6 +99,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--only", default="", help="versions, comma-separated")
     parser.add_argument("--again", action="store_true", help="also what was tried before")
+    parser.add_argument("--install", action="store_true", help="only make the environments")
     parser.add_argument("--keep", action="store_true", help="keep the environments")
     return parser.parse_args()
 
@@ -147,14 +151,13 @@ def _truth(registry: Registry) -> dict[tuple[str, str], str]:
 
 def _try(version: str, registry: Registry, said: dict[tuple[str, str], str], *, keep: bool) -> Found:
     """Install a version, serve with it and ask."""
-    place, began = FOLDER / version, time.monotonic()
+    place = FOLDER / version
     try:
         try:
-            installed = _install(place, version)
+            known = _installed(version)
         except (RuntimeError, subprocess.CalledProcessError) as exc:
             return Found(version, fault=f"not installed: {exc}")
-        install_s, began = time.monotonic() - began, time.monotonic()
-        known = replace(installed, install_s=round(install_s))
+        began = time.monotonic()
         try:
             with _serving(place, registry) as server:
                 start_s = round(time.monotonic() - began)
@@ -165,6 +168,15 @@ def _try(version: str, registry: Registry, said: dict[tuple[str, str], str], *, 
     finally:
         if not keep:
             shutil.rmtree(place, ignore_errors=True)
+
+
+def _installed(version: str) -> Found:
+    """Make the environment of a version, if it is not there yet, and say what is in it."""
+    made, began = FOLDER / version / "installed.json", time.monotonic()
+    if not made.is_file():
+        found = _install(FOLDER / version, version)
+        made.write_text(json.dumps(asdict(replace(found, install_s=round(time.monotonic() - began)))))
+    return Found(**json.loads(made.read_text()))
 
 
 def _install(place: Path, version: str) -> Found:

@@ -1,5 +1,6 @@
 """Which adapters a fleet's requests are for: by Zipf's law, or as the router chooses among adapters drawn like ours."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def arrivals(demand: Demand, trace: Path | None, *, replicas: int, seconds: floa
         count = int(rate * seconds)
         gaps, service = rng.exponential(1 / rate, count), rng.choice(service, count)
     else:
-        rows = np.loadtxt(trace, delimiter=",", skiprows=1)
+        rows = _read(trace)
         times = np.concatenate([[0], np.diff(rows[:, 0])])
         needs = PREFILL_S * rows[:, 1] + DECODE_S * rows[:, 2]
         count = int(load * replicas * SEATS / needs.mean() * seconds)
@@ -80,3 +81,11 @@ def arrivals(demand: Demand, trace: Path | None, *, replicas: int, seconds: floa
         gaps = gaps * (seconds / gaps.sum())
     kind = np.searchsorted(np.cumsum(demand.share), rng.random(count) * (1 - 1e-12))
     return Arrivals(np.cumsum(gaps), service, demand.adapters[kind])
+
+
+def _read(trace: Path) -> Floats:
+    """Time (s), tokens read and tokens written of each request (n, 3), of a CSV file or of Mooncake's JSON lines."""
+    if trace.suffix != ".jsonl":
+        return np.loadtxt(trace, delimiter=",", skiprows=1)
+    requests = [json.loads(line) for line in trace.read_text().splitlines()]
+    return np.array([[r["timestamp"] / 1000, r["input_length"], r["output_length"]] for r in requests])

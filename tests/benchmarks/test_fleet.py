@@ -1,5 +1,8 @@
 """The simulated fleet keeps to its own rules."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -72,3 +75,18 @@ def test_ties_go_to_what_is_held() -> None:
     assert (alone.adapter == pairs[:, 0]).all()
     assert ((ties.adapter == pairs[:, 0]) | (ties.adapter == pairs[:, 1])).all()
     assert (~ties.held).sum() < (~alone.held).sum()
+
+
+def test_a_trace_may_be_of_either_form(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = np.column_stack([np.cumsum(rng.integers(0, 9, 300)), rng.integers(1, 900, 300), rng.integers(1, 300, 300)])
+    table, lines = tmp_path / "trace.csv", tmp_path / "trace.jsonl"
+    np.savetxt(table, rows / (1000, 1, 1), delimiter=",", header="arrived_at,read,written")
+    names = ("timestamp", "input_length", "output_length")
+    lines.write_text("\n".join(json.dumps(dict(zip(names, row, strict=True))) for row in rows.tolist()))
+    of_table, of_lines = (
+        arrivals(zipf(10, 1.0), file, replicas=2, seconds=60, load=0.7, seed=1) for file in (table, lines)
+    )
+    assert np.allclose(of_table.at, of_lines.at)
+    assert np.allclose(of_table.service, of_lines.service)
+    assert of_table.service.std() > 0
