@@ -203,7 +203,10 @@ class RayCluster:
         if unfit.node not in self._unfit:
             self._unfit[unfit.node] = unfit
             self._warn(f"machine {unfit.machine} is left out: {unfit.reason}")
-        if all(node["NodeID"] in self._unfit for node in self._nodes()):
+        needed = "GPU" if self._gpus else "CPU"
+        # A head often has no processors, and no job is ever sent there.
+        able = [node["NodeID"] for node in self._nodes() if node["Resources"].get(needed, 0) >= 1]
+        if all(node in self._unfit for node in able):
             reasons = "; ".join(f"{each.machine}: {each.reason}" for each in self._unfit.values())
             raise RunError(f"no machine of the cluster can do this run: {reasons}")
 

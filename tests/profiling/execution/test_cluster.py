@@ -1,6 +1,7 @@
 """Jobs on a real Ray cluster of two nodes, processes of this machine: killed ones are replaced, unfit ones left out."""
 
 import os
+import re
 import sys
 import threading
 import time
@@ -11,13 +12,16 @@ from typing import Any
 
 import psutil
 import pytest
-from traitroute.adapters import InputError, Registry, RunError
+from traitroute.adapters import InputError, Location, Registry, RunError
+from traitroute.profiling import open_base_model
 from traitroute.profiling.execution.cluster import RayCluster
+from traitroute.profiling.execution.terms import Terms, machine_name
+from traitroute.serving.engines.local_model import VARIABLE
 
 from ...ray_nodes import ASKED, NOT_ASKED, head_node, ports, started
 
 sys.path.append(str(Path(__file__).parent))
-from work import Work  # pyright: ignore[reportMissingImports]
+from work import Work, write_base  # pyright: ignore[reportMissingImports]
 
 pytest.importorskip("ray", reason="needs Ray: pip install 'traitroute[ray]'")
 pytestmark = [
@@ -98,6 +102,24 @@ def test_an_unfit_machine_is_left_out_by_name_and_the_others_go_on(nodes: Any, t
     [warning] = warnings
     assert warning.startswith(f"machine {os.uname().nodename} (node ")
     assert warning.endswith("is left out: it computes otherwise")
+
+
+def test_one_of_another_precision_or_base_model_is_left_out_by_name(nodes: Any, tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base", fill=1.0)
+    place = Location(path=tmp_path / "t.db")
+    terms = Terms(open_base_model(str(base)), "float32", place, tmp_path, "me", machine_name())
+    job, warnings = Work("work", tmp_path, terms=terms), list[str]()
+    named = rf"{re.escape(os.uname().nodename)} \(node \w{{8}}\)"
+    other, same = ({"env_vars": {VARIABLE: precision}} for precision in ("bfloat16", "float32"))
+    with node(nodes, **other), node(nodes, **same), RayCluster(nodes.address, warn=warnings.append) as cluster:
+        assert len(cluster.run([job] * 4, lambda place, amount: None)) == 4
+        [warning] = warnings
+        assert re.match(rf"machine {named} is left out: it computes in bfloat16 and this run in float32", warning)
+    write_base(base, fill=2.0)
+    with node(nodes, **same), RayCluster(nodes.address) as cluster:
+        wanted = rf"no machine .*{named}: {re.escape(str(base))} has digest \w+ there, and {terms.base.digest[:12]} in"
+        with pytest.raises(RunError, match=wanted):
+            cluster.run([job], lambda place, amount: None)
 
 
 def test_a_file_is_for_one_machine(tmp_path: Path, nodes: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,15 +4,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
 from traitroute.adapters import Location
 from traitroute.profiling.base_model import open_base_model
 from traitroute.profiling.execution import terms as module
 from traitroute.profiling.execution.executor import UnfitMachineError
 from traitroute.profiling.execution.terms import Terms, machine_name
 from traitroute.serving.engines.local_model import VARIABLE, fastest_precision
+
+from .work import write_base
 
 pytest.importorskip("torch", reason="needs torch: pip install 'traitroute[profile]'")
 pytestmark = pytest.mark.slow
@@ -27,13 +27,6 @@ def terms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Terms]:
     place, weights = Location(path=tmp_path / "t.db"), tmp_path / "t.weights"
     yield Terms(open_base_model(str(base)), "float32", place, weights, "me", machine_name())
     forget(monkeypatch, "float32")
-
-
-def write_base(folder: Path, *, fill: float) -> Path:
-    folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text("{}")
-    save_file({"w": np.full(4, fill, np.float32)}, folder / "model.safetensors")
-    return folder
 
 
 def forget(monkeypatch: pytest.MonkeyPatch, precision: str) -> None:

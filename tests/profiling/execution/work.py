@@ -3,12 +3,15 @@
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+from safetensors.numpy import save_file
 from traitroute.adapters import RefusalError, SuiteError
 from traitroute.profiling.execution.executor import Report, UnfitMachineError
+from traitroute.profiling.execution.terms import Terms
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class Work:
     memory: int = 0
     size: float = 1.0
     whole_gpu: bool = False
+    terms: Terms | None = None
 
     @property
     def name(self) -> str:
@@ -28,7 +32,7 @@ class Work:
     def here(self) -> Self:
         if "TEST_UNFIT" in os.environ:
             raise UnfitMachineError("it computes otherwise")
-        return self
+        return self if self.terms is None else replace(self, terms=self.terms.here())
 
     def run(self, report: Report) -> tuple[int, str]:
         report(0.5)
@@ -51,3 +55,11 @@ class Work:
             while len(list(self.folder.iterdir())) < 2 and time.monotonic() < until:
                 time.sleep(0.02)
         return os.getpid(), os.environ["OMP_NUM_THREADS"]
+
+
+def write_base(folder: Path, *, fill: float) -> Path:
+    """Write what has the form of a base model, with weights of one value."""
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text("{}")
+    save_file({"w": np.full(4, fill, np.float32)}, folder / "model.safetensors")
+    return folder
