@@ -3,6 +3,8 @@
     python benchmarks/everyday.py                          from the committed outcomes; no model is run
     python benchmarks/everyday.py --groups 8,16 --expected 0,0.06
     python benchmarks/everyday.py --registry runs/demo/registry.db     what its adapters score on everyday requests
+    python benchmarks/everyday.py --work runs/measure                  the same of the table's adapters
+    python benchmarks/everyday.py --write router/other_tasks.safetensors     the tasks that the router tells them from
 
 Groups of the table are left out by turns, of those to design on, and some of the others are profiled (0: all). Shown
 are the mean gain over base on the groups left out, each alike, in points; how many of them lose more than two points;
@@ -13,27 +15,31 @@ none of which the router knows, that goes to an adapter. Each for several expect
 
 import argparse
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from routing.ours import OurRouter
 from routing.protocols import Fold
 from routing.seen import see
 from routing.table import SMOLLM2, OutcomeTable
-from routing.trials import complete_table, fold_list, scores_of
-from traitroute.adapters import Registry
+from routing.trials import complete_table, design_table, fold_list, scores_of
+from traitroute.adapters import Adapter, Registry, WeightStore
 from traitroute.profiling import open_base_model
 from traitroute.router import Router, RoutingProfile
-from traitroute.router.everyday import EXPECTED, everyday_requests
+from traitroute.router.everyday import EXPECTED, OtherTasks, checksum, everyday_requests
 from traitroute.serving import EngineRequest, open_engine
 
 OFF_TOPIC = Path(__file__).parent / "routing" / "off_topic.txt"
 MAX_TOKENS = 40
+OF_GROUP = 5
+"""How many requests of each group ship with the router."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ def ask(table: OutcomeTable, score: str, size: int, expected: list[float]) -> It
     scores = scores_of(table, score)
     for fold in fold_list(table, "group_left_out"):
         seen, asked = see(table, scores, _some(table, fold, size, draw))
-        profile = OurRouter().fit(seen).router.profile
+        profile = OurRouter(others=frozenset(table.group[fold.fit].tolist())).fit(seen).router.profile
         gains = scores[fold.test] - scores[fold.test, :1]
         for share in expected:
             expecting = _expecting(profile, share)
@@ -85,34 +91,62 @@ def _expecting(profile: RoutingProfile, share: float) -> Router:
     return Router(replace(profile, everyday=weights))
 
 
-def measure(file: Path) -> None:
-    """Print how often base and each adapter of a registry hold an accepted word in their answers, by sort."""
+def measure_registry(file: Path) -> None:
+    """Measure the adapters of a registry."""
+    with Registry.open(file, read_only=True) as registry:
+        adapters = registry.adapters()
+        measure(adapters[0].base_model, registry.weights, adapters)
+
+
+def measure_work(work: Path, base_model: str) -> None:
+    """Measure the adapters that outcomes.py trained in a work folder."""
+    with TemporaryDirectory() as folder:
+        store = WeightStore(Path(folder))
+        files = {
+            run.name: store.add(run) for run in sorted((work / "runs").iterdir()) if list(run.glob("*.safetensors"))
+        }
+        measure(base_model, store, [each.adapter(name, base_model, "0" * 64) for name, each in files.items()])
+
+
+def measure(base_model: str, weights: WeightStore, adapters: Sequence[Adapter]) -> None:
+    """Print how often base and each adapter hold an accepted word in their answers, by sort."""
     requests = everyday_requests()
     sorts = list(dict.fromkeys(each.sort for each in requests))
     shown = Table("answered by", "all", *sorts)
-    with Registry.open(file, read_only=True) as registry:
-        adapters = {a.name: a for a in registry.adapters()}
-        base = open_base_model(next(iter(adapters.values())).base_model)
-        engine = open_engine("transformers", base.path, registry.weights, list(adapters.values()))
-        for name in (None, *adapters):
-            asked = [
-                EngineRequest(({"role": "user", "content": r.text},), adapters[name] if name else None, MAX_TOKENS)
-                for r in requests
-            ]
-            right = defaultdict(list)
-            for request, result in zip(requests, engine.run(asked), strict=True):
-                right[request.sort].append(any(word in result.text for word in request.accepted))
-            shares = [np.mean(right[sort]) for sort in sorts]
-            # There are as many of every sort.
-            shown.add_row(name or "base", *(f"{share:.0%}" for share in (np.mean(shares), *shares)))
+    engine = open_engine("transformers", open_base_model(base_model).path, weights, list(adapters))
+    for adapter in track((None, *adapters), "answering"):
+        asked = [EngineRequest(({"role": "user", "content": r.text},), adapter, MAX_TOKENS) for r in requests]
+        right = defaultdict(list)
+        for request, result in zip(requests, engine.run(asked), strict=True):
+            right[request.sort].append(any(word in result.text for word in request.accepted))
+        shares = [np.mean(right[sort]) for sort in sorts]
+        # There are as many of every sort.
+        shown.add_row(adapter.name if adapter else "base", *(f"{share:.0%}" for share in (np.mean(shares), *shares)))
     Console(width=120).print(shown)
+
+
+def draw_tasks(table: OutcomeTable) -> OtherTasks:
+    """Some requests of each group, each data set as it stands."""
+    draw = np.random.default_rng(0)
+    rows = np.flatnonzero(table.kind == "main")
+    groups = table.group[rows]
+    drawn = np.concatenate([draw.permutation(rows[groups == group])[:OF_GROUP] for group in np.unique(groups)])
+    return OtherTasks(
+        tuple(table.marks[drawn].tolist()), np.array([checksum(group) for group in table.group[drawn]], np.uint32)
+    )
 
 
 def main() -> None:
     """Print the table."""
     arguments = _arguments()
+    if arguments.write:
+        arguments.write.write_bytes(draw_tasks(design_table(arguments.outcomes)).to_bytes())
+        return
     if arguments.registry:
-        measure(arguments.registry)
+        measure_registry(arguments.registry)
+        return
+    if arguments.work:
+        measure_work(arguments.work, arguments.base)
         return
     table = complete_table(arguments.outcomes)
     expected = [float(share) for share in arguments.expected.split(",")]
@@ -145,7 +179,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--outcomes", type=Path, default=SMOLLM2, help="the outcome table")
     parser.add_argument("--groups", default="8,16,0", help="how many groups are profiled, comma-separated; 0: all")
     parser.add_argument("--expected", default=f"0,0.03,{EXPECTED},0.12", help="expected shares of everyday requests")
+    parser.add_argument("--write", type=Path, help="write there the tasks that ship with the router, and end")
     parser.add_argument("--registry", type=Path, help="run its adapters, and base, on the everyday requests")
+    parser.add_argument("--work", type=Path, help="the same of the adapters that `outcomes.py --work` trained there")
+    parser.add_argument("--base", default="smollm2-135m-instruct", help="the base model of --work's adapters")
     return parser.parse_args()
 
 

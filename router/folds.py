@@ -6,13 +6,13 @@ as new ones.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .everyday import everyday_tokens, fit_everyday
+from .everyday import OtherTasks, everyday_tokens, fit_everyday
 from .features import RequestFeatures
 from .kinds import Kinds
 from .request import Request, tokens_of
@@ -30,6 +30,7 @@ class FitRequests:
 
     `groups` (n,) names what is left out together when a new kind is played; by default each task. `sources` (adapters,)
     are rows that each adapter was trained on, and `base` (n,) the base model's own scores, where they are known.
+    `others` are tasks that nobody here profiled, to tell everyday requests from.
     """
 
     texts: Sequence[Request]
@@ -38,6 +39,7 @@ class FitRequests:
     groups: Sequence[str] | None = None
     sources: Sequence[TrainingRows | None] | None = None
     base: Array | None = None
+    others: OtherTasks = field(default_factory=OtherTasks.packaged)
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class FitData:
     names: tuple[str, ...]
     groups: Rows
     sources: Sequence[TrainingRows | None]
+    others: OtherTasks
     random_state: int = 0
 
     @classmethod
@@ -94,6 +97,7 @@ class FitData:
             names,
             np.array([of_group[g] for g in groups]),
             requests.sources or [None] * requests.gains.shape[1],
+            requests.others,
             random_state,
         )
 
@@ -121,7 +125,11 @@ class FitData:
     @cached_property
     def everyday(self) -> Array:
         """By what a request is told from those of every day, (p + 1,)."""
-        return fit_everyday(self.features.transform(everyday_tokens()), self.vectors, self.groups)
+        day, others = everyday_tokens(), self.others
+        told = self.features.transform([*day, *others.requests])
+        # Below zero, so that no two groups have one number.
+        groups = np.concatenate([self.groups, -1 - others.groups.astype(np.intp)])
+        return fit_everyday(told[: len(day)], np.vstack([self.vectors, told[len(day) :]]), groups)
 
     @cached_property
     def training(self) -> TrainingProfiles:

@@ -1,6 +1,6 @@
 """Our router in the benchmark: the product's own fit and its own `Router.route`, nothing beside them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from traitroute.router import (
     TrainingRows,
     fit_profile,
 )
+from traitroute.router.everyday import OtherTasks
 from traitroute.router.folds import task_means
 from traitroute.router.request import Counts
 
@@ -39,6 +40,8 @@ class OurRouter:
     rows: Callable[[TrainingRows], TrainingRows | None] = _same
     marks: Callable[[RequestTokens], RequestTokens] = _same
     profile: Callable[[RoutingProfile], RoutingProfile] = _same
+    others: frozenset[str] = frozenset()
+    """Groups that are neither seen nor asked later: their tasks may ship with the router."""
 
     def fit(self, seen: Seen) -> "FittedRouter":
         """Fit traits and profile; an adapter known by its task gains alone is projected into the traits."""
@@ -53,6 +56,7 @@ class OurRouter:
             seen.groups.tolist(),
             [self._rows(seen.table, i) for i in kept],
             base=seen.scores[:, 0],
+            others=OtherTasks.packaged().of({*seen.groups.tolist(), *self.others}),
         )
         # What does not depend on gains is the same for every score.
         key = ("fit data", self.marks, self.rows, self.random_state, seen.new)
@@ -106,10 +110,13 @@ class FittedRouter:
         return 0 if name is None else 1 + self.adapters.index(name)
 
 
-def fit_requests(table: OutcomeTable, rows: Rows, scores: Array, adapters: Sequence[int]) -> FitRequests:
+def fit_requests(
+    table: OutcomeTable, rows: Rows, scores: Array, adapters: Sequence[int], *, others: Collection[str] = ()
+) -> FitRequests:
     """Some requests of the table, with `scores` (n, 1 + a) of base and all adapters, as the product's fit takes them.
 
-    A kind of request is a task of the table.
+    A kind of request is a task of the table. Of the tasks that ship with the router it has those of these requests and
+    of the groups `others`, which must not be asked later.
     """
     return FitRequests(
         table.marks[rows].tolist(),
@@ -118,6 +125,7 @@ def fit_requests(table: OutcomeTable, rows: Rows, scores: Array, adapters: Seque
         table.group[rows].tolist(),
         [rows_of(table, i) for i in adapters],
         base=scores[:, 0],
+        others=OtherTasks.packaged().of({*table.group[rows].tolist(), *others}),
     )
 
 

@@ -2,18 +2,36 @@
 
 from collections import Counter
 from dataclasses import replace
+from importlib import resources
 from typing import Any
 
 import numpy as np
 import pytest
 from traitroute.router import Router, RoutingProfile
-from traitroute.router.everyday import EXPECTED, LOSS, chance, everyday_requests, fit_everyday
+from traitroute.router.everyday import (
+    EXPECTED,
+    LOSS,
+    OtherTasks,
+    chance,
+    checksum,
+    everyday_requests,
+    fit_everyday,
+)
+from traitroute.router.meaning import packaged_encoder
+from traitroute.router.request import tokens_of
+
+from .conftest import TOPICS, fit, measured
 
 NEVER_SEEN = (
     "Who painted the Mona Lisa?",
     "Tell me a joke about cats.",
     "Hello, how are you today?",
     "How do I boil an egg?",
+)
+
+STRANGE_TASK = (
+    "Premise: Two men are playing chess in the park. Hypothesis: Nobody is outside. Does the premise entail the "
+    "hypothesis? Answer with entailment, neutral or contradiction."
 )
 
 
@@ -26,7 +44,30 @@ def test_the_requests_that_ship_are_many_of_each_sort_and_none_comes_twice() -> 
 
 def test_they_are_told_from_what_was_profiled(profile: RoutingProfile, topic_texts: Any) -> None:
     asked = profile.predict_many([*NEVER_SEEN, *topic_texts("space", 4, seed=7)]).everyday
-    assert asked[: len(NEVER_SEEN)].min() > 0.4 > 0.1 > asked[len(NEVER_SEEN) :].max()
+    assert asked[: len(NEVER_SEEN)].min() > 0.05 > 0.02 > asked[len(NEVER_SEEN) :].max()
+    assert np.median(asked[: len(NEVER_SEEN)]) > 0.5
+
+
+def test_a_task_like_which_nothing_was_profiled_is_none_of_them(profile: RoutingProfile) -> None:
+    alone = fit(replace(measured(list(TOPICS)), others=OtherTasks.packaged().of(())))
+    told, taken = (float(each.predict(STRANGE_TASK).everyday) for each in (profile, alone))
+    assert told < 0.02 < 0.2 < taken
+
+
+def test_other_peoples_tasks_ship_by_their_tokens() -> None:
+    data = (resources.files("traitroute.router") / "other_tasks.safetensors").read_bytes()
+    tasks = OtherTasks.packaged()
+    _, sizes = np.unique(tasks.groups, return_counts=True)
+    assert len(sizes) >= 40 and set(sizes) == {5}
+    assert packaged_encoder().digest.encode() in data[:400], "write them anew: benchmarks/everyday.py --write"
+    assert tasks.to_bytes() == data
+
+
+def test_of_other_peoples_tasks_some_groups_can_be_taken() -> None:
+    tokens = tokens_of(STRANGE_TASK)
+    tasks = OtherTasks((tokens,) * 3, np.array([checksum(name) for name in "aba"], np.uint32))
+    assert len(tasks.of({"a"}).requests) == 2
+    assert list(tasks.of({"b", "c"}).groups) == [checksum("b")]
 
 
 def test_what_a_request_has_of_them_takes_the_gain_away(profile: RoutingProfile) -> None:
