@@ -60,7 +60,7 @@ def ask(table: OutcomeTable, score: str, size: int, expected: list[float]) -> It
     scores = scores_of(table, score)
     for fold in fold_list(table, "group_left_out"):
         seen, asked = see(table, scores, _some(table, fold, size, draw))
-        profile = OurRouter(others=frozenset(table.group[fold.fit].tolist())).fit(seen).router.profile
+        profile = OurRouter().fit(seen).router.profile
         gains = scores[fold.test] - scores[fold.test, :1]
         for share in expected:
             expecting = _expecting(profile, share)

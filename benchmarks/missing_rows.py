@@ -73,12 +73,12 @@ def compare(table: OutcomeTable, adapters: int, size: int, random: np.random.Gen
     fitted_on = np.flatnonzero(np.isin(table.task, profiled) & (random.random(len(table)) < SHARE))
     apart = (table.kind == "main") & ~np.isin(table.row, table.row[fitted_on])
     groups = random.permutation(np.setdiff1d(table.groups, table.group[fitted_on]))
-    shipped = groups[: len(groups) // 2]
+    asked = groups[len(groups) // 2 :]
     scores = table.strict.astype(np.float64)
     gains = scores[:, 1:][:, kept] - scores[:, :1]
-    requests = fit_requests(table, fitted_on, scores[fitted_on], kept.tolist(), others=shipped)
+    requests = fit_requests(table, fitted_on, scores[fitted_on], kept.tolist(), asked=asked)
     given, missing = (_router(table.task[fitted_on], each) for each in (requests, replace(requests, sources=None)))
-    known, new = np.isin(table.task, profiled), np.isin(table.group, groups[len(shipped) :])
+    known, new = np.isin(table.task, profiled), np.isin(table.group, asked)
     tests = {
         kind: random.permutation(np.flatnonzero(apart & of))[:ROUTED]
         for kind, of in zip(KINDS, (known, new), strict=True)

@@ -93,9 +93,9 @@ class OtherTasks:
         }
         return save(arrays, metadata={"encoder": packaged_encoder().digest})
 
-    def of(self, names: Collection[str]) -> Self:
-        """Those of the groups of these names alone."""
-        kept = np.flatnonzero(np.isin(self.groups, [checksum(name) for name in names]))
+    def less(self, names: Collection[str]) -> Self:
+        """Those that are of no group of these names."""
+        kept = np.flatnonzero(np.isin(self.groups, [checksum(name) for name in names], invert=True))
         return type(self)(tuple(self.requests[i] for i in kept), self.groups[kept])
 
 

@@ -40,8 +40,6 @@ class OurRouter:
     rows: Callable[[TrainingRows], TrainingRows | None] = _same
     marks: Callable[[RequestTokens], RequestTokens] = _same
     profile: Callable[[RoutingProfile], RoutingProfile] = _same
-    others: frozenset[str] = frozenset()
-    """Groups that are neither seen nor asked later: their tasks may ship with the router."""
 
     def fit(self, seen: Seen) -> "FittedRouter":
         """Fit traits and profile; an adapter known by its task gains alone is projected into the traits."""
@@ -56,7 +54,7 @@ class OurRouter:
             seen.groups.tolist(),
             [self._rows(seen.table, i) for i in kept],
             base=seen.scores[:, 0],
-            others=OtherTasks.packaged().of({*seen.groups.tolist(), *self.others}),
+            others=OtherTasks.packaged().less(seen.asked),
         )
         # What does not depend on gains is the same for every score.
         key = ("fit data", self.marks, self.rows, self.random_state, seen.new)
@@ -111,12 +109,12 @@ class FittedRouter:
 
 
 def fit_requests(
-    table: OutcomeTable, rows: Rows, scores: Array, adapters: Sequence[int], *, others: Collection[str] = ()
+    table: OutcomeTable, rows: Rows, scores: Array, adapters: Sequence[int], *, asked: Collection[str] | None = None
 ) -> FitRequests:
     """Some requests of the table, with `scores` (n, 1 + a) of base and all adapters, as the product's fit takes them.
 
-    A kind of request is a task of the table. Of the tasks that ship with the router it has those of these requests and
-    of the groups `others`, which must not be asked later.
+    A kind of request is a task of the table. The tasks that ship with the router come without those of the groups
+    `asked` later, by default all of the table.
     """
     return FitRequests(
         table.marks[rows].tolist(),
@@ -125,7 +123,7 @@ def fit_requests(
         table.group[rows].tolist(),
         [rows_of(table, i) for i in adapters],
         base=scores[:, 0],
-        others=OtherTasks.packaged().of({*table.group[rows].tolist(), *others}),
+        others=OtherTasks.packaged().less(table.groups if asked is None else asked),
     )
 
 

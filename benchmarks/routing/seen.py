@@ -46,7 +46,8 @@ class Seen:
     """What a router is fitted on: requests with `scores` (n, 1 + a), and what the adapters were trained on.
 
     Of adapter `new` only the mean gain on each data set is known; its scores are base's plus those means. The table's
-    training rows are those that are known. `left_out` says in what the requests asked later differ from these.
+    training rows are those that are known. `left_out` says in what the requests asked later differ from these, and
+    `asked` names their groups, so that nothing that ships with a router need be of them.
     """
 
     requests: Requests
@@ -58,6 +59,7 @@ class Seen:
     table: OutcomeTable
     rows: Rows
     left_out: LeftOut = "rows"
+    asked: frozenset[str] = frozenset()
     new: int | None = None
     memo: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
@@ -153,6 +155,7 @@ def see(table: OutcomeTable, scores: Array, fold: Fold) -> tuple[Seen, Requests]
         table=_without_training_rows(table, fold.untrained),
         rows=fold.fit,
         left_out=fold.left_out,
+        asked=frozenset(table.group[fold.test].tolist()),
         new=fold.new,
     )
     return seen, everything.take(fold.test)

@@ -49,7 +49,7 @@ def test_they_are_told_from_what_was_profiled(profile: RoutingProfile, topic_tex
 
 
 def test_a_task_like_which_nothing_was_profiled_is_none_of_them(profile: RoutingProfile) -> None:
-    alone = fit(replace(measured(list(TOPICS)), others=OtherTasks.packaged().of(())))
+    alone = fit(replace(measured(list(TOPICS)), others=OtherTasks((), np.zeros(0, np.uint32))))
     told, taken = (float(each.predict(STRANGE_TASK).everyday) for each in (profile, alone))
     assert told < 0.02 < 0.2 < taken
 
@@ -63,11 +63,11 @@ def test_other_peoples_tasks_ship_by_their_tokens() -> None:
     assert tasks.to_bytes() == data
 
 
-def test_of_other_peoples_tasks_some_groups_can_be_taken() -> None:
+def test_of_other_peoples_tasks_some_groups_can_be_left_out() -> None:
     tokens = tokens_of(STRANGE_TASK)
     tasks = OtherTasks((tokens,) * 3, np.array([checksum(name) for name in "aba"], np.uint32))
-    assert len(tasks.of({"a"}).requests) == 2
-    assert list(tasks.of({"b", "c"}).groups) == [checksum("b")]
+    assert len(tasks.less({"b"}).requests) == 2
+    assert list(tasks.less({"a", "c"}).groups) == [checksum("b")]
 
 
 def test_what_a_request_has_of_them_takes_the_gain_away(profile: RoutingProfile) -> None:
