@@ -8,8 +8,9 @@ Both tables are of `benchmarks/outcomes.py`, by plans that ask the same and trai
     python benchmarks/outcomes.py --data DATA --data PROMPTS --plan benchmarks/routing/measure_qwen.yaml --work W1 --out LARGE.safetensors
     python benchmarks/outcomes.py --data DATA --data PROMPTS --plan benchmarks/routing/measure_twin.yaml --work W2 --out SMALL.safetensors
 
-Compared are the adapters of one name that were trained on the same data sets, on the requests that both answered, of the
-groups to design on and without an agent's frame. Ten minutes on one core.
+Last it chooses some of the adapters on the small base, as `traitroute profile --scout` does, and says how much of what
+all can do on the large one these keep. Compared are the adapters of one name that were trained on the same data sets, on the requests that both answered, of the
+groups to design on and without an agent's frame. Half a minute on one core.
 """  # noqa: E501
 
 import argparse
@@ -20,11 +21,16 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
+from rich.table import Table
 from routing.ours import rows_of
 from routing.table import OutcomeTable
 from routing.trials import SCORES, design_table, scores_of
 from traitroute.cli.compare import decision_sentence, ranking_sentence, worth_table
+from traitroute.profiling.scout import choose, reached
 from traitroute.profiling.twins import WAYS, Twins, compare_routing, rank_pairs
+from traitroute.router.folds import task_means
+
+DRAWS = 1000
 
 
 def line_up(small: OutcomeTable, large: OutcomeTable, score: str) -> Twins:
@@ -86,6 +92,35 @@ def _scores(table: OutcomeTable, adapters: Sequence[str], score: str) -> np.ndar
     return scores_of(table, score)[:, [0, *(1 + table.adapters.index(name) for name in adapters)]]
 
 
+def scouting_table(twins: Twins, seed: int = 0) -> Table:
+    """What adapters chosen on the small base bring on the large one, of what all bring: with a 95% interval over tasks,
+    beside as many chosen on the large one, and at random (mean, and the middle 90%)."""
+    draw, count, tasks = np.random.default_rng(seed), len(twins.adapters), len(twins.tasks)
+    small, large = (task_means(scores, twins.task).T for scores in (twins.small, twins.large))
+
+    def brought(kept: Sequence[int], of: np.ndarray) -> float:
+        base, adapters = large[0, of], large[1:, of]
+        gains = [reached(base, rows) - base.mean() for rows in (adapters[list(kept)], adapters)]
+        return gains[0] / gains[1]
+
+    every = np.arange(tasks)
+    table = Table("kept", "chosen on A", "95%", "chosen on B", "at random", "90% of these", "the last by A")
+    for k in range(2, count):
+        by_small, by_large = (choose(scores[0], scores[1:], k) for scores in (small, large))
+        again = [brought(by_small, draw.integers(tasks, size=tasks)) for _ in range(DRAWS)]
+        chance = [brought(draw.permutation(count)[:k].tolist(), every) for _ in range(DRAWS)]
+        table.add_row(
+            str(k),
+            f"{brought(by_small, every):.0%}",
+            "{:.0%} to {:.0%}".format(*np.quantile(again, (0.025, 0.975))),
+            f"{brought(by_large, every):.0%}",
+            f"{np.mean(chance):.0%}",
+            "{:.0%} to {:.0%}".format(*np.quantile(chance, (0.05, 0.95))),
+            twins.adapters[by_small[-1]],
+        )
+    return table
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description="Does a small base help to choose adapters on a larger one?")
@@ -113,6 +148,9 @@ def main() -> None:
     for each in routing:
         console.print(worth_table(each))
         console.print(decision_sentence(each))
+    if given.large is not None:
+        console.print("what some of the adapters bring on B, of what all bring")
+        console.print(scouting_table(twins))
     if given.json:
         given.json.write_text(
             json.dumps({"ranking": asdict(ranking), "routing": [asdict(r) for r in routing]}, indent=1)

@@ -104,6 +104,17 @@ def profile(
     ] = None,
     api_key_env: ServerKey = None,
     concurrency: Concurrency = 4,
+    scout: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BASE",
+            help="A smaller base model: train and measure every source on it first, and on the suite's own only those "
+            "that bring most together there. Five of ten chosen so kept 88 to 90% of what all ten could do.",
+        ),
+    ] = None,
+    scout_keep: Annotated[
+        int | None, typer.Option(min=2, help="With --scout: so many sources are kept [default: half of them].")
+    ] = None,
     runs: Annotated[Path | None, typer.Option(help="Where training runs are kept, to resume them.")] = None,
     on: On = "local",
 ) -> None:
@@ -129,6 +140,8 @@ def profile(
         traitroute profile paper-local --data my_tasks --train 128 --test 40
 
         traitroute profile --data my_tasks --sources gsm8k,mnli --targets boolq --train 400
+
+        traitroute profile mini --base ./my-base-model --scout smollm2-135m-instruct --scout-keep 3
     """
     from ..profiling import folder_suite, load_suite, target_suite
     from ..profiling.execution.places import check_place, open_executor
@@ -147,6 +160,8 @@ def profile(
         raise InputError("--data needs --sources: name at least two tasks to train adapters on, or give --adapter")
     if server is not None and engine is not None:
         raise InputError("--engine measures in this process, and --server on a server that runs: give one of them")
+    if scout is None and scout_keep is not None:
+        raise InputError("--scout-keep goes with --scout BASE: how many of the sources that are tried there are kept")
     engine_given = None if engine is None else engine_name(engine)
     if suite is not None:
         chosen = load_suite(suite) if data is None else load_suite(suite).over(data)
@@ -160,6 +175,8 @@ def profile(
     allowed = AllowedSources.from_environment(allow_root or (), typed=True)
     keep = runs or registry.beside(".runs")
     with open_executor(on, warn=warn) as executor:
+        if scout is not None:
+            chosen = _scouted(chosen, scout, scout_keep, keep, engine_given, executor)
         if server is None:
             result = _profile_here(chosen, registry, keep, engine_given, allowed, executor)
         else:
@@ -172,6 +189,21 @@ def profile(
                 result = _profile_there(chosen, registry, keep, there, allowed, executor)
     show_profile(result)
     console.print(f"registry: {registry}, profile version {result.version}")
+
+
+def _scouted(
+    suite: "Suite", base: str, keep: int | None, runs: Path, engine: "EngineName | None", executor: "Executor"
+) -> "Suite":
+    """The suite with the sources that a small base model chose."""
+    from ..profiling.scout import scout, with_sources
+
+    with progress_bars() as progress:
+        found = scout(suite, base, runs / "scout", keep=keep, engine=engine, executor=executor, progress=progress)
+    table = Table("source", "gain with those above it", title=f"worth an adapter, by {base}", title_justify="left")
+    for each in found:
+        table.add_row(each.source, f"{each.reached:.0%} of that of all {len(suite.sources)}")
+    console.print(table)
+    return with_sources(suite, [each.source for each in found])
 
 
 def _profile_here(
