@@ -29,6 +29,7 @@ from serving.stand import (
 )
 from serving.topics import TOPICS
 from traitroute.adapters import AdapterState, Registry
+from traitroute.serving.http.tenants import key_hash
 from traitroute.serving.vllm import RunningServer, free_port, running_process, running_server
 
 KEY, ADMIN, UPSTREAM = "user-key", "admin-key", "upstream-key"
@@ -41,6 +42,18 @@ RETIRED = "teacher"
 WIDE, HALF = "wide", "half"
 """Adapters that vLLM cannot serve: its rank is above the highest; half of its layers are none of the base model's."""
 RANK, CONTEXT = 8, 256
+HALVED, COOKS = "key-of-halved", "key-of-cooks"
+TENANTS = f"""
+[tenants.halved]
+keys = ["{key_hash(HALVED)}"]
+adapters = ["*"]
+holdback = 0.5
+
+[tenants.cooks]
+keys = ["{key_hash(COOKS)}"]
+adapters = ["cook"]
+"""
+"""The tenants of the server with the plugin: one with a control group, and one of one adapter."""
 
 
 RUNNING = ExitStack()
@@ -136,9 +149,11 @@ def _add_half(registry: Registry, folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def vllm_server(tiny_house: TinyHouse) -> RunningServer:
-    """vLLM with the plugin: two API server processes before two engines, and keys."""
+    """vLLM with the plugin: two API server processes before two engines, keys and tenants."""
     pytest.importorskip("vllm", reason="needs a server: pip install 'traitroute[serve]'")
     house, registry = tiny_house, tiny_house.registry
+    tenants = house.folder / "tenants.toml"
+    tenants.write_text(TENANTS)
     options = [*TINY_OPTIONS, "--api-key", KEY, "--lora-modules", house.preloaded()]
     options += ["--api-server-count", "2", "--data-parallel-size", "2", "--scheduling-policy", "priority"]
     options += ["--max-lora-rank", str(RANK), "--allowed-origins", f'["{PAGE}"]']
@@ -149,7 +164,11 @@ def vllm_server(tiny_house: TinyHouse) -> RunningServer:
         log_path=house.folder / "server.log",
         max_model_len=CONTEXT,
         options=options,
-        variables={"TRAITROUTE_ADMIN_KEY": ADMIN, "TRAITROUTE_ALLOWED_SOURCES": str(house.folder)},
+        variables={
+            "TRAITROUTE_ADMIN_KEY": ADMIN,
+            "TRAITROUTE_ALLOWED_SOURCES": str(house.folder),
+            "TRAITROUTE_TENANTS": str(tenants),
+        },
     )
     return RUNNING.enter_context(server)
 
