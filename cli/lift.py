@@ -46,7 +46,8 @@ def lift(
 
     Intervals hold at every look: look every hour and stop when you like, and one in twenty such histories errs, not one
     in twenty looks. Those by kind and by adapter hold for all rows of a table at once. A kind is the profiled task
-    nearest to the request; `worse` says that auto surely harms it.
+    nearest to the request, with those that are like it where more than twenty were profiled (--json names them);
+    `worse` says that auto surely harms it.
 
     Give the day on which the measurement began as --since, and leave it so: --days moves with the clock, and a start
     that is chosen anew at each look is outside the guarantee.

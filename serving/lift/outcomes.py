@@ -1,13 +1,14 @@
 """The outcomes of the registry that belong to the experiment of the control group."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from ...adapters import Feedback, FeedbackSource, Registry
 from ..profile_snapshot import DecisionToken, TokenError
 from .conversations import Outcome
+from .kinds import kinds_of
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class Reported:
     Outside are decisions that nothing was drawn for: while there was no control group, for an agent that selected a
     skill by itself, or by a TraitRoute that knew none. Of these `undrawn` are of an adapter that auto chose meanwhile,
     on a server or for a tenant without a control group. `cut` says that there were more, older ones, which were not
-    read. `kinds` and `adapters` are how many the newest profile has.
+    read. `kinds` and `adapters` are how many the newest profile has; `kind_of` says which kind a task is one of, where
+    tasks are so many that several are one.
     """
 
     source: FeedbackSource
@@ -28,6 +30,7 @@ class Reported:
     cut: bool = False
     kinds: int = 0
     adapters: int = 0
+    kind_of: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_outcomes(
@@ -60,6 +63,7 @@ def read_outcomes(
         if row.reward is not None and token.made >= begun and (token.policy is None or token.propensity < 1)
     ]
     profile = registry.latest_profile()
+    kind_of = kinds_of(profile) if profile else {}
     return Reported(
         source=source,
         outcomes=outcomes,
@@ -67,8 +71,9 @@ def read_outcomes(
         undrawn=sum(token.made >= begun and token.policy is not None and token.propensity == 1 for _, token in read),
         since=since,
         cut=most is not None and len(rows) == most,
-        kinds=len(profile.summary.tasks) + 1 if profile else 0,
+        kinds=len(set(kind_of.values()) or profile.summary.tasks) + 1 if profile else 0,
         adapters=len(profile.summary.adapters) if profile else 0,
+        kind_of=kind_of,
     )
 
 

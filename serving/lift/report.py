@@ -39,7 +39,8 @@ class Estimate(_Answer):
 class Lift(_Answer):
     """What is known of some conversations: all of them, those of a kind, or those in which an adapter was chosen."""
 
-    name: str | None = Field(description="The kind (a profiled task) or adapter; null for all, and for no such task.")
+    name: str | None = Field(description="The kind of request or adapter; null for all, and for what is like no task.")
+    tasks: tuple[str, ...] = Field(default=(), description="The profiled tasks of a kind, where they are several.")
     conversations: int = Field(description="Conversations with an outcome.")
     chosen: int = Field(description="Those for which `auto` chooses an adapter; in the others the gain is 0.")
     control: int = Field(description="Those among these that base answered instead.")
@@ -98,7 +99,8 @@ class LiftReport(_Answer):
         """Compare `auto` with base on what was reported."""
         talks = Conversations.of(reported.outcomes, now)
         compared = _Compared(talks)
-        kinds = compared.by(talks.kind, np.ones(len(talks), bool), reported.kinds)
+        names = np.array([reported.kind_of.get(task, task) for task in talks.kind], object)
+        kinds = compared.by(names, np.ones(len(talks), bool), reported.kinds)
         return cls(
             source=reported.source,
             since=reported.since,
@@ -108,7 +110,7 @@ class LiftReport(_Answer):
             settling=talks.settling,
             holdback=talks.holdback,
             total=compared.lift(None, np.ones(len(talks), bool), ALPHA),
-            kinds=kinds,
+            kinds=tuple(_with_tasks(kind, reported) for kind in kinds),
             adapters=compared.by(talks.policy, talks.chosen, reported.adapters),
             days=compared.days(),
             planning=compared.planning(),
@@ -180,6 +182,11 @@ class _Compared:
         factors = np.geomspace(1e-2, _NEVER, 200)
         enough = [factor for factor in factors if _seen(sums.scaled(factor), spread) <= POINT]
         return Planning(detectable=_seen(sums, spread), days_for_a_point=float(enough[0] * span) if enough else None)
+
+
+def _with_tasks(kind: Lift, reported: Reported) -> Lift:
+    tasks = tuple(task for task, name in reported.kind_of.items() if name == kind.name)
+    return kind.model_copy(update={"tasks": tasks if len(tasks) > 1 else ()})
 
 
 def _seen(sums: Sums, spread: float) -> float:
