@@ -38,7 +38,7 @@ def clusters(tasks: Sequence[str], alike: NDArray[np.float64], most: int) -> dic
     named = {}
     for place in np.unique(places):
         own = np.flatnonzero(places == place)
-        middle = tasks[own[alike[np.ix_(own, own)].sum(axis=1).argmax()]]
+        middle = tasks[int(own[alike[np.ix_(own, own)].sum(axis=1).argmax()])]
         name = middle if len(own) == 1 else f"{middle} and {len(own) - 1} like it"
         named |= {tasks[i]: name for i in own}
     return named

@@ -154,8 +154,11 @@ def test_paths_that_vllm_leaves_open_ask_for_a_key(client: httpx.Client, path: s
 
 
 def test_what_watches_over_a_server_needs_no_key(client: httpx.Client) -> None:
-    for path in ("/health", "/ping", "/version", "/load", "/metrics"):
+    for path in ("/health", "/ping", "/version", "/load"):
         assert client.get(path, headers={"authorization": ""}).status_code == 200, path
+    # It names adapters, and this server has tenants.
+    assert client.get("/metrics", headers={"authorization": ""}).status_code == 401
+    assert client.get("/metrics").status_code == 200
 
 
 def test_anthropics_key_is_taken_on_its_paths(client: httpx.Client) -> None:
