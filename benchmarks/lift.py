@@ -1,6 +1,6 @@
 """Do the intervals of `traitroute lift` hold when somebody looks every hour, and how wide are they? Simulated months.
 
-    python benchmarks/lift.py                       the tables, an hour of one core; --months 200 in ten minutes
+    python benchmarks/lift.py                       the tables, five minutes of one core to itself
     python benchmarks/lift.py --json OUT            and the figures
     python benchmarks/lift.py --fill month.db       a new registry with a month of decisions and feedback, to look at
 
