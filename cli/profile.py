@@ -197,11 +197,13 @@ def _scouted(
     """The suite with the sources that a small base model chose."""
     from ..profiling.scout import scout, with_sources
 
+    say(f"scout: every source on {base} first, in {runs / 'scout'}")
     with progress_bars() as progress:
         found = scout(suite, base, runs / "scout", keep=keep, engine=engine, executor=executor, progress=progress)
-    table = Table("source", "gain with those above it", title=f"worth an adapter, by {base}", title_justify="left")
+    table = Table("source", "gain over base with those above it")
     for each in found:
         table.add_row(each.source, f"{each.reached:.0%} of that of all {len(suite.sources)}")
+    console.print(f"worth an adapter, by {base}:")
     console.print(table)
     return with_sources(suite, [each.source for each in found])
 
