@@ -20,7 +20,9 @@ SETTLED_S = 10
 
 def answered(stand: Stand) -> dict[str, float]:
     """How many requests each engine answered."""
-    metrics = text_string_to_metric_families(httpx.get(f"{stand.server.base_url}/metrics").text)
+    headers = {"authorization": f"Bearer {stand.key}"}
+    shown = httpx.get(f"{stand.server.base_url}/metrics", headers=headers).text
+    metrics = text_string_to_metric_families(shown)
     counts: dict[str, float] = {}
     for sample in (s for family in metrics for s in family.samples):
         if sample.name == "vllm:request_success_total":
