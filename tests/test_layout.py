@@ -52,7 +52,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("fit", "forecast", "given", "served"),
         ("judge_trial", "referees"),
         ("column", "composites", "kind_admission", "profile", "recurring", "replay", "twins", "versions"),
-        ("jobs", "smoke"),
+        ("jobs", "scout", "smoke"),
         ("report",),
     ),
 }
