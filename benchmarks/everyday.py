@@ -10,7 +10,7 @@ Groups of the table are left out by turns, of those to design on, and some of th
 are the mean gain over base on the groups left out, each alike, in points; how many of them lose more than two points;
 the share of their requests that goes to base; and the share of the thirty everyday requests in `routing/off_topic.txt`,
 none of which the router knows, that goes to an adapter. Each for several expected shares of everyday requests
-(`traitroute.router.everyday.EXPECTED`), 0 being the router without them.
+(`traitroute.router.everyday.expected_share`), 0 being the router without them.
 """
 
 import argparse
@@ -33,7 +33,14 @@ from routing.trials import complete_table, design_table, fold_list, scores_of
 from traitroute.adapters import Adapter, Registry, WeightStore
 from traitroute.profiling import open_base_model
 from traitroute.router import Router, RoutingProfile
-from traitroute.router.everyday import EXPECTED, OtherTasks, checksum, everyday_requests
+from traitroute.router.everyday import (
+    EXPECTED,
+    EXPECTED_BY_FEW,
+    OtherTasks,
+    checksum,
+    everyday_requests,
+    expected_share,
+)
 from traitroute.serving import EngineRequest, open_engine
 
 OFF_TOPIC = Path(__file__).parent / "routing" / "off_topic.txt"
@@ -87,7 +94,8 @@ def _some(table: OutcomeTable, fold: Fold, size: int, draw: np.random.Generator)
 def _expecting(profile: RoutingProfile, share: float) -> Router:
     """A router over the profile with another expected share of everyday requests."""
     weights = profile.everyday.copy()
-    weights[-1] += (np.log(share / (1 - share)) if share else -100) - np.log(EXPECTED / (1 - EXPECTED))
+    own = expected_share(profile.groups)
+    weights[-1] += (np.log(share / (1 - share)) if share else -100) - np.log(own / (1 - own))
     return Router(replace(profile, everyday=weights))
 
 
@@ -178,7 +186,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--outcomes", type=Path, default=SMOLLM2, help="the outcome table")
     parser.add_argument("--groups", default="8,16,0", help="how many groups are profiled, comma-separated; 0: all")
-    parser.add_argument("--expected", default=f"0,0.03,{EXPECTED},0.12", help="expected shares of everyday requests")
+    parser.add_argument("--expected", default="0,0.03,0.06,0.12", help="expected shares of everyday requests")
     parser.add_argument("--write", type=Path, help="write there the tasks that ship with the router, and end")
     parser.add_argument("--registry", type=Path, help="run its adapters, and base, on the everyday requests")
     parser.add_argument("--work", type=Path, help="the same of the adapters that `outcomes.py --work` trained there")

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from .everyday import OtherTasks, everyday_tokens, fit_everyday
+from .everyday import OtherTasks, everyday_tokens, expected_share, fit_everyday
 from .features import RequestFeatures
 from .kinds import Kinds
 from .request import Request, tokens_of
@@ -125,11 +125,11 @@ class FitData:
     @cached_property
     def everyday(self) -> Array:
         """By what a request is told from those of every day, (p + 1,)."""
-        day, others = everyday_tokens(), self.others
+        day, others, share = everyday_tokens(), self.others, expected_share(self.group_count)
         told = self.features.transform([*day, *others.requests])
         # Below zero, so that no two groups have one number.
         groups = np.concatenate([self.groups, -1 - others.groups.astype(np.intp)])
-        return fit_everyday(told[: len(day)], np.vstack([self.vectors, told[len(day) :]]), groups)
+        return fit_everyday(told[: len(day)], np.vstack([self.vectors, told[len(day) :]]), groups, share)
 
     @cached_property
     def training(self) -> TrainingProfiles:

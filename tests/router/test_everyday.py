@@ -10,11 +10,13 @@ import pytest
 from traitroute.router import Router, RoutingProfile
 from traitroute.router.everyday import (
     EXPECTED,
+    EXPECTED_BY_FEW,
     LOSS,
     OtherTasks,
     chance,
     checksum,
     everyday_requests,
+    expected_share,
     fit_everyday,
 )
 from traitroute.router.meaning import packaged_encoder
@@ -88,10 +90,14 @@ def test_a_decision_says_so_and_goes_to_base(profile: RoutingProfile) -> None:
     assert decision.contributions["everyday"] == pytest.approx(-LOSS * decision.everyday)
 
 
+def test_where_few_groups_are_profiled_more_are_expected() -> None:
+    assert expected_share(18) == EXPECTED_BY_FEW > EXPECTED == expected_share(19)
+
+
 def test_groups_count_alike_and_few_are_expected() -> None:
     random = np.random.default_rng(0)
     everyday, profiled = random.normal(size=(40, 3)), random.normal(size=(300, 3))
     # Nothing tells them apart: what is expected is what is left.
-    weights = fit_everyday(everyday, profiled, np.repeat([0, 1], [10, 290]))
+    weights = fit_everyday(everyday, profiled, np.repeat([0, 1], [10, 290]), EXPECTED)
     assert chance(weights, profiled).mean() == pytest.approx(EXPECTED, abs=0.04)
     np.testing.assert_allclose(chance(weights, profiled[:, :1], profiled[:, 1:]), chance(weights, profiled))
