@@ -34,8 +34,6 @@ from traitroute.adapters import Adapter, Registry, WeightStore
 from traitroute.profiling import open_base_model
 from traitroute.router import Router, RoutingProfile
 from traitroute.router.everyday import (
-    EXPECTED,
-    EXPECTED_BY_FEW,
     OtherTasks,
     checksum,
     everyday_requests,
