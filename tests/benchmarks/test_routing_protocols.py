@@ -78,13 +78,17 @@ def test_with_both_left_out_half_of_the_wordings_are_seen(made_up: OutcomeTable)
 
 
 def test_only_what_adapters_were_trained_on_is_fitted_on(made_up: OutcomeTable) -> None:
-    (fold,) = of(made_up, "sources_only")
-    assert set(made_up.dataset[fold.fit]) <= {"set0a", "set0b", "set1a", "set1b", "set2a"}
-    assert not {"group0", "group1", "group2"} & set(made_up.group[fold.test])
+    found = of(made_up, "sources_only")
+    asked = [set(made_up.group[fold.test]) for fold in found]
+    assert len(set.union(*asked)) == sum(map(len, asked))
+    for fold, groups in zip(found, asked, strict=True):
+        assert set(made_up.dataset[fold.fit]) <= {"set0a", "set0b", "set1a", "set1b", "set2a"}
+        assert groups and not {"group0", "group1", "group2"} & groups
+        assert seen_in(made_up, fold)[0].asked == groups
 
 
 def test_what_adapters_do_at_home_says_nothing_of_strange_groups(made_up: OutcomeTable) -> None:
-    (fold,) = of(made_up, "sources_only")
+    fold, *_ = of(made_up, "sources_only")
     seen, _ = seen_in(made_up, fold)
     # Adapter 2 and the general one were trained on groups 2 and 0 to 1, of which group 0 is kept to confirm on.
     assert seen.alike[seen.groups == "group2"].all(axis=0).tolist() == [True, True, False, True]
