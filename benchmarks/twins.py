@@ -8,9 +8,10 @@ Both tables are of `benchmarks/outcomes.py`, by plans that ask the same and trai
     python benchmarks/outcomes.py --data DATA --data PROMPTS --plan benchmarks/routing/measure_qwen.yaml --work W1 --out LARGE.safetensors
     python benchmarks/outcomes.py --data DATA --data PROMPTS --plan benchmarks/routing/measure_twin.yaml --work W2 --out SMALL.safetensors
 
-Last it chooses some of the adapters on the small base, as `traitroute profile --scout` does, and says how much of what
-all can do on the large one these keep. Compared are the adapters of one name that were trained on the same data sets, on the requests that both answered, of the
-groups to design on and without an agent's frame. Half a minute on one core.
+Compared are the adapters of one name that were trained on the same data sets, on the requests that both answered, of
+the groups to design on and without an agent's frame. Last it chooses some of the adapters on the small base, as
+`traitroute profile --scout` does, and says how much of what all can do on the large one these keep. Half a minute on
+one core.
 """  # noqa: E501
 
 import argparse

@@ -32,7 +32,7 @@ EXPECTED, EXPECTED_BY_FEW = 0.06, 0.12
 """The share of requests that are taken to be everyday ones, before they are read. With half of it nearly twice as many
 of them reach adapters; twice as much costs gain on kinds that nobody profiled, most where base is often right
 (`benchmarks/everyday.py`). Twice as much it is where few groups are profiled, which tell the least of what an adapter
-does elsewhere: with two adapters and five tasks half of the everyday requests were answered by a toxicity label."""
+does elsewhere: with two adapters and five tasks half of them still reached an adapter (docs/decisions.md)."""
 FEW_GROUPS = 19
 """So many groups are not few: as many as can show that a risk of 5% is kept (`guard.py`)."""
 LOSS = 0.4
@@ -82,6 +82,7 @@ class OtherTasks:
         counts = np.split(arrays["counts"].astype(np.float64), ends)
         edges = map(Counts, places, counts)
         meaning = arrays["meaning"].astype(np.float32)
+        # Features are made of edges and meaning alone, so the words between are not kept.
         return cls(tuple(RequestTokens(e, e, m) for e, m in zip(edges, meaning, strict=True)), arrays["groups"])
 
     def to_bytes(self) -> bytes:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ...adapters import StoredProfile
+from ...adapters import RegistryError, StoredProfile
 from ...router import RoutingProfile
 
 MOST_KINDS = 20
@@ -18,10 +18,17 @@ MOST_KINDS = 20
 
 
 def kinds_of(profile: StoredProfile, *, most: int = MOST_KINDS) -> dict[str, str]:
-    """The kind of each task of a profile whose tasks are more than `most`; none where each is a kind of its own."""
+    """The kind of each task of a profile whose tasks are more than `most`; none where each is a kind of its own.
+
+    So it is too where the profile is of a format that this version cannot read: outcomes are worth a report all the
+    same.
+    """
     if len(profile.summary.tasks) <= most:
         return {}
-    routing = RoutingProfile.from_bytes(profile.data)
+    try:
+        routing = RoutingProfile.from_bytes(profile.data)
+    except RegistryError:
+        return {}
     return clusters(routing.tasks, routing.kinds.alike, most)
 
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -39,6 +40,7 @@ def test_a_profile_of_few_tasks_is_shown_by_task_and_one_of_many_by_cluster(regi
     named = kinds_of(profile, most=len(tasks) - 1)
     assert set(named) == set(tasks)
     assert len(set(named.values())) == len(tasks) - 1
+    assert kinds_of(replace(profile, data=b"of another version"), most=1) == {}
 
 
 def test_a_kind_is_all_of_its_tasks_and_says_which(talks: Callable[..., Any], later: datetime) -> None:
