@@ -18,6 +18,7 @@ import httpx2
 from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
+PATIENCE = httpx2.Timeout(30, read=300)  # the SDK's own; httpx2 alone gives up after 5 s, too soon for a busy server
 STEPS = (
     "Rate the remark as positive, neutral or negative.\nThe soup was cold and the waiter rude.",
     "What is the capital of France?",
@@ -73,7 +74,7 @@ async def main() -> None:
     base = os.environ.get("OPENAI_BASE_URL", "http://localhost:8000/v1")
     key = os.environ.get("OPENAI_API_KEY", "none")
     async with (
-        httpx2.AsyncClient(headers={"authorization": f"Bearer {key}"}) as http,
+        httpx2.AsyncClient(headers={"authorization": f"Bearer {key}"}, timeout=PATIENCE) as http,
         Client(streamable_http_client(base.removesuffix("/v1") + "/mcp", http_client=http)) as client,
     ):
         await converse(client)

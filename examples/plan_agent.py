@@ -19,6 +19,7 @@ from openai import AsyncOpenAI
 
 BASE = os.environ.get("OPENAI_BASE_URL", "http://localhost:8000/v1")
 KEY = os.environ.get("OPENAI_API_KEY", "none")
+PATIENCE = httpx2.Timeout(30, read=300)  # the SDK's own; httpx2 alone gives up after 5 s, too soon for a busy server
 MAX_LOSS = 0.2
 """So much predicted gain, summed over all steps, may be given up to change skills less often."""
 
@@ -57,7 +58,7 @@ PLAN = (
 async def assigned_skills(steps: tuple[Step, ...]) -> dict[str, Any]:
     """The plan: a skill for each step, with a token by which to tell how it went."""
     async with (
-        httpx2.AsyncClient(headers={"authorization": f"Bearer {KEY}"}) as http,
+        httpx2.AsyncClient(headers={"authorization": f"Bearer {KEY}"}, timeout=PATIENCE) as http,
         Client(streamable_http_client(BASE.removesuffix("/v1") + "/mcp", http_client=http)) as mcp,
     ):
         asked = {"steps": [{"task": step.request} for step in steps], "max_loss": MAX_LOSS}
