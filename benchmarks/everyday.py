@@ -4,6 +4,7 @@
     python benchmarks/everyday.py --groups 8,16 --expected 0,0.06
     python benchmarks/everyday.py --registry runs/demo/registry.db     what its adapters score on everyday requests
     python benchmarks/everyday.py --work runs/measure                  the same of the table's adapters
+    python benchmarks/everyday.py --work runs/measure --losses FILE    their losses as a profile measures them, added
     python benchmarks/everyday.py --write router/other_tasks.safetensors     the tasks that the router tells them from
 
 Groups of the table are left out by turns, of those to design on, and some of the others are profiled (0: all). Shown
@@ -25,13 +26,15 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from routing.ours import OurRouter
+from routing.ours import OurRouter, read_everyday_losses
 from routing.protocols import Fold
 from routing.seen import see
 from routing.table import SMOLLM2, OutcomeTable
 from routing.trials import complete_table, design_table, fold_list, scores_of
-from traitroute.adapters import Adapter, Registry, WeightStore
-from traitroute.profiling import open_base_model
+from traitroute.adapters import Adapter, Cell, Registry, WeightStore
+from traitroute.profiling import Task, open_base_model
+from traitroute.profiling.matrix.everyday import everyday_losses
+from traitroute.profiling.matrix.measure import measure_cell
 from traitroute.router import Router, RoutingProfile
 from traitroute.router.everyday import (
     OtherTasks,
@@ -104,14 +107,33 @@ def measure_registry(file: Path) -> None:
         measure(adapters[0].base_model, registry.weights, adapters)
 
 
-def measure_work(work: Path, base_model: str) -> None:
-    """Measure the adapters that outcomes.py trained in a work folder."""
+def measure_work(work: Path, base_model: str, table: Path, losses: Path | None) -> None:
+    """Measure the adapters that outcomes.py trained in a work folder; where to write is given, as a profile does."""
     with TemporaryDirectory() as folder:
         store = WeightStore(Path(folder))
         files = {
             run.name: store.add(run) for run in sorted((work / "runs").iterdir()) if list(run.glob("*.safetensors"))
         }
-        measure(base_model, store, [each.adapter(name, base_model, "0" * 64) for name, each in files.items()])
+        adapters = [each.adapter(name, base_model, "0" * 64) for name, each in files.items()]
+        if losses is None:
+            measure(base_model, store, adapters)
+        else:
+            write_losses(losses, OutcomeTable.load(table), base_model, store, adapters)
+
+
+def write_losses(
+    file: Path, table: OutcomeTable, base_model: str, store: WeightStore, adapters: Sequence[Adapter]
+) -> None:
+    """Add to `file` what each adapter of the table loses, by the key of its training."""
+    engine = open_engine("transformers", open_base_model(base_model).path, store, list(adapters))
+
+    def cell(adapter: Adapter | None, task: Task) -> Cell:
+        return Cell("", adapter and adapter.name, task.name, measure_cell(engine, adapter, task))
+
+    lost = everyday_losses([each for each in adapters if each.name in table.adapters], cell)
+    known = read_everyday_losses(file) if file.is_file() else {}
+    known |= {table.trained[table.adapters.index(name)]: (name, loss) for name, loss in lost.items()}
+    file.write_text("".join(f"{key}\t{name}\t{loss:.4f}\n" for key, (name, loss) in known.items()))
 
 
 def measure(base_model: str, weights: WeightStore, adapters: Sequence[Adapter]) -> None:
@@ -152,7 +174,7 @@ def main() -> None:
         measure_registry(arguments.registry)
         return
     if arguments.work:
-        measure_work(arguments.work, arguments.base)
+        measure_work(arguments.work, arguments.base, arguments.outcomes, arguments.losses)
         return
     table = complete_table(arguments.outcomes)
     expected = [float(share) for share in arguments.expected.split(",")]
@@ -188,6 +210,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--write", type=Path, help="write there the tasks that ship with the router, and end")
     parser.add_argument("--registry", type=Path, help="run its adapters, and base, on the everyday requests")
     parser.add_argument("--work", type=Path, help="the same of the adapters that `outcomes.py --work` trained there")
+    parser.add_argument("--losses", type=Path, help="with --work: add what those of the table lose to this file")
     parser.add_argument("--base", default="smollm2-135m-instruct", help="the base model of --work's adapters")
     return parser.parse_args()
 

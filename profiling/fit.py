@@ -1,6 +1,6 @@
 """Fit traits and routing to measured outcomes: those of a new profile, or of the newest one again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -73,11 +73,17 @@ class Fit:
 
 
 def fit(
-    matrix: TransferMatrix, tasks: Sequence[Task], sources: Sequence[str | Path | None], *, scaling: Scaling = "raw"
+    matrix: TransferMatrix,
+    tasks: Sequence[Task],
+    sources: Sequence[str | Path | None],
+    *,
+    scaling: Scaling = "raw",
+    everyday: Mapping[str, float] | None = None,
 ) -> Fit:
     """Fit traits and routing to `matrix`.
 
     `sources` are what each adapter was trained on, where that is known: the name of a task, or a file of rows.
+    `everyday` is what adapters lose on everyday requests, by name, where that was measured.
     """
     traits = TraitSpace(scaling=scaling).fit(matrix.gains)
     requests = FitRequests(
@@ -90,7 +96,8 @@ def fit(
         sources=[training_rows(tasks, source) for source in sources],
     )
     scores = traits.transform(matrix.gains)
-    routing = fit_profile(matrix.adapters, requests, scores, n_traits=traits.n_traits_)
+    lost = [(everyday or {}).get(name) for name in matrix.adapters]
+    routing = fit_profile(matrix.adapters, requests, scores, n_traits=traits.n_traits_, everyday_losses=lost)
     return Fit(tuple(tasks), matrix, traits, routing)
 
 
@@ -114,7 +121,13 @@ def fit_again(registry: Registry, profiled: Profiled, *, warnings: Sequence[str]
     known: dict[str, str | Path | None] = {a.name: a.source_task for a in registry.adapters()}
     files = {name: Path(note.rows) for name, note in before.training.items() if note.rows}
     known |= {name: file for name, file in files.items() if file.is_file()}
-    fitted = fit(matrix, profiled.tasks, [known.get(name) for name in matrix.adapters], scaling=before.traits.scaling)
+    fitted = fit(
+        matrix,
+        profiled.tasks,
+        [known.get(name) for name in matrix.adapters],
+        scaling=before.traits.scaling,
+        everyday=before.everyday,
+    )
     summary = fitted.summary(
         before,
         added=[task for task in matrix.tasks if task not in before.tasks],
@@ -126,6 +139,7 @@ def fit_again(registry: Registry, profiled: Profiled, *, warnings: Sequence[str]
         cells=tuple(dict.fromkeys([*before.cells, *(cell.key for cell in profiled.cells.values())])),
         weights=before.weights,
         training=before.training,
+        everyday=before.everyday,
         paired=_paired(matrix, len(profiled.whole)),
         estimated=_estimated(profiled),
         recalibration=before.recalibration,

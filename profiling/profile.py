@@ -6,7 +6,7 @@ An adapter is trained on each source task of the suite, or was there already; wh
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,12 +21,13 @@ from .execution.executor import Executor, InThisProcess
 from .execution.terms import Terms
 from .fit import Fit, fit
 from .given import GivenAdapters, bring
+from .matrix.everyday import everyday_losses, everyday_task
 from .matrix.matrix import TransferMatrix
-from .matrix.measure import measure
+from .matrix.measure import measure, measured_cell
 from .matrix.spread import measuring
 from .row_lengths import fit_rows
 from .tasks.suite import Suite
-from .tasks.task import check_distinct, data_warnings, routing_scores
+from .tasks.task import Task, check_distinct, data_warnings, routing_scores
 from .training import TrainedAdapter, TrainJob, adapter_record
 from .traits.space import TraitSpace
 
@@ -134,12 +135,12 @@ def profile_prepared(
     trained = [_register(t, origins.get(t.name, t.name), base, registry) for t in training]
     fleet = _Fleet(trained[: len(suite.sources)], given, trained[len(suite.sources) :])
     check(fleet.all)
-    cells = _measure(suite, base, registry, fleet, engine or suite.engine, executor, progress)
+    cells, everyday = _measure(suite, base, registry, fleet, engine or suite.engine, executor, progress)
     clock.lap("measure")
     whole = [c for c in cells if c.adapter not in origins]
     matrix = TransferMatrix.from_cells(whole, score=routing_scores(suite.tasks))
-    fitted = fit(matrix, suite.tasks, [given.source(name) or name for name in matrix.adapters])
-    version = _record(suite, registry, cells, fitted, given, prepared.warnings)
+    fitted = fit(matrix, suite.tasks, [given.source(name) or name for name in matrix.adapters], everyday=everyday)
+    version = _record(suite, registry, cells, everyday, fitted, given, prepared.warnings)
     clock.lap("fit")
     set_aside = dict(given.set_aside)
     return Profile(version, tuple(training), matrix, fitted.traits, fitted.routing, clock.laps, set_aside)
@@ -255,17 +256,28 @@ def _measure(
     engine: EngineName | Engine,
     executor: Executor,
     progress: Progress,
-) -> list[Cell]:
-    """Measure the adapters of the matrix on every task, and each ablation's on its own."""
+) -> tuple[list[Cell], dict[str, float]]:
+    """Measure the adapters of the matrix on every task, and each ablation's on its own; and what is lost on everyday
+    requests."""
     for task in suite.tasks:
         registry.put_task(task.name, task.digest, task.model_dump(mode="json"))
     beside = [(adapter, suite.measured_on(a)) for adapter, a in zip(fleet.beside, suite.ablations, strict=True)]
-    rows = [(None, suite.tasks), *((a, suite.tasks) for a in fleet.whole), *beside]
+    tasks = (*suite.tasks, everyday_task())
+    rows = [(None, tasks), *((a, tasks) for a in fleet.whole), *beside]
     bar = _Cells(progress, progress.add_task("measure cells", total=sum(len(tasks) for _, tasks in rows)))
     with measuring(
         engine, base, registry, fleet.all, rows, executor, keep_outputs=suite.keep_outputs, on_cells=bar.reach
     ) as opened:
-        return _read(suite, base, registry, fleet.read_again(registry), opened, bar)
+        fleet = fleet.read_again(registry)
+        cells = _read(suite, base, registry, fleet, opened, bar)
+
+        def everyday_cell(adapter: Adapter | None, task: Task) -> Cell:
+            cell = measured_cell(opened, registry, base, adapter, task, keep_outputs=suite.keep_outputs)
+            bar.advance()
+            return cell
+
+        kept = {cell.adapter for cell in cells}
+        return cells, everyday_losses([each for each in fleet.whole if each.name in kept], everyday_cell)
 
 
 @dataclass
@@ -330,6 +342,7 @@ def _record(
     suite: Suite,
     registry: Registry,
     cells: Sequence[Cell],
+    everyday: Mapping[str, float],
     fitted: Fit,
     given: GivenAdapters,
     warnings: Sequence[str] = (),
@@ -347,6 +360,7 @@ def _record(
         cells=tuple(cell.key for cell in cells),
         weights={a.name: a.weights_digest for a in adapters},
         training={name: note for name, note in given.training.items() if name in fitted.matrix.adapters},
+        everyday=everyday,
     )
     served = [adapter.name for adapter in adapters if adapter.vllm_serves]
     return registry.put_profile(fitted.routing.to_bytes(), summary, ready=served)

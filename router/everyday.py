@@ -12,7 +12,7 @@ profiled, and some of other people's. Without the others, where few are profiled
 makes it.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -36,7 +36,8 @@ does elsewhere: with two adapters and five tasks half of them still reached an a
 FEW_GROUPS = 19
 """So many groups are not few: as many as can show that a risk of 5% is kept (`guard.py`)."""
 LOSS = 0.4
-"""What an adapter is taken to lose on everyday requests, in score points: the mean of the demo's six."""
+"""What an adapter is taken to lose on everyday requests where that was not measured, in score points: the mean of the
+demo's six."""
 BASE_SCORE = 0.75
 """What base scores there."""
 INVERSE_PENALTY = 10.0
@@ -111,6 +112,11 @@ def checksum(group: str) -> int:
 def expected_share(groups: int) -> float:
     """The share of everyday requests that is expected where so many groups are profiled."""
     return EXPECTED if groups >= FEW_GROUPS else EXPECTED_BY_FEW
+
+
+def losses_of(measured: Sequence[float | None]) -> Array:
+    """What adapters lose on everyday requests (a,), by what was measured (None: it was not)."""
+    return np.array([LOSS if lost is None else lost for lost in measured], np.float64)
 
 
 def fit_everyday(everyday: Array, tasks: Array, groups: NDArray[np.intp], share: float) -> Array:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from .beliefs import Played, fit_weights
+from .everyday import losses_of
 from .folds import FitData, FitRequests, task_means
 from .guard import FEW_GROUPS_Z, harmed_groups, smallest_z
 from .profile import RoutingProfile
@@ -34,11 +35,13 @@ def fit_profile(
     risk: float = 0.05,
     random_state: int = 0,
     data: FitData | None = None,
+    everyday_losses: Sequence[float | None] | None = None,
 ) -> RoutingProfile:
     """Fit features, kinds, beliefs and the margin of error; `trait_scores` are all PCA scores, (adapters, r).
 
     `rank` components are kept, by default all; `risk` is the share of groups left out that routing may harm. `data`
-    are the same requests as prepared by `FitData.of`, where several scores of them are fitted.
+    are the same requests as prepared by `FitData.of`, where several scores of them are fitted. `everyday_losses` are
+    what each adapter loses on everyday requests, in score points (None: not known).
     """
     at = data or FitData.of(requests, random_state)
     gains = requests.gains
@@ -62,6 +65,7 @@ def fit_profile(
         everyday=at.everyday,
         training=at.training,
         learnt=learnt(at.training.match_kinds(at.kinds), means),
+        everyday_losses=losses_of(everyday_losses or [None] * len(adapters)),
         error_unknown=_error_unknown(played, weights),
         z=FEW_GROUPS_Z,
         risk=risk,

@@ -6,13 +6,14 @@ the demand times what an adapter supplies; to it comes the evidence of what the 
 as far as the request is no everyday one (`everyday.py`), where adapters lose. On kinds of request that recur and were
 judged (`recurring.py`), what was judged is added.
 
-Stored as one safetensors blob whose metadata holds a JSON header (format 11):
+Stored as one safetensors blob whose metadata holds a JSON header (format 12):
 
     header    format, encoder (the digest of the token vectors behind meanings), adapters, tasks, n_traits, groups,
               error_unknown, z, risk, fitted_on
     tensors   trait_scores (adapters, r), residuals (adapters, tasks), demands (tasks, 1 + r), base (tasks,),
-              weights (evidence,), everyday (features + 1,), learnt (adapters,), features.*, kinds.*, training.*,
-              corrections.* where feedback taught some, and recurring.* where kinds were judged
+              weights (evidence,), everyday (features + 1,), everyday_losses (adapters,), learnt (adapters,),
+              features.*, kinds.*, training.*, corrections.* where feedback taught some, and recurring.* where kinds
+              were judged
 """
 
 import json
@@ -29,7 +30,7 @@ from safetensors.numpy import load, save
 from ..adapters import RegistryError
 from .corrections import Corrections
 from .decision import Change
-from .everyday import BASE_SCORE, LOSS, chance
+from .everyday import BASE_SCORE, chance, losses_of
 from .features import RequestFeatures
 from .guard import care, expected_base
 from .kinds import VIEWS, Kinds
@@ -39,7 +40,7 @@ from .request import Request, tokens_of
 from .training_profiles import IN_ALL, KINDS, TrainingProfiles, TrainingRows, in_doubt, learnt
 
 Array = NDArray[np.float64]
-FORMAT = 11
+FORMAT = 12
 _PARTS = {
     "features": RequestFeatures,
     "kinds": Kinds,
@@ -49,7 +50,7 @@ _PARTS = {
 }
 _OPTIONAL = ("corrections", "recurring")
 _HEADER = ("n_traits", "groups", "error_unknown", "z", "risk", "fitted_on")
-_ARRAYS = ("trait_scores", "residuals", "demands", "base", "weights", "everyday", "learnt")
+_ARRAYS = ("trait_scores", "residuals", "demands", "base", "weights", "everyday", "everyday_losses", "learnt")
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,9 @@ class RoutingProfile:
 
     `weights` (evidence,) say how far each view and each kind of evidence from training rows is believed; the latter
     only of an adapter that has `learnt` (adapters,) what it was trained on. By `everyday` (features + 1,) a request is
-    told from those of every day. `error_unknown` is the root-mean-square
-    error of a mean gain of which nothing is known. A predicted gain must exceed zero by `z` standard errors, chosen so
-    that at most a share `risk` of groups is harmed.
+    told from those of every day, where each adapter loses `everyday_losses` (adapters,). `error_unknown` is the
+    root-mean-square error of a mean gain of which nothing is known. A predicted gain must exceed zero by `z` standard
+    errors, chosen so that at most a share `risk` of groups is harmed.
     `corrections`, learnt from feedback, are added to predicted gains, and so is what was judged on kinds that are
     `recurring`.
     """
@@ -84,6 +85,7 @@ class RoutingProfile:
     everyday: Array
     training: TrainingProfiles
     learnt: NDArray[np.bool_]
+    everyday_losses: Array
     error_unknown: float
     z: float
     risk: float
@@ -125,7 +127,7 @@ class RoutingProfile:
         gains = (
             demand[..., :1] + demand[..., 1:] @ self.trait_scores.T + residuals + evidence @ np.ones(evidence.shape[-1])
         )
-        gains = gains - LOSS * everyday[..., None]
+        gains = gains - self.everyday_losses * everyday[..., None]
         base = expected_base(views @ self.base, weights, self.groups)
         base = base + everyday * (BASE_SCORE - base)
         error = self.error(unknown, base)
@@ -172,12 +174,19 @@ class RoutingProfile:
         return joined, np.ascontiguousarray(self.residuals[joined])
 
     def with_adapter(
-        self, name: str, trait_scores: Array, rows: TrainingRows | None = None, *, gains: Array | None = None
+        self,
+        name: str,
+        trait_scores: Array,
+        rows: TrainingRows | None = None,
+        *,
+        gains: Array | None = None,
+        everyday_loss: float | None = None,
     ) -> Self:
         """The profile with one more adapter, of projected trait scores (r,) and training `rows`; nothing else changes.
 
         An adapter of that name is replaced in its place. Of measured `gains` (tasks,) the profile keeps the residuals
         from what its traits express; without them a small fleet would take the newcomer for one it resembles.
+        `everyday_loss` is what it loses on everyday requests, in score points (None: not known).
         """
         each = self.training.places
         had = int(each[self.adapters.index(name)]) if name in self.adapters else 0
@@ -195,6 +204,7 @@ class RoutingProfile:
             residuals=np.vstack([self.residuals, residuals]).astype(np.float32),
             training=self.training.join(training),
             learnt=np.concatenate([self.learnt, known]),
+            everyday_losses=np.concatenate([self.everyday_losses, losses_of([everyday_loss])]),
             corrections=self.corrections and self.corrections.with_adapter(),
             recurring=self.recurring and self.recurring.with_adapter(),
         )
@@ -213,6 +223,7 @@ class RoutingProfile:
             residuals=self.residuals[kept],
             training=self.training.take(kept),
             learnt=self.learnt[kept],
+            everyday_losses=self.everyday_losses[kept],
             corrections=self.corrections and self.corrections.take(kept),
             recurring=self.recurring and self.recurring.take(kept),
         )
@@ -341,7 +352,7 @@ class Prediction:
         parts = {"mean": float(self.demand[0]), **dict(zip(p.components, supplied, strict=True))}
         if p.training.known[adapter]:
             parts |= zip(KINDS, self.evidence[adapter].tolist(), strict=True)
-        parts["everyday"] = -LOSS * float(self.everyday)
+        parts["everyday"] = -float(p.everyday_losses[adapter] * self.everyday)
         if self.corrections is not None:
             parts["feedback"] = float(self.corrections[adapter])
         if p.residuals[adapter].any():

@@ -209,7 +209,8 @@ class NewRow:
     """The row of one adapter over `tasks`: `gains` and standard `errors` (tasks,), 0 for tasks measured in full.
 
     `examples` (tasks,) were measured, and `cells` are the keys of the cells; `replaced` are keys of earlier whole cells
-    of this name. `paired` is of a row that was measured in full, else None. `note` is on the adapter's making.
+    of this name. `paired` is of a row that was measured in full, else None. `note` is on the adapter's making, and
+    `everyday` is what it loses on everyday requests (None: not measured).
     """
 
     adapter: str
@@ -222,6 +223,7 @@ class NewRow:
     replaced: frozenset[str] = frozenset()
     paired: PairedOutcomes | None = None
     note: TrainingNote | None = None
+    everyday: float | None = None
 
     @property
     def whole(self) -> bool:
@@ -236,7 +238,8 @@ class ProfileSummary(_Part):
     is right or wrong; `scored_by` says by task which of the outcomes they are of. `trait_scores` are (adapters, r).
     `cells` are the keys of the whole cells, `weights` the adapters' digests when they were measured; `joined` are the
     adapters whose rows joined after the fit. `training` is what is known of the training of adapters that were given,
-    not trained. `ablations` are specifications that profiling understands.
+    not trained. `everyday` is what adapters lose on everyday requests, in score points, where that was measured.
+    `ablations` are specifications that profiling understands.
     """
 
     suite: str = ""
@@ -257,6 +260,7 @@ class ProfileSummary(_Part):
     weights: Mapping[str, str]
     joined: tuple[str, ...] = ()
     training: Mapping[str, TrainingNote] = {}
+    everyday: Mapping[str, float] = {}
     recalibration: tuple[Correction, ...] = ()
     recurring: tuple[JudgedKind, ...] = ()
 
@@ -325,6 +329,9 @@ class ProfileSummary(_Part):
             training.pop(row.adapter, None)
         if row.note is not None:
             training[row.adapter] = row.note
+        everyday = {name: lost for name, lost in self.everyday.items() if name != row.adapter}
+        if row.everyday is not None:
+            everyday[row.adapter] = row.everyday
         estimated = self.estimated.without([row.adapter])
         if row.whole:
             cells = list(dict.fromkeys([*cells, *row.cells]))
@@ -340,6 +347,7 @@ class ProfileSummary(_Part):
             weights={**self.weights, row.adapter: row.weights_digest},
             joined=tuple(dict.fromkeys([*self.joined, row.adapter])),
             training=training,
+            everyday=everyday,
         )
 
     def without(self, names: Collection[str], cells: Collection[str]) -> Self:
@@ -355,6 +363,7 @@ class ProfileSummary(_Part):
             weights={name: digest for name, digest in self.weights.items() if name not in names},
             joined=tuple(name for name in self.joined if name not in names),
             training={name: note for name, note in self.training.items() if name not in names},
+            everyday={name: lost for name, lost in self.everyday.items() if name not in names},
         )
 
     def pack(self) -> tuple[dict[str, Any], bytes]:

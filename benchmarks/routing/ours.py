@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -22,12 +24,21 @@ from traitroute.router.request import Counts
 from .seen import Array, Requests, Rows, Seen
 from .table import OutcomeTable
 
+LOSSES = Path(__file__).with_name("everyday_losses.tsv")
+"""Training keys of adapters, their names, and what they lose on everyday requests (`everyday.py --losses`)."""
 Rank = Literal["null", "all"] | None
 """Components kept: those above the null, all, or as many as predict held-out gains best."""
 
 
 def _same(value: Any) -> Any:
     return value
+
+
+@cache
+def read_everyday_losses(file: Path) -> dict[str, tuple[str, float]]:
+    """Name and everyday loss of adapters, by the key of their training."""
+    rows = (line.split("\t") for line in file.read_text().splitlines())
+    return {key: (name, float(loss)) for key, name, loss in rows}
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,8 @@ class OurRouter:
         key = ("fit data", self.marks, self.rows, self.random_state, seen.new)
         data = seen.requests.once(key, lambda: FitData.of(requests, self.random_state))
         scores = traits.transform(means)
+        known = read_everyday_losses(LOSSES)
+        lost = [known[key][1] if key in known else None for key in seen.table.trained]
         profile = fit_profile(
             [seen.table.adapters[i] for i in kept],
             requests,
@@ -67,11 +80,12 @@ class OurRouter:
             n_traits=traits.n_traits_,
             rank={"null": traits.n_traits_, "all": scores.shape[1], None: None}[self.rank],
             data=data,
+            everyday_losses=[lost[i] for i in kept],
         )
         if seen.new is not None:
             rows = self._rows(seen.table, seen.new)
             name, gains = seen.table.adapters[seen.new], task_means(seen.gains[:, [seen.new]], data.tasks)[:, 0]
-            profile = profile.with_adapter(name, scores[seen.new], rows, gains=gains)
+            profile = profile.with_adapter(name, scores[seen.new], rows, gains=gains, everyday_loss=lost[seen.new])
         router = Router(self.profile(profile), z=self.z)
         return FittedRouter(router, seen.table.adapters, self.marks)
 

@@ -34,6 +34,7 @@ from ...serving.engines.probe import EngineProbe
 from ..base_model import BaseModelFolder
 from ..tasks.task import Example, Task
 from .anchors import TOLERANCE, AnchorRow, Places, rounds
+from .everyday import everyday_losses
 from .measure import Changes, cell_key, measured_cell, refuse_silence, request_for, to_outcomes
 from .profiled import MeasuredGains, Profiled, training_rows
 from .votes import Votes
@@ -98,7 +99,7 @@ def measure_row(
     else:
         meter.measure_anchors(share, tolerance)
     meter.refuse_silence()
-    row = replace(meter.new_row(), note=note)
+    row = replace(meter.new_row(), note=note, everyday=meter.everyday_loss())
     training = training or training_rows(profiled.tasks, adapter.source_task)
     version = _admit(registry, profiled.stored, adapter, row, training)
     return MeasuredRow(version, row, meter.row.size, time.monotonic() - start)
@@ -116,7 +117,9 @@ def join(stored: StoredProfile, row: NewRow, training: TrainingRows | None) -> t
             f"{stored.version}: it was fitted anew meanwhile, so measure again"
         )
     scores = stored.summary.traits.project(row.gains)
-    routing = RoutingProfile.from_bytes(stored.data).with_adapter(row.adapter, scores, training, gains=row.gains)
+    routing = RoutingProfile.from_bytes(stored.data).with_adapter(
+        row.adapter, scores, training, gains=row.gains, everyday_loss=row.everyday
+    )
     return routing.to_bytes(), stored.summary.with_row(row)
 
 
@@ -188,6 +191,10 @@ class RowMeter:
         refuse_silence(
             self.registry, self.adapter, EngineProbe(self.engine), self._changes, [*self.keys, *self._unscored]
         )
+
+    def everyday_loss(self) -> float:
+        """What the adapter loses on everyday requests, in score points."""
+        return everyday_losses([self.adapter], self._cell)[self.adapter.name]
 
     def gains(self) -> MeasuredGains:
         """The gains as known by now, over what base scored on this engine."""

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from ...adapters import Name, SuiteError
+from ...router.everyday import EverydayRequest, everyday_requests
 from .chat import Chat, read_chat
 from .lm_eval import harness_rows
 from .text_files import json_lines, numbered_lines
@@ -174,7 +175,28 @@ class HarnessSource(BaseModel):
         return _sample([Row(row, f"{where} {i}") for i, row in enumerate(rows, start=1)], count, seed)
 
 
-Source = BuiltInSource | FolderSource | HubSource | HarnessSource
+class EverydayRows(BaseModel):
+    """The everyday requests that ship with the router, those of each sort by turns; there are none to train on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    everyday: Literal[True] = True
+
+    def load(self, task: str, split: Split, count: int, *, seed: int) -> list[Row]:
+        """The first `count` rows: a request, and words of which one is in any right answer."""
+        if split == "train":
+            return []
+        by_sort: dict[str, list[EverydayRequest]] = {}
+        for each in everyday_requests():
+            by_sort.setdefault(each.sort, []).append(each)
+        mixed = islice((each for turn in zip(*by_sort.values(), strict=False) for each in turn), count)
+        return [
+            Row({"input": e.text, "target": e.accepted[0], "accepted": list(e.accepted)}, f"everyday request {i}")
+            for i, e in enumerate(mixed, start=1)
+        ]
+
+
+Source = BuiltInSource | FolderSource | HubSource | HarnessSource | EverydayRows
 
 
 def check_labels(rows: Sequence[Row]) -> None:

@@ -1,0 +1,40 @@
+"""What adapters lose on everyday requests: one more task, which no matrix holds and no request is likened to.
+
+The router takes it into account as far as a request seems to be an everyday one (`router/everyday.py`). Of SmolLM2's
+seventeen adapters in the routing benchmark one loses 5 points of 77, and five lose all of them (docs/decisions.md).
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+from ...adapters import Adapter, Cell
+from ...router.everyday import LOSS
+from ..tasks.metrics import read_metric
+from ..tasks.sources import EverydayRows
+from ..tasks.task import Task
+
+REQUESTS = 24
+"""Three of each sort. More would make the loss surer, and every adapter dearer."""
+MAX_TOKENS = 32
+PRIOR = 5
+"""What is lost on average counts as so many requests: adapters differ some twice as much as chance on 24 does."""
+
+
+@cache
+def everyday_task() -> Task:
+    """The task, of which every adapter's cell is kept beside those of the profile's tasks."""
+    return Task(
+        name="everyday-requests",
+        rows=EverydayRows(),
+        metric=read_metric({"name": "contains", "references": "accepted"}),
+        test=REQUESTS,
+        max_tokens=MAX_TOKENS,
+    )
+
+
+def everyday_losses(adapters: Sequence[Adapter], cell: Callable[[Adapter | None, Task], Cell]) -> dict[str, float]:
+    """What each of the adapters loses there against base, in score points, from 0; `cell` measures unless it is."""
+    task = everyday_task()
+    base = cell(None, task).outcomes.strict.astype(float)
+    lost = {each.name: float((base - cell(each, task).outcomes.strict).sum()) for each in adapters}
+    return {name: max(0.0, (sum_lost + PRIOR * LOSS) / (len(base) + PRIOR)) for name, sum_lost in lost.items()}
