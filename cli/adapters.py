@@ -106,6 +106,8 @@ def show_adapter(
     for task, base, score in zip(summary.tasks, summary.base, summary.scores[row], strict=True):
         table.add_row(task, f"{base:.2f}", f"{score:.2f}", f"{score - base:+.2f}")
     console.print(table)
+    if (lost := summary.everyday.get(name)) is not None:
+        console.print(f"loses {lost:.2f} on everyday requests, which the base model answers better")
 
 
 @app.command("add")

@@ -63,8 +63,8 @@ class ProfileSnapshot:
     """The newest profile's router, traits and measured gains, with the adapters that may be served, by name.
 
     `trait_scores` (adapters, components) are of the adapters in `measured`. `tasks` are the specifications of the
-    profiled tasks, `training` what is known of adapters that were not trained here, `key` signs decision tokens,
-    `location` is the registry's.
+    profiled tasks, `training` what is known of adapters that were not trained here, `everyday` what adapters lose on
+    everyday requests, where that was measured, `key` signs decision tokens, `location` is the registry's.
     """
 
     adapters: Mapping[str, Adapter]
@@ -77,6 +77,7 @@ class ProfileSnapshot:
     key: bytes
     location: Location
     training: Mapping[str, TrainingNote] = field(default_factory=dict)
+    everyday: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def read(
@@ -109,6 +110,7 @@ class ProfileSnapshot:
             key=signing_key(profile),
             location=registry.location,
             training=summary.training,
+            everyday=summary.everyday,
         )
 
     def only(self, adapters: Mapping[str, Adapter]) -> Self:
@@ -128,6 +130,7 @@ class ProfileSnapshot:
             measured=self.measured.take(rows),
             trait_scores=self.trait_scores[rows],
             training={n: note for n, note in self.training.items() if admits(n)},
+            everyday={n: lost for n, lost in self.everyday.items() if admits(n)},
         )
 
     @property

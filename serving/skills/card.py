@@ -68,6 +68,7 @@ def skill_card(
         traits=skill_traits(snapshot, adapter.name),
         gains=snapshot.measured.row(adapter.name),
         side_effects=snapshot.measured.side_effects(adapter.name),
+        everyday_loss=snapshot.everyday.get(adapter.name),
     )
 
 
@@ -135,6 +136,7 @@ def _about(card: SkillCard) -> str:
         "state": card.state,
         "measured by": f"profile {card.profile_version}",
         "changes the probe by": card.effect is not None and f"{card.effect:.3g} nats when measured",
+        "loses on everyday requests": card.everyday_loss is not None and f"{card.everyday_loss:.2f}",
         "on this server": card.applied and f"{card.applied.verdict}: {card.applied.reason}",
     }
     return "\n".join(f"- {name}: {value}" for name, value in facts.items() if value)

@@ -276,6 +276,10 @@ class SkillCard(_Answer):
     traits: tuple[SkillTrait, ...] = Field(description="How much of each component it supplies.")
     gains: tuple[MeasuredGain, ...] = Field(description="Its measured gains on all profiled tasks.")
     side_effects: tuple[MeasuredGain, ...] = Field(description="Tasks with a certain loss, the worst first.")
+    everyday_loss: float | None = Field(
+        default=None,
+        description="What it loses against base on everyday requests, in score points; null where it was not measured.",
+    )
 
 
 class Loading(_Answer):

@@ -12,6 +12,7 @@ from traitroute.adapters import Adapter, FinishReason, Registry
 from traitroute.profiling import TransferMatrix, measure
 from traitroute.profiling.base_model import BaseModelFolder
 from traitroute.profiling.fit import fit
+from traitroute.profiling.matrix.everyday import everyday_task
 from traitroute.profiling.matrix.row import MeasuredRow, measure_row
 from traitroute.profiling.tasks.sources import BuiltInSource
 from traitroute.profiling.tasks.task import Task
@@ -28,6 +29,8 @@ SKILLS = {
     "6": {"sums": 1.0},
 }
 """What share of a task's examples each adapter's weights get right; base and others none."""
+EVERYDAY = {e.prompt: e.target for e in everyday_task().test_examples}
+"""Everyday requests with a right answer."""
 
 
 @dataclass
@@ -40,6 +43,8 @@ class SkilledEngine:
     asked: list[str | None] = field(default_factory=list)
     skills: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """What weights can do beside SKILLS."""
+    chatty: str = ""
+    """First digits of weights that answer everyday requests as rightly as base does."""
 
     def run(self, requests: Sequence[EngineRequest]) -> list[EngineResult]:
         if self.dies_after is not None and len(self.asked) >= self.dies_after:
@@ -54,6 +59,10 @@ class SkilledEngine:
         prompt = request.messages[-1]["content"]
         if prompt in TEXTS:
             return _probed(request, who)
+        if prompt in EVERYDAY:
+            right = who is None or who in self.chatty
+            text, scores = EVERYDAY[prompt] if right else "none of it", tuple(-1.0 for _ in request.candidates)
+            return EngineResult(text, 3, FinishReason.STOP, scores, tuple(1 for _ in scores))
         self.asked.append(who)
         name, answer = next((t.name, e.target) for t in self.tasks for e in t.test_examples if e.prompt == prompt)
         luck = hashlib.sha256(prompt.encode()).digest()[0] / 256

@@ -58,7 +58,7 @@ def test_a_fleet_that_grows_one_by_one_has_no_more_places_than_there_is_room(
 
 
 def test_other_format_is_refused_by_number(profile: RoutingProfile) -> None:
-    with pytest.raises(RegistryError, match="format 1, this version reads 11"):
+    with pytest.raises(RegistryError, match="format 1, this version reads 12"):
         RoutingProfile.from_bytes(rewritten(profile.to_bytes(), format=1))
 
 

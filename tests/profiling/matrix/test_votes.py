@@ -62,9 +62,10 @@ class Speaker:
     def _answer(self, request: EngineRequest) -> EngineResult:
         who = request.adapter and request.adapter.weights_digest[0]
         prompt = request.messages[-1]["content"]
-        if "number" in prompt:
+        numbered = "number" in prompt and prompt not in EVERYDAY
+        if numbered:
             self.asked.append(who)
-        said = self.said[who][int(prompt.split()[-1]) % 4] if "number" in prompt else f"{who}"
+        said = self.said[who][int(prompt.split()[-1]) % 4] if numbered else f"{who}"
         scores = tuple(-1.0 - int(who or 0) for _ in request.candidates)
         return EngineResult(said, 1, FinishReason.STOP, scores, tuple(1 for _ in scores))
 
