@@ -10,8 +10,8 @@
 Groups of the table are left out by turns, of those to design on, and some of the others are profiled (0: all). Shown
 are the mean gain over base on the groups left out, each alike, in points; how many of them lose more than two points;
 the share of their requests that goes to base; and the share of the thirty everyday requests in `routing/off_topic.txt`,
-none of which the router knows, that goes to an adapter. Each for several expected shares of everyday requests
-(`traitroute.router.everyday.expected_share`), 0 being the router without them.
+none of which the router knows, that goes to an adapter, and the points that this loses. Each for several expected
+shares of everyday requests (`traitroute.router.everyday.expected_share`), 0 being the router without them.
 """
 
 import argparse
@@ -53,12 +53,13 @@ OF_GROUP = 5
 @dataclass(frozen=True)
 class Asked:
     """What came of the requests of one fold: their `gains` and `groups` (n,), which went `to_base` (n,), and the share
-    of everyday requests that went to an adapter."""
+    of everyday requests that went to an adapter, with the mean score that this lost."""
 
     gains: NDArray[np.float64]
     groups: NDArray[np.str_]
     to_base: NDArray[np.bool_]
     misrouted: float
+    lost: float
 
 
 def ask(table: OutcomeTable, score: str, size: int, expected: list[float]) -> Iterator[tuple[float, Asked]]:
@@ -73,13 +74,15 @@ def ask(table: OutcomeTable, score: str, size: int, expected: list[float]) -> It
         for share in expected:
             expecting = _expecting(profile, share)
             chosen = expecting.choose(list(asked.marks)).chosen + 1
+            chatted = expecting.choose(everyday).chosen
             yield (
                 share,
                 Asked(
                     gains[np.arange(len(chosen)), chosen],
                     table.group[fold.test],
                     chosen == 0,
-                    float(np.mean(expecting.choose(everyday).chosen >= 0)),
+                    float(np.mean(chatted >= 0)),
+                    float(np.mean(np.where(chatted < 0, 0, profile.everyday_losses[chatted]))),
                 ),
             )
 
@@ -178,7 +181,9 @@ def main() -> None:
         return
     table = complete_table(arguments.outcomes)
     expected = [float(share) for share in arguments.expected.split(",")]
-    shown = Table("profiled groups", "score", "expected", "gain", "2 points below", "to base", "everyday to adapters")
+    shown = Table(
+        "profiled groups", "score", "expected", "gain", "2 points below", "to base", "everyday to adapters", "lost"
+    )
     for size in map(int, arguments.groups.split(",")):
         for score in ("strict", "lenient"):
             found = defaultdict(list)
@@ -193,12 +198,13 @@ def _figures(folds: list[Asked]) -> tuple[str, ...]:
     gains, groups = (np.concatenate([getattr(fold, name) for fold in folds]) for name in ("gains", "groups"))
     means = np.array([gains[groups == group].mean() for group in np.unique(groups)])
     to_base = np.concatenate([fold.to_base for fold in folds]).mean()
-    misrouted = np.mean([fold.misrouted for fold in folds])
+    misrouted, lost = (np.mean([getattr(fold, name) for fold in folds]) for name in ("misrouted", "lost"))
     return (
         f"{100 * means.mean():+.1f}",
         f"{(means < -0.02).sum()} of {len(means)}",
         f"{to_base:.0%}",
         f"{misrouted:.0%}",
+        f"{100 * lost:.1f}",
     )
 
 

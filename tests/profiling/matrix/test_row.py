@@ -8,6 +8,7 @@ import pytest
 from traitroute.adapters import AdapterState, InputError, RegistryError, SilentAdapterError
 from traitroute.profiling.base_model import BaseModelFolder
 from traitroute.profiling.matrix.anchors import rounds
+from traitroute.profiling.matrix.everyday import REQUESTS
 from traitroute.profiling.matrix.profiled import Profiled
 from traitroute.profiling.matrix.row import measure_row
 from traitroute.profiling.study import Study
@@ -54,7 +55,8 @@ def test_a_round_is_asked_together(fleet: Fleet, monkeypatch: pytest.MonkeyPatch
     sizes, run = [], fleet.engine.run
     monkeypatch.setattr(fleet.engine, "run", lambda requests: (sizes.append(len(requests)), run(requests))[1])
     found = fleet.measure("four", share=0.25, tolerance=0)
-    asked = [n for n in sizes if n not in (1, len(TEXTS))]
+    *asked, of_base, everyday = [n for n in sizes if n not in (1, len(TEXTS))]
+    assert of_base == everyday == REQUESTS
     assert asked == np.diff(rounds(120, 3, 0.25), prepend=0).tolist()
     assert sum(asked) == found.row.examples.sum()
 

@@ -22,6 +22,8 @@ from traitroute.profiling.tasks.suite import GivenAdapter, Suite
 from traitroute.profiling.tasks.task import Task, data_warnings, routing_scores
 from traitroute.serving.engines import EngineRequest, EngineResult
 
+from ..conftest import EVERYDAY
+
 BASE = BaseModelFolder(name="tiny", path=Path("tiny"), digest="b" * 64)
 SAID: Mapping[str | None, Sequence[str]] = {
     None: ("Rome", "", "no", "x"),
