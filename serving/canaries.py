@@ -65,7 +65,8 @@ def route_with(
     # What is loaded depends on earlier draws, so it must not decide whose entry a conversation is.
     alone = {option: value for option, value in options.items() if option not in ("held", "worth")}
     replaced = {canary.replaces for canary in canaries.values()}
-    first = route(**{**alone, "among": admitted - replaced}).adapter
+    # Of this decision nothing else is looked at.
+    first = route(**{**alone, "among": admitted - replaced, "explain": False, "ranked": 1}).adapter
     canary = canaries.get(first or "")
     entry = canary and Entry(canary.name, canary.share, canary.is_given(lot))
     if canary is None or entry is None or not entry.given:

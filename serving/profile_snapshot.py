@@ -12,7 +12,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -250,7 +250,7 @@ class DecisionToken:
 
     def sign(self, key: bytes) -> str:
         """The token as text, signed with `key`."""
-        fields = asdict(self) | ({"policy": None} if self.arm == "auto" else {})
+        fields = vars(self) | ({"policy": None} if self.arm == "auto" else {})
         if self.canary is None:
             fields = {name: value for name, value in fields.items() if name not in ("canary", "share", "given")}
         form = _FORMAT if self.canary is None else _FORMAT_OF_CANARIES

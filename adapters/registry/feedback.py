@@ -139,7 +139,9 @@ class FeedbackTable(Database):
         if since is not None:
             query = query.where(_table.c.created_at >= since.replace(microsecond=0))
         with self._transaction() as connection:
-            rows = connection.execute(query.order_by(_table.c.created_at.desc()).limit(newest)).all()[::-1]
+            # Of one second the order must be the same each time: sequences of outcomes are looked at again and again.
+            latest = query.order_by(*(_table.c[name].desc() for name in ("created_at", "token", "source")))
+            rows = connection.execute(latest.limit(newest)).all()[::-1]
             return [Feedback.model_validate(dict(row._mapping)) for row in rows]
 
     def forget_feedback(self, *, before: datetime) -> int:

@@ -55,6 +55,16 @@ class Growth:
         return cls(float(mb[late][0]), float(mb[-1]), 60 * slope)
 
 
+def median_percent_more(times: Array, beside: Array, rng: np.random.Generator) -> Interval:
+    """By how many % `times` are above `beside`, both (pairs,): the median of the pairs' ratios.
+
+    A machine whose other load changes slows both of a pair, so that ratios say more than differences in ms.
+    """
+    drawn = rng.integers(len(times), size=(RESAMPLES, len(times)))
+    more = 100 * (times / beside - 1)
+    return Interval.of(float(np.median(more)), np.median(more[drawn], axis=1))
+
+
 def percent_more(rates: Array, beside: Array, rng: np.random.Generator) -> Interval:
     """By how many % `rates` are above `beside`, both (pairs,): the geometric mean of the pairs' ratios.
 

@@ -1,214 +1,249 @@
-"""What the control group, second choices, outcomes, tenants, a canary and ties cost together, against a server without.
+"""What control group, outcomes, tenants, a canary and ties cost, each alone and all together, against a server without.
 
-Three `traitroute serve --engine transformers` of a two-layer model whose adapters are random, so that an answer of one
-token takes a few milliseconds and what is beside it shows: two with none of it, of which the second is the control
-(A/A), and one with all of it. Every text is asked of the three for `auto`, one request at a time, in an order drawn for
-it. Compared are the texts that one and the same adapter answered in all three: those that are held back, explored or a
-canary's are counted, and so are those that fell back. Beside the latencies is what the servers say themselves, by
-request: how long choices took, waiting for the processor included, and their processor time, which others' load on the
-machine hardly moves, with all that is done after the answer, as writing outcomes, and while nothing is asked. Last, the
-processor time of choosing alone, in this process: once, twice by one prediction as with a canary, and twice anew.
+Servers of `traitroute serve --engine transformers` of a two-layer model whose adapters are random, so that an answer of
+one token takes a few milliseconds and what is beside it shows: two with none of it, of which the second is the control
+(A/A), one with each part alone, and one with all. Every text is asked of each server for `auto`, one request at a time,
+in an order drawn for it, and a server is compared with the first on the texts that one adapter answered in both.
+
+On a machine with other work a latency says how long a request waited for the processor. So beside it stands the
+processor time of the server, by the kernel's clock of its process: what it spent from the request until shortly after
+the answer, and, apart from that, by the second what it spent at other times, as on polling its registry and on writing
+outcomes, which does not grow with the requests. No server loads an adapter meanwhile: each has a slot for all that are
+asked for, and for one less than there are, so that ties are looked for.
 """
 
+import ctypes
+import os
 import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+from interval import Interval
 from numpy.typing import NDArray
 from rich.table import Table
 from traitroute.adapters import Registry
-from traitroute.router import Router
 from traitroute.serving.http.tenants import key_hash
 from traitroute.serving.state import AUTO
+from traitroute.serving.vllm import RunningServer
 
-from .client import CHAT, chat, growth, read_metrics
-from .paired import Difference
-from .stand import embedded_server, made_registry, tiny_base, topic_profile
+from .client import CHAT, chat
+from .paired import Difference, median_percent_more
+from .stand import embedded_server, made_registry, tiny_base
 from .topics import TOPICS
 
-SERVERS = ("off", "off again", "on")
 OPERATOR, TENANT = "the-operators-key", "a-tenants-key"
-INCUMBENT, CANARY = "cook", "cook2"
+INCUMBENT, CANARY, SPARE = "cook", "cook2", "cook3"
+"""The spare adapter gets no traffic anywhere."""
 SHARE = 0.1
-VARIABLES = {
-    "TRAITROUTE_HOLDBACK": "0.02",
-    "TRAITROUTE_EXPLORE": "0.05",
-    "TRAITROUTE_OUTCOMES": "format,answered",
-    "TRAITROUTE_LOAD_COST": "20",
-}
-WARM_UP, ALONE = 6, 200
+WARM_UP = 6
 """Texts of each topic that are asked before: adapters are loaded and proven by them."""
+SETTLE_S = 0.005
+"""What a server does for a request after its answer is done by then, unless it is left for later."""
 
 
 @dataclass(frozen=True)
-class Production:
-    """Median ms at one token and differences to the server `off`, of `compared` among `texts`; `arms` counts what the
-    server with all of it says of each text; `routing_ms` is the mean of each server's own histogram, and `cpu_ms` its
-    processor time by request. `choosing_ms` is the processor time of the router alone.
-    """
+class Setting:
+    """What one server is started with."""
 
-    texts: int
-    compared: int
-    arms: Mapping[str, int]
-    fell_back: int
-    median_ms: Mapping[str, float]
-    on: Difference
-    control: Difference
-    routing_ms: Mapping[str, float]
-    cpu_ms: Mapping[str, float]
-    choosing_ms: Mapping[str, float]
-
-    def table(self) -> Table:
-        """One line a server."""
-        shown = Table(title="latency of auto at max_tokens=1, ms", title_justify="left")
-        for name in ("server", "median", "more, median", "in %", "more, mean", "choice, mean", "processor"):
-            shown.add_column(name, justify="left" if name == "server" else "right")
-        differences = {"off again": self.control, "on": self.on}
-        for server in SERVERS:
-            d = differences.get(server)
-            more = ["", "", ""] if d is None else [f"{each:+.2f}" for each in (d.median_ms, d.percent, d.mean_ms)]
-            own = f"{self.routing_ms[server]:.2f}", f"{self.cpu_ms[server]:.2f}"
-            shown.add_row(server, f"{self.median_ms[server]:.2f}", *more, *own)
-        arms = ", ".join(f"{count} {arm}" for arm, count in sorted(self.arms.items()))
-        shown.caption = (
-            f"{self.compared} of {self.texts} texts compared, which one adapter answered in all three; with all of it: "
-            f"{arms}; {self.fell_back} fell back. The router alone, ms of processor time: "
-            + ", ".join(f"{way} {ms:.2f}" for way, ms in self.choosing_ms.items())
-        )
-        return shown
+    variables: Mapping[str, str] = field(default_factory=dict)
+    has_tenant: bool = False
+    has_canary: bool = False
 
 
-def measure_production(count: int, track: Any, *, seed: int) -> tuple[Production, NDArray[np.float64]]:
-    """Measure, and return the times too: ms, (texts compared, `SERVERS`)."""
-    rng = np.random.default_rng(seed)
-    asked = [text for rows in TOPICS.values() for text in rows]
-    first = [f"{rows[i % len(rows)]} First {i}." for rows in TOPICS.values() for i in range(WARM_UP)]
-    texts = [f"{asked[int(rng.integers(len(asked)))]} Number {i}." for i in range(count)]
-    with three_servers() as clients:
-        for text in track(first, "loading"):
-            _answers(clients, text, rng)
-        before = [_metrics(client) for client in clients.values()]
-        answers = [_answers(clients, text, rng) for text in track(texts, "timed texts")]
-        after = [_metrics(client) for client in clients.values()]
-    routing, cpu = (
-        {server: 1000 * growth(b, a, name) / count for server, b, a in zip(SERVERS, before, after, strict=True)}
-        for name in ("traitroute_routing_seconds_sum", "process_cpu_seconds_total")
-    )
-    return summary(answers, routing, cpu, measure_choosing(texts[:ALONE]), rng)
-
-
-def measure_choosing(texts: Sequence[str]) -> dict[str, float]:
-    """Ms of processor time a text: a choice, two by one prediction, and two anew."""
-    router = Router(topic_profile({CANARY: INCUMBENT}))
-
-    def twice(text: str) -> None:
-        prediction = router.predict(text)
-        router.route(prediction)
-        router.route(prediction)
-
-    ways: dict[str, Callable[[str], object]] = {
-        "once": router.route,
-        "twice by one prediction": twice,
-        "twice anew": lambda text: (router.route(text), router.route(text)),
-    }
-    spent = dict.fromkeys(ways, 0.0)
-    for text in texts:
-        for way, choose in ways.items():
-            begin = time.process_time_ns()
-            choose(text)
-            spent[way] += (time.process_time_ns() - begin) / 1e6
-    return {way: ms / len(texts) for way, ms in spent.items()}
+CONTROL_GROUP = {"TRAITROUTE_HOLDBACK": "0.02", "TRAITROUTE_EXPLORE": "0.05"}
+OUTCOMES = {"TRAITROUTE_OUTCOMES": "format,answered"}
+TIES = {"TRAITROUTE_LOAD_COST": "20"}
+OFF, ALL = "off", "all"
+SETTINGS: Mapping[str, Setting] = {
+    OFF: Setting(),
+    "off again": Setting(),
+    "control group": Setting(CONTROL_GROUP),
+    "outcomes": Setting(OUTCOMES),
+    "tenant": Setting(has_tenant=True),
+    "canary": Setting(has_canary=True),
+    "ties": Setting(TIES),
+    ALL: Setting(CONTROL_GROUP | OUTCOMES | TIES, has_tenant=True, has_canary=True),
+}
 
 
 @dataclass(frozen=True)
 class Timed:
-    """How long one answer took, in ms, and what its headers say."""
+    """How long one answer took, and the server's processor time for it, in ms; and what its headers say."""
 
     ms: float
+    cpu_ms: float
     adapter: str
     arm: str
 
 
-def summary(
-    answers: Sequence[Sequence[Timed]],
-    routing_ms: Mapping[str, float],
-    cpu_ms: Mapping[str, float],
-    choosing_ms: Mapping[str, float],
-    rng: np.random.Generator,
-) -> tuple[Production, NDArray[np.float64]]:
-    """What the answers say, a row a text, each of all `SERVERS`."""
-    alike = [row for row in answers if len({(each.adapter, bool(each.arm)) for each in row}) == 1 and row[0].arm]
-    times = np.array([[each.ms for each in row] for row in alike])
-    off, again, on = times.T
-    found = Production(
+@dataclass(frozen=True)
+class Cost:
+    """Medians of one server, and how it differs from the first on the `compared` texts: latency in %, processor ms.
+
+    `aside_ms` is its processor time by the second while it was asked nothing.
+    """
+
+    compared: int
+    median_ms: float
+    more_percent: Interval
+    cpu_ms: float
+    more_cpu: Difference
+    aside_ms: float
+
+
+@dataclass(frozen=True)
+class Production:
+    """What each server costs; `arms` counts what the one with all of it says of each text."""
+
+    texts: int
+    costs: Mapping[str, Cost]
+    arms: Mapping[str, int]
+    fell_back: int
+
+    def table(self) -> Table:
+        """One line a server."""
+        shown = Table(title="auto at max_tokens=1: latency, and processor time of the server, ms", title_justify="left")
+        for name in ("server", "pairs", "latency", "more, %", "processor", "more", "more, %", "aside, a second"):
+            shown.add_column(name, justify="left" if name == "server" else "right")
+        for server, cost in self.costs.items():
+            cpu = cost.more_cpu
+            more = "", f"{cost.more_percent:+.1f}", f"{cpu.median_ms:+.2f}", f"{cpu.percent:+.1f}"
+            _, latency, ms, percent = ("",) * 4 if server == OFF else more
+            own = f"{cost.median_ms:.1f}", latency, f"{cost.cpu_ms:.2f}", ms, percent, f"{cost.aside_ms:.1f}"
+            shown.add_row(server, f"{cost.compared}", *own)
+        arms = ", ".join(f"{count} {arm}" for arm, count in sorted(self.arms.items()))
+        shown.caption = f"{self.texts} texts; with all of it: {arms}; {self.fell_back} fell back"
+        return shown
+
+
+def measure_production(count: int, track: Any, *, seed: int) -> tuple[Production, NDArray[np.float64]]:
+    """Measure, and return the times too: latency and processor ms, (texts, `SETTINGS`, 2)."""
+    rng = np.random.default_rng(seed)
+    asked = [text for rows in TOPICS.values() for text in rows]
+    first = [f"{rows[i % len(rows)]} First {i}." for rows in TOPICS.values() for i in range(WARM_UP)]
+    texts = [f"{asked[int(rng.integers(len(asked)))]} Number {i}." for i in range(count)]
+    with made_servers() as servers:
+        for text in track(first, "loading"):
+            _answers(servers, text, rng)
+        begun = [server.aside() for server in servers]
+        answers = [_answers(servers, text, rng) for text in track(texts, "timed texts")]
+        aside = [server.aside() - before for server, before in zip(servers, begun, strict=True)]
+    times = np.array([[(each.ms, each.cpu_ms) for each in row] for row in answers])
+    return summary(answers, [1000 * cpu_s / s for s, cpu_s in aside], rng), times
+
+
+def summary(answers: Sequence[Sequence[Timed]], aside_ms: Sequence[float], rng: np.random.Generator) -> Production:
+    """What the answers say, a row a text, each of all `SETTINGS`."""
+    return Production(
         texts=len(answers),
-        compared=len(alike),
+        costs={
+            server: _cost([(row[0], row[i]) for row in answers], aside_ms[i], rng) for i, server in enumerate(SETTINGS)
+        },
         arms=dict(Counter(row[-1].arm or "fallback" for row in answers)),
         fell_back=sum(not each.arm for row in answers for each in row),
-        median_ms=dict(zip(SERVERS, np.median(times, axis=0).tolist(), strict=True)),
-        on=Difference.of(on, off, rng),
-        control=Difference.of(again, off, rng),
-        routing_ms=routing_ms,
-        cpu_ms=cpu_ms,
-        choosing_ms=choosing_ms,
     )
-    return found, times
+
+
+def _cost(pairs: Sequence[tuple[Timed, Timed]], aside_ms: float, rng: np.random.Generator) -> Cost:
+    alike = [(off, on) for off, on in pairs if off.adapter == on.adapter and off.arm and on.arm]
+    times = np.array([[(each.ms, each.cpu_ms) for each in pair] for pair in alike])
+    (ms_off, cpu_off), (ms, cpu) = times.transpose(1, 2, 0)
+    return Cost(
+        compared=len(alike),
+        median_ms=float(np.median(ms)),
+        more_percent=median_percent_more(ms, ms_off, rng),
+        cpu_ms=float(np.median(cpu)),
+        more_cpu=Difference.of(cpu, cpu_off, rng),
+        aside_ms=aside_ms,
+    )
+
+
+class Server:
+    """A server that is asked one text at a time, and the processor time of its process."""
+
+    def __init__(self, client: httpx.Client, pid: int) -> None:
+        self._client = client
+        self._clock = processor_clock(pid)
+        # What passed while a request was under way, as `_now` has it.
+        self._asked = np.zeros(2)
+
+    def answer(self, text: str) -> Timed:
+        """Ask for `auto`."""
+        begin = self._now()
+        answer = self._client.post(CHAT, json=chat(AUTO, text, max_tokens=1)).raise_for_status()
+        seconds = time.perf_counter() - begin[0]
+        time.sleep(SETTLE_S)
+        passed = self._now() - begin
+        self._asked += passed
+        headers = answer.headers
+        adapter, arm = headers["x-traitroute-adapter"], headers.get("x-traitroute-arm", "")
+        return Timed(1000 * seconds, 1000 * float(passed[1]), adapter, arm)
+
+    def aside(self) -> NDArray[np.float64]:
+        """Seconds that passed while it was asked nothing, and those of its processor time, (2,)."""
+        return self._now() - self._asked
+
+    def _now(self) -> NDArray[np.float64]:
+        return np.array([time.perf_counter(), time.clock_gettime(self._clock)])
+
+
+def processor_clock(pid: int) -> int:
+    """The number of the clock that counts the processor time of a process, all its threads together (POSIX)."""
+    clock = ctypes.c_int()
+    if error := ctypes.CDLL(None).clock_getcpuclockid(pid, ctypes.byref(clock)):
+        raise OSError(error, os.strerror(error))
+    return clock.value
 
 
 @contextmanager
-def three_servers() -> Iterator[dict[str, httpx.Client]]:
-    """A client of each of the `SERVERS`, which have registries of their own."""
+def made_servers() -> Iterator[list[Server]]:
+    """A server of each of the `SETTINGS`, which have registries of their own."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         base = tiny_base(folder / "tiny")
-        made_registry(folder / "off", base, twins={CANARY: INCUMBENT}).close()
-        with Registry.open(folder / "off" / "registry.db") as registry:
-            registry.set_canary(CANARY, 0.0)
-        for other in ("off again", "on"):
-            shutil.copytree(folder / "off", folder / other)
-        with Registry.open(folder / "on" / "registry.db") as registry:
-            registry.set_canary(CANARY, SHARE, replaces=INCUMBENT)
+        made_registry(folder / "made", base, twins={CANARY: INCUMBENT, SPARE: INCUMBENT}).close()
+        with Registry.open(folder / "made" / "registry.db") as registry:
+            for twin in (CANARY, SPARE):
+                registry.set_canary(twin, 0.0)
         tenants = folder / "tenants.toml"
-        names = [*TOPICS, CANARY]
-        tenants.write_text(f'[tenants.team]\nkeys = ["{key_hash(TENANT)}"]\nadapters = {names}\n')
-        given = {server: {} for server in SERVERS} | {"on": VARIABLES | {"TRAITROUTE_TENANTS": str(tenants)}}
-        with ThreadPoolExecutor(len(SERVERS)) as pool:
-            urls = pool.map(lambda server: _served(stack, folder, server, base, given[server]), SERVERS)
-        clients = {}
-        for server, url in zip(SERVERS, urls, strict=True):
-            headers = {"authorization": f"Bearer {TENANT if given[server] else OPERATOR}"}
-            clients[server] = stack.enter_context(httpx.Client(base_url=url, headers=headers, timeout=120))
-        yield clients
+        tenants.write_text(f'[tenants.team]\nkeys = ["{key_hash(TENANT)}"]\nadapters = {[*TOPICS, CANARY]}\n')
+        started = []
+        for i, setting in enumerate(SETTINGS.values()):
+            of_its_own = folder / f"{i}"
+            shutil.copytree(folder / "made", of_its_own)
+            if setting.has_canary:
+                with Registry.open(of_its_own / "registry.db") as registry:
+                    registry.set_canary(CANARY, SHARE, replaces=INCUMBENT)
+            started.append(stack.enter_context(_served(of_its_own, base, setting, tenants)))
+        yield [
+            Server(stack.enter_context(_client(server.base_url, setting)), server.pid)
+            for server, setting in zip(started, SETTINGS.values(), strict=True)
+        ]
 
 
-def _served(stack: ExitStack, folder: Path, server: str, base: Path, given: Mapping[str, str]) -> str:
-    # One slot less than adapters, so that ties are looked for.
-    options = ["--api-key-env", "BENCHMARK_KEY", "--max-loras", str(len(TOPICS))]
-    variables = {"BENCHMARK_KEY": OPERATOR, **given}
-    return stack.enter_context(embedded_server(folder / server, base, options=options, variables=variables)).base_url
+def _served(folder: Path, base: Path, setting: Setting, tenants: Path) -> AbstractContextManager[RunningServer]:
+    # One slot less than adapters. Threads that wait for each other spin, which would be taken for work.
+    options = ["--api-key-env", "BENCHMARK_KEY", "--max-loras", str(len(TOPICS) + 1)]
+    variables = {"BENCHMARK_KEY": OPERATOR, "OMP_NUM_THREADS": "1", **setting.variables}
+    if setting.has_tenant:
+        variables["TRAITROUTE_TENANTS"] = str(tenants)
+    return embedded_server(folder, base, options=options, variables=variables)
 
 
-def _answers(clients: Mapping[str, httpx.Client], text: str, rng: np.random.Generator) -> list[Timed]:
-    """What each server makes of a text, in the order of `SERVERS`."""
-    body = chat(AUTO, text, max_tokens=1)
-    found: dict[str, Timed] = {}
-    for i in rng.permutation(len(SERVERS)):
-        begin = time.perf_counter_ns()
-        answer = clients[SERVERS[i]].post(CHAT, json=body).raise_for_status()
-        ms = (time.perf_counter_ns() - begin) / 1e6
-        headers = answer.headers
-        found[SERVERS[i]] = Timed(ms, headers["x-traitroute-adapter"], headers.get("x-traitroute-arm", ""))
-    return [found[server] for server in SERVERS]
+def _client(url: str, setting: Setting) -> httpx.Client:
+    key = TENANT if setting.has_tenant else OPERATOR
+    return httpx.Client(base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=120)
 
 
-def _metrics(client: httpx.Client) -> dict[str, float]:
-    return read_metrics(client.get("/metrics", headers={"authorization": f"Bearer {OPERATOR}"}).text)
+def _answers(servers: Sequence[Server], text: str, rng: np.random.Generator) -> list[Timed]:
+    """What each server makes of a text, in the order of `SETTINGS`."""
+    answers = {int(i): servers[i].answer(text) for i in rng.permutation(len(servers))}
+    return [answers[i] for i in range(len(servers))]

@@ -267,5 +267,5 @@ def _options(wanted: Constraints, snapshot: RegistrySnapshot) -> dict[str, Any]:
 
 def printable(text: str) -> bytes:
     """One line of at most 200 printable ASCII characters, as a header must be."""
-    kept = "".join(c if c.isascii() and c.isprintable() else " " for c in text)
+    kept = text if text.isascii() and text.isprintable() else "".join(c if " " <= c <= "~" else " " for c in text)
     return " ".join(kept.split())[:200].strip().encode("ascii")

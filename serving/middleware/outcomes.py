@@ -42,7 +42,8 @@ HOURLY, BURST = 1000, 100
 """How many decisions a process judges an hour, and one after the other after a pause."""
 MOST_UNDER_WAY = 200
 """How many answers are looked at at a time, for at most so many times `MOST_CHARACTERS`."""
-WAITING, WRITE_EVERY_S = 1000, 1.0
+WAITING, WRITE_EVERY_S = 1000, 10.0
+"""A write opens the registry and ends with a sync, some 10 ms of processor time: more than all else for a request."""
 UNGRADED = 100
 """How many answers wait for the judge at a time; others are not graded."""
 _ENDED = frozenset({"stop", "tool_calls", "function_call"})

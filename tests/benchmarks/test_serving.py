@@ -1,5 +1,8 @@
 """The arithmetic of the serving benchmarks: paired differences, growth, verdicts and counts; no server."""
 
+import subprocess
+import sys
+import time
 from typing import Any
 
 import numpy as np
@@ -13,8 +16,8 @@ from serving.fault_injection import slowed
 from serving.load import seen_status
 from serving.middleware_alone import Alone
 from serving.overhead import summary as overhead_summary
-from serving.paired import Difference, Growth, percent_more
-from serving.production import Timed
+from serving.paired import Difference, Growth, median_percent_more, percent_more
+from serving.production import SETTINGS, Timed, processor_clock
 from serving.production import summary as production_summary
 from serving.replacement import SEEN_WITHIN_S
 from serving.replacement import summary as replacement_summary
@@ -45,18 +48,40 @@ def test_a_difference_is_found_through_noise_that_pairs_share() -> None:
     assert found.percent.value == pytest.approx(100 * found.median_ms.value / np.median(beside))
 
 
-def test_only_texts_that_one_adapter_answered_everywhere_are_compared() -> None:
-    def row(*ms: float, **on: str) -> list[Timed]:
-        return [
-            *(Timed(each, "cook", "auto") for each in ms[:2]),
-            Timed(ms[2], **{"adapter": "cook", "arm": "auto"} | on),
-        ]
+def test_a_server_is_compared_where_one_adapter_answered_there_and_in_the_first() -> None:
+    def row(*ms: float, **of_all: str) -> list[Timed]:
+        """`ms` of the first server, of the one with all of it, and of the others."""
+        servers = [Timed(ms[-1], ms[-1] / 10, "cook", "auto") for _ in SETTINGS]
+        servers[0] = Timed(ms[0], ms[0] / 10, "cook", "auto")
+        servers[-1] = Timed(ms[1], ms[1] / 10, **{"adapter": "cook", "arm": "auto"} | of_all)
+        return servers
 
-    rows = [row(10, 11, 12), row(20, 19, 23), row(1, 1, 900, adapter="base", arm="control"), row(1, 1, 900, arm="")]
-    found, times = production_summary(rows, {}, {}, {}, np.random.default_rng(0))
-    assert times.tolist() == [[10, 11, 12], [20, 19, 23]]
-    assert (found.on.median_ms.value, found.control.median_ms.value) == (2.5, 0)
+    rows = [row(10, 12, 11), row(20, 24, 22), row(1, 900, 1.1, adapter="base", arm="control"), row(1, 900, 1.1, arm="")]
+    found = production_summary(rows, [0.0] * len(SETTINGS), np.random.default_rng(0))
+    assert (found.costs["all"].compared, found.costs["off again"].compared) == (2, 4)
+    assert found.costs["all"].more_percent.value == pytest.approx(20)
+    assert found.costs["all"].more_cpu.median_ms.value == pytest.approx(0.3)
+    assert found.costs["off again"].more_percent.value == pytest.approx(10)
     assert (found.arms, found.fell_back) == ({"auto": 2, "control": 1, "fallback": 1}, 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such clock")
+def test_the_processor_time_of_another_process_is_told() -> None:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        try:
+            clock = processor_clock(busy.pid)
+            before, deadline = time.clock_gettime(clock), time.monotonic() + 60
+            while time.clock_gettime(clock) < before + 0.1:
+                assert time.monotonic() < deadline
+        finally:
+            busy.kill()
+
+
+def test_ratios_of_pairs_show_what_a_load_that_changes_hides() -> None:
+    rng = np.random.default_rng(0)
+    beside = rng.uniform(5, 500, 300)
+    found = median_percent_more(1.05 * beside * rng.normal(1, 0.02, 300), beside, rng)
+    assert 4 < found.low < 5 < found.high < 6
 
 
 def test_one_pause_moves_the_mean_and_not_the_median() -> None:

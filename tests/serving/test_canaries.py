@@ -105,7 +105,8 @@ def test_what_is_loaded_decides_neither_whose_entry_it_is_nor_who_gets_a_given_o
 
     for lot in LOTS[:20]:
         seen.clear()
-        options = {"held": frozenset({"old"}), "worth": 0.2, "least_gain": 0.1}
+        options = {"held": frozenset({"old"}), "worth": 0.2, "least_gain": 0.1, "explain": True}
         route_with({"new": NEW}, lot, route, options, ["old"])
         assert ["held" in each for each in seen] == [False, not NEW.is_given(lot)]
         assert all(each["least_gain"] == 0.1 for each in seen)
+        assert [each["explain"] for each in seen] == [False, True]

@@ -70,6 +70,14 @@ def test_a_token_holds_no_text(token: str) -> None:
         decision(token)
 
 
+def test_decisions_of_one_second_come_in_one_order(registry: Registry) -> None:
+    second = datetime.now(UTC).replace(microsecond=0)
+    for token in ("t3", "t1", "t4", "t2"):
+        registry.put_feedback(decision(token, created_at=second, reward=1))
+    assert [f.token for f in registry.feedback()] == ["t1", "t2", "t3", "t4"]
+    assert [f.token for f in registry.feedback(newest=2)] == ["t3", "t4"]
+
+
 def test_old_decisions_can_be_forgotten(registry: Registry) -> None:
     now = datetime.now(UTC)
     registry.put_feedback(decision("old", created_at=now - timedelta(days=9)), decision("new"))

@@ -7,6 +7,7 @@ import httpx
 import pytest
 from starlette.types import Receive, Send
 from traitroute.adapters import FeedbackSource, Registry
+from traitroute.serving.middleware import outcomes
 from traitroute.serving.profile_snapshot import DecisionToken
 
 from ...servers import running_traitroute
@@ -30,6 +31,7 @@ def replicas(gateway: Gateway, serve: Serve, monkeypatch: pytest.MonkeyPatch) ->
     """Two gateways before one upstream."""
     monkeypatch.setenv("TRAITROUTE_HOLDBACK", "0.5")
     monkeypatch.setenv("TRAITROUTE_OUTCOMES", "answered")
+    monkeypatch.setattr(outcomes, "WRITE_EVERY_S", 0.1)
     upstream = serve(Speaking("cook"))
     return [gateway(upstream.url) for _ in range(2)]
 
