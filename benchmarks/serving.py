@@ -93,7 +93,7 @@ def overhead(arguments: argparse.Namespace, bars: Progress) -> Found:
 
 def production(arguments: argparse.Namespace, bars: Progress) -> Found:
     """Measure what all that proves itself on live traffic costs."""
-    found, times = measure_production(arguments.texts, _tracks(bars), seed=arguments.seed)
+    found, times = measure_production(arguments.rounds, arguments.texts, _tracks(bars), seed=arguments.seed)
     return Found(found.table(), asdict(found) | {"ms": times.round(3).tolist()})
 
 
@@ -257,7 +257,8 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
     if name == "overhead":
         add("--texts", type=int, default=200, help="each is asked three times [200]")
     if name == "production":
-        add("--texts", type=int, default=400, help="each is asked of three servers [400]")
+        add("--rounds", type=int, default=6, help="2 or more; each starts eight servers anew [6]")
+        add("--texts", type=int, default=50, help="of a round, each asked of the eight servers [50]")
     if name == "throughput":
         add("--rounds", type=int, default=8, help="each is three runs [8]")
         add("--requests", type=int, default=64, help="of a run [64]")

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from interval import Interval
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 Array = NDArray[np.float64]
 RESAMPLES = 5_000
@@ -55,14 +56,12 @@ class Growth:
         return cls(float(mb[late][0]), float(mb[-1]), 60 * slope)
 
 
-def median_percent_more(times: Array, beside: Array, rng: np.random.Generator) -> Interval:
-    """By how many % `times` are above `beside`, both (pairs,): the median of the pairs' ratios.
-
-    A machine whose other load changes slows both of a pair, so that ratios say more than differences in ms.
-    """
-    drawn = rng.integers(len(times), size=(RESAMPLES, len(times)))
-    more = 100 * (times / beside - 1)
-    return Interval.of(float(np.median(more)), np.median(more[drawn], axis=1))
+def over_rounds(values: ArrayLike) -> Interval:
+    """The mean of what some rounds gave, (rounds,), with Student's interval."""
+    given = np.asarray(values, dtype=np.float64)
+    half = float(stats.t.ppf(0.975, len(given) - 1) * stats.sem(given))
+    mean = float(given.mean())
+    return Interval(mean, mean - half, mean + half)
 
 
 def percent_more(rates: Array, beside: Array, rng: np.random.Generator) -> Interval:

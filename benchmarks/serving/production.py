@@ -3,7 +3,9 @@
 Servers of `traitroute serve --engine transformers` of a two-layer model whose adapters are random, so that an answer of
 one token takes a few milliseconds and what is beside it shows: two with none of it, of which the second is the control
 (A/A), one with each part alone, and one with all. Every text is asked of each server for `auto`, one request at a time,
-in an order drawn for it, and a server is compared with the first on the texts that one adapter answered in both.
+in an order drawn for it, and a server is compared with the first on the texts that one adapter answered in both: by the
+median of the pairs. Two processes that do the same may differ by a tenth as long as they run, which no number of texts
+averages out: so each round starts all servers anew, and intervals are those of the rounds.
 
 On a machine with other work a latency says how long a request waited for the processor. So beside it stands the
 processor time of the server, by the kernel's clock of its process: what it spent from the request until shortly after
@@ -19,6 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +38,7 @@ from traitroute.serving.state import AUTO
 from traitroute.serving.vllm import RunningServer
 
 from .client import CHAT, chat
-from .paired import Difference, median_percent_more
+from .paired import over_rounds
 from .stand import embedded_server, made_registry, tiny_base
 from .topics import TOPICS
 
@@ -43,8 +46,9 @@ OPERATOR, TENANT = "the-operators-key", "a-tenants-key"
 INCUMBENT, CANARY, SPARE = "cook", "cook2", "cook3"
 """The spare adapter gets no traffic anywhere."""
 SHARE = 0.1
-WARM_UP = 6
+WARM_UP = 2
 """Texts of each topic that are asked before: adapters are loaded and proven by them."""
+STARTED_AT_ONCE = 2
 SETTLE_S = 0.005
 """What a server does for a request after its answer is done by then, unless it is left for later."""
 
@@ -86,83 +90,105 @@ class Timed:
 
 @dataclass(frozen=True)
 class Cost:
-    """Medians of one server, and how it differs from the first on the `compared` texts: latency in %, processor ms.
-
-    `aside_ms` is its processor time by the second while it was asked nothing.
+    """Medians of one setting, and by how much it is above the first on the `compared` texts: latency in %, processor
+    time in ms and in %. `aside_ms` is its processor time by the second while it was asked nothing.
     """
 
     compared: int
     median_ms: float
     more_percent: Interval
     cpu_ms: float
-    more_cpu: Difference
-    aside_ms: float
+    more_cpu_ms: Interval
+    more_cpu_percent: Interval
+    aside_ms: Interval
 
 
 @dataclass(frozen=True)
 class Production:
-    """What each server costs; `arms` counts what the one with all of it says of each text."""
+    """What each setting costs; `arms` counts what the servers with all of it say of each text."""
 
+    rounds: int
     texts: int
     costs: Mapping[str, Cost]
     arms: Mapping[str, int]
     fell_back: int
 
     def table(self) -> Table:
-        """One line a server."""
+        """One line a setting."""
         shown = Table(title="auto at max_tokens=1: latency, and processor time of the server, ms", title_justify="left")
         for name in ("server", "pairs", "latency", "more, %", "processor", "more", "more, %", "aside, a second"):
             shown.add_column(name, justify="left" if name == "server" else "right")
         for server, cost in self.costs.items():
-            cpu = cost.more_cpu
-            more = "", f"{cost.more_percent:+.1f}", f"{cpu.median_ms:+.2f}", f"{cpu.percent:+.1f}"
-            _, latency, ms, percent = ("",) * 4 if server == OFF else more
+            more = f"{cost.more_percent:+.1f}", f"{cost.more_cpu_ms:+.2f}", f"{cost.more_cpu_percent:+.1f}"
+            latency, ms, percent = ("", "", "") if server == OFF else more
             own = f"{cost.median_ms:.1f}", latency, f"{cost.cpu_ms:.2f}", ms, percent, f"{cost.aside_ms:.1f}"
             shown.add_row(server, f"{cost.compared}", *own)
         arms = ", ".join(f"{count} {arm}" for arm, count in sorted(self.arms.items()))
-        shown.caption = f"{self.texts} texts; with all of it: {arms}; {self.fell_back} fell back"
+        shown.caption = (
+            f"{self.rounds} rounds of {self.texts} texts; with all of it: {arms}; {self.fell_back} fell back"
+        )
         return shown
 
 
-def measure_production(count: int, track: Any, *, seed: int) -> tuple[Production, NDArray[np.float64]]:
-    """Measure, and return the times too: latency and processor ms, (texts, `SETTINGS`, 2)."""
+def measure_production(rounds: int, count: int, track: Any, *, seed: int) -> tuple[Production, NDArray[np.float64]]:
+    """Measure, and return the times too: latency and processor ms, (rounds, texts, `SETTINGS`, 2)."""
     rng = np.random.default_rng(seed)
+    with tempfile.TemporaryDirectory() as name:
+        base = made_stand(Path(name))
+        measured = [_measure_round(Path(name), base, f"{i}", count, rng) for i in track(range(rounds), "rounds")]
+    answers = [each for each, _ in measured]
+    times = np.array([[[(each.ms, each.cpu_ms) for each in row] for row in rows] for rows in answers])
+    return summary(answers, np.array([aside_ms for _, aside_ms in measured])), times
+
+
+def _measure_round(
+    folder: Path, base: Path, name: str, count: int, rng: np.random.Generator
+) -> tuple[list[list[Timed]], NDArray[np.float64]]:
+    """What new servers answer, and their processor ms by the second aside, (`SETTINGS`,)."""
     asked = [text for rows in TOPICS.values() for text in rows]
     first = [f"{rows[i % len(rows)]} First {i}." for rows in TOPICS.values() for i in range(WARM_UP)]
-    texts = [f"{asked[int(rng.integers(len(asked)))]} Number {i}." for i in range(count)]
-    with made_servers() as servers:
-        for text in track(first, "loading"):
+    with made_servers(folder, base, name) as servers:
+        for text in first:
             _answers(servers, text, rng)
         begun = [server.aside() for server in servers]
-        answers = [_answers(servers, text, rng) for text in track(texts, "timed texts")]
-        aside = [server.aside() - before for server, before in zip(servers, begun, strict=True)]
-    times = np.array([[(each.ms, each.cpu_ms) for each in row] for row in answers])
-    return summary(answers, [1000 * cpu_s / s for s, cpu_s in aside], rng), times
+        texts = [f"{asked[int(rng.integers(len(asked)))]} Number {i} of {name}." for i in range(count)]
+        answers = [_answers(servers, text, rng) for text in texts]
+        seconds, cpu_s = np.array([server.aside() - then for server, then in zip(servers, begun, strict=True)]).T
+    return answers, 1000 * cpu_s / seconds
 
 
-def summary(answers: Sequence[Sequence[Timed]], aside_ms: Sequence[float], rng: np.random.Generator) -> Production:
-    """What the answers say, a row a text, each of all `SETTINGS`."""
+def summary(rounds: Sequence[Sequence[Sequence[Timed]]], aside_ms: NDArray[np.float64]) -> Production:
+    """What the answers say, of each round a row a text, each of all `SETTINGS`; `aside_ms` is (rounds, `SETTINGS`)."""
+    every = [row for rows in rounds for row in rows]
     return Production(
-        texts=len(answers),
+        rounds=len(rounds),
+        texts=len(rounds[0]),
         costs={
-            server: _cost([(row[0], row[i]) for row in answers], aside_ms[i], rng) for i, server in enumerate(SETTINGS)
+            server: _cost([_alike(rows, i) for rows in rounds], aside_ms[:, i]) for i, server in enumerate(SETTINGS)
         },
-        arms=dict(Counter(row[-1].arm or "fallback" for row in answers)),
-        fell_back=sum(not each.arm for row in answers for each in row),
+        arms=dict(Counter(row[-1].arm or "fallback" for row in every)),
+        fell_back=sum(not each.arm for row in every for each in row),
     )
 
 
-def _cost(pairs: Sequence[tuple[Timed, Timed]], aside_ms: float, rng: np.random.Generator) -> Cost:
-    alike = [(off, on) for off, on in pairs if off.adapter == on.adapter and off.arm and on.arm]
-    times = np.array([[(each.ms, each.cpu_ms) for each in pair] for pair in alike])
-    (ms_off, cpu_off), (ms, cpu) = times.transpose(1, 2, 0)
+def _alike(rows: Sequence[Sequence[Timed]], place: int) -> NDArray[np.float64]:
+    """Latency and processor time, (2, pairs, 2), of the first setting and another where one adapter answered."""
+    pairs = [(row[0], row[place]) for row in rows]
+    alike = [pair for pair in pairs if pair[0].adapter == pair[1].adapter and all(each.arm for each in pair)]
+    return np.array([[[each.ms for each in pair], [each.cpu_ms for each in pair]] for pair in alike]).swapaxes(0, 1)
+
+
+def _cost(rounds: Sequence[NDArray[np.float64]], aside_ms: NDArray[np.float64]) -> Cost:
+    ms, cpu_ms = np.concatenate(rounds, axis=1)
+    more = [np.median(100 * (each[..., 1] / each[..., 0] - 1), axis=-1) for each in rounds]
     return Cost(
-        compared=len(alike),
-        median_ms=float(np.median(ms)),
-        more_percent=median_percent_more(ms, ms_off, rng),
-        cpu_ms=float(np.median(cpu)),
-        more_cpu=Difference.of(cpu, cpu_off, rng),
-        aside_ms=aside_ms,
+        compared=len(ms),
+        median_ms=float(np.median(ms[:, 1])),
+        more_percent=over_rounds([latency for latency, _ in more]),
+        cpu_ms=float(np.median(cpu_ms[:, 1])),
+        more_cpu_ms=over_rounds([np.median(cpu[:, 1] - cpu[:, 0]) for _, cpu in rounds]),
+        more_cpu_percent=over_rounds([cpu for _, cpu in more]),
+        aside_ms=over_rounds(aside_ms),
     )
 
 
@@ -203,30 +229,33 @@ def processor_clock(pid: int) -> int:
     return clock.value
 
 
+def made_stand(folder: Path) -> Path:
+    """Make the registry that all servers get a copy of, and the tenants' file; return the base model's folder."""
+    base = tiny_base(folder / "tiny")
+    made_registry(folder / "made", base, twins={CANARY: INCUMBENT, SPARE: INCUMBENT}).close()
+    with Registry.open(folder / "made" / "registry.db") as registry:
+        for twin in (CANARY, SPARE):
+            registry.set_canary(twin, 0.0)
+    text = f'[tenants.team]\nkeys = ["{key_hash(TENANT)}"]\nadapters = {[*TOPICS, CANARY]}\n'
+    (folder / "tenants.toml").write_text(text)
+    return base
+
+
 @contextmanager
-def made_servers() -> Iterator[list[Server]]:
+def made_servers(folder: Path, base: Path, name: str) -> Iterator[list[Server]]:
     """A server of each of the `SETTINGS`, which have registries of their own."""
-    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        folder = Path(name)
-        base = tiny_base(folder / "tiny")
-        made_registry(folder / "made", base, twins={CANARY: INCUMBENT, SPARE: INCUMBENT}).close()
-        with Registry.open(folder / "made" / "registry.db") as registry:
-            for twin in (CANARY, SPARE):
-                registry.set_canary(twin, 0.0)
-        tenants = folder / "tenants.toml"
-        tenants.write_text(f'[tenants.team]\nkeys = ["{key_hash(TENANT)}"]\nadapters = {[*TOPICS, CANARY]}\n')
-        started = []
-        for i, setting in enumerate(SETTINGS.values()):
-            of_its_own = folder / f"{i}"
+    with ExitStack() as stack, ThreadPoolExecutor(STARTED_AT_ONCE) as pool:
+
+        def start(place: int, setting: Setting) -> Server:
+            of_its_own = folder / f"{name}-{place}"
             shutil.copytree(folder / "made", of_its_own)
             if setting.has_canary:
                 with Registry.open(of_its_own / "registry.db") as registry:
                     registry.set_canary(CANARY, SHARE, replaces=INCUMBENT)
-            started.append(stack.enter_context(_served(of_its_own, base, setting, tenants)))
-        yield [
-            Server(stack.enter_context(_client(server.base_url, setting)), server.pid)
-            for server, setting in zip(started, SETTINGS.values(), strict=True)
-        ]
+            server = stack.enter_context(_served(of_its_own, base, setting, folder / "tenants.toml"))
+            return Server(stack.enter_context(_client(server.base_url, setting)), server.pid)
+
+        yield list(pool.map(start, range(len(SETTINGS)), SETTINGS.values()))
 
 
 def _served(folder: Path, base: Path, setting: Setting, tenants: Path) -> AbstractContextManager[RunningServer]:

@@ -11,12 +11,13 @@ import pytest
 pytest.importorskip("httpx")
 pytest.importorskip("prometheus_client")
 
+from interval import Interval
 from serving.client import Answer, _said, read_metrics
 from serving.fault_injection import slowed
 from serving.load import seen_status
 from serving.middleware_alone import Alone
 from serving.overhead import summary as overhead_summary
-from serving.paired import Difference, Growth, median_percent_more, percent_more
+from serving.paired import Difference, Growth, over_rounds, percent_more
 from serving.production import SETTINGS, Timed, processor_clock
 from serving.production import summary as production_summary
 from serving.replacement import SEEN_WITHIN_S
@@ -57,12 +58,13 @@ def test_a_server_is_compared_where_one_adapter_answered_there_and_in_the_first(
         return servers
 
     rows = [row(10, 12, 11), row(20, 24, 22), row(1, 900, 1.1, adapter="base", arm="control"), row(1, 900, 1.1, arm="")]
-    found = production_summary(rows, [0.0] * len(SETTINGS), np.random.default_rng(0))
-    assert (found.costs["all"].compared, found.costs["off again"].compared) == (2, 4)
+    found = production_summary([rows, rows], np.ones((2, len(SETTINGS))))
+    assert (found.costs["all"].compared, found.costs["off again"].compared) == (4, 8)
     assert found.costs["all"].more_percent.value == pytest.approx(20)
-    assert found.costs["all"].more_cpu.median_ms.value == pytest.approx(0.3)
+    assert found.costs["all"].more_cpu_ms.value == pytest.approx(0.3)
+    assert found.costs["all"].more_cpu_percent.value == pytest.approx(20)
     assert found.costs["off again"].more_percent.value == pytest.approx(10)
-    assert (found.arms, found.fell_back) == ({"auto": 2, "control": 1, "fallback": 1}, 1)
+    assert (found.arms, found.fell_back) == ({"auto": 4, "control": 2, "fallback": 2}, 2)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such clock")
@@ -77,11 +79,10 @@ def test_the_processor_time_of_another_process_is_told() -> None:
             busy.kill()
 
 
-def test_ratios_of_pairs_show_what_a_load_that_changes_hides() -> None:
-    rng = np.random.default_rng(0)
-    beside = rng.uniform(5, 500, 300)
-    found = median_percent_more(1.05 * beside * rng.normal(1, 0.02, 300), beside, rng)
-    assert 4 < found.low < 5 < found.high < 6
+def test_rounds_that_differ_widen_the_interval() -> None:
+    assert over_rounds([1.0, 1.0, 1.0]) == Interval(1.0, 1.0, 1.0)
+    found = over_rounds([0.0, 1.0, 2.0])
+    assert (found.low, found.high) == (pytest.approx(1 - 2.484, abs=0.001), pytest.approx(1 + 2.484, abs=0.001))
 
 
 def test_one_pause_moves_the_mean_and_not_the_median() -> None:
