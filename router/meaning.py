@@ -12,7 +12,7 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -44,10 +44,17 @@ _CURE = "reinstall traitroute, or make them anew with benchmarks/meaning.py --di
 
 def words_of(text: str) -> list[str]:
     """The words and marks of a text, in lower case and without accents, cut as requests are."""
-    lower = shortened(text).lower()
-    if not lower.isascii():
-        lower = _ACCENT.sub("", unicodedata.normalize("NFD", lower))
-    return _WORD.findall(lower)
+    return split_words(without_accents(shortened(text).lower()))
+
+
+def split_words(text: str) -> list[str]:
+    """The words and marks of a text as it is."""
+    return _WORD.findall(text)
+
+
+def without_accents(text: str) -> str:
+    """The text without accents; the same one where it is of plain letters."""
+    return text if text.isascii() else _ACCENT.sub("", unicodedata.normalize("NFD", text))
 
 
 class Vocabulary:
@@ -61,19 +68,16 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def counts(self, text: str) -> tuple[NDArray[np.int64], Array32]:
-        """The places (m,) of the tokens of `text`, and how often each occurs (m,)."""
-        counts: dict[int, int] = {}
-        unknown: list[tuple[str, int]] = []
-        place = self._place
-        for word, n in Counter(words_of(text)).items():
-            if (known := place.get(word)) is not None:
-                counts[known] = counts.get(known, 0) + n
-            elif 1 < len(word) <= LONGEST_WORD:
-                unknown.append((word, n))
-        for word, n in unknown[:MAX_SPLIT]:
-            for piece in self._pieces(word):
-                counts[piece] = counts.get(piece, 0) + n
+    def counts(self, words: Iterable[str]) -> tuple[NDArray[np.int64], Array32]:
+        """The places (m,) of the tokens of `words`, and how often each occurs (m,)."""
+        counted = Counter(words)
+        found = map(self._place.get, counted)
+        counts = {place: n for place, n in zip(found, counted.values(), strict=True) if place is not None}
+        if len(counts) < len(counted):
+            unknown = [word for word in counted if word not in self._place and 1 < len(word) <= LONGEST_WORD]
+            for word in unknown[:MAX_SPLIT]:
+                for piece in self._pieces(word):
+                    counts[piece] = counts.get(piece, 0) + counted[word]
         return np.fromiter(counts, np.int64, len(counts)), np.fromiter(counts.values(), np.float32, len(counts))
 
     def _pieces(self, word: str) -> list[int]:
@@ -114,7 +118,11 @@ class MeaningEncoder:
 
     def encode_one(self, text: str) -> Array32:
         """The unit vector (d,) of a text; zeros where it holds no word that is known."""
-        places, counts = self.vocabulary.counts(text)
+        return self.encode_words(words_of(text))
+
+    def encode_words(self, words: Iterable[str]) -> Array32:
+        """The same of the words of a text."""
+        places, counts = self.vocabulary.counts(words)
         vector = (self.steps[places].astype(np.float32).T @ (counts * self.scale[places])).astype(np.float32)
         return vector / np.float32(max(float(np.linalg.norm(vector)), 1e-12))
 

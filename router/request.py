@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..adapters import InputError
-from .meaning import packaged_encoder
+from .meaning import packaged_encoder, split_words, without_accents
 from .text import says_something, shortened
 
 NO_TEXT = "no-text: the request says nothing to route by, neither a word nor a sum"
@@ -32,7 +32,7 @@ N_HASHES = 2**13
 EDGE_WORDS = 24
 """Number of words at each end of a text that are its edges."""
 
-_WORD = re.compile(r"\w+|[^\w\s]")
+_WORD = re.compile(r"\w+|\S")
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,8 @@ class Counts:
     @classmethod
     def of(cls, places: NDArray[np.int64]) -> Self:
         """Count repeated `places`."""
-        counts = np.bincount(places, minlength=N_HASHES)
-        present = np.flatnonzero(counts)
-        return cls(present, counts[present].astype(np.float64))
+        present, counts = np.unique(places, return_counts=True)
+        return cls(present, counts.astype(np.float64))
 
 
 @dataclass(frozen=True)
@@ -64,13 +63,16 @@ class RequestTokens:
     @classmethod
     def read(cls, text: str) -> Self:
         """Read the tokens of `text`."""
-        text = shortened(text)
-        words = _WORD.findall(text.lower())
+        text = shortened(text).lower()
+        words = _WORD.findall(text)
         # Encoded together: no word holds a space.
         encoded = " ".join(words).encode("utf-8", "replace").split()
         hashes = np.fromiter(map(crc32, encoded), np.int64, len(words))
         edges = np.concatenate([_grams(hashes[:EDGE_WORDS]), _grams(hashes[-EDGE_WORDS:] * 3 + 1)])
-        return cls(Counts.of(_grams(hashes)), Counts.of(edges), packaged_encoder().encode_one(text))
+        plain = without_accents(text)
+        # Most texts have the same words for their meaning, and need not be split once more.
+        words = words if plain == text and "_" not in text else split_words(plain)
+        return cls(Counts.of(_grams(hashes)), Counts.of(edges), packaged_encoder().encode_words(words))
 
 
 Request = str | RequestTokens

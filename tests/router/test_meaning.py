@@ -19,7 +19,7 @@ def small() -> MeaningEncoder:
 
 def counted(text: str) -> dict[str, int]:
     vocabulary = Vocabulary(TOKENS)
-    places, counts = vocabulary.counts(text)
+    places, counts = vocabulary.counts(words_of(text))
     return {vocabulary.tokens[p]: int(n) for p, n in zip(places, counts, strict=True)}
 
 
