@@ -89,7 +89,8 @@ class Played:
 
     def base(self, weights: Array, groups: int) -> Array:
         """The base model's expected scores (q,), so many `groups` being profiled."""
-        return expected_base(self.base_views, weights, groups)
+        general, near = self.base_views.T
+        return expected_base(general, near, weights, groups)
 
 
 def _parts(fold: Fold, gains: Array) -> Array:

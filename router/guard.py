@@ -64,18 +64,18 @@ def care(base: Array) -> Array:
 
     The spread of an answer's score, by that of an even chance: where base is never right no adapter can do worse.
     """
-    chance = np.clip(base, 0.0, 1.0)
+    chance = np.minimum(np.maximum(base, 0.0), 1.0)
     return np.maximum(2 * np.sqrt(chance * (1 - chance)), LEAST_CARE)
 
 
-def expected_base(views: Array, weights: Array, groups: int) -> Array:
-    """The base model's expected score (...) by what views (..., views) say of it, believed by `weights` (evidence,).
+def expected_base(general: Array, near: Array, weights: Array, groups: int) -> Array:
+    """The base model's expected score (...) by what both views (...) say of it, believed by `weights` (evidence,).
 
     What holds in general is drawn to an even chance: the few `groups` that were profiled are what adapters are for, and
     so what base is bad at.
     """
-    general = (groups * views[..., 0] + UNSEEN_GROUPS * EVEN) / (groups + UNSEEN_GROUPS)
-    return np.clip(general + weights[1] * views[..., 1], 0.0, 1.0)
+    general = (groups * general + UNSEEN_GROUPS * EVEN) / (groups + UNSEEN_GROUPS)
+    return np.minimum(np.maximum(general + weights[1] * near, 0.0), 1.0)
 
 
 def _sums(values: Array, groups: NDArray[np.intp], count: int) -> Array:

@@ -10,7 +10,7 @@ what holds in general. Both are shares laid on the kinds, so they do not depend 
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,9 @@ Array = NDArray[np.float64]
 Array32 = NDArray[np.float32]
 VIEWS = ("general", "near")
 
-REACH = (0.5, 0.1)
+REACH = np.array([[0.5], [0.1]], np.float32)
 """Likeness goes by exp(-(1 - cosine) / reach), in words and in meaning."""
-WEIGHTS = (0.5, 0.5)
+WEIGHTS = np.array([0.5, 0.5], np.float32)
 """Of words and of meaning; they sum to one."""
 NOISE = 0.4
 """Variance of a kind's mean gain that is chance, of ten requests, where that among kinds is 1."""
@@ -67,7 +67,8 @@ class Kinds:
     ) -> Array:
         """How like requests are to other kinds with these middles, unit vectors (m, ends) and (m, meaning); with
         `single` each of these is a request itself, and two are less like each other than each is to their middle."""
-        return likeness(ends, meaning, middles, middle_meanings, self.typical ** (2 if single else 1))
+        typical = (self.typical**2 if single else self.typical).astype(np.float32)[:, None]
+        return likeness(ends, meaning, middles, middle_meanings, typical).astype(np.float64)
 
     def shares(self, likeness: Array) -> tuple[Array, Array]:
         """How much each kind speaks for requests (..., views, k), and the share of the variance of gains that the kinds
@@ -75,15 +76,20 @@ class Kinds:
 
         In general the shares are one in sum; those by how near kinds differ from that are zero in sum.
         """
-        near = likeness @ self._precision
-        unknown = np.maximum(1 - np.sum(near * likeness, axis=-1), 0.0)
-        near -= near.sum(axis=-1, keepdims=True) * self.general
+        near, unknown = self.near(likeness)
         return np.stack([np.broadcast_to(self.general, near.shape), near], axis=-2), unknown
+
+    def near(self, likeness: Array) -> tuple[Array, Array]:
+        """The same, of the second view alone, (..., k)."""
+        near = likeness @ self._precision
+        unknown = np.maximum(1 - (near * likeness).sum(axis=-1), 0.0)
+        near -= near.sum(axis=-1, keepdims=True) * self.general
+        return near, unknown
 
     @cached_property
     def alike(self) -> Array:
         """How like the kinds are to each other, (k, k)."""
-        return _likeness(*(np.asarray(m @ m.T, np.float64) for m in (self.words, self.meaning)))
+        return _likeness(np.stack([m @ m.T for m in (self.words, self.meaning)], axis=1)).astype(np.float64)
 
     @cached_property
     def _precision(self) -> Array:
@@ -91,32 +97,31 @@ class Kinds:
         return np.asarray(np.linalg.inv(self.alike + np.diag(NOISE * np.sqrt(10 / self.counts))), np.float64)
 
 
-def likeness(ends: Array, meaning: Array, words: Array32, meanings: Array32, typical: Array) -> Array:
+def likeness(ends: Array, meaning: Array, words: Array32, meanings: Array32, typical: Array32) -> Array32:
     """How like requests with the features (..., ends), (..., meaning) are to k places, (..., k), from 0 to 1.
 
     The places have mean `words` (k, ends) and `meanings` (k, meaning), unit vectors, with which their own requests have
-    the `typical` cosines, (2,) or (k, 2): a request as near as these is fully like them.
+    the `typical` cosines, (2, 1) or (2, k): a request as near as these is fully like them.
     """
     # Of ten thousand adapters numbers of half the length take half the time.
-    near = (unit(ends).astype(np.float32) @ words.T, meaning.astype(np.float32) @ meanings.T)
-    cosines = (n / typical[..., i].astype(np.float32) for i, n in enumerate(near))
-    return _likeness(*cosines).astype(np.float64)
+    cosines = np.empty((*ends.shape[:-1], 2, len(words)), np.float32)
+    np.matmul(unit(ends).astype(np.float32), words.T, out=cosines[..., 0, :])
+    np.matmul(meaning.astype(np.float32), meanings.T, out=cosines[..., 1, :])
+    cosines /= typical
+    return _likeness(cosines)
 
 
 def unit(vectors: Array) -> Array:
     """Vectors (..., d) made of length one; those of length zero stay."""
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 1e-12)
+    return vectors / np.maximum(np.sqrt((vectors * vectors).sum(axis=-1, keepdims=True)), 1e-12)
 
 
-def _likeness(words: NDArray[Any], meaning: NDArray[Any]) -> NDArray[Any]:
-    """Likeness (...) by the cosines (...) in words and in meaning, as precise as these."""
-    kept = []
-    for weight, cosines, reach in zip(WEIGHTS, (words, meaning), REACH, strict=True):
-        near = np.minimum(cosines, 1.0) - 1.0
-        near /= reach
-        kept.append(weight * np.exp(near, out=near))
-    return kept[0] + kept[1]
+def _likeness(cosines: Array32) -> Array32:
+    """Likeness (..., k) by the `cosines` (..., 2, k) in words and in meaning, which are overwritten."""
+    np.minimum(cosines, 1.0, out=cosines)
+    cosines -= 1.0
+    cosines /= REACH
+    return WEIGHTS @ np.exp(cosines, out=cosines)
 
 
 def _middles(vectors: Array, kinds: NDArray[np.intp], count: int) -> Array32:

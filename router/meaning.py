@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from math import sqrt
 from pathlib import Path
 from typing import Self
 
@@ -123,8 +124,8 @@ class MeaningEncoder:
     def encode_words(self, words: Iterable[str]) -> Array32:
         """The same of the words of a text."""
         places, counts = self.vocabulary.counts(words)
-        vector = (self.steps[places].astype(np.float32).T @ (counts * self.scale[places])).astype(np.float32)
-        return vector / np.float32(max(float(np.linalg.norm(vector)), 1e-12))
+        vector = (counts * self.scale[places]) @ self.steps[places].astype(np.float32)
+        return (vector / max(sqrt(vector @ vector), 1e-12)).astype(np.float32, copy=False)
 
     def encode(self, texts: Sequence[str]) -> Array32:
         """The unit vectors (n, d) of texts."""

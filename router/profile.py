@@ -115,28 +115,22 @@ class RoutingProfile:
     def _predict(self, ends: Array, meaning: Array, evidence: Array) -> "Prediction":
         """By the features (..., ends), (..., meaning) and the evidence from training rows (..., adapters, kinds)."""
         likeness = self.kinds.likeness(ends, meaning)
-        (views, unknown), weights = self.kinds.shares(likeness), self.weights
+        (near, unknown), weights = self.kinds.near(likeness), self.weights
         everyday = chance(self.everyday, ends, meaning)
-        task = 1 - everyday[..., None]
-        shares = task * (weights[: len(VIEWS)] @ views)
-        demand = shares @ self.demands
-        joined, rows = self._joined
-        residuals = np.zeros((*shares.shape[:-1], len(self.adapters)))
-        residuals[..., joined] = shares.astype(np.float32) @ rows.T
-        evidence = evidence * self._worth * (task * in_doubt(unknown)[..., None])[..., None]
-        gains = (
-            demand[..., :1] + demand[..., 1:] @ self.trait_scores.T + residuals + evidence @ np.ones(evidence.shape[-1])
-        )
-        gains = gains - self.everyday_losses * everyday[..., None]
-        base = expected_base(views @ self.base, weights, self.groups)
+        task = (1 - everyday)[..., None]
+        shares = task * (weights[0] * self.kinds.general + weights[1] * near)
+        trust = task * in_doubt(unknown)[..., None]
+        gains = (evidence * self.worth) @ np.ones(evidence.shape[-1])
+        gains *= trust
+        gains += shares.astype(np.float32) @ self._gains_of_kinds.T
+        gains -= self.everyday_losses * everyday[..., None]
+        base = expected_base(self._general_base, near @ self.base, weights, self.groups)
         base = base + everyday * (BASE_SCORE - base)
         error = self.error(unknown, base)
         corrections = None if self.corrections is None else self.corrections.of(likeness)
         if corrections is not None:
-            gains = gains + corrections
-        predicted = Prediction(
-            self, gains, error, base, likeness, everyday, shares, demand, residuals, evidence, corrections
-        )
+            gains += corrections
+        predicted = Prediction(self, gains, error, base, likeness, everyday, shares, evidence, trust, corrections)
         if self.recurring is None:
             return predicted
         return predicted.judged_by(self.recurring, self.recurring.of(self.kinds, likeness, ends, meaning))
@@ -147,7 +141,7 @@ class RoutingProfile:
         return self.error_unknown * np.sqrt(unknown) * care(base)
 
     @cached_property
-    def _worth(self) -> Array:
+    def worth(self) -> Array:
         """What full evidence of each kind is worth for each adapter, (adapters, kinds): training prompts tell in place
         of what an adapter gains in general."""
         demand = self.kinds.general @ self.demands
@@ -155,6 +149,18 @@ class RoutingProfile:
         worth = np.tile(self.weights[len(VIEWS) :], (len(self.adapters), 1))
         worth[:, 0] -= self.weights[0] * general
         return worth * self.learnt[:, None]
+
+    @cached_property
+    def _gains_of_kinds(self) -> NDArray[np.float32]:
+        """What each adapter is told to gain on each kind: its affinity to what the kind demands, and what traits do not
+        express, (adapters, tasks)."""
+        affinity = self.demands[:, 0] + self.trait_scores @ self.demands[:, 1:].T
+        return (affinity + self.residuals).astype(np.float32)
+
+    @cached_property
+    def _general_base(self) -> Array:
+        """The base model's mean score in general, ()."""
+        return np.asarray(self.kinds.general @ self.base)
 
     @cached_property
     def components(self) -> list[str]:
@@ -166,12 +172,6 @@ class RoutingProfile:
     def centroids(self) -> Array:
         """Mean features of each task, (tasks, p)."""
         return np.hstack([self.kinds.words, self.kinds.meaning]).astype(np.float64)
-
-    @cached_property
-    def _joined(self) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-        """The adapters that have residuals, and these."""
-        joined = np.flatnonzero(self.residuals.any(axis=1))
-        return joined, np.ascontiguousarray(self.residuals[joined])
 
     def with_adapter(
         self,
@@ -296,10 +296,10 @@ class Prediction:
     `gains` (adapters,) are predicted over the base model, with one standard `error` () for all; `base` () is the score
     expected of the base model. `likeness` (tasks,), from 0 to 1, says how like the request is to each profiled task,
     `everyday` () how likely it is an everyday one, and `shares` (tasks,), some of which are negative, as what mixture
-    of tasks it is read. Gains are made of `demand` (1 + r,), mean gain and demand for each component; `residuals`
-    (adapters,); `evidence` (adapters, kinds) from training data; what adapters lose on everyday requests;
-    `corrections` (adapters,) from feedback, where there are any; and on requests of a recurring kind, which `kind` ()
-    names by its place (-1: of none), what was `judged` (adapters,) beyond all these.
+    of tasks it is read. Gains are made of what adapters gain on these tasks, by their traits and their residuals; the
+    `evidence` (adapters, kinds) from training data, as far as there is `trust` (1,) in it; what adapters lose on
+    everyday requests; `corrections` (adapters,) from feedback, where there are any; and on requests of a recurring
+    kind, which `kind` () names by its place (-1: of none), what was `judged` (adapters,) beyond all these.
     """
 
     profile: RoutingProfile
@@ -309,9 +309,8 @@ class Prediction:
     likeness: Array
     everyday: Array
     shares: Array
-    demand: Array
-    residuals: Array
     evidence: Array
+    trust: Array
     corrections: Array | None = None
     kind: NDArray[np.intp] | None = None
     judged: Array | None = None
@@ -335,6 +334,11 @@ class Prediction:
             return None
         return self.profile.recurring.names[int(self.kind)]
 
+    @cached_property
+    def demand(self) -> Array:
+        """Mean gain and demand for each component, (1 + r,)."""
+        return self.shares @ self.profile.demands
+
     @property
     def margin(self) -> Array:
         """By how much a gain must exceed the least gain, ()."""
@@ -348,15 +352,16 @@ class Prediction:
     def parts(self, adapter: int) -> dict[str, float]:
         """The predicted gain of one adapter by its parts, which add up to it."""
         p = self.profile
-        supplied = (p.trait_scores[adapter] * self.demand[1:]).tolist()
-        parts = {"mean": float(self.demand[0]), **dict(zip(p.components, supplied, strict=True))}
+        mean, *demand = self.demand.tolist()
+        supplied = (p.trait_scores[adapter] * demand).tolist()
+        parts = {"mean": mean, **dict(zip(p.components, supplied, strict=True))}
         if p.training.known[adapter]:
-            parts |= zip(KINDS, self.evidence[adapter].tolist(), strict=True)
+            parts |= zip(KINDS, (self.evidence[adapter] * p.worth[adapter] * self.trust).tolist(), strict=True)
         parts["everyday"] = -float(p.everyday_losses[adapter] * self.everyday)
         if self.corrections is not None:
             parts["feedback"] = float(self.corrections[adapter])
         if p.residuals[adapter].any():
-            parts["residual"] = float(self.residuals[adapter])
+            parts["residual"] = float(p.residuals[adapter] @ self.shares)
         if self.judged is not None and self.kind is not None and self.kind >= 0:
             parts["judged"] = float(self.judged[adapter])
         return parts

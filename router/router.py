@@ -131,7 +131,7 @@ class Router:
         # What is chosen goes by the profile's z alone; how sure a prediction is has its error to say even where z is 0.
         reach = float(prediction.error) * max(profile.z, 1.0)
         order = [i for i in _best_first(gains, ranked) if isfinite(gains[i])]
-        ranking = tuple(_affinity(profile.adapters[i], float(gains[i]), reach) for i in order)
+        ranking = _affinities(profile.adapters, order, gains, reach)
         best = order[0] if order else None
         place = first = best if best is not None and gains[best] - caution > least else None
         if first is not None and held and profile.adapters[first] not in held:
@@ -142,16 +142,18 @@ class Router:
                 and gains[other] - caution > least
             ):
                 place = other
-        chosen = None if place is None else _affinity(profile.adapters[place], float(gains[place]), reach)
-        likeness = prediction.likeness
+        chosen = None if place is None else ranking[0]
+        if place is not None and place != best:
+            (chosen,) = _affinities(profile.adapters, [place], gains, reach)
+        likeness, novelty, recurring = prediction.likeness, prediction.novelty, prediction.recurring
         nearest = tuple(
             NearTask(task=profile.tasks[i], similarity=float(likeness[i])) for i in _best_first(likeness, NEAR_TASKS)
         )
-        like = f"most like task {nearest[0].task}" if prediction.novelty < NOVEL else "like nothing profiled"
+        like = f"most like task {nearest[0].task}" if novelty < NOVEL else "like nothing profiled"
         if prediction.everyday >= 0.5:
             like = "an everyday request"
-        if prediction.recurring is not None:
-            like = f"of the recurring kind {prediction.recurring}, judged"
+        if recurring is not None:
+            like = f"of the recurring kind {recurring}, judged"
         return RoutingDecision(
             adapter=chosen.adapter if chosen else None,
             gain=chosen.gain if chosen else 0.0,
@@ -163,9 +165,9 @@ class Router:
             nearest_tasks=nearest,
             ranking=ranking,
             profile_version=self.version,
-            novelty=prediction.novelty,
+            novelty=novelty,
             everyday=float(prediction.everyday),
-            recurring=prediction.recurring,
+            recurring=recurring,
             caution=caution,
             instead_of=profile.adapters[first] if first is not None and place != first else None,
             change=prediction.change(place, least) if explain and place == first else None,
@@ -212,10 +214,16 @@ class Router:
         return places if self._open is None else places & self._open
 
 
-def _affinity(adapter: str, gain: float, reach: float) -> Affinity:
+def _affinities(
+    adapters: Sequence[str], places: list[int], gains: NDArray[np.float64], reach: float
+) -> tuple[Affinity, ...]:
     # Chosen by what is predicted; told is no more than a score from 0 to 1 can gain or lose.
-    told, low, high = (max(min(value, 1.0), -1.0) for value in (gain, gain - reach, gain + reach))
-    return Affinity(adapter=adapter, gain=told, low=low, high=high)
+    spans = gains[places, None] + (0.0, -reach, reach)
+    told = np.minimum(np.maximum(spans, -1.0), 1.0).tolist()
+    return tuple(
+        Affinity(adapter=adapters[i], gain=gain, low=low, high=high)
+        for i, (gain, low, high) in zip(places, told, strict=True)
+    )
 
 
 def _adding_up(parts: dict[str, float], gain: float) -> dict[str, float]:

@@ -102,13 +102,15 @@ class TrainingProfiles:
         last = np.cumsum(counts)
         # The entries of all words of the request, one after the other.
         entries = np.arange(last[-1] if len(last) else 0) + np.repeat(first - last + counts, counts)
-        answers: Array = np.bincount(adapters[entries], named[entries], len(self.words)).astype(np.float64, copy=False)
-        return np.stack([self.prompt_match(ends, meaning), answers], axis=1)
+        evidence = np.empty((len(self.words), 2))
+        evidence[:, 0] = self.prompt_match(ends, meaning)
+        evidence[:, 1] = np.bincount(adapters[entries], named[entries], len(self.words))
+        return evidence
 
     def prompt_match(self, ends: Array, meaning: Array) -> Array:
         """Evidence of the first kind alone, (..., a), by the features of requests (..., ends), (..., meaning)."""
-        near = likeness(ends, _short(meaning), self.prompts, self.meanings, self.typical)
-        return np.maximum.reduceat(near, self._starts, axis=-1) * self._has_prompts
+        near = likeness(ends, _short(meaning), self.prompts, self.meanings, self._typical)
+        return np.maximum.reduceat(near, self._starts, axis=-1) * self._has_prompts.astype(np.float64)
 
     def match_kinds(self, kinds: Kinds) -> Array:
         """Evidence of the first kind for the requests of `kinds`, (kinds, a)."""
@@ -122,6 +124,11 @@ class TrainingProfiles:
     @cached_property
     def _has_prompts(self) -> NDArray[np.bool_]:
         return np.any(self.prompts[self._starts], axis=1)
+
+    @cached_property
+    def _typical(self) -> Array32:
+        """The typical cosines in words and in meaning, (2, p)."""
+        return np.ascontiguousarray(self.typical.T, np.float32)
 
     @cached_property
     def _starts(self) -> NDArray[np.intp]:

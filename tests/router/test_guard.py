@@ -61,12 +61,13 @@ def test_a_group_without_requests_is_not_harmed() -> None:
 
 
 def test_what_base_does_in_general_is_drawn_to_an_even_chance_where_few_groups_were_profiled() -> None:
-    views, weights = np.array([0.0, 0.0]), np.array([0.6, 1.0, 0.0, 0.0])
-    few, many = (float(expected_base(views, weights, groups)) for groups in (5, 95))
+    none, much, near = np.array(0.0), np.array(0.9), np.array(0.6)
+    weights = np.array([0.6, 1.0, 0.0, 0.0])
+    few, many = (float(expected_base(none, none, weights, groups)) for groups in (5, 95))
     assert few == pytest.approx(0.25)
     assert many == pytest.approx(0.025)
-    assert float(expected_base(np.array([0.0, 0.6]), weights, 5)) == pytest.approx(0.85)
-    assert float(expected_base(np.array([0.9, 0.6]), weights, 95)) == 1.0
+    assert float(expected_base(none, near, weights, 5)) == pytest.approx(0.85)
+    assert float(expected_base(much, near, weights, 95)) == 1.0
 
 
 def test_there_is_most_to_lose_where_base_is_right_half_of_the_time() -> None:
