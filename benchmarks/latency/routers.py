@@ -95,6 +95,7 @@ def enlarged(profile: RoutingProfile, size: int, rng: np.random.Generator) -> Ro
         residuals=np.vstack([np.zeros((FITTED, tasks)), rng.normal(0, 0.05, (size, tasks))], dtype=np.float32)[:size],
         training=training.take(like[:roomy]).join(single.take(like[roomy:])),
         learnt=profile.learnt[like],
+        everyday_losses=profile.everyday_losses[like],
     )
 
 
