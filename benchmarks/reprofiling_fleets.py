@@ -4,7 +4,7 @@
 
 From the committed outcomes; no model is run. Each adapter joins fleets drawn from the others: projected
 onto their traits alone, with what the traits cannot express of its row, as `adapters measure` joins it, and fitted anew
-with all. A fifth of every data set's examples is held out of all that and asked. Twenty minutes on one core.
+with all. A fifth of every data set's examples is held out of all that and asked. Five minutes on one core.
 """
 
 import argparse
