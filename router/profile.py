@@ -144,8 +144,7 @@ class RoutingProfile:
     def worth(self) -> Array:
         """What full evidence of each kind is worth for each adapter, (adapters, kinds): training prompts tell in place
         of what an adapter gains in general."""
-        demand = self.kinds.general @ self.demands
-        general = demand[0] + self.trait_scores @ demand[1:] + self.residuals @ self.kinds.general
+        general = self._gains_of_kinds @ self.kinds.general
         worth = np.tile(self.weights[len(VIEWS) :], (len(self.adapters), 1))
         worth[:, 0] -= self.weights[0] * general
         return worth * self.learnt[:, None]
