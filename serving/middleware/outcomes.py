@@ -3,10 +3,10 @@ what a judge says of it.
 
 Only where the operator asks for it, of chat completions and completions for `auto`, whole or streamed. Nothing waits
 for it: a part of an answer is looked at after it was sent, and rewards are written by a thread of its own, a batch at a
-time; what is not written when the process ends is lost. No text is kept beyond the judgement, and of a stream only what
-is needed is held. An answer above `MOST_CHARACTERS` is not judged where its text is needed, nor one that is compressed,
-that the client broke off, that failed, or that the engine gave up. Of more than `HOURLY` decisions an hour some are
-judged: which, is settled before they are answered, so that no arm is favoured.
+time, and in the end what waits; of a process that is killed that is lost. No text is kept beyond the judgement, and of
+a stream only what is needed is held. An answer above `MOST_CHARACTERS` is not judged where its text is needed, nor one
+that is compressed, that the client broke off, that failed, or that the engine gave up. Of more than `HOURLY` decisions
+an hour some are judged: which, is settled before they are answered, so that no arm is favoured.
 
 `answered` is 1 where the answer ended by itself (or at a stop sequence) and says something or calls a tool, and 0 where
 it ran into its limit of tokens, was filtered or refused, or is empty. `format` is 1 where `response_format` asks for
@@ -15,6 +15,7 @@ several options was named is not guessed from the prompt. Of several choices it 
 (`judge.py`) of a sampled share, where there is one choice that says something; it is asked by a thread of its own.
 """
 
+import atexit
 import json
 import logging
 import queue
@@ -44,6 +45,8 @@ MOST_UNDER_WAY = 200
 """How many answers are looked at at a time, for at most so many times `MOST_CHARACTERS`."""
 WAITING, WRITE_EVERY_S = 1000, 10.0
 """A write opens the registry and ends with a sync, some 10 ms of processor time: more than all else for a request."""
+ENDING_S = 5.0
+"""So long a process that ends waits for what is not written yet."""
 UNGRADED = 100
 """How many answers wait for the judge at a time; others are not graded."""
 _ENDED = frozenset({"stop", "tool_calls", "function_call"})
@@ -171,6 +174,7 @@ class Outcomes:
         self._ungraded: queue.Queue[tuple[Location, str, str, str]] = queue.Queue(UNGRADED)
         self._threads: dict[str, threading.Thread] = {}
         self._complaints: set[str] = set()
+        self._ending = threading.Event()
 
     def judging(self, send: Send, path: str, request: Mapping[str, Any], token: str, location: Location) -> Send:
         """A `send` by which the answer to a request goes, for the decision of this token, and which judges it then."""
@@ -195,6 +199,12 @@ class Outcomes:
         """Return when all that was found so far is written, or given up."""
         self._waiting.join()
         self._ungraded.join()
+
+    def end(self) -> None:
+        """Write what waits, as the process ends; the judge is not waited for."""
+        self._ending.set()
+        if self._waiting.unfinished_tasks:
+            self._threads[_name(self._write)].join(ENDING_S)
 
     def _has_room(self) -> bool:
         now = self._clock()
@@ -228,16 +238,18 @@ class Outcomes:
             waiting.put_nowait(item)
         except queue.Full:
             return
-        name = f"traitroute-{work.__name__.strip('_')}-outcomes"
+        name = _name(work)
         if name not in self._threads:
+            if not self._threads:
+                atexit.register(self.end)
             self._threads[name] = threading.Thread(target=work, name=name, daemon=True)
             self._threads[name].start()
 
     def _write(self) -> None:
-        while True:
+        while not (self._ending.is_set() and self._waiting.empty()):
             batch = [self._waiting.get()]
             # Others come meanwhile, and are written with it.
-            time.sleep(WRITE_EVERY_S)
+            self._ending.wait(WRITE_EVERY_S)
             while not self._waiting.empty() and len(batch) < WAITING:
                 batch.append(self._waiting.get())
             try:
@@ -286,6 +298,10 @@ class Outcomes:
         if trouble not in self._complaints:
             _logger.warning("traitroute: %s", trouble)
         self._complaints.add(trouble)
+
+
+def _name(work: Callable[[], None]) -> str:
+    return f"traitroute-{work.__name__.strip('_')}-outcomes"
 
 
 def _asked_format(request: Mapping[str, Any]) -> str | None:

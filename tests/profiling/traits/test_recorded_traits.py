@@ -54,7 +54,7 @@ def record(registry: Registry, *, seed: int) -> int:
     requests = FitRequests(texts, tasks, np.concatenate(matrix.example_gains))
     scores = traits.transform(matrix.gains)
     routing = fit_profile(ADAPTERS, requests, scores, n_traits=traits.n_traits_)
-    return _record(suite(), registry, [], Fit(suite().tasks, matrix, traits, routing), GivenAdapters())
+    return _record(suite(), registry, [], {}, Fit(suite().tasks, matrix, traits, routing), GivenAdapters())
 
 
 @pytest.mark.slow

@@ -153,7 +153,7 @@ def ask(state: ServerState, registry: Registry, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(outcomes, "WRITE_EVERY_S", 0.0)
     skills: Any = Skills()
 
-    def asked(answer: Answering, *, watched: str = "format,answered", **body: Any) -> Any:
+    def asked(answer: Answering, *, watched: str = "format,answered", ends: bool = False, **body: Any) -> Any:
         from starlette.testclient import TestClient
 
         monkeypatch.setenv("TRAITROUTE_OUTCOMES", watched)
@@ -168,7 +168,7 @@ def ask(state: ServerState, registry: Registry, monkeypatch: pytest.MonkeyPatch)
         path = body.pop("path", paths[0])
         given = {"model": "auto", "messages": [{"role": "user", "content": "code"}]} | body
         response = TestClient(routing, raise_server_exceptions=False).post(path, json=given)
-        routing.outcomes.flush()
+        routing.outcomes.end() if ends else routing.outcomes.flush()
         return response
 
     return asked
@@ -201,6 +201,14 @@ def test_outcomes_of_an_answer_are_kept_with_its_token_and_without_its_text(
     stored = b"".join(f.read_bytes() for f in registry.path.parent.glob("registry.db*"))
     assert b"secret words" not in stored
     assert sha256(response.content).hexdigest().encode() not in stored
+
+
+def test_a_process_that_ends_writes_what_waits(
+    ask: Callable[..., Any], registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outcomes, "WRITE_EVERY_S", 1000.0)
+    ask(json_answer, ends=True)
+    assert found(registry) == {"answered": 1.0}
 
 
 def test_a_stream_is_passed_on_as_it_is_and_judged(ask: Callable[..., Any], registry: Registry) -> None:
