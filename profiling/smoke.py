@@ -14,6 +14,7 @@ from ..serving import EngineName, open_engine
 from ..serving.engines import Engine
 from .base_model import BaseModelFolder
 from .given import GivenAdapters, bring
+from .matrix.everyday import REQUESTS
 from .matrix.measure import matches_base, measured_cell
 from .matrix.votes import count_votes
 from .profile import prepare
@@ -74,7 +75,7 @@ def smoke_profile(
     total_s = time.perf_counter() - start
     # The first row warms the engine up; of the others the median is no hiccup.
     answer_s = np.median(seconds[1:] if len(seconds) > 1 else seconds, axis=0)
-    answers = (1 + len(given.adapters)) * sum(sizes)
+    answers = (1 + len(given.adapters)) * (sum(sizes) + REQUESTS)
     return Smoke(
         adapters=tuple(a.name for a in given.adapters[: len(rows) - 1]),
         tasks=tuple(task.name for task in tasks),

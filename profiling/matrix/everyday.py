@@ -4,10 +4,12 @@ The router takes it into account as far as a request seems to be an everyday one
 seventeen adapters in the routing benchmark one loses 5 points of 77, and five lose all of them (docs/decisions.md).
 """
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 
-from ...adapters import Adapter, Cell
+from ...adapters import Adapter, Cell, InputError, RefusalError
 from ...router.everyday import LOSS
 from ..tasks.metrics import read_metric
 from ..tasks.sources import EverydayRows
@@ -16,6 +18,7 @@ from ..tasks.task import Task
 REQUESTS = 24
 """Three of each sort. More would make the loss surer, and every adapter dearer."""
 MAX_TOKENS = 32
+_logger = logging.getLogger(__name__)
 PRIOR = 5
 """What is lost on average counts as so many requests: adapters differ some twice as much as chance on 24 does."""
 
@@ -32,9 +35,26 @@ def everyday_task() -> Task:
     )
 
 
+@contextmanager
+def spared(task: Task) -> Iterator[None]:
+    """A model that cannot be asked everyday requests, such as one of a tiny vocabulary, is profiled without them."""
+    try:
+        yield
+    except (InputError, RefusalError) as exc:
+        if task != everyday_task():
+            raise
+        _logger.warning("what is lost on everyday requests is not known: %s", exc)
+
+
 def everyday_losses(adapters: Sequence[Adapter], cell: Callable[[Adapter | None, Task], Cell]) -> dict[str, float]:
-    """What each of the adapters loses there against base, in score points, from 0; `cell` measures unless it is."""
-    task = everyday_task()
-    base = cell(None, task).outcomes.strict.astype(float)
-    lost = {each.name: float((base - cell(each, task).outcomes.strict).sum()) for each in adapters}
-    return {name: max(0.0, (sum_lost + PRIOR * LOSS) / (len(base) + PRIOR)) for name, sum_lost in lost.items()}
+    """What each of the adapters loses there against base, in score points, from 0; `cell` measures unless it is.
+
+    Those of which it cannot be measured are left out.
+    """
+    task, losses = everyday_task(), dict[str, float]()
+    with spared(task):
+        base = cell(None, task).outcomes.strict.astype(float)
+        for each in adapters:
+            lost = float((base - cell(each, task).outcomes.strict).sum())
+            losses[each.name] = max(0.0, (lost + PRIOR * LOSS) / (len(base) + PRIOR))
+    return losses

@@ -192,9 +192,9 @@ class RowMeter:
             self.registry, self.adapter, EngineProbe(self.engine), self._changes, [*self.keys, *self._unscored]
         )
 
-    def everyday_loss(self) -> float:
-        """What the adapter loses on everyday requests, in score points."""
-        return everyday_losses([self.adapter], self._cell)[self.adapter.name]
+    def everyday_loss(self) -> float | None:
+        """What the adapter loses on everyday requests, in score points; None where that cannot be measured."""
+        return everyday_losses([self.adapter], self._cell).get(self.adapter.name)
 
     def gains(self) -> MeasuredGains:
         """The gains as known by now, over what base scored on this engine."""

@@ -18,6 +18,7 @@ from ..base_model import BaseModelFolder
 from ..execution.executor import Executor, Report, UnfitMachineError
 from ..execution.terms import Terms
 from ..tasks.task import Task
+from .everyday import spared
 from .measure import cell_key, measured_cell
 
 Row = tuple[Adapter | None, Sequence[Task]]
@@ -121,7 +122,8 @@ class Chunk:
         if self.engine not in (None, engine.name):
             raise UnfitMachineError(f"it measures on {engine.name}, and this run on {self.engine}")
         for done, task in enumerate(self.tasks, start=1):
-            measured_cell(engine, registry, base, self.adapter, task, keep_outputs=self.bench.keep_outputs)
+            with spared(task):
+                measured_cell(engine, registry, base, self.adapter, task, keep_outputs=self.bench.keep_outputs)
             report(done)
         if self.probe and self.adapter is not None and (effect := bench.probe.effect(self.adapter)) is not None:
             registry.set_effect(self.adapter, effect.nats, effect.noise)

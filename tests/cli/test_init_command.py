@@ -116,8 +116,8 @@ def test_from_folders_of_adapters_and_examples_to_a_routed_request(
     assert told.returncode == 0, told.stderr
     assert "wrote suite.yaml: 3 adapters, 3 tasks" in told.stdout
     assert "idle answered as base on these few examples" in told.stdout
-    # Base and three adapters on twelve rows of three tasks.
-    assert "a full profile asks for 144 answers: about " in told.stdout
+    # Base and three adapters on twelve rows of three tasks, and 24 everyday requests.
+    assert "a full profile asks for 240 answers: about " in told.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"base", "loras", "tasks", "suite.yaml"}
     assert [a["name"] for a in yaml.safe_load(Path("suite.yaml").read_text())["adapters"]] == ["idle", "one", "two"]
     assert load_suite("suite.yaml").base_model == str(base)
@@ -133,6 +133,8 @@ def test_from_folders_of_adapters_and_examples_to_a_routed_request(
             "one": AdapterState.READY,
             "two": AdapterState.READY,
         }
+        # Of so few words no everyday request is made.
+        assert registry.profile(1).summary.everyday == {}
         decision = Router.from_registry(registry).route("w9 w22")
     assert {each.adapter for each in decision.ranking} == {"one", "two"}
 

@@ -23,8 +23,8 @@ peft = pytest.importorskip("peft", reason="needs PEFT: pip install 'traitroute[p
 
 pytestmark = pytest.mark.slow
 
-CELLS = 3 * 3
-"""Base and two adapters on three tasks."""
+CELLS = 3 * 4
+"""Base and two adapters on three tasks and everyday requests."""
 MEASURED = 2
 """Cells that a killed run has measured."""
 
@@ -158,7 +158,7 @@ def test_adapters_that_are_there_are_profiled_beside_those_that_are_trained(
         mixed = profile(suite.with_adapters([given]), registry, run / "runs")
         assert mixed.matrix.adapters == ("sentiment2", "structured", "polite")
         assert registry.adapter("polite").state == AdapterState.READY
-        assert (Study.open(registry).sources, len(registry.cells())) == (("sentiment2", "structured"), CELLS + 3)
+        assert (Study.open(registry).sources, len(registry.cells())) == (("sentiment2", "structured"), CELLS + 4)
         again = profile(suite.with_adapters([GivenAdapter(name="polite")]), registry, run / "runs")
     assert np.array_equal(again.matrix.scores, mixed.matrix.scores)
 

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from traitroute.adapters import AdapterState, BaseModelError, Registry, ServerError
 from traitroute.cli.main import app
 from traitroute.profiling.base_model import open_base_files, open_base_model
+from traitroute.profiling.matrix.everyday import REQUESTS
 from traitroute.profiling.report.gains import find_gains
 from traitroute.profiling.study import Study
 from traitroute.serving.engines.completions import CompletionsClient
@@ -96,7 +97,7 @@ def test_any_server_that_is_told_of_the_adapters_will_do(house: House) -> None:
     server = ForeignServer()
     done = profile(house, server)
     assert done.exit_code == 0, done.told
-    assert server.asked == 4 * 3 * EXAMPLES
+    assert server.asked == 4 * (3 * EXAMPLES + REQUESTS)
     assert "answers are measured, likelihoods are not" in done.output
     with Registry.open(house.registry.path, read_only=True) as registry:
         findings = find_gains(Study.open(registry), n_resamples=100)
