@@ -137,12 +137,13 @@ Asked = tuple[str, tuple[int, ...]]
 @dataclass
 class Notes:
     """What the server was asked, in order: the model and the prompt's token ids; `late` is what `is_finished` by
-    then.
+    then. Prompts with the `unknown` token are left out: the server refuses them, as it does everyday requests here.
     """
 
     is_finished: Callable[[Asked], bool] = lambda asked: False
     asked: list[Asked] = field(default_factory=list)
     late: list[Asked] = field(default_factory=list)
+    unknown: int | None = None
 
     def wrap(self, app: Any) -> Any:
         """Pure ASGI that writes down every completion request, and then serves it."""
@@ -153,7 +154,7 @@ class Notes:
                 if scope["path"] == "/v1/completions" and message.get("body"):
                     body = json.loads(message["body"])
                     # Of one token: whether prompts can be scored, whether the server has the adapter, and the probe.
-                    if body["max_tokens"] > 1:
+                    if body["max_tokens"] > 1 and self.unknown not in body["prompt"]:
                         self._note((body["model"], tuple(body["prompt"])))
                 return message
 
@@ -220,7 +221,7 @@ def open_site(house: House) -> Iterator[Site]:
 
     options = EmbeddedOptions(precision="float32")
     app = open_app(house.base, house.registry.location, name="tiny", options=options)
-    notes = Notes(house.is_finished)
+    notes = Notes(house.is_finished, unknown=house.tiny.words)
     with serving(notes.wrap(app)) as url:
         site = Site(house, url, notes)
         try:

@@ -17,6 +17,7 @@ from reprofiling.measuring_log import MeasuringLog
 from traitroute.adapters import AdapterState, Registry
 from traitroute.cli.main import app
 from traitroute.profiling import GivenAdapter, Suite, Task, open_base_model
+from traitroute.profiling.matrix.everyday import REQUESTS
 from traitroute.profiling.matrix.measure import cell_key
 from traitroute.router import Router
 from traitroute.serving.engines.engine import PromptTokenizer
@@ -153,7 +154,9 @@ def test_what_a_suite_trains_is_registered_and_measured_on_the_server_that_follo
     with serving(notes.wrap(served)) as url:
         done = CliRunner().invoke(app, ["profile", str(suite), "--registry", str(path), "--server", url])
     assert done.exit_code == 0, done.output
-    assert Counter(model for model, _ in notes.asked) == dict.fromkeys(("tiny", "sentiment2", "structured"), 3 * 12)
+    assert Counter(model for model, _ in notes.asked) == dict.fromkeys(
+        ("tiny", "sentiment2", "structured"), 3 * 12 + REQUESTS
+    )
     with Registry.open(path, read_only=True) as registry:
         assert {a.name: a.state for a in registry.adapters()} == dict.fromkeys(
             ("sentiment2", "structured"), AdapterState.READY
