@@ -135,7 +135,7 @@ def write_losses(
 
     lost = everyday_losses([each for each in adapters if each.name in table.adapters], cell)
     known = read_everyday_losses(file) if file.is_file() else {}
-    known |= {table.trained[table.adapters.index(name)]: (name, loss) for name, loss in lost.items()}
+    known = known | {table.trained[table.adapters.index(name)]: (name, loss) for name, loss in lost.items()}
     file.write_text("".join(f"{key}\t{name}\t{loss:.4f}\n" for key, (name, loss) in known.items()))
 
 

@@ -4,10 +4,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from traitroute.adapters import Adapter, Cell, FinishReason, Registry
+from traitroute.adapters import Adapter, Cell, FinishReason, RefusalError, Registry
 from traitroute.profiling import Task
 from traitroute.profiling.fit import refit
-from traitroute.profiling.matrix.everyday import PRIOR, REQUESTS, everyday_losses, everyday_task
+from traitroute.profiling.matrix.everyday import PRIOR, REQUESTS, everyday_losses, everyday_task, spared
 from traitroute.profiling.matrix.measure import to_outcomes
 from traitroute.router import Router
 from traitroute.router.everyday import LOSS, everyday_requests
@@ -65,3 +65,18 @@ def test_a_newcomer_joins_with_its_own_loss_and_keeps_it(fleet: Fleet) -> None:
     refit(fleet.registry)
     all_lost = round((REQUESTS + PRIOR * LOSS) / (REQUESTS + PRIOR), 4)
     assert losses(fleet.registry) == {**usual, "one": all_lost, "four": none}
+
+
+def test_an_adapter_that_is_refused_is_left_out_alone(caplog: pytest.LogCaptureFixture) -> None:
+    task = everyday_task()
+
+    def cell(who: Adapter | None, task: Task) -> Cell:
+        if who is not None and who.name == "one":
+            raise RefusalError("no such adapter", status=404)
+        results = [EngineResult(e.target, 1, FinishReason.STOP, (-1.0,), (1,)) for e in task.test_examples]
+        return Cell("", who and who.name, task.name, to_outcomes(task, task.test_examples, results))
+
+    assert everyday_losses([adapter("one", "1"), adapter("two", "2")], cell).keys() == {"two"}
+    assert "what is lost on everyday requests is not known: no such adapter" in caplog.text
+    with pytest.raises(RefusalError), spared(task.model_copy(update={"name": "another"})):
+        raise RefusalError("of another task", status=404)
