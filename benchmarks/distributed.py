@@ -34,7 +34,7 @@ from typing import Any
 import psutil
 from reprofiling.postgres_server import postgres_server
 from serving.stand import tiny_base
-from sqlalchemy import create_engine, text
+from sqlalchemy import Engine, create_engine, text
 from traitroute.adapters import Registry
 from traitroute.profiling import Suite, load_suite, profile
 from traitroute.profiling.execution.cluster import QUICK
@@ -47,7 +47,7 @@ TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<s>assistant: ' }}{% endif %}"
 )
 SOURCES = ("sentiment2", "sentiment3", "toxicity", "paraphrase", "entailment", "structured")
-PATIENCE_S, LOOK_S = 3600.0, 1.0
+PATIENCE_S, LOOK_S = 3600.0, 0.1
 PATIENT = {"RAY_agent_register_timeout_ms": "300000"}
 """A node ends itself whose agents have not begun within so long, by default 30 s, which a busy machine exceeds."""
 LOGGED = """
@@ -147,8 +147,9 @@ def faults(arguments: argparse.Namespace) -> Found:
             connection.execute(text(LOGGED))
         began = time.monotonic()
         with Nodes() as nodes:
-            units = arguments.adapters + (1 + arguments.adapters) * arguments.adapters
-            run = _Run(folder, suite, url, nodes, folder / "cluster", units)
+            # Everyday requests are one more task.
+            units = arguments.adapters + (1 + arguments.adapters) * (arguments.adapters + 1)
+            run = _Run(folder, suite, url, logged, nodes, folder / "cluster", units)
             counts = run.under_faults(draw, arguments.kills)
             seconds = time.monotonic() - began
         with logged.connect() as connection:
@@ -175,6 +176,7 @@ class _Run:
     folder: Path
     suite: Path
     url: str
+    database: Engine
     nodes: Nodes
     runs: Path
     units: int
@@ -192,7 +194,9 @@ class _Run:
         driver, frozen = self._driver(), []
         for moment, act in zip(moments, acts, strict=True):
             driver = self._await(moment, driver)
-            print(f"{self.finished()} of {self.units} done: {act}", flush=True)
+            if (done := self.finished()) >= self.units:
+                sys.exit(f"all was done before a {act} was hit: give the tasks more rows")
+            print(f"{done} of {self.units} done: {act}", flush=True)
             if act == "driver":
                 driver.send_signal(signal.SIGKILL)
                 driver.wait()
@@ -221,14 +225,15 @@ class _Run:
     def finished(self) -> int:
         """How many trainings and cells are there."""
         trained = sum(1 for _ in self.runs.glob("[!.]*/training.json"))
-        with Registry.open(self.url, weights=self.folder / "weights") as registry:
-            return trained + len(registry.cell_keys())
+        return trained + self._count("SELECT count(*) FROM cells")
 
     def repeated(self) -> int:
         """How many attempts to keep a cell there were beyond the first."""
-        engine = create_engine(self.url)
-        with engine.connect() as connection:
-            return connection.execute(text("SELECT count(*) - count(DISTINCT key) FROM attempts")).scalar_one()
+        return self._count("SELECT count(*) - count(DISTINCT key) FROM attempts")
+
+    def _count(self, query: str) -> int:
+        with self.database.connect() as connection:
+            return connection.execute(text(query)).scalar_one()
 
     def _driver(self) -> "subprocess.Popen[bytes]":
         command = [*COMMAND, "profile", str(self.suite), "--registry", self.url, "--runs", str(self.runs)]
@@ -281,8 +286,8 @@ def _environment(**more: str) -> dict[str, str]:
 
 
 def _suite(base: Path, adapters: int) -> Suite:
-    """Tasks of the built-in suite in few rows, with short answers."""
-    sizes = {"train": 16, "test": 8, "max_tokens": 6, "source": True}
+    """Tasks of the built-in suite, with short answers; one takes half a second, so that faults find some."""
+    sizes = {"train": 64, "test": 64, "max_tokens": 6, "source": True}
     chosen = [task.model_dump() | sizes for task in load_suite("mini").tasks if task.name in SOURCES[:adapters]]
     return Suite.model_validate(
         {

@@ -1,6 +1,7 @@
 """What routing inside a real `vllm serve` costs, keeps, bears and survives: one question a command.
 
     python benchmarks/serving.py overhead          `auto` beside naming the same adapter, and a control
+    python benchmarks/serving.py extproc           a real Envoy with `serve-extproc` beside that Envoy alone; a control
     python benchmarks/serving.py production        control group, outcomes, tenants, canary, ties; a control
     python benchmarks/serving.py throughput        `vllm bench serve` for `auto` and by the adapter's name; a control
     python benchmarks/serving.py sessions          prefix-cache hits of conversations, sticky or not
@@ -13,7 +14,8 @@
 Each starts its own server and stops it. `overhead`, `throughput` and `sessions` serve SmolLM2-135M, with the registry
 of a finished run (--registry) or with adapters of random weights and a fitted profile made on the spot; the others
 serve a two-layer model whose adapters cannot be mistaken for each other, `production` with the embedded engine and
-`canary` with either. The figures and what they mean: docs/serving.md.
+`canary` with either. Behind `extproc` answers a server without a model. The figures and what they mean: docs/serving.md
+and docs/envoy.md.
 
 Needs vLLM (on CPUs its CPU build) and the extras `profile` and `dev`.
 """
@@ -40,6 +42,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from serving.burst import measure_bursts
 from serving.burst import table as bursts_table
 from serving.canary import TWINS, measure_canaries
+from serving.extproc import measure_extproc
 from serving.fault_injection import PLAIN, STRIKES
 from serving.faults import measure_faults
 from serving.faults import table as faults_table
@@ -88,6 +91,12 @@ def overhead(arguments: argparse.Namespace, bars: Progress) -> Found:
     options = (*OPTIONS, *arguments.vllm)
     with packaged_stand(arguments.registry, rows, options=options) as stand:
         found, times = measure_overhead(stand, arguments.texts, _tracks(bars), seed=arguments.seed)
+    return Found(found.table(), asdict(found) | {"ms": times.round(3).tolist()})
+
+
+def extproc(arguments: argparse.Namespace, bars: Progress) -> Found:
+    """Measure what routing behind Envoy costs."""
+    found, times = measure_extproc(arguments.texts, _tracks(bars), seed=arguments.seed)
     return Found(found.table(), asdict(found) | {"ms": times.round(3).tolist()})
 
 
@@ -229,7 +238,7 @@ def _tracks(bars: Progress) -> Callable[[Any, str], Iterable[Any]]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    runs = (overhead, production, throughput, sessions, load, burst, replacement, canary, faults)
+    runs = (overhead, extproc, production, throughput, sessions, load, burst, replacement, canary, faults)
     commands = parser.add_subparsers(required=True, metavar="|".join(r.__name__ for r in runs))
     for run in runs:
         module = sys.modules[f"serving.{run.__name__}"]
@@ -242,7 +251,7 @@ def _arguments() -> argparse.Namespace:
         command.set_defaults(run=run)
         command.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
         command.add_argument("--seed", type=int, default=0, help="of texts and orders [0]")
-        if run is not production:
+        if run not in (extproc, production):
             command.add_argument(
                 "--vllm", action="append", default=[], metavar="FLAG", help="of `vllm serve`; repeatable"
             )
@@ -256,6 +265,8 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
         add("--registry", type=Path, help="of a finished run; by default one is made")
     if name == "overhead":
         add("--texts", type=int, default=200, help="each is asked three times [200]")
+    if name == "extproc":
+        add("--texts", type=int, default=200, help="each is asked in four forms and six ways [200]")
     if name == "production":
         add("--rounds", type=int, default=6, help="2 or more; each starts eight servers anew [6]")
         add("--texts", type=int, default=50, help="of a round, each asked of the eight servers [50]")
