@@ -166,7 +166,7 @@ def _print(
         f"{given.adapters} adapters, {given.replicas} replicas of {given.slots} adapters, {given.load_s:g} s a load, "
         f"seats {given.load:.0%} busy, {given.seeds} seeds: mean [least, greatest]"
     )
-    for name, by_policy in (*found.items(), ("after an event, bounded affinity, Zipf 1", events)):
+    for name, by_policy in (*found.items(), ("after an event, bounded affinity, Zipf 1.0", events)):
         table = Table(title=f"{name}; {title}", title_justify="left")
         table.add_column("policy" if by_policy is not events else "event")
         for column in ("hit", "wait p50, s", "wait p99, s", "imbalance", "loads a second", "lost, points"):
@@ -192,13 +192,18 @@ def _draw(found: dict[str, dict[str, dict[str, Any]]], file: Path) -> None:
 
     figure, axes = plt.subplots(1, len(found), figsize=(4 * len(found), 4), sharey=True, squeeze=False)
     for axis, (name, by_policy) in zip(axes[0], found.items(), strict=True):
-        for policy, figures in by_policy.items():
+        for marker, (policy, figures) in zip("os^Dv", by_policy.items(), strict=False):
             wait = np.clip(figures["wait_p99"]["mean"], LEAST_WAIT_S, QUEUE_FULL_S)
-            axis.scatter(wait, figures["hit"]["mean"], label=policy)
+            # Hollow, of falling size: points of several policies lie on each other.
+            size = 160 - 30 * POLICIES.index(policy)
+            color = f"C{POLICIES.index(policy)}"
+            axis.scatter(
+                wait, figures["hit"]["mean"], size, marker=marker, facecolors="none", edgecolors=color, label=policy
+            )
         axis.set(xscale="log", title=name, ylim=(0, 1.05), xlim=(LEAST_WAIT_S / 2, 2 * QUEUE_FULL_S))
-        axis.set_xlabel(f"wait, p99 (s); at {QUEUE_FULL_S:g}: queue full")
+        axis.set_xlabel(f"wait, p99 (s); at {LEAST_WAIT_S:g}: none, at {QUEUE_FULL_S:g}: queue full")
     axes[0][0].set_ylabel("adapter held (share)")
-    axes[0][-1].legend(fontsize=7, loc="lower left")
+    axes[0][-1].legend(fontsize=7, loc="center right", labelspacing=1.2)
     figure.tight_layout()
     figure.savefig(file, dpi=120)
 

@@ -33,7 +33,7 @@ def zipf(adapters: int, skew: float) -> Demand:
     weights = 1 / np.arange(1, adapters + 1) ** skew
     only = np.full((adapters, CHOICES), -1, np.int64)
     only[:, 0] = np.arange(adapters)
-    return Demand(f"Zipf {skew:g}", weights / weights.sum(), only, np.zeros((adapters, CHOICES)))
+    return Demand(f"Zipf {skew:.1f}", weights / weights.sum(), only, np.zeros((adapters, CHOICES)))
 
 
 def routed(adapters: int, worth: float, seed: int = 0) -> Demand:

@@ -23,6 +23,8 @@ SMALL = {
     "reprofiling_column": ["--cases", "1"],
     "reprofiling_fleets": ["--cases", "1", "--sizes", "3"],
     "routing": ["--only", "base,random", "--protocols", "new_rows", "--processes", "1"],
+    # Envoy is there as a package for Linux alone.
+    **({"serving": ["extproc", "--texts", "2"]} if sys.platform == "linux" else {}),
     "skills": ["--texts", "4", "--plans", "1", "--sizes", "10"],
     "suggestions": ["--cases", "1"],
     "twins": [str(BENCHMARKS / "routing" / "smollm2.safetensors")],

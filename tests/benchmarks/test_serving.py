@@ -13,6 +13,8 @@ pytest.importorskip("prometheus_client")
 
 from interval import Interval
 from serving.client import Answer, _said, read_metrics
+from serving.extproc import FORMS, WAYS
+from serving.extproc import summary as extproc_summary
 from serving.fault_injection import slowed
 from serving.load import seen_status
 from serving.middleware_alone import Alone
@@ -65,6 +67,21 @@ def test_a_server_is_compared_where_one_adapter_answered_there_and_in_the_first(
     assert found.costs["all"].more_cpu_percent.value == pytest.approx(20)
     assert found.costs["off again"].more_percent.value == pytest.approx(10)
     assert (found.arms, found.fell_back) == ({"auto": 4, "control": 2, "fallback": 2}, 2)
+
+
+def test_what_is_added_behind_envoy_is_told_beside_envoy_alone() -> None:
+    rng = np.random.default_rng(0)
+    times = rng.uniform(10, 11, (40, len(FORMS), len(WAYS), 1)) * (0.5, 1.0, 0.1)
+    alone, auto = (list(WAYS).index(way) for way in ("Envoy alone", "BUFFERED, auto"))
+    times[:, 1, auto] = times[:, 1, alone] + (5.0, 10.5, 2.0)
+    found = extproc_summary(times, 3, rng)
+    large = found.costs["JSON of 1 MB"]["BUFFERED, auto"]
+    assert large.more.median_ms.value == pytest.approx(10.5)
+    assert large.first_more.median_ms.value == pytest.approx(5.0)
+    assert large.times.value == pytest.approx(2.0, abs=0.05)
+    assert large.cpu_ms == pytest.approx(3.05, abs=0.05)
+    assert abs(found.costs["JSON"]["BUFFERED, auto"].times.value - 1) < 0.05
+    assert (found.texts, found.doubts) == (40, 3)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such clock")
