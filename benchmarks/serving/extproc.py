@@ -217,7 +217,7 @@ def _configuration(ports: Mapping[str, int], models: int | None, ours: int) -> M
 
 
 def _listener(example: Mapping[str, Any], name: str, port: int) -> Mapping[str, Any]:
-    listener = copy.deepcopy(dict(example)) | {"name": name}
+    listener: dict[str, Any] = copy.deepcopy({**example, "name": name})
     listener["address"]["socket_address"]["port_value"] = port
     filters: list[Any] = listener["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"]
     if name == WITHOUT:

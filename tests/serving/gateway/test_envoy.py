@@ -67,6 +67,8 @@ def start(stack: ExitStack, registry: Path, tmp_path: Path) -> Start:
         resources["listeners"][0]["address"]["socket_address"]["port_value"] = front
         _cluster(config, "models")["port_value"] = httpx.URL(upstream.url).port
         _cluster(config, "traitroute")["port_value"] = ours
+        # After the two seconds of the example a request goes on unrouted: a busy machine may take longer.
+        _filter(config)["message_timeout"] = "20s"
         config["admin"] = {"address": {"socket_address": {"address": "127.0.0.1", "port_value": admin}}}
         if change is not None:
             change(config)
