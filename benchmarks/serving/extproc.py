@@ -180,7 +180,6 @@ def _stand(folder: Path) -> Iterator[_Asker]:
 
     registry = made_registry(folder / "made", tiny_base(folder / "tiny"))
     registry.close()
-    ports = {name: free_port() for name in LISTENERS}
     with ExitStack() as stack:
         url = stack.enter_context(instant_server(folder / "instant.log"))
         grpc, http = free_port(), free_port()
@@ -190,6 +189,8 @@ def _stand(folder: Path) -> Iterator[_Asker]:
         ours = stack.enter_context(
             running_process(command, f"http://127.0.0.1:{http}", log_path=folder / "extproc.log")
         )
+        # Chosen late, or a connection of the others may have taken one by then.
+        ports = {name: free_port() for name in LISTENERS}
         file = folder / "envoy.json"
         file.write_text(json.dumps(_configuration(ports, httpx.URL(url).port, grpc)))
         # Its `/health` is that of the server behind.
