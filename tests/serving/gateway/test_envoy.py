@@ -220,8 +220,9 @@ def test_a_mode_without_bodies_lets_requests_pass(serve: Serve, start: Start) ->
         assert ask(start(upstream, changed), COOK).json() == {"model": "auto"}
 
 
-def test_when_the_command_is_killed_requests_go_on_as_they_came(
-    serve: Serve, start: Start, stack: ExitStack, registry: Path, tmp_path: Path
+@pytest.mark.parametrize("mode", MODES)
+def test_when_the_command_is_killed_requests_go_on_as_they_came_or_fail_by_mode(
+    serve: Serve, start: Start, stack: ExitStack, registry: Path, tmp_path: Path, mode: Change | None
 ) -> None:
     upstream = serve(Upstream(*TOPICS))
     port = free_port()
@@ -230,14 +231,20 @@ def test_when_the_command_is_killed_requests_go_on_as_they_came(
 
     def to_it(config: dict[str, Any]) -> None:
         _cluster(config, "traitroute")["port_value"] = port
+        if mode is not None:
+            mode(config)
 
     client = start(upstream, to_it)
     assert ask(client, COOK).json() == {"model": "cook"}
     assert "traitroute_upstream_healthy" in httpx.get(f"{server.base_url}/metrics", trust_env=False).text
     os.killpg(server.pid, signal.SIGKILL)
     for _ in range(3):
-        # The base model answers where it bears the name `auto` too.
-        assert ask(client, COOK).json() == {"model": "auto"}
+        response = ask(client, COOK)
+        if mode is None:
+            # The base model answers where it bears the name `auto` too.
+            assert response.json() == {"model": "auto"}
+        else:
+            assert response.status_code == 500
 
 
 def test_an_endpoint_picker_behind_us_goes_by_the_header(serve: Serve, start: Start, stack: ExitStack) -> None:
