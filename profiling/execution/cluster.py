@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ CLIENT_PORT = 10001
 """Where Ray Client listens by default."""
 PROGRESS_S = 5.0
 """So long the progress of jobs is waited for."""
+ALONE_S = 300.0
+"""So long a run waits while all machines of the cluster are unfit for it: a fit one that was lost may be replaced."""
 RETRIES = 10
 """So many times a job is repeated whose machine or process was lost: one that always ends its process is given up."""
 QUICK = {
@@ -107,9 +110,14 @@ class RayCluster:
         results: dict[int, T] = {}
         self._runs += 1
         running = {self._send(place, job): place for place, job in enumerate(jobs)}
+        able = time.monotonic()
         try:
             while running:
                 done, _ = self._ray.wait(list(running), timeout=LOOK_S)
+                if done or self._has_fit():
+                    able = time.monotonic()
+                elif time.monotonic() - able > ALONE_S:
+                    raise self._nobody()
                 for (run, place), amount in self._latest().items():
                     # A machine that was frozen may still do a job of an earlier run.
                     if run == self._runs and place not in results:
@@ -203,12 +211,21 @@ class RayCluster:
         if unfit.node not in self._unfit:
             self._unfit[unfit.node] = unfit
             self._warn(f"machine {unfit.machine} is left out: {unfit.reason}")
+        if not self._has_fit():
+            raise self._nobody()
+
+    def _has_fit(self) -> bool:
+        """Whether a machine is there that was not found unfit; Ray itself waits for one until it comes."""
+        if not self._unfit:
+            return True
         needed = "GPU" if self._gpus else "CPU"
         # A head often has no processors, and no job is ever sent there.
-        able = [node["NodeID"] for node in self._nodes() if node["Resources"].get(needed, 0) >= 1]
-        if all(node in self._unfit for node in able):
-            reasons = "; ".join(f"{each.machine}: {each.reason}" for each in self._unfit.values())
-            raise RunError(f"no machine of the cluster can do this run: {reasons}")
+        able = (node["NodeID"] for node in self._nodes() if node["Resources"].get(needed, 0) >= 1)
+        return any(node not in self._unfit for node in able)
+
+    def _nobody(self) -> RunError:
+        reasons = "; ".join(f"{each.machine}: {each.reason}" for each in self._unfit.values())
+        return RunError(f"no machine of the cluster can do this run: {reasons}")
 
 
 def _ray() -> ModuleType:

@@ -14,6 +14,7 @@ import psutil
 import pytest
 from traitroute.adapters import InputError, Location, Registry, RunError
 from traitroute.profiling import open_base_model
+from traitroute.profiling.execution import cluster as cluster_module
 from traitroute.profiling.execution.cluster import RayCluster
 from traitroute.profiling.execution.terms import Terms, machine_name
 from traitroute.serving.engines.local_model import VARIABLE
@@ -74,23 +75,41 @@ def test_jobs_go_to_both_nodes_and_a_failing_one_tells_why(nodes: Any, tmp_path:
             cluster.run([Work("slip", tmp_path)], lambda place, amount: None)
 
 
+def killer(nodes: Any, folder: Path, *which: Any) -> threading.Thread:
+    """Kills the one node of `which` where the first job has begun."""
+
+    def kill() -> None:
+        until = time.monotonic() + WAIT_S
+        while not seen(folder) and time.monotonic() < until:
+            time.sleep(0.05)
+        began = psutil.Process(int(seen(folder)[0])).ppid()
+        doomed = next(each for each in which if dict(each.live_processes())["raylet"].pid == began)
+        nodes.remove_node(doomed, allow_graceful=False)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    return thread
+
+
 def test_the_job_of_a_killed_node_is_done_by_another(nodes: Any, tmp_path: Path) -> None:
     with node(nodes) as one, node(nodes) as other, RayCluster(nodes.address) as cluster:
-
-        def kill() -> None:
-            until = time.monotonic() + WAIT_S
-            while not seen(tmp_path) and time.monotonic() < until:
-                time.sleep(0.05)
-            began = psutil.Process(int(seen(tmp_path)[0])).ppid()
-            doomed = next(each for each in (one, other) if dict(each.live_processes())["raylet"].pid == began)
-            nodes.remove_node(doomed, allow_graceful=False)
-
-        killer = threading.Thread(target=kill)
-        killer.start()
+        killing = killer(nodes, tmp_path, one, other)
         [(pid, _)] = cluster.run([Work("wait once", tmp_path)], lambda place, amount: None)
-        killer.join()
+        killing.join()
     assert len(seen(tmp_path)) == 2
     assert str(pid) in seen(tmp_path)
+
+
+def test_a_run_ends_when_only_unfit_machines_are_left(
+    nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_module, "ALONE_S", 2.0)
+    unfit = node(nodes, env_vars={"TEST_UNFIT": "1"})
+    with unfit, node(nodes) as fit, RayCluster(nodes.address) as cluster:
+        killing = killer(nodes, tmp_path, fit)
+        with pytest.raises(RunError, match=r"no machine of the cluster can do this run: .*it computes otherwise"):
+            cluster.run([Work("wait once", tmp_path)], lambda place, amount: None)
+        killing.join()
 
 
 def test_an_unfit_machine_is_left_out_by_name_and_the_others_go_on(nodes: Any, tmp_path: Path) -> None:
@@ -104,7 +123,9 @@ def test_an_unfit_machine_is_left_out_by_name_and_the_others_go_on(nodes: Any, t
     assert warning.endswith("is left out: it computes otherwise")
 
 
-def test_one_of_another_precision_or_base_model_is_left_out_by_name(nodes: Any, tmp_path: Path) -> None:
+def test_one_of_another_precision_or_base_model_is_left_out_by_name(
+    nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     base = write_base(tmp_path / "base", fill=1.0)
     place = Location(path=tmp_path / "t.db")
     terms = Terms(open_base_model(str(base)), "float32", place, tmp_path, "me", machine_name())
@@ -116,6 +137,8 @@ def test_one_of_another_precision_or_base_model_is_left_out_by_name(nodes: Any, 
         [warning] = warnings
         assert re.match(rf"machine {named} is left out: it computes in bfloat16 and this run in float32", warning)
     write_base(base, fill=2.0)
+    # The nodes of before may still be taken to be alive.
+    monkeypatch.setattr(cluster_module, "ALONE_S", 2.0)
     with node(nodes, **same), RayCluster(nodes.address) as cluster:
         wanted = rf"no machine .*{named}: {re.escape(str(base))} has digest \w+ there, and {terms.base.digest[:12]} in"
         with pytest.raises(RunError, match=wanted):
