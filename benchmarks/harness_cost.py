@@ -110,8 +110,11 @@ def main() -> None:
         cells = {c.task: c for c in store.cells() if c.adapter == new.name}
     texts: Texts = runs["harness"][-1].result["texts"]
     console.print(score_table(tasks, cells, texts, runs["part"][-1].result))
+    console.print(floor(tasks, texts, base.path), highlight=False)
     if given.check_rows:
         check_equal(shared, best, given, before, tasks)
+        same = sum(same_texts(task, texts[task.name], cells)[: given.check_rows].sum() for task in tasks)
+        console.print(f"of these rows {same} were answered alike in {best['precision']}", highlight=False)
 
 
 def _arguments() -> argparse.Namespace:
@@ -248,8 +251,8 @@ def score_table(tasks: Sequence[Task], cells: dict[str, Cell], texts: Texts, par
     totals = np.zeros(4)
     full = {task.name: task.scores(cells[task.name].outcomes) for task in tasks}
     for i, task in enumerate(tasks):
-        theirs, digests = judged(task, texts[task.name])
-        same_text = digests == cells[task.name].outcomes.output_digest
+        theirs = judged(task, texts[task.name])
+        same_text = same_texts(task, texts[task.name], cells)
         same_score = theirs == full[task.name]
         base = part["base"][i]
         table.add_row(
@@ -268,13 +271,28 @@ def score_table(tasks: Sequence[Task], cells: dict[str, Cell], texts: Texts, par
     return table
 
 
-def judged(task: Task, texts: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.uint64]]:
-    """The score of each text on the task's first rows, and its digest as outcomes hold it."""
+def judged(task: Task, texts: Sequence[str]) -> NDArray[np.float64]:
+    """The score of each text on the task's first rows."""
+    return np.array([v.score for v in task.judge(texts, task.test_examples[: len(texts)])], np.float64)
+
+
+def same_texts(task: Task, texts: Sequence[str], cells: dict[str, Cell]) -> NDArray[np.bool_]:
+    """Whether each text is the answer of our cell, as outcomes hold it."""
     from traitroute.profiling.matrix.measure import text_digest
 
-    verdicts = task.judge(texts, task.test_examples[: len(texts)])
-    digests = [text_digest(task.metric.compared(text)) for text in texts]
-    return np.array([v.score for v in verdicts], np.float64), np.array(digests, np.uint64)
+    digests = np.array([text_digest(task.metric.compared(text)) for text in texts], np.uint64)
+    return digests == cells[task.name].outcomes.output_digest
+
+
+def floor(tasks: Sequence[Task], texts: Texts, base: Path) -> str:
+    """What has to go through the model once, whoever measures."""
+    from transformers import AutoTokenizer
+
+    tokens = AutoTokenizer.from_pretrained(base)
+    asked = [example.messages for task in tasks for example in task.test_examples]
+    read = sum(len(tokens.apply_chat_template(m, add_generation_prompt=True, return_dict=False)) for m in asked)
+    written = sum(len(tokens(text).input_ids) + 1 for task in tasks for text in texts[task.name])
+    return f"the floor: {read:,} tokens of prompts and {written:,} written, once each through the model"
 
 
 def check_equal(shared: Job, best: Job, given: argparse.Namespace, before: Path, tasks: Sequence[Task]) -> None:

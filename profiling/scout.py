@@ -19,7 +19,7 @@ from ..adapters import InputError, Registry
 from ..serving import EngineName
 from .base_model import open_base_model
 from .execution.executor import Executor
-from .profile import profile
+from .profile import prepare, profile_prepared
 from .tasks.suite import Suite
 
 Array = NDArray[np.float64]
@@ -69,12 +69,12 @@ def scout(
     count = max((len(sources) + 1) // 2, 2) if keep is None else keep
     if count >= len(sources):
         raise InputError(f"the suite has {len(sources)} sources, of which {count} are to be kept: leave out --scout")
-    if open_base_model(base).digest == open_base_model(suite.base_model).digest:
+    small = prepare(suite.model_copy(update={"base_model": base, "adapters": (), "ablations": ()}))
+    if small.base.digest == open_base_model(suite.base_model).digest:
         raise InputError(f"--scout {base} is the base model of the suite itself: give a smaller one")
-    small = suite.model_copy(update={"base_model": base, "adapters": (), "ablations": ()})
     folder.mkdir(parents=True, exist_ok=True)
     with Registry.create(folder / "registry.db") as registry:
-        found = profile(small, registry, folder / "runs", engine=engine, executor=executor, progress=progress)
+        found = profile_prepared(small, registry, folder / "runs", engine=engine, executor=executor, progress=progress)
     matrix = found.matrix
     chosen = choose(matrix.base, matrix.scores, count)
     nothing, everything = float(matrix.base.mean()), reached(matrix.base, matrix.scores)
