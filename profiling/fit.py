@@ -1,5 +1,6 @@
 """Fit traits and routing to measured outcomes: those of a new profile, or of the newest one again."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from .tasks.task import Task, routing_scores
 from .traits.names import inherited_labels, name_traits, task_group
 from .traits.space import Scaling, TraitSpace
 from .traits.stability import adapter_stability, loading_stability
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -128,14 +131,15 @@ def fit_again(registry: Registry, profiled: Profiled, *, warnings: Sequence[str]
         scaling=before.traits.scaling,
         everyday=before.everyday,
     )
+    new = [task for task in profiled.tasks if task.name not in before.tasks]
     summary = fitted.summary(
         before,
-        added=[task for task in matrix.tasks if task not in before.tasks],
+        added=[task.name for task in new],
         suite=before.suite,
         base_model=before.base_model,
         method=before.method,
         ablations=before.ablations,
-        warnings=(*before.warnings, *warnings),
+        warnings=(*before.warnings, *warnings, *warn_of_pointless(matrix, new)),
         cells=tuple(dict.fromkeys([*before.cells, *(cell.key for cell in profiled.cells.values())])),
         weights=before.weights,
         training=before.training,
@@ -145,6 +149,21 @@ def fit_again(registry: Registry, profiled: Profiled, *, warnings: Sequence[str]
         recalibration=before.recalibration,
     )
     return registry.put_profile(fitted.routing.to_bytes(), summary, origin=origin, parent=profiled.stored.version)
+
+
+def warn_of_pointless(matrix: TransferMatrix, tasks: Sequence[Task]) -> list[str]:
+    """Warn of those of `tasks` on which neither base nor any adapter has a point, and return the warnings."""
+    best = dict(zip(matrix.tasks, np.maximum(matrix.base, matrix.scores.max(axis=0)), strict=True))
+    cure = "; where other words may be right too, f1 and rouge_l give points for what is near"
+    warnings = [
+        f"{task.name}: neither base nor any adapter has a point (metric {task.metric.name}, score {task.score}), so it "
+        f"tells nothing of routing{cure if task.metric.name in {'text', 'exact'} else ''}"
+        for task in tasks
+        if best[task.name] == 0
+    ]
+    for warning in warnings:
+        _logger.warning(warning)
+    return warnings
 
 
 def check_enough(profiled: Profiled) -> None:

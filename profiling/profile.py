@@ -19,7 +19,7 @@ from ..serving.engines import Engine
 from .base_model import BaseModelFolder, open_base_model
 from .execution.executor import Executor, InThisProcess
 from .execution.terms import Terms
-from .fit import Fit, fit
+from .fit import Fit, fit, warn_of_pointless
 from .given import GivenAdapters, bring
 from .matrix.everyday import everyday_losses, everyday_task
 from .matrix.matrix import TransferMatrix
@@ -140,7 +140,8 @@ def profile_prepared(
     whole = [c for c in cells if c.adapter not in origins]
     matrix = TransferMatrix.from_cells(whole, score=routing_scores(suite.tasks))
     fitted = fit(matrix, suite.tasks, [given.source(name) or name for name in matrix.adapters], everyday=everyday)
-    version = _record(suite, registry, cells, everyday, fitted, given, prepared.warnings)
+    warnings = (*prepared.warnings, *warn_of_pointless(matrix, suite.tasks))
+    version = _record(suite, registry, cells, everyday, fitted, given, warnings)
     clock.lap("fit")
     set_aside = dict(given.set_aside)
     return Profile(version, tuple(training), matrix, fitted.traits, fitted.routing, clock.laps, set_aside)
@@ -277,7 +278,9 @@ def _measure(
             return cell
 
         kept = {cell.adapter for cell in cells}
-        return cells, everyday_losses([each for each in fleet.whole if each.name in kept], everyday_cell)
+        everyday = everyday_losses([each for each in fleet.whole if each.name in kept], everyday_cell)
+        bar.end()
+        return cells, everyday
 
 
 @dataclass
@@ -299,6 +302,10 @@ class _Cells:
         """Another cell is read."""
         self.read += 1
         self.reach(self.read)
+
+    def end(self) -> None:
+        """No more are measured; what was set aside, or cannot be asked, is missing."""
+        self.progress.update(self.bar, total=self.shown)
 
 
 def _read(

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,6 +14,9 @@ from .scoring import bare_label, composed, judge
 from .sources import FolderSource, Row, Split, check_labels
 from .task import LISTED_LABELS, Task
 from .text_files import explained
+
+FREE_TEXT = 16
+"""Targets of so many words, in the median, are texts that nobody writes to the letter."""
 
 
 def infer_task(
@@ -92,7 +96,9 @@ def _inferred_metric(rows: Sequence[Row], labels: tuple[str, ...]) -> str:
         return "label"
     if all("#### " in r["target"] or _is_number(r.get("answer", "")) for r in rows):
         return "number"
-    return "json" if all(_is_json_object(r["target"]) for r in rows) else "text"
+    if all(_is_json_object(r["target"]) for r in rows):
+        return "json"
+    return "f1" if median(len(r["target"].split()) for r in rows) >= FREE_TEXT else "text"
 
 
 def _is_number(answer: Any) -> bool:

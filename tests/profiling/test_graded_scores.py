@@ -13,7 +13,7 @@ from traitroute.adapters import Adapter, AdapterState, FinishReason, Registry
 from traitroute.cli.matrix import Shown, matrix
 from traitroute.profiling import measure
 from traitroute.profiling.base_model import BaseModelFolder
-from traitroute.profiling.fit import fit
+from traitroute.profiling.fit import fit, warn_of_pointless
 from traitroute.profiling.matrix.matrix import TransferMatrix
 from traitroute.profiling.matrix.profiled import Profiled
 from traitroute.profiling.matrix.row import measure_row
@@ -131,6 +131,16 @@ def test_another_score_measures_nothing_again_and_changes_what_is_routed(registr
     changes = moved(registry, strict, graded, Reference.of_tasks(Profiled.open(registry)))
     assert len(changes) >= 76
     assert all((change.before, change.after) == (None, change.kind) for change in changes)
+
+
+def test_a_task_on_which_nobody_has_a_point_is_warned_of(registry: Registry, tasks: list[Task]) -> None:
+    strict = [task.model_copy(update={"score": "strict"}) for task in tasks]
+    cells = registry.cells()
+    warned = warn_of_pointless(TransferMatrix.from_cells(cells, score=routing_scores(strict)), strict)
+    assert [text.partition(",")[0] for text in warned] == [
+        f"{name}: neither base nor any adapter has a point (metric f1" for name in WORDS
+    ]
+    assert warn_of_pointless(TransferMatrix.from_cells(cells, score=routing_scores(tasks)), tasks) == []
 
 
 def test_a_new_request_goes_to_the_adapter_of_the_higher_score(registry: Registry) -> None:

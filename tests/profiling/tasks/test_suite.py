@@ -107,6 +107,14 @@ def test_folder_suite_infers_metric_labels_and_prompt(folder: Path) -> None:
     assert [t.source for t in suite.tasks] == [True, True, False, False]
 
 
+def test_answers_that_nobody_writes_to_the_letter_are_scored_by_words_in_common(folder: Path) -> None:
+    sentence = "Kate does not like such films but agrees to go with Aubray to the cinema tomorrow evening"
+    write_task(folder, "talk", [{"input": "x", "target": t} for t in (sentence, sentence + " again", "No.")])
+    write_task(folder, "short", [{"input": "x", "target": t} for t in (sentence, "a cat", "No.")])
+    suite = folder_suite(folder, ["mood", "sums"], ["talk", "short"])
+    assert [t.metric.name for t in suite.tasks[2:]] == ["f1", "text"]
+
+
 def test_folder_suite_refuses_one_source(folder: Path) -> None:
     with pytest.raises(SuiteError, match="at least two tasks"):
         folder_suite(folder, ["mood"], ["sums", "slots"])
