@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from .beliefs import Played, fit_weights
 from .everyday import losses_of
 from .folds import FitData, FitRequests, task_means
-from .guard import FEW_GROUPS_Z, harmed_groups, smallest_z
+from .guard import FEW_GROUPS_Z, Realised, smallest_z
 from .profile import RoutingProfile
 from .training_profiles import learnt
 
@@ -74,8 +74,8 @@ def fit_profile(
     if not played:
         return profile
     count = at.group_count
-    harmed = [
-        harmed_groups(
+    ways = [
+        Realised.of(
             each.predict(weights),
             profile.error(each.unknown, each.base(weights, count)),
             each.gains,
@@ -85,7 +85,7 @@ def fit_profile(
         )
         for each in played
     ]
-    return replace(profile, z=smallest_z(np.any(harmed, axis=0), risk))
+    return replace(profile, z=smallest_z(ways, risk))
 
 
 def to_demand(gains: Array, trait_scores: Array) -> Array:

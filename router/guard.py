@@ -7,11 +7,15 @@ tasks that are alike:
 
 1. The groups surely harmed, and one more, keep the risk: conformal risk control (arXiv 2208.02814). Of the values that
    do, the smallest is taken, for more caution costs more than it saves.
-2. Fewer than 1 / risk - 1 groups, nineteen at 5%, cannot show that. There none may be surely harmed, and a gain of next
-   to nothing is none.
+2. Fewer than 1 / risk - 1 groups, nineteen at 5%, cannot show that. There those surely harmed may lose no more than the
+   risk of all points that routing moves, in all ways together: were none to be harmed, one group unlike the others
+   would keep adapters from requests of kinds that are known well. And a gain of next to nothing is none.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,32 +35,46 @@ FEW_GROUPS_Z = 0.25
 """The least z where too few groups are profiled to show that the risk is kept."""
 
 
-def harmed_groups(
-    predicted: Array, error: Array, gains: Array, groups: NDArray[np.intp], *, count: int, tests: int
-) -> NDArray[np.bool_]:
-    """Which groups routing with each of Z_GRID (c,) surely harms, (c, count).
+@dataclass(frozen=True)
+class Realised:
+    """What routing with each of Z_GRID (c,) does to groups: their mean gain, and whether they are surely harmed, both
+    (c, groups)."""
 
-    Requests are routed by `predicted` (n, adapters) with standard errors `error` (n,); `gains` (n, adapters) are
-    measured. `groups` (n,) numbers what is held out together, of `count` in all; those without requests here are not
-    harmed. A group is harmed where its mean gain is significantly below zero, by a one-sided test at 5% over all
-    `tests` (Bonferroni): at 5% each, one of two dozen would seem harmed by chance.
-    """
-    rows = np.arange(len(predicted))
-    best = predicted.argmax(axis=1)
-    expected, measured = predicted[rows, best], gains[rows, best]
-    realised = np.where(expected > Z_GRID[:, None] * error, measured, 0.0)
-    sizes = np.maximum(np.bincount(groups, minlength=count), 1)
-    means, squares = (_sums(values, groups, count) / sizes for values in (realised, realised**2))
-    spread = np.sqrt(np.maximum(squares - means**2, 0.0) / sizes)
-    return means + NormalDist().inv_cdf(1 - 0.05 / tests) * spread < 0
+    means: Array
+    harmed: NDArray[np.bool_]
+
+    @classmethod
+    def of(
+        cls, predicted: Array, error: Array, gains: Array, groups: NDArray[np.intp], *, count: int, tests: int
+    ) -> Self:
+        """Route requests by `predicted` (n, adapters) with standard errors `error` (n,); `gains` (n, adapters) are
+        measured.
+
+        `groups` (n,) numbers what is held out together, of `count` in all; those without requests here gain nothing. A
+        group is harmed where its mean gain is significantly below zero, by a one-sided test at 5% over all `tests`
+        (Bonferroni): at 5% each, one of two dozen would seem harmed by chance.
+        """
+        rows = np.arange(len(predicted))
+        best = predicted.argmax(axis=1)
+        expected, measured = predicted[rows, best], gains[rows, best]
+        realised = np.where(expected > Z_GRID[:, None] * error, measured, 0.0)
+        sizes = np.maximum(np.bincount(groups, minlength=count), 1)
+        means, squares = (_sums(values, groups, count) / sizes for values in (realised, realised**2))
+        spread = np.sqrt(np.maximum(squares - means**2, 0.0) / sizes)
+        return cls(means, means + NormalDist().inv_cdf(1 - 0.05 / tests) * spread < 0)
 
 
-def smallest_z(harmed: NDArray[np.bool_], risk: float) -> float:
-    """The smallest of Z_GRID at which the `harmed` groups (c, groups) keep the risk, or else the largest."""
+def smallest_z(ways: Sequence[Realised], risk: float) -> float:
+    """The smallest of Z_GRID with which what was held out in several `ways` keeps the risk, or else the largest."""
+    harmed = np.any([each.harmed for each in ways], axis=0)
     allowed = risk * (harmed.shape[1] + 1) - 1
-    least = FEW_GROUPS_Z if allowed < 0 else 0.0
-    kept = np.flatnonzero((harmed.sum(axis=1) <= max(allowed, 0.0)) & (least <= Z_GRID))
-    return float(Z_GRID[kept[0] if len(kept) else -1])
+    if allowed < 0:
+        moved = sum(np.abs(each.means).sum(axis=1) for each in ways)
+        lost = sum(np.where(each.harmed, -each.means, 0.0).sum(axis=1) for each in ways)
+        kept = (lost <= risk * moved) & (Z_GRID >= FEW_GROUPS_Z)
+    else:
+        kept = harmed.sum(axis=1) <= allowed
+    return float(Z_GRID[kept.argmax() if kept.any() else -1])
 
 
 def care(base: Array) -> Array:
