@@ -1,13 +1,13 @@
 """How often does a real judge say what the metric says, where the right answers are known?
 
     python benchmarks/judge.py --data DIR --judge URL --model NAME       gold answers against other rows'
-    python benchmarks/judge.py … --server URL --adapters a,b             and adapters' own against base's
+    python benchmarks/judge.py … --server URL --adapters a,b             adapters' own answers against base's
 
 The judge is any OpenAI-compatible server. Of some requests of ten data sets it is shown two answers, in both orders,
-without being told which is right: the gold answer and that of another row, which the metric says is wrong; and, with
---server, each adapter's answer and base's. From the latter is told what `traitroute samples compare` would make of the
-judge. The former it also grades alone, as servers have it do. An answer is right where the metric finds what is right
-in it (lenient). Nothing is kept. A judge of 0.5B parameters takes some ten minutes of two cores.
+without being told which is right: the gold answer and that of another row, which the metric says is wrong, and these
+it also grades alone, as servers have it do; or, with --server, each adapter's answer and base's, from which is told
+what `traitroute samples compare` would make of the judge. An answer is right where the metric finds what is right in it
+(lenient). Nothing is kept. A judge of 0.5B parameters takes some ten minutes of two cores.
 """
 
 import argparse
@@ -179,11 +179,11 @@ def main() -> None:
     judge = Judge(model=given.model, url=given.judge, concurrency=AT_A_TIME, patience_s=600)
     with TemporaryDirectory() as cache:
         os.environ["TRAITROUTE_CACHE"] = cache
-        gold = [each for task in tasks for each in golden(task)]
-        pairs, took = ask_all(judge, gold)
-        console.print(took, table_of(gold, pairs))
-        console.print(graded(Grader(judge.url, judge.model, 1.0), gold))
         if not given.server:
+            gold = [each for task in tasks for each in golden(task)]
+            pairs, took = ask_all(judge, gold)
+            console.print(took, table_of(gold, pairs))
+            console.print(graded(Grader(judge.url, judge.model, 1.0), gold))
             return
         with CompletionsClient(given.server, patience_s=600) as client:
             base = client.models()[0]["id"]

@@ -1,5 +1,5 @@
-"""What a server reports by itself of how its answers turned out: whether there is one, is it the JSON asked for, and
-what a judge says of it.
+"""What a server reports by itself of how its answers turned out: whether there is one, is it the JSON or one of the
+options asked for, and what a judge says of it.
 
 Only where the operator asks for it, of chat completions and completions for `auto`, whole or streamed. Nothing waits
 for it: a part of an answer is looked at after it was sent, and rewards are written by a thread of its own, a batch at a
@@ -10,9 +10,10 @@ an hour some are judged: which, is settled before they are answered, so that no 
 
 `answered` is 1 where the answer ended by itself (or at a stop sequence) and says something or calls a tool, and 0 where
 it ran into its limit of tokens, was filtered or refused, or is empty. `format` is 1 where `response_format` asks for
-JSON and the whole answer is JSON (an object, for `json_object`), else 0. A schema is not checked, and whether one of
-several options was named is not guessed from the prompt. Of several choices it is the mean. `judge` is a model's grade
-(`judge.py`) of a sampled share, where there is one choice that says something; it is asked by a thread of its own.
+JSON and the whole answer is JSON (an object, for `json_object`), or where `structured_outputs.choice` lists options and
+the answer is one of them, else 0. A schema is not checked, and options are not guessed from the prompt. Of several
+choices it is the mean. `judge` is a model's grade (`judge.py`) of a sampled share, where there is one choice that says
+something; it is asked by a thread of its own.
 """
 
 import atexit
@@ -24,7 +25,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakSet
 
 from starlette.datastructures import Headers
@@ -54,6 +55,8 @@ _CUT = frozenset({"length", "content_filter"})
 _logger = logging.getLogger(__name__)
 
 Judgement = Mapping[FeedbackSource, float]
+Asked = Literal["json_object", "json_schema"] | frozenset[str]
+"""The JSON, or the options, that a request asks for."""
 
 
 @dataclass
@@ -68,11 +71,11 @@ class _Said:
 
 
 class Answer:
-    """An answer that is being sent; `asked` is the `response_format`'s type where its text is needed for that, and
-    `request` what the judge is shown where it is to be graded.
+    """An answer that is being sent; `asked` is its format where the text is needed for that, and `request` what the
+    judge is shown where it is to be graded.
     """
 
-    def __init__(self, *, streamed: bool, asked: str | None, request: str | None = None) -> None:
+    def __init__(self, *, streamed: bool, asked: Asked | None, request: str | None = None) -> None:
         self.request = request
         self._streamed = streamed
         self._asked = asked
@@ -108,8 +111,7 @@ class Answer:
         # What calls a tool was not to be in the format.
         written = [each for each in choices if not each.calls]
         if self._asked is not None and written and self._characters <= MOST_CHARACTERS:
-            kept = [_is_json("".join(each.text), as_object=self._asked == "json_object") for each in written]
-            judgement[FeedbackSource.FORMAT] = _mean(kept)
+            judgement[FeedbackSource.FORMAT] = _mean([_keeps("".join(each.text), self._asked) for each in written])
         return judgement
 
     @property
@@ -220,7 +222,7 @@ class Outcomes:
         kind = headers.get("content-type", "").partition(";")[0].strip()
         if start["status"] != 200 or "content-encoding" in headers:
             return None
-        asked = _asked_format(request) if FeedbackSource.FORMAT in self._sources else None
+        asked = asked_format(request) if FeedbackSource.FORMAT in self._sources else None
         if kind not in ("application/json", "text/event-stream"):
             return None
         graded = self._judge is not None and random.random() < self._judge.share
@@ -304,11 +306,21 @@ def _name(work: Callable[[], None]) -> str:
     return f"traitroute-{work.__name__.strip('_')}-outcomes"
 
 
-def _asked_format(request: Mapping[str, Any]) -> str | None:
-    """The kind of JSON that a request asks for; None where it asks for none."""
-    asked = request.get("response_format")
-    kind = asked.get("type") if isinstance(asked, Mapping) else None
-    return kind if kind in ("json_object", "json_schema") else None
+def asked_format(request: Mapping[str, Any]) -> Asked | None:
+    """What a request itself asks the server for; None where that is nothing."""
+    match request:
+        case {"structured_outputs": {"choice": [*options]}} | {"guided_choice": [*options]} if options:
+            return frozenset(str(option).strip() for option in options)
+        case {"response_format": {"type": "json_object"}}:
+            return "json_object"
+        case {"response_format": {"type": "json_schema"}}:
+            return "json_schema"
+        case _:
+            return None
+
+
+def _keeps(text: str, asked: Asked) -> bool:
+    return text.strip() in asked if isinstance(asked, frozenset) else _is_json(text, as_object=asked == "json_object")
 
 
 def _is_json(text: str, *, as_object: bool) -> bool:

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
 _FENCE = re.compile(r"^\s*```(?:json)?\s*\n(.*)\n\s*```\s*$", re.DOTALL)
 ASKS_JSON = re.compile(r"\bjson\b", re.IGNORECASE)
-_LETTERED = re.compile(r"^[ \t]*(?:[-*][ \t]+)?\(?([A-J1-9])[).:][ \t]+(\S.{0,200})$", re.MULTILINE)
+_LETTERED = re.compile(r"^[ \t]*(?:[-*][ \t]+)?\(?([A-Z1-9])[).:][ \t]+(\S.{0,200})$", re.MULTILINE)
 _BULLET = re.compile(r"^[ \t]*[-*•][ \t]+(\S.{0,200})$", re.MULTILINE)
 _LISTED = re.compile(r"\b(?:one of|either|choose between|choose from|options:|choices:):?[ \t]+([^\n.?!]{3,200})", re.I)
 _SEPARATOR = re.compile(r"\s*(?:,|;|/|\bor\b|\band\b)\s*")
+_AROUND = " \t\n\"'`*()[]."
+"""What may stand around an option."""
 MOST_OPTIONS = 20
 
 
@@ -51,8 +53,18 @@ class Format(Metric):
 
 def _judge_option(output: str, options: tuple[str, ...]) -> Judgement:
     named = judge("label", output, options[0], options).label if options else -1
-    strict = bare_label(output) in {bare_label(option) for option in options}
-    return Judgement(strict=strict, lenient=named >= 0, parse_failure=named < 0)
+    return Judgement(strict=_is_option(output, options), lenient=named >= 0, parse_failure=named < 0)
+
+
+def _is_option(output: str, options: Iterable[str]) -> bool:
+    """Whether an output is an option and nothing else: as `A`, `(A)`, `a boat`, or `(A) a boat`."""
+    bare = {_bare(option) for option in options}
+    lettered = _LETTERED.fullmatch(output.strip())
+    return _bare(output) in bare or (lettered is not None and bare.issuperset(map(_bare, lettered.groups())))
+
+
+def _bare(option: str) -> str:
+    return bare_label(option.strip(_AROUND))
 
 
 def is_json(text: str) -> bool:
@@ -73,7 +85,7 @@ def options_in(prompt: str) -> list[str]:
     if re.search(r"\b(?:options|choices)\b", prompt, re.I) and len(bullets := _BULLET.findall(prompt)) > 1:
         return _distinct(bullet.strip() for bullet in bullets)
     if listed := _LISTED.search(prompt):
-        named = [part.strip(" \"'`*()[]") for part in _SEPARATOR.split(listed[1])]
+        named = [part.strip(_AROUND) for part in _SEPARATOR.split(listed[1])]
         if len(named) > 1 and all(0 < len(name) <= 40 for name in named):
             return _distinct(named)
     return []
@@ -83,7 +95,7 @@ def keeps_format(prompt: str, output: str) -> bool | None:
     """Whether an output is what a prompt asks for, one of the options that it lists or JSON; None where it asks for
     neither."""
     if options := options_in(prompt):
-        return bare_label(output.strip()) in {bare_label(option) for option in options}
+        return _is_option(output, options)
     return is_json(output.strip()) if ASKS_JSON.search(prompt) else None
 
 

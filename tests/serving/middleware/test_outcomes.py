@@ -39,7 +39,7 @@ def streamed(*parts: str, finish: Any = "stop") -> bytes:
     return "".join(f"data: {event}\r\n\r\n" for event in [*events, '{"choices": []}', "[DONE]"]).encode()
 
 
-def judged(body: bytes, *, stream: bool = False, asked: str | None = "json_object", at_once: int = 7) -> Any:
+def judged(body: bytes, *, stream: bool = False, asked: Any = "json_object", at_once: int = 7) -> Any:
     answer = Answer(streamed=stream, asked=asked)
     for start in range(0, len(body), at_once):
         answer.feed(body[start : start + at_once])
@@ -74,6 +74,37 @@ def test_any_json_will_do_where_a_schema_is_asked_for() -> None:
 
 def test_the_format_of_what_was_not_asked_for_is_not_judged() -> None:
     assert judged(whole("[1]"), asked=None) == {ANSWERED: 1}
+
+
+@pytest.mark.parametrize(
+    ("request_", "asked"),
+    [
+        ({"response_format": JSON}, "json_object"),
+        ({"response_format": {"type": "json_schema", "json_schema": {}}}, "json_schema"),
+        ({"structured_outputs": {"choice": ["yes", " no "]}}, frozenset({"yes", "no"})),
+        ({"guided_choice": ["yes", 1]}, frozenset({"yes", "1"})),
+        ({"structured_outputs": {"choice": []}, "response_format": JSON}, "json_object"),
+        ({"structured_outputs": {"choice": "yes"}}, None),
+        ({"structured_outputs": None, "response_format": "json_object"}, None),
+        ({"response_format": {"type": "text"}}, None),
+        ({"messages": [{"role": "user", "content": "Options: yes / no"}]}, None),
+    ],
+)
+def test_a_format_is_what_the_request_itself_asks_for(request_: dict[str, Any], asked: Any) -> None:
+    assert outcomes.asked_format(request_) == asked
+
+
+def test_an_answer_is_one_of_the_options_or_not() -> None:
+    options = frozenset({"yes", "no"})
+    assert [judged(whole(text), asked=options)[FORMAT] for text in ("yes", "no\n", "Yes", "yes or no", "")] == [
+        1,
+        1,
+        0,
+        0,
+        0,
+    ]
+    assert judged(streamed("y", "es"), stream=True, asked=options)[FORMAT] == 1
+    assert judged(streamed("y", finish="length"), stream=True, asked=options) == {ANSWERED: 0, FORMAT: 0}
 
 
 def test_streams_are_judged_however_they_are_cut() -> None:
