@@ -1,6 +1,6 @@
 """Which sources are worth an adapter of a large base model, as a small one tells.
 
-Every source is trained and measured on the small base first, which costs a fraction of the large one. Those are kept
+Every source is trained and measured on the small base first, which has to cost well below half as much. Those are kept
 that bring most together: one after the other the source that raises most what is reached, the mean over the tasks of
 the best score that base and the kept adapters have there. Taken one by one so, they reach 63% at the least of what the
 best as many could (Nemhauser, Wolsey and Fisher, Mathematical Programming 14, 1978). docs/compare.md says how much of
