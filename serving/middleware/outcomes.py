@@ -78,7 +78,7 @@ class Answer:
     def __init__(self, *, streamed: bool, asked: Asked | None, request: str | None = None) -> None:
         self.request = request
         self._streamed = streamed
-        self._asked = asked
+        self._asked: Asked | None = asked
         self._rest = bytearray()
         self._choices: dict[int, _Said] = {}
         self._characters = 0
