@@ -167,7 +167,7 @@ def _said(figures: "CanaryFigures") -> list[str]:
         left = (
             ""
             if figures.days_left is None
-            else f"; one as good as the incumbent takes {figures.days_left:,.1f} days more"
+            else f"; at this traffic one as good as the incumbent takes some {figures.days_left:,.1f} days more"
         )
         lines = [f"{name}: not known yet whether {to} would cost less than {figures.margin:g}{left}"]
     return [*lines, *(f"note: {note}" for note in figures.notes)]

@@ -124,7 +124,7 @@ def _compared(store: Registry, against: str | None, version: int | None) -> tupl
     if against is None and version is not None:
         earlier = [each for each in store.profile_versions() if each < version]
         if not earlier:
-            raise InputError(f"there is no version before {version}: give --against VERSION, or --against {LOG}")
+            raise InputError(f"there is no version before {version} to compare with: give a LOG and --against {LOG}")
         against = str(earlier[-1])
     stored = newest_profile(store, None if against is None else int(against))
     return Router.from_registry(store, stored), f"version {stored.version}"
@@ -145,6 +145,8 @@ def _kept(store: Registry, before: Router | None, after: Router, days: int) -> "
 
 
 def _nothing(counted: "Replay", file: Path | None, kept: "Kept | None", days: int) -> str:
+    if kept is not None and not kept.requests:
+        return f"servers wrote down no request of the last {days} days: give a LOG of the requests, or --days"
     if kept is not None:
         return (
             f"servers kept features of none of the {kept.requests} requests of the last {days} days that fit these "

@@ -148,7 +148,7 @@ def test_kept_features_are_decided_where_their_fit_is_the_same(run: Run, two_ver
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--version", 1), "there is no version before 1: give --against VERSION"),
+        (("--version", 1), "there is no version before 1 to compare with: give a LOG"),
         (("--against", "yesterday"), "--against is a version, as `traitroute profiles list` shows it, or 'log'"),
         (("--against", 9), "no profile version 9; versions: 1, 2"),
     ],
@@ -166,7 +166,7 @@ def test_a_log_without_a_request_is_refused(refusal: Run, two_versions: Path, tm
     log = log_of(tmp_path / "asked.jsonl", "{", asks("..."))
     told = refusal("replay", log, *command)
     assert "nothing to decide: of 2 entries 1 could not be read, 1 requests say nothing" in told
-    assert "servers kept features of none of the 0 requests" in refusal("replay", *command)
+    assert "servers wrote down no request of the last" in refusal("replay", *command)
 
 
 def test_a_long_log_shows_where_it_is(run: Run, two_versions: Path, tmp_path: Path) -> None:
