@@ -354,6 +354,11 @@ def grouped_attention(
     scaling: float | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attend from `query` (batch, heads, tokens, size) to `key` and `value` with fewer heads."""
-    output = scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, scale=scaling, enable_gqa=True)
-    return output.transpose(1, 2).contiguous(), None
+    """Attend from `query` (batch, heads, tokens, size) to `key` and `value` with fewer heads.
+
+    Where there is one token, heads that share keys are asked together, as tokens of one head: the kernel reads the keys
+    once for each head otherwise, which in bfloat16 was most of a decoding step (docs/decisions.md).
+    """
+    asked = query.reshape(len(query), key.shape[1], -1, query.shape[3]) if query.shape[2] == 1 else query
+    output = scaled_dot_product_attention(asked, key, value, attn_mask=attention_mask, scale=scaling, enable_gqa=True)
+    return output.reshape(query.shape).transpose(1, 2).contiguous(), None
