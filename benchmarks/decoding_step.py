@@ -23,7 +23,7 @@ STEPS = 8
 ONE_BY_ONE = "one_by_one"
 
 
-def one_by_one(module, query, key, value, attention_mask, scaling=None, **_):  # noqa: ANN001, ANN003, ANN201
+def one_by_one(module, query, key, value, attention_mask, scaling=None, **_):
     """Attention as PyTorch does it, each head by itself."""
     output = scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, scale=scaling, enable_gqa=True)
     return output.transpose(1, 2).contiguous(), None
