@@ -20,9 +20,11 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 Places = NDArray[np.intp]
 
-SHARED = 0.9
-"""Share of an example's variance that it has in common with examples on which the known adapters do alike."""
-WORTH = 0.5
+CHANCE = 10
+"""Of n known adapters n / (n + CHANCE) of what examples have in common is believed: few of them do alike by chance.
+
+`benchmarks/anchor_errors.py`: so errors are as large as is stated."""
+WORTH = 1.0
 """The mean score of the known adapters counts as so many examples: few, since adapters differ."""
 LEAST_CHANCE = 0.005
 """No score is certain before it is measured, however alike the known adapters are."""
@@ -72,7 +74,7 @@ class TaskAnchors:
         expected = float(np.clip(known.mean(), LEAST_CHANCE, 1 - LEAST_CHANCE))
         most = expected * (1 - expected) - LEAST_CHANCE * (1 - LEAST_CHANCE)
         between = max(min(_between(known), most), 0.0)
-        covariance = _correlation(seen) + 1 / WORTH
+        covariance = _correlation(seen, known.shape[1]) + 1 / WORTH
         return cls(expected, between, covariance, *_most_informative(covariance))
 
     def __len__(self) -> int:
@@ -195,15 +197,16 @@ def _between(scores: Array) -> float:
     return float(np.mean(scores * (1 - scores))) if scores.size else 0.0
 
 
-def _correlation(columns: Array) -> Array:
-    """Correlation of examples (n, n) over the columns that vary, shrunk towards independence."""
+def _correlation(columns: Array, known: int) -> Array:
+    """Correlation of examples (n, n) over the columns that vary, shrunk towards independence the fewer are `known`."""
     centred = columns - columns.mean(axis=0)
     spread = centred.std(axis=0)
     varied = centred[:, spread > 1e-9] / spread[spread > 1e-9]
     independent = np.eye(len(columns))
     if varied.shape[1] == 0:
         return independent
-    return SHARED * varied @ varied.T / varied.shape[1] + (1 - SHARED) * independent
+    shared = known / (known + CHANCE)
+    return shared * varied @ varied.T / varied.shape[1] + (1 - shared) * independent
 
 
 def _most_informative(covariance: Array) -> tuple[Places, Array]:

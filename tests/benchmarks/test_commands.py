@@ -12,6 +12,7 @@ import pytest
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 COMMANDS = sorted(file.stem for file in BENCHMARKS.glob("*.py") if "__main__" in file.read_text())
 SMALL = {
+    "anchor_errors": ["--draws", "1", "--known", "4"],
     "canary": ["--entries", "1", "--daily", "300", "--adapters", "harmful"],
     "lift": ["--months", "1", "--worlds", "held back"],
     "log_templates": ["--requests", "300"],

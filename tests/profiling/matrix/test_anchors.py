@@ -12,7 +12,11 @@ other.
 
 
 def two_kinds() -> TaskAnchors:
-    return TaskAnchors.of(np.hstack([HALVES, 1 - HALVES, HALVES]))
+    return _two_kinds(12)
+
+
+def _two_kinds(known: int) -> TaskAnchors:
+    return TaskAnchors.of(np.hstack([HALVES, 1 - HALVES] * (known // 2)))
 
 
 def test_one_example_of_each_kind_tells_of_its_whole_kind() -> None:
@@ -23,6 +27,14 @@ def test_one_example_of_each_kind_tells_of_its_whole_kind() -> None:
     assert found.examples[:20].mean() > 0.8
     assert found.examples[20:].mean() < 0.2
     assert found.score == pytest.approx(0.5, abs=0.1)
+
+
+def test_what_few_known_adapters_have_in_common_is_believed_less() -> None:
+    few, many = _two_kinds(2), _two_kinds(12)
+    measured, scores = few.order[:4], HALVES[few.order[:4], 0]
+    said, known = few.estimate(measured, scores), many.estimate(measured, scores)
+    assert said.examples[:20].mean() < known.examples[:20].mean() - 0.1
+    assert said.error > 1.3 * known.error
 
 
 def test_the_error_shrinks_with_every_example_and_is_none_at_the_end() -> None:
