@@ -10,13 +10,13 @@ from pydantic import ValidationError
 
 from ...adapters import SuiteError
 from .metrics import read_metric
-from .scoring import bare_label, composed, judge
+from .scoring import bare_label, composed, judge, letters_apart
 from .sources import FolderSource, Row, Split, check_labels
 from .task import LISTED_LABELS, Task
 from .text_files import explained
 
 FREE_TEXT = 16
-"""Targets of so many words, in the median, are texts that nobody writes to the letter."""
+"""Targets of so many words, or letters where no spaces are put, in the median, are texts that nobody writes exactly."""
 
 
 def infer_task(
@@ -98,7 +98,8 @@ def _inferred_metric(rows: Sequence[Row], labels: tuple[str, ...]) -> str:
         return "number"
     if all(_is_json_object(r["target"]) for r in rows):
         return "json"
-    return "f1" if median(len(r["target"].split()) for r in rows) >= FREE_TEXT else "text"
+    lengths = [sum(len(letters_apart(word)) for word in r["target"].split()) for r in rows]
+    return "f1" if median(lengths) >= FREE_TEXT else "text"
 
 
 def _is_number(answer: Any) -> bool:

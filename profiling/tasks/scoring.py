@@ -23,6 +23,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -153,7 +154,13 @@ def _belongs(neighbour: str, edge: str, unspaced: tuple[str, ...]) -> bool:
     in_word = neighbour.isalnum() or neighbour == "_" or _is_mark(neighbour)
     if not in_word or (neighbour + edge).isascii():
         return in_word
-    return not any(unicodedata.name(c, "").startswith(unspaced) for c in neighbour + edge)
+    return not any(_of(c, unspaced) for c in neighbour + edge)
+
+
+@lru_cache(maxsize=1 << 16)
+def _of(character: str, scripts: tuple[str, ...]) -> bool:
+    """Whether it is of one of these scripts, by its name."""
+    return unicodedata.name(character, "").startswith(scripts)
 
 
 def _is_mark(character: str) -> bool:
@@ -221,7 +228,40 @@ def plain(text: str) -> str:
 
 def token_f1(output: str, answer: str) -> float:
     """Harmonic mean of precision and recall over the multisets of words and punctuation, in [0, 1]."""
-    a, b = Counter(_WORDS.findall(output.casefold())), Counter(_WORDS.findall(answer.casefold()))
+    return _f1(_WORDS.findall(output.casefold()), _WORDS.findall(answer.casefold()))
+
+
+def word_f1(output: str, answer: str) -> float:
+    """The same over `words`."""
+    return _f1(words(output.casefold()), words(answer.casefold()))
+
+
+def words(text: str) -> list[str]:
+    """Words and punctuation; in scripts without spaces between words every letter is taken for one."""
+    found: list[str] = []
+    for word in _WORDS.findall(text):
+        found += letters_apart(word)
+    return found
+
+
+def letters_apart(word: str) -> list[str]:
+    """The word, each letter of a script without spaces between words by itself."""
+    if word.isascii():
+        return [word]
+    parts: list[str] = []
+    joined = False
+    for character in word:
+        alone = _of(character, _UNSPACED)
+        if joined and not alone:
+            parts[-1] += character
+        else:
+            parts.append(character)
+        joined = not alone
+    return parts
+
+
+def _f1(ours: list[str], theirs: list[str]) -> float:
+    a, b = Counter(ours), Counter(theirs)
     shared = (a & b).total()
     total = a.total() + b.total()
     return 2 * shared / total if total else 1.0

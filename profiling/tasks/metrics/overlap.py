@@ -10,7 +10,7 @@ import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from ..scoring import Judgement, composed, token_f1
+from ..scoring import Judgement, composed, word_f1
 from .metric import Answer, Metric, graded, missing, version_of
 from .rules import references
 
@@ -50,12 +50,17 @@ class _Overlap(Metric):
 
 
 class F1(_Overlap):
-    """Words in common, whatever their order."""
+    """Words in common, whatever their order; letters, where a script puts no spaces between words."""
 
     name: str = "f1"
 
+    @property
+    def rules(self) -> Any:
+        """The settings, and what counts as a word."""
+        return [self.setting, "letters of scripts without spaces"]
+
     def _similarity(self, output: str, gold: str) -> float:
-        return token_f1(output, gold)
+        return word_f1(output, gold)
 
 
 class RougeL(_Overlap):

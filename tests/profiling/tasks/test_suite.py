@@ -111,8 +111,16 @@ def test_answers_that_nobody_writes_to_the_letter_are_scored_by_words_in_common(
     sentence = "Kate does not like such films but agrees to go with Aubray to the cinema tomorrow evening"
     write_task(folder, "talk", [{"input": "x", "target": t} for t in (sentence, sentence + " again", "No.")])
     write_task(folder, "short", [{"input": "x", "target": t} for t in (sentence, "a cat", "No.")])
-    suite = folder_suite(folder, ["mood", "sums"], ["talk", "short"])
-    assert [t.metric.name for t in suite.tasks[2:]] == ["f1", "text"]
+    write_task(
+        folder,
+        "unspaced",
+        [
+            {"input": "x", "target": t}
+            for t in ("凯特不喜欢这样的电影但同意明天晚上去电影院", "凯特同意明天晚上和奥布雷一起去电影院")
+        ],
+    )
+    suite = folder_suite(folder, ["mood", "sums"], ["talk", "short", "unspaced"])
+    assert [t.metric.name for t in suite.tasks[2:]] == ["f1", "text", "f1"]
 
 
 def test_folder_suite_refuses_one_source(folder: Path) -> None:
