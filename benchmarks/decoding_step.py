@@ -9,6 +9,7 @@ of processor, since other work may share the machine.
 import argparse
 import time
 from statistics import median
+from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -54,7 +55,7 @@ def main() -> None:
 
 
 @torch.inference_mode()
-def step_times(model: torch.nn.Module, rows: int, tokens: int) -> dict[str, list[float]]:
+def step_times(model: Any, rows: int, tokens: int) -> dict[str, list[float]]:
     """Milliseconds of processor of each step, by the way of attending."""
     prompts = torch.randint(100, 1000, (rows, tokens), generator=torch.Generator().manual_seed(0)).tolist()
     took: dict[str, list[float]] = {ONE_BY_ONE: [], GROUPED_ATTENTION: []}
