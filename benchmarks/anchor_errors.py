@@ -53,22 +53,18 @@ class Draw:
         """The row after each of the shares, and when it is said to be sure."""
         truth = np.array([each.mean() for each in self.scores])
         for share in SHARES:
-            row = AnchorRow(self.anchors)
-            for _ in self._measured(row, share):
-                pass
-            yield f"{share:.0%}", Estimate.of(row, truth)
-        row = AnchorRow(self.anchors)
-        for _ in self._measured(row, 1.0):
-            if row.estimate().error <= TOLERANCE:
-                break
-        yield f"until {100 * TOLERANCE:g} points are sure", Estimate.of(row, truth)
+            yield f"{share:.0%}", Estimate.of(self._measured(share, 0.0), truth)
+        yield f"until {100 * TOLERANCE:g} points are sure", Estimate.of(self._measured(1.0, TOLERANCE), truth)
 
-    def _measured(self, row: AnchorRow, share: float) -> Iterator[int]:
-        """Measure the row in rounds; yields after each."""
+    def _measured(self, share: float, tolerance: float) -> AnchorRow:
+        """The row, measured in rounds up to `share` or until its mean standard error is as small as `tolerance`."""
+        row = AnchorRow(self.anchors)
         for upto in rounds(row.size, len(self.anchors), share):
             for task, places in row.next(int(upto) - row.done).items():
                 row.add(task, places, self.scores[task][places])
-            yield row.done
+            if tolerance and row.estimate().error <= tolerance:
+                break
+        return row
 
 
 def draws(table: OutcomeTable, score: str, known: int, tasks: int, count: int) -> Iterator[Draw]:

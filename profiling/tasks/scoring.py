@@ -232,7 +232,7 @@ def token_f1(output: str, answer: str) -> float:
 
 
 def word_f1(output: str, answer: str) -> float:
-    """The same over `words`."""
+    """The same over `words`. The metric `text`, whose digests do not tell how words are told, keeps to `token_f1`."""
     return _f1(words(output.casefold()), words(answer.casefold()))
 
 

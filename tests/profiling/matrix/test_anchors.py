@@ -11,11 +11,7 @@ other.
 """
 
 
-def two_kinds() -> TaskAnchors:
-    return _two_kinds(12)
-
-
-def _two_kinds(known: int) -> TaskAnchors:
+def two_kinds(known: int = 12) -> TaskAnchors:
     return TaskAnchors.of(np.hstack([HALVES, 1 - HALVES] * (known // 2)))
 
 
@@ -30,7 +26,7 @@ def test_one_example_of_each_kind_tells_of_its_whole_kind() -> None:
 
 
 def test_what_few_known_adapters_have_in_common_is_believed_less() -> None:
-    few, many = _two_kinds(2), _two_kinds(12)
+    few, many = two_kinds(2), two_kinds(12)
     measured, scores = few.order[:4], HALVES[few.order[:4], 0]
     said, known = few.estimate(measured, scores), many.estimate(measured, scores)
     assert said.examples[:20].mean() < known.examples[:20].mean() - 0.1
