@@ -107,7 +107,8 @@ def test_of_an_estimated_row_a_part_of_the_column_is_measured(growing: Fleet) ->
     assert scores[3, 0] == pytest.approx(0.9, abs=0.15)
     router = Router.from_registry(growing.registry)
     chosen = [router.route(example.prompt).adapter for example in TOXIC.test_examples]
-    assert chosen.count("four") >= 30
+    assert chosen.count("four") > chosen.count("three")  # by 0.2 as ten examples tell it
+    assert set(chosen) <= {"four", "three", None}
 
 
 def test_an_adapter_that_joins_meanwhile_is_measured_on_the_task_too(growing: Fleet) -> None:

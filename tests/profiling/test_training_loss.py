@@ -28,4 +28,5 @@ def test_the_loss_and_its_gradients_are_those_of_trl(tiny_chat: Path, tmp_path: 
         trained[kind] = loss, [p.detach() for p in trainer.model.parameters() if p.requires_grad]
     (ours, mine), (trls, theirs) = trained.values()
     assert ours == pytest.approx(trls, rel=1e-5)
-    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(mine, theirs, strict=True))
+    step = settings.learning_rate  # Adam's, however small a gradient is, so that its rounding shows
+    assert all(torch.allclose(a, b, atol=step / 100) for a, b in zip(mine, theirs, strict=True))

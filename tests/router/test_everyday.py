@@ -79,7 +79,7 @@ def test_what_a_request_has_of_them_takes_the_gain_away(profile: RoutingProfile)
     assert float(without.everyday) == pytest.approx(0)
     np.testing.assert_allclose(always.predict(text).gains, -LOSS)
     now = profile.predict(text)
-    np.testing.assert_allclose(now.gains, (1 - now.everyday) * without.gains - LOSS * now.everyday)
+    np.testing.assert_allclose(now.gains, (1 - now.everyday) * without.gains - LOSS * now.everyday, rtol=1e-6)
 
 
 def test_a_decision_says_so_and_goes_to_base(profile: RoutingProfile) -> None:
