@@ -106,7 +106,8 @@ def put_samples(registry: Registry) -> None:
     assert registry.put_samples(samples, each=60, in_all=600) == COUNT
 
 
-@pytest.mark.parametrize("place", ["sqlite", "postgresql"], indirect=True)
+# What becomes of a killed worker's steps in SQLite, test_worker.py asks.
+@pytest.mark.parametrize("place", ["postgresql"], indirect=True)
 def test_a_worker_killed_while_it_compares_does_it_once_and_admits_nothing(site: Site, judge: JudgeServer) -> None:
     options = ("--compare", "judge", "--judge", "wise", "--judge-url", judge.url)
     registry = site.house.registry

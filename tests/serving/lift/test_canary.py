@@ -17,7 +17,7 @@ from traitroute.serving.state import ServerState
 
 from ...simulated_outcomes import entry_of, feedback_on
 
-NOW = datetime.now(UTC) + timedelta(hours=1)
+NOW = datetime.now(UTC) + timedelta(days=1)  # after all that happens while the tests run
 LATER = NOW + timedelta(days=1)
 
 

@@ -1,0 +1,159 @@
+"""What the study of docs/paper.md has measured, in a table to which each run adds: no machine here does it in one go.
+
+    python benchmarks/paper_cells.py                    gains of every adapter in the committed table
+    python benchmarks/paper_cells.py --tasks svamp,gsm8k --beside sentiment3_shuffled=product_sentiment3
+    python benchmarks/paper_cells.py --keep paper.db --run "2026-12-02, AMD, float32"      add a registry's cells
+
+A gain is held against base as the same run measured it, on the same rows: other machines round otherwise. Intervals are
+those of skill cards, 95%, of one seed's adapter over the task's rows. `--beside A=B` is how many points A scores more
+than B where one run measured both.
+"""
+
+import argparse
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from traitroute.adapters import Cell, Registry
+from traitroute.profiling.statistics.significance import score_bounds
+
+CELLS = Path(__file__).parent / "paper_cells.tsv"
+BASE = "base"
+SCORES = ("strict", "lenient")
+
+Right = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One adapter's cell of one run: how many tokens it wrote on average, and which rows (n,) it answered right."""
+
+    run: str
+    adapter: str
+    task: str
+    tokens: float
+    strict: Right
+    lenient: Right
+
+    @classmethod
+    def of(cls, run: str, cell: Cell) -> Self:
+        """What is kept of a measured cell."""
+        found = cell.outcomes
+        tokens = float(found.output_tokens.mean())
+        return cls(run, cell.adapter or BASE, cell.task, tokens, found.strict, found.lenient)
+
+    @classmethod
+    def read(cls, line: Sequence[str]) -> Self:
+        """A line of the table."""
+        run, adapter, task, tokens, strict, lenient = line
+        return cls(run, adapter, task, float(tokens), _bits(strict), _bits(lenient))
+
+    @property
+    def line(self) -> list[str]:
+        """The cell as a line of the table."""
+        return [self.run, self.adapter, self.task, f"{self.tokens:.1f}", _text(self.strict), _text(self.lenient)]
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What it is of."""
+        return self.run, self.adapter, self.task
+
+
+def _bits(text: str) -> Right:
+    return np.frombuffer(text.encode(), np.uint8) == ord("1")
+
+
+def _text(right: Right) -> str:
+    return "".join("01"[int(each)] for each in right)
+
+
+def read(file: Path) -> dict[tuple[str, str, str], Kept]:
+    """The table's cells by run, adapter and task."""
+    if not file.exists():
+        return {}
+    with file.open(encoding="utf-8", newline="") as lines:
+        kept = [Kept.read(line) for line in csv.reader(lines, delimiter="\t")]
+    return {each.key: each for each in kept}
+
+
+def keep(registry: Path, run: str, file: Path) -> int:
+    """Add a registry's cells to the table, in place of those that `run` had before; how many they are."""
+    with Registry.open(registry) as opened:
+        tasks = set(opened.tasks())
+        found = [Kept.of(run, cell) for cell in opened.cells() if cell.task in tasks]
+    cells = read(file) | {each.key: each for each in found}
+    with file.open("w", encoding="utf-8", newline="") as lines:
+        csv.writer(lines, delimiter="\t", lineterminator="\n").writerows(cells[key].line for key in sorted(cells))
+    return len(found)
+
+
+def gains(cells: dict[tuple[str, str, str], Kept], tasks: Sequence[str], score: str) -> Table:
+    """Every adapter's gain over its run's base on `tasks`, with its interval and the tokens it wrote."""
+    table = Table("run", "trained on", *tasks, title=f"{score}: points more than base, and tokens written")
+    for run, adapter in sorted({(c.run, c.adapter) for c in cells.values()}, key=lambda key: (key[1] != BASE, *key)):
+        row = [_entry(cells, (run, adapter), (run, BASE), task, score) for task in tasks]
+        if any(row):
+            table.add_row(run, adapter, *row)
+    return table
+
+
+def beside(cells: dict[tuple[str, str, str], Kept], pairs: Sequence[str], tasks: Sequence[str], score: str) -> Table:
+    """How many points one adapter scores more than another of the same run, for every A=B of `pairs`."""
+    table = Table("run", "adapter", "less", *tasks, title=f"{score}: points more than the other adapter")
+    for first, second in (pair.split("=") for pair in pairs):
+        for run in sorted({c.run for c in cells.values()}):
+            row = [_entry(cells, (run, first), (run, second), task, score) for task in tasks]
+            if any(row):
+                table.add_row(run, first, second, *row)
+    return table
+
+
+def _entry(
+    cells: dict[tuple[str, str, str], Kept], of: tuple[str, str], less: tuple[str, str], task: str, score: str
+) -> str:
+    """The difference on a task with its interval; base's own score; nothing where a cell is missing."""
+    cell, other = cells.get((*of, task)), cells.get((*less, task))
+    if cell is None or other is None:
+        return ""
+    right, before = (np.asarray(getattr(each, score), float) for each in (cell, other))
+    if cell is other:
+        return f"{100 * right.mean():.0f}%, {cell.tokens:.0f}"
+    low, high = score_bounds((right - before)[:, None])
+    return f"{100 * (right - before).mean():+.0f} [{100 * low[0]:+.0f}, {100 * high[0]:+.0f}], {cell.tokens:.0f}"
+
+
+def main() -> None:
+    """Add cells to the table, or print what it holds."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--keep", type=Path, metavar="REGISTRY", help="add what this registry holds")
+    parser.add_argument("--run", help="with --keep: date, processor and precision of what is added")
+    parser.add_argument("--table", type=Path, default=CELLS, help="the table (default: the committed one)")
+    parser.add_argument("--tasks", help="only these, with commas between (default: all)")
+    parser.add_argument("--score", choices=SCORES, default=SCORES[0])
+    parser.add_argument("--beside", action="append", default=[], metavar="A=B", help="compare A with B; repeatable")
+    given = parser.parse_args()
+    if given.keep:
+        if not given.run:
+            parser.error("--keep wants --run, by which cells of one machine are told from another's")
+        print(f"{keep(given.keep, given.run, given.table)} cells of {given.keep} are in {given.table}")
+        return
+    if any(pair.count("=") != 1 for pair in given.beside):
+        parser.error("--beside wants two adapters, A=B")
+    cells = read(given.table)
+    tasks = given.tasks.split(",") if given.tasks else sorted({cell.task for cell in cells.values()})
+    if unknown := sorted(set(tasks) - {cell.task for cell in cells.values()}):
+        parser.error(f"{unknown[0]} is in no cell of {given.table}")
+    console = Console(width=None)
+    console.print(gains(cells, tasks, given.score))
+    if given.beside:
+        console.print(beside(cells, given.beside, tasks, given.score))
+
+
+if __name__ == "__main__":
+    main()

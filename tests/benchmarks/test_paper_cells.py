@@ -1,0 +1,67 @@
+"""What runs on several machines measured adds up in one table, each beside its own base."""
+
+from pathlib import Path
+
+import numpy as np
+import paper_cells
+import pytest
+from traitroute.adapters import Cell, Outcomes, Registry
+
+ROWS = 40
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """The cells of two runs: in both the adapter is right on 20 rows more than base, and once wrote fewer tokens."""
+    file = tmp_path / "cells.tsv"
+    for run, right, tokens in (("first", 10, 30), ("second", 5, 20)):
+        place = tmp_path / f"{run}.db"
+        with Registry.create(place) as registry:
+            registry.put_task("sums", "digest", {})
+            for name, more, wrote in ((None, 0, 50), ("terse", 20, tokens)):
+                registry.put_cell(Cell(f"{name}", name, "sums", outcomes(right + more, wrote)))
+            registry.put_cell(Cell("other", None, "what no task is", outcomes(1, 1)))
+        assert paper_cells.keep(place, run, file) == 2
+    return file
+
+
+def outcomes(right: int, tokens: int) -> Outcomes:
+    strict = np.arange(ROWS) < right
+    ones = np.ones(ROWS, np.int32)
+    return Outcomes(
+        strict=strict,
+        lenient=np.ones(ROWS, bool),
+        score=strict.astype(np.float32),
+        parse_failure=~strict,
+        log_likelihood=-ones.astype(np.float32),
+        target_tokens=ones,
+        output_tokens=tokens * ones,
+        finish_reason=ones.astype(np.uint8),
+        predicted_label=-ones,
+        output_digest=ones.astype(np.uint64),
+        label_probabilities=np.zeros((ROWS, 0), np.float32),
+    )
+
+
+def test_a_run_takes_the_place_of_what_it_had_before_and_of_nothing_else(table: Path, tmp_path: Path) -> None:
+    before = table.read_text()
+    assert len(before.splitlines()) == 4
+    assert paper_cells.keep(tmp_path / "second.db", "second", table) == 2
+    assert table.read_text() == before
+    found = paper_cells.read(table)["first", "terse", "sums"]
+    assert found.strict.sum() == 30
+    assert found.lenient.all()
+
+
+def test_a_gain_is_held_against_base_of_the_same_run(
+    table: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "sys.argv", ["paper_cells.py", "--table", str(table), "--beside", "terse=base", "--tasks", "sums"]
+    )
+    monkeypatch.setenv("COLUMNS", "120")
+    paper_cells.main()
+    printed = capsys.readouterr().out
+    for part in ("25%, 50", "12%, 50", "+50 [+31, +64], 30", "+50 [+31, +64], 20"):
+        assert part in printed
+    assert printed.count("+50 [") == 4
