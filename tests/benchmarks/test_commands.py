@@ -18,6 +18,7 @@ SMALL = {
     "log_templates": ["--requests", "300"],
     "missing_rows": ["--sizes", "3", "--adapters", "2", "--draws", "1"],
     "first_profile": ["--folds", "1", "--only", "anchors", "--shares", "0.3"],
+    "paper_cells": ["--tasks", "svamp", "--beside", "toxicity_shuffled=toxicity_wiki"],
     "recalibration": ["--seeds", "1"],
     "registry_scale": ["--sizes", "100"],
     "reprofiling": ["--cases", "1", "--only", "random"],
