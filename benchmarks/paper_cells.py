@@ -84,7 +84,7 @@ def read(file: Path) -> dict[tuple[str, str, str], Kept]:
 
 def keep(registry: Path, run: str, file: Path) -> int:
     """Add a registry's cells to the table, in place of those that `run` had before; how many they are."""
-    with Registry.open(registry) as opened:
+    with Registry.open(registry, read_only=True) as opened:
         tasks = set(opened.tasks())
         found = [Kept.of(run, cell) for cell in opened.cells() if cell.task in tasks]
     cells = read(file) | {each.key: each for each in found}
@@ -149,7 +149,7 @@ def main() -> None:
     tasks = given.tasks.split(",") if given.tasks else sorted({cell.task for cell in cells.values()})
     if unknown := sorted(set(tasks) - {cell.task for cell in cells.values()}):
         parser.error(f"{unknown[0]} is in no cell of {given.table}")
-    console = Console(width=None)
+    console = Console()
     console.print(gains(cells, tasks, given.score))
     if given.beside:
         console.print(beside(cells, given.beside, tasks, given.score))
