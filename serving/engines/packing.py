@@ -1,8 +1,8 @@
 """Linear layers whose weights lie as the processor's matrix units read them.
 
-PyTorch keeps a weight row by row, and oneDNN rearranges it in every call. For a few rows, as in decoding, that costs as
-much as the product. Inductor rearranges it once when it freezes a model; so do we, by the same operators, without
-compiling. Only bfloat16 on processors gains (docs/decisions.md).
+PyTorch keeps a weight row by row, and the libraries beneath it rearrange it in every call. For a few rows, as in
+decoding, that costs as much as the product. Inductor rearranges it once when it freezes a model; so do we, by the same
+operators, without compiling. A single row alone gains nothing (docs/decisions.md).
 """
 
 from typing import Any
@@ -26,9 +26,12 @@ class PackedLinear(torch.nn.Module):
 
 
 def is_packable(model: Any) -> bool:
-    """Whether `model` computes in bfloat16 on a processor that oneDNN serves."""
-    is_bfloat16 = model.device.type == "cpu" and model.dtype == torch.bfloat16
-    return is_bfloat16 and torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    """Whether `model` is on a processor for which oneDNN has kernels of its precision."""
+    if model.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    if model.dtype == torch.float32:
+        return torch.backends.cpu.get_cpu_capability().startswith("AVX")
+    return model.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def pack(model: Any) -> None:
