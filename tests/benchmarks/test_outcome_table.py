@@ -16,6 +16,8 @@ from routing.table import SMOLLM2, load
 from traitroute.adapters import InputError, Outcomes
 from traitroute.router import packaged_encoder
 
+from ..made_up_outcomes import made_up_outcomes
+
 NAMES = ("mood", "spam", "topic")
 ROWS = 6
 
@@ -41,19 +43,15 @@ def plan(tmp_path: Path) -> Plan:
 
 
 def outcomes(right: float, *, rows: int = ROWS) -> Outcomes:
-    ones = np.ones(rows)
     strict = np.arange(rows) < right * rows
-    return Outcomes(
-        strict=strict,
-        lenient=ones.astype(bool),
-        score=(strict / 2).astype(np.float32),
-        parse_failure=~strict,
-        log_likelihood=(-3 * ones).astype(np.float32),
-        target_tokens=(2 * ones).astype(np.int32),
-        output_tokens=(5 * ones).astype(np.int32),
-        finish_reason=ones.astype(np.uint8),
-        predicted_label=ones.astype(np.int32),
-        output_digest=ones.astype(np.uint64),
+    return made_up_outcomes(
+        strict,
+        lenient=True,
+        score=strict / 2,
+        log_likelihood=-3,
+        target_tokens=2,
+        output_tokens=5,
+        predicted_label=1,
         label_probabilities=np.full((rows, 2), 0.5, np.float32),
     )
 

@@ -7,6 +7,8 @@ import paper_cells
 import pytest
 from traitroute.adapters import Cell, Outcomes, Registry
 
+from ..made_up_outcomes import made_up_outcomes
+
 ROWS = 40
 
 
@@ -26,21 +28,7 @@ def table(tmp_path: Path) -> Path:
 
 
 def outcomes(right: int, tokens: int) -> Outcomes:
-    strict = np.arange(ROWS) < right
-    ones = np.ones(ROWS, np.int32)
-    return Outcomes(
-        strict=strict,
-        lenient=np.ones(ROWS, bool),
-        score=strict.astype(np.float32),
-        parse_failure=~strict,
-        log_likelihood=-ones.astype(np.float32),
-        target_tokens=ones,
-        output_tokens=tokens * ones,
-        finish_reason=ones.astype(np.uint8),
-        predicted_label=-ones,
-        output_digest=ones.astype(np.uint64),
-        label_probabilities=np.zeros((ROWS, 0), np.float32),
-    )
+    return made_up_outcomes(np.arange(ROWS) < right, lenient=True, output_tokens=tokens)
 
 
 def test_a_run_takes_the_place_of_what_it_had_before_and_of_nothing_else(table: Path, tmp_path: Path) -> None:

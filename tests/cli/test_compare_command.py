@@ -8,8 +8,10 @@ from subprocess import CompletedProcess
 import numpy as np
 import pytest
 from made_up_summary import made_up_summary
-from traitroute.adapters import Adapter, Cell, Outcomes, Registry
+from traitroute.adapters import Adapter, Cell, Registry
 from traitroute.profiling.tasks.task import Task
+
+from ..made_up_outcomes import made_up_outcomes
 
 Run = Callable[..., CompletedProcess[str]]
 ADAPTERS = [f"adapter{i}" for i in range(9)]
@@ -25,19 +27,8 @@ def task(name: str, *, measured: bool) -> Task:
 
 def cell(adapter: str | None, name: str, score: float, seed: int) -> Cell:
     right = np.random.default_rng([seed, TASKS.index(name)]).random(ROWS) < score
-    ones = np.ones(ROWS, np.int32)
-    outcomes = Outcomes(
-        strict=right,
-        lenient=right,
-        score=right.astype(np.float32),
-        parse_failure=~right,
-        log_likelihood=-right.astype(np.float32),
-        target_tokens=ones,
-        output_tokens=ones,
-        finish_reason=ones.astype(np.uint8),
-        predicted_label=-ones,
-        output_digest=ones.astype(np.uint64),
-        label_probabilities=np.zeros((ROWS, 0), np.float32),
+    outcomes = made_up_outcomes(
+        right, parse_failure=~right, log_likelihood=-1.0 * right, finish_reason=1, predicted_label=-1, output_digest=1
     )
     return Cell(f"{adapter}/{name}", adapter, name, outcomes)
 

@@ -14,6 +14,8 @@ from traitroute.profiling.analysis.similarity import STYLE_NAMES
 from traitroute.profiling.forecast.forecast import source_task
 from traitroute.profiling.forecast.signals import SignalReader, Signals, answer_form, signal_folder
 
+from ..made_up_outcomes import made_up_outcomes
+
 pytestmark = pytest.mark.slow
 
 for library in ("transformers", "datasets"):
@@ -51,20 +53,7 @@ class MadeUp(SignalReader):
 
 def outcomes(share: float, n: int = 20) -> Outcomes:
     right = np.arange(n) < round(share * n)
-    count, number = np.zeros(n, np.int32), np.zeros(n, np.float32)
-    return Outcomes(
-        strict=right,
-        lenient=right,
-        score=right.astype(np.float32),
-        parse_failure=~right,
-        log_likelihood=number,
-        target_tokens=count + 1,
-        output_tokens=count + 1,
-        finish_reason=np.zeros(n, np.uint8),
-        predicted_label=count,
-        output_digest=np.zeros(n, np.uint64),
-        label_probabilities=np.zeros((n, 0), np.float32),
-    )
+    return made_up_outcomes(right, parse_failure=~right)
 
 
 def write_registry(folder: Path, sources: Sequence[str]) -> Path:

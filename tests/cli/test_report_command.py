@@ -10,6 +10,8 @@ from made_up_summary import made_up_summary
 from traitroute.adapters import Cell, Outcomes, Registry
 from traitroute.profiling.tasks.task import Task
 
+from ..made_up_outcomes import made_up_outcomes
+
 pytest.importorskip("matplotlib")
 pytest.importorskip("pyarrow")
 
@@ -42,18 +44,12 @@ def measured(tmp_path: Path) -> Path:
 def outcomes(seed: int, n: int = 20) -> Outcomes:
     rng = np.random.default_rng(seed)
     right = rng.random(n) < 0.4
-    return Outcomes(
-        strict=right,
-        lenient=right,
-        score=right.astype(np.float32),
-        parse_failure=np.zeros(n, np.bool_),
-        log_likelihood=rng.normal(-3, 1, n).astype(np.float32),
-        target_tokens=np.arange(1, n + 1, dtype=np.int32),
-        output_tokens=rng.integers(1, 30, n).astype(np.int32),
-        finish_reason=np.zeros(n, np.uint8),
-        predicted_label=np.full(n, -1, np.int32),
-        output_digest=np.zeros(n, np.uint64),
-        label_probabilities=np.zeros((n, 0), np.float32),
+    return made_up_outcomes(
+        right,
+        log_likelihood=rng.normal(-3, 1, n),
+        target_tokens=np.arange(1, n + 1),
+        output_tokens=rng.integers(1, 30, n),
+        predicted_label=-1,
     )
 
 

@@ -13,11 +13,13 @@ import pytest
 from made_up_summary import made_up_summary, traits_of
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp
-from traitroute.adapters import Adapter, AdapterState, Cell, Outcomes, Registry
+from traitroute.adapters import Adapter, AdapterState, Cell, Registry
 from traitroute.profiling.matrix.matrix import TransferMatrix
 from traitroute.profiling.traits.space import TraitSpace
 from traitroute.router import FitRequests, fit_profile
 from traitroute.serving.gateway import GatewayOptions, gateway_app
+
+from ..made_up_outcomes import made_up_outcomes
 
 EXAMPLES = 40
 WORDS = {
@@ -43,20 +45,7 @@ def texts_of(task: str, count: int = EXAMPLES) -> list[str]:
 
 def measured(adapter: str | None, task: str) -> Cell:
     right = np.arange(EXAMPLES) < RIGHT[adapter][task]
-    numbers = np.ones(EXAMPLES, np.int32)
-    outcomes = Outcomes(
-        strict=right,
-        lenient=right,
-        score=right.astype(np.float32),
-        parse_failure=~right,
-        log_likelihood=-numbers.astype(np.float32),
-        target_tokens=numbers,
-        output_tokens=numbers,
-        finish_reason=np.zeros(EXAMPLES, np.uint8),
-        predicted_label=numbers,
-        output_digest=numbers.astype(np.uint64),
-        label_probabilities=np.zeros((EXAMPLES, 0), np.float32),
-    )
+    outcomes = made_up_outcomes(right, parse_failure=~right, log_likelihood=-1, predicted_label=1, output_digest=1)
     return Cell(f"{adapter} {task}", adapter, task, outcomes)
 
 

@@ -11,12 +11,13 @@ from traitroute.adapters import (
     AdapterState,
     Cell,
     Feedback,
-    Outcomes,
     Registry,
     RegistryError,
     WeightsError,
 )
 from traitroute.adapters.registry.registry import copy_registry
+
+from ...made_up_outcomes import made_up_outcomes
 
 
 @pytest.fixture
@@ -37,27 +38,11 @@ def full(tmp_path: Path, make_adapter: Any) -> Registry:
         (registry.replace_adapter if name == "next" else registry.add_adapter)(adapter)
     registry.set_state("math", AdapterState.READY)
     registry.put_task("imdb", "1" * 64, {"labels": ["nö", "yes"]})
-    whole: dict[str, Any] = {n: np.zeros(3, t) for n, t in _TYPES.items()}
-    outcomes = Outcomes(**whole, label_probabilities=np.zeros((3, 0), np.float32))
-    registry.put_cell(Cell("k", "math", "imdb", outcomes))
+    registry.put_cell(Cell("k", "math", "imdb", made_up_outcomes(np.zeros(3))))
     registry.put_profile(b"\x00\xff", made_up_summary(["math"], ["imdb"]))
     registry.put_feedback(Feedback(token="t", adapter="math", predicted_gain=0.1))
     registry.set_canary("math", 0.1, why="entered")
     return registry
-
-
-_TYPES: dict[str, Any] = {
-    "strict": bool,
-    "lenient": bool,
-    "score": np.float32,
-    "parse_failure": bool,
-    "log_likelihood": np.float32,
-    "target_tokens": np.int32,
-    "output_tokens": np.int32,
-    "finish_reason": np.uint8,
-    "predicted_label": np.int32,
-    "output_digest": np.uint64,
-}
 
 
 def test_a_copy_holds_what_the_registry_holds(full: Registry, place: str, tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import pytest
 from made_up_summary import made_up_summary, made_up_traits
 from traitroute.adapters import Adapter, AdapterState, Cell, Outcomes, Registry, RegistryError
 
+from ...made_up_outcomes import made_up_outcomes
+
 
 def adapter(name: str, *, digest: str = "0" * 64, **changes: object) -> Adapter:
     fields = {"base_model": "tiny", "base_digest": "f" * 64, "weights_digest": digest, "rank": 4}
@@ -18,16 +20,15 @@ def adapter(name: str, *, digest: str = "0" * 64, **changes: object) -> Adapter:
 
 def cell(key: str, *, adapter: str | None = None, task: str = "imdb", right: int = 1) -> Cell:
     strict = np.arange(4) < right
-    outcomes = Outcomes(
-        strict=strict,
+    outcomes = made_up_outcomes(
+        strict,
         lenient=strict | (np.arange(4) == 3),
-        score=strict.astype(np.float32),
         parse_failure=~strict,
-        log_likelihood=np.linspace(-9.5, -0.5, 4, dtype=np.float32),
-        target_tokens=np.arange(1, 5, dtype=np.int32),
-        output_tokens=np.arange(5, 9, dtype=np.int32),
-        finish_reason=np.array([0, 1, 0, 1], np.uint8),
-        predicted_label=np.array([-1, 0, 1, 1], np.int32),
+        log_likelihood=np.linspace(-9.5, -0.5, 4),
+        target_tokens=np.arange(1, 5),
+        output_tokens=np.arange(5, 9),
+        finish_reason=[0, 1, 0, 1],
+        predicted_label=[-1, 0, 1, 1],
         output_digest=np.arange(4, dtype=np.uint64) + np.uint64(2**63),
         label_probabilities=np.full((4, 2), 0.5, np.float32),
     )

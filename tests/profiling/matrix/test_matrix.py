@@ -4,25 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from traitroute.adapters import Cell, Outcomes, SuiteError
+from traitroute.adapters import Cell, SuiteError
 from traitroute.profiling.matrix.matrix import TransferMatrix
+
+from ...made_up_outcomes import made_up_outcomes
 
 
 def cell(adapter: str | None, task: str, right: Sequence[int]) -> Cell:
-    n = len(right)
-    outcomes = Outcomes(
-        strict=np.array(right, dtype=np.bool_),
-        lenient=np.ones(n, np.bool_),
-        score=np.array(right, dtype=np.float32),
-        parse_failure=np.zeros(n, np.bool_),
-        log_likelihood=np.zeros(n, np.float32),
-        target_tokens=np.ones(n, np.int32),
-        output_tokens=np.ones(n, np.int32),
-        finish_reason=np.zeros(n, np.uint8),
-        predicted_label=np.zeros(n, np.int32),
-        output_digest=np.zeros(n, np.uint64),
-        label_probabilities=np.zeros((n, 0), np.float32),
-    )
+    outcomes = made_up_outcomes(right, lenient=True)
     return Cell(key=f"{adapter} {task}", adapter=adapter, task=task, outcomes=outcomes)
 
 

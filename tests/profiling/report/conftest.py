@@ -5,10 +5,12 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pytest
 from made_up_summary import made_up_summary, made_up_traits
-from traitroute.adapters import Cell, Outcomes, packed_texts
+from traitroute.adapters import Cell, packed_texts
 from traitroute.profiling.study import Study
 from traitroute.profiling.tasks.ablation import Ablation
 from traitroute.profiling.tasks.task import Task
+
+from ...made_up_outcomes import made_up_outcomes
 
 MakeStudy = Callable[..., Study]
 Chances = Mapping[tuple[str | None, str], float]
@@ -81,18 +83,12 @@ def _cell(name: str | None, task: Task, chance: float, keep_outputs: bool) -> Ce
     gold = np.array([1 + len(e.target.split()) for e in examples])
     tokens = np.minimum(rng.poisson(12 if name is None else 6, n), task.max_tokens)
     kept = packed_texts([e.target for e in examples]) if keep_outputs else {}
-    outcomes = Outcomes(
-        strict=right,
-        lenient=right,
-        score=right.astype(np.float32),
-        parse_failure=np.zeros(n, np.bool_),
-        log_likelihood=(-2.0 * gold + right).astype(np.float32),
-        target_tokens=gold.astype(np.int32),
-        output_tokens=tokens.astype(np.int32),
-        finish_reason=np.zeros(n, np.uint8),
-        predicted_label=labels.astype(np.int32),
-        output_digest=np.zeros(n, np.uint64),
-        label_probabilities=np.zeros((n, 0), np.float32),
+    outcomes = made_up_outcomes(
+        right,
+        log_likelihood=-2.0 * gold + right,
+        target_tokens=gold,
+        output_tokens=tokens,
+        predicted_label=labels,
         **kept,
     )
     return Cell(f"{name}/{task.name}", name, task.name, outcomes)

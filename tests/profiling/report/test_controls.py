@@ -7,6 +7,8 @@ from traitroute.adapters import InputError, Outcomes
 from traitroute.profiling.report.ablations import Explained, explained_rows
 from traitroute.profiling.statistics.significance import compare, paired_bootstrap
 
+from ...made_up_outcomes import made_up_outcomes
+
 Cells = dict[tuple[str | None, str], Outcomes]
 
 
@@ -15,20 +17,7 @@ def answers(rng: np.random.Generator, chance: float, n: int = 300) -> np.ndarray
 
 
 def outcomes(strict: np.ndarray) -> Outcomes:
-    n = len(strict)
-    return Outcomes(
-        strict=strict,
-        lenient=np.ones(n, np.bool_),
-        score=strict.astype(np.float32),
-        parse_failure=np.zeros(n, np.bool_),
-        log_likelihood=-2 * strict.astype(np.float32),
-        target_tokens=np.full(n, 2, np.int32),
-        output_tokens=np.ones(n, np.int32),
-        finish_reason=np.zeros(n, np.uint8),
-        predicted_label=np.zeros(n, np.int32),
-        output_digest=np.zeros(n, np.uint64),
-        label_probabilities=np.zeros((n, 0), np.float32),
-    )
+    return made_up_outcomes(strict, lenient=True, log_likelihood=-2.0 * strict, target_tokens=2)
 
 
 def cells(rng: np.random.Generator, chances: dict[str | None, float], sizes: list[int]) -> Cells:

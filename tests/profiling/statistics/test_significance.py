@@ -20,26 +20,16 @@ from traitroute.profiling.statistics.significance import (
 )
 from traitroute.serving.measured import paired_interval
 
+from ...made_up_outcomes import made_up_outcomes
+
 
 def mcnemar(adapter: np.ndarray, base: np.ndarray) -> float:
     return float(sign_p(paired(adapter, base)[:, None])[0])
 
 
 def outcomes(strict: np.ndarray, log_likelihood: np.ndarray | None = None) -> Outcomes:
-    n = len(strict)
-    return Outcomes(
-        strict=strict.astype(np.bool_),
-        lenient=np.ones(n, np.bool_),
-        score=strict.astype(np.float32),
-        parse_failure=np.zeros(n, np.bool_),
-        log_likelihood=np.zeros(n, np.float32) if log_likelihood is None else log_likelihood,
-        target_tokens=np.full(n, 2, np.int32),
-        output_tokens=np.ones(n, np.int32),
-        finish_reason=np.zeros(n, np.uint8),
-        predicted_label=np.zeros(n, np.int32),
-        output_digest=np.zeros(n, np.uint64),
-        label_probabilities=np.zeros((n, 0), np.float32),
-    )
+    scored = 0 if log_likelihood is None else log_likelihood
+    return made_up_outcomes(strict, lenient=True, log_likelihood=scored, target_tokens=2)
 
 
 def family(rng: np.random.Generator, shift: np.ndarray, n: int = 200) -> dict[tuple[str | None, str], Outcomes]:

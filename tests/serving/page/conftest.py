@@ -11,13 +11,14 @@ import httpx
 import numpy as np
 import pytest
 from made_up_summary import made_up_summary, traits_of
-from traitroute.adapters import Adapter, AdapterState, Cell, Outcomes, Registry
+from traitroute.adapters import Adapter, AdapterState, Cell, Registry
 from traitroute.profiling.matrix.matrix import TransferMatrix
 from traitroute.profiling.traits.names import name_traits
 from traitroute.profiling.traits.space import TraitSpace
 from traitroute.profiling.traits.stability import loading_stability
 from traitroute.router import FitRequests, fit_profile
 
+from ...made_up_outcomes import made_up_outcomes
 from ...servers import serving
 from ...simulated_outcomes import enter_canary, report_control_group
 
@@ -97,20 +98,7 @@ def measured() -> list[Cell]:
 
 def cell(adapter: str | None, task: str, right: Any) -> Cell:
     """A cell whose examples are `right` or not."""
-    n = len(right)
-    outcomes = Outcomes(
-        strict=right,
-        lenient=right,
-        score=right.astype(np.float32),
-        parse_failure=np.zeros(n, np.bool_),
-        log_likelihood=np.zeros(n, np.float32),
-        target_tokens=np.ones(n, np.int32),
-        output_tokens=np.ones(n, np.int32),
-        finish_reason=np.zeros(n, np.uint8),
-        predicted_label=np.zeros(n, np.int32),
-        output_digest=np.zeros(n, np.uint64),
-        label_probabilities=np.zeros((n, 0), np.float32),
-    )
+    outcomes = made_up_outcomes(right)
     return Cell(key=f"{adapter} {task}", adapter=adapter, task=task, outcomes=outcomes)
 
 
