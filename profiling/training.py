@@ -11,13 +11,14 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 from ..adapters import Adapter, AdapterFiles, InputError
-from ..serving.engines.engine import chat_tokens
+from ..serving.engines.engine import PromptTokenizer, chat_tokens
 from ..serving.engines.local_model import Precision, fastest_precision
 from .base_model import BaseModelFolder
 from .execution.executor import Report, UnfitMachineError
@@ -28,14 +29,11 @@ from .tasks.task import Example, TrainingSet
 RECORD = "training.json"
 LIBRARIES = 2**30
 """Bytes that torch, transformers and TRL take."""
-LOGITS, HIDDEN = 6, 32
+LOGITS, HIDDEN = 6, 48
 """So many copies of a batch's logits at its answers, which are of float32, and of its hidden states in each layer are
 held at the most."""
 BYTES: dict[str, int] = {"bfloat16": 2, "float32": 4}
 """Of a number."""
-TOKEN_BYTES, TEMPLATE_TOKENS = 3, 64
-"""A token has so many bytes of text or more, nearly always, or is a digit; a chat template takes so many tokens or
-fewer."""
 Progress = Callable[[float], None]
 """Called with the share of the work done, in [0, 1]."""
 
@@ -74,6 +72,11 @@ class TrainJob:
     @property
     def memory(self) -> int:
         """How many bytes it may take, by estimate."""
+        return self._memory
+
+    @cached_property
+    def _memory(self) -> int:
+        # A job that waits for memory is asked for it again and again.
         return training_memory(self.data, self.terms.base, self.settings, self.terms.precision)
 
     @property
@@ -143,26 +146,22 @@ def train_adapter(
 def training_memory(data: TrainingSet, base: BaseModelFolder, settings: Training, precision: Precision) -> int:
     """How many bytes the training of an adapter may take, by estimate: enough for the most that was seen.
 
-    Qwen2.5-Coder-0.5B with batches of four rows of 512 tokens took 10.4 GiB in float32, where this gives 12, and 6 GiB
-    in bfloat16, where this gives 7; with four answers of 300 tokens 12.3 in float32, where this gives 14
+    Qwen2.5-Coder-0.5B, four rows a batch: labels of comments of up to 379 tokens took 10.4 GiB in float32, where this
+    gives 11.6, and 6 in bfloat16, where this gives 6.3; answers of 320 tokens 13.1 in float32, where this gives 15.8
     (docs/decisions.md).
     """
     number = BYTES[precision]
     config = json.loads((base.path / "config.json").read_text(encoding="utf-8"))
     config = config.get("text_config", config)
-    rows = (json.dumps([*e.messages, e.target, e.tools], ensure_ascii=False) for e in data.examples)
-    tokens = settings.batch_size * min(_most_tokens(rows), longest_row(settings, base))
-    answers = settings.batch_size * min(_most_tokens(e.target for e in data.examples), longest_row(settings, base))
+    tokenizer, limit = PromptTokenizer(base.path).tokenizer, longest_row(settings, base)
+    rows = [training_tokens(example, tokenizer, data.learn) for example in data.examples]
+    tokens = settings.batch_size * max((min(row.length, limit) for row in rows), default=0)
+    answers = settings.batch_size * max((min(row.length, limit) - row.first for row in rows), default=0)
     stored = BYTES.get(config.get("dtype") or config.get("torch_dtype"), 2)
     weights = sum(file.stat().st_size for file in base.path.glob("*.safetensors")) * number // stored
     logits = BYTES["float32"] * answers * int(config.get("vocab_size", 0))
     hidden = number * tokens * int(config.get("num_hidden_layers", 0)) * int(config.get("hidden_size", 0))
     return LIBRARIES + 2 * weights + LOGITS * logits + HIDDEN * hidden
-
-
-def _most_tokens(texts: Iterable[str]) -> int:
-    digits = ((text, sum(map(str.isdigit, text))) for text in texts)
-    return max((n + (len(text.encode()) - n) // TOKEN_BYTES for text, n in digits), default=0) + TEMPLATE_TOKENS
 
 
 def adapter_record(name: str, source: str, base: BaseModelFolder, files: AdapterFiles) -> Adapter:
