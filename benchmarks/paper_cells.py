@@ -2,6 +2,7 @@
 
     python benchmarks/paper_cells.py                    gains of every adapter in the committed table
     python benchmarks/paper_cells.py --tasks svamp,gsm8k --beside sentiment3_shuffled=product_sentiment3
+    python benchmarks/paper_cells.py --traits       how many principal components of a run's gains are beyond chance
     python benchmarks/paper_cells.py --keep paper.db --run "2026-12-02, AMD, float32"      add a registry's cells
 
 A gain is held against base as the same run measured it, on the same rows: other machines round otherwise. Intervals are
@@ -11,7 +12,7 @@ than B where one run measured both.
 
 import argparse
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -22,12 +23,17 @@ from rich.console import Console
 from rich.table import Table
 from traitroute.adapters import Cell, Registry
 from traitroute.profiling.statistics.significance import score_bounds
+from traitroute.profiling.traits.space import TraitSpace
 
 CELLS = Path(__file__).parent / "paper_cells.tsv"
 BASE = "base"
 SCORES = ("strict", "lenient")
 
+TRAIT_COLUMNS = ("run", "tasks", "component", "share", "95% of permuted", "p", "beyond chance")
+
 Right = NDArray[np.bool_]
+Key = tuple[str, str, str]
+"""Run, adapter, task."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ class Kept:
         return [self.run, self.adapter, self.task, f"{self.tokens:.1f}", _text(self.strict), _text(self.lenient)]
 
     @property
-    def key(self) -> tuple[str, str, str]:
+    def key(self) -> Key:
         """What it is of."""
         return self.run, self.adapter, self.task
 
@@ -73,7 +79,7 @@ def _text(right: Right) -> str:
     return "".join("01"[int(each)] for each in right)
 
 
-def read(file: Path) -> dict[tuple[str, str, str], Kept]:
+def read(file: Path) -> dict[Key, Kept]:
     """The table's cells by run, adapter and task."""
     if not file.exists():
         return {}
@@ -93,7 +99,7 @@ def keep(registry: Path, run: str, file: Path) -> int:
     return len(found)
 
 
-def gains(cells: dict[tuple[str, str, str], Kept], tasks: Sequence[str], score: str) -> Table:
+def gains(cells: Mapping[Key, Kept], tasks: Sequence[str], score: str) -> Table:
     """Every adapter's gain over its run's base on `tasks`, with its interval and the tokens it wrote."""
     table = Table("run", "trained on", *tasks, title=f"{score}: points more than base, and tokens written")
     for run, adapter in sorted({(c.run, c.adapter) for c in cells.values()}, key=lambda key: (key[1] != BASE, *key)):
@@ -103,7 +109,7 @@ def gains(cells: dict[tuple[str, str, str], Kept], tasks: Sequence[str], score: 
     return table
 
 
-def beside(cells: dict[tuple[str, str, str], Kept], pairs: Sequence[str], tasks: Sequence[str], score: str) -> Table:
+def beside(cells: Mapping[Key, Kept], pairs: Sequence[str], tasks: Sequence[str], score: str) -> Table:
     """How many points one adapter scores more than another of the same run, for every A=B of `pairs`."""
     table = Table("run", "adapter", "less", *tasks, title=f"{score}: points more than the other adapter")
     for first, second in (pair.split("=") for pair in pairs):
@@ -114,9 +120,26 @@ def beside(cells: dict[tuple[str, str, str], Kept], pairs: Sequence[str], tasks:
     return table
 
 
-def _entry(
-    cells: dict[tuple[str, str, str], Kept], of: tuple[str, str], less: tuple[str, str], task: str, score: str
-) -> str:
+def traits(cells: Mapping[Key, Kept], sources: Sequence[str], tasks: Sequence[str], score: str) -> Table:
+    """Every run's principal components of the gains of `sources`, beside those of permuted gains.
+
+    Tasks are those on which a run measured base and all of them; a run that has no two of these is left out.
+    """
+    table = Table(*TRAIT_COLUMNS, title=f"{score}: principal components of {len(sources)} sources' gains")
+    for run in sorted({c.run for c in cells.values()}):
+        whole = [task for task in tasks if all((run, each, task) in cells for each in (BASE, *sources))]
+        if len(whole) < 2:
+            continue
+        right = np.array([[getattr(cells[run, each, t], score).mean() for t in whole] for each in (BASE, *sources)])
+        space = TraitSpace().fit(right[1:] - right[0])
+        found = (space.explained_variance_ratio_, space.null_, space.p_values_, space.supported_)
+        for place, (share, null, p, real) in enumerate(zip(*found, strict=True), start=1):
+            row = (f"{place}", f"{share:.0%}", f"{null:.0%}", f"{p:.3f}", "yes" if real else "no")
+            table.add_row(run if place == 1 else "", f"{len(whole)}" if place == 1 else "", *row)
+    return table
+
+
+def _entry(cells: Mapping[Key, Kept], of: tuple[str, str], less: tuple[str, str], task: str, score: str) -> str:
     """The difference on a task with its interval; base's own score; nothing where a cell is missing."""
     cell, other = cells.get((*of, task)), cells.get((*less, task))
     if cell is None or other is None:
@@ -136,6 +159,14 @@ def main() -> None:
     parser.add_argument("--table", type=Path, default=CELLS, help="the table (default: the committed one)")
     parser.add_argument("--tasks", help="only these, with commas between (default: all)")
     parser.add_argument("--score", choices=SCORES, default=SCORES[0])
+    parser.add_argument(
+        "--traits",
+        nargs="?",
+        const="",
+        metavar="SOURCES",
+        help="principal components of gains, beside permuted ones; of these adapters (default: all that have the name "
+        "of a task), on the tasks that a run measured all of them on",
+    )
     parser.add_argument("--beside", action="append", default=[], metavar="A=B", help="compare A with B; repeatable")
     given = parser.parse_args()
     if given.keep:
@@ -150,6 +181,13 @@ def main() -> None:
     if unknown := sorted(set(tasks) - {cell.task for cell in cells.values()}):
         parser.error(f"{unknown[0]} is in no cell of {given.table}")
     console = Console()
+    if given.traits is not None:
+        trained_on = {cell.adapter for cell in cells.values()} & {cell.task for cell in cells.values()}
+        sources = given.traits.split(",") if given.traits else sorted(trained_on)
+        if unknown := sorted(set(sources) - trained_on):
+            parser.error(f"{unknown[0]} is no adapter of {given.table} that was trained on a task there")
+        console.print(traits(cells, sources, tasks, given.score))
+        return
     console.print(gains(cells, tasks, given.score))
     if given.beside:
         console.print(beside(cells, given.beside, tasks, given.score))
