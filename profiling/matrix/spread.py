@@ -94,8 +94,8 @@ class Chunk:
     @property
     def memory(self) -> int:
         """How many bytes it may take, by estimate."""
-        weights = sum(file.stat().st_size for file in self.bench.terms.base.path.glob("*.safetensors"))
-        return ENGINE + 2 * weights
+        terms = self.bench.terms
+        return ENGINE + 2 * terms.base.weights_size(terms.precision)
 
     @property
     def whole_gpu(self) -> bool:

@@ -27,6 +27,13 @@ def test_local_folder_is_a_base_model(tmp_path: Path) -> None:
     assert len(base.digest) == 64
 
 
+def test_weights_take_their_bytes_in_the_precision_they_are_loaded_in(tmp_path: Path) -> None:
+    half = open_base_model(str(write_model(tmp_path / "half", config='{"dtype": "bfloat16"}')))
+    whole = open_base_model(str(write_model(tmp_path / "whole", config='{"text_config": {"torch_dtype": "float32"}}')))
+    assert (half.weights_size("bfloat16"), half.weights_size("float32")) == (7, 14)
+    assert (whole.weights_size("bfloat16"), whole.weights_size("float32")) == (3, 7)
+
+
 def test_digest_follows_weights_and_configuration_but_not_the_place(tmp_path: Path) -> None:
     digests = [
         open_base_model(str(folder)).digest
