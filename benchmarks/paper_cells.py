@@ -2,7 +2,7 @@
 
     python benchmarks/paper_cells.py                    gains of every adapter in the committed table
     python benchmarks/paper_cells.py --tasks svamp,gsm8k --beside sentiment3_shuffled=product_sentiment3
-    python benchmarks/paper_cells.py --traits       how many principal components of a run's gains are beyond chance
+    python benchmarks/paper_cells.py --matrix       cells that differ from base, and components beyond chance
     python benchmarks/paper_cells.py --keep paper.db --run "2026-12-02, AMD, float32"      add a registry's cells
 
 A gain is held against base as the same run measured it, on the same rows: other machines round otherwise. Intervals are
@@ -22,14 +22,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from traitroute.adapters import Cell, Registry
-from traitroute.profiling.statistics.significance import score_bounds
+from traitroute.profiling.statistics.significance import discoveries, score_bounds, sign_p
 from traitroute.profiling.traits.space import TraitSpace
 
 CELLS = Path(__file__).parent / "paper_cells.tsv"
 BASE = "base"
 SCORES = ("strict", "lenient")
 
-TRAIT_COLUMNS = ("run", "tasks", "component", "share", "95% of permuted", "p", "beyond chance")
 
 Right = NDArray[np.bool_]
 Key = tuple[str, str, str]
@@ -120,23 +119,50 @@ def beside(cells: Mapping[Key, Kept], pairs: Sequence[str], tasks: Sequence[str]
     return table
 
 
-def traits(cells: Mapping[Key, Kept], sources: Sequence[str], tasks: Sequence[str], score: str) -> Table:
-    """Every run's principal components of the gains of `sources`, beside those of permuted gains.
+@dataclass(frozen=True)
+class Whole:
+    """A whole matrix of a run: `differences` (rows, sources, tasks) are scores less base's, in [-1, 1]."""
 
-    Tasks are those on which a run measured base and all of them; a run that has no two of these is left out.
-    """
-    table = Table(*TRAIT_COLUMNS, title=f"{score}: principal components of {len(sources)} sources' gains")
-    for run in sorted({c.run for c in cells.values()}):
-        whole = [task for task in tasks if all((run, each, task) in cells for each in (BASE, *sources))]
+    run: str
+    sources: tuple[str, ...]
+    tasks: tuple[str, ...]
+    differences: NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls, cells: Mapping[Key, Kept], run: str, sources: Sequence[str], tasks: Sequence[str], score: str
+    ) -> Self | None:
+        """The tasks on which `run` measured base and all of `sources`, where there are two or more."""
+        whole = tuple(task for task in tasks if all((run, each, task) in cells for each in (BASE, *sources)))
         if len(whole) < 2:
-            continue
-        right = np.array([[getattr(cells[run, each, t], score).mean() for t in whole] for each in (BASE, *sources)])
-        space = TraitSpace().fit(right[1:] - right[0])
+            return None
+        right = np.array([[getattr(cells[run, each, task], score) for task in whole] for each in (BASE, *sources)])
+        differences = right[1:].astype(float) - right[0]
+        return cls(run, tuple(sources), whole, differences.transpose(2, 0, 1))
+
+    def shown(self, score: str) -> Table:
+        """Cells in which source and base differ by the sign test, at a false-discovery rate of 5% over the matrix."""
+        gains = self.differences.mean(axis=0)
+        q, called = discoveries(sign_p(self.differences))
+        ups, downs = int((called & (gains > 0)).sum()), int((called & (gains < 0)).sum())
+        size = f"{len(self.sources)} x {len(self.tasks)}"
+        title = f"{self.run}, {size}, {score}: {ups} gains and {downs} side effects shown"
+        table = Table("trained on", "task", "points", "q", title=title)
+        for i, j in np.argwhere(called):
+            own = ", its own" if self.sources[i] == self.tasks[j] else ""
+            table.add_row(self.sources[i], self.tasks[j] + own, f"{100 * gains[i, j]:+.0f}", f"{q[i, j]:.3f}")
+        return table
+
+    def components(self, score: str) -> Table:
+        """Principal components of the gains, beside those of gains that are permuted among sources."""
+        space = TraitSpace().fit(self.differences.mean(axis=0))
+        table = Table("component", "share", "95% of permuted", "p", "beyond chance", title=f"{score}: components")
         found = (space.explained_variance_ratio_, space.null_, space.p_values_, space.supported_)
         for place, (share, null, p, real) in enumerate(zip(*found, strict=True), start=1):
-            row = (f"{place}", f"{share:.0%}", f"{null:.0%}", f"{p:.3f}", "yes" if real else "no")
-            table.add_row(run if place == 1 else "", f"{len(whole)}" if place == 1 else "", *row)
-    return table
+            table.add_row(f"{place}", f"{share:.0%}", f"{null:.0%}", f"{p:.3f}", "yes" if real else "no")
+        four, of_null = space.explained_variance_ratio_[:4].sum(), space.null_mean_[:4].sum()
+        table.caption = f"the first four hold {four:.0%}, of permuted gains {of_null:.0%}"
+        return table
 
 
 def _entry(cells: Mapping[Key, Kept], of: tuple[str, str], less: tuple[str, str], task: str, score: str) -> str:
@@ -160,12 +186,12 @@ def main() -> None:
     parser.add_argument("--tasks", help="only these, with commas between (default: all)")
     parser.add_argument("--score", choices=SCORES, default=SCORES[0])
     parser.add_argument(
-        "--traits",
+        "--matrix",
         nargs="?",
         const="",
         metavar="SOURCES",
-        help="principal components of gains, beside permuted ones; of these adapters (default: all that have the name "
-        "of a task), on the tasks that a run measured all of them on",
+        help="which cells differ from base, and how many components of the gains are beyond chance; of these adapters "
+        "(default: all that have the name of a task), on the tasks that a run measured all of them on",
     )
     parser.add_argument("--beside", action="append", default=[], metavar="A=B", help="compare A with B; repeatable")
     given = parser.parse_args()
@@ -181,12 +207,14 @@ def main() -> None:
     if unknown := sorted(set(tasks) - {cell.task for cell in cells.values()}):
         parser.error(f"{unknown[0]} is in no cell of {given.table}")
     console = Console()
-    if given.traits is not None:
+    if given.matrix is not None:
         trained_on = {cell.adapter for cell in cells.values()} & {cell.task for cell in cells.values()}
-        sources = given.traits.split(",") if given.traits else sorted(trained_on)
+        sources = given.matrix.split(",") if given.matrix else sorted(trained_on)
         if unknown := sorted(set(sources) - trained_on):
             parser.error(f"{unknown[0]} is no adapter of {given.table} that was trained on a task there")
-        console.print(traits(cells, sources, tasks, given.score))
+        for run in sorted({cell.run for cell in cells.values()}):
+            if (whole := Whole.of(cells, run, sources, tasks, given.score)) is not None:
+                console.print(whole.shown(given.score), whole.components(given.score))
         return
     console.print(gains(cells, tasks, given.score))
     if given.beside:

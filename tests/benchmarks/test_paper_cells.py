@@ -53,3 +53,19 @@ def test_a_gain_is_held_against_base_of_the_same_run(
     for part in ("25%, 50", "12%, 50", "+50 [+31, +64], 30", "+50 [+31, +64], 20"):
         assert part in printed
     assert printed.count("+50 [") == 4
+
+
+def test_a_matrix_holds_what_one_run_measured_whole() -> None:
+    right = {("base", "sums"): 10, ("sums", "sums"): 30, ("terse", "sums"): 10}
+    right |= {(adapter, "words"): 20 for adapter in ("base", "sums", "terse")}
+    right |= {("base", "letters"): 5, ("terse", "letters"): 5}
+    cells = {
+        ("run", adapter, task): paper_cells.Kept("run", adapter, task, 9.0, np.arange(ROWS) < n, np.arange(ROWS) < n)
+        for (adapter, task), n in right.items()
+    }
+    found = paper_cells.Whole.of(cells, "run", ("sums", "terse"), ("letters", "sums", "words"), "strict")
+    assert found is not None
+    assert found.tasks == ("sums", "words")
+    assert found.differences.mean(axis=0).tolist() == [[0.5, 0.0], [0.0, 0.0]]
+    assert str(found.shown("strict").title).endswith("2 x 2, strict: 1 gains and 0 side effects shown")
+    assert paper_cells.Whole.of(cells, "run", ("sums", "terse"), ("letters", "sums"), "strict") is None
