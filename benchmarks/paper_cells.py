@@ -208,10 +208,10 @@ def main() -> None:
         parser.error(f"{unknown[0]} is in no cell of {given.table}")
     console = Console()
     if given.matrix is not None:
-        trained_on = {cell.adapter for cell in cells.values()} & {cell.task for cell in cells.values()}
-        sources = given.matrix.split(",") if given.matrix else sorted(trained_on)
-        if unknown := sorted(set(sources) - trained_on):
-            parser.error(f"{unknown[0]} is no adapter of {given.table} that was trained on a task there")
+        adapters = {cell.adapter for cell in cells.values()}
+        sources = given.matrix.split(",") if given.matrix else sorted(adapters & {c.task for c in cells.values()})
+        if unknown := sorted(set(sources) - adapters):
+            parser.error(f"{unknown[0]} is no adapter of {given.table}")
         for run in sorted({cell.run for cell in cells.values()}):
             if (whole := Whole.of(cells, run, sources, tasks, given.score)) is not None:
                 console.print(whole.shown(given.score), whole.components(given.score))
