@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from traitroute.adapters import Cell, Registry
+from traitroute.cli.profile import trait_table
+from traitroute.profiling.matrix.matrix import TransferMatrix
 from traitroute.profiling.statistics.significance import discoveries, score_bounds, sign_p
 from traitroute.profiling.traits.space import TraitSpace
 
 CELLS = Path(__file__).parent / "paper_cells.tsv"
 BASE = "base"
 SCORES = ("strict", "lenient")
-
 
 Right = NDArray[np.bool_]
 Key = tuple[str, str, str]
@@ -119,50 +120,48 @@ def beside(cells: Mapping[Key, Kept], pairs: Sequence[str], tasks: Sequence[str]
     return table
 
 
-@dataclass(frozen=True)
-class Whole:
-    """A whole matrix of a run: `differences` (rows, sources, tasks) are scores less base's, in [-1, 1]."""
+def whole_matrix(
+    cells: Mapping[Key, Kept], run: str, sources: Sequence[str], tasks: Sequence[str], score: str
+) -> TransferMatrix | None:
+    """The matrix of `sources` on those of `tasks` on which `run` measured base and all of them, two or more."""
+    whole = tuple(task for task in tasks if all((run, each, task) in cells for each in (BASE, *sources)))
+    if len(whole) < 2:
+        return None
 
-    run: str
-    sources: tuple[str, ...]
-    tasks: tuple[str, ...]
-    differences: NDArray[np.float64]
+    def right(adapter: str, task: str) -> NDArray[np.float64]:
+        return np.asarray(getattr(cells[run, adapter, task], score), float)
 
-    @classmethod
-    def of(
-        cls, cells: Mapping[Key, Kept], run: str, sources: Sequence[str], tasks: Sequence[str], score: str
-    ) -> Self | None:
-        """The tasks on which `run` measured base and all of `sources`, where there are two or more."""
-        whole = tuple(task for task in tasks if all((run, each, task) in cells for each in (BASE, *sources)))
-        if len(whole) < 2:
-            return None
-        right = np.array([[getattr(cells[run, each, task], score) for task in whole] for each in (BASE, *sources)])
-        differences = right[1:].astype(float) - right[0]
-        return cls(run, tuple(sources), whole, differences.transpose(2, 0, 1))
+    return TransferMatrix(
+        adapters=tuple(sources),
+        tasks=whole,
+        base=np.array([right(BASE, task).mean() for task in whole]),
+        scores=np.array([[right(each, task).mean() for task in whole] for each in sources]),
+        example_gains=tuple(
+            np.stack([right(each, task) - right(BASE, task) for each in sources], axis=1) for task in whole
+        ),
+    )
 
-    def shown(self, score: str) -> Table:
-        """Cells in which source and base differ by the sign test, at a false-discovery rate of 5% over the matrix."""
-        gains = self.differences.mean(axis=0)
-        q, called = discoveries(sign_p(self.differences))
-        ups, downs = int((called & (gains > 0)).sum()), int((called & (gains < 0)).sum())
-        size = f"{len(self.sources)} x {len(self.tasks)}"
-        title = f"{self.run}, {size}, {score}: {ups} gains and {downs} side effects shown"
-        table = Table("trained on", "task", "points", "q", title=title)
-        for i, j in np.argwhere(called):
-            own = ", its own" if self.sources[i] == self.tasks[j] else ""
-            table.add_row(self.sources[i], self.tasks[j] + own, f"{100 * gains[i, j]:+.0f}", f"{q[i, j]:.3f}")
-        return table
 
-    def components(self, score: str) -> Table:
-        """Principal components of the gains, beside those of gains that are permuted among sources."""
-        space = TraitSpace().fit(self.differences.mean(axis=0))
-        table = Table("component", "share", "95% of permuted", "p", "beyond chance", title=f"{score}: components")
-        found = (space.explained_variance_ratio_, space.null_, space.p_values_, space.supported_)
-        for place, (share, null, p, real) in enumerate(zip(*found, strict=True), start=1):
-            table.add_row(f"{place}", f"{share:.0%}", f"{null:.0%}", f"{p:.3f}", "yes" if real else "no")
-        four, of_null = space.explained_variance_ratio_[:4].sum(), space.null_mean_[:4].sum()
-        table.caption = f"the first four hold {four:.0%}, of permuted gains {of_null:.0%}"
-        return table
+def shown(matrix: TransferMatrix) -> Table:
+    """Cells in which source and base differ by the sign test, at a false-discovery rate of 5% over the matrix."""
+    q, called = discoveries(np.stack([sign_p(gains) for gains in matrix.example_gains], axis=1))
+    ups, downs = ((called & (sign * matrix.gains > 0)).sum() for sign in (1, -1))
+    size = f"{len(matrix.adapters)} x {len(matrix.tasks)}"
+    table = Table("trained on", "task", "points", "q", title=f"{size}, shown: {ups} gains, {downs} side effects")
+    for i, j in np.argwhere(called):
+        source, task = matrix.adapters[i], matrix.tasks[j]
+        own = ", its own" if source == task else ""
+        table.add_row(source, task + own, f"{100 * matrix.gains[i, j]:+.0f}", f"{q[i, j]:.3f}")
+    return table
+
+
+def components(matrix: TransferMatrix) -> Table:
+    """Principal components of the gains, beside those of gains that are permuted among sources."""
+    space = TraitSpace().fit(matrix.gains)
+    table = trait_table(space, matrix.tasks)
+    four, of_null = space.explained_variance_ratio_[:4].sum(), space.null_mean_[:4].sum()
+    table.caption = f"the first four hold {four:.0%}, of permuted gains {of_null:.0%}"
+    return table
 
 
 def _entry(cells: Mapping[Key, Kept], of: tuple[str, str], less: tuple[str, str], task: str, score: str) -> str:
@@ -213,8 +212,8 @@ def main() -> None:
         if unknown := sorted(set(sources) - adapters):
             parser.error(f"{unknown[0]} is no adapter of {given.table}")
         for run in sorted({cell.run for cell in cells.values()}):
-            if (whole := Whole.of(cells, run, sources, tasks, given.score)) is not None:
-                console.print(whole.shown(given.score), whole.components(given.score))
+            if (matrix := whole_matrix(cells, run, sources, tasks, given.score)) is not None:
+                console.print(f"{run}, {given.score}", shown(matrix), components(matrix))
         return
     console.print(gains(cells, tasks, given.score))
     if given.beside:

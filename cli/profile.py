@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..profiling.execution.executor import Executor
     from ..profiling.profile import Prepared
     from ..profiling.served import MeasuringServer
+    from ..profiling.traits.space import TraitSpace
     from ..serving import EngineName
 
 AdapterOption = Annotated[
@@ -323,7 +324,23 @@ def show_matrix(result: "Profile") -> None:
 
 def show_traits(result: "Profile") -> None:
     """Print each component's share of variance beside its permutation null."""
-    traits = result.traits
+    console.print(trait_table(result.traits, result.matrix.tasks))
+    routing = result.routing
+    if len(result.matrix.adapters) < 3:
+        console.print(NO_TRAITS)
+    console.print(
+        f"router: {routing.trait_scores.shape[1]} components; a gain of which nothing is known is off by "
+        f"{routing.error_unknown:.2f}"
+    )
+
+
+def _cell(score: float, gain: float) -> str:
+    text = f"{100 * score:.0f} ({100 * gain:+.0f})"
+    return f"[green]{text}[/]" if gain > 0 else f"[red]{text}[/]" if gain < 0 else text
+
+
+def trait_table(traits: "TraitSpace", tasks: Sequence[str]) -> Table:
+    """Each component of the gains on `tasks`, beside its permutation null."""
     table = Table(
         "component",
         "variance",
@@ -337,19 +354,7 @@ def show_traits(result: "Profile") -> None:
     rows = zip(traits.explained_variance_ratio_, traits.null_, traits.p_values_, strict=True)
     for i, (share, null, p) in enumerate(rows):
         order = abs(traits.components_[i]).argsort()[::-1][:3]
-        loadings = ", ".join(f"{result.matrix.tasks[j]} {traits.components_[i, j]:+.2f}" for j in order)
+        loadings = ", ".join(f"{tasks[j]} {traits.components_[i, j]:+.2f}" for j in order)
         figures = (f"{i + 1}", f"{100 * share:.1f}%", f"{100 * null:.1f}%", f"{p:.3f}")
         table.add_row(*figures, "yes" if traits.supported_[i] else "no", loadings)
-    console.print(table)
-    routing = result.routing
-    if len(result.matrix.adapters) < 3:
-        console.print(NO_TRAITS)
-    console.print(
-        f"router: {routing.trait_scores.shape[1]} components; a gain of which nothing is known is off by "
-        f"{routing.error_unknown:.2f}"
-    )
-
-
-def _cell(score: float, gain: float) -> str:
-    text = f"{100 * score:.0f} ({100 * gain:+.0f})"
-    return f"[green]{text}[/]" if gain > 0 else f"[red]{text}[/]" if gain < 0 else text
+    return table

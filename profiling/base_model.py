@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ class BaseModelFolder:
     digest: str
     room: int | None = None
 
-    @property
+    @cached_property
     def config(self) -> Mapping[str, Any]:
         """What `config.json` says of the language model."""
         config = json.loads((self.path / "config.json").read_text(encoding="utf-8"))

@@ -63,9 +63,9 @@ def test_a_matrix_holds_what_one_run_measured_whole() -> None:
         ("run", adapter, task): paper_cells.Kept("run", adapter, task, 9.0, np.arange(ROWS) < n, np.arange(ROWS) < n)
         for (adapter, task), n in right.items()
     }
-    found = paper_cells.Whole.of(cells, "run", ("sums", "terse"), ("letters", "sums", "words"), "strict")
+    found = paper_cells.whole_matrix(cells, "run", ("sums", "terse"), ("letters", "sums", "words"), "strict")
     assert found is not None
     assert found.tasks == ("sums", "words")
-    assert found.differences.mean(axis=0).tolist() == [[0.5, 0.0], [0.0, 0.0]]
-    assert str(found.shown("strict").title).endswith("2 x 2, strict: 1 gains and 0 side effects shown")
-    assert paper_cells.Whole.of(cells, "run", ("sums", "terse"), ("letters", "sums"), "strict") is None
+    assert found.gains.tolist() == [[0.5, 0.0], [0.0, 0.0]]
+    assert paper_cells.shown(found).title == "2 x 2, shown: 1 gains, 0 side effects"
+    assert paper_cells.whole_matrix(cells, "run", ("sums", "terse"), ("letters", "sums"), "strict") is None
