@@ -12,6 +12,7 @@ than B where one run measured both.
 
 import argparse
 import csv
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,9 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 from traitroute.adapters import Cell, Registry
+from traitroute.cli.console import console
 from traitroute.cli.profile import trait_table
 from traitroute.profiling.matrix.matrix import TransferMatrix
 from traitroute.profiling.statistics.significance import discoveries, score_bounds, sign_p
@@ -32,8 +33,6 @@ BASE = "base"
 SCORES = ("strict", "lenient")
 
 Right = NDArray[np.bool_]
-Key = tuple[str, str, str]
-"""Run, adapter, task."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +64,9 @@ class Kept:
         """The cell as a line of the table."""
         return [self.run, self.adapter, self.task, f"{self.tokens:.1f}", _text(self.strict), _text(self.lenient)]
 
-    @property
-    def key(self) -> Key:
-        """What it is of."""
-        return self.run, self.adapter, self.task
+
+Run = Mapping[tuple[str, str], Kept]
+"""What one run measured, by adapter and task."""
 
 
 def _bits(text: str) -> Right:
@@ -79,13 +77,14 @@ def _text(right: Right) -> str:
     return "".join("01"[int(each)] for each in right)
 
 
-def read(file: Path) -> dict[Key, Kept]:
-    """The table's cells by run, adapter and task."""
-    if not file.exists():
-        return {}
-    with file.open(encoding="utf-8", newline="") as lines:
-        kept = [Kept.read(line) for line in csv.reader(lines, delimiter="\t")]
-    return {each.key: each for each in kept}
+def read(file: Path) -> dict[str, Run]:
+    """The table's runs by their names."""
+    runs: defaultdict[str, dict[tuple[str, str], Kept]] = defaultdict(dict)
+    if file.exists():
+        with file.open(encoding="utf-8", newline="") as lines:
+            for each in map(Kept.read, csv.reader(lines, delimiter="\t")):
+                runs[each.run][each.adapter, each.task] = each
+    return dict(runs)
 
 
 def keep(registry: Path, run: str, file: Path) -> int:
@@ -93,43 +92,42 @@ def keep(registry: Path, run: str, file: Path) -> int:
     with Registry.open(registry, read_only=True) as opened:
         tasks = set(opened.tasks())
         found = [Kept.of(run, cell) for cell in opened.cells() if cell.task in tasks]
-    cells = read(file) | {each.key: each for each in found}
+    runs = read(file)
+    runs[run] = {**runs.get(run, {}), **{(each.adapter, each.task): each for each in found}}
     with file.open("w", encoding="utf-8", newline="") as lines:
-        csv.writer(lines, delimiter="\t", lineterminator="\n").writerows(cells[key].line for key in sorted(cells))
+        writer = csv.writer(lines, delimiter="\t", lineterminator="\n")
+        writer.writerows(cells[key].line for _, cells in sorted(runs.items()) for key in sorted(cells))
     return len(found)
 
 
-def gains(cells: Mapping[Key, Kept], tasks: Sequence[str], score: str) -> Table:
-    """Every adapter's gain over its run's base on `tasks`, with its interval and the tokens it wrote."""
-    table = Table("run", "trained on", *tasks, title=f"{score}: points more than base, and tokens written")
-    for run, adapter in sorted({(c.run, c.adapter) for c in cells.values()}, key=lambda key: (key[1] != BASE, *key)):
-        row = [_entry(cells, (run, adapter), (run, BASE), task, score) for task in tasks]
+def gains(cells: Run, tasks: Sequence[str], score: str) -> Table:
+    """Every adapter's gain over base on `tasks`, with its interval and the tokens it wrote."""
+    table = Table("trained on", *tasks, title=f"{score}: points more than base, and tokens written")
+    for adapter in sorted({adapter for adapter, _ in cells}, key=lambda name: (name != BASE, name)):
+        row = [_entry(cells, adapter, BASE, task, score) for task in tasks]
         if any(row):
-            table.add_row(run, adapter, *row)
+            table.add_row(adapter, *row)
     return table
 
 
-def beside(cells: Mapping[Key, Kept], pairs: Sequence[str], tasks: Sequence[str], score: str) -> Table:
-    """How many points one adapter scores more than another of the same run, for every A=B of `pairs`."""
-    table = Table("run", "adapter", "less", *tasks, title=f"{score}: points more than the other adapter")
+def beside(cells: Run, pairs: Sequence[str], tasks: Sequence[str], score: str) -> Table:
+    """How many points one adapter scores more than another, for every A=B of `pairs`."""
+    table = Table("adapter", "less", *tasks, title=f"{score}: points more than the other adapter")
     for first, second in (pair.split("=") for pair in pairs):
-        for run in sorted({c.run for c in cells.values()}):
-            row = [_entry(cells, (run, first), (run, second), task, score) for task in tasks]
-            if any(row):
-                table.add_row(run, first, second, *row)
+        row = [_entry(cells, first, second, task, score) for task in tasks]
+        if any(row):
+            table.add_row(first, second, *row)
     return table
 
 
-def whole_matrix(
-    cells: Mapping[Key, Kept], run: str, sources: Sequence[str], tasks: Sequence[str], score: str
-) -> TransferMatrix | None:
-    """The matrix of `sources` on those of `tasks` on which `run` measured base and all of them, two or more."""
-    whole = tuple(task for task in tasks if all((run, each, task) in cells for each in (BASE, *sources)))
+def whole_matrix(cells: Run, sources: Sequence[str], tasks: Sequence[str], score: str) -> TransferMatrix | None:
+    """The matrix of `sources` on those of `tasks` on which base and all of them were measured, two or more."""
+    whole = tuple(task for task in tasks if all((each, task) in cells for each in (BASE, *sources)))
     if len(whole) < 2:
         return None
 
     def right(adapter: str, task: str) -> NDArray[np.float64]:
-        return np.asarray(getattr(cells[run, adapter, task], score), float)
+        return np.asarray(getattr(cells[adapter, task], score), float)
 
     return TransferMatrix(
         adapters=tuple(sources),
@@ -164,9 +162,9 @@ def components(matrix: TransferMatrix) -> Table:
     return table
 
 
-def _entry(cells: Mapping[Key, Kept], of: tuple[str, str], less: tuple[str, str], task: str, score: str) -> str:
+def _entry(cells: Run, of: str, less: str, task: str, score: str) -> str:
     """The difference on a task with its interval; base's own score; nothing where a cell is missing."""
-    cell, other = cells.get((*of, task)), cells.get((*less, task))
+    cell, other = cells.get((of, task)), cells.get((less, task))
     if cell is None or other is None:
         return ""
     right, before = (np.asarray(getattr(each, score), float) for each in (cell, other))
@@ -201,23 +199,25 @@ def main() -> None:
         return
     if any(pair.count("=") != 1 for pair in given.beside):
         parser.error("--beside wants two adapters, A=B")
-    cells = read(given.table)
-    tasks = given.tasks.split(",") if given.tasks else sorted({cell.task for cell in cells.values()})
-    if unknown := sorted(set(tasks) - {cell.task for cell in cells.values()}):
+    runs = read(given.table)
+    measured = {key for cells in runs.values() for key in cells}
+    adapters, known = ({key[place] for key in measured} for place in (0, 1))
+    tasks = given.tasks.split(",") if given.tasks else sorted(known)
+    if unknown := sorted(set(tasks) - known):
         parser.error(f"{unknown[0]} is in no cell of {given.table}")
-    console = Console()
-    if given.matrix is not None:
-        adapters = {cell.adapter for cell in cells.values()}
-        sources = given.matrix.split(",") if given.matrix else sorted(adapters & {c.task for c in cells.values()})
-        if unknown := sorted(set(sources) - adapters):
-            parser.error(f"{unknown[0]} is no adapter of {given.table}")
-        for run in sorted({cell.run for cell in cells.values()}):
-            if (matrix := whole_matrix(cells, run, sources, tasks, given.score)) is not None:
-                console.print(f"{run}, {given.score}", shown(matrix), components(matrix))
-        return
-    console.print(gains(cells, tasks, given.score))
-    if given.beside:
-        console.print(beside(cells, given.beside, tasks, given.score))
+    sources = given.matrix.split(",") if given.matrix else sorted(adapters & known)
+    if unknown := sorted(set(sources) - adapters):
+        parser.error(f"{unknown[0]} is no adapter of {given.table}")
+    for run, cells in sorted(runs.items()):
+        if given.matrix is None:
+            tables = [gains(cells, tasks, given.score)]
+        elif (matrix := whole_matrix(cells, sources, tasks, given.score)) is not None:
+            tables = [shown(matrix), components(matrix)]
+        else:
+            continue
+        if given.beside:
+            tables.append(beside(cells, given.beside, tasks, given.score))
+        console.print(f"{run}, {given.score}", *(table for table in tables if table.row_count))
 
 
 if __name__ == "__main__":

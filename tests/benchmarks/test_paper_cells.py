@@ -36,7 +36,7 @@ def test_a_run_takes_the_place_of_what_it_had_before_and_of_nothing_else(table: 
     assert len(before.splitlines()) == 4
     assert paper_cells.keep(tmp_path / "second.db", "second", table) == 2
     assert table.read_text() == before
-    found = paper_cells.read(table)["first", "terse", "sums"]
+    found = paper_cells.read(table)["first"]["terse", "sums"]
     assert found.strict.sum() == 30
     assert found.lenient.all()
 
@@ -47,7 +47,6 @@ def test_a_gain_is_held_against_base_of_the_same_run(
     monkeypatch.setattr(
         "sys.argv", ["paper_cells.py", "--table", str(table), "--beside", "terse=base", "--tasks", "sums"]
     )
-    monkeypatch.setenv("COLUMNS", "120")
     paper_cells.main()
     printed = capsys.readouterr().out
     for part in ("25%, 50", "12%, 50", "+50 [+31, +64], 30", "+50 [+31, +64], 20"):
@@ -60,12 +59,12 @@ def test_a_matrix_holds_what_one_run_measured_whole() -> None:
     right |= {(adapter, "words"): 20 for adapter in ("base", "sums", "terse")}
     right |= {("base", "letters"): 5, ("terse", "letters"): 5}
     cells = {
-        ("run", adapter, task): paper_cells.Kept("run", adapter, task, 9.0, np.arange(ROWS) < n, np.arange(ROWS) < n)
+        (adapter, task): paper_cells.Kept("run", adapter, task, 9.0, np.arange(ROWS) < n, np.arange(ROWS) < n)
         for (adapter, task), n in right.items()
     }
-    found = paper_cells.whole_matrix(cells, "run", ("sums", "terse"), ("letters", "sums", "words"), "strict")
+    found = paper_cells.whole_matrix(cells, ("sums", "terse"), ("letters", "sums", "words"), "strict")
     assert found is not None
     assert found.tasks == ("sums", "words")
     assert found.gains.tolist() == [[0.5, 0.0], [0.0, 0.0]]
     assert paper_cells.shown(found).title == "2 x 2, shown: 1 gains, 0 side effects"
-    assert paper_cells.whole_matrix(cells, "run", ("sums", "terse"), ("letters", "sums"), "strict") is None
+    assert paper_cells.whole_matrix(cells, ("sums", "terse"), ("letters", "sums"), "strict") is None
