@@ -171,7 +171,8 @@ def _entry(cells: Run, of: str, less: str, task: str, score: str) -> str:
     if cell is other:
         return f"{100 * right.mean():.0f}%, {cell.tokens:.0f}"
     low, high = score_bounds((right - before)[:, None])
-    return f"{100 * (right - before).mean():+.0f} [{100 * low[0]:+.0f}, {100 * high[0]:+.0f}], {cell.tokens:.0f}"
+    points, least, most = (f"{round(100 * of):+d}" for of in ((right - before).mean(), low[0], high[0]))
+    return f"{points} [{least}, {most}], {cell.tokens:.0f}"
 
 
 def main() -> None:
