@@ -25,7 +25,7 @@ from traitroute.adapters import Cell, Registry
 from traitroute.cli.console import console
 from traitroute.cli.profile import trait_table
 from traitroute.profiling.matrix.matrix import TransferMatrix
-from traitroute.profiling.statistics.significance import discoveries, score_bounds, sign_p
+from traitroute.profiling.statistics.significance import discoveries, paired_bootstrap, score_bounds, sign_p
 from traitroute.profiling.traits.space import TraitSpace
 
 CELLS = Path(__file__).parent / "paper_cells.tsv"
@@ -120,6 +120,27 @@ def beside(cells: Run, pairs: Sequence[str], tasks: Sequence[str], score: str) -
     return table
 
 
+def together(cells: Run, adapters: Sequence[str], tasks: Sequence[str], score: str) -> Table:
+    """The mean gain of several adapters over the rows of several tasks, whose every cell the run has.
+
+    The 95% bootstrap interval is over rows, each with all of the adapters: another row is drawn, no other training.
+    """
+    table = Table("adapters", "tasks", "rows", "points", title=f"{score}: points more than base, all together")
+    keys = [(adapter, task) for adapter in (BASE, *adapters) for task in tasks]
+    if set(keys) <= set(cells):
+        right = {
+            adapter: np.concatenate([np.asarray(getattr(cells[adapter, task], score), float) for task in tasks])
+            for adapter in (BASE, *adapters)
+        }
+        differences = np.mean([right[adapter] - right[BASE] for adapter in adapters], axis=0)
+        found = paired_bootstrap(differences)
+        points = [100 * float(of) for of in (differences.mean(), found.low, found.high)]
+        table.add_row(
+            ", ".join(adapters), ", ".join(tasks), f"{differences.size}", "{:+.1f} [{:+.1f}, {:+.1f}]".format(*points)
+        )
+    return table
+
+
 def whole_matrix(cells: Run, sources: Sequence[str], tasks: Sequence[str], score: str) -> TransferMatrix | None:
     """The matrix of `sources` on those of `tasks` on which base and all of them were measured, two or more."""
     whole = tuple(task for task in tasks if all((each, task) in cells for each in (BASE, *sources)))
@@ -192,6 +213,7 @@ def main() -> None:
         "(default: all that have the name of a task), on the tasks that a run measured all of them on",
     )
     parser.add_argument("--beside", action="append", default=[], metavar="A=B", help="compare A with B; repeatable")
+    parser.add_argument("--together", metavar="A,B,C", help="the mean gain of these adapters over all rows of --tasks")
     given = parser.parse_args()
     if given.keep:
         if not given.run:
@@ -209,6 +231,9 @@ def main() -> None:
     sources = given.matrix.split(",") if given.matrix else sorted(adapters & known)
     if unknown := sorted(set(sources) - adapters):
         parser.error(f"{unknown[0]} is no adapter of {given.table}")
+    pooled = given.together.split(",") if given.together else []
+    if unknown := sorted(set(pooled) - adapters):
+        parser.error(f"{unknown[0]} is no adapter of {given.table}")
     for run, cells in sorted(runs.items()):
         if given.matrix is None:
             tables = [gains(cells, tasks, given.score)]
@@ -218,6 +243,8 @@ def main() -> None:
             continue
         if given.beside:
             tables.append(beside(cells, given.beside, tasks, given.score))
+        if pooled:
+            tables.append(together(cells, pooled, tasks, given.score))
         console.print(f"{run}, {given.score}", *(table for table in tables if table.row_count))
 
 

@@ -68,3 +68,16 @@ def test_a_matrix_holds_what_one_run_measured_whole() -> None:
     assert found.gains.tolist() == [[0.5, 0.0], [0.0, 0.0]]
     assert paper_cells.shown(found).title == "2 x 2, shown: 1 gains, 0 side effects"
     assert paper_cells.whole_matrix(cells, ("sums", "terse"), ("letters", "sums"), "strict") is None
+
+
+def test_gains_of_several_adapters_are_one_over_the_rows_of_all_tasks() -> None:
+    right = {("base", "sums"): 10, ("terse", "sums"): 30, ("wordy", "sums"): 10}
+    right |= {("base", "words"): 20, ("terse", "words"): 20, ("wordy", "words"): 20}
+    cells = {
+        key: paper_cells.Kept("run", *key, 9.0, np.arange(ROWS) < n, np.arange(ROWS) < n) for key, n in right.items()
+    }
+    table = paper_cells.together(cells, ("terse", "wordy"), ("sums", "words"), "strict")
+    adapters, _, rows, points = (next(iter(column.cells)) for column in table.columns)
+    assert (adapters, rows) == ("terse, wordy", f"{2 * ROWS}")
+    assert str(points).startswith("+12.5 [+")
+    assert paper_cells.together(cells, ("terse",), ("sums", "letters"), "strict").row_count == 0
