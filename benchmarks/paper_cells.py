@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 from traitroute.adapters import Cell, Registry
-from traitroute.cli.console import console
+from traitroute.cli.console import console, show_matrix
 from traitroute.cli.profile import trait_table
 from traitroute.profiling.matrix.matrix import TransferMatrix
 from traitroute.profiling.statistics.significance import discoveries, paired_bootstrap, score_bounds, sign_p
@@ -100,24 +100,16 @@ def keep(registry: Path, run: str, file: Path) -> int:
     return len(found)
 
 
-def gains(cells: Run, tasks: Sequence[str], score: str) -> Table:
-    """Every adapter's gain over base on `tasks`, with its interval and the tokens it wrote."""
-    table = Table("trained on", *tasks, title=f"{score}: points more than base, and tokens written")
-    for adapter in sorted({adapter for adapter, _ in cells}, key=lambda name: (name != BASE, name)):
-        row = [_entry(cells, adapter, BASE, task, score) for task in tasks]
-        if any(row):
-            table.add_row(adapter, *row)
-    return table
+def gains(cells: Run, tasks: Sequence[str], score: str) -> dict[str, list[str]]:
+    """Every adapter's gain over base on each of `tasks`, with its interval and the tokens it wrote."""
+    adapters = sorted({adapter for adapter, _ in cells}, key=lambda name: (name != BASE, name))
+    return beside(cells, {adapter: (adapter, BASE) for adapter in adapters}, tasks, score)
 
 
-def beside(cells: Run, pairs: Sequence[str], tasks: Sequence[str], score: str) -> Table:
-    """How many points one adapter scores more than another, for every A=B of `pairs`."""
-    table = Table("adapter", "less", *tasks, title=f"{score}: points more than the other adapter")
-    for first, second in (pair.split("=") for pair in pairs):
-        row = [_entry(cells, first, second, task, score) for task in tasks]
-        if any(row):
-            table.add_row(first, second, *row)
-    return table
+def beside(cells: Run, pairs: Mapping[str, tuple[str, str]], tasks: Sequence[str], score: str) -> dict[str, list[str]]:
+    """How many points one adapter scores more than another on each of `tasks`; no row where the run has neither."""
+    rows = {name: [_entry(cells, *pair, task, score) for task in tasks] for name, pair in pairs.items()}
+    return {name: row for name, row in rows.items() if any(row)}
 
 
 def together(cells: Run, adapters: Sequence[str], tasks: Sequence[str], score: str) -> Table:
@@ -125,7 +117,7 @@ def together(cells: Run, adapters: Sequence[str], tasks: Sequence[str], score: s
 
     The 95% bootstrap interval is over rows, each with all of the adapters: another row is drawn, no other training.
     """
-    table = Table("adapters", "tasks", "rows", "points", title=f"{score}: points more than base, all together")
+    table = Table("adapters", "tasks", "rows", "points")
     keys = [(adapter, task) for adapter in (BASE, *adapters) for task in tasks]
     if set(keys) <= set(cells):
         right = {
@@ -222,6 +214,7 @@ def main() -> None:
         return
     if any(pair.count("=") != 1 for pair in given.beside):
         parser.error("--beside wants two adapters, A=B")
+    pairs = {f"{first} less {second}": (first, second) for first, second in (each.split("=") for each in given.beside)}
     runs = read(given.table)
     measured = {key for cells in runs.values() for key in cells}
     adapters, known = ({key[place] for key in measured} for place in (0, 1))
@@ -235,17 +228,16 @@ def main() -> None:
     if unknown := sorted(set(pooled) - adapters):
         parser.error(f"{unknown[0]} is no adapter of {given.table}")
     for run, cells in sorted(runs.items()):
-        if given.matrix is None:
-            tables = [gains(cells, tasks, given.score)]
-        elif (matrix := whole_matrix(cells, sources, tasks, given.score)) is not None:
-            tables = [shown(matrix), components(matrix)]
-        else:
-            continue
-        if given.beside:
-            tables.append(beside(cells, given.beside, tasks, given.score))
-        if pooled:
-            tables.append(together(cells, pooled, tasks, given.score))
-        console.print(f"{run}, {given.score}", *(table for table in tables if table.row_count))
+        title = f"{run}, {given.score}: points more than"
+        if given.matrix is not None:
+            if (matrix := whole_matrix(cells, sources, tasks, given.score)) is not None:
+                console.print(f"{run}, {given.score}", shown(matrix), components(matrix))
+        elif rows := gains(cells, tasks, given.score):
+            show_matrix(f"{title} base, and tokens written", rows, tasks)
+        if rows := beside(cells, pairs, tasks, given.score):
+            show_matrix(f"{title} the other adapter, and tokens written", rows, tasks)
+        if pooled and (table := together(cells, pooled, tasks, given.score)).row_count:
+            console.print(f"{title} base, all together", table)
 
 
 if __name__ == "__main__":

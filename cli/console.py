@@ -1,11 +1,14 @@
-"""How commands print: messages, warnings, and the progress of long work as bars on a terminal and lines in a log."""
+"""How commands print: messages, warnings, matrices, and the progress of long work as bars or as lines in a log."""
 
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
 
 # Logs have no width of their own; the tables need about this much.
 console = Console(width=None if sys.stdout.isatty() else 150)
@@ -22,6 +25,34 @@ def say(text: str) -> None:
 def warn(text: str) -> None:
     """Print a warning."""
     console.print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def show_matrix(title: str, rows: Mapping[str, Sequence[str]], tasks: Sequence[str]) -> None:
+    """Print the cells of each adapter on `tasks`: tables of as many tasks as there is room for, one below the other."""
+    corner = "adapter \\ task"
+    adapters = _column_width([corner, *rows]) + 1
+    table, taken = Table(title=title, title_justify="left"), adapters
+    parts: list[list[int]] = [[]]
+    for i, task in enumerate(tasks):
+        width = _column_width([task, *(cells[i] for cells in rows.values())])
+        if parts[-1] and taken + width > console.width:
+            parts.append([])
+            taken = adapters
+        parts[-1].append(i)
+        taken += width
+    for part in parts:
+        table.add_column(corner, overflow="fold")
+        for i in part:
+            table.add_column(tasks[i], justify="right", overflow="fold")
+        for name, cells in rows.items():
+            table.add_row(name, *(cells[i] for i in part))
+        console.print(table)
+        table = Table()
+
+
+def _column_width(texts: Sequence[str]) -> int:
+    """How wide a table's column is that breaks none of its texts, padding and border included."""
+    return max(Text.from_markup(text).cell_len for text in texts) + 3
 
 
 def progress_bars() -> Progress:

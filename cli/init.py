@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from ..adapters import AllowedSources, InputError
 from .adapters import AllowRoot
-from .console import console, say, warn
+from .console import console, say, show_matrix, warn
 from .options import DEFAULT_REGISTRY, RegistryPath, engine_name, names
 from .profile import AdapterOption, AdaptersOption, SameBaseOption, given_adapters, known_base
 
@@ -105,15 +104,12 @@ def _smoke(suite: "Suite", examples: int, engine: str, allowed: AllowedSources) 
         warn(f"{name} was set aside: {why}")
     if not seen.adapters:
         raise InputError("no adapter is left to profile: see the reasons above")
-    table = Table(
-        title=f"smoke profile: mean score in % of {seen.examples} answers, {seen.seconds:.0f} s", title_justify="left"
-    )
-    table.add_column("adapter \\ task", overflow="fold")
-    for task in seen.tasks:
-        table.add_column(task, justify="right", overflow="fold")
-    for name, scores in zip(("base", *seen.adapters), seen.scores, strict=True):
-        table.add_row(name, *(f"{100 * score:.0f}" for score in scores))
-    console.print(table)
+    rows = {
+        name: [f"{100 * score:.0f}" for score in scores]
+        for name, scores in zip(("base", *seen.adapters), seen.scores, strict=True)
+    }
+    title = f"smoke profile: mean score in % of {seen.examples} answers, {seen.seconds:.0f} s"
+    show_matrix(title, rows, seen.tasks)
     if seen.alike:
         warn(f"{', '.join(seen.alike)} answered as base on these few examples: a full profile tells whether everywhere")
     return seen

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..adapters import InputError, Outcomes, ProfileSummary, Registry, StoredProfile
-from .console import console
+from .console import console, show_matrix
 from .options import DEFAULT_REGISTRY, RegistryPath, newest_profile
 
 
@@ -63,13 +63,10 @@ def matrix(
         else:
             title, form, quantity = _QUANTITIES[shown]
             values = np.array([[quantity(cells[name, task]) for task in summary.tasks] for name in adapters])
-        table = Table(title=title, title_justify="left")
-        table.add_column("adapter \\ task", overflow="fold")
-        for task in summary.tasks:
-            table.add_column(task, justify="right", overflow="fold")
-        for name, row in zip(adapters, values, strict=True):
-            table.add_row(name or "base", *(format(value, form) for value in row))
-        console.print(table)
+        rows = {
+            name or "base": [format(value, form) for value in row] for name, row in zip(adapters, values, strict=True)
+        }
+        show_matrix(title, rows, summary.tasks)
     if estimated := summary.estimated.adapters:
         console.print(
             f"not shown, since only a part of each row was measured: {', '.join(estimated)}; "

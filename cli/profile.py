@@ -9,7 +9,7 @@ from rich.table import Table
 
 from ..adapters import AllowedSources, InputError, Location, Method, Registry, RegistryError
 from .adapters import AllowRoot
-from .console import console, progress_bars, say, warn
+from .console import console, progress_bars, say, show_matrix, warn
 from .options import DEFAULT_REGISTRY, Concurrency, On, RegistryPath, ServerKey, engine_name, names, secret
 
 if TYPE_CHECKING:
@@ -300,7 +300,7 @@ def _known_bases(registry: Location) -> dict[str, str]:
 
 def show_profile(result: "Profile") -> None:
     """Print matrix, traits against the null, and the time that each stage took."""
-    show_matrix(result)
+    show_scores(result)
     show_traits(result)
     for name, why in result.set_aside.items():
         warn(f"{name} was set aside: {why}")
@@ -309,17 +309,13 @@ def show_profile(result: "Profile") -> None:
     console.print(f"time: {laps}" + (f" ({reused} adapters reused)" if reused else ""))
 
 
-def show_matrix(result: "Profile") -> None:
+def show_scores(result: "Profile") -> None:
     """Print the mean score of base and adapters on each task, in percent; gains in green, losses in red."""
     matrix = result.matrix
-    table = Table(title="transfer matrix: mean score in % (gain over base)", title_justify="left")
-    table.add_column("adapter \\ task", overflow="fold")
-    for task in matrix.tasks:
-        table.add_column(task, justify="right", overflow="fold")
-    table.add_row("base", *(f"{100 * s:.0f}" for s in matrix.base))
+    rows = {"base": [f"{100 * s:.0f}" for s in matrix.base]}
     for name, scores, gains in zip(matrix.adapters, matrix.scores, matrix.gains, strict=True):
-        table.add_row(name, *map(_cell, scores, gains))
-    console.print(table)
+        rows[name] = list(map(_cell, scores, gains))
+    show_matrix("transfer matrix: mean score in % (gain over base)", rows, matrix.tasks)
 
 
 def show_traits(result: "Profile") -> None:

@@ -52,6 +52,7 @@ def test_a_gain_is_held_against_base_of_the_same_run(
     for part in ("25%, 50", "12%, 50", "+50 [+31, +64], 30", "+50 [+31, +64], 20"):
         assert part in printed
     assert printed.count("+50 [") == 4
+    assert printed.count("terse less base") == 2
 
 
 def test_a_matrix_holds_what_one_run_measured_whole() -> None:

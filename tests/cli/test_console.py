@@ -1,4 +1,4 @@
-"""Progress of long work, as lines in a log."""
+"""Progress of long work as lines in a log, and matrices as wide as there is room."""
 
 import io
 import re
@@ -6,7 +6,7 @@ import re
 import pytest
 from rich.console import Console
 from traitroute.cli import console
-from traitroute.cli.console import ProgressLines, progress_bars
+from traitroute.cli.console import ProgressLines, progress_bars, show_matrix
 
 
 @pytest.fixture
@@ -52,3 +52,19 @@ def test_a_log_is_not_filled_by_quick_steps(log: io.StringIO) -> None:
     for _ in range(999):
         progress.advance(bar)
     assert lines(log) == ["measure: begins"]
+
+
+def test_a_matrix_of_many_tasks_is_printed_in_parts_that_break_no_name(log: io.StringIO) -> None:
+    tasks = [f"task_with_a_long_name_{i}" for i in range(12)]
+    rows = {"base": [f"{i}" for i in range(12)], "polite": [f"[green]{i + 50} (+50)[/]" for i in range(12)]}
+    show_matrix("scores", rows, tasks)
+    printed = log.getvalue()
+    assert max(map(len, printed.splitlines())) <= 150
+    assert all(task in printed for task in tasks)
+    assert all(f"{i + 50} (+50)" in printed for i in range(12))
+    assert (printed.count("scores"), printed.count("polite"), printed.count("adapter \\ task")) == (1, 3, 3)
+
+
+def test_a_matrix_wider_than_the_terminal_in_one_column_is_printed_nevertheless(log: io.StringIO) -> None:
+    show_matrix("scores", {"polite": ["1"]}, ["t" * 200])
+    assert "".join(re.findall("t{2,}", log.getvalue())).count("t") >= 200
