@@ -64,6 +64,10 @@ class Kept:
         """The cell as a line of the table."""
         return [self.run, self.adapter, self.task, f"{self.tokens:.1f}", _text(self.strict), _text(self.lenient)]
 
+    def scores(self, score: str) -> NDArray[np.float64]:
+        """What each row (n,) scored, 0 or 1, strictly or leniently."""
+        return np.asarray(getattr(self, score), float)
+
 
 Run = Mapping[tuple[str, str], Kept]
 """What one run measured, by adapter and task."""
@@ -121,7 +125,7 @@ def together(cells: Run, adapters: Sequence[str], tasks: Sequence[str], score: s
     keys = [(adapter, task) for adapter in (BASE, *adapters) for task in tasks]
     if set(keys) <= set(cells):
         right = {
-            adapter: np.concatenate([np.asarray(getattr(cells[adapter, task], score), float) for task in tasks])
+            adapter: np.concatenate([cells[adapter, task].scores(score) for task in tasks])
             for adapter in (BASE, *adapters)
         }
         differences = np.mean([right[adapter] - right[BASE] for adapter in adapters], axis=0)
@@ -140,7 +144,7 @@ def whole_matrix(cells: Run, sources: Sequence[str], tasks: Sequence[str], score
         return None
 
     def right(adapter: str, task: str) -> NDArray[np.float64]:
-        return np.asarray(getattr(cells[adapter, task], score), float)
+        return cells[adapter, task].scores(score)
 
     return TransferMatrix(
         adapters=tuple(sources),
@@ -180,7 +184,7 @@ def _entry(cells: Run, of: str, less: str, task: str, score: str) -> str:
     cell, other = cells.get((of, task)), cells.get((less, task))
     if cell is None or other is None:
         return ""
-    right, before = (np.asarray(getattr(each, score), float) for each in (cell, other))
+    right, before = (each.scores(score) for each in (cell, other))
     if cell is other:
         return f"{100 * right.mean():.0f}%, {cell.tokens:.0f}"
     low, high = score_bounds((right - before)[:, None])
